@@ -1,0 +1,3 @@
+//! What people type on the board
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The board's link to the world, without a capability
+
+fn main() {}

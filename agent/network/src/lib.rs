@@ -1,0 +1,1 @@
+//! Bridges, addresses, NAT and published ports over netlink

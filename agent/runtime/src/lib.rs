@@ -1,0 +1,1 @@
+//! One container: namespaces, cgroups, seccomp, launch

@@ -1,0 +1,3 @@
+//! The only process on the board that makes containers
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What a board is: profile, detection, budget

@@ -1,0 +1,3 @@
+//! The fleet console: registry, rollouts, live status
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! OCI image layouts, layers, deltas and the store that holds them

@@ -1,0 +1,133 @@
+//! The assignment: which board runs which release. Signed by the console (role `deploy`) or for a
+//! stick (role `offline-deploy`); it names a release by digest and can change nothing in it.
+
+use crate::limits::LIMITS;
+use crate::names::{BoardId, HardwareClass};
+use crate::release::{Blob, within};
+use crate::root::Role;
+use coracle_digest::Sha256Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The payload type of an assignment.
+pub const DEPLOY_TYPE: &str = "application/vnd.coracle.deploy.v1+json";
+
+/// An assignment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    /// Always 1 in this version of the format.
+    pub spec_version: u32,
+    /// Extensions that a reader must know; none exist yet.
+    #[serde(default)]
+    pub critical: Vec<String>,
+    /// Who signed: the role decides which keys and which counter count.
+    pub role: AssignmentRole,
+    /// For whom it is.
+    pub target: Target,
+    /// SHA-256 and size of the release's payload (the bytes inside its envelope).
+    pub release: Blob,
+    /// Epoch of the role.
+    pub epoch: u64,
+    /// Goes up with each assignment to a board.
+    pub seq: u64,
+    /// Unix seconds.
+    pub issued_at: u64,
+    /// Unix seconds.
+    pub expires: u64,
+    /// Deltas to the release's layers that can be had. Their safety rests on the release's diff_id.
+    #[serde(default)]
+    pub deltas: Vec<Delta>,
+}
+
+/// The two roles that may assign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AssignmentRole {
+    /// The console.
+    Deploy,
+    /// A USB stick.
+    OfflineDeploy,
+}
+
+impl AssignmentRole {
+    /// The role in the root document.
+    pub fn role(self) -> Role {
+        match self {
+            Self::Deploy => Role::Deploy,
+            Self::OfflineDeploy => Role::OfflineDeploy,
+        }
+    }
+}
+
+/// For whom an assignment is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Target {
+    /// Exactly these boards.
+    Boards(BTreeSet<BoardId>),
+    /// Every board of these hardware classes; only on a stick.
+    Hardware(BTreeSet<HardwareClass>),
+}
+
+/// A delta between two layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delta {
+    /// diff_id of the layer that the board must have.
+    pub from: Sha256Digest,
+    /// diff_id of the layer that it makes.
+    pub to: Sha256Digest,
+    /// The format.
+    pub media_type: String,
+    /// SHA-256 of the delta blob.
+    pub digest: Sha256Digest,
+    /// Size of the delta blob in bytes.
+    pub size: u64,
+}
+
+impl Deploy {
+    /// Checks each limit; the first fault, named by its field.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.spec_version != 1 {
+            return Err(format!(
+                "spec_version {} is not known; this program reads 1",
+                self.spec_version
+            ));
+        }
+        if let Some(name) = self.critical.first() {
+            return Err(format!("critical extension `{name}` is not known"));
+        }
+        match &self.target {
+            Target::Boards(boards) => within(
+                "target.boards",
+                boards.len() as u64,
+                LIMITS.boards_per_deploy as u64,
+            )?,
+            Target::Hardware(_) if self.role == AssignmentRole::Deploy => {
+                return Err("target.hardware is only for role `offline-deploy`".into());
+            }
+            Target::Hardware(classes) => {
+                within(
+                    "target.hardware",
+                    classes.len() as u64,
+                    LIMITS.hardware_classes as u64,
+                )?;
+            }
+        }
+        within("deltas", self.deltas.len() as u64, LIMITS.deltas as u64)?;
+        for delta in &self.deltas {
+            crate::release::text("deltas.media_type", &delta.media_type)?;
+            within("deltas.size", delta.size, LIMITS.blob_bytes)?;
+        }
+        for (field, value) in [
+            ("epoch", self.epoch),
+            ("seq", self.seq),
+            ("issued_at", self.issued_at),
+            ("expires", self.expires),
+        ] {
+            within(field, value, LIMITS.integer)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+//! Every limit on what a remote can send. A document past one is refused before its content is
+//! looked at, and the message names the limit.
+
+/// Limits on documents and messages. [`LIMITS`] is the set that every program uses.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A DSSE envelope as JSON, in bytes: base64 costs a third, so payloads reach about 190 KiB.
+    pub envelope_bytes: usize,
+    /// Signatures on one envelope: more than any threshold needs, few enough to check on a slow core.
+    pub signatures: usize,
+    /// An MQTT message, in bytes; a larger document travels as its digest.
+    pub mqtt_message_bytes: usize,
+    /// One frame between daemon and supervisor, in bytes: two envelopes and their frame.
+    pub local_frame_bytes: usize,
+    /// Apps in a release.
+    pub apps: usize,
+    /// Layers of one image (overlayfs takes 500; images in the field have fewer than 128).
+    pub layers: usize,
+    /// Arguments, environment variables, ports, volumes or capabilities of one app.
+    pub entries_per_app: usize,
+    /// One argument, variable, path or text, in bytes.
+    pub text_bytes: usize,
+    /// Boards that one deploy document names.
+    pub boards_per_deploy: usize,
+    /// Hardware classes that a release names.
+    pub hardware_classes: usize,
+    /// Deltas that one deploy document names.
+    pub deltas: usize,
+    /// Keys in a root document.
+    pub keys: usize,
+    /// Largest blob, in bytes (64 GiB).
+    pub blob_bytes: u64,
+    /// Largest integer in any document: what JSON carries exactly.
+    pub integer: u64,
+}
+
+/// The limits in force.
+pub const LIMITS: Limits = Limits {
+    envelope_bytes: 256 * 1024,
+    signatures: 16,
+    mqtt_message_bytes: 8 * 1024,
+    local_frame_bytes: 768 * 1024,
+    apps: 64,
+    layers: 127,
+    entries_per_app: 128,
+    text_bytes: 4096,
+    boards_per_deploy: 64,
+    hardware_classes: 32,
+    deltas: 256,
+    keys: 32,
+    blob_bytes: 64 << 30,
+    integer: (1 << 53) - 1,
+};

@@ -1,0 +1,201 @@
+//! Daemon ↔ supervisor, over `supervisor.sock` (a stream socket).
+//!
+//! A frame is a 4-byte big-endian length (at most `LIMITS.local_frame_bytes`) and that much JSON.
+//! The daemon sends [`Call`]s; the supervisor answers each with one [`Reply`] of the same `id`, in
+//! any order, and sends [`Event`]s to a connection that asked to [`Request::Watch`].
+
+use crate::dsse::Envelope;
+use crate::names::AppName;
+use crate::release::Blob;
+use crate::report::{BoardFacts, Phase, SetStatus};
+use coracle_digest::Sha256Digest;
+use serde::{Deserialize, Serialize};
+
+/// A request and its number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// Chosen by the caller.
+    pub id: u64,
+    /// What is asked.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+/// What the daemon may ask.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Request {
+    /// Everything that runs. Answer: [`Answer::Status`].
+    Status,
+    /// From now on, [`Event`]s come. Answer: [`Answer::Done`].
+    Watch,
+    /// Two documents; the supervisor verifies them itself, checks the budget and says what is
+    /// missing. Nothing is changed. Answer: [`Answer::Needs`] or [`Answer::Refused`].
+    Offer {
+        /// Names it in every event.
+        activity: String,
+        /// The assignment.
+        deploy: Envelope,
+        /// The release.
+        release: Envelope,
+    },
+    /// Unpack one layer of the accepted offer from a blob in the daemon's store. Answers when the
+    /// layer is there: [`Answer::Done`], or [`Answer::Failed`] with code `diff-id-mismatch`,
+    /// `bad-delta`, `bad-layer`, `no-blob`, `no-space`.
+    Stage {
+        /// Of the offer.
+        activity: String,
+        /// Which layer.
+        diff_id: Sha256Digest,
+        /// From what.
+        from: LayerSource,
+    },
+    /// Everything is staged: persist the counters, stop the old set, start the new one and open its
+    /// trial. Answer: [`Answer::Done`] once it is under way; the rest comes as events.
+    Activate {
+        /// Of the offer.
+        activity: String,
+    },
+    /// Stop, start or restart one app of the running set. Answer: [`Answer::Done`].
+    Control {
+        /// Which app.
+        app: AppName,
+        /// What to do.
+        action: AppAction,
+        /// Who asked, by the daemon's SO_PEERCRED; for the audit line.
+        uid: u32,
+    },
+}
+
+/// What a layer is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerSource {
+    /// The full blob of the release.
+    Full,
+    /// A delta blob that the assignment names.
+    Delta(Sha256Digest),
+}
+
+/// What may be done to one app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AppAction {
+    /// Stop; it stays so until started, or until the next set.
+    Stop,
+    /// Start.
+    Start,
+    /// Stop and start.
+    Restart,
+}
+
+/// What the supervisor sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant)]
+pub enum Message {
+    /// The answer to a [`Call`].
+    Reply(Reply),
+    /// Something happened.
+    Event(Event),
+}
+
+/// An answer and the number of its call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Of the call.
+    pub id: u64,
+    /// The answer.
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+/// Answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// To [`Request::Status`].
+    Status(Status),
+    /// To [`Request::Offer`].
+    Needs(Needs),
+    /// Not accepted: by trust or by budget.
+    Refused {
+        /// A stable word.
+        code: String,
+        /// In words.
+        reason: String,
+    },
+    /// Accepted, but it could not be done.
+    Failed {
+        /// A stable word.
+        code: String,
+        /// In words.
+        reason: String,
+    },
+}
+
+/// Everything that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the supervisor.
+    pub version: String,
+    /// What the board is.
+    pub board: BoardFacts,
+    /// The running set.
+    pub current: Option<SetStatus>,
+    /// The set that a roll-back would return to: assignment digest and version text.
+    pub previous: Option<(Sha256Digest, String)>,
+    /// The last deployment that was refused, failed or rolled back, in words.
+    pub last_failure: Option<String>,
+    /// Layers on the board.
+    pub layers: Vec<Sha256Digest>,
+}
+
+/// What an accepted offer needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// Already running exactly this: nothing to do.
+    pub already: bool,
+    /// Image configurations, as blobs in the daemon's store.
+    pub configs: Vec<Blob>,
+    /// Layers that are not on the board.
+    pub layers: Vec<LayerNeed>,
+}
+
+/// A layer that is not on the board.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerNeed {
+    /// The layer.
+    pub diff_id: Sha256Digest,
+    /// The full blob.
+    pub full: Blob,
+    /// Deltas whose base is on the board and whose format it reads, the smallest first.
+    pub deltas: Vec<Blob>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A deployment went on.
+    Deployment {
+        /// Which.
+        activity: String,
+        /// Where it is.
+        phase: Phase,
+        /// A stable word.
+        code: Option<String>,
+        /// In words.
+        reason: Option<String>,
+    },
+    /// An app changed state; ask for the status.
+    AppChanged {
+        /// Which.
+        app: AppName,
+        /// In words: "started", "exited with 1", "unhealthy: …".
+        what: String,
+    },
+}

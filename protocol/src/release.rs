@@ -1,0 +1,497 @@
+//! The release: what the developers signed. Everything that defines an app is in here, so that
+//! whoever assigns releases to boards can choose among them and change nothing.
+
+use crate::limits::LIMITS;
+use crate::names::{AppName, HardwareClass, ProductName, VolumeName};
+use coracle_digest::Sha256Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+/// The payload type of a release.
+pub const RELEASE_TYPE: &str = "application/vnd.coracle.release.v1+json";
+
+/// A release.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// Always 1 in this version of the format.
+    pub spec_version: u32,
+    /// Extensions that a reader must know; none exist yet.
+    #[serde(default)]
+    pub critical: Vec<String>,
+    /// The product; counters are kept for each.
+    pub product: ProductName,
+    /// For people; no program compares it.
+    pub version: String,
+    /// Epoch of role `release` in the root that the signer knew.
+    pub epoch: u64,
+    /// Goes up with each release of the product; a board never accepts a lower one.
+    pub release_counter: u64,
+    /// Unix seconds.
+    pub issued_at: u64,
+    /// Unix seconds.
+    pub expires: u64,
+    /// The hardware classes that it was built for.
+    pub hardware: BTreeSet<HardwareClass>,
+    /// The complete set of apps.
+    pub apps: Vec<App>,
+}
+
+/// One app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    /// Its name, and its container's.
+    pub name: AppName,
+    /// What it runs.
+    pub image: Image,
+    /// Replaces the image's entrypoint and command, when not empty.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Added to the image's environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Hard limits.
+    pub limits: AppLimits,
+    /// How it reaches the world.
+    #[serde(default)]
+    pub network: Network,
+    /// Named volumes.
+    #[serde(default)]
+    pub volumes: Vec<VolumeMount>,
+    /// Whether the root file system cannot be written.
+    #[serde(default)]
+    pub read_only_root: bool,
+    /// How the board knows that it works.
+    #[serde(default)]
+    pub health: Option<Health>,
+    /// What happens when it exits.
+    #[serde(default)]
+    pub restart: Restart,
+    /// How long a new version must stay healthy before it is kept, in seconds.
+    #[serde(default = "default_trial")]
+    pub trial_seconds: u32,
+    /// SIGTERM, then this many seconds, then SIGKILL.
+    #[serde(default = "default_grace")]
+    pub stop_grace_seconds: u32,
+}
+
+fn default_trial() -> u32 {
+    10
+}
+fn default_grace() -> u32 {
+    10
+}
+
+/// An image, down to the bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Repository and tag, for people and for the registry: `shop/web:1.4`.
+    pub name: String,
+    /// The image manifest.
+    pub manifest: Blob,
+    /// The image configuration.
+    pub config: Blob,
+    /// From the lowest up.
+    pub layers: Vec<Layer>,
+}
+
+/// A blob by digest and size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blob {
+    /// SHA-256 of its bytes.
+    pub digest: Sha256Digest,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// A layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// OCI media type of the blob.
+    pub media_type: String,
+    /// SHA-256 of the (compressed) blob.
+    pub digest: Sha256Digest,
+    /// Size of the blob in bytes.
+    pub size: u64,
+    /// SHA-256 of the uncompressed tar: what the supervisor checks over the bytes that it unpacked.
+    pub diff_id: Sha256Digest,
+    /// Size of the uncompressed tar in bytes: the bound on what unpacking may write.
+    pub unpacked_size: u64,
+}
+
+/// Hard limits of an app. What is left out is bounded by the board profile's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppLimits {
+    /// Memory in bytes; past it the app is OOM-killed.
+    pub memory_bytes: u64,
+    /// CPU time in thousandths of one core.
+    pub cpu_millis: u32,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Bytes read per second from the board's storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_read_bytes_per_second: Option<u64>,
+    /// Bytes written per second to the board's storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_write_bytes_per_second: Option<u64>,
+    /// Reads per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_read_operations_per_second: Option<u64>,
+    /// Writes per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_write_operations_per_second: Option<u64>,
+    /// Open files per process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
+}
+
+/// How an app reaches the world.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// The mode.
+    #[serde(default)]
+    pub mode: NetworkMode,
+    /// Published ports; only with `bridge`.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+}
+
+/// Network modes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// The board's own network.
+    Host,
+    /// A loopback and nothing else.
+    None,
+    /// An address on the board's bridge, NAT to the world.
+    #[default]
+    Bridge,
+}
+
+/// A published port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// On the board.
+    pub host: u16,
+    /// In the container.
+    pub container: u16,
+    /// `tcp` or `udp`.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Address on the board; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<Ipv4Addr>,
+}
+
+/// Transport protocols that can be published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// A named volume at a path in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeMount {
+    /// The volume.
+    pub name: VolumeName,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Whether the app cannot write.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// A health check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// What is asked.
+    pub probe: Probe,
+    /// Between two probes, in milliseconds.
+    #[serde(default = "default_interval")]
+    pub interval_ms: u32,
+    /// For one probe, in milliseconds.
+    #[serde(default = "default_timeout")]
+    pub timeout_ms: u32,
+    /// Failures in a row that mean unhealthy.
+    #[serde(default = "default_retries")]
+    pub retries: u32,
+    /// Failures do not count so long after the start, in milliseconds.
+    #[serde(default = "default_start_period")]
+    pub start_period_ms: u32,
+}
+
+fn default_interval() -> u32 {
+    2_000
+}
+fn default_timeout() -> u32 {
+    2_000
+}
+fn default_retries() -> u32 {
+    3
+}
+fn default_start_period() -> u32 {
+    5_000
+}
+
+/// What a health check asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Probe {
+    /// GET must answer 200 to 399.
+    Http {
+        /// Port in the container.
+        port: u16,
+        /// Path, with its leading slash.
+        path: String,
+    },
+    /// A connection must open.
+    Tcp {
+        /// Port in the container.
+        port: u16,
+    },
+    /// A command in the container must exit 0.
+    Exec {
+        /// The command.
+        argv: Vec<String>,
+    },
+}
+
+/// Restart policies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Whatever the exit code.
+    #[default]
+    Always,
+    /// When the exit code is not 0.
+    OnFailure,
+    /// Never.
+    No,
+}
+
+impl Release {
+    /// Checks each limit and the sense of each field; the first fault, named by its path.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let l = &LIMITS;
+        if self.spec_version != 1 {
+            return Err(format!(
+                "spec_version {} is not known; this program reads 1",
+                self.spec_version
+            ));
+        }
+        if let Some(name) = self.critical.first() {
+            return Err(format!("critical extension `{name}` is not known"));
+        }
+        text("version", &self.version)?;
+        for (field, value) in [
+            ("epoch", self.epoch),
+            ("release_counter", self.release_counter),
+            ("issued_at", self.issued_at),
+            ("expires", self.expires),
+        ] {
+            within(field, value, l.integer)?;
+        }
+        within(
+            "hardware",
+            self.hardware.len() as u64,
+            l.hardware_classes as u64,
+        )?;
+        within("apps", self.apps.len() as u64, l.apps as u64)?;
+        let mut names = BTreeSet::new();
+        let mut ports = BTreeSet::new();
+        for app in &self.apps {
+            let at = |fault: String| format!("app `{}`: {fault}", app.name);
+            if !names.insert(&app.name) {
+                return Err(at("is named twice".into()));
+            }
+            app.check().map_err(at)?;
+            for port in &app.network.ports {
+                if !ports.insert((port.protocol, port.host)) {
+                    return Err(at(format!(
+                        "host port {} is published twice in this release",
+                        port.host
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl App {
+    fn check(&self) -> Result<(), String> {
+        let l = &LIMITS;
+        let entries = l.entries_per_app as u64;
+        within(
+            "image.layers",
+            self.image.layers.len() as u64,
+            l.layers as u64,
+        )?;
+        for (field, count) in [
+            ("args", self.args.len()),
+            ("env", self.env.len()),
+            ("network.ports", self.network.ports.len()),
+            ("volumes", self.volumes.len()),
+        ] {
+            within(field, count as u64, entries)?;
+        }
+        text("image.name", &self.image.name)?;
+        for arg in &self.args {
+            text("args", arg)?;
+        }
+        for (key, value) in &self.env {
+            text("env", value)?;
+            if key.is_empty() || key.contains(['=', '\0']) || key.len() > 256 {
+                return Err("env: a name is empty, too long, or holds `=` or NUL".into());
+            }
+        }
+        for blob in [self.image.manifest.size, self.image.config.size] {
+            within("image: manifest and config size", blob, 4 << 20)?;
+        }
+        for layer in &self.image.layers {
+            text("image.layers.media_type", &layer.media_type)?;
+            within("image.layers.size", layer.size, l.blob_bytes)?;
+            within(
+                "image.layers.unpacked_size",
+                layer.unpacked_size,
+                l.blob_bytes,
+            )?;
+        }
+        for volume in &self.volumes {
+            text("volumes.target", &volume.target)?;
+            let target = std::path::Path::new(&volume.target);
+            let plain = |c| {
+                matches!(
+                    c,
+                    std::path::Component::RootDir | std::path::Component::Normal(_)
+                )
+            };
+            if !target.is_absolute()
+                || !target.components().all(plain)
+                || target.components().count() < 2
+            {
+                return Err(format!(
+                    "volumes.target `{}` is not an absolute path without `..`",
+                    volume.target
+                ));
+            }
+        }
+        if self.limits.memory_bytes < 1 << 20 {
+            return Err("limits.memory_bytes is below 1 MiB; nothing starts in that".into());
+        }
+        if self.limits.cpu_millis < 10 {
+            return Err("limits.cpu_millis is below 10 (one hundredth of a core)".into());
+        }
+        if self.limits.pids == 0 {
+            return Err("limits.pids is 0; an app needs at least 1".into());
+        }
+        for limit in [
+            Some(self.limits.memory_bytes),
+            self.limits.io_read_bytes_per_second,
+            self.limits.io_write_bytes_per_second,
+            self.limits.io_read_operations_per_second,
+            self.limits.io_write_operations_per_second,
+            self.limits.open_files,
+        ]
+        .into_iter()
+        .flatten()
+        {
+            within("limits", limit, l.integer)?;
+        }
+        if self.network.mode != NetworkMode::Bridge && !self.network.ports.is_empty() {
+            return Err("network.ports needs mode `bridge`".into());
+        }
+        if self
+            .network
+            .ports
+            .iter()
+            .any(|p| p.host == 0 || p.container == 0)
+        {
+            return Err("network.ports: port 0".into());
+        }
+        within("trial_seconds", self.trial_seconds.into(), 86_400)?;
+        within("stop_grace_seconds", self.stop_grace_seconds.into(), 600)?;
+        if let Some(health) = &self.health {
+            health.check()?;
+        }
+        Ok(())
+    }
+}
+
+impl Health {
+    fn check(&self) -> Result<(), String> {
+        if self.interval_ms < 100 || self.timeout_ms < 10 || self.retries == 0 {
+            return Err(
+                "health: interval_ms is at least 100, timeout_ms at least 10, retries at least 1"
+                    .into(),
+            );
+        }
+        within("health.retries", self.retries.into(), 1000)?;
+        for (field, value) in [
+            ("health.interval_ms", self.interval_ms),
+            ("health.timeout_ms", self.timeout_ms),
+            ("health.start_period_ms", self.start_period_ms),
+        ] {
+            within(field, value.into(), 86_400_000)?;
+        }
+        match &self.probe {
+            Probe::Http { path, .. } => {
+                text("health.probe.http.path", path)?;
+                if !path.starts_with('/') || path.bytes().any(|b| b <= b' ' || b == 0x7f) {
+                    return Err("health.probe.http.path starts with `/` and holds no spaces or control characters".into());
+                }
+            }
+            Probe::Exec { argv } => {
+                within(
+                    "health.probe.exec.argv",
+                    argv.len() as u64,
+                    LIMITS.entries_per_app as u64,
+                )?;
+                if argv.is_empty() {
+                    return Err("health.probe.exec.argv is empty".into());
+                }
+                argv.iter()
+                    .try_for_each(|arg| text("health.probe.exec.argv", arg))?;
+            }
+            Probe::Tcp { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn within(field: &str, value: u64, limit: u64) -> Result<(), String> {
+    if value > limit {
+        Err(format!("{field} is {value}; the limit is {limit}"))
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn text(field: &str, value: &str) -> Result<(), String> {
+    within(
+        &format!("{field}: length"),
+        value.len() as u64,
+        LIMITS.text_bytes as u64,
+    )?;
+    if value.contains('\0') {
+        Err(format!("{field} holds a NUL byte"))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,222 @@
+//! What a board says over MQTT, and what its daemon and supervisor say of apps.
+
+use crate::names::AppName;
+use crate::release::AppLimits;
+use coracle_digest::Sha256Digest;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// Birth (`online`) and will (not `online`) of one session; a will of an older session than the
+/// newest birth is stale (Sparkplug's bdSeq).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Whether the board is there.
+    pub online: bool,
+    /// Counts up with each start of the daemon's link.
+    pub session: u64,
+}
+
+/// The retained message on `current`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Current {
+    /// Counts up with each message.
+    pub version: u64,
+    /// What the board is.
+    pub board: BoardFacts,
+    /// The set that runs, when there is one.
+    pub set: Option<SetStatus>,
+    /// diff_ids of the layers that the board holds: what deltas can start from.
+    pub layers: Vec<Sha256Digest>,
+}
+
+/// What a board is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoardFacts {
+    /// Profile name.
+    pub profile: String,
+    /// Hardware class.
+    pub hardware: String,
+    /// As `uname -m`.
+    pub architecture: String,
+    /// As `uname -r`.
+    pub kernel: String,
+    /// Version of the agent.
+    pub agent: String,
+    /// In bytes.
+    pub memory_bytes: u64,
+    /// Cores.
+    pub cpus: u32,
+}
+
+/// A set of apps on a board.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetStatus {
+    /// SHA-256 of the assignment's payload.
+    pub deployment: Sha256Digest,
+    /// SHA-256 of the release's payload.
+    pub release: Sha256Digest,
+    /// The product.
+    pub product: String,
+    /// The release's version text.
+    pub version: String,
+    /// Where the set is on its way.
+    pub state: SetState,
+    /// Its apps.
+    pub apps: Vec<AppStatus>,
+}
+
+/// Where a set is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetState {
+    /// Started, health window open.
+    Trial,
+    /// Kept.
+    Committed,
+}
+
+/// One app as it is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// Its name.
+    pub name: AppName,
+    /// Repository and tag.
+    pub image: String,
+    /// The image manifest.
+    pub image_manifest: Sha256Digest,
+    /// Its state.
+    pub state: AppState,
+    /// Exit code of the last run, when it ended (128 + signal when killed by one).
+    pub exit_code: Option<i32>,
+    /// Whether the last end was an OOM kill.
+    pub oom_killed: bool,
+    /// Restarts since the set was activated.
+    pub restarts: u32,
+    /// What the health check says; `None` without one.
+    pub healthy: Option<bool>,
+    /// What the last failed probe said.
+    pub health_text: Option<String>,
+    /// Process id on the board.
+    pub pid: Option<u32>,
+    /// Unix seconds of the last start.
+    pub started_at: Option<u64>,
+    /// Address on the bridge.
+    pub ip: Option<Ipv4Addr>,
+    /// Published ports, as the release says.
+    pub ports: Vec<crate::release::Port>,
+    /// Arguments that run.
+    pub args: Vec<String>,
+    /// Limits in force.
+    pub limits: AppLimits,
+    /// Name of its cgroup below each hierarchy.
+    pub cgroup: Option<String>,
+    /// Memory in use, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// CPU time used, in microseconds.
+    pub cpu_usage_us: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// States of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AppState {
+    /// Made, not started.
+    Created,
+    /// Runs.
+    Running,
+    /// Ended, waiting to be started again.
+    Restarting,
+    /// Ended or stopped, and stays so.
+    Exited,
+}
+
+/// A message on `feedback`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Feedback {
+    /// From [`crate::desired::Desired::activity`].
+    pub activity: String,
+    /// Counts up within the activity.
+    pub sequence: u64,
+    /// Where it is.
+    pub phase: Phase,
+    /// 0 to 100, where a phase can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// A stable word, of [`crate::verify::Refusal::code`] or the supervisor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What came over the network for this activity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<Fetched>,
+}
+
+/// Bytes of an activity's fetch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// Bytes that came over the wire, bodies only.
+    pub wire_bytes: u64,
+    /// Of these, in deltas.
+    pub delta_bytes: u64,
+    /// What the same layers are as full blobs.
+    pub full_bytes: u64,
+}
+
+/// Phases of a deployment, in the order in which they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The documents are here.
+    Received,
+    /// Signatures, counters, board and budget are good.
+    Verified,
+    /// Blobs are on their way.
+    Fetching,
+    /// Layers are being unpacked.
+    Staging,
+    /// The old set stops, the new one starts.
+    Switching,
+    /// The health window is open.
+    Trial,
+    /// End: the new set is kept.
+    Committed,
+    /// End: nothing was changed, see the reason.
+    Refused,
+    /// End: the new set did not prove healthy, the old one runs, see the reason.
+    RolledBack,
+    /// End: it could not be carried out, the old set runs, see the reason.
+    Failed,
+}
+
+impl Phase {
+    /// Whether nothing follows.
+    pub fn is_end(self) -> bool {
+        self >= Self::Committed
+    }
+}
+
+/// A message on `telemetry`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// Unix seconds by the board's clock, which may be wrong.
+    pub at: u64,
+    /// Its apps' use.
+    pub apps: Vec<AppUse>,
+}
+
+/// What one app uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppUse {
+    /// Its name.
+    pub name: AppName,
+    /// In bytes.
+    pub memory_bytes: u64,
+    /// In microseconds.
+    pub cpu_usage_us: u64,
+    /// Processes and threads.
+    pub pids: u64,
+}

@@ -1,0 +1,181 @@
+//! The root document: which keys may sign what. Everything on a board is trusted because this is.
+
+use crate::dsse::{DsseError, Envelope};
+use crate::key::PublicKey;
+use crate::limits::LIMITS;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The payload type of a root document.
+pub const ROOT_TYPE: &str = "application/vnd.coracle.root.v1+json";
+
+/// Who signs what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Signs root documents; offline, by threshold.
+    Root,
+    /// Signs releases; the developers' key, offline.
+    Release,
+    /// Signs assignments; the console's key, online.
+    Deploy,
+    /// Signs the assignment on a USB stick.
+    OfflineDeploy,
+    /// Signs commands; the console's key, online.
+    Command,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Role::Root => "root",
+            Role::Release => "release",
+            Role::Deploy => "deploy",
+            Role::OfflineDeploy => "offline-deploy",
+            Role::Command => "command",
+        })
+    }
+}
+
+/// The root document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    /// Always 1 in this version of the format.
+    pub spec_version: u32,
+    /// Extensions that a reader must know; none exist yet.
+    #[serde(default)]
+    pub critical: Vec<String>,
+    /// Counts up by one with each root.
+    pub version: u64,
+    /// Unix seconds.
+    pub issued_at: u64,
+    /// Unix seconds.
+    pub expires: u64,
+    /// Every key, named by its hint.
+    pub keys: BTreeMap<String, PublicKey>,
+    /// Every role.
+    pub roles: BTreeMap<Role, RoleKeys>,
+}
+
+/// The keys of one role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleKeys {
+    /// Names in [`Root::keys`].
+    pub keys: Vec<String>,
+    /// How many distinct keys must sign.
+    pub threshold: usize,
+    /// Raised to start the role's counters anew after a key was stolen.
+    pub epoch: u64,
+}
+
+/// Why a root was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RootError {
+    /// The envelope is not good.
+    #[error("root document: {0}")]
+    Envelope(#[from] DsseError),
+    /// The payload is not a root document, or breaks a limit.
+    #[error("root document: {0}")]
+    Malformed(String),
+    /// Not the next version.
+    #[error("root version {got} offered; this board has version {have}, the next must be {}", have + 1)]
+    Version { have: u64, got: u64 },
+}
+
+/// A root that signed itself by threshold. Only its constructors make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedRoot {
+    root: Root,
+}
+
+impl TrustedRoot {
+    /// The first root, that came with the board's image: trusted because the image is. It must
+    /// still carry its own threshold of signatures, which finds a damaged or half-signed file.
+    pub fn from_image(envelope: &Envelope) -> Result<Self, RootError> {
+        let root = parse(&envelope.payload_unverified()?)?;
+        let (keys, threshold) = role_of(&root, Role::Root)?;
+        envelope.verify(ROOT_TYPE, &keys, threshold)?;
+        Ok(Self { root })
+    }
+
+    /// The next root: signed by a threshold of the old keys and of its own (TUF 5.3.4, 5.3.5).
+    pub fn next(&self, envelope: &Envelope) -> Result<Self, RootError> {
+        let (old_keys, old_threshold) = role_of(&self.root, Role::Root)?;
+        let payload = envelope.verify(ROOT_TYPE, &old_keys, old_threshold)?;
+        let root = parse(payload.bytes())?;
+        if root.version != self.root.version + 1 {
+            return Err(RootError::Version {
+                have: self.root.version,
+                got: root.version,
+            });
+        }
+        let (keys, threshold) = role_of(&root, Role::Root)?;
+        envelope.verify(ROOT_TYPE, &keys, threshold)?;
+        Ok(Self { root })
+    }
+
+    /// The document.
+    pub fn document(&self) -> &Root {
+        &self.root
+    }
+
+    /// Distinct keys and threshold of a role; a role that the root does not name has no keys.
+    pub fn role(&self, role: Role) -> Option<(Vec<PublicKey>, usize, u64)> {
+        let (keys, threshold) = role_of(&self.root, role).ok()?;
+        Some((keys, threshold, self.root.roles.get(&role)?.epoch))
+    }
+}
+
+fn role_of(root: &Root, role: Role) -> Result<(Vec<PublicKey>, usize), RootError> {
+    let entry = root
+        .roles
+        .get(&role)
+        .ok_or_else(|| RootError::Malformed(format!("role `{role}` is missing")))?;
+    let keys = entry
+        .keys
+        .iter()
+        .map(|id| {
+            root.keys.get(id).copied().ok_or_else(|| {
+                RootError::Malformed(format!(
+                    "role `{role}` names key `{id}`, which is not in `keys`"
+                ))
+            })
+        })
+        .collect::<Result<BTreeSet<_>, _>>()?;
+    if entry.threshold == 0 || entry.threshold > keys.len() {
+        return Err(RootError::Malformed(format!(
+            "role `{role}` has threshold {} with {} distinct keys",
+            entry.threshold,
+            keys.len()
+        )));
+    }
+    Ok((keys.into_iter().collect(), entry.threshold))
+}
+
+fn parse(payload: &[u8]) -> Result<Root, RootError> {
+    let root: Root =
+        serde_json::from_slice(payload).map_err(|e| RootError::Malformed(e.to_string()))?;
+    let bad = |text: String| Err(RootError::Malformed(text));
+    if root.spec_version != 1 {
+        return bad(format!(
+            "spec_version {} is not known; this program reads 1",
+            root.spec_version
+        ));
+    }
+    if let Some(name) = root.critical.first() {
+        return bad(format!("critical extension `{name}` is not known"));
+    }
+    if root.keys.len() > LIMITS.keys {
+        return bad(format!(
+            "{} keys; the limit is {}",
+            root.keys.len(),
+            LIMITS.keys
+        ));
+    }
+    for role in root.roles.keys() {
+        role_of(&root, *role)?;
+    }
+    Ok(root)
+}

@@ -1,0 +1,3 @@
+//! Keys, images, releases, pushes and sticks, on the engineer's machine
+
+fn main() {}
