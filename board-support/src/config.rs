@@ -1,0 +1,250 @@
+//! coracle.toml: what its author wrote ([`WrittenConfig`]) and what the programs run with
+//! ([`Config`], each default applied, each path absolute). The supervisor, the daemon and the
+//! command line read the same file, so that they cannot disagree about where things are.
+
+mod values;
+
+pub use crate::toml_file::TomlFileError as ConfigError;
+pub use values::{
+    BrokerUrl, ConsoleUrl, LinkName, LocalPolicy, LogLevel, Mtu, PlainName, ProfileChoice, Subnet,
+};
+
+use crate::toml_file;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Where coracle.toml is when nobody says otherwise.
+pub const DEFAULT_CONFIG_FILE: &str = "/etc/coracle/coracle.toml";
+
+/// coracle.toml as it is written: any key may be left out, an unknown one is refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenConfig {
+    /// Folders, user, board profile.
+    pub agent: WrittenAgent,
+    /// Where the fleet console is.
+    pub console: WrittenConsole,
+    /// The bridge that apps are on.
+    pub network: WrittenNetwork,
+    /// What people on the board may do.
+    pub local: WrittenLocal,
+    /// Logging.
+    pub log: WrittenLog,
+}
+
+/// `[agent]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenAgent {
+    /// Tells two agents on one machine apart; `coracle`.
+    pub instance: Option<PlainName>,
+    /// What outlives a reboot; `/var/lib/coracle`. A relative path begins at the file's folder.
+    pub state_dir: Option<PathBuf>,
+    /// Sockets; `/run/coracle`. A relative path begins at the file's folder.
+    pub run_dir: Option<PathBuf>,
+    /// Who coracled runs as; `coracle`.
+    pub user: Option<PlainName>,
+    /// `auto` or the name of a profile; `auto`.
+    pub board_profile: Option<ProfileChoice>,
+    /// The cgroup that holds each app's cgroup, below the hierarchy's root; the instance's name.
+    pub cgroup_parent: Option<PlainName>,
+}
+
+/// `[console]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenConsole {
+    /// The console's REST API and registry; from the enrolment when left out.
+    pub url: Option<ConsoleUrl>,
+    /// The MQTT broker; from the enrolment when left out.
+    pub mqtt: Option<BrokerUrl>,
+}
+
+/// `[network]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenNetwork {
+    /// The bridge's name; `cor0`.
+    pub bridge: Option<LinkName>,
+    /// The apps' subnet; the board profile's, or `172.30.0.0/16`.
+    pub subnet: Option<Subnet>,
+    /// The bridge's MTU; the board profile's, or the uplink's.
+    pub mtu: Option<Mtu>,
+}
+
+/// `[local]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenLocal {
+    /// `signed`, `owner` or `none`; `signed`.
+    pub allow: Option<LocalPolicy>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenLog {
+    /// `error`, `warn`, `info`, `debug` or `trace`; `info`.
+    pub level: Option<LogLevel>,
+}
+
+/// What the programs run with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Config {
+    /// Absolute folder of coracle.toml; root.json and the profiles lie beside it.
+    pub config_dir: PathBuf,
+    /// Tells two agents on one machine apart.
+    pub instance: String,
+    /// Absolute; what outlives a reboot.
+    pub state_dir: PathBuf,
+    /// Absolute; sockets.
+    pub run_dir: PathBuf,
+    /// Who coracled runs as.
+    pub user: String,
+    /// How the board profile is found.
+    pub board_profile: ProfileChoice,
+    /// The cgroup that holds each app's cgroup.
+    pub cgroup_parent: String,
+    /// The console, when coracle.toml says where it is.
+    pub console_url: Option<ConsoleUrl>,
+    /// The broker, when coracle.toml says where it is.
+    pub mqtt_url: Option<BrokerUrl>,
+    /// The apps' bridge.
+    pub bridge: String,
+    /// The apps' subnet, when coracle.toml names one. The profile's comes next, then
+    /// [`Subnet::default`]; see [`Config::subnet_or`].
+    pub subnet: Option<Subnet>,
+    /// The bridge's MTU, when coracle.toml names one.
+    pub mtu: Option<Mtu>,
+    /// Who may start containers by hand.
+    pub local_allow: LocalPolicy,
+    /// The least severe event that is logged.
+    pub log_level: LogLevel,
+}
+
+impl Config {
+    /// Reads coracle.toml. A key that is not known or a value that is not allowed is an error that
+    /// names file, line, key and what is allowed.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = absolute(path)?;
+        let written: WrittenConfig = toml_file::read(&file)?;
+        let folder = file.parent().unwrap_or(Path::new("/"));
+        Ok(Self::from_written(written, folder))
+    }
+
+    /// Applies the defaults. `config_dir` is the absolute folder that the file is in, and where
+    /// relative paths begin.
+    pub fn from_written(written: WrittenConfig, config_dir: &Path) -> Self {
+        let WrittenConfig {
+            agent,
+            console,
+            network,
+            local,
+            log,
+        } = written;
+        let name = |given: Option<PlainName>, default: &str| {
+            given.map_or_else(|| default.to_owned(), String::from)
+        };
+        let folder = |given: Option<PathBuf>, default: &str| {
+            config_dir.join(given.unwrap_or_else(|| default.into()))
+        };
+        let instance = name(agent.instance, "coracle");
+        Self {
+            state_dir: folder(agent.state_dir, "/var/lib/coracle"),
+            run_dir: folder(agent.run_dir, "/run/coracle"),
+            user: name(agent.user, "coracle"),
+            board_profile: agent.board_profile.unwrap_or_default(),
+            cgroup_parent: name(agent.cgroup_parent, &instance),
+            console_url: console.url,
+            mqtt_url: console.mqtt,
+            bridge: network
+                .bridge
+                .map_or_else(|| "cor0".to_owned(), String::from),
+            subnet: network.subnet,
+            mtu: network.mtu,
+            local_allow: local.allow.unwrap_or_default(),
+            log_level: log.level.unwrap_or_default(),
+            config_dir: config_dir.to_owned(),
+            instance,
+        }
+    }
+
+    /// The apps' subnet: coracle.toml's, else the profile's, else [`Subnet::default`].
+    pub fn subnet_or(&self, profile: Option<Subnet>) -> Subnet {
+        self.subnet.or(profile).unwrap_or_default()
+    }
+
+    /// The trust root that the board was provisioned with: `root.json` beside coracle.toml.
+    pub fn root_file(&self) -> PathBuf {
+        self.config_dir.join("root.json")
+    }
+    /// Board profiles: `boards/` beside coracle.toml.
+    pub fn profiles_dir(&self) -> PathBuf {
+        self.config_dir.join("boards")
+    }
+    /// A profile of this one board, which wins over [`Config::profiles_dir`] when the file exists.
+    pub fn board_override_file(&self) -> PathBuf {
+        self.config_dir.join("board.toml")
+    }
+
+    /// OCI layout of what was downloaded; written by coracled.
+    pub fn store_dir(&self) -> PathBuf {
+        self.state_dir.join("store")
+    }
+    /// Key, certificate, enrolment; coracled's, mode 0700.
+    pub fn identity_dir(&self) -> PathBuf {
+        self.state_dir.join("identity")
+    }
+    /// Reports that wait for the link; coracled's.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.state_dir.join("spool")
+    }
+    /// Unpacked layers by diff_id; root's, never changed.
+    pub fn layers_dir(&self) -> PathBuf {
+        self.state_dir.join("layers")
+    }
+    /// Layers that are being unpacked; root's.
+    pub fn staging_dir(&self) -> PathBuf {
+        self.state_dir.join("staging")
+    }
+    /// The current root and the counters; root's.
+    pub fn trust_dir(&self) -> PathBuf {
+        self.state_dir.join("trust")
+    }
+    /// Journal and sets; root's.
+    pub fn deployments_dir(&self) -> PathBuf {
+        self.state_dir.join("deployments")
+    }
+    /// One folder per app, with `upper`, `work` and `merged`; root's.
+    pub fn containers_dir(&self) -> PathBuf {
+        self.state_dir.join("containers")
+    }
+    /// One folder per volume; root's.
+    pub fn volumes_dir(&self) -> PathBuf {
+        self.state_dir.join("volumes")
+    }
+    /// One folder per app; root's, readable by coracled's group.
+    pub fn logs_dir(&self) -> PathBuf {
+        self.state_dir.join("logs")
+    }
+
+    /// Where the supervisor listens; root:coracle 0660.
+    pub fn supervisor_socket(&self) -> PathBuf {
+        self.run_dir.join("supervisor.sock")
+    }
+    /// Where coracled serves the Docker Engine API.
+    pub fn docker_socket(&self) -> PathBuf {
+        self.run_dir.join("docker.sock")
+    }
+}
+
+/// An absolute form of `path` without asking the disk.
+fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;

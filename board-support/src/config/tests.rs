@@ -1,0 +1,123 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    let file = Path::new("/etc/coracle/coracle.toml");
+    toml_file::parse(text, file).map(|w| Config::from_written(w, Path::new("/etc/coracle")))
+}
+
+fn fault(text: &str) -> String {
+    parse(text).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn an_empty_file_gives_the_documented_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config.instance, "coracle");
+    assert_eq!(config.state_dir, Path::new("/var/lib/coracle"));
+    assert_eq!(config.cgroup_parent, "coracle");
+    assert_eq!(config.bridge, "cor0");
+    assert_eq!(config.local_allow, LocalPolicy::Signed);
+    assert_eq!(config.log_level, LogLevel::Info);
+    assert_eq!(config.board_profile, ProfileChoice::Auto);
+    assert_eq!(config.subnet_or(None).to_string(), "172.30.0.0/16");
+    assert_eq!(config.root_file(), Path::new("/etc/coracle/root.json"));
+    assert_eq!(
+        config.supervisor_socket(),
+        Path::new("/run/coracle/supervisor.sock")
+    );
+}
+
+#[test]
+fn what_is_written_wins() {
+    let config = parse(
+        "[agent]\ninstance = \"two\"\nstate_dir = \"state\"\nrun_dir = \"/tmp/r\"\nboard_profile = \"raspberrypi4\"\n\
+         [console]\nurl = \"https://fleet.example:8443/\"\nmqtt = \"mqtts://fleet.example:8883\"\n\
+         [network]\nbridge = \"br-two\"\nsubnet = \"10.9.0.0/20\"\nmtu = 1400\n\
+         [local]\nallow = \"owner\"\n[log]\nlevel = \"debug\"\n",
+    )
+    .unwrap();
+    assert_eq!(config.state_dir, Path::new("/etc/coracle/state"));
+    assert_eq!(config.run_dir, Path::new("/tmp/r"));
+    assert_eq!(config.cgroup_parent, "two");
+    assert_eq!(
+        config.console_url.unwrap().as_str(),
+        "https://fleet.example:8443"
+    );
+    assert_eq!(config.mtu.unwrap().bytes(), 1400);
+    assert_eq!(config.local_allow, LocalPolicy::Owner);
+    assert!(
+        matches!(config.board_profile, ProfileChoice::Named(n) if n.as_str() == "raspberrypi4")
+    );
+}
+
+#[test]
+fn the_file_wins_over_the_profile() {
+    let profile: Subnet = "192.168.40.0/24".parse().unwrap();
+    let silent = parse("").unwrap();
+    assert_eq!(silent.subnet_or(Some(profile)), profile);
+    let written = parse("[network]\nsubnet = \"10.9.0.0/20\"").unwrap();
+    assert_eq!(written.subnet_or(Some(profile)).to_string(), "10.9.0.0/20");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_known_ones() {
+    let message = fault("[agent]\ninstance = \"a\"\nstate = \"/x\"\n");
+    assert!(
+        message.starts_with("/etc/coracle/coracle.toml:3: agent.state: "),
+        "{message}"
+    );
+    assert!(message.contains("state_dir"), "{message}");
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_line_and_the_allowed_ones() {
+    let message = fault("# a comment\n[local]\nallow = \"anyone\"\n");
+    assert!(message.contains(":3: local.allow: "), "{message}");
+    for allowed in ["signed", "owner", "none"] {
+        assert!(message.contains(allowed), "{message}");
+    }
+    let message = fault("[network]\nsubnet = \"172.30.1.0/16\"\n");
+    assert!(message.contains(":2: network.subnet: "), "{message}");
+    assert!(message.contains("beyond its prefix"), "{message}");
+    let message = fault("[network]\nmtu = 70000\n");
+    assert!(message.contains("576 to 65535"), "{message}");
+}
+
+#[test]
+fn values_that_would_leave_their_place_are_refused() {
+    for text in [
+        "[agent]\ninstance = \"../x\"",
+        "[agent]\ninstance = \"\"",
+        "[agent]\ncgroup_parent = \"a/b\"",
+        "[network]\nbridge = \"a-name-of-16-char\"",
+        "[network]\nbridge = \"lo\"",
+        "[network]\nsubnet = \"127.0.0.0/8\"",
+        "[network]\nsubnet = \"10.0.0.0/30\"",
+        "[network]\nmtu = -1",
+        "[console]\nurl = \"ftp://x\"",
+        "[console]\nurl = \"https://\"",
+        "[console]\nmqtt = \"https://x\"",
+        "[agent]\nboard_profile = \"../../etc/shadow\"",
+        "not toml",
+    ] {
+        fault(text);
+    }
+}
+
+#[test]
+fn a_file_that_is_too_large_or_missing_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("coracle.toml");
+    let missing = Config::load(&file).unwrap_err().to_string();
+    assert!(missing.contains("coracle.toml"), "{missing}");
+    std::fs::write(&file, vec![b'#'; 70_000]).unwrap();
+    assert!(matches!(
+        Config::load(&file),
+        Err(ConfigError::TooLarge { .. })
+    ));
+    std::fs::write(&file, "[agent]\nstate_dir = \"s\"").unwrap();
+    assert_eq!(
+        Config::load(&file).unwrap().state_dir,
+        folder.path().join("s")
+    );
+}
