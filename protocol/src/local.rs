@@ -5,7 +5,7 @@
 //! any order, and sends [`Event`]s to a connection that asked to [`Request::Watch`].
 
 use crate::dsse::Envelope;
-use crate::names::AppName;
+use crate::names::{AppName, BoardId};
 use crate::release::Blob;
 use crate::report::{BoardFacts, Phase, SetStatus};
 use coracle_digest::Sha256Digest;
@@ -29,6 +29,12 @@ pub enum Request {
     Status,
     /// From now on, [`Event`]s come. Answer: [`Answer::Done`].
     Watch,
+    /// Who this board is, by its certificate: assignments are held against it. A board that has
+    /// another name already refuses. Answer: [`Answer::Done`] or [`Answer::Refused`].
+    Identity {
+        /// Common name of the certificate.
+        board: BoardId,
+    },
     /// Two documents; the supervisor verifies them itself, checks the budget and says what is
     /// missing. Nothing is changed. Answer: [`Answer::Needs`] or [`Answer::Refused`].
     Offer {
