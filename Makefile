@@ -1,0 +1,76 @@
+# Coracle's entry points. Each sets up what it needs (Debian packages included) and can be run again.
+#
+#   make demo     the whole loop on this machine, told step by step   (KEEP=1 leaves it up)
+#   make test     everything that must hold, as root                  (CI runs this)
+#   make check    formatting, lints, licences, dependency arrows      (part of test)
+#   make bench    measurements beside other tools → docs/benchmarks.md
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.PHONY: demo test check bench setup setup-bench clean help
+
+CARGO ?= cargo
+PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
+	skopeo mtools dosfstools busybox-static faketime util-linux
+BENCH_PACKAGES := crun runc xdelta3 zstd
+PROGRAMS := coracle-supervisor coracled coracle coracle-release coracle-console coracle-example-hello
+FAST := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/fast
+
+help:
+	@sed -n '/^#   make/s/^#   //p' Makefile
+
+# Installs what is missing, and says what. The docker client is only installed where there is none.
+setup:
+	@test "$$(id -u)" = 0 || { echo "this needs root: it makes namespaces, cgroups and containers (sudo make $(MAKECMDGOALS))"; exit 1; }
+	missing=()
+	for p in $(PACKAGES); do
+	  [ "$$(dpkg-query -W -f='$${db:Status-Status}' "$$p" 2>/dev/null)" = installed ] || missing+=("$$p")
+	done
+	command -v docker >/dev/null || missing+=(docker.io)
+	command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.90 or newer (rustup.rs)"; exit 1; }
+	if [ $${#missing[@]} -gt 0 ]; then
+	  echo "installing: $${missing[*]}"
+	  apt-get update -qq
+	  # A packaged mosquitto must not start by itself: the console starts its own.
+	  printf '#!/bin/sh\nexit 101\n' > /tmp/coracle-policy && chmod +x /tmp/coracle-policy
+	  had=1; [ -e /usr/sbin/policy-rc.d ] || { had=0; cp /tmp/coracle-policy /usr/sbin/policy-rc.d; }
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" > /tmp/coracle-setup.log 2>&1 \
+	    || { tail -20 /tmp/coracle-setup.log; [ $$had = 1 ] || rm -f /usr/sbin/policy-rc.d; exit 1; }
+	  [ $$had = 1 ] || rm -f /usr/sbin/policy-rc.d
+	fi
+	apt-cache show python3.11-minimal >/dev/null 2>&1 || apt-get update -qq
+
+demo: setup
+	@echo "building (the first time takes some minutes) …"
+	$(CARGO) build --profile fast --workspace --bins
+	$(FAST)/coracle-demo $(if $(KEEP),--keep)
+
+check:
+	@$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; $(CARGO) install --quiet --locked cargo-deny; }
+	$(CARGO) deny --all-features check bans licenses sources
+	$(CARGO) test -q -p coracle-tests --test dependency_arrows
+
+test: setup check
+	@$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace -- --test-threads=2
+
+setup-bench: setup
+	@missing=()
+	for p in $(BENCH_PACKAGES); do
+	  [ "$$(dpkg-query -W -f='$${db:Status-Status}' "$$p" 2>/dev/null)" = installed ] || missing+=("$$p")
+	done
+	if [ $${#missing[@]} -gt 0 ]; then
+	  echo "installing: $${missing[*]}"; apt-get update -qq
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/tmp/coracle-setup.log 2>&1
+	fi
+
+bench: setup-bench
+	@$(CARGO) build --release --workspace --bins --examples
+	$(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release/coracle-bench
+
+clean:
+	$(CARGO) clean
+	rm -rf /tmp/coracle-demo-cache

@@ -1,0 +1,86 @@
+//! Step 8: what an attacker with the console's keys and broker could send is refused by the board.
+
+use crate::Demo;
+use anyhow::{Context, Result, ensure};
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::names::BoardId;
+use coracle_protocol::topics::Topic;
+use coracle_tests::attack;
+use std::time::Duration;
+
+/// Four attacks, by one who stole the console's deploy key and its broker certificate.
+pub fn all_refused(demo: &mut Demo) -> Result<()> {
+    demo.say.step(
+        8,
+        "A stolen console: its deploy key and its broker user, used against the board",
+    );
+    let deploy_key = attack::key(&demo.artifacts.key("deploy"))?;
+    let me = demo.board.id().clone();
+    let other = BoardId::new("demo.board-z")?;
+    let good = attack::envelope(&demo.artifacts.file("release-2.0.json"))?;
+    let old = attack::envelope(&demo.artifacts.file("release-1.0.json"))?;
+    let (now, later) = (attack::now(), attack::now() + 86_400);
+    let next = demo.next_seq()?;
+    let sign = |board, release: &Envelope, seq, issued, expires| {
+        attack::assignment(&deploy_key, board, release, seq, issued, expires)
+    };
+    let tampered = attack::tampered(&good)?;
+    let cases: [(&str, &str, Envelope, &Envelope); 4] = [
+        (
+            "a tampered release",
+            "bad-signature",
+            sign(&me, &tampered, next, now, later)?,
+            &tampered,
+        ),
+        (
+            "an older release (rollback)",
+            "old-release",
+            sign(&me, &old, next, now, later)?,
+            &old,
+        ),
+        (
+            "another board's assignment",
+            "wrong-board",
+            sign(&other, &good, next, now, later)?,
+            &good,
+        ),
+        // Issued now, so that it is the newest, and already past: expired before it was issued.
+        (
+            "an expired assignment",
+            "expired",
+            sign(&me, &good, next, now, now.saturating_sub(3600))?,
+            &good,
+        ),
+    ];
+    for (n, (what, code, deploy, release)) in cases.into_iter().enumerate() {
+        let activity = format!("attack-{n}");
+        let message = attack::desired(&activity, deploy, release.clone())?;
+        demo.console
+            .publish_as_thief(&Topic::Desired.of(&me), &message)?;
+        let end = demo
+            .console
+            .wait_for_end(&me, &activity, Duration::from_secs(20))
+            .with_context(|| what.to_owned())?;
+        ensure!(
+            end["phase"] == "refused" && end["code"] == code,
+            "{what}: {end}"
+        );
+        demo.app_answers("2.0")?;
+        demo.say.line(&format!(
+            "{what}: refused, {code}: {}",
+            end["reason"].as_str().unwrap_or_default()
+        ));
+    }
+    demo.say.figure(
+        "attacks with the console's own keys",
+        "4 of 4 refused, the app answered all along".into(),
+    );
+    Ok(())
+}
+
+impl Demo {
+    /// A number above every assignment so far.
+    fn next_seq(&self) -> Result<u64> {
+        Ok(1_000)
+    }
+}

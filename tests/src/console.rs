@@ -1,0 +1,172 @@
+//! A console under test: started on this machine's bridge, used through its REST API.
+
+use crate::service::{Service, run, wait_for};
+use crate::world::World;
+use anyhow::{Context, Result, bail};
+use coracle_protocol::names::BoardId;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Ports of the console; a world has the machine's own loopback to itself only by number.
+const OPERATOR_PORT: u16 = 18080;
+const BOARD_PORT: u16 = 18443;
+const MQTT_PORT: u16 = 18883;
+
+/// A running console.
+pub struct Console {
+    service: Service,
+    state: PathBuf,
+    ip: std::net::Ipv4Addr,
+    release_program: PathBuf,
+}
+
+impl Console {
+    /// Starts it and waits until it says that all is up.
+    pub fn start(world: &World, root: &Path, deploy_key: &Path) -> Result<Self> {
+        let state = world.dir().join("console");
+        std::fs::create_dir_all(&state)?;
+        let ready = state.join("ready");
+        let ip = world.lan().console_ip();
+        let mut command = world.program("coracle-console");
+        command
+            .arg("serve")
+            .arg("--state")
+            .arg(&state)
+            .args(["--listen", &format!("127.0.0.1:{OPERATOR_PORT}")])
+            .args(["--board-listen", &format!("{ip}:{BOARD_PORT}")])
+            .args(["--mqtt-listen", &format!("{ip}:{MQTT_PORT}")])
+            .args(["--advertise", &ip.to_string()])
+            .arg("--root")
+            .arg(root)
+            .arg("--deploy-key")
+            .arg(deploy_key)
+            .arg("--ready-file")
+            .arg(&ready);
+        let mut service = Service::start("console", command, &world.logs())?;
+        wait_for("the console", Duration::from_secs(30), || {
+            service.check_alive()?;
+            Ok(ready.exists().then_some(()))
+        })?;
+        Ok(Self {
+            service,
+            state,
+            ip,
+            release_program: world.program_path("coracle-release"),
+        })
+    }
+
+    /// Where operators reach it.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{OPERATOR_PORT}")
+    }
+    /// Where registry clients reach it.
+    pub fn registry(&self) -> String {
+        format!("127.0.0.1:{OPERATOR_PORT}")
+    }
+    /// Its state folder.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+    /// The file with the operator's token.
+    pub fn token_file(&self) -> PathBuf {
+        self.state.join("admin.token")
+    }
+    /// The operator's token.
+    pub fn token(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.token_file())?
+            .trim()
+            .to_owned())
+    }
+    /// Its process.
+    pub fn service(&mut self) -> &mut Service {
+        &mut self.service
+    }
+
+    /// `coracle-release` with this console and its token.
+    pub fn release(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.release_program);
+        command
+            .arg(subcommand)
+            .arg("--console")
+            .arg(self.url())
+            .arg("--token-file")
+            .arg(self.token_file());
+        command
+    }
+
+    /// GET of the REST API.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        let mut response = ureq::get(format!("{}{path}", self.url()))
+            .header("authorization", format!("Bearer {}", self.token()?))
+            .call()
+            .with_context(|| format!("GET {path}"))?;
+        Ok(serde_json::from_str(
+            &response.body_mut().read_to_string()?,
+        )?)
+    }
+
+    /// What the console knows of a board.
+    pub fn board(&self, board: &BoardId) -> Result<Value> {
+        self.get(&format!("/api/v1/boards/{board}"))
+    }
+
+    /// Waits until the board's last feedback for `activity` is an end; that feedback.
+    pub fn wait_for_end(&self, board: &BoardId, activity: &str, limit: Duration) -> Result<Value> {
+        wait_for(&format!("the end of {activity}"), limit, || {
+            let seen = self.board(board)?;
+            let feedback = &seen["feedback"];
+            let end = ["committed", "refused", "rolled-back", "failed"];
+            let phase = feedback["phase"].as_str().unwrap_or_default();
+            Ok(
+                (feedback["activity"] == activity && end.contains(&phase))
+                    .then(|| feedback.clone()),
+            )
+        })
+    }
+
+    /// Publishes to a topic as the console's own broker user: what a thief of its credentials could do.
+    pub fn publish_as_thief(&self, topic: &str, message: &[u8]) -> Result<()> {
+        let file = self.state.join("thief.json");
+        std::fs::write(&file, message)?;
+        let find = |names: [&str; 2]| -> Result<PathBuf> {
+            for dir in ["ca", "tls", "pki", "."] {
+                for name in names {
+                    let path = self.state.join(dir).join(name);
+                    if path.exists() {
+                        return Ok(path);
+                    }
+                }
+            }
+            bail!("none of {names:?} below {}", self.state.display())
+        };
+        let (ca, cert, key) = (
+            find(["ca.crt", "ca.pem"])?,
+            find(["console.crt", "console.pem"])?,
+            find(["console.key", "console-key.pem"])?,
+        );
+        // Another client id than the console's own, which the broker would kick off.
+        run(Command::new("mosquitto_pub")
+            .args([
+                "-h",
+                &self.ip.to_string(),
+                "-p",
+                &MQTT_PORT.to_string(),
+                "-q",
+                "1",
+                "-r",
+                "-t",
+                topic,
+            ])
+            .arg("--cafile")
+            .arg(ca)
+            .arg("--cert")
+            .arg(cert)
+            .arg("--key")
+            .arg(key)
+            .arg("-f")
+            .arg(&file))
+        .map(drop)
+    }
+}
