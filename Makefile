@@ -14,8 +14,9 @@ CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
 	skopeo mtools dosfstools busybox-static faketime util-linux
 BENCH_PACKAGES := crun runc xdelta3 zstd
-PROGRAMS := coracle-supervisor coracled coracle coracle-release coracle-console coracle-example-hello
-FAST := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/fast
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+# The example app is one static file; a folder of its own keeps it apart from the dynamic build of the workspace.
+EXAMPLE := $(CARGO) rustc --quiet --package coracle-example-hello --profile fast --target-dir $(TARGET)/static -- -C target-feature=+crt-static
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -44,7 +45,8 @@ setup:
 demo: setup
 	@echo "building (the first time takes some minutes) …"
 	$(CARGO) build --profile fast --workspace --bins
-	$(FAST)/coracle-demo $(if $(KEEP),--keep)
+	$(EXAMPLE)
+	$(TARGET)/fast/coracle-demo $(if $(KEEP),--keep)
 
 check:
 	@$(CARGO) fmt --all --check
@@ -55,6 +57,7 @@ check:
 
 test: setup check
 	@$(CARGO) build --workspace --bins
+	$(EXAMPLE)
 	$(CARGO) test --workspace -- --test-threads=2
 
 setup-bench: setup
@@ -69,7 +72,8 @@ setup-bench: setup
 
 bench: setup-bench
 	@$(CARGO) build --release --workspace --bins --examples
-	$(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release/coracle-bench
+	$(EXAMPLE)
+	$(TARGET)/release/coracle-bench
 
 clean:
 	$(CARGO) clean

@@ -67,6 +67,10 @@ impl World {
     pub fn program_path(&self, name: &str) -> PathBuf {
         self.programs.join(name)
     }
+    /// The example app, one static file (`make` builds it beside the workspace).
+    pub fn static_example(&self) -> PathBuf {
+        self.programs.join("../static/fast/coracle-example-hello")
+    }
     /// Whether things stay when this is dropped.
     pub fn keep(&self) -> bool {
         self.keep

@@ -147,7 +147,7 @@ impl Artifacts {
         let hello = self.dir.join("hello");
         std::fs::create_dir_all(&hello)?;
         std::fs::copy(
-            world.program_path("coracle-example-hello"),
+            world.static_example(),
             hello.join("hello"),
         )?;
         run(self
