@@ -1,1 +1,20 @@
-//! OCI image layouts, layers, deltas and the store that holds them
+//! OCI image layouts, layers, deltas and the store that holds them.
+//!
+//! Plain blocking I/O: this runs in the supervisor's jailed child, in the daemon's store, in the console and
+//! on the engineer's machine. What only the last two need (making images and deltas) is behind the feature
+//! `make`, so that boards do not carry it.
+
+mod beneath;
+pub mod decompress;
+pub mod delta;
+pub mod layout;
+mod limits;
+pub mod store;
+pub mod unpack;
+
+#[cfg(feature = "make")]
+pub mod build;
+
+pub use beneath::PathError;
+pub use coracle_digest::Sha256Digest;
+pub use limits::Limits;

@@ -1,0 +1,78 @@
+//! Deltas between two layers: media type `application/vnd.coracle.delta.v1`.
+//!
+//! A delta makes the *tar stream* of the target layer out of the regular files of the base layer's
+//! *unpacked tree*, because the tree is what a board has, and the tar stream is what the signed DiffID
+//! names. Applying is a stream in bounded memory: about 4 MiB of model, 1.3 MiB of LZMA, buffers.
+//!
+//! `docs/delta-format.md` has the format for other implementations. The safety of a delta rests on
+//! the DiffID of what it makes, compared with the signed release; nothing in it is trusted.
+
+mod address;
+mod apply;
+mod format;
+mod mix;
+mod model;
+mod range;
+mod tar_header;
+
+#[cfg(feature = "make")]
+mod make;
+
+use std::io;
+
+use crate::beneath::PathError;
+
+pub use apply::DeltaReader;
+pub use format::DeltaHeader;
+#[cfg(feature = "make")]
+pub use make::{Made, MakeError, make};
+
+/// The media type of a delta blob.
+pub const MEDIA_TYPE: &str = "application/vnd.coracle.delta.v1";
+
+/// Why a delta can't be applied. While streaming it comes inside an [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+pub enum DeltaError {
+    /// The blob can't be read, or ends early.
+    #[error("reading the delta")]
+    Read(#[source] io::Error),
+    /// Not a delta of ours.
+    #[error("this is no Coracle delta")]
+    Magic,
+    /// Made by a newer program.
+    #[error("delta version {0} is not known here")]
+    Version(u16),
+    /// The lengths in the header do not fit the blob, or are above a limit.
+    #[error("the delta's {0} section has an impossible length")]
+    Section(&'static str),
+    /// The target is larger than [`Limits::unpacked_bytes`](crate::Limits::unpacked_bytes).
+    #[error("the delta makes {size} bytes, {limit} are allowed")]
+    TooLarge {
+        /// Bytes that the header announces.
+        size: u64,
+        /// Bytes that are allowed.
+        limit: u64,
+    },
+    /// An operation that makes no sense.
+    #[error("the delta is malformed: {0}")]
+    Malformed(&'static str),
+    /// A source's path.
+    #[error("a source path of the delta is refused")]
+    SourcePath(#[source] PathError),
+    /// A source can't be opened below the base, is no regular file or is too short: this is not the
+    /// tree that the delta was made for.
+    #[error("the base layer's `{path}` can't be read")]
+    Source {
+        /// Path below the base.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<DeltaError> for io::Error {
+    fn from(error: DeltaError) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}

@@ -1,0 +1,162 @@
+//! From a layer's blob to a tree below a folder descriptor.
+//!
+//! This runs in the supervisor's jailed child: it opens nothing but names below `dest` (and below
+//! `base` for a delta), so that it works after a pivot with these descriptors alone. The child needs
+//! CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_MKNOD and CAP_SETFCAP; opaque folders
+//! also CAP_SYS_ADMIN, and without it they are reported to the caller.
+//!
+//! Nothing here decides whether a layer is trusted: the caller compares [`Applied::diff_id`] with the signed
+//! one before the tree gets its name, and throws the tree away after any error.
+
+mod tar_stream;
+mod tree;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+
+use coracle_digest::Sha256Digest;
+
+use crate::beneath::PathError;
+use crate::decompress::{Measured, tar_stream as decompressed};
+use crate::delta::{DeltaError, DeltaReader};
+use crate::layout::LayerType;
+use crate::limits::Limits;
+
+pub use tar_stream::{Kind, Member, TarError, TarStream};
+pub use tree::mark_opaque;
+
+use tree::TreeWriter;
+
+/// Where a layer's tar bytes come from.
+pub enum Source {
+    /// The layer's own blob.
+    Full {
+        /// Open for reading, at its start.
+        blob: File,
+        /// How it is compressed.
+        layer: LayerType,
+    },
+    /// A delta against a layer that is unpacked here.
+    Delta {
+        /// Open for reading; read at offsets.
+        blob: File,
+        /// The base layer's unpacked tree.
+        base: OwnedFd,
+    },
+}
+
+/// What unpacking did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// SHA-256 of the uncompressed tar stream that the tree was made from: OCI's DiffID.
+    pub diff_id: Sha256Digest,
+    /// Bytes of the uncompressed tar stream.
+    pub tar_bytes: u64,
+    /// Bytes of file contents written.
+    pub bytes_written: u64,
+    /// Members of the tar stream.
+    pub entries: u64,
+    /// Folders (paths below `dest`) that must be made opaque by someone with CAP_SYS_ADMIN: see
+    /// [`mark_opaque`]. Until then the tree is not the layer.
+    pub opaque_pending: Vec<Vec<u8>>,
+    /// Extended attributes that this board does not take from images (SELinux labels and the like).
+    pub xattrs_left_out: u64,
+}
+
+/// Why a layer was not unpacked. The tree is incomplete then.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The tar stream, or what it is read from.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// The delta's header.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
+    /// The stream failed in the middle of a file.
+    #[error("reading the contents of `{path}`")]
+    Stream {
+        /// The member.
+        path: String,
+        /// Truncation, a limit, a malformed delta …
+        #[source]
+        source: io::Error,
+    },
+    /// A path that could lead outside.
+    #[error("`{path}` is refused")]
+    Path {
+        /// The path as the layer has it, shortened.
+        path: String,
+        /// Why.
+        #[source]
+        source: PathError,
+    },
+    /// The kernel said no. `ELOOP` and `ENOTDIR`: a path goes through a link or a file.
+    #[error("{doing} `{path}`")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The path as the layer has it, shortened.
+        path: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// `.wh.` on its own, of `.` or `..`, or as a folder.
+    #[error("`{0}` is no valid whiteout")]
+    Whiteout(String),
+    /// A link to the root, to a folder, to a whiteout, or with an impossible target.
+    #[error("`{0}` links to something that can't be linked to")]
+    LinkTarget(String),
+    /// A device that [`Limits::devices`] forbids, or character device 0/0.
+    #[error("the device `{0}` is refused")]
+    Device(String),
+    /// An attribute that would steer overlayfs.
+    #[error("`{path}` has the attribute `{name}`, which layers must not bring")]
+    Attribute {
+        /// The member.
+        path: String,
+        /// The attribute.
+        name: String,
+    },
+    /// The root is given as a file or link.
+    #[error("the layer's root is not a folder")]
+    RootNotFolder,
+}
+
+/// Unpacks a layer below `dest`, an empty folder, and syncs its file system.
+///
+/// Memory stays bounded whatever the layer's size. The digest is computed over the same bytes that the tree
+/// is made from, in one pass.
+pub fn apply_layer(source: Source, dest: OwnedFd, limits: &Limits) -> Result<Applied, UnpackError> {
+    match source {
+        Source::Full { blob, layer } => unpack_tar(decompressed(blob, layer, limits), dest, limits),
+        Source::Delta { blob, base } => {
+            unpack_tar(DeltaReader::open(blob, base, limits)?, dest, limits)
+        }
+    }
+}
+
+/// As [`apply_layer`], from uncompressed tar bytes.
+pub fn unpack_tar(tar: impl Read, dest: OwnedFd, limits: &Limits) -> Result<Applied, UnpackError> {
+    let mut measured = Measured::new(tar, limits.unpacked_bytes);
+    let mut stream = TarStream::new(&mut measured, limits);
+    let mut tree = TreeWriter::new(dest, limits);
+    let mut bytes_written = 0;
+    while let Some(member) = stream.next_member()? {
+        tree.put(&member, &mut stream)?;
+        bytes_written += member.size;
+    }
+    stream.drain()?;
+    let entries = stream.entries();
+    let tree = tree.finish()?;
+    let (diff_id, tar_bytes) = measured.finish();
+    Ok(Applied {
+        diff_id,
+        tar_bytes,
+        bytes_written,
+        entries,
+        opaque_pending: tree.opaque_pending,
+        xattrs_left_out: tree.xattrs_left_out,
+    })
+}
