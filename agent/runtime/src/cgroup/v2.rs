@@ -1,0 +1,163 @@
+//! cgroup v2: one folder (kernel, Documentation/admin-guide/cgroup-v2.rst).
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use super::devices::compile;
+use super::limits::{CPU_PERIOD_MICROS, Devices, IoLimit, Limits, cpu_quota_micros};
+use super::{CgroupError, Stats, make_dir, read_keyed, read_number, write};
+use crate::kernel::bpf;
+
+/// Asked for one by one, since a kernel that lacks one refuses the whole line.
+const CONTROLLERS: [&str; 5] = ["+cpuset", "+cpu", "+io", "+memory", "+pids"];
+
+pub(super) fn create(mount: &Path, parent: &Path, folder: &Path) -> Result<(), CgroupError> {
+    let mut path = mount.to_path_buf();
+    for part in parent.iter() {
+        delegate(&path);
+        path.push(part);
+        make_dir(&path)?;
+    }
+    delegate(&path);
+    make_dir(folder)
+}
+
+/// A controller that cannot be handed down shows as [`CgroupError::Unsupported`] where a limit needs it.
+fn delegate(path: &Path) {
+    for controller in CONTROLLERS {
+        let _ = write(&path.join("cgroup.subtree_control"), controller);
+    }
+}
+
+fn set(folder: &Path, file: &str, limit: &'static str, value: &str) -> Result<(), CgroupError> {
+    let path = folder.join(file);
+    match write(&path, value) {
+        Err(CgroupError::Write { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
+            Err(CgroupError::Unsupported { limit, path })
+        }
+        other => other,
+    }
+}
+
+pub(super) fn set_limits(folder: &Path, limits: &Limits) -> Result<(), CgroupError> {
+    for (given, limit) in [
+        (limits.memory_swappiness.is_some(), "memory swappiness"),
+        (limits.oom_kill_disabled == Some(true), "oom kill"),
+    ] {
+        if given {
+            return Err(CgroupError::Unsupported {
+                limit,
+                path: folder.into(),
+            });
+        }
+    }
+    let number = |value: Option<u64>| value.map(|value| value.to_string());
+    let quota = limits
+        .cpu_millis
+        .map(|millis| format!("{} {CPU_PERIOD_MICROS}", cpu_quota_micros(millis)));
+    let writes = [
+        ("memory.max", "memory", number(limits.memory_bytes)),
+        (
+            "memory.low",
+            "memory reservation",
+            number(limits.memory_reservation_bytes),
+        ),
+        ("cpu.max", "cpu quota", quota),
+        ("cpu.weight", "cpu weight", number(limits.cpu_weight)),
+        ("cpuset.cpus", "cpuset", limits.cpuset_cpus.clone()),
+        ("cpuset.mems", "cpuset", limits.cpuset_mems.clone()),
+        ("pids.max", "pids", number(limits.pids)),
+        (
+            "io.weight",
+            "io weight",
+            limits.io_weight.map(|weight| format!("default {weight}")),
+        ),
+    ];
+    for (file, limit, value) in writes {
+        if let Some(value) = value {
+            set(folder, file, limit, &value)?;
+        }
+    }
+    if let Some(both) = limits.memory_swap_bytes {
+        // v2 counts swap by itself.
+        let memory = match limits.memory_bytes {
+            Some(memory) => memory,
+            None => read_number(&folder.join("memory.max"))?.unwrap_or(0),
+        };
+        set(
+            folder,
+            "memory.swap.max",
+            "memory and swap",
+            &both.saturating_sub(memory).to_string(),
+        )?;
+    }
+    limits
+        .io
+        .iter()
+        .try_for_each(|io| set(folder, "io.max", "io rate", &io_line(io)))?;
+    set_devices(folder, &limits.devices)
+}
+
+/// What is not named in the line keeps its value.
+fn io_line(io: &IoLimit) -> String {
+    let mut line = format!("{}:{}", io.major, io.minor);
+    for (key, value) in [
+        ("rbps", io.read_bytes_per_second),
+        ("wbps", io.write_bytes_per_second),
+        ("riops", io.read_operations_per_second),
+        ("wiops", io.write_operations_per_second),
+    ] {
+        if let Some(value) = value {
+            line.push_str(&format!(" {key}={value}"));
+        }
+    }
+    line
+}
+
+/// The new program is attached before the old ones go, so that there is no moment without rules.
+fn set_devices(folder: &Path, devices: &Devices) -> Result<(), CgroupError> {
+    let Devices::Only(rules) = devices else {
+        return Ok(());
+    };
+    let failed = |source| CgroupError::Devices {
+        path: folder.into(),
+        source,
+    };
+    let cgroup = File::open(folder).map_err(|source| CgroupError::Io {
+        path: folder.into(),
+        source,
+    })?;
+    let old = bpf::attached_device_programs(cgroup.as_fd()).map_err(failed)?;
+    let program = bpf::load_device_program(&compile(rules)).map_err(failed)?;
+    bpf::attach_device_program(cgroup.as_fd(), program.as_fd()).map_err(failed)?;
+    old.iter()
+        .try_for_each(|old| bpf::detach_device_program(cgroup.as_fd(), old.as_fd()))
+        .map_err(failed)
+}
+
+pub(super) fn stats(folder: &Path) -> Result<Stats, CgroupError> {
+    Ok(Stats {
+        memory_bytes: read_number(&folder.join("memory.current"))?,
+        memory_peak_bytes: read_number(&folder.join("memory.peak"))?,
+        memory_limit_bytes: read_number(&folder.join("memory.max"))?,
+        oom_kills: read_keyed(&folder.join("memory.events"), "oom_kill")?,
+        cpu_micros: read_keyed(&folder.join("cpu.stat"), "usage_usec")?,
+        pids: read_number(&folder.join("pids.current"))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn io_lines_name_only_what_is_given() {
+        let io = IoLimit {
+            major: 179,
+            write_bytes_per_second: Some(1 << 20),
+            ..IoLimit::default()
+        };
+        assert_eq!(io_line(&io), "179:0 wbps=1048576");
+    }
+}

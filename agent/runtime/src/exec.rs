@@ -1,0 +1,189 @@
+//! One more process in a running container: `docker exec`, health probes, hooks.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::pipe2;
+
+use crate::capabilities::Capabilities;
+use crate::cgroup::Cgroup;
+use crate::failure::{At, Failure, Step};
+use crate::kernel::{self, Forked};
+use crate::launch::child::{detach_from_supervisor, enter_cgroup, set_oom_score};
+use crate::launch::process::Process;
+use crate::launch::{child_process, kill_and_reap, read_status};
+use crate::reap;
+use crate::seccomp::SeccompProgram;
+use crate::spec::{LaunchSpec, Rlimit, Stdio};
+
+/// A process to be, and the container to put it in.
+#[derive(Debug)]
+pub struct ExecSpec<'a> {
+    /// The container's first process, not reaped yet.
+    pub pid: i32,
+    pub pidfd: BorrowedFd<'a>,
+    pub cgroup: &'a Cgroup,
+    pub args: Vec<String>,
+    /// `KEY=value`
+    pub env: Vec<String>,
+    /// Must exist.
+    pub cwd: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+    pub additional_gids: Vec<u32>,
+    pub umask: u32,
+    pub capabilities: Capabilities,
+    pub seccomp: Option<&'a SeccompProgram>,
+    pub no_new_privs: bool,
+    pub rlimits: Vec<Rlimit>,
+    pub oom_score_adj: Option<i32>,
+    pub stdio: Stdio,
+}
+
+impl<'a> ExecSpec<'a> {
+    /// Everything as the container's own process has it, but for the program and its streams.
+    pub fn like(
+        spec: &LaunchSpec<'a>,
+        pid: i32,
+        pidfd: BorrowedFd<'a>,
+        args: Vec<String>,
+        stdio: Stdio,
+    ) -> Self {
+        ExecSpec {
+            pid,
+            pidfd,
+            cgroup: spec.cgroup,
+            args,
+            env: spec.env.clone(),
+            cwd: spec.cwd.clone(),
+            uid: spec.uid,
+            gid: spec.gid,
+            additional_gids: spec.additional_gids.clone(),
+            umask: spec.umask,
+            capabilities: spec.capabilities,
+            seccomp: spec.seccomp,
+            no_new_privs: spec.no_new_privs,
+            rlimits: spec.rlimits.clone(),
+            oom_score_adj: spec.oom_score_adj,
+            stdio,
+        }
+    }
+}
+
+/// A process that runs in the container. It is the caller's child: its exit comes from [`crate::reap`].
+#[derive(Debug)]
+pub struct Executed {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+}
+
+/// Enters the container and runs the program; answers once it runs.
+///
+/// Two clones: the first child joins the namespaces, and a pid namespace takes only children of those who joined, so it
+/// clones once more, with CLONE_PARENT, and ends.
+///
+/// # Errors
+/// The step that failed; nothing is left to reap.
+pub fn exec_in(spec: &ExecSpec<'_>) -> Result<Executed, Failure> {
+    let (status_read, status_write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "exec")?;
+    let (pid_read, pid_write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "exec")?;
+    let go_between = match kernel::clone_process(0, None).at(Step::Clone, "exec")? {
+        Forked::Child { .. } => {
+            let status_number = status_write.as_raw_fd();
+            child_process(
+                status_write,
+                || go_between(spec, pid_write, status_number),
+                |code| code,
+            )
+        }
+        Forked::Parent { pid, .. } => pid,
+    };
+    drop((status_write, pid_write));
+
+    let mut number = [0; 4];
+    let told = File::from(pid_read).read_exact(&mut number);
+    reap::wait(go_between);
+    let status = read_status(File::from(status_read));
+    if told.is_err() {
+        // It failed before there was a second child.
+        return Err(status
+            .err()
+            .unwrap_or_else(|| Failure::refused(Step::Clone, "the go-between died")));
+    }
+    let pid = i32::from_le_bytes(number);
+    // Not reaped by anybody yet, so the number is still its own.
+    let pidfd = kernel::pidfd_open(pid).at(Step::Clone, "pidfd")?;
+    if let Err(failure) = status {
+        kill_and_reap(pid, &pidfd);
+        return Err(failure);
+    }
+    Ok(Executed { pid, pidfd })
+}
+
+fn go_between(spec: &ExecSpec<'_>, pid_write: OwnedFd, status: i32) -> Result<i32, Failure> {
+    let process = Process {
+        args: &spec.args,
+        env: &spec.env,
+        cwd: &spec.cwd,
+        uid: spec.uid,
+        gid: spec.gid,
+        additional_gids: &spec.additional_gids,
+        umask: spec.umask,
+        capabilities: spec.capabilities,
+        seccomp: spec.seccomp,
+        no_new_privs: spec.no_new_privs,
+        rlimits: &spec.rlimits,
+        stdio: &spec.stdio,
+    };
+    let mut keep = process.descriptors();
+    keep.extend([spec.pidfd.as_raw_fd(), pid_write.as_raw_fd(), status]);
+    detach_from_supervisor(keep)?;
+    enter_cgroup(spec.cgroup)?;
+    set_oom_score(spec.oom_score_adj)?;
+    join_namespaces(spec)?;
+
+    match kernel::clone_process(libc::CLONE_PARENT as u64, None).at(Step::Clone, "exec")? {
+        Forked::Child { .. } => {
+            drop(pid_write);
+            process.execute()
+        }
+        Forked::Parent { pid, .. } => {
+            File::from(pid_write)
+                .write_all(&pid.to_le_bytes())
+                .at(Step::Pipe, "exec")?;
+            Ok(0)
+        }
+    }
+}
+
+/// The mount namespace last, since it takes the host's /proc away.
+const NAMESPACES: [(&str, CloneFlags); 6] = [
+    ("ipc", CloneFlags::CLONE_NEWIPC),
+    ("uts", CloneFlags::CLONE_NEWUTS),
+    ("net", CloneFlags::CLONE_NEWNET),
+    ("pid", CloneFlags::CLONE_NEWPID),
+    ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+    ("mnt", CloneFlags::CLONE_NEWNS),
+];
+
+fn join_namespaces(spec: &ExecSpec<'_>) -> Result<(), Failure> {
+    let all = NAMESPACES
+        .iter()
+        .fold(CloneFlags::empty(), |all, (_, flag)| all | *flag);
+    match setns(spec.pidfd.as_fd(), all) {
+        // Before 5.8 setns takes no pidfd. The pid cannot be another process's: the caller has not reaped it.
+        Err(Errno::EINVAL | Errno::EBADF) => {}
+        other => return other.at(Step::Namespace, format!("of process {}", spec.pid)),
+    }
+    for (name, flag) in NAMESPACES {
+        let path = format!("/proc/{}/ns/{name}", spec.pid);
+        let namespace = File::open(&path).at(Step::Namespace, &path)?;
+        setns(namespace, flag).at(Step::Namespace, &path)?;
+    }
+    Ok(())
+}

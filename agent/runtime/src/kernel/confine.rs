@@ -1,0 +1,118 @@
+//! Users, capabilities and seccomp of the calling process.
+
+use nix::errno::Errno;
+use seccompiler::sock_filter;
+
+use super::prctl;
+
+/// Becomes `uid` and `gid` with exactly these supplementary groups.
+///
+/// The raw system calls, because libc's wrappers signal every thread it believes to exist, and a process that came from
+/// a raw clone still has the parent's list of threads.
+pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()> {
+    // SAFETY: `groups` is valid for its length; the others take integers.
+    unsafe {
+        Errno::result(libc::syscall(
+            libc::SYS_setgroups,
+            groups.len(),
+            groups.as_ptr(),
+        ))?;
+        Errno::result(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        Errno::result(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+    }
+    Ok(())
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// _LINUX_CAPABILITY_VERSION_3
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+/// Sets the three sets that capset knows; bit n is capability n.
+pub(crate) fn set_capabilities(
+    effective: u64,
+    permitted: u64,
+    inheritable: u64,
+) -> nix::Result<()> {
+    let header = CapHeader {
+        version: CAPABILITY_VERSION,
+        pid: 0,
+    };
+    let half = |shift: u32| CapData {
+        effective: (effective >> shift) as u32,
+        permitted: (permitted >> shift) as u32,
+        inheritable: (inheritable >> shift) as u32,
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: version 3 reads one header and two data structs.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
+    Ok(())
+}
+
+/// Drops from the bounding set everything outside `keep`.
+pub(crate) fn limit_bounding_set(keep: u64) -> nix::Result<()> {
+    for capability in 0..64u64 {
+        match prctl(libc::PR_CAPBSET_READ, [capability, 0, 0, 0]) {
+            // Past the last one that this kernel knows.
+            Err(Errno::EINVAL) => return Ok(()),
+            Err(errno) => return Err(errno),
+            Ok(1) if keep & (1 << capability) == 0 => {
+                prctl(libc::PR_CAPBSET_DROP, [capability, 0, 0, 0])?;
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The ambient set becomes exactly `set`, which must be within permitted and inheritable.
+pub(crate) fn set_ambient(set: u64) -> nix::Result<()> {
+    prctl(
+        libc::PR_CAP_AMBIENT,
+        [libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0, 0, 0],
+    )?;
+    for capability in (0..64u64).filter(|bit| set & (1 << bit) != 0) {
+        prctl(
+            libc::PR_CAP_AMBIENT,
+            [libc::PR_CAP_AMBIENT_RAISE as u64, capability, 0, 0],
+        )?;
+    }
+    Ok(())
+}
+
+/// Loads a classic BPF filter for this process and its children. Needs no_new_privs or CAP_SYS_ADMIN.
+pub(crate) fn load_seccomp(filter: &[sock_filter]) -> nix::Result<()> {
+    #[repr(C)]
+    struct Program {
+        len: u16,
+        filter: *const sock_filter,
+    }
+    let len = u16::try_from(filter.len()).map_err(|_| Errno::EINVAL)?;
+    let program = Program {
+        len,
+        filter: filter.as_ptr(),
+    };
+    // SAFETY: `program` has the layout of struct sock_fprog and points to `len` instructions.
+    Errno::result(unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+            0,
+            0,
+        )
+    })?;
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! System calls that neither std nor nix wrap, each behind a safe function: the only `unsafe` of this crate.
+//!
+//! Processes are here; what confines them, mounts and eBPF are in the three files beside this one.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::errno::Errno;
+
+pub(crate) mod bpf;
+pub(crate) mod confine;
+pub(crate) mod mounts;
+
+/// Which side of a clone this is.
+pub(crate) enum Forked {
+    Child {
+        /// It began its life in the cgroup that was asked for.
+        in_cgroup: bool,
+    },
+    Parent {
+        pid: i32,
+        /// None in the child of `CLONE_PARENT`, where the caller is not the parent.
+        pidfd: Option<OwnedFd>,
+    },
+}
+
+/// `struct clone_args` up to its cgroup field (linux/sched.h, CLONE_ARGS_SIZE_VER2).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Clones the calling process. `flags` are CLONE_* of linux/sched.h without an exit signal.
+///
+/// Tries clone3 with CLONE_INTO_CGROUP (5.7), clone3 without (5.3), then clone (any), so the child has to look
+/// at `in_cgroup`. The calling process has one thread: the child may then run any code.
+pub(crate) fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Forked> {
+    let with_pidfd = flags & libc::CLONE_PARENT as u64 == 0;
+    let flags = if with_pidfd {
+        flags | libc::CLONE_PIDFD as u64
+    } else {
+        flags
+    };
+    // CLONE_PARENT takes the exit signal of the caller and refuses one of its own.
+    let exit_signal = if with_pidfd { libc::SIGCHLD as u64 } else { 0 };
+
+    if let Some(cgroup) = cgroup {
+        match clone3(
+            flags | CLONE_INTO_CGROUP,
+            exit_signal,
+            cgroup.as_raw_fd() as u64,
+        ) {
+            Err(Errno::ENOSYS | Errno::EINVAL | Errno::E2BIG) => {}
+            answer => return answer,
+        }
+    }
+    match clone3(flags, exit_signal, 0) {
+        Err(Errno::ENOSYS) => clone_legacy(flags, exit_signal),
+        answer => answer,
+    }
+}
+
+fn clone3(flags: u64, exit_signal: u64, cgroup: u64) -> nix::Result<Forked> {
+    let mut pidfd: RawFd = -1;
+    let wants_pidfd = flags & libc::CLONE_PIDFD as u64 != 0;
+    let args = CloneArgs {
+        flags,
+        pidfd: if wants_pidfd {
+            &raw mut pidfd as u64
+        } else {
+            0
+        },
+        exit_signal,
+        cgroup,
+        ..CloneArgs::default()
+    };
+    // Kernels 5.3 to 5.6 know a shorter struct and refuse a longer one only when its tail is not zero.
+    // SAFETY: `args` and `pidfd` outlive the call. No stack is given and CLONE_VM is not among the flags, so the child
+    // goes on in a copy of this stack, as after fork.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let in_cgroup = flags & CLONE_INTO_CGROUP != 0;
+    // SAFETY: the kernel wrote `pidfd` if it was asked to; nobody else owns it.
+    unsafe { forked(pid, pidfd, in_cgroup) }
+}
+
+fn clone_legacy(flags: u64, exit_signal: u64) -> nix::Result<Forked> {
+    let mut pidfd: RawFd = -1;
+    let null = ptr::null_mut::<libc::c_void>();
+    let flags = (flags | exit_signal) as libc::c_ulong;
+    // The order of the last two arguments differs between architectures; both are null.
+    // SAFETY: as in `clone3`; CLONE_PIDFD writes through the parent_tid argument, which points to `pidfd`.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, null, &raw mut pidfd, null, null) };
+    // SAFETY: the kernel wrote `pidfd` if it was asked to; nobody else owns it.
+    unsafe { forked(pid, pidfd, false) }
+}
+
+/// # Safety
+/// `pidfd` is -1 or a descriptor that nobody else owns.
+unsafe fn forked(pid: libc::c_long, pidfd: RawFd, in_cgroup: bool) -> nix::Result<Forked> {
+    match Errno::result(pid)? {
+        0 => Ok(Forked::Child { in_cgroup }),
+        pid => {
+            // SAFETY: promised by the caller.
+            let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
+            Ok(Forked::Parent {
+                pid: pid as i32,
+                pidfd,
+            })
+        }
+    }
+}
+
+/// Ends the calling process at once: no destructors, no exit handlers, which belong to the parent.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: always sound.
+    unsafe { libc::_exit(code) }
+}
+
+/// A descriptor for a child that has not been reaped yet (so that its number cannot have a new owner).
+pub(crate) fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: takes two integers.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: a fresh descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// What the clone gave, or a new one where the kernel could not give it (clone before 5.2 ignores the flag).
+pub(crate) fn or_open_pidfd(pidfd: Option<OwnedFd>, pid: i32) -> nix::Result<OwnedFd> {
+    pidfd.map_or_else(|| pidfd_open(pid), Ok)
+}
+
+pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
+    let null = ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo asks for the one that kill() would send.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            null,
+            0,
+        )
+    })?;
+    Ok(())
+}
+
+/// The raw wait status of a child, `pid` -1 for any. None when nothing has ended (`block` false).
+///
+/// Not nix's, which answers EINVAL for a child killed by a real-time signal, after having reaped it.
+pub(crate) fn wait_pid(pid: i32, block: bool) -> nix::Result<Option<(i32, i32)>> {
+    let mut status = 0;
+    let options = if block { 0 } else { libc::WNOHANG };
+    loop {
+        // SAFETY: `status` outlives the call.
+        match Errno::result(unsafe { libc::waitpid(pid, &raw mut status, options) }) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(0) => return Ok(None),
+            Ok(pid) => return Ok(Some((pid, status))),
+        }
+    }
+}
+
+/// Every signal back to its default and none blocked. execve would keep what is ignored (Rust ignores SIGPIPE) and
+/// blocked.
+pub(crate) fn reset_signals() {
+    // SAFETY: SIG_DFL needs no handler; signals that cannot be changed answer an error, which does not matter. The set
+    // is initialised before it is used.
+    unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Closes every descriptor from `first` on whose number is not in `keep`.
+///
+/// For a fresh child only: the owners of those descriptors are values of the parent that the child never drops.
+pub(crate) fn close_all_except(first: RawFd, keep: &mut [RawFd]) -> nix::Result<()> {
+    keep.sort_unstable();
+    let mut from = first as u32;
+    for &kept in keep.iter().filter(|fd| **fd >= first) {
+        let kept = kept as u32;
+        if kept > from {
+            close_range(from, kept - 1, 0)?;
+        }
+        from = kept + 1;
+    }
+    close_range(from, u32::MAX, 0)
+}
+
+/// Descriptors from `first` on are closed by the next execve.
+pub(crate) fn close_on_exec_from(first: RawFd) -> nix::Result<()> {
+    close_range(first as u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+fn close_range(first: u32, last: u32, flags: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: integers only. That the descriptors have no live owner is promised by the two callers above.
+    match Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }) {
+        Ok(_) => Ok(()),
+        // Before 5.9 there is no such call, before 5.11 no CLOEXEC flag.
+        Err(Errno::ENOSYS | Errno::EINVAL) => close_each(first, last, flags),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn close_each(first: u32, last: u32, flags: libc::c_uint) -> nix::Result<()> {
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|fd| (first..=last).contains(&(*fd as u32)))
+        .collect();
+    for fd in open {
+        // SAFETY: as in `close_range`. The listing's own descriptor is closed by now and answers EBADF.
+        unsafe {
+            if flags == libc::CLOSE_RANGE_CLOEXEC {
+                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+            } else {
+                libc::close(fd);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes `fd` the controlling terminal of this session's leader.
+pub(crate) fn set_controlling_terminal(fd: impl AsFd) -> nix::Result<()> {
+    // SAFETY: TIOCSCTTY takes an integer.
+    Errno::result(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) })?;
+    Ok(())
+}
+
+/// `prctl` with integer arguments.
+fn prctl(option: libc::c_int, args: [libc::c_ulong; 4]) -> nix::Result<libc::c_int> {
+    // SAFETY: the callers in this module use options whose arguments are integers.
+    Errno::result(unsafe { libc::prctl(option, args[0], args[1], args[2], args[3]) })
+}
+
+/// The three become descriptors 0, 1 and 2, open across execve. None of them may be one of these already.
+pub(crate) fn become_stdio(streams: [RawFd; 3]) -> nix::Result<()> {
+    for (number, stream) in streams.into_iter().enumerate() {
+        // SAFETY: replaces what the standard streams refer to, which nobody owns; the sources are closed by execve.
+        Errno::result(unsafe { libc::dup2(stream, number as RawFd) })?;
+    }
+    Ok(())
+}
+
+/// Takes the kernel's number, so that a limit newer than nix can be set.
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+    // struct rlimit64
+    let limit = [soft, hard];
+    // SAFETY: `limit` outlives the call; the old value is not asked for.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            limit.as_ptr(),
+            ptr::null::<u64>(),
+        )
+    })?;
+    Ok(())
+}

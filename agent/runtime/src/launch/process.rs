@@ -1,0 +1,201 @@
+//! The last steps before a program runs, the same for a container's first process and for an exec.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::stat::{Mode, umask};
+
+use crate::capabilities::Capabilities;
+use crate::failure::{At, Failure, Step};
+use crate::kernel::{self, confine};
+use crate::seccomp::SeccompProgram;
+use crate::spec::{LaunchSpec, Rlimit, Stdio};
+
+/// A program and what it may do.
+pub(crate) struct Process<'a> {
+    pub(crate) args: &'a [String],
+    pub(crate) env: &'a [String],
+    pub(crate) cwd: &'a Path,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) additional_gids: &'a [u32],
+    pub(crate) umask: u32,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) seccomp: Option<&'a SeccompProgram>,
+    pub(crate) no_new_privs: bool,
+    pub(crate) rlimits: &'a [Rlimit],
+    pub(crate) stdio: &'a Stdio,
+}
+
+/// When `PATH` is not among the variables.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl<'a> Process<'a> {
+    pub(crate) fn of_container(spec: &'a LaunchSpec<'_>) -> Process<'a> {
+        Process {
+            args: &spec.args,
+            env: &spec.env,
+            cwd: &spec.cwd,
+            uid: spec.uid,
+            gid: spec.gid,
+            additional_gids: &spec.additional_gids,
+            umask: spec.umask,
+            capabilities: spec.capabilities,
+            seccomp: spec.seccomp,
+            no_new_privs: spec.no_new_privs,
+            rlimits: &spec.rlimits,
+            stdio: &spec.stdio,
+        }
+    }
+
+    pub(crate) fn descriptors(&self) -> Vec<i32> {
+        [&self.stdio.stdin, &self.stdio.stdout, &self.stdio.stderr]
+            .map(|fd| fd.as_raw_fd())
+            .to_vec()
+    }
+
+    /// The working directory, made by root when the image lacks it, as Docker does.
+    pub(crate) fn make_cwd(&self) -> Result<(), Failure> {
+        if !self.cwd.is_absolute() {
+            return Err(Failure::refused(
+                Step::WorkingDir,
+                format!("{} is not absolute", self.cwd.display()),
+            ));
+        }
+        if self.cwd.is_dir() {
+            return Ok(());
+        }
+        umask(Mode::from_bits_truncate(0o022));
+        std::fs::create_dir_all(self.cwd).at(Step::WorkingDir, self.cwd)
+    }
+
+    /// Never comes back, except with what went wrong.
+    pub(crate) fn execute(self) -> Result<i32, Failure> {
+        let (args, env) = (c_strings(self.args)?, c_strings(self.env)?);
+        // A session of its own: no signal from the supervisor's terminal, and a terminal of its own if it has one.
+        nix::unistd::setsid().at(Step::Stdio, "session")?;
+        self.connect_stdio().at(Step::Stdio, "standard streams")?;
+        kernel::close_on_exec_from(3).at(Step::Stdio, "descriptors")?;
+        for limit in self.rlimits {
+            set_rlimit(limit)?;
+        }
+
+        if self.no_new_privs {
+            nix::sys::prctl::set_no_new_privs().at(Step::NoNewPrivs, "")?;
+        } else {
+            // Without it only CAP_SYS_ADMIN may load a filter, so it comes before the change of user, whose calls the
+            // default filter allows.
+            self.load_seccomp()?;
+        }
+        self.capabilities.bound()?;
+        confine::become_user(self.uid, self.gid, self.additional_gids)
+            .at(Step::User, format!("{}:{}", self.uid, self.gid))?;
+        self.capabilities.apply(self.uid)?;
+        self.enter_cwd()?;
+        umask(Mode::from_bits_truncate(self.umask));
+        if self.no_new_privs {
+            self.load_seccomp()?;
+        }
+        Err(self.exec(&args, &env))
+    }
+
+    fn load_seccomp(&self) -> Result<(), Failure> {
+        let Some(program) = self.seccomp else {
+            return Ok(());
+        };
+        confine::load_seccomp(program.instructions()).at(Step::Seccomp, "")
+    }
+
+    fn connect_stdio(&self) -> nix::Result<()> {
+        // The three may be any of 0 to 2 themselves, in any order: first all out of the way.
+        let away = |fd: &OwnedFd| fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(3));
+        let (stdin, stdout, stderr) = (
+            away(&self.stdio.stdin)?,
+            away(&self.stdio.stdout)?,
+            away(&self.stdio.stderr)?,
+        );
+        kernel::become_stdio([stdin, stdout, stderr])?;
+        if self.stdio.terminal {
+            kernel::set_controlling_terminal(std::io::stdin().as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// As the user, so that a folder it may not enter is refused here.
+    fn enter_cwd(&self) -> Result<(), Failure> {
+        nix::unistd::chdir(self.cwd).at(Step::WorkingDir, self.cwd)?;
+        // A descriptor to the host's files would show as `(unreachable)` (CVE-2024-21626).
+        let here = nix::unistd::getcwd().at(Step::WorkingDir, self.cwd)?;
+        if !here.is_absolute() {
+            return Err(Failure::refused(
+                Step::WorkingDir,
+                format!("{} is outside the root", self.cwd.display()),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The search of execvp(3), with the container's PATH.
+    fn exec(&self, args: &[CString], env: &[CString]) -> Failure {
+        let Some(program) = args.first() else {
+            return Failure::refused(Step::Exec, "no program is named");
+        };
+        let name = OsStr::from_bytes(program.to_bytes());
+        let failed = |errno: Errno| Failure::new(Step::Exec, name.to_string_lossy(), errno as i32);
+        if name.is_empty() {
+            return failed(Errno::ENOENT);
+        }
+        if name.as_bytes().contains(&b'/') {
+            return failed(execve(program, args, env));
+        }
+        let path = self
+            .env
+            .iter()
+            .find_map(|variable| variable.strip_prefix("PATH="))
+            .unwrap_or(DEFAULT_PATH);
+        let mut answer = Errno::ENOENT;
+        for folder in path
+            .split(':')
+            .map(|folder| if folder.is_empty() { "." } else { folder })
+        {
+            let Ok(candidate) =
+                CString::new(Path::new(folder).join(name).into_os_string().as_bytes())
+            else {
+                continue;
+            };
+            match execve(&candidate, args, env) {
+                Errno::ENOENT | Errno::ENOTDIR => {}
+                // One that may not be executed is remembered, and the search goes on.
+                Errno::EACCES => answer = Errno::EACCES,
+                errno => return failed(errno),
+            }
+        }
+        failed(answer)
+    }
+}
+
+fn execve(program: &CString, args: &[CString], env: &[CString]) -> Errno {
+    match nix::unistd::execve(program, args, env) {
+        Err(errno) => errno,
+        Ok(never) => match never {},
+    }
+}
+
+fn c_strings(texts: &[String]) -> Result<Vec<CString>, Failure> {
+    texts
+        .iter()
+        .map(|text| {
+            CString::new(text.as_str())
+                .map_err(|_| Failure::refused(Step::Exec, "an argument holds a zero byte"))
+        })
+        .collect()
+}
+
+pub(crate) fn set_rlimit(limit: &Rlimit) -> Result<(), Failure> {
+    kernel::set_rlimit(limit.resource, limit.soft, limit.hard)
+        .at(Step::Rlimit, format!("number {}", limit.resource))
+}
