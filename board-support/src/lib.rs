@@ -3,7 +3,14 @@
 //!
 //! Whatever a file or the kernel feeds in is bounded; the limits stand beside the types.
 
+pub mod budget;
 pub mod config;
+pub mod detect;
+pub mod probe;
+pub mod profile;
+pub mod storage;
+mod text;
 mod toml_file;
 
+pub use text::Text;
 pub use toml_file::FILE_LIMIT_BYTES;

@@ -1,0 +1,144 @@
+//! What can be wrong with a set of apps, in numbers.
+
+use super::{AppPromise, HostPort, PortProtocol};
+use crate::profile::NetworkMode;
+use serde::Serialize;
+use std::fmt;
+
+/// What there is a budget of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    /// In bytes.
+    Memory,
+    /// In thousandths of a core.
+    Cpu,
+    /// Processes and threads.
+    Pids,
+    /// In bytes.
+    Disk,
+}
+
+impl Resource {
+    /// What a promise says about it.
+    pub(super) fn of(self, promise: &AppPromise) -> u64 {
+        match self {
+            Self::Memory => promise.memory_bytes,
+            Self::Cpu => promise.cpu_millis,
+            Self::Pids => promise.pids,
+            Self::Disk => promise.disk_bytes,
+        }
+    }
+
+    fn amount(self, number: u64) -> String {
+        match self {
+            Self::Memory | Self::Disk => format!("{:.1} MiB", number as f64 / f64::from(1 << 20)),
+            Self::Cpu => format!("{number} CPU millis"),
+            Self::Pids => format!("{number} processes"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "CPU",
+            Self::Pids => "processes",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+/// One problem of a set of apps. `Display` is a sentence for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "problem")]
+pub enum Problem {
+    /// The sum of the promises is more than the budget.
+    TooMuch {
+        /// Of what.
+        resource: Resource,
+        /// The sum.
+        asked: u64,
+        /// The budget.
+        available: u64,
+        /// The app that asks for most.
+        largest: String,
+    },
+    /// An app has no hard limit.
+    NoLimit {
+        /// The app.
+        app: String,
+        /// On what.
+        resource: Resource,
+    },
+    /// Two apps, or one app twice, publish a port.
+    PortTwice {
+        /// The port.
+        port: HostPort,
+        /// The first app.
+        first: String,
+        /// The second app.
+        second: String,
+    },
+    /// Two apps have one name.
+    NameTwice {
+        /// The name.
+        name: String,
+    },
+    /// The profile does not allow an app's network mode.
+    Mode {
+        /// The app.
+        app: String,
+        /// What it asks for.
+        mode: NetworkMode,
+        /// What the profile allows.
+        allowed: heapless::Vec<NetworkMode, 4>,
+    },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMuch {
+                resource,
+                asked,
+                available,
+                largest,
+            } => write!(
+                f,
+                "{}: the apps ask for {}, this board has {} for apps, {} too much (`{largest}` asks for most)",
+                resource.name(),
+                resource.amount(*asked),
+                resource.amount(*available),
+                resource.amount(asked - available),
+            ),
+            Self::NoLimit { app, resource } => {
+                write!(f, "`{app}`: {} has no limit", resource.name())
+            }
+            Self::PortTwice {
+                port,
+                first,
+                second,
+            } => {
+                let protocol = match port.protocol {
+                    PortProtocol::Tcp => "tcp",
+                    PortProtocol::Udp => "udp",
+                };
+                write!(
+                    f,
+                    "port {}/{protocol} is taken by `{first}` and by `{second}`",
+                    port.port
+                )
+            }
+            Self::NameTwice { name } => write!(f, "two apps are named `{name}`"),
+            Self::Mode { app, mode, allowed } => {
+                let allowed: Vec<&str> = allowed.iter().map(|m| m.as_str()).collect();
+                write!(
+                    f,
+                    "`{app}`: network mode `{}` is not allowed on this board; allowed: {}",
+                    mode.as_str(),
+                    allowed.join(", ")
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+use super::*;
+use crate::profile::Architecture;
+use proptest::prelude::*;
+use std::path::Path;
+
+const MIB: u64 = 1 << 20;
+
+fn budget() -> Budget {
+    Budget {
+        memory_bytes: 256 * MIB,
+        cpu_millis: 1500,
+        pids: 1000,
+        disk_bytes: 1024 * MIB,
+        modes: [NetworkMode::Bridge, NetworkMode::None]
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn app(name: &str, memory_mib: u64) -> AppPromise {
+    AppPromise {
+        name: name.to_owned(),
+        memory_bytes: memory_mib * MIB,
+        cpu_millis: 200,
+        pids: 50,
+        disk_bytes: 10 * MIB,
+        mode: NetworkMode::Bridge,
+        host_ports: Vec::new(),
+    }
+}
+
+fn tcp(port: u16, address: Option<[u8; 4]>) -> HostPort {
+    HostPort {
+        protocol: PortProtocol::Tcp,
+        address: address.map(Ipv4Addr::from),
+        port,
+    }
+}
+
+#[test]
+fn what_fits_tells_what_stays_free() {
+    let fits = budget().check(&[app("a", 100), app("b", 156)]).unwrap();
+    assert_eq!(fits.memory_bytes_free, 0);
+    assert_eq!(fits.cpu_millis_free, 1100);
+    assert_eq!(fits.disk_bytes_free, 1004 * MIB);
+}
+
+#[test]
+fn one_byte_too_much_is_too_much() {
+    let mut over = app("b", 156);
+    over.memory_bytes += 1;
+    let problems = budget().check(&[app("a", 100), over]).unwrap_err();
+    assert_eq!(
+        problems,
+        [Problem::TooMuch {
+            resource: Resource::Memory,
+            asked: 256 * MIB + 1,
+            available: 256 * MIB,
+            largest: "b".to_owned()
+        }]
+    );
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_numbers() {
+    let mut first = app("web", 300);
+    first.host_ports = vec![tcp(80, None)];
+    let mut second = app("web", 1);
+    second.cpu_millis = 5000;
+    second.mode = NetworkMode::Host;
+    second.pids = 0;
+    second.host_ports = vec![tcp(80, Some([10, 0, 0, 1]))];
+    let problems = budget().check(&[first, second]).unwrap_err();
+    let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let text = text.join("\n");
+    assert_eq!(problems.len(), 6, "{text}");
+    for part in [
+        "`web`: network mode `host` is not allowed on this board; allowed: bridge, none",
+        "`web`: processes has no limit",
+        "two apps are named `web`",
+        "port 80/tcp is taken by `web` and by `web`",
+        "memory: the apps ask for 301.0 MiB, this board has 256.0 MiB for apps, 45.0 MiB too much (`web` asks for most)",
+        "CPU: the apps ask for 5200 CPU millis, this board has 1500 CPU millis for apps",
+    ] {
+        assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+}
+
+#[test]
+fn a_port_on_two_addresses_or_protocols_is_two_ports() {
+    let mut a = app("a", 1);
+    a.host_ports = vec![tcp(53, Some([10, 0, 0, 1])), tcp(53, Some([10, 0, 0, 2]))];
+    let mut b = app("b", 1);
+    b.host_ports = vec![HostPort {
+        protocol: PortProtocol::Udp,
+        ..tcp(53, None)
+    }];
+    assert!(budget().check(&[a.clone(), b]).is_ok());
+    let mut any = app("any", 1);
+    any.host_ports = vec![tcp(53, Some([0, 0, 0, 0]))];
+    assert!(budget().check(&[a, any]).is_err());
+}
+
+#[test]
+fn what_the_kernel_shows_wins_over_the_profile_and_the_reserve_is_taken() {
+    let profile = Profile::generic(Architecture::Aarch64);
+    let empty = tempfile::tempdir().unwrap();
+    let mut seen = Detected::read(empty.path());
+    let by_profile = Budget::of(&profile, &seen);
+    let reserve = u64::from(profile.reserve.memory_mib) * MIB;
+    assert_eq!(
+        by_profile.memory_bytes,
+        profile.memory_mib.mib_in_bytes() - reserve
+    );
+    seen.memory_bytes = Some(8 << 30);
+    seen.cpus = Some(8);
+    let seen = seen.with_disk_bytes(1 << 40);
+    let by_kernel = Budget::of(&profile, &seen);
+    assert_eq!(by_kernel.memory_bytes, (8 << 30) - reserve);
+    assert_eq!(
+        by_kernel.cpu_millis,
+        8000 - u64::from(profile.reserve.cpu_millis)
+    );
+    let mut tiny = Detected::read(Path::new("/nonexistent"));
+    tiny.memory_bytes = Some(1);
+    assert_eq!(Budget::of(&profile, &tiny).memory_bytes, 0);
+}
+
+proptest! {
+    #[test]
+    fn a_set_is_let_in_only_within_each_limit(amounts in proptest::collection::vec((any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()), 0..8)) {
+        let promises: Vec<AppPromise> = amounts
+            .iter()
+            .enumerate()
+            .map(|(at, &(memory_bytes, cpu_millis, pids, disk_bytes))| AppPromise {
+                memory_bytes: memory_bytes >> (memory_bytes % 64),
+                cpu_millis: cpu_millis >> (cpu_millis % 64),
+                pids: pids >> (pids % 64),
+                disk_bytes: disk_bytes >> (disk_bytes % 64),
+                ..app(&format!("app{at}"), 1)
+            })
+            .collect();
+        let budget = budget();
+        let sum = |f: fn(&AppPromise) -> u64| promises.iter().map(|p| u128::from(f(p))).sum::<u128>();
+        let within = sum(|p| p.memory_bytes) <= budget.memory_bytes.into()
+            && sum(|p| p.cpu_millis) <= budget.cpu_millis.into()
+            && sum(|p| p.pids) <= budget.pids.into()
+            && sum(|p| p.disk_bytes) <= budget.disk_bytes.into()
+            && promises.iter().all(|p| p.memory_bytes > 0 && p.cpu_millis > 0 && p.pids > 0);
+        let verdict = budget.check(&promises);
+        prop_assert_eq!(verdict.is_ok(), within);
+        if let Err(problems) = verdict {
+            for problem in problems {
+                prop_assert!(!problem.to_string().is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Control groups: which layout is mounted, and which controllers can be used in it.
+
+use crate::text::{Text, cut, read_text};
+use heapless::Vec;
+use serde::Serialize;
+use std::path::Path;
+
+/// How the hierarchies are mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupLayout {
+    /// No hierarchy is mounted.
+    None,
+    /// One hierarchy per controller.
+    V1,
+    /// One hierarchy for all.
+    V2,
+    /// Controllers on v1, and a v2 hierarchy beside them that has none of those that limit.
+    Hybrid,
+}
+
+/// A controller that Coracle uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Controller {
+    /// As v2 names it: `io` is v1's `blkio`.
+    pub name: Text,
+    /// Whether it can be used now.
+    pub usable: bool,
+    /// Compiled in, but turned off on the kernel's command line or not mounted.
+    pub disabled: bool,
+}
+
+/// What was seen of control groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CgroupFacts {
+    /// The layout.
+    pub layout: CgroupLayout,
+    /// memory, cpu, cpuset, io, pids, devices, freezer, hugetlb: always all of them.
+    pub controllers: Vec<Controller, 8>,
+}
+
+/// v2 name, v1 name, and whether v2 does it without a controller (cgroup-v2.rst, "cgroup.freeze"
+/// and "Device controller": an eBPF program).
+const CONTROLLERS: [(&str, &str, bool); 8] = [
+    ("memory", "memory", false),
+    ("cpu", "cpu", false),
+    ("cpuset", "cpuset", false),
+    ("io", "blkio", false),
+    ("pids", "pids", false),
+    ("devices", "devices", true),
+    ("freezer", "freezer", true),
+    ("hugetlb", "hugetlb", false),
+];
+
+impl CgroupFacts {
+    /// Looks below `root`.
+    pub(super) fn read(root: &Path) -> Self {
+        let mounts = read_text(&root.join("proc/self/mountinfo"), 1 << 20);
+        let (v1, v2_root) = mounted(&mounts);
+        let v2 = match &v2_root {
+            Some(at) => {
+                let file = root
+                    .join(at.trim_start_matches('/'))
+                    .join("cgroup.controllers");
+                read_text(&file, 1024)
+            }
+            None => String::new(),
+        };
+        let v2: std::vec::Vec<&str> = v2.split_whitespace().collect();
+        let compiled = read_text(&root.join("proc/cgroups"), 8 * 1024);
+        let layout = match (v1.is_empty(), v2_root.is_some()) {
+            (true, true) => CgroupLayout::V2,
+            (true, false) => CgroupLayout::None,
+            (false, true) => CgroupLayout::Hybrid,
+            (false, false) => CgroupLayout::V1,
+        };
+        let controllers = CONTROLLERS
+            .iter()
+            .map(|&(name, v1_name, built_into_v2)| {
+                let usable = v2.contains(&name)
+                    || v1.iter().any(|c| c == v1_name)
+                    || (built_into_v2 && layout == CgroupLayout::V2);
+                let known = compiled
+                    .lines()
+                    .any(|line| line.split_whitespace().next() == Some(v1_name));
+                Controller {
+                    name: cut(name),
+                    usable,
+                    disabled: known && !usable,
+                }
+            })
+            .collect();
+        Self {
+            layout,
+            controllers,
+        }
+    }
+
+    /// Whether a controller can be used, by its v2 name.
+    pub fn usable(&self, name: &str) -> bool {
+        self.controllers
+            .iter()
+            .any(|c| c.name.as_str() == name && c.usable)
+    }
+}
+
+/// The controllers that v1 hierarchies hold, and where the v2 hierarchy is. proc_pid_mountinfo(5):
+/// after ` - ` come type, source and the super block's options; the fifth field is the mount point.
+/// A named hierarchy without controllers (`name=systemd`) does not make a board v1.
+fn mounted(mountinfo: &str) -> (std::vec::Vec<String>, Option<String>) {
+    let (mut v1, mut v2) = (std::vec::Vec::new(), None);
+    for line in mountinfo.lines() {
+        let Some((mount, filesystem)) = line.split_once(" - ") else {
+            continue;
+        };
+        let mut fields = filesystem.split(' ');
+        match (fields.next(), fields.nth(1)) {
+            (Some("cgroup"), Some(options)) => v1.extend(
+                options
+                    .split(',')
+                    .filter(|option| CONTROLLERS.iter().any(|(_, name, _)| name == option))
+                    .map(str::to_owned),
+            ),
+            (Some("cgroup2"), _) => v2 = v2.or_else(|| mount.split(' ').nth(4).map(str::to_owned)),
+            _ => {}
+        }
+    }
+    (v1, v2)
+}

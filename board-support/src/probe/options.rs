@@ -1,0 +1,110 @@
+//! The kernel's configuration, where it lies in plain text: /boot/config-RELEASE or
+//! /lib/modules/RELEASE/config. /proc/config.gz is compressed: whoever can decompress hands the
+//! text to [`KernelOptions::from_text`].
+
+use crate::text::read_text;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What is read of a configuration, in bytes; Debian's has 280 KiB.
+const CONFIG_BYTES: u64 = 1 << 20;
+
+/// The options that Coracle needs on each board, with what each is for. The Yocto layer's kernel
+/// fragment has the same ones; a test holds them together.
+pub const CORACLE_OPTIONS: [(&str, &str); 26] = [
+    ("CONFIG_NAMESPACES", "isolation"),
+    ("CONFIG_UTS_NS", "a host name for each app"),
+    ("CONFIG_IPC_NS", "shared memory for each app"),
+    ("CONFIG_PID_NS", "processes for each app"),
+    ("CONFIG_NET_NS", "a network for each app"),
+    ("CONFIG_USER_NS", "users for each app"),
+    ("CONFIG_CGROUPS", "limits"),
+    ("CONFIG_MEMCG", "memory limits"),
+    ("CONFIG_CGROUP_SCHED", "CPU weights"),
+    ("CONFIG_CFS_BANDWIDTH", "CPU quotas"),
+    ("CONFIG_CPUSETS", "fixed cores"),
+    ("CONFIG_BLK_CGROUP", "IO limits"),
+    ("CONFIG_BLK_DEV_THROTTLING", "IO rates"),
+    ("CONFIG_CGROUP_PIDS", "process limits"),
+    (
+        "CONFIG_CGROUP_FREEZER",
+        "pause, and a kill that nothing outruns",
+    ),
+    ("CONFIG_CGROUP_DEVICE", "device rules on cgroup v1"),
+    ("CONFIG_CGROUP_BPF", "device rules on cgroup v2"),
+    ("CONFIG_SECCOMP_FILTER", "system call filters"),
+    ("CONFIG_OVERLAY_FS", "image layers"),
+    ("CONFIG_BRIDGE", "the apps' network"),
+    ("CONFIG_VETH", "the apps' links"),
+    ("CONFIG_NF_TABLES", "published ports"),
+    ("CONFIG_NF_TABLES_IPV4", "published ports over IPv4"),
+    ("CONFIG_NFT_NAT", "NAT"),
+    ("CONFIG_NFT_MASQ", "NAT to the uplink"),
+    ("CONFIG_NFT_CT", "firewall rules by connection"),
+];
+
+/// How an option is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptionState {
+    /// `=y`
+    BuiltIn,
+    /// `=m`
+    Module,
+    /// Not set.
+    Off,
+    /// No configuration in plain text was found.
+    Unknown,
+}
+
+/// A kernel's configuration, or nothing when it is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct KernelOptions {
+    set: Option<BTreeMap<String, OptionState>>,
+}
+
+impl KernelOptions {
+    /// Looks for a plain configuration of this release below `root`.
+    pub(super) fn read(root: &Path, release: &str) -> Self {
+        let places = [
+            root.join(format!("boot/config-{release}")),
+            root.join("lib/modules").join(release).join("config"),
+        ];
+        places
+            .iter()
+            .map(|path| read_text(path, CONFIG_BYTES))
+            .find(|text| !text.is_empty())
+            .map_or_else(Self::default, |text| Self::from_text(&text))
+    }
+
+    /// From a configuration's text. Only `=y` and `=m` are kept, of what Coracle or a profile can
+    /// ask for; a text without one such line is not a configuration and stays unknown.
+    pub fn from_text(text: &str) -> Self {
+        let set: BTreeMap<String, OptionState> = text
+            .lines()
+            .filter_map(|line| {
+                let (name, value) = line.split_once('=')?;
+                let state = match value {
+                    "y" => OptionState::BuiltIn,
+                    "m" => OptionState::Module,
+                    _ => return None,
+                };
+                name.starts_with("CONFIG_")
+                    .then(|| (name.to_owned(), state))
+            })
+            .collect();
+        Self {
+            set: (!set.is_empty()).then_some(set),
+        }
+    }
+
+    /// How an option is set.
+    pub fn state(&self, option: &str) -> OptionState {
+        match &self.set {
+            None => OptionState::Unknown,
+            Some(set) => set.get(option).copied().unwrap_or(OptionState::Off),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+use super::*;
+use proptest::prelude::*;
+
+fn shipped() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/boards")
+}
+
+fn text_of(name: &str) -> String {
+    std::fs::read_to_string(shipped().join(format!("{name}.toml"))).unwrap()
+}
+
+fn fault(text: &str) -> String {
+    Profile::parse(text, Path::new("x.toml"))
+        .expect_err("must be refused")
+        .to_string()
+}
+
+#[test]
+fn each_shipped_profile_parses_and_makes_sense() {
+    let (profiles, left_out) = crate::detect::load_folder(&shipped());
+    assert_eq!(left_out, Vec::<String, 1>::new().as_slice());
+    assert!(profiles.len() >= 12, "only {} profiles", profiles.len());
+    for profile in &profiles {
+        let name = profile.name.as_str();
+        let reserve = &profile.reserve;
+        assert!(profile.memory_mib.get() > reserve.memory_mib * 2, "{name}");
+        assert!(profile.disk_mib.get() > reserve.disk_mib, "{name}");
+        assert!(profile.cpus.get() * 1000 > reserve.cpu_millis, "{name}");
+        assert!(!profile.network.modes.is_empty(), "{name}");
+        assert!(!profile.storage.state.is_empty(), "{name}");
+        let matches = &profile.matches;
+        let rules = matches.device_tree_compatible.len() + matches.dmi.len();
+        assert_eq!(rules == 0, name.starts_with("generic-"), "{name}");
+    }
+}
+
+#[test]
+fn no_two_shipped_profiles_claim_one_board() {
+    let (profiles, _) = crate::detect::load_folder(&shipped());
+    let mut seen = std::collections::BTreeMap::new();
+    for profile in &profiles {
+        for compatible in &profile.matches.device_tree_compatible {
+            let earlier = seen.insert(compatible.clone(), profile.name.as_str().to_owned());
+            assert_eq!(earlier, None, "{compatible} is claimed twice");
+        }
+    }
+}
+
+#[test]
+fn the_compiled_in_profiles_parse() {
+    for architecture in [
+        Architecture::X86_64,
+        Architecture::Aarch64,
+        Architecture::Arm,
+    ] {
+        assert_eq!(Profile::generic(architecture).architecture, architecture);
+    }
+}
+
+#[test]
+fn an_unknown_key_a_wrong_unit_and_a_zero_are_refused_with_their_line() {
+    let good = text_of("generic-arm64");
+    assert!(Profile::parse(&good, Path::new("x.toml")).is_ok());
+    let message = fault(&good.replace("memory_mib = ", "memory_mb = "));
+    assert!(message.contains("memory_mb"), "{message}");
+    assert!(message.starts_with("x.toml:"), "{message}");
+    let message = fault(&good.replace("architecture = \"aarch64\"", "architecture = \"mips\""));
+    for allowed in ["mips", "x86_64", "aarch64", "arm"] {
+        assert!(message.contains(allowed), "{message}");
+    }
+    let message = fault(&good.replacen("cpus = ", "cpus = 0 # ", 1));
+    assert!(message.contains("cpus"), "{message}");
+}
+
+#[test]
+fn lists_are_bounded() {
+    let good = text_of("generic-arm64");
+    let many = vec!["\"/dev/x\""; 5].join(", ");
+    let line = good.lines().find(|l| l.starts_with("state = ")).unwrap();
+    fault(&good.replace(line, &format!("state = [{many}]")));
+    let long = "x".repeat(97);
+    fault(&good.replace(line, &format!("state = [\"{long}\"]")));
+}
+
+#[test]
+fn a_profile_under_another_name_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.toml");
+    std::fs::write(&file, text_of("generic-arm64")).unwrap();
+    let message = Profile::load(&file).unwrap_err().to_string();
+    assert!(
+        message.contains("generic-arm64") && message.contains("other"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_shipped_coracle_toml_parses_and_every_key_in_it_is_explained() {
+    let file = shipped().join("../coracle.toml");
+    let config = crate::config::Config::load(&file).unwrap();
+    assert_eq!(config.instance, "coracle");
+    // The defaults that the comments tell are the ones in force: with each comment sign taken away
+    // from `#key = value`, the file still says the same.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let spoken: String = text
+        .lines()
+        .map(|line| {
+            line.strip_prefix('#')
+                .filter(|l| l.contains(" = ") && !l.starts_with(' '))
+                .unwrap_or(line)
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let written: crate::config::WrittenConfig = toml::from_str(&spoken).unwrap();
+    let spoken = crate::config::Config::from_written(written, &config.config_dir);
+    assert_eq!(spoken.subnet_or(None), config.subnet_or(None));
+    assert_eq!(
+        crate::config::Config {
+            subnet: None,
+            console_url: None,
+            mqtt_url: None,
+            mtu: None,
+            ..spoken
+        },
+        config
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in any::<String>()) {
+        let _ = Profile::parse(&text, Path::new("x.toml"));
+    }
+
+    #[test]
+    fn a_damaged_profile_never_panics(at in 0usize..1500, with in "\\PC{0,4}") {
+        let mut text = text_of("raspberrypi4");
+        let at = (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap();
+        text.insert_str(at, &with);
+        let _ = Profile::parse(&text, Path::new("x.toml"));
+    }
+}

@@ -1,0 +1,86 @@
+//! The board's disks, as sysfs lists them, and which of them the profile means.
+
+use crate::profile::{Profile, StorageRole};
+use crate::text::{Text, cut, read_text};
+use heapless::Vec;
+use serde::Serialize;
+use std::path::Path;
+
+/// Disks that are looked at.
+pub const DISK_LIMIT: usize = 32;
+
+/// A whole disk; IO limits of cgroups are set on these, not on partitions (cgroup-v2.rst, io.max).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// `mmcblk0`.
+    pub name: Text,
+    /// First half of the device number.
+    pub major: u32,
+    /// Second half of the device number.
+    pub minor: u32,
+}
+
+/// The disks that play `role` by this profile, in the order of their names; `root` is `/` on a board.
+pub fn disks(root: &Path, profile: &Profile, role: StorageRole) -> Vec<Disk, DISK_LIMIT> {
+    let folder = root.join("sys/class/block");
+    let mut names: std::vec::Vec<String> = std::fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| profile.is_storage(role, &format!("/dev/{name}")))
+        .filter(|name| !folder.join(name).join("partition").exists())
+        .collect();
+    names.sort();
+    let mut found = Vec::new();
+    for name in names {
+        let numbers = read_text(&folder.join(&name).join("dev"), 32);
+        let Some((major, minor)) = numbers.trim().split_once(':') else {
+            continue;
+        };
+        let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else {
+            continue;
+        };
+        let disk = Disk {
+            name: cut(&name),
+            major,
+            minor,
+        };
+        if found.push(disk).is_err() {
+            break;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Architecture;
+    use std::fs;
+
+    #[test]
+    fn whole_disks_of_the_role_are_found_and_partitions_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        let block = root.path().join("sys/class/block");
+        for (name, dev) in [
+            ("mmcblk0", "179:0"),
+            ("sda", "8:0"),
+            ("loop0", "7:0"),
+            ("vda", "broken"),
+        ] {
+            fs::create_dir_all(block.join(name)).unwrap();
+            fs::write(block.join(name).join("dev"), format!("{dev}\n")).unwrap();
+        }
+        fs::create_dir_all(block.join("mmcblk0p1")).unwrap();
+        fs::write(block.join("mmcblk0p1/dev"), "179:1").unwrap();
+        fs::write(block.join("mmcblk0p1/partition"), "1").unwrap();
+        let profile = Profile::generic(Architecture::Aarch64);
+        let state = disks(root.path(), &profile, StorageRole::State);
+        let names: std::vec::Vec<&str> = state.iter().map(|d| d.name.as_str()).collect();
+        assert!(names.contains(&"mmcblk0"), "{names:?}");
+        assert!(
+            !names.contains(&"mmcblk0p1") && !names.contains(&"loop0") && !names.contains(&"vda")
+        );
+        assert_eq!((state[0].major, state[0].minor), (179, 0));
+    }
+}
