@@ -19,7 +19,10 @@ use coracle_images::unpack::{Source, apply_layer};
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let begun = Instant::now();
     match arguments[..] {
@@ -29,12 +32,26 @@ fn main() -> Result<(), Failure> {
             println!("delta {} bytes, sections {:?}", made.size, made.sections);
         }
         ["unpack", layer, folder] => {
-            let source = Source::Full { blob: File::open(layer)?, layer: LayerType::Tar };
-            report(apply_layer(source, made_folder(folder)?, &Limits::default())?);
+            let source = Source::Full {
+                blob: File::open(layer)?,
+                layer: LayerType::Tar,
+            };
+            report(apply_layer(
+                source,
+                made_folder(folder)?,
+                &Limits::default(),
+            )?);
         }
         ["apply", delta, base, folder] => {
-            let source = Source::Delta { blob: File::open(delta)?, base: File::open(base)?.into() };
-            report(apply_layer(source, made_folder(folder)?, &Limits::default())?);
+            let source = Source::Delta {
+                blob: File::open(delta)?,
+                base: File::open(base)?.into(),
+            };
+            report(apply_layer(
+                source,
+                made_folder(folder)?,
+                &Limits::default(),
+            )?);
         }
         _ => {
             println!("give `make`, `unpack` or `apply`: see the head of benches/delta.rs");
@@ -42,7 +59,11 @@ fn main() -> Result<(), Failure> {
         }
     }
     let peak = fs::read_to_string("/proc/self/status")?;
-    let peak = peak.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned();
+    let peak = peak
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap_or_default()
+        .to_owned();
     println!("{:.2} s, {peak}", begun.elapsed().as_secs_f64());
     Ok(())
 }
@@ -53,5 +74,8 @@ fn made_folder(path: &str) -> Result<OwnedFd, Failure> {
 }
 
 fn report(applied: coracle_images::unpack::Applied) {
-    println!("{} entries, {} tar bytes, {}", applied.entries, applied.tar_bytes, applied.diff_id);
+    println!(
+        "{} entries, {} tar bytes, {}",
+        applied.entries, applied.tar_bytes, applied.diff_id
+    );
 }

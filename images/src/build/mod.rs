@@ -1,1 +1,235 @@
+//! Making an image from folders: the same input gives the same bytes.
+//!
+//! Members are sorted by their bytes, times can be clamped, user names and the rest of the builder's machine stay
+//! outside, compression runs on one thread. So two builds of one source have one digest, and a delta between two
+//! versions holds what changed and nothing else.
 
+mod pack;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use coracle_digest::Sha256Digest;
+
+use crate::layout::{
+    CONFIG, Descriptor, History, ImageConfig, LayerType, Layout, LayoutError, MANIFEST, Manifest,
+    Platform, RootFs, RunConfig,
+};
+use crate::store::StoreError;
+
+pub use tree::write_tree;
+
+/// Why an image can't be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A file of the root file system.
+    #[error("adding `{path}` to a layer")]
+    Tree {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Sockets and what else a tar can't hold.
+    #[error("`{0}` is of a kind that a layer can't hold")]
+    Kind(PathBuf),
+    /// Compressing.
+    #[error("compressing a layer")]
+    Compress(#[source] io::Error),
+    /// The layout.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The layout's blobs.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How layers are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip, level 0 to 9.
+    Gzip(u32),
+    /// zstd, level 1 to 19, window of 8 MiB at most, so that every board can read it.
+    Zstd(i32),
+}
+
+impl Compression {
+    fn layer_type(self) -> LayerType {
+        match self {
+            Self::None => LayerType::Tar,
+            Self::Gzip(_) => LayerType::TarGzip,
+            Self::Zstd(_) => LayerType::TarZstd,
+        }
+    }
+}
+
+/// Who owns the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// As the folder has it.
+    Kept,
+    /// One owner for all: user, group. For trees that a build wrote as an ordinary user.
+    All(u32, u32),
+}
+
+/// What to build.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// Root file systems, one layer each, the lowest first.
+    pub layers: Vec<PathBuf>,
+    /// How to run it.
+    pub config: RunConfig,
+    /// For which machine.
+    pub platform: Platform,
+    /// Latest time in seconds since 1970 that a file and the image may have; `SOURCE_DATE_EPOCH`. Without it
+    /// the files' own times are kept and the image has none.
+    pub clamp_mtime: Option<i64>,
+    /// How layers are packed.
+    pub compression: Compression,
+    /// Who owns the files.
+    pub owner: Owner,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Build {
+    /// An image of one folder for Linux on `architecture`, zstd, times kept.
+    #[must_use]
+    pub fn new(rootfs: impl Into<PathBuf>, config: RunConfig, platform: Platform) -> Self {
+        Self {
+            layers: vec![rootfs.into()],
+            config,
+            platform,
+            clamp_mtime: None,
+            compression: Compression::Zstd(19),
+            owner: Owner::Kept,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
+/// A layer that was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltLayer {
+    /// Names its blob.
+    pub descriptor: Descriptor,
+    /// Digest of its uncompressed tar stream.
+    pub diff_id: Sha256Digest,
+    /// Bytes of that stream.
+    pub tar_bytes: u64,
+    /// Bytes of its files' contents: about what it takes on a board.
+    pub unpacked_bytes: u64,
+    /// Members.
+    pub entries: u64,
+}
+
+/// An image that was built. The layout has its blobs; [`Layout::tag`] gives it a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// Names the manifest.
+    pub manifest: Descriptor,
+    /// Names the config.
+    pub config: Descriptor,
+    /// The layers, the lowest first.
+    pub layers: Vec<BuiltLayer>,
+}
+
+/// Builds an image into a layout.
+pub fn build(build: &Build, layout: &Layout) -> Result<Built, BuildError> {
+    let layers: Result<Vec<_>, _> = build
+        .layers
+        .iter()
+        .map(|dir| layer(build, dir, layout))
+        .collect();
+    let layers = layers?;
+    let created = build.clamp_mtime.map(rfc3339);
+    let step = |_: &BuiltLayer| History {
+        created: created.clone(),
+        created_by: Some("coracle-release build".to_owned()),
+        ..History::default()
+    };
+    let config = ImageConfig {
+        created: created.clone(),
+        architecture: build.platform.architecture.clone(),
+        os: build.platform.os.clone(),
+        variant: build.platform.variant.clone(),
+        config: build.config.clone(),
+        rootfs: RootFs {
+            kind: "layers".to_owned(),
+            diff_ids: layers.iter().map(|layer| layer.diff_id).collect(),
+        },
+        history: layers.iter().map(step).collect(),
+    };
+    let config = layout.put_json(CONFIG, &config)?;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(MANIFEST.to_owned()),
+        artifact_type: None,
+        config: config.clone(),
+        layers: layers
+            .iter()
+            .map(|layer| layer.descriptor.clone())
+            .collect(),
+        subject: None,
+        annotations: build.annotations.clone(),
+    };
+    let mut manifest = layout.put_json(MANIFEST, &manifest)?;
+    manifest.platform = Some(build.platform.clone());
+    Ok(Built {
+        manifest,
+        config,
+        layers,
+    })
+}
+
+fn layer(build: &Build, dir: &Path, layout: &Layout) -> Result<BuiltLayer, BuildError> {
+    let mut packer = pack::Packer::new(layout, build.compression)?;
+    let written = write_tree(dir, build.owner, build.clamp_mtime, &mut packer)?;
+    let packed = packer.finish(layout)?;
+    let media_type = build.compression.layer_type().media_type();
+    Ok(BuiltLayer {
+        descriptor: Descriptor::new(media_type, packed.digest, packed.size),
+        diff_id: packed.diff_id,
+        tar_bytes: packed.tar_bytes,
+        unpacked_bytes: written.bytes,
+        entries: written.entries,
+    })
+}
+
+/// `YYYY-MM-DDThh:mm:ssZ`; the calendar after H. Hinnant, "chrono-compatible low-level date algorithms".
+fn rfc3339(seconds: i64) -> String {
+    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rfc3339;
+
+    #[test]
+    fn dates() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(rfc3339(951_868_800), "2000-03-01T00:00:00Z");
+        assert_eq!(rfc3339(1_700_000_000), "2023-11-14T22:13:20Z");
+    }
+}

@@ -4,6 +4,7 @@
 //! right and the bytes were on the disk. A damaged blob is set aside as `<hex>.bad`, never used.
 
 mod download;
+mod incoming;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use coracle_digest::{Hasher, Sha256Digest};
 
 pub use download::Download;
+pub use incoming::Incoming;
 
 /// Why the store can't do it.
 #[derive(Debug, thiserror::Error)]
