@@ -1,5 +1,6 @@
 //! A virtual board: the shipped supervisor and daemon, with folders and a network of their own.
 
+use crate::console::Console;
 use crate::lan::Namespace;
 use crate::service::{Service, run, wait_for};
 use crate::world::{World, set_mode};
@@ -129,6 +130,20 @@ impl Board {
         })?;
         self.daemon = Some(service);
         Ok(())
+    }
+
+    /// Enrols it with a one-time token and waits until the console sees it online.
+    pub fn enrol(&self, console: &Console) -> Result<()> {
+        let file = self.config.with_file_name("enrolment.json");
+        run(console
+            .release("enrol-file")
+            .args(["--board", self.id.as_str()])
+            .arg("--output")
+            .arg(&file))?;
+        run(&mut self.coracle(&["enrol", file.to_str().context("path")?]))?;
+        wait_for("the board on the console", Duration::from_secs(20), || {
+            Ok((console.board(&self.id)?["presence"]["online"] == true).then_some(()))
+        })
     }
 
     /// SIGKILL to the daemon.

@@ -10,6 +10,7 @@
 //! | [`service`] | a program that runs beside: started, logged, stopped by pid |
 //! | [`console`] | the console and its REST API |
 //! | [`board`] | a virtual board |
+//! | [`engineer`] | keys, root, images and releases, made with `coracle-release` |
 //! | [`rootfs`] | root file systems from Debian packages |
 //! | [`attack`] | documents as an attacker would make them |
 //! | [`measure`] | PSS, cgroup files, HTTP |
@@ -18,6 +19,7 @@
 pub mod attack;
 pub mod board;
 pub mod console;
+pub mod engineer;
 pub mod lan;
 pub mod leftovers;
 pub mod measure;

@@ -14,11 +14,11 @@ pub fn all_refused(demo: &mut Demo) -> Result<()> {
         8,
         "A stolen console: its deploy key and its broker user, used against the board",
     );
-    let deploy_key = attack::key(&demo.artifacts.key("deploy"))?;
+    let deploy_key = attack::key(&demo.engineer.key("deploy"))?;
     let me = demo.board.id().clone();
     let other = BoardId::new("demo.board-z")?;
-    let good = attack::envelope(&demo.artifacts.file("release-2.0.json"))?;
-    let old = attack::envelope(&demo.artifacts.file("release-1.0.json"))?;
+    let good = attack::envelope(&demo.engineer.file("release-2.0.json"))?;
+    let old = attack::envelope(&demo.engineer.file("release-1.0.json"))?;
     let (now, later) = (attack::now(), attack::now() + 86_400);
     let next = demo.next_seq()?;
     let sign = |board, release: &Envelope, seq, issued, expires| {

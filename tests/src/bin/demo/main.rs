@@ -1,7 +1,6 @@
 //! `make demo`: the whole loop on one machine with real parts, told step by step. Each step
 //! asserts what it shows; the demo ends with exit code 1 when one does not hold.
 
-mod artifacts;
 mod attacks;
 mod faults;
 mod narrator;
@@ -9,21 +8,19 @@ mod shown;
 mod updates;
 mod usb;
 
-use anyhow::{Context, Result};
-use artifacts::Artifacts;
+use anyhow::Result;
 use coracle_tests::board::{Board, BoardOptions};
 use coracle_tests::console::Console;
+use coracle_tests::engineer::Engineer;
 use coracle_tests::leftovers;
-use coracle_tests::service::run;
 use coracle_tests::world::World;
 use narrator::Narrator;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What the steps share.
 pub struct Demo {
     world: World,
-    artifacts: Artifacts,
+    engineer: Engineer,
     console: Console,
     board: Board,
     say: Narrator,
@@ -42,7 +39,7 @@ fn main() -> ExitCode {
 
 fn demo(keep: bool) -> Result<()> {
     const PREFIX: &str = "cordemo";
-    let mut say = Narrator::start();
+    let say = Narrator::start();
     let world = World::create(PREFIX, keep)?;
     let before = leftovers::find(PREFIX)
         .into_iter()
@@ -54,23 +51,27 @@ fn demo(keep: bool) -> Result<()> {
     );
 
     say.step(1, "Keys, and a console");
-    let artifacts = Artifacts::make_keys(&world, &mut say)?;
-    let console = Console::start(&world, artifacts.root(), &artifacts.key("deploy"))?;
+    let engineer = Engineer::make_keys(&world, &|text| say.line(text))?;
+    let console = Console::start(&world, engineer.root(), &engineer.key("deploy"))?;
     say.line(&format!(
         "console on {} with its own Mosquitto (TLS, client certificates, one ACL pattern)",
         console.url()
     ));
 
     say.step(2, "Two versions of a real image");
-    artifacts.build_images(&world, &mut say)?;
+    engineer.build_images(&world, &|text| say.line(text))?;
 
     say.step(3, "A virtual board, enrolled with a one-time token");
-    let board = start_board(&world, &artifacts, "demo.board-a", 1, true)?;
-    enrol(&world, &console, &board, &mut say)?;
+    let board = start_board(&world, &engineer, "demo.board-a", 1, true)?;
+    board.enrol(&console)?;
+    say.line(&format!(
+        "{} has its certificate and is online; the token is used up",
+        board.id()
+    ));
 
     let mut demo = Demo {
         world,
-        artifacts,
+        engineer,
         console,
         board,
         say,
@@ -87,7 +88,7 @@ fn demo(keep: bool) -> Result<()> {
 
 fn start_board(
     world: &World,
-    artifacts: &Artifacts,
+    engineer: &Engineer,
     id: &str,
     number: u8,
     connected: bool,
@@ -98,27 +99,7 @@ fn start_board(
         clock_in_1970: !connected,
         profile: "qemux86-64",
     };
-    Board::start(world, id, artifacts.root(), options)
-}
-
-fn enrol(world: &World, console: &Console, board: &Board, say: &mut Narrator) -> Result<()> {
-    let file: PathBuf = world.dir().join(format!("{}.enrol.json", board.id()));
-    run(console
-        .release("enrol-file")
-        .args(["--board", board.id().as_str()])
-        .arg("--output")
-        .arg(&file))?;
-    run(&mut board.coracle(&["enrol", file.to_str().context("path")?]))?;
-    coracle_tests::service::wait_for(
-        "the board on the console",
-        std::time::Duration::from_secs(20),
-        || Ok((console.board(board.id())?["presence"]["online"] == true).then_some(())),
-    )?;
-    say.line(&format!(
-        "{} has its certificate and is online; the token is used up",
-        board.id()
-    ));
-    Ok(())
+    Board::start(world, id, engineer.root(), options)
 }
 
 fn finish(demo: Demo, keep: bool, prefix: &str) -> Result<()> {

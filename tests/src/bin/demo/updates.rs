@@ -30,17 +30,6 @@ impl Demo {
         Ok(())
     }
 
-    /// Pushes images and release; then assigns it to the board and follows; what the tool printed and its exit code.
-    fn push(&self, release: &Path) -> Result<()> {
-        run(self
-            .console
-            .release("push")
-            .arg("--images")
-            .arg(self.artifacts.images())
-            .arg(release))
-        .map(drop)
-    }
-
     /// `coracle-release deploy --wait`, its output quoted; the exit code.
     pub fn deploy(&self, release: &Path) -> Result<i32> {
         let mut command = self.console.release("deploy");
@@ -64,11 +53,10 @@ impl Demo {
 /// Step 4 and 5: push, run, answer, limits.
 pub fn first(demo: &mut Demo) -> Result<()> {
     demo.say.step(4, "Release 1: signed, pushed, assigned");
-    let release = demo
-        .artifacts
-        .create_release("1.0", 1, "shop/web:1", true)?;
-    demo.say
-        .while_waiting("pushing images", || demo.push(&release))?;
+    let release = demo.engineer.create_release("1.0", 1, "shop/web:1", true)?;
+    demo.say.while_waiting("pushing images", || {
+        demo.engineer.push(&demo.console, &release)
+    })?;
     let start = Instant::now();
     ensure!(demo.deploy(&release)? == 0, "release 1 was not committed");
     wait_for("the app", Duration::from_secs(10), || Ok(demo.page().ok()))?;
@@ -142,11 +130,10 @@ pub fn first(demo: &mut Demo) -> Result<()> {
 pub fn second_by_delta(demo: &mut Demo) -> Result<()> {
     demo.say
         .step(6, "Release 2: a new Python, fetched as a delta");
-    let release = demo
-        .artifacts
-        .create_release("2.0", 2, "shop/web:2", true)?;
-    demo.say
-        .while_waiting("pushing images", || demo.push(&release))?;
+    let release = demo.engineer.create_release("2.0", 2, "shop/web:2", true)?;
+    demo.say.while_waiting("pushing images", || {
+        demo.engineer.push(&demo.console, &release)
+    })?;
     let code = demo
         .say
         .while_waiting("the console makes the delta; the board fetches it", || {
@@ -188,9 +175,9 @@ pub fn third_goes_back(demo: &mut Demo) -> Result<()> {
         "Release 3: its health check fails; the board goes back by itself",
     );
     let release = demo
-        .artifacts
+        .engineer
         .create_release("3.0", 3, "shop/web:2", false)?;
-    demo.push(&release)?;
+    demo.engineer.push(&demo.console, &release)?;
     let watch = Watch::start(format!("http://{}:8080/", demo.board.ip()));
     let code = demo.deploy(&release)?;
     ensure!(

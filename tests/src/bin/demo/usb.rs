@@ -11,18 +11,18 @@ pub fn offline_board(demo: &mut Demo) -> Result<()> {
         10,
         "A USB stick for a board with no network and its clock in 1970",
     );
-    let board = crate::start_board(&demo.world, &demo.artifacts, "demo.board-b", 2, false)?;
+    let board = crate::start_board(&demo.world, &demo.engineer, "demo.board-b", 2, false)?;
     let stick = |release: &str, seq: &str| {
-        let mut command = demo.artifacts.release("usb");
+        let mut command = demo.engineer.release("usb");
         command
             .arg("--release")
-            .arg(demo.artifacts.file(release))
+            .arg(demo.engineer.file(release))
             .arg("--images")
-            .arg(demo.artifacts.images())
+            .arg(demo.engineer.images())
             .arg("--base-images")
-            .arg(demo.artifacts.images())
+            .arg(demo.engineer.images())
             .arg("--key")
-            .arg(demo.artifacts.key("offline-deploy"))
+            .arg(demo.engineer.key("offline-deploy"))
             .args(["--hardware", "qemux86-64", "--seq", seq]);
         command
     };

@@ -1,23 +1,23 @@
 //! What an engineer makes before a board is involved: keys, root, images, releases.
 
-use crate::narrator::Narrator;
+use crate::console::Console;
+use crate::service::run;
+use crate::world::World;
+use crate::{measure, rootfs};
 use anyhow::{Context, Result};
-use coracle_tests::service::run;
-use coracle_tests::world::World;
-use coracle_tests::{measure, rootfs};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The engineer's folder.
-pub struct Artifacts {
+pub struct Engineer {
     dir: PathBuf,
     root: PathBuf,
     release_program: PathBuf,
 }
 
-impl Artifacts {
+impl Engineer {
     /// Root 2-of-3, release, deploy and offline-deploy keys, and `root.json`.
-    pub fn make_keys(world: &World, say: &mut Narrator) -> Result<Self> {
+    pub fn make_keys(world: &World, tell: &dyn Fn(&str)) -> Result<Self> {
         let dir = world.dir().join("engineer");
         std::fs::create_dir_all(&dir)?;
         let this = Self {
@@ -61,7 +61,7 @@ impl Artifacts {
                 .arg(this.key(name))
                 .arg(&this.root))?;
         }
-        say.line("root.json: 2 of 3 root keys signed; roles release, deploy, offline-deploy");
+        tell("root.json: 2 of 3 root keys signed; roles release, deploy, offline-deploy");
         Ok(this)
     }
 
@@ -89,7 +89,7 @@ impl Artifacts {
     }
 
     /// `shop/web:1` on the older and `shop/web:2` on the newer Python that Debian offers, and the tiny static app.
-    pub fn build_images(&self, world: &World, say: &mut Narrator) -> Result<()> {
+    pub fn build_images(&self, world: &World, tell: &dyn Fn(&str)) -> Result<()> {
         let cache = std::env::temp_dir().join("coracle-demo-cache");
         std::fs::create_dir_all(&cache)?;
         let versions = rootfs::python_versions()?;
@@ -97,11 +97,12 @@ impl Artifacts {
             versions[0].clone(),
             versions.last().context("no version")?.clone(),
         );
-        say.line(&format!("python3.11 {older} → {newer}, from Debian"));
-        let libraries =
-            say.while_waiting("fetching Debian packages", || rootfs::libraries(&cache))?;
+        tell(&format!("python3.11 {older} → {newer}, from Debian"));
+        let libraries = told(tell, "fetching Debian packages", || {
+            rootfs::libraries(&cache)
+        })?;
         for (tag, python) in [("1", &older), ("2", &newer)] {
-            let python = say.while_waiting("fetching Debian packages", || {
+            let python = told(tell, "fetching Debian packages", || {
                 rootfs::python(&cache, python)
             })?;
             let app = self.dir.join(format!("app-{tag}"));
@@ -142,14 +143,11 @@ impl Artifacts {
                 .arg("--output")
                 .arg(self.images())
                 .args(["--tag", &format!("shop/web:{tag}")]);
-            say.while_waiting(&format!("packing shop/web:{tag}"), || run(&mut build))?;
+            told(tell, &format!("packing shop/web:{tag}"), || run(&mut build))?;
         }
         let hello = self.dir.join("hello");
         std::fs::create_dir_all(&hello)?;
-        std::fs::copy(
-            world.static_example(),
-            hello.join("hello"),
-        )?;
+        std::fs::copy(world.static_example(), hello.join("hello"))?;
         run(self
             .release("image")
             .arg("build")
@@ -171,12 +169,22 @@ impl Artifacts {
                 .flatten()
                 .filter_map(|l| l["Size"].as_u64());
             let layers = seen["Layers"].as_array().map_or(0, Vec::len);
-            say.line(&format!(
+            tell(&format!(
                 "{tag}: skopeo reads {layers} layers, {}",
                 measure::human(sizes.sum())
             ));
         }
         Ok(())
+    }
+
+    /// Pushes the images that a release names, and the release.
+    pub fn push(&self, console: &Console, release: &Path) -> Result<()> {
+        run(console
+            .release("push")
+            .arg("--images")
+            .arg(self.images())
+            .arg(release))
+        .map(drop)
     }
 
     /// A signed release: `web` from `image`, and `hello`.
@@ -254,4 +262,12 @@ ports = [{{ host = 9000, container = 9000 }}]
             .arg(&output))?;
         Ok(output)
     }
+}
+
+/// Runs `work` and tells what it was and how long it took.
+fn told<T>(tell: &dyn Fn(&str), what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = std::time::Instant::now();
+    let result = work();
+    tell(&format!("{what}: {:.1} s", start.elapsed().as_secs_f32()));
+    result
 }

@@ -1,0 +1,92 @@
+//! Launch of `busybox true`: our launch path beside crun and runc, interleaved, with 40 ms of idle
+//! before each run, as on a board.
+
+use anyhow::{Context, Result, ensure};
+use coracle_tests::service::run;
+use coracle_tests::world::World;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 5;
+const RUNS_PER_ROUND: usize = 10;
+
+/// Medians in ms and ratios to crun.
+pub fn table(world: &World) -> Result<String> {
+    let bundle = bundle(world)?;
+    let ours = world.program_path("examples/launch_bench");
+    let (mut coracle, mut crun, mut runc) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        // The example prints the median of its runs in ms: request to exit, clean-up included.
+        let text = run(Command::new(&ours).args(["--runs", &RUNS_PER_ROUND.to_string()]))?;
+        let ms = text
+            .split_whitespace()
+            .filter_map(|w| w.parse::<f64>().ok())
+            .next_back();
+        coracle.push(ms.with_context(|| format!("launch_bench printed `{text}`"))?);
+        crun.extend(oci_runs("crun", &bundle)?);
+        runc.extend(oci_runs("runc", &bundle)?);
+    }
+    let (c, k, r) = (median(coracle), median(crun), median(runc));
+    let mut out = format!(
+        "`busybox true`, overlay or plain root, seccomp, cgroups, no network; {} runs each, interleaved, 40 ms idle before \
+         each. Ours is the supervisor's launch (request to reaped, clean-up included), theirs one `run` of the program: \
+         what a manager that uses them pays.\n\n| | median ms | of crun |\n|---|---|---|\n",
+        ROUNDS * RUNS_PER_ROUND
+    );
+    for (name, ms) in [
+        ("coracle-supervisor launch", c),
+        ("crun run", k),
+        ("runc run", r),
+    ] {
+        writeln!(out, "| {name} | {ms:.1} | {:.2}x |", ms / k)?;
+    }
+    Ok(out)
+}
+
+/// A bundle as `runc spec` writes it, without a terminal.
+fn bundle(world: &World) -> Result<std::path::PathBuf> {
+    let dir = world.dir().join("bundle");
+    std::fs::create_dir_all(dir.join("rootfs/bin"))?;
+    std::fs::copy("/bin/busybox", dir.join("rootfs/bin/busybox"))
+        .context("/bin/busybox (package busybox-static)")?;
+    run(Command::new("runc").arg("spec").current_dir(&dir))?;
+    let config = dir.join("config.json");
+    let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&config)?)?;
+    spec["process"]["terminal"] = false.into();
+    spec["process"]["args"] = serde_json::json!(["/bin/busybox", "true"]);
+    // Raising the limit of open files needs a capability that root may lack here.
+    spec["process"]["rlimits"] = serde_json::json!([]);
+    std::fs::write(&config, serde_json::to_vec(&spec)?)?;
+    Ok(dir)
+}
+
+fn oci_runs(runtime: &str, bundle: &Path) -> Result<Vec<f64>> {
+    // crun refuses the hybrid cgroup layout: a private view without the empty v2 mount.
+    let script = "mount --make-rprivate /; umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
+    let times = bundle.join(format!("{runtime}.times"));
+    let body = format!(
+        "cd {}; for i in $(seq {RUNS_PER_ROUND}); do sleep 0.04; s=$(date +%s%N); {runtime} run corbench-{runtime}-$i || exit 1; \
+         e=$(date +%s%N); echo $((e-s)); done > {}",
+        bundle.display(),
+        times.display()
+    );
+    let start = Instant::now();
+    run(Command::new("unshare").args(["-m", "sh", "-c", script, "sh", "bash", "-c", &body]))?;
+    ensure!(
+        start.elapsed() > Duration::from_millis(40),
+        "{runtime} did not run"
+    );
+    let text = std::fs::read_to_string(&times)?;
+    Ok(text
+        .lines()
+        .filter_map(|l| l.parse::<f64>().ok())
+        .map(|ns| ns / 1e6)
+        .collect())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
