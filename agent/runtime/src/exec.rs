@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use nix::unistd::pipe2;
 
 use crate::capabilities::Capabilities;
 use crate::cgroup::Cgroup;
 use crate::failure::{At, Failure, Step};
 use crate::kernel::{self, Forked};
-use crate::launch::child::{detach_from_supervisor, enter_cgroup, set_oom_score};
+use crate::launch::child::{detach_from_supervisor, enter_cgroup, join_namespace, set_oom_score};
 use crate::launch::process::Process;
 use crate::launch::{child_process, kill_and_reap, read_status};
 use crate::reap;
@@ -175,7 +175,7 @@ fn join_namespaces(spec: &ExecSpec<'_>) -> Result<(), Failure> {
     let all = NAMESPACES
         .iter()
         .fold(CloneFlags::empty(), |all, (_, flag)| all | *flag);
-    match setns(spec.pidfd.as_fd(), all) {
+    match join_namespace(spec.pidfd.as_fd(), all) {
         // Before 5.8 setns takes no pidfd. The pid cannot be another process's: the caller has not reaped it.
         Err(Errno::EINVAL | Errno::EBADF) => {}
         other => return other.at(Step::Namespace, format!("of process {}", spec.pid)),
@@ -183,7 +183,7 @@ fn join_namespaces(spec: &ExecSpec<'_>) -> Result<(), Failure> {
     for (name, flag) in NAMESPACES {
         let path = format!("/proc/{}/ns/{name}", spec.pid);
         let namespace = File::open(&path).at(Step::Namespace, &path)?;
-        setns(namespace, flag).at(Step::Namespace, &path)?;
+        join_namespace(namespace, flag).at(Step::Namespace, &path)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
@@ -15,7 +15,7 @@ use nix::unistd::pipe2;
 use crate::capabilities::Capabilities;
 use crate::failure::{At, Failure, Step};
 use crate::kernel::{self, Forked, confine, mounts};
-use crate::launch::child::{detach_from_supervisor, set_oom_score};
+use crate::launch::child::{detach_from_supervisor, join_namespace, set_oom_score};
 use crate::launch::process::set_rlimit;
 use crate::launch::{child_process, kill_and_reap, read_status};
 use crate::reap::Exit;
@@ -184,7 +184,7 @@ fn shut(spec: JailSpec<'_>, status: i32) -> Result<JailFds, Failure> {
     detach_from_supervisor(keep)?;
     set_oom_score(spec.oom_score_adj)?;
     if let NetNs::Join(netns) = netns {
-        setns(netns, CloneFlags::CLONE_NEWNET).at(Step::Namespace, "network")?;
+        join_namespace(netns, CloneFlags::CLONE_NEWNET).at(Step::Namespace, "network")?;
     }
 
     // Before the mount namespace is left to which these mounts belong: afterwards they could not be copied.
@@ -241,4 +241,13 @@ fn fence(folders: Vec<OwnedFd>, read_only: bool) -> Result<Vec<OwnedFd>, Failure
         openat(&fenced, ".", flags, Mode::empty()).at(Step::Mount, "folder of a jail")
     };
     folders.into_iter().map(fence_one).collect()
+}
+
+/// Loads a filter into the calling process, for good: for a [`spawn_plain`] body that has opened what it needs.
+///
+/// # Errors
+/// When the kernel has no seccomp.
+pub fn confine_self(program: &SeccompProgram) -> Result<(), Failure> {
+    set_no_new_privs().at(Step::NoNewPrivs, "")?;
+    confine::load_seccomp(program.instructions()).at(Step::Seccomp, "")
 }

@@ -289,10 +289,13 @@ impl Cgroup {
     pub fn remove(&self) -> Result<(), CgroupError> {
         match &self.place {
             // Each is tried, so that one that fails leaves no more than itself.
-            Place::V1(folders) => folders
-                .iter()
-                .map(|folder| remove_dir(&folder.path))
-                .fold(Ok(()), |first, next| first.and(next)),
+            Place::V1(folders) => {
+                let mut outcome = Ok(());
+                for folder in folders {
+                    outcome = remove_dir(&folder.path).and(outcome);
+                }
+                outcome
+            }
             Place::V2(folder) => remove_dir(folder),
         }
     }

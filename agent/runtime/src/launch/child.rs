@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -56,7 +56,7 @@ fn run(
     // Only now: the kernel takes the cgroup that the caller is in as the namespace's top.
     unshare(CloneFlags::CLONE_NEWCGROUP).at(Step::Namespace, "cgroup")?;
     if let NetNs::Join(netns) = &spec.netns {
-        setns(netns, CloneFlags::CLONE_NEWNET).at(Step::Namespace, "network")?;
+        join_namespace(netns, CloneFlags::CLONE_NEWNET).at(Step::Namespace, "network")?;
     }
     set_oom_score(spec.oom_score_adj)?;
     let root = rootfs::build(spec)?;
@@ -93,6 +93,15 @@ pub(crate) fn detach_from_supervisor(mut keep: Vec<i32>) -> Result<(), Failure> 
     // Modes are given in full by all that follows.
     umask(Mode::empty());
     Ok(())
+}
+
+/// One namespace, or several of a process by its pidfd.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the single-threaded child"
+)]
+pub(crate) fn join_namespace(of: impl AsFd, which: CloneFlags) -> nix::Result<()> {
+    setns(of, which)
 }
 
 pub(crate) fn enter_cgroup(cgroup: &Cgroup) -> Result<(), Failure> {

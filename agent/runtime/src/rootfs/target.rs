@@ -23,6 +23,12 @@ pub(super) fn lookup(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> 
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    // What Path::parent says of a single name; the kernel knows no empty path.
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     for _ in 0..MAX_LINKS {
         match openat2(root, path, how) {
             // Before 5.6.
