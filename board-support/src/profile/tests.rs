@@ -75,7 +75,7 @@ fn an_unknown_key_a_wrong_unit_and_a_zero_are_refused_with_their_line() {
 #[test]
 fn lists_are_bounded() {
     let good = text_of("generic-arm64");
-    let many = vec!["\"/dev/x\""; 5].join(", ");
+    let many = ["\"/dev/x\""; 5].join(", ");
     let line = good.lines().find(|l| l.starts_with("state = ")).unwrap();
     fault(&good.replace(line, &format!("state = [{many}]")));
     let long = "x".repeat(97);
