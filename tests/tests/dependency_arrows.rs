@@ -221,7 +221,7 @@ fn is_unsafe(line: &str) -> bool {
     // Put together here, so that this file does not find itself.
     ["{", "fn ", "impl ", "extern "]
         .iter()
-        .any(|what| code.contains(&format!("unsafe {what}")))
+        .any(|what| code.contains(&["unsafe", what].join(" ")))
 }
 
 /// A comment with `SAFETY` or a `# Safety` section, at most twelve lines above or on the line.
