@@ -1,0 +1,77 @@
+SUMMARY = "Coracle's two processes on a board"
+DESCRIPTION = "coracle-supervisor verifies what the developers signed and runs it in containers; \
+coracled, which holds no capability, links the board to its fleet."
+
+require recipes-coracle/coracle-workspace.inc
+
+CORACLE_PACKAGES = "coracle-supervisor coracle-daemon"
+
+inherit systemd update-rc.d useradd
+
+# A package of its own for each, since each has a unit and an init script of its own.
+PACKAGES =+ "coracle-supervisor coracled coracle-config"
+
+do_install:append() {
+    # The cargo class puts every program in bindir; the supervisor is root's.
+    install -d ${D}${sbindir}
+    mv ${D}${bindir}/coracle-supervisor ${D}${sbindir}/
+
+    install -d ${D}${sysconfdir}/coracle/boards
+    install -m 0644 ${S}/config/coracle.toml ${D}${sysconfdir}/coracle/
+    install -m 0644 ${S}/config/boards/*.toml ${D}${sysconfdir}/coracle/boards/
+
+    if ${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'true', 'false', d)}; then
+        install -d ${D}${systemd_system_unitdir} ${D}${nonarch_libdir}/tmpfiles.d
+        install -m 0644 ${S}/config/systemd/*.service ${D}${systemd_system_unitdir}/
+        install -m 0644 ${S}/config/tmpfiles.d/coracle.conf ${D}${nonarch_libdir}/tmpfiles.d/
+    fi
+    if ${@bb.utils.contains('DISTRO_FEATURES', 'sysvinit', 'true', 'false', d)}; then
+        install -d ${D}${sysconfdir}/init.d
+        install -m 0755 ${S}/config/sysvinit/coracle-supervisor ${D}${sysconfdir}/init.d/
+        install -m 0755 ${S}/config/sysvinit/coracled ${D}${sysconfdir}/init.d/
+    fi
+}
+
+FILES:coracle-supervisor = " \
+    ${sbindir}/coracle-supervisor \
+    ${sysconfdir}/init.d/coracle-supervisor \
+    ${systemd_system_unitdir}/coracle-supervisor.service \
+"
+FILES:coracled = " \
+    ${bindir}/coracled \
+    ${sysconfdir}/init.d/coracled \
+    ${systemd_system_unitdir}/coracled.service \
+"
+FILES:coracle-config = "${sysconfdir}/coracle ${nonarch_libdir}/tmpfiles.d"
+CONFFILES:coracle-config = "${sysconfdir}/coracle/coracle.toml"
+
+# coracle-agent itself is empty and brings the others.
+ALLOW_EMPTY:${PN} = "1"
+RDEPENDS:${PN} = "coracle-supervisor coracled"
+RDEPENDS:coracle-supervisor = "coracle-config"
+RDEPENDS:coracled = "coracle-config ca-certificates"
+
+# What the fragment makes modules; built in, they need not be there.
+RRECOMMENDS:coracle-supervisor = " \
+    kernel-module-overlay \
+    kernel-module-bridge \
+    kernel-module-veth \
+    kernel-module-nf-tables \
+    kernel-module-nft-chain-nat \
+    kernel-module-nft-ct \
+    kernel-module-nft-masq \
+    kernel-module-nft-nat \
+"
+
+SYSTEMD_PACKAGES = "coracle-supervisor coracled"
+SYSTEMD_SERVICE:coracle-supervisor = "coracle-supervisor.service"
+SYSTEMD_SERVICE:coracled = "coracled.service"
+
+INITSCRIPT_PACKAGES = "coracle-supervisor coracled"
+INITSCRIPT_NAME:coracle-supervisor = "coracle-supervisor"
+INITSCRIPT_PARAMS:coracle-supervisor = "defaults 60 40"
+INITSCRIPT_NAME:coracled = "coracled"
+INITSCRIPT_PARAMS:coracled = "defaults 61 39"
+
+USERADD_PACKAGES = "coracle-config"
+USERADD_PARAM:coracle-config = "--system --user-group --no-create-home --home-dir /var/lib/coracle --shell /sbin/nologin coracle"
