@@ -82,6 +82,10 @@ fn main() -> std::process::ExitCode {
             "a_container_can_be_given_up_before_its_start",
             a_container_can_be_given_up_before_its_start,
         ),
+        (
+            "version_two_starts_inside_filters_devices_and_kills",
+            version_two_starts_inside_filters_devices_and_kills,
+        ),
         ("old_kernels_are_served_too", old_kernels_are_served_too),
         ("nothing_is_left", nothing_is_left),
     ])
@@ -698,6 +702,65 @@ fn a_container_can_be_given_up_before_its_start() {
     drop(created);
     assert_eq!(reap::wait(pid), Some(Exit::Code(0)));
     assert!(!place.path("upper/tmp/ran").exists());
+}
+
+/// CLONE_INTO_CGROUP, the eBPF device program, cgroup.freeze and cgroup.kill, on this kernel's v2 tree.
+fn version_two_starts_inside_filters_devices_and_kills() {
+    let only = |rules: &[DeviceRule]| Limits {
+        devices: Devices::Only(rules.to_vec()),
+        ..Limits::default()
+    };
+    let place = Place::unified(&only(&DeviceRule::DEFAULTS));
+    let script = "cat /proc/self/cgroup | grep ^0::; head -c 0 /dev/zero && echo zero; mknod /tmp/mem c 1 1; \
+                  head -c 1 /tmp/mem; ls /sys/fs/cgroup/cgroup.procs; echo 1 > /sys/fs/cgroup/cgroup.freeze";
+    let output = place.shell(script).output;
+    for part in [
+        "0::/\nzero\n",
+        "/tmp/mem: Operation not permitted",
+        "/sys/fs/cgroup/cgroup.procs",
+        "Read-only",
+    ] {
+        assert!(output.contains(part), "{part} is missing in\n{output}");
+    }
+    // New rules replace the old ones.
+    place.cgroup.set_limits(&only(&[])).unwrap();
+    let (output, stdio) = support::output_pipe();
+    let mut spec = place.spec("true");
+    spec.stdio = stdio;
+    let failure = prepare(&spec, &|| Ok(())).unwrap().start().unwrap_err();
+    assert_eq!(
+        (failure.step, failure.errno),
+        (Step::Dev, libc::EPERM),
+        "{failure}"
+    );
+    drop((spec, output));
+    place
+        .cgroup
+        .set_limits(&only(&DeviceRule::DEFAULTS))
+        .unwrap();
+
+    let (_output, stdio) = support::output_pipe();
+    let mut spec = place.spec("while :; do :; done");
+    spec.stdio = stdio;
+    let running = prepare(&spec, &|| Ok(())).unwrap().start().unwrap();
+    assert_eq!(place.cgroup.processes().unwrap(), [running.pid]);
+    place.cgroup.freeze().unwrap();
+    place.cgroup.kill_all().unwrap();
+    assert_eq!(reap::wait(running.pid), Some(Exit::Signal(9)));
+    assert!(
+        place
+            .tree
+            .create(
+                "x",
+                &Limits {
+                    pids: Some(5),
+                    ..Limits::default()
+                }
+            )
+            .is_err(),
+        "no pids controller here"
+    );
+    assert_eq!(place.tree.list(), ["container"]);
 }
 
 /// Newer system calls answer ENOSYS, as on 4.19: the launch must take its older ways.

@@ -176,7 +176,9 @@ fn filters_bite() {
         (format!("Some({})", libc::EPERM), Some(Exit::Code(0)))
     );
 
-    let strict = SeccompProgram::allow_only(&[libc::SYS_exit_group, libc::SYS_close]).unwrap();
+    let strict =
+        SeccompProgram::allow_only(&[libc::SYS_exit_group, libc::SYS_close, libc::SYS_fcntl])
+            .unwrap();
     let mut spec = JailSpec::new(root.path());
     spec.seccomp = Some(&strict);
     assert_eq!(

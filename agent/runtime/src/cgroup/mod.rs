@@ -72,15 +72,20 @@ impl CgroupTree {
     /// # Errors
     /// No cgroups at all, or a parent with `..`.
     pub fn detect(parent: &str) -> Result<CgroupTree, CgroupError> {
-        let parent = parent.trim_matches('/');
-        if parent.is_empty() || parent.split('/').any(|part| !is_name(part)) {
-            return Err(CgroupError::BadName {
-                name: parent.into(),
-            });
-        }
         Ok(CgroupTree {
             layout: Layout::detect()?,
-            parent: parent.into(),
+            parent: checked_parent(parent)?,
+        })
+    }
+
+    /// The v2 tree at `mount`, also on a machine whose controllers are all in v1 (then no limit but devices can be set).
+    ///
+    /// # Errors
+    /// A parent with `..`.
+    pub fn unified(mount: &Path, parent: &str) -> Result<CgroupTree, CgroupError> {
+        Ok(CgroupTree {
+            layout: Layout::V2(mount.into()),
+            parent: checked_parent(parent)?,
         })
     }
 
@@ -326,6 +331,16 @@ fn kill(pid: i32) {
         nix::unistd::Pid::from_raw(pid),
         nix::sys::signal::Signal::SIGKILL,
     );
+}
+
+fn checked_parent(parent: &str) -> Result<PathBuf, CgroupError> {
+    let parent = parent.trim_matches('/');
+    if parent.is_empty() || parent.split('/').any(|part| !is_name(part)) {
+        return Err(CgroupError::BadName {
+            name: parent.into(),
+        });
+    }
+    Ok(parent.into())
 }
 
 fn is_name(name: &str) -> bool {

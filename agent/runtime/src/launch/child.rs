@@ -96,7 +96,7 @@ pub(crate) fn detach_from_supervisor(mut keep: Vec<i32>) -> Result<(), Failure> 
 }
 
 /// One namespace, or several of a process by its pidfd.
-#[expect(
+#[allow(
     clippy::disallowed_methods,
     reason = "this is the single-threaded child"
 )]

@@ -79,13 +79,30 @@ impl Place {
     }
 
     pub fn with(limits: &Limits) -> Place {
+        let tree = CgroupTree::detect(&parent()).expect("cgroups");
+        Place::in_tree(tree, limits)
+    }
+
+    /// In the v2 tree of a hybrid machine, where no controller is but everything else of v2.
+    pub fn unified(limits: &Limits) -> Place {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let line = mounts
+            .lines()
+            .find(|line| line.starts_with("cgroup2 "))
+            .expect("cgroup2 must be mounted");
+        let mount = Path::new(line.split(' ').nth(1).expect("a path"));
+        Place::in_tree(
+            CgroupTree::unified(mount, &parent()).expect("cgroups"),
+            limits,
+        )
+    }
+
+    fn in_tree(tree: CgroupTree, limits: &Limits) -> Place {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for name in ["image", "upper", "work", "merged"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
         make_image(&folder.path().join("image"));
-        let tree = CgroupTree::detect(&format!("coracle-test-runtime-{}", std::process::id()))
-            .expect("cgroups");
         let cgroup = tree.create("container", limits).expect("a cgroup");
         Place {
             folder,
@@ -118,6 +135,10 @@ impl Place {
     pub fn shell(&self, script: &str) -> Outcome {
         launch(self.spec(script)).expect("a launch")
     }
+}
+
+fn parent() -> String {
+    format!("coracle-test-runtime-{}", std::process::id())
 }
 
 impl Drop for Place {
