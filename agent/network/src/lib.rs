@@ -1,1 +1,30 @@
-//! Bridges, addresses, NAT and published ports over netlink
+//! A container's network on a board: a bridge, one veth and one address per container, NAT to the outside, published
+//! ports, and walls between containers, the board's own services and the world.
+//!
+//! Everything goes over netlink; no other program is started and none is needed on the board. IPv4 only: IPv6 from
+//! containers is dropped at the bridge, so that it is no way around the walls.
+//!
+//! - [`Network`] is the host's side, for a single-threaded tokio runtime with CAP_NET_ADMIN.
+//! - [`configure_inside`] is the container's side, blocking, for the child process before it becomes the program.
+//! - [`names`] gives the texts of hosts, hostname and resolv.conf.
+//!
+//! Kernel options: CONFIG_BRIDGE, CONFIG_VETH, CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET, CONFIG_NF_TABLES_IPV4,
+//! CONFIG_NF_CONNTRACK, CONFIG_NF_NAT, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_CT, CONFIG_NFT_FIB_IPV4.
+//! Which one is missing is said by name when the kernel refuses.
+
+mod config;
+mod inside;
+mod link;
+pub mod names;
+mod network;
+mod nft;
+mod pool;
+mod sysctl;
+
+pub use config::{ConfigError, MAX_PORTS_PER_APP, NetworkConfig, Protocol, PublishedPort};
+pub use inside::{InsideError, configure_inside, configure_loopback};
+pub use link::{LinkError, Namespace};
+pub use network::{Endpoint, Ensured, Network, NetworkError, Reconciled};
+pub use nft::NftError;
+pub use pool::PoolError;
+pub use sysctl::SysctlError;

@@ -1,0 +1,18 @@
+//! nf_tables spoken over netlink, as far as one container network needs it.
+//!
+//! `message` and `expression` turn words into bytes, `ruleset` says what our tables hold, `transaction` hands a batch to the
+//! kernel, which takes all of it or nothing. Building is pure, so that each byte is tested without a kernel.
+//! Source: include/uapi/linux/netfilter/nf_tables.h, and what `nft --debug=netlink` prints.
+
+mod expression;
+mod message;
+mod ruleset;
+mod transaction;
+mod uapi;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use ruleset::{Forward, Ruleset};
+pub use transaction::NftError;
+pub(crate) use transaction::NftSocket;
