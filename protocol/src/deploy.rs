@@ -65,9 +65,9 @@ impl AssignmentRole {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Target {
     /// Exactly these boards.
-    Boards(BTreeSet<BoardId>),
+    Boards(#[serde(deserialize_with = "crate::strict::set")] BTreeSet<BoardId>),
     /// Every board of these hardware classes; only on a stick.
-    Hardware(BTreeSet<HardwareClass>),
+    Hardware(#[serde(deserialize_with = "crate::strict::set")] BTreeSet<HardwareClass>),
 }
 
 /// A delta between two layers.
@@ -88,7 +88,7 @@ pub struct Delta {
 
 impl Deploy {
     /// Checks each limit; the first fault, named by its field.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         if self.spec_version != 1 {
             return Err(format!(
                 "spec_version {} is not known; this program reads 1",
@@ -127,6 +127,9 @@ impl Deploy {
             ("expires", self.expires),
         ] {
             within(field, value, LIMITS.integer)?;
+        }
+        if self.expires < self.issued_at {
+            return Err("expires is before issued_at".into());
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// Names this deployment in every feedback.
+    #[serde(deserialize_with = "crate::strict::activity")]
     pub activity: String,
     /// The assignment's envelope.
     pub deploy: Document,

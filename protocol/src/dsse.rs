@@ -84,6 +84,13 @@ fn decode(text: &str) -> Option<Vec<u8>> {
         .ok()
 }
 
+fn too_many(signatures: usize) -> DsseError {
+    DsseError::Malformed(format!(
+        "{signatures} signatures; the limit is {}",
+        LIMITS.signatures
+    ))
+}
+
 impl Envelope {
     /// Reads an envelope from JSON of at most [`LIMITS`]`.envelope_bytes`.
     pub fn parse(json: &[u8]) -> Result<Self, DsseError> {
@@ -96,11 +103,7 @@ impl Envelope {
         let envelope: Self =
             serde_json::from_slice(json).map_err(|e| DsseError::Malformed(e.to_string()))?;
         if envelope.signatures.len() > LIMITS.signatures {
-            return Err(DsseError::Malformed(format!(
-                "{} signatures; the limit is {}",
-                envelope.signatures.len(),
-                LIMITS.signatures
-            )));
+            return Err(too_many(envelope.signatures.len()));
         }
         Ok(envelope)
     }
@@ -126,6 +129,12 @@ impl Envelope {
 
     /// The payload before anybody checked a signature: to show or to sign, never to act on.
     pub fn payload_unverified(&self) -> Result<Vec<u8>, DsseError> {
+        if self.payload.len() > LIMITS.envelope_bytes {
+            return Err(DsseError::TooLarge {
+                bytes: self.payload.len(),
+                limit: LIMITS.envelope_bytes,
+            });
+        }
         decode(&self.payload)
             .ok_or_else(|| DsseError::Malformed("the payload is not base64".into()))
     }
@@ -149,18 +158,23 @@ impl Envelope {
                 got: self.payload_type.chars().take(80).collect(),
             });
         }
+        // Envelopes inside other messages did not come through `parse`.
+        if self.signatures.len() > LIMITS.signatures {
+            return Err(too_many(self.signatures.len()));
+        }
         let bytes = self.payload_unverified()?;
         let message = pae(&self.payload_type, &bytes);
         let keys: BTreeSet<&PublicKey> = keys.iter().collect();
         let signatures: Vec<Vec<u8>> = self
             .signatures
             .iter()
-            .take(LIMITS.signatures)
             .filter_map(|s| decode(&s.sig))
             .collect();
         let valid = keys
             .iter()
             .filter(|key| signatures.iter().any(|s| key.verifies(&message, s)))
+            // More would only cost a slow core its time.
+            .take(threshold)
             .count();
         if threshold == 0 || valid < threshold {
             return Err(DsseError::Threshold {

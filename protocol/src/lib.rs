@@ -30,6 +30,7 @@ pub mod release;
 pub mod report;
 pub mod root;
 pub mod stick;
+mod strict;
 pub mod time;
 pub mod topics;
 pub mod verify;

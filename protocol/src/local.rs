@@ -39,6 +39,7 @@ pub enum Request {
     /// missing. Nothing is changed. Answer: [`Answer::Needs`] or [`Answer::Refused`].
     Offer {
         /// Names it in every event.
+        #[serde(deserialize_with = "crate::strict::activity")]
         activity: String,
         /// The assignment.
         deploy: Envelope,
@@ -50,6 +51,7 @@ pub enum Request {
     /// `bad-delta`, `bad-layer`, `no-blob`, `no-space`.
     Stage {
         /// Of the offer.
+        #[serde(deserialize_with = "crate::strict::activity")]
         activity: String,
         /// Which layer.
         diff_id: Sha256Digest,
@@ -60,6 +62,7 @@ pub enum Request {
     /// trial. Answer: [`Answer::Done`] once it is under way; the rest comes as events.
     Activate {
         /// Of the offer.
+        #[serde(deserialize_with = "crate::strict::activity")]
         activity: String,
     },
     /// Stop, start or restart one app of the running set. Answer: [`Answer::Done`].

@@ -33,6 +33,7 @@ pub struct Release {
     /// Unix seconds.
     pub expires: u64,
     /// The hardware classes that it was built for.
+    #[serde(deserialize_with = "crate::strict::set")]
     pub hardware: BTreeSet<HardwareClass>,
     /// The complete set of apps.
     pub apps: Vec<App>,
@@ -50,7 +51,7 @@ pub struct App {
     #[serde(default)]
     pub args: Vec<String>,
     /// Added to the image's environment.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::strict::map")]
     pub env: BTreeMap<String, String>,
     /// Hard limits.
     pub limits: AppLimits,
@@ -287,7 +288,7 @@ pub enum Restart {
 
 impl Release {
     /// Checks each limit and the sense of each field; the first fault, named by its path.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         let l = &LIMITS;
         if self.spec_version != 1 {
             return Err(format!(
@@ -298,7 +299,7 @@ impl Release {
         if let Some(name) = self.critical.first() {
             return Err(format!("critical extension `{name}` is not known"));
         }
-        text("version", &self.version)?;
+        line("version", &self.version)?;
         for (field, value) in [
             ("epoch", self.epoch),
             ("release_counter", self.release_counter),
@@ -306,6 +307,12 @@ impl Release {
             ("expires", self.expires),
         ] {
             within(field, value, l.integer)?;
+        }
+        if self.expires < self.issued_at {
+            return Err("expires is before issued_at".into());
+        }
+        if self.hardware.is_empty() {
+            return Err("hardware names no class; no board would take it".into());
         }
         within(
             "hardware",
@@ -351,7 +358,7 @@ impl App {
         ] {
             within(field, count as u64, entries)?;
         }
-        text("image.name", &self.image.name)?;
+        image_name(&self.image.name)?;
         for arg in &self.args {
             text("args", arg)?;
         }
@@ -365,7 +372,7 @@ impl App {
             within("image: manifest and config size", blob, 4 << 20)?;
         }
         for layer in &self.image.layers {
-            text("image.layers.media_type", &layer.media_type)?;
+            line("image.layers.media_type", &layer.media_type)?;
             within("image.layers.size", layer.size, l.blob_bytes)?;
             within(
                 "image.layers.unpacked_size",
@@ -373,23 +380,11 @@ impl App {
                 l.blob_bytes,
             )?;
         }
+        let mut targets = BTreeSet::new();
         for volume in &self.volumes {
-            text("volumes.target", &volume.target)?;
-            let target = std::path::Path::new(&volume.target);
-            let plain = |c| {
-                matches!(
-                    c,
-                    std::path::Component::RootDir | std::path::Component::Normal(_)
-                )
-            };
-            if !target.is_absolute()
-                || !target.components().all(plain)
-                || target.components().count() < 2
-            {
-                return Err(format!(
-                    "volumes.target `{}` is not an absolute path without `..`",
-                    volume.target
-                ));
+            volume_target(&volume.target)?;
+            if !targets.insert(&volume.target) {
+                return Err(format!("volumes.target `{}` stands twice", volume.target));
             }
         }
         if self.limits.memory_bytes < 1 << 20 {
@@ -401,18 +396,32 @@ impl App {
         if self.limits.pids == 0 {
             return Err("limits.pids is 0; an app needs at least 1".into());
         }
-        for limit in [
-            Some(self.limits.memory_bytes),
-            self.limits.io_read_bytes_per_second,
-            self.limits.io_write_bytes_per_second,
-            self.limits.io_read_operations_per_second,
-            self.limits.io_write_operations_per_second,
-            self.limits.open_files,
-        ]
-        .into_iter()
-        .flatten()
-        {
-            within("limits", limit, l.integer)?;
+        for (field, limit) in [
+            ("memory_bytes", Some(self.limits.memory_bytes)),
+            (
+                "io_read_bytes_per_second",
+                self.limits.io_read_bytes_per_second,
+            ),
+            (
+                "io_write_bytes_per_second",
+                self.limits.io_write_bytes_per_second,
+            ),
+            (
+                "io_read_operations_per_second",
+                self.limits.io_read_operations_per_second,
+            ),
+            (
+                "io_write_operations_per_second",
+                self.limits.io_write_operations_per_second,
+            ),
+            ("open_files", self.limits.open_files),
+        ] {
+            let Some(limit) = limit else { continue };
+            within(&format!("limits.{field}"), limit, l.integer)?;
+            // cgroup v1 reads 0 as "no limit" (blkio-controller.rst, throttle rules).
+            if limit == 0 {
+                return Err(format!("limits.{field} is 0; leave it out for no limit"));
+            }
         }
         if self.network.mode != NetworkMode::Bridge && !self.network.ports.is_empty() {
             return Err("network.ports needs mode `bridge`".into());
@@ -449,6 +458,9 @@ impl Health {
             ("health.start_period_ms", self.start_period_ms),
         ] {
             within(field, value.into(), 86_400_000)?;
+        }
+        if let Probe::Http { port: 0, .. } | Probe::Tcp { port: 0 } = self.probe {
+            return Err("health.probe: port 0".into());
         }
         match &self.probe {
             Probe::Http { path, .. } => {
@@ -493,5 +505,49 @@ pub(crate) fn text(field: &str, value: &str) -> Result<(), String> {
         Err(format!("{field} holds a NUL byte"))
     } else {
         Ok(())
+    }
+}
+
+/// As [`text`], on one line: it is shown in terminals and logs.
+pub(crate) fn line(field: &str, value: &str) -> Result<(), String> {
+    text(field, value)?;
+    if value.chars().any(char::is_control) {
+        Err(format!("{field} holds a control character"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Repository and tag become parts of URLs.
+fn image_name(name: &str) -> Result<(), String> {
+    within("image.name: length", name.len() as u64, 255)?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._/:@-".contains(&b);
+    let parts_are_names = name
+        .split('/')
+        .all(|part| part.starts_with(|c: char| c.is_ascii_alphanumeric()) && !part.contains(".."));
+    if name.bytes().all(allowed) && parts_are_names {
+        Ok(())
+    } else {
+        Err("image.name is not `repository:tag`".into())
+    }
+}
+
+/// Written in one way only, and not where the board mounts the kernel's own file systems.
+fn volume_target(target: &str) -> Result<(), String> {
+    text("volumes.target", target)?;
+    let plain = |part: &str| !matches!(part, "" | "." | "..");
+    if !target
+        .strip_prefix('/')
+        .is_some_and(|rest| rest.split('/').all(plain))
+    {
+        return Err(format!(
+            "volumes.target `{target}` is not an absolute path without `.`, `..`, `//` or `/` at its end"
+        ));
+    }
+    match target.split('/').nth(1) {
+        Some(top @ ("proc" | "sys" | "dev")) => Err(format!(
+            "volumes.target `{target}` lies in /{top}, which belongs to the container's runtime"
+        )),
+        _ => Ok(()),
     }
 }

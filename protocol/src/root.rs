@@ -3,6 +3,7 @@
 use crate::dsse::{DsseError, Envelope};
 use crate::key::PublicKey;
 use crate::limits::LIMITS;
+use crate::release::within;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,8 +54,10 @@ pub struct Root {
     /// Unix seconds.
     pub expires: u64,
     /// Every key, named by its hint.
+    #[serde(deserialize_with = "crate::strict::map")]
     pub keys: BTreeMap<String, PublicKey>,
     /// Every role.
+    #[serde(deserialize_with = "crate::strict::map")]
     pub roles: BTreeMap<Role, RoleKeys>,
 }
 
@@ -82,6 +85,9 @@ pub enum RootError {
     /// Not the next version.
     #[error("root version {got} offered; this board has version {have}, the next must be {}", have + 1)]
     Version { have: u64, got: u64 },
+    /// The next root would take a role's epoch back, and with it the counters that stop replays.
+    #[error("root document: epoch of role `{role}` goes back from {have} to {got}")]
+    Epoch { role: Role, have: u64, got: u64 },
 }
 
 /// A root that signed itself by threshold. Only its constructors make one.
@@ -110,6 +116,16 @@ impl TrustedRoot {
                 have: self.root.version,
                 got: root.version,
             });
+        }
+        for (role, next) in &root.roles {
+            let have = self.root.roles.get(role).map_or(0, |old| old.epoch);
+            if next.epoch < have {
+                return Err(RootError::Epoch {
+                    role: *role,
+                    have,
+                    got: next.epoch,
+                });
+            }
         }
         let (keys, threshold) = role_of(&root, Role::Root)?;
         envelope.verify(ROOT_TYPE, &keys, threshold)?;
@@ -174,8 +190,43 @@ fn parse(payload: &[u8]) -> Result<Root, RootError> {
             LIMITS.keys
         ));
     }
-    for role in root.roles.keys() {
+    for (field, value) in [
+        ("version", root.version),
+        ("issued_at", root.issued_at),
+        ("expires", root.expires),
+    ] {
+        within(field, value, LIMITS.integer).map_err(RootError::Malformed)?;
+    }
+    if root.expires < root.issued_at {
+        return bad("expires is before issued_at".into());
+    }
+    for (role, entry) in &root.roles {
+        within("roles.epoch", entry.epoch, LIMITS.integer).map_err(RootError::Malformed)?;
+        within("roles.keys", entry.keys.len() as u64, LIMITS.keys as u64)
+            .map_err(RootError::Malformed)?;
         role_of(&root, *role)?;
     }
+    apart(&root)?;
     Ok(root)
+}
+
+/// A console's keys are online. One that also signs roots, releases or sticks would make a stolen
+/// console all-powerful, whatever the rest of this crate checks.
+fn apart(root: &Root) -> Result<(), RootError> {
+    for online in [Role::Deploy, Role::Command] {
+        for offline in [Role::Root, Role::Release, Role::OfflineDeploy] {
+            if !root.roles.contains_key(&online) || !root.roles.contains_key(&offline) {
+                continue;
+            }
+            let (theirs, _) = role_of(root, offline)?;
+            let (keys, _) = role_of(root, online)?;
+            if let Some(key) = keys.iter().find(|key| theirs.contains(key)) {
+                return Err(RootError::Malformed(format!(
+                    "key {} is in role `{online}`, which is online, and in role `{offline}`, which is offline; use two keys",
+                    key.key_id()
+                )));
+            }
+        }
+    }
+    Ok(())
 }

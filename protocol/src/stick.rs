@@ -3,6 +3,7 @@
 //! trusted for where it lies: the documents are signed and the blobs are named by digest.
 
 use crate::dsse::Envelope;
+use crate::limits::LIMITS;
 use serde::{Deserialize, Serialize};
 
 /// The folder on the stick.
@@ -20,4 +21,40 @@ pub struct Stick {
     pub deploy: Envelope,
     /// The release.
     pub release: Envelope,
+}
+
+/// Why `stick.json` was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StickError {
+    /// Larger than two envelopes can be.
+    #[error("{INDEX} has {bytes} bytes; the limit is {limit}")]
+    TooLarge { bytes: usize, limit: usize },
+    /// Not the JSON that it should be.
+    #[error("{INDEX}: {0}")]
+    Malformed(String),
+    /// Made by a newer program.
+    #[error("{INDEX} has version {0}; this program reads 1")]
+    Version(u32),
+}
+
+impl Stick {
+    /// Largest `stick.json`, in bytes: two envelopes and what stands around them.
+    pub const BYTES: usize = 2 * LIMITS.envelope_bytes + 1024;
+
+    /// Reads `stick.json`. Says nothing about the signatures.
+    pub fn parse(json: &[u8]) -> Result<Self, StickError> {
+        if json.len() > Self::BYTES {
+            return Err(StickError::TooLarge {
+                bytes: json.len(),
+                limit: Self::BYTES,
+            });
+        }
+        let stick: Self =
+            serde_json::from_slice(json).map_err(|e| StickError::Malformed(e.to_string()))?;
+        if stick.stick_version == 1 {
+            Ok(stick)
+        } else {
+            Err(StickError::Version(stick.stick_version))
+        }
+    }
 }

@@ -103,10 +103,27 @@ impl Refusal {
     }
 }
 
+/// Of the root that a document was opened under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RootTimes {
+    issued_at: u64,
+    expires: u64,
+}
+
+impl RootTimes {
+    fn of(root: &TrustedRoot) -> Self {
+        Self {
+            issued_at: root.document().issued_at,
+            expires: root.document().expires,
+        }
+    }
+}
+
 /// A release that enough release keys signed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedRelease {
     release: Release,
+    root: RootTimes,
     digest: Sha256Digest,
     size: u64,
 }
@@ -115,6 +132,7 @@ pub struct VerifiedRelease {
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedDeploy {
     deploy: Deploy,
+    root: RootTimes,
     digest: Sha256Digest,
 }
 
@@ -176,6 +194,7 @@ impl VerifiedRelease {
         }
         Ok(Self {
             release,
+            root: RootTimes::of(root),
             digest: Sha256Digest::of(&bytes),
             size: bytes.len() as u64,
         })
@@ -195,30 +214,37 @@ impl VerifiedRelease {
 }
 
 impl VerifiedDeploy {
-    /// Counts signatures of the role that the document claims, then reads the same bytes. The role
-    /// is read before the signatures are: a wrong one finds no valid signature.
+    /// Counts signatures of either role that may assign, then reads the same bytes: they must claim
+    /// a role whose keys signed. Nothing is parsed before a signature was good.
     pub fn open(envelope: &Envelope, root: &TrustedRoot) -> Result<Self, Refusal> {
         const WHAT: &str = "assignment";
         let malformed = |fault| Refusal::Malformed {
             document: WHAT,
             fault,
         };
-        #[derive(serde::Deserialize)]
-        struct Claim {
-            role: AssignmentRole,
+        let mut opened = None;
+        let mut refused = Vec::new();
+        for role in [AssignmentRole::Deploy, AssignmentRole::OfflineDeploy] {
+            match open(envelope, WHAT, DEPLOY_TYPE, role.role(), root) {
+                Ok((bytes, _)) => opened = Some(bytes),
+                Err(refusal) => refused.push((role, refusal)),
+            }
         }
-        let claimed = envelope
-            .payload_unverified()
-            .map_err(|source| Refusal::Envelope {
-                document: WHAT,
-                source,
-            })?;
-        let claim: Claim =
-            serde_json::from_slice(&claimed).map_err(|e| malformed(e.to_string()))?;
-        let role = claim.role.role();
-        let (bytes, epoch) = open(envelope, WHAT, DEPLOY_TYPE, role, root)?;
+        let Some(bytes) = opened else {
+            // A role that the root does not name says less than the signatures of one that it does.
+            refused.sort_by_key(|(_, refusal)| matches!(refusal, Refusal::NoRole { .. }));
+            return Err(refused.swap_remove(0).1);
+        };
         let deploy: Deploy =
             serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
+        let role = deploy.role.role();
+        if let Some(at) = refused.iter().position(|(of, _)| *of == deploy.role) {
+            return Err(refused.swap_remove(at).1);
+        }
+        let (_, _, epoch) = root.role(role).ok_or(Refusal::NoRole {
+            document: WHAT,
+            role,
+        })?;
         deploy.check().map_err(malformed)?;
         if deploy.epoch != epoch {
             return Err(Refusal::Epoch {
@@ -230,6 +256,7 @@ impl VerifiedDeploy {
         }
         Ok(Self {
             deploy,
+            root: RootTimes::of(root),
             digest: Sha256Digest::of(&bytes),
         })
     }
@@ -243,9 +270,30 @@ impl VerifiedDeploy {
     }
 }
 
+/// From where time and the newest assignment go on. The first document under a raised epoch starts
+/// at the root that raised it: what a stolen key had moved ahead counts no longer.
+fn start(
+    seen: &Seen,
+    (assigned, deploy_epoch): (Counter, u64),
+    (released, release_epoch): (Counter, u64),
+    root: RootTimes,
+) -> (TimeBound, u64) {
+    let raised = |old: Counter, epoch| old != Counter::default() && epoch > old.epoch;
+    if raised(assigned, deploy_epoch) || raised(released, release_epoch) {
+        (
+            TimeBound::at(root.issued_at),
+            seen.newest_issued_at.min(root.issued_at),
+        )
+    } else {
+        (seen.time, seen.newest_issued_at)
+    }
+}
+
 impl VerifiedDeployment {
-    /// Both documents against the board. The same assignment again (`already`: the digests that the
-    /// board's journal holds as current and previous) passes whatever the counters say.
+    /// Both documents against the board. The same assignment again passes whatever the counters say
+    /// when its digest is in `already`. For an offer from outside, that is what runs now and nothing
+    /// else: with the previous set in it, whoever replays the previous message takes the board back.
+    /// The previous set belongs in it only when the board itself goes back.
     pub fn accept(
         release: VerifiedRelease,
         deploy: VerifiedDeploy,
@@ -311,12 +359,6 @@ impl VerifiedDeployment {
                 seen,
             });
         }
-        if d.issued_at < board.seen.newest_issued_at {
-            return Err(Refusal::OlderThanOtherRole {
-                got: d.issued_at,
-                seen: board.seen.newest_issued_at,
-            });
-        }
         let counter = Counter {
             epoch: r.epoch,
             value: r.release_counter,
@@ -334,8 +376,24 @@ impl VerifiedDeployment {
                 seen: highest,
             });
         }
-        let now = board.seen.time.max(board.built_at);
-        for (document, expires) in [("release", r.expires), ("assignment", d.expires)] {
+        let root = deploy.root;
+        let (time, newest_issued_at) = start(board.seen, (seen, d.epoch), (highest, r.epoch), root);
+        if d.issued_at < newest_issued_at {
+            return Err(Refusal::OlderThanOtherRole {
+                got: d.issued_at,
+                seen: newest_issued_at,
+            });
+        }
+        let now = time.max(board.built_at).raised_to(root.issued_at);
+        for (document, expires, now) in [
+            ("root document", root.expires, now),
+            ("release", r.expires, now),
+            ("assignment", d.expires, now),
+            // The console itself says that the release was out of date when it assigned it. Also
+            // keeps the online key from moving time, or the newest assignment, past what the
+            // developers' key allowed.
+            ("release", r.expires, TimeBound::at(d.issued_at)),
+        ] {
             if now.is_past(expires) {
                 return Err(Refusal::Expired {
                     document,
@@ -352,10 +410,7 @@ impl VerifiedDeployment {
         next.newest_issued_at = d.issued_at;
         next.releases
             .insert(r.product.clone(), counter.max(highest));
-        // The online key cannot move time past what the developers' key allowed.
-        next.time = now
-            .raised_to(r.issued_at)
-            .raised_to(d.issued_at.min(r.expires));
+        next.time = now.raised_to(r.issued_at).raised_to(d.issued_at);
         Ok(Self {
             release,
             deploy,
