@@ -1,0 +1,104 @@
+//! What boards say, into the database. The broker lets a board write only below its own name, so
+//! that the topic says who spoke; the content is untrusted all the same.
+
+use crate::clock::now;
+use crate::link::{Inbox, Message};
+use crate::live::{Change, Live};
+use crate::mosquitto::MESSAGE_BYTES;
+use crate::republish::Republish;
+use crate::store::{Store, StoreError};
+use coracle_protocol::names::BoardId;
+use coracle_protocol::report::{Current, Feedback, Presence, Telemetry};
+use coracle_protocol::topics::Topic;
+use serde::de::DeserializeOwned;
+
+/// Longest activity name that is kept, in bytes; the console's own have 32.
+const ACTIVITY_BYTES: usize = 128;
+
+/// Why a message was dropped.
+#[derive(Debug, thiserror::Error)]
+enum IngestError {
+    #[error("{0} bytes; the limit is {MESSAGE_BYTES}")]
+    TooLarge(usize),
+    #[error("not a message of this topic: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("the activity's name has {0} bytes; the limit is {ACTIVITY_BYTES}")]
+    Activity(usize),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Takes messages until the link ends.
+pub async fn run(mut inbox: Inbox, store: Store, live: Live, republish: Republish) {
+    while let Some(Message { topic, payload }) = inbox.recv().await {
+        let Some((board, kind)) = Topic::parse(&topic) else {
+            continue;
+        };
+        if kind == Topic::Desired {
+            republish.seen(board, &payload);
+            continue;
+        }
+        // An empty message deletes a retained one: it says nothing.
+        if payload.is_empty() {
+            continue;
+        }
+        match take(&store, &live, &board, kind, &payload).await {
+            Ok(true) => live.tell(Change::Board(board)),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%board, topic = kind.level(), %error, "message dropped"),
+        }
+    }
+}
+
+async fn take(
+    store: &Store,
+    live: &Live,
+    board: &BoardId,
+    kind: Topic,
+    payload: &[u8],
+) -> Result<bool, IngestError> {
+    if payload.len() > MESSAGE_BYTES {
+        return Err(IngestError::TooLarge(payload.len()));
+    }
+    let now = now();
+    Ok(match kind {
+        Topic::Current => {
+            let current: Current = parse(payload)?;
+            store.set_current(board, &current, now).await?
+        }
+        Topic::Feedback => {
+            let feedback: Feedback = parse(payload)?;
+            if feedback.activity.len() > ACTIVITY_BYTES {
+                return Err(IngestError::Activity(feedback.activity.len()));
+            }
+            let news = store.add_feedback(board, &feedback, now).await?;
+            if news {
+                tracing::info!(
+                    %board, activity = feedback.activity, phase = ?feedback.phase,
+                    percent = feedback.percent, code = feedback.code, reason = feedback.reason,
+                    "feedback"
+                );
+            }
+            news
+        }
+        Topic::Presence => {
+            let presence: Presence = parse(payload)?;
+            store
+                .set_presence(board, presence.online, presence.session, now)
+                .await?
+        }
+        Topic::Telemetry => {
+            let telemetry: Telemetry = parse(payload)?;
+            let known = store.board(board).await?.is_some();
+            if known {
+                live.set_telemetry(board.clone(), telemetry, now);
+            }
+            known
+        }
+        Topic::Desired => false,
+    })
+}
+
+fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, IngestError> {
+    Ok(serde_json::from_slice(payload)?)
+}

@@ -1,0 +1,44 @@
+//! The fleet console: registry, enrolment, signed assignments, live status.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`settings`] | the command line |
+//! | [`serve`] | everything started in order, and stopped |
+//! | [`ca`], [`tls`] | the fleet's CA, what it issues, TLS configurations |
+//! | [`mosquitto`] | the console's own broker |
+//! | [`link`], [`ingest`], [`republish`] | MQTT: the connection, what boards say, what the broker must hold |
+//! | [`store`] | the database; the only SQL |
+//! | [`blobs`], [`registry`] | blobs on disk, the OCI registry |
+//! | [`boards_api`], [`board_port`] | the boards' port: enrolment, blobs |
+//! | [`rest`], [`problem`], [`access`] | the operators' REST, its refusals, tokens |
+//! | [`deploy`], [`deltas`] | signed assignments, deltas |
+//! | [`web`], [`live`] | pages, and who tells them of changes |
+//! | [`audit`] | who changed what |
+//! | [`tokens`], [`check`] | the other subcommands |
+
+pub mod access;
+pub mod audit;
+pub mod blobs;
+pub mod board_port;
+pub mod boards_api;
+pub mod ca;
+pub mod check;
+pub mod clock;
+pub mod deltas;
+pub mod deploy;
+pub mod files;
+pub mod ingest;
+pub mod link;
+pub mod live;
+pub mod mosquitto;
+pub mod problem;
+pub mod registry;
+pub mod republish;
+pub mod rest;
+pub mod secrets;
+pub mod serve;
+pub mod settings;
+pub mod store;
+pub mod tls;
+pub mod tokens;
+pub mod web;

@@ -1,0 +1,372 @@
+//! The console's own broker: a Mosquitto with a generated configuration, started, watched,
+//! restarted when it ends, and stopped with the console.
+
+use crate::ca::{CONSOLE, Ca};
+use crate::files::{self, FileError, Mode};
+use coracle_protocol::limits::LIMITS;
+use coracle_protocol::topics::{PREFIX, Topic};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+/// A `current` message of a full board (64 apps) outgrows `LIMITS.mqtt_message_bytes`; nothing
+/// that a board says is larger than this.
+pub const MESSAGE_BYTES: usize = 8 * LIMITS.mqtt_message_bytes;
+
+/// After SIGTERM the broker writes its database; a slow disk gets so long.
+const STOP: Duration = Duration::from_secs(5);
+
+/// Why there is no broker.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// A file of it.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Not installed.
+    #[error(
+        "the broker program `{0}` is not installed; run `apt install mosquitto`, or use a broker \
+         that is already there with --mqtt-broker"
+    )]
+    Missing(PathBuf),
+    /// Cannot be started.
+    #[error("the broker program `{program}` cannot be started: {source}")]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Ended at once.
+    #[error("the broker ended at once ({0}); its messages are in the log above")]
+    Ended(String),
+    /// A path that its configuration cannot hold.
+    #[error("{0}: the broker's configuration cannot hold this path")]
+    Path(PathBuf),
+}
+
+/// The broker's generated configuration.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+impl Broker {
+    /// Writes configuration, ACL and copies of the certificates into `folder`.
+    pub fn prepare(
+        program: &Path,
+        folder: &Path,
+        listen: SocketAddr,
+        ca: &Ca,
+    ) -> Result<Self, BrokerError> {
+        let program = find(program).ok_or_else(|| BrokerError::Missing(program.to_owned()))?;
+        files::make_dir(folder, 0o700)?;
+        let folder = fs::canonicalize(folder).map_err(files::at(folder))?;
+        if folder.to_string_lossy().contains('\n') {
+            return Err(BrokerError::Path(folder));
+        }
+        let user = user_for(&folder);
+        let copy = |from: &Path, to: &str, mode| -> Result<(), FileError> {
+            let bytes = fs::read(from).map_err(files::at(from))?;
+            files::write(&folder.join(to), &bytes, mode)
+        };
+        copy(&ca.files().certificate, "ca.crt", Mode::Public)?;
+        copy(&ca.server().certificate, "server.crt", Mode::Public)?;
+        copy(&ca.server().key, "server.key", Mode::Private)?;
+        files::write(&folder.join("acl"), acl().as_bytes(), Mode::Private)?;
+        let name = user.as_ref().map_or("root", |u| u.name.as_str());
+        files::write(
+            &folder.join("mosquitto.conf"),
+            configuration(&folder, listen, name).as_bytes(),
+            Mode::Private,
+        )?;
+        if let Some(user) = &user {
+            give(&folder, user)?;
+        }
+        Ok(Self { program, folder })
+    }
+
+    /// Starts the broker and watches it until `stop`. Returns once it has stayed up for a moment;
+    /// the watcher's handle ends when the broker has.
+    pub async fn start(
+        self,
+        stop: CancellationToken,
+    ) -> Result<tokio::task::JoinHandle<()>, BrokerError> {
+        self.end_left_over().await;
+        let mut child = self.spawn()?;
+        if let Ok(status) = tokio::time::timeout(Duration::from_millis(300), child.wait()).await {
+            let text = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+            return Err(BrokerError::Ended(text));
+        }
+        Ok(tokio::spawn(self.watch(child, stop)))
+    }
+
+    async fn watch(self, mut child: Child, stop: CancellationToken) {
+        let mut pause = Duration::from_millis(500);
+        loop {
+            let since = std::time::Instant::now();
+            tokio::select! {
+                status = child.wait() => {
+                    let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+                    tracing::warn!(status, "the broker ended; it is started again");
+                }
+                () = stop.cancelled() => {
+                    self.end(&mut child).await;
+                    return;
+                }
+            }
+            if since.elapsed() > Duration::from_secs(60) {
+                pause = Duration::from_millis(500);
+            }
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stop.cancelled() => return,
+                }
+                pause = (pause * 2).min(Duration::from_secs(30));
+                match self.spawn() {
+                    Ok(next) => {
+                        child = next;
+                        break;
+                    }
+                    Err(error) => tracing::error!(%error, "the broker cannot be started"),
+                }
+            }
+        }
+    }
+
+    async fn end(&self, child: &mut Child) {
+        if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        if tokio::time::timeout(STOP, child.wait()).await.is_err() {
+            tracing::warn!("the broker did not stop in time; it is killed");
+            let _ = child.kill().await;
+        }
+        let _ = fs::remove_file(self.pid_file());
+    }
+
+    fn spawn(&self) -> Result<Child, BrokerError> {
+        let start = |source| BrokerError::Start {
+            program: self.program.clone(),
+            source,
+        };
+        let mut child = Command::new(&self.program)
+            .arg("-c")
+            .arg(self.folder.join("mosquitto.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // The terminal's Ctrl-C is for the console, which then stops the broker itself.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(start)?;
+        let pid = child.id().unwrap_or_default();
+        files::write(&self.pid_file(), pid.to_string().as_bytes(), Mode::Private)?;
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(async move {
+                let mut lines = BufReader::new(stderr).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    tracing::info!(target: "mosquitto", "{line}");
+                }
+            });
+        }
+        Ok(child)
+    }
+
+    // A console that was killed leaves its broker behind, which holds the port. It is ours only if
+    // that process runs with our configuration file.
+    async fn end_left_over(&self) {
+        let Ok(text) = fs::read_to_string(self.pid_file()) else {
+            return;
+        };
+        let Ok(pid) = text.trim().parse::<i32>() else {
+            return;
+        };
+        let ours = self.folder.join("mosquitto.conf");
+        let runs_ours = || {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
+                line.split(|b| *b == 0)
+                    .any(|arg| arg == ours.as_os_str().as_encoded_bytes())
+            })
+        };
+        if !runs_ours() {
+            return;
+        }
+        tracing::warn!(
+            pid,
+            "a broker of an earlier run is still there; it is stopped"
+        );
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        for _ in 0..50 {
+            if !runs_ours() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.folder.join("console.pid")
+    }
+}
+
+/// Where the program is, when it is installed.
+pub fn find(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return program.is_file().then(|| program.to_owned());
+    }
+    // Debian keeps it in /usr/sbin, which is not on every PATH.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+fn configuration(folder: &Path, listen: SocketAddr, user: &str) -> String {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let (ca, certificate, key) = (at("ca.crt"), at("server.crt"), at("server.key"));
+    let (acl, folder) = (at("acl"), folder.display());
+    format!(
+        "# Written by coracle-console at each start; changes are lost.
+user {user}
+per_listener_settings false
+listener {port} {ip}
+cafile {ca}
+certfile {certificate}
+keyfile {key}
+tls_version tlsv1.2
+require_certificate true
+use_identity_as_username true
+use_username_as_clientid true
+allow_anonymous false
+acl_file {acl}
+persistence true
+persistence_location {folder}/
+persistence_file broker.db
+autosave_interval 60
+message_size_limit {MESSAGE_BYTES}
+max_queued_messages 10000
+max_inflight_messages 20
+max_keepalive 600
+persistent_client_expiration 90d
+log_dest stderr
+log_type error
+log_type warning
+connection_messages false
+",
+        port = listen.port(),
+        ip = listen.ip(),
+    )
+}
+
+// `%u` is the common name of the client's certificate: one pattern keeps all boards apart.
+fn acl() -> String {
+    let mut text = format!("user {CONSOLE}\ntopic readwrite {PREFIX}/#\n\n");
+    let mut line = |way: &str, topic: Topic| {
+        text.push_str(&format!("pattern {way} {PREFIX}/%u/{}\n", topic.level()));
+    };
+    line("read", Topic::Desired);
+    for topic in [
+        Topic::Current,
+        Topic::Feedback,
+        Topic::Presence,
+        Topic::Telemetry,
+    ] {
+        line("write", topic);
+    }
+    text
+}
+
+struct User {
+    name: String,
+    uid: u32,
+    gid: u32,
+}
+
+// Mosquitto opens its files after it has given up root, so that the user must reach them.
+fn user_for(folder: &Path) -> Option<User> {
+    if fs::metadata("/proc/self").map_or(1, |m| m.uid()) != 0 {
+        return None;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let user = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|n| *n == "mosquitto")?;
+        let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        Some(User {
+            name: name.to_owned(),
+            uid,
+            gid,
+        })
+    })?;
+    let reached = folder
+        .ancestors()
+        .skip(1)
+        .all(|f| fs::metadata(f).is_ok_and(|m| m.permissions().mode() & 0o001 != 0));
+    if !reached {
+        tracing::warn!(
+            folder = %folder.display(),
+            "the broker runs as root: user mosquitto cannot reach its folder (chmod o+x its parents)"
+        );
+        return None;
+    }
+    Some(user)
+}
+
+fn give(folder: &Path, user: &User) -> Result<(), FileError> {
+    let own = |path: &Path| chown(path, Some(user.uid), Some(user.gid)).map_err(files::at(path));
+    own(folder)?;
+    for entry in fs::read_dir(folder).map_err(files::at(folder))?.flatten() {
+        own(&entry.path())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_reads_only_desired_and_writes_only_the_rest() {
+        assert_eq!(
+            acl(),
+            "user console\ntopic readwrite coracle/v1/#\n\n\
+             pattern read coracle/v1/%u/desired\n\
+             pattern write coracle/v1/%u/current\n\
+             pattern write coracle/v1/%u/feedback\n\
+             pattern write coracle/v1/%u/presence\n\
+             pattern write coracle/v1/%u/telemetry\n"
+        );
+    }
+
+    #[test]
+    fn a_missing_program_says_how_to_get_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::open(&dir.path().join("pki"), "localhost", 1).unwrap();
+        let error = Broker::prepare(
+            Path::new("no-such-broker"),
+            dir.path(),
+            "127.0.0.1:1".parse().unwrap(),
+            &ca,
+        )
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("apt install mosquitto"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! The database is the truth; what the broker retains is a copy. At each connection the broker
+//! shows what it has, and what it lost or has wrong is published again; so is a `desired` message
+//! that somebody deletes or overwrites later. What it has right is left alone, so that boards are
+//! not told twice.
+
+use crate::link::Link;
+use crate::store::{Store, StoreError};
+use coracle_digest::Sha256Digest;
+use coracle_protocol::names::BoardId;
+use coracle_protocol::topics::Topic;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// A broker sends what it retains right after the subscription; afterwards it counts as lost.
+const SHOW: Duration = Duration::from_millis(1500);
+/// Two consoles with different databases on one broker would overwrite each other without end;
+/// this keeps them slow. It also gathers what a deployment for many boards asks for.
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Default)]
+struct Inner {
+    seen: HashMap<BoardId, Sha256Digest>,
+    asked: BTreeSet<BoardId>,
+    connected: bool,
+}
+
+/// What the broker was seen to hold, and for which boards that must be looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Republish {
+    inner: Arc<Mutex<Inner>>,
+    wake: Arc<Notify>,
+}
+
+impl Republish {
+    /// A new connection: nothing is known of what the broker holds.
+    pub fn connected(&self) {
+        self.change(|inner| {
+            inner.seen.clear();
+            inner.connected = true;
+        });
+    }
+    /// A message on a board's `desired` topic.
+    pub fn seen(&self, board: BoardId, payload: &[u8]) {
+        let digest = Sha256Digest::of(payload);
+        self.change(|inner| {
+            if inner.seen.insert(board.clone(), digest) != Some(digest) {
+                inner.asked.insert(board);
+            }
+        });
+    }
+    /// A board has a new assignment.
+    pub fn ask(&self, board: BoardId) {
+        self.change(|inner| {
+            inner.asked.insert(board);
+        });
+    }
+
+    fn change(&self, work: impl FnOnce(&mut Inner)) {
+        work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake.notify_one();
+    }
+
+    fn take(&self) -> (bool, BTreeSet<BoardId>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let connected = std::mem::take(&mut inner.connected);
+        (connected, std::mem::take(&mut inner.asked))
+    }
+
+    fn has(&self, board: &BoardId, digest: Sha256Digest) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.seen.get(board) == Some(&digest)
+    }
+
+    /// Publishes until `stop`.
+    pub async fn run(self, store: Store, mut link: Link, stop: CancellationToken) {
+        let work = async {
+            loop {
+                self.wake.notified().await;
+                tokio::time::sleep(PAUSE).await;
+                if link.wait_up().await.is_err() {
+                    return;
+                }
+                let (connected, mut boards) = self.take();
+                if connected {
+                    tokio::time::sleep(SHOW).await;
+                    match store.latest_assignments().await {
+                        Ok(all) => boards.extend(all.into_iter().map(|a| a.board)),
+                        Err(error) => tracing::error!(%error, "cannot compare with the broker"),
+                    }
+                }
+                for board in boards {
+                    if let Err(error) = self.compare(&store, &link, &board).await {
+                        tracing::error!(%error, %board, "cannot publish desired");
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn compare(&self, store: &Store, link: &Link, board: &BoardId) -> Result<(), StoreError> {
+        let Some(desired) = store.desired(board).await? else {
+            return Ok(());
+        };
+        let digest = Sha256Digest::of(desired.as_bytes());
+        if self.has(board, digest) {
+            return Ok(());
+        }
+        let topic = Topic::Desired.of(board);
+        if link
+            .publish_retained(&topic, desired.into_bytes())
+            .await
+            .is_ok()
+        {
+            tracing::info!(%board, "desired published");
+            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.seen.insert(board.clone(), digest);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! `/deployments`.
+
+use super::{Page, Rest, assignment_view, parse};
+use crate::audit;
+use crate::deploy::{DeployError, EXPIRES_IN, Order, Ordered};
+use crate::problem::Problem;
+use crate::store::{Deployment, Identity, Store, StoreError};
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use coracle_digest::Sha256Digest;
+use coracle_protocol::names::BoardId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// The longest that an assignment is good, in seconds: 20 years.
+const MOST_EXPIRES_IN: u64 = 20 * 366 * 24 * 3600;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewDeployment {
+    release: Sha256Digest,
+    boards: BTreeSet<BoardId>,
+    expires_in_seconds: Option<u64>,
+}
+
+pub(super) async fn add(
+    State(rest): State<Rest>,
+    Extension(who): Extension<Identity>,
+    body: Bytes,
+) -> Result<Json<Ordered>, Problem> {
+    let new: NewDeployment = parse(&body)?;
+    let expires_in = new.expires_in_seconds.unwrap_or(EXPIRES_IN);
+    if !(1..=MOST_EXPIRES_IN).contains(&expires_in) {
+        return Err(Problem::bad(
+            format!("expires_in_seconds is {expires_in}"),
+            format!("between 1 and {MOST_EXPIRES_IN}"),
+        ));
+    }
+    let order = Order {
+        release: new.release,
+        boards: new.boards,
+        expires_in,
+        actor: who.name.clone(),
+    };
+    // In a task of its own: a client that hangs up must not leave half a deployment.
+    let deployer = rest.deployer.clone();
+    let done = {
+        let order = order.clone();
+        tokio::spawn(async move { deployer.deploy(&order).await })
+    };
+    let ordered = done.await.map_err(Problem::inside)?.map_err(refused)?;
+    let detail = format!(
+        "release {} on {}",
+        order.release,
+        order
+            .boards
+            .iter()
+            .map(BoardId::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    audit::note(
+        &rest.store,
+        &who.name,
+        "deployment.create",
+        &ordered.id,
+        &detail,
+    )
+    .await;
+    Ok(Json(ordered))
+}
+
+pub(crate) fn refused(error: DeployError) -> Problem {
+    let text = error.to_string();
+    match error {
+        DeployError::NoBoards | DeployError::TooMany(_) => Problem::bad(
+            text,
+            "name the boards in `boards`; several deployments reach more",
+        ),
+        DeployError::UnknownRelease(_) => {
+            Problem::missing(text, "POST /api/v1/releases first: `coracle-release push`")
+        }
+        DeployError::UnknownBoards(_) => Problem::missing(
+            text,
+            "POST /api/v1/enrolments makes a board known: `coracle-release enrol-file`",
+        ),
+        DeployError::Refused(refusal) => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("boards would refuse this: {text} ({})", refusal.code()),
+            "check the release, the deploy key and the root document",
+        ),
+        other => Problem::inside(other),
+    }
+}
+
+pub(super) async fn list(
+    State(rest): State<Rest>,
+    Query(page): Query<Page>,
+) -> Result<Json<Vec<Value>>, Problem> {
+    let mut all = Vec::new();
+    for deployment in rest.store.deployments(page.limit()).await? {
+        all.push(view(&rest.store, &deployment).await?);
+    }
+    Ok(Json(all))
+}
+
+pub(super) async fn one(
+    State(rest): State<Rest>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let deployment = rest.store.deployment(&id).await?.ok_or_else(|| {
+        Problem::missing(
+            "this deployment is not known",
+            "GET /api/v1/deployments lists them",
+        )
+    })?;
+    Ok(Json(view(&rest.store, &deployment).await?))
+}
+
+/// `{id, release, product, version, created_at, created_by, boards: […]}`.
+async fn view(store: &Store, deployment: &Deployment) -> Result<Value, StoreError> {
+    let release = store.release(&deployment.release).await?;
+    let boards = store.assignments(&deployment.id).await?;
+    Ok(json!({
+        "id": deployment.id,
+        "release": deployment.release,
+        "product": release.as_ref().map(|r| r.product.clone()),
+        "version": release.as_ref().map(|r| r.version.clone()),
+        "created_at": deployment.created_at,
+        "created_by": deployment.created_by,
+        "boards": boards.iter().map(assignment_view).collect::<Vec<_>>(),
+    }))
+}

@@ -1,0 +1,143 @@
+//! REST for operators and programs, `/api/v1`. Every answer is JSON; a refusal is
+//! `{"error", "hint"}`. `Authorization: Bearer TOKEN`.
+//!
+//! | method and path | answer |
+//! |---|---|
+//! | `POST /enrolments` `{board, hours?}` | an `EnrolmentFile` |
+//! | `GET /boards`, `GET /boards/<id>` | presence, `current`, last `feedback`, `assignment` |
+//! | `POST /releases` (envelope) | `{digest, product, version}` |
+//! | `GET /releases`, `GET /releases/<digest>` | releases, newest first; one with its document |
+//! | `POST /deployments` `{release, boards, expires_in_seconds?}` | `{id, boards: [{board, activity, seq, deltas}]}` |
+//! | `GET /deployments`, `GET /deployments/<id>` | each board's phase, reason, bytes |
+//! | `GET /audit` | who changed what |
+//! | `GET /status` | the console itself |
+
+mod boards;
+mod deployments;
+mod releases;
+mod views;
+
+pub use releases::{AddError, add_release};
+pub use views::{assignment_view, board_view};
+
+use crate::access;
+use crate::blobs::Blobs;
+use crate::deltas::Deltas;
+use crate::deploy::Deployer;
+use crate::link::Link;
+use crate::live::Live;
+use crate::problem::Problem;
+use crate::store::{Identity, Store};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use coracle_protocol::limits::LIMITS;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// Where boards reach this console: what an enrolment file says.
+#[derive(Debug, Clone)]
+pub struct Advertised {
+    /// `https://host:port` of the boards' port.
+    pub console_url: String,
+    /// `host:port` of the broker.
+    pub mqtt: String,
+    /// PEM.
+    pub ca_pem: String,
+}
+
+/// What the routes work on.
+#[derive(Clone)]
+pub struct Rest {
+    /// The truth.
+    pub store: Store,
+    /// Whether a release's blobs are here.
+    pub blobs: Blobs,
+    /// Makes deployments.
+    pub deployer: Deployer,
+    /// Told of new releases.
+    pub deltas: Deltas,
+    /// Told of changes.
+    pub live: Live,
+    /// For `/status`.
+    pub link: Link,
+    /// For enrolment files.
+    pub advertised: Arc<Advertised>,
+}
+
+/// The routes.
+pub fn router(rest: Rest) -> Router {
+    let guard = middleware::from_fn_with_state(rest.store.clone(), guard);
+    Router::new()
+        .route("/enrolments", post(boards::enrol))
+        .route("/boards", get(boards::list))
+        .route("/boards/{id}", get(boards::one))
+        .route("/releases", get(releases::list).post(releases::add))
+        .route("/releases/{digest}", get(releases::one))
+        .route(
+            "/deployments",
+            get(deployments::list).post(deployments::add),
+        )
+        .route("/deployments/{id}", get(deployments::one))
+        .route("/audit", get(audit))
+        .route("/status", get(status))
+        .fallback(|| async { Problem::missing("no such path", "GET /api/v1/boards is one") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                axum::http::StatusCode::METHOD_NOT_ALLOWED,
+                "this path does not do that",
+                "see docs/rest.md for the methods of each path",
+            )
+        })
+        .layer(guard)
+        .layer(DefaultBodyLimit::max(LIMITS.envelope_bytes))
+        .with_state(rest)
+}
+
+async fn guard(State(store): State<Store>, mut request: Request, next: Next) -> Response {
+    match access::check(&store, request.headers(), request.method()).await {
+        Ok(who) => {
+            request.extensions_mut().insert::<Identity>(who);
+            next.run(request).await
+        }
+        Err(error) => Problem::from(error).into_response(),
+    }
+}
+
+/// Reads a JSON body; the refusal says where it is wrong.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::bad(
+            format!("the body cannot be read: {error}"),
+            "send JSON with the fields that the documentation names",
+        )
+    })
+}
+
+/// How many rows a listing gives.
+#[derive(Debug, Deserialize)]
+struct Page {
+    limit: Option<u32>,
+}
+
+impl Page {
+    fn limit(&self) -> u32 {
+        self.limit.unwrap_or(100).clamp(1, 1000)
+    }
+}
+
+async fn audit(State(rest): State<Rest>, Query(page): Query<Page>) -> Result<Response, Problem> {
+    Ok(Json(rest.store.audit(page.limit()).await?).into_response())
+}
+
+async fn status(State(rest): State<Rest>) -> Json<serde_json::Value> {
+    Json(serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "broker_connected": rest.link.is_up(),
+        "mqtt": rest.advertised.mqtt,
+        "console_url": rest.advertised.console_url,
+    }))
+}

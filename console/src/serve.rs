@@ -1,0 +1,319 @@
+//! `coracle-console serve`: everything started in order, watched, and stopped in order.
+
+use crate::blobs::Blobs;
+use crate::board_port;
+use crate::boards_api::{self, BoardsApi};
+use crate::ca::{CONSOLE, Ca, Pair};
+use crate::check;
+use crate::deltas::Deltas;
+use crate::deploy::Deployer;
+use crate::files::{self, Mode};
+use crate::ingest;
+use crate::link::{self, Target};
+use crate::live::Live;
+use crate::mosquitto::Broker;
+use crate::registry::{self, Manifests, Registry, Uploads};
+use crate::republish::Republish;
+use crate::rest::{self, Advertised, Rest};
+use crate::settings::{Serve, State, host_port};
+use crate::store::Store;
+use crate::tls;
+use crate::tokens;
+use crate::web::{self, Web};
+use axum::Router;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// For requests under way when the console stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Uploads that were left alone are looked for so often.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// Why the console did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] files::FileError),
+    /// Root document or deploy key.
+    #[error(transparent)]
+    Trust(#[from] check::TrustError),
+    /// The fleet's CA.
+    #[error(transparent)]
+    Ca(#[from] crate::ca::CaError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The first token.
+    #[error(transparent)]
+    Token(#[from] tokens::TokenError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// The broker.
+    #[error(transparent)]
+    Broker(#[from] crate::mosquitto::BrokerError),
+    /// The link to it.
+    #[error(transparent)]
+    Link(#[from] link::LinkError),
+    /// A port.
+    #[error("cannot listen on {address} ({option}): {source}")]
+    Listen {
+        /// Which option named it.
+        option: &'static str,
+        /// The port.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Signals.
+    #[error("cannot wait for signals: {0}")]
+    Signal(std::io::Error),
+    /// `--mqtt-broker`.
+    #[error("--mqtt-broker `{0}` is not HOST:PORT")]
+    BrokerAddress(String),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(settings: Serve) -> Result<(), ServeError> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
+
+    let state = State {
+        root: settings.state.clone(),
+    };
+    // The broker's user passes through; everything in here is closed to it but its own folder.
+    files::make_dir(&state.root, 0o711)?;
+    let signer = check::trust(&settings.root, &settings.deploy_key)?;
+    let ca = Ca::open(
+        &state.pki(),
+        &settings.advertise,
+        settings.board_certificate_days,
+    )?;
+    let store = Store::open(&state.database()).await?;
+    tokens::first(&store, &state).await?;
+    let blobs = Blobs::open(&state.registry())?;
+    let live = Live::default();
+    let republish = Republish::default();
+    let deltas = Deltas::start(store.clone(), blobs.clone(), state.scratch(), stop.clone())?;
+
+    let operators = listen("--listen", settings.listen).await?;
+    let boards = listen("--board-listen", settings.board_listen).await?;
+    let (target, advertised_mqtt) = target(&settings)?;
+    let broker = match settings.mqtt_broker {
+        Some(_) => None,
+        None => {
+            let broker = Broker::prepare(
+                &settings.mosquitto,
+                &state.mosquitto(),
+                settings.mqtt_listen,
+                &ca,
+            )?;
+            // Its own token: the broker outlives the link, which says goodbye through it.
+            let broker_stop = CancellationToken::new();
+            let watcher = broker.start(broker_stop.clone()).await?;
+            Some((broker_stop, watcher))
+        }
+    };
+    let link_tls = tls::client(&link_pair(&settings, &ca), &link_ca(&settings, &ca))?;
+    let (link, pump, inbox) = link::open(&target, link_tls)?;
+
+    let port = |listener: &TcpListener, fallback: SocketAddr| {
+        listener.local_addr().unwrap_or(fallback).port()
+    };
+    let board_port = port(&boards, settings.board_listen);
+    let advertised = Arc::new(Advertised {
+        console_url: format!("https://{}", host_port(&settings.advertise, board_port)),
+        mqtt: advertised_mqtt,
+        ca_pem: ca.certificate_pem().to_owned(),
+    });
+    let uploads = Uploads::new(blobs.clone());
+    let deployer = Deployer {
+        store: store.clone(),
+        blobs: blobs.clone(),
+        signer,
+        deltas: deltas.clone(),
+        republish: republish.clone(),
+        live: live.clone(),
+        delta_wait: Duration::from_secs(settings.delta_wait),
+    };
+    let rest = Rest {
+        store: store.clone(),
+        blobs: blobs.clone(),
+        deployer,
+        deltas,
+        live: live.clone(),
+        link: link.clone(),
+        advertised: advertised.clone(),
+    };
+    let registry = Registry {
+        store: store.clone(),
+        blobs: blobs.clone(),
+        uploads: uploads.clone(),
+        manifests: Manifests::new(&state.registry(), blobs.clone()),
+    };
+    let operator_routes = Router::new()
+        .nest("/api/v1", rest::router(rest.clone()))
+        .merge(registry::router(registry))
+        .merge(web::router(Web::new(rest, stop.clone())));
+    let server_tls = tls::server(ca.server(), &ca.files().certificate)?;
+    let board_routes = boards_api::router(BoardsApi {
+        store: store.clone(),
+        blobs,
+        ca: Arc::new(ca),
+        live: live.clone(),
+    });
+
+    let link_stop = CancellationToken::new();
+    let mut up = link.clone();
+    let tasks = [
+        tokio::spawn(pump.run(republish.clone(), link_stop.clone())),
+        tokio::spawn(ingest::run(inbox, store.clone(), live, republish.clone())),
+        tokio::spawn(republish.run(store.clone(), link, stop.clone())),
+        tokio::spawn(serve_operators(operators, operator_routes, stop.clone())),
+        tokio::spawn(board_port::serve(
+            boards,
+            server_tls,
+            board_routes,
+            stop.clone(),
+        )),
+        tokio::spawn(sweep(uploads, stop.clone())),
+    ];
+    tracing::info!(
+        operators = %settings.listen, boards = %advertised.console_url, mqtt = %advertised.mqtt,
+        "listening"
+    );
+
+    let ready = async {
+        if up.wait_up().await.is_ok() {
+            announce(&settings, &advertised);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = ready => {}
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("interrupted: stopping"),
+    }
+    stop.cancel();
+    link_stop.cancel();
+    for task in tasks {
+        let abort = task.abort_handle();
+        if tokio::time::timeout(DRAIN + Duration::from_secs(1), task)
+            .await
+            .is_err()
+        {
+            abort.abort();
+        }
+    }
+    if let Some((broker_stop, watcher)) = broker {
+        broker_stop.cancel();
+        let _ = watcher.await;
+    }
+    store.close().await;
+    if let Some(file) = &settings.ready_file {
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(())
+}
+
+fn announce(settings: &Serve, advertised: &Advertised) {
+    let facts = serde_json::json!({
+        "listen": settings.listen.to_string(),
+        "console_url": advertised.console_url,
+        "mqtt": advertised.mqtt,
+    });
+    if let Some(file) = &settings.ready_file {
+        let written = files::write(file, facts.to_string().as_bytes(), Mode::Public);
+        if let Err(error) = written {
+            tracing::error!(%error, "the ready file cannot be written");
+        }
+    }
+    tracing::info!("ready");
+}
+
+async fn listen(option: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen {
+            option,
+            address,
+            source,
+        })
+}
+
+/// Where the link connects, and what boards are told.
+fn target(settings: &Serve) -> Result<(Target, String), ServeError> {
+    let Some(broker) = &settings.mqtt_broker else {
+        let listen = settings.mqtt_listen;
+        let host = if listen.ip().is_unspecified() {
+            "localhost".to_owned()
+        } else if listen.ip().is_loopback() {
+            listen.ip().to_string()
+        } else {
+            settings.advertise.clone()
+        };
+        let target = Target {
+            host,
+            port: listen.port(),
+            client_id: CONSOLE.into(),
+        };
+        return Ok((target, host_port(&settings.advertise, listen.port())));
+    };
+    let wrong = || ServeError::BrokerAddress(broker.clone());
+    let (host, port) = broker.rsplit_once(':').ok_or_else(wrong)?;
+    let target = Target {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: port.parse().map_err(|_| wrong())?,
+        client_id: "coracle-console".into(),
+    };
+    Ok((target, broker.clone()))
+}
+
+fn link_pair(settings: &Serve, ca: &Ca) -> Pair {
+    match (&settings.mqtt_cert, &settings.mqtt_key) {
+        (Some(certificate), Some(key)) => Pair {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
+        _ => ca.client().clone(),
+    }
+}
+
+fn link_ca(settings: &Serve, ca: &Ca) -> PathBuf {
+    settings
+        .mqtt_ca
+        .clone()
+        .unwrap_or_else(|| ca.files().certificate.clone())
+}
+
+async fn serve_operators(listener: TcpListener, routes: Router, stop: CancellationToken) {
+    let drained = stop.clone();
+    let server = axum::serve(listener, routes)
+        .with_graceful_shutdown(async move { drained.cancelled().await });
+    tokio::select! {
+        result = server => {
+            if let Err(error) = result {
+                tracing::error!(%error, "the operators' port ended");
+            }
+        }
+        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {}
+    }
+}
+
+async fn sweep(uploads: Uploads, stop: CancellationToken) {
+    loop {
+        let uploads = uploads.clone();
+        let _ = tokio::task::spawn_blocking(move || uploads.sweep()).await;
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}

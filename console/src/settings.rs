@@ -1,0 +1,199 @@
+//! What the operator wrote on the command line, and what the console runs with.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The fleet console of Coracle: registry, enrolment, assignments, live status.
+#[derive(Debug, Parser)]
+#[command(name = "coracle-console", version, about, max_term_width = 100)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the console.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+    /// Make, list and delete API tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Check the state folder, the keys and the broker program, and say what is wrong.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  # Everything on one machine; boards reach it as console.example.org
+  coracle-console serve --state /var/lib/coracle-console \\
+      --advertise console.example.org --root root.json --deploy-key deploy.pk8
+
+  # With a broker that is already there
+  coracle-console serve --state /var/lib/coracle-console --advertise 192.0.2.10 \\
+      --root root.json --deploy-key deploy.pk8 \\
+      --mqtt-broker mqtt.example.org:8883 --mqtt-ca broker-ca.pem \\
+      --mqtt-cert console.pem --mqtt-key console.key
+
+The first start makes the fleet's CA, the certificates, the database, and an API token in
+STATE/admin.token. Operators' pages, REST and registry are plain HTTP: keep them on loopback, or
+put a reverse proxy with TLS before them.";
+
+const CHECK_EXAMPLES: &str = "\
+Example:
+  coracle-console check --state /var/lib/coracle-console --root root.json --deploy-key deploy.pk8";
+
+/// Options of `serve`.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Folder of everything that the console keeps; made when missing
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Operators' port: web pages, REST (/api/v1), registry (/v2); plain HTTP
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Boards' port: enrolment and blobs; TLS
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    pub board_listen: SocketAddr,
+    /// Port of the console's own broker (Mosquitto); TLS
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0:8883",
+        conflicts_with = "mqtt_broker"
+    )]
+    pub mqtt_listen: SocketAddr,
+    /// Use this broker instead of an own one
+    #[arg(long, value_name = "HOST:PORT")]
+    pub mqtt_broker: Option<String>,
+    /// CA of that broker, PEM [default: the fleet's CA]
+    #[arg(long, value_name = "FILE", requires = "mqtt_broker")]
+    pub mqtt_ca: Option<PathBuf>,
+    /// Client certificate for that broker, PEM [default: the console's, from the fleet's CA]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "mqtt_broker",
+        requires = "mqtt_key"
+    )]
+    pub mqtt_cert: Option<PathBuf>,
+    /// Key of that certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "mqtt_cert")]
+    pub mqtt_key: Option<PathBuf>,
+    /// Name or IP address by which boards reach this machine
+    #[arg(long, value_name = "HOST")]
+    pub advertise: String,
+    /// The fleet's root document (envelope)
+    #[arg(long, value_name = "FILE")]
+    pub root: PathBuf,
+    /// Private key of role `deploy`, PKCS#8
+    #[arg(long, value_name = "FILE")]
+    pub deploy_key: PathBuf,
+    /// Write the addresses into this file (JSON) when everything is up
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Days for which a board's certificate is good
+    #[arg(long, value_name = "DAYS", default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub board_certificate_days: u32,
+    /// Seconds that a deployment waits for deltas; those that take longer serve the next one
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub delta_wait: u64,
+    /// The broker program
+    #[arg(long, value_name = "PROGRAM", default_value = "mosquitto")]
+    pub mosquitto: PathBuf,
+}
+
+/// Options of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Folder of everything that the console keeps
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// The fleet's root document (envelope)
+    #[arg(long, value_name = "FILE")]
+    pub root: Option<PathBuf>,
+    /// Private key of role `deploy`, PKCS#8
+    #[arg(long, value_name = "FILE")]
+    pub deploy_key: Option<PathBuf>,
+    /// The broker program
+    #[arg(long, value_name = "PROGRAM", default_value = "mosquitto")]
+    pub mosquitto: PathBuf,
+}
+
+/// What can be done with API tokens.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it: the only time that it is shown.
+    New {
+        /// Folder of everything that the console keeps
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// Name by which the audit log calls whoever uses it
+        #[arg(long)]
+        name: String,
+        /// May look, not change
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// List names and roles.
+    List {
+        /// Folder of everything that the console keeps
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// Delete a token by its name.
+    Delete {
+        /// Folder of everything that the console keeps
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// Its name
+        #[arg(long)]
+        name: String,
+    },
+}
+
+/// Where everything lies in the state folder.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The folder.
+    pub root: PathBuf,
+}
+
+impl State {
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("console.db")
+    }
+    /// The first API token.
+    pub fn admin_token(&self) -> PathBuf {
+        self.root.join("admin.token")
+    }
+    /// Keys and certificates.
+    pub fn pki(&self) -> PathBuf {
+        self.root.join("pki")
+    }
+    /// Blobs, manifests, tags.
+    pub fn registry(&self) -> PathBuf {
+        self.root.join("registry")
+    }
+    /// The broker's folder.
+    pub fn mosquitto(&self) -> PathBuf {
+        self.root.join("mosquitto")
+    }
+    /// Trees that are unpacked for deltas; emptied at start.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+pub fn host_port(host: &str, port: u16) -> String {
+    match host.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("[{address}]:{port}"),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
