@@ -13,7 +13,8 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use rtnetlink::{
-    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
 };
 use tokio::task::JoinHandle;
 
@@ -254,6 +255,18 @@ impl Links {
             .build();
         let added = self.handle.link().add(pair).execute().await;
         added.map_err(|e| request_error(CREATE_VETH, veth.host_name, e))
+    }
+
+    /// Lets a container reach itself through a port that it publishes: where br_netfilter is on, the bridge translates by
+    /// itself and would have to send the packet back by the port that it came from.
+    pub async fn allow_hairpin(&self, name: &str) -> Result<(), LinkError> {
+        let Some(link) = self.find(name).await? else {
+            let gone = rtnetlink::Error::RequestFailed;
+            return Err(request_error("find the new veth", name, gone));
+        };
+        let port = LinkBridgePort::new(link.index).hairpin(true).build();
+        let set = self.handle.link().set_port(port).execute().await;
+        set.map_err(|e| request_error("set hairpin mode of", name, e))
     }
 
     /// Removes an interface; one that is gone already is no error, since a veth goes with its container's namespace.

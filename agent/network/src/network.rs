@@ -240,6 +240,7 @@ impl Network {
         if endpoint.ports.is_empty() {
             return Ok(());
         }
+        self.links.allow_hairpin(&endpoint.host_if).await?;
         self.update_ports()
     }
 
