@@ -1,5 +1,6 @@
 //! Containers on this machine's kernel. Needs root and busybox-static.
 
+#[macro_use]
 mod support;
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
+use coracle_runtime::Stdio;
 use coracle_runtime::cgroup::{DeviceRule, Devices};
 use coracle_runtime::spec::{DeviceKind, DeviceNode, Rlimit};
 use coracle_runtime::{
@@ -18,77 +20,33 @@ use coracle_runtime::{
 use support::{Place, launch};
 
 fn main() -> std::process::ExitCode {
-    support::run(&[
-        (
-            "a_program_runs_and_its_exit_is_told",
-            a_program_runs_and_its_exit_is_told,
-        ),
-        (
-            "processes_and_mounts_are_its_own",
-            processes_and_mounts_are_its_own,
-        ),
-        ("the_process_is_confined", the_process_is_confined),
-        (
-            "a_user_has_no_capabilities_but_ambient_ones",
-            a_user_has_no_capabilities_but_ambient_ones,
-        ),
-        (
-            "seccomp_answers_for_forbidden_calls",
-            seccomp_answers_for_forbidden_calls,
-        ),
-        (
-            "paths_are_masked_and_readonly",
-            paths_are_masked_and_readonly,
-        ),
-        (
-            "a_readonly_root_is_readonly_and_volumes_are_not",
-            a_readonly_root_is_readonly_and_volumes_are_not,
-        ),
-        (
-            "volumes_follow_links_only_inside",
-            volumes_follow_links_only_inside,
-        ),
-        ("proc_cannot_be_mounted_on", proc_cannot_be_mounted_on),
-        ("a_memory_hog_is_killed", a_memory_hog_is_killed),
-        (
-            "a_fork_bomb_meets_the_pids_limit",
-            a_fork_bomb_meets_the_pids_limit,
-        ),
-        ("devices_need_node_and_rule", devices_need_node_and_rule),
-        ("cpu_quota_holds", cpu_quota_holds),
-        ("limits_change_while_it_runs", limits_change_while_it_runs),
-        (
-            "freezing_stops_and_thawing_goes_on",
-            freezing_stops_and_thawing_goes_on,
-        ),
-        (
-            "a_limit_that_cannot_be_held_is_an_error",
-            a_limit_that_cannot_be_held_is_an_error,
-        ),
-        (
-            "hostile_images_reach_nothing_outside",
-            hostile_images_reach_nothing_outside,
-        ),
-        ("failures_tell_their_step", failures_tell_their_step),
-        ("exec_joins_everything", exec_joins_everything),
-        (
-            "a_failed_exec_leaves_the_container_alone",
-            a_failed_exec_leaves_the_container_alone,
-        ),
-        (
-            "networks_are_new_host_or_shared",
-            networks_are_new_host_or_shared,
-        ),
-        (
-            "a_container_can_be_given_up_before_its_start",
-            a_container_can_be_given_up_before_its_start,
-        ),
-        (
-            "version_two_starts_inside_filters_devices_and_kills",
-            version_two_starts_inside_filters_devices_and_kills,
-        ),
-        ("old_kernels_are_served_too", old_kernels_are_served_too),
-        ("nothing_is_left", nothing_is_left),
+    support::run(tests![
+        a_program_runs_and_its_exit_is_told,
+        processes_and_mounts_are_its_own,
+        the_process_is_confined,
+        a_user_has_no_capabilities_but_ambient_ones,
+        seccomp_answers_for_forbidden_calls,
+        paths_are_masked_and_readonly,
+        a_readonly_root_is_readonly_and_volumes_are_not,
+        volumes_follow_links_only_inside,
+        proc_cannot_be_mounted_on,
+        a_memory_hog_is_killed,
+        a_fork_bomb_meets_the_pids_limit,
+        devices_need_node_and_rule,
+        cpu_quota_holds,
+        limits_change_while_it_runs,
+        freezing_stops_and_thawing_goes_on,
+        a_limit_that_cannot_be_held_is_an_error,
+        hostile_images_reach_nothing_outside,
+        failures_tell_their_step,
+        exec_joins_everything,
+        a_failed_exec_leaves_the_container_alone,
+        networks_are_new_host_or_shared,
+        a_container_can_be_given_up_before_its_start,
+        a_terminal_is_the_controlling_one,
+        version_two_starts_inside_filters_devices_and_kills,
+        old_kernels_are_served_too,
+        nothing_is_left,
     ])
 }
 
@@ -699,6 +657,24 @@ fn a_container_can_be_given_up_before_its_start() {
     drop(created);
     assert_eq!(reap::wait(pid), Some(Exit::Code(0)));
     assert!(!place.path("upper/tmp/ran").exists());
+}
+
+fn a_terminal_is_the_controlling_one() {
+    let place = Place::new();
+    let pair = nix::pty::openpty(None, None).unwrap();
+    let mut spec = place.spec("test -t 0 && echo hello > /dev/tty; stat -c %F /dev/console");
+    spec.stdio = Stdio {
+        stdin: pair.slave.try_clone().unwrap(),
+        stdout: pair.slave.try_clone().unwrap(),
+        stderr: pair.slave,
+        terminal: true,
+    };
+    let running = prepare(&spec, &|| Ok(())).unwrap().start().unwrap();
+    assert_eq!(reap::wait(running.pid), Some(Exit::Code(0)));
+    let mut said = [0; 200];
+    let length = std::io::Read::read(&mut fs::File::from(pair.master), &mut said).unwrap();
+    let said = String::from_utf8_lossy(&said[..length]);
+    assert!(said.starts_with("hello\r\n"), "{said}");
 }
 
 /// CLONE_INTO_CGROUP, the eBPF device program, cgroup.freeze and cgroup.kill, on this kernel's v2 tree.

@@ -1,5 +1,6 @@
 //! Locked-down children on this machine's kernel. Needs root.
 
+#[macro_use]
 mod support;
 
 use std::fs::{self, File};
@@ -16,31 +17,16 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 fn main() -> std::process::ExitCode {
-    support::run(&[
-        (
-            "the_closure_sees_its_root_only",
-            the_closure_sees_its_root_only,
-        ),
-        (
-            "passed_folders_end_at_their_top",
-            passed_folders_end_at_their_top,
-        ),
-        ("rights_are_what_was_given", rights_are_what_was_given),
-        ("memory_is_bounded", memory_is_bounded),
-        ("filters_bite", filters_bite),
-        (
-            "only_passed_descriptors_are_open",
-            only_passed_descriptors_are_open,
-        ),
-        (
-            "the_network_is_empty_or_joined",
-            the_network_is_empty_or_joined,
-        ),
-        (
-            "a_jail_that_cannot_be_shut_is_an_error",
-            a_jail_that_cannot_be_shut_is_an_error,
-        ),
-        ("a_panic_stays_in_the_child", a_panic_stays_in_the_child),
+    support::run(tests![
+        the_closure_sees_its_root_only,
+        passed_folders_end_at_their_top,
+        rights_are_what_was_given,
+        memory_is_bounded,
+        filters_bite,
+        only_passed_descriptors_are_open,
+        the_network_is_empty_or_joined,
+        a_jail_that_cannot_be_shut_is_an_error,
+        a_panic_stays_in_the_child,
     ])
 }
 

@@ -82,7 +82,8 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// Memory and swap together, as Docker's `--memory-swap`; equal to `memory_bytes` means no swap.
     pub memory_swap_bytes: Option<u64>,
-    /// What reclaim tries to shrink it to when the board runs short (v1 soft limit; v2 memory.high is not it: memory.low).
+    /// Soft: on v1 what reclaim shrinks it to when the board runs short (memory.soft_limit), on v2 what reclaim leaves it
+    /// as long as others have some (memory.low).
     pub memory_reservation_bytes: Option<u64>,
     /// v1 only: 0 to 100.
     pub memory_swappiness: Option<u64>,

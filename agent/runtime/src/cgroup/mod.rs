@@ -6,18 +6,21 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 mod devices;
+mod files;
 pub(crate) mod layout;
 mod limits;
+mod tree;
 mod v1;
 mod v2;
 
 pub use layout::Controller;
 pub use limits::{DeviceRule, Devices, IoLimit, Limits};
+pub use tree::CgroupTree;
 
-use layout::Layout;
+use files::{is_gone, remove_dir, write};
 
 /// What can go wrong with cgroups.
 #[derive(Debug, thiserror::Error)]
@@ -56,130 +59,6 @@ pub struct Stats {
     pub oom_kills: Option<u64>,
     pub cpu_micros: Option<u64>,
     pub pids: Option<u64>,
-}
-
-/// The machine's cgroups, and our folder in them.
-#[derive(Debug, Clone)]
-pub struct CgroupTree {
-    layout: Layout,
-    parent: PathBuf,
-}
-
-impl CgroupTree {
-    /// Looks at what is mounted; `parent` is our folder, relative to the top (`coracle`, or what the service manager
-    /// delegated). It is made when the first cgroup is.
-    ///
-    /// # Errors
-    /// No cgroups at all, or a parent with `..`.
-    pub fn detect(parent: &str) -> Result<CgroupTree, CgroupError> {
-        Ok(CgroupTree {
-            layout: Layout::detect()?,
-            parent: checked_parent(parent)?,
-        })
-    }
-
-    /// The v2 tree at `mount`, also on a machine whose controllers are all in v1 (then no limit but devices can be set).
-    ///
-    /// # Errors
-    /// A parent with `..`.
-    pub fn unified(mount: &Path, parent: &str) -> Result<CgroupTree, CgroupError> {
-        Ok(CgroupTree {
-            layout: Layout::V2(mount.into()),
-            parent: checked_parent(parent)?,
-        })
-    }
-
-    /// Makes a cgroup with these limits; an existing one gets them too.
-    ///
-    /// # Errors
-    /// A limit that the kernel lacks or refuses. What was made is removed again.
-    pub fn create(&self, name: &str, limits: &Limits) -> Result<Cgroup, CgroupError> {
-        let cgroup = self.open(name)?;
-        let made = match &cgroup.place {
-            Place::V1(folders) => v1::create(folders, &self.parent),
-            Place::V2(folder) => self
-                .v2_mount()
-                .map_or(Ok(()), |mount| v2::create(mount, &self.parent, folder)),
-        };
-        if let Err(error) = made.and_then(|()| cgroup.set_limits(limits)) {
-            // The first failure is the one to tell.
-            let _ = cgroup.remove();
-            return Err(error);
-        }
-        Ok(cgroup)
-    }
-
-    /// A handle on a cgroup that exists, or is about to.
-    ///
-    /// # Errors
-    /// A name with a slash.
-    pub fn open(&self, name: &str) -> Result<Cgroup, CgroupError> {
-        if !is_name(name) {
-            return Err(CgroupError::BadName { name: name.into() });
-        }
-        let relative = self.parent.join(name);
-        let place = match &self.layout {
-            Layout::V1(hierarchies) => Place::V1(
-                hierarchies
-                    .iter()
-                    .map(|hierarchy| v1::Folder {
-                        path: hierarchy.mount.join(&relative),
-                        mount: hierarchy.mount.clone(),
-                        controllers: hierarchy.controllers.clone(),
-                    })
-                    .collect(),
-            ),
-            Layout::V2(mount) => Place::V2(mount.join(&relative)),
-        };
-        Ok(Cgroup { place })
-    }
-
-    /// Names of the cgroups below our folder, for cleaning up after a crash.
-    pub fn list(&self) -> Vec<String> {
-        let mounts: Vec<&Path> = match &self.layout {
-            Layout::V1(hierarchies) => hierarchies
-                .iter()
-                .map(|hierarchy| hierarchy.mount.as_path())
-                .collect(),
-            Layout::V2(mount) => vec![mount],
-        };
-        let mut names: Vec<String> = mounts
-            .iter()
-            .filter_map(|mount| std::fs::read_dir(mount.join(&self.parent)).ok())
-            .flatten()
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                entry
-                    .file_type()
-                    .ok()?
-                    .is_dir()
-                    .then(|| entry.file_name().into_string().ok())?
-            })
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
-
-    /// Removes our folder itself, which must have no cgroups left in it.
-    ///
-    /// # Errors
-    /// When one is left.
-    pub fn remove_parent(&self) -> Result<(), CgroupError> {
-        match &self.layout {
-            Layout::V1(hierarchies) => hierarchies
-                .iter()
-                .try_for_each(|h| remove_dir(&h.mount.join(&self.parent))),
-            Layout::V2(mount) => remove_dir(&mount.join(&self.parent)),
-        }
-    }
-
-    fn v2_mount(&self) -> Option<&Path> {
-        match &self.layout {
-            Layout::V1(_) => None,
-            Layout::V2(mount) => Some(mount),
-        }
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -331,131 +210,6 @@ fn kill(pid: i32) {
         nix::unistd::Pid::from_raw(pid),
         nix::sys::signal::Signal::SIGKILL,
     );
-}
-
-fn checked_parent(parent: &str) -> Result<PathBuf, CgroupError> {
-    let parent = parent.trim_matches('/');
-    if parent.is_empty() || parent.split('/').any(|part| !is_name(part)) {
-        return Err(CgroupError::BadName {
-            name: parent.into(),
-        });
-    }
-    Ok(parent.into())
-}
-
-fn is_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 255
-        && name != "."
-        && name != ".."
-        && !name.contains(['/', '\0', '\n'])
-        // `cgroup.x` and `memory.x` are the kernel's.
-        && !name.starts_with("cgroup.")
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
-}
-
-fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
-    // Not fs::write, which would make a missing file (on a tmpfs by mistake) and truncate.
-    let result = std::fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
-    result.map_err(|source| CgroupError::Write {
-        path: path.into(),
-        value: value.into(),
-        source,
-    })
-}
-
-/// None when the file is missing or says `max`.
-fn read_number(path: &Path) -> Result<Option<u64>, CgroupError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if is_gone(&error) => return Ok(None),
-        Err(source) => {
-            return Err(CgroupError::Io {
-                path: path.into(),
-                source,
-            });
-        }
-    };
-    match text.trim() {
-        "max" => Ok(None),
-        number => number
-            .parse()
-            .map(Some)
-            .map_err(|_| CgroupError::NotANumber {
-                path: path.into(),
-                text: text.clone(),
-            }),
-    }
-}
-
-/// One `key value` line of a flat keyed file.
-fn read_keyed(path: &Path, key: &str) -> Result<Option<u64>, CgroupError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())),
-        Err(error) if is_gone(&error) => Ok(None),
-        Err(source) => Err(CgroupError::Io {
-            path: path.into(),
-            source,
-        }),
-    }
-}
-
-fn make_dir(path: &Path) -> Result<(), CgroupError> {
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(CgroupError::Io {
-            path: path.into(),
-            source: error,
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn remove_dir(path: &Path) -> Result<(), CgroupError> {
-    let started = Instant::now();
-    loop {
-        match std::fs::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if is_gone(&error) => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                if started.elapsed() >= REMOVE_PATIENCE {
-                    return Err(CgroupError::StillAlive {
-                        path: path.into(),
-                        waited: REMOVE_PATIENCE,
-                    });
-                }
-                // Containers given a writable tree may have made cgroups of their own.
-                remove_children(path);
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(source) => {
-                return Err(CgroupError::Io {
-                    path: path.into(),
-                    source,
-                });
-            }
-        }
-    }
-}
-
-fn remove_children(path: &Path) {
-    let Ok(entries) = std::fs::read_dir(path) else {
-        return;
-    };
-    for entry in entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-    {
-        remove_children(&entry.path());
-        let _ = std::fs::remove_dir(entry.path());
-    }
 }
 
 impl Cgroup {

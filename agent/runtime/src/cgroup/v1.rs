@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::devices::v1_line;
+use super::files::{make_dir, read_keyed, read_number, write};
 use super::limits::{CPU_PERIOD_MICROS, Devices, IoLimit, Limits, cpu_quota_micros};
-use super::{CgroupError, Controller, Stats, make_dir, read_keyed, read_number, write};
+use super::{CgroupError, Controller, Stats};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {

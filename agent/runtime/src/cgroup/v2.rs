@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::devices::compile;
+use super::files::{make_dir, read_keyed, read_number, write};
 use super::limits::{CPU_PERIOD_MICROS, Devices, IoLimit, Limits, cpu_quota_micros};
-use super::{CgroupError, Stats, make_dir, read_keyed, read_number, write};
+use super::{CgroupError, Stats};
 use crate::kernel::bpf;
 
 /// Asked for one by one, since a kernel that lacks one refuses the whole line.

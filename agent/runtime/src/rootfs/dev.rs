@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, mkdirat, mknodat, stat};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
 use super::target::{Kind, find_or_make};
@@ -92,9 +92,20 @@ fn bind_console(dev: &OwnedFd, terminal: &OwnedFd) -> Result<(), Failure> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_WRONLY;
     let console = openat(dev, "console", flags, Mode::from_bits_truncate(0o600))
         .at(Step::Dev, "/dev/console")?;
-    let source = fd_path(terminal);
+    // Not the descriptor itself: it was opened in the supervisor's mount namespace, from which nothing can be bound here.
+    let source = std::fs::read_link(fd_path(terminal)).at(Step::Dev, "terminal")?;
+    let (named, held) = (
+        stat(&source).at(Step::Dev, &source)?,
+        fstat(terminal).at(Step::Dev, "terminal")?,
+    );
+    if (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino) {
+        return Err(Failure::refused(
+            Step::Dev,
+            format!("{} is not the terminal", source.display()),
+        ));
+    }
     mount(
-        Some(source.as_str()),
+        Some(&source),
         fd_path(&console).as_str(),
         None::<&str>,
         MsFlags::MS_BIND,

@@ -17,6 +17,11 @@ use coracle_runtime::{
 
 pub type Test = (&'static str, fn());
 
+/// Test functions with their names.
+macro_rules! tests {
+    ($($test:ident,)*) => { &[$((stringify!($test), $test as fn()),)*] };
+}
+
 /// Runs all tests, or those whose names contain the first argument.
 pub fn run(tests: &[Test]) -> ExitCode {
     let filter = std::env::args()
@@ -199,8 +204,8 @@ pub fn make_image(root: &Path) {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("a link");
     }
     for applet in [
-        "grep", "touch", "mkdir", "mknod", "chown", "ip", "kill", "ps", "pwd", "env", "stat",
-        "unshare",
+        "grep", "touch", "mkdir", "mknod", "chown", "ip", "kill", "ps", "pwd", "env", "test",
+        "stat", "unshare",
     ] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("a link");
     }

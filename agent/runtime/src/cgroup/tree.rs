@@ -1,0 +1,151 @@
+//! Finding, making and listing cgroups.
+
+use std::path::{Path, PathBuf};
+
+use super::files::remove_dir;
+use super::layout::Layout;
+use super::{Cgroup, CgroupError, Limits, Place, v1, v2};
+
+/// The machine's cgroups, and our folder in them.
+#[derive(Debug, Clone)]
+pub struct CgroupTree {
+    layout: Layout,
+    parent: PathBuf,
+}
+
+impl CgroupTree {
+    /// Looks at what is mounted; `parent` is our folder, relative to the top (`coracle`, or what the service manager
+    /// delegated). It is made when the first cgroup is.
+    ///
+    /// # Errors
+    /// No cgroups at all, or a parent with `..`.
+    pub fn detect(parent: &str) -> Result<CgroupTree, CgroupError> {
+        Ok(CgroupTree {
+            layout: Layout::detect()?,
+            parent: checked_parent(parent)?,
+        })
+    }
+
+    /// The v2 tree at `mount`, also on a machine whose controllers are all in v1 (then no limit but devices can be set).
+    ///
+    /// # Errors
+    /// A parent with `..`.
+    pub fn unified(mount: &Path, parent: &str) -> Result<CgroupTree, CgroupError> {
+        Ok(CgroupTree {
+            layout: Layout::V2(mount.into()),
+            parent: checked_parent(parent)?,
+        })
+    }
+
+    /// Makes a cgroup with these limits; an existing one gets them too.
+    ///
+    /// # Errors
+    /// A limit that the kernel lacks or refuses. What was made is removed again.
+    pub fn create(&self, name: &str, limits: &Limits) -> Result<Cgroup, CgroupError> {
+        let cgroup = self.open(name)?;
+        let made = match &cgroup.place {
+            Place::V1(folders) => v1::create(folders, &self.parent),
+            Place::V2(folder) => self
+                .v2_mount()
+                .map_or(Ok(()), |mount| v2::create(mount, &self.parent, folder)),
+        };
+        if let Err(error) = made.and_then(|()| cgroup.set_limits(limits)) {
+            // The first failure is the one to tell.
+            let _ = cgroup.remove();
+            return Err(error);
+        }
+        Ok(cgroup)
+    }
+
+    /// A handle on a cgroup that exists, or is about to.
+    ///
+    /// # Errors
+    /// A name with a slash.
+    pub fn open(&self, name: &str) -> Result<Cgroup, CgroupError> {
+        if !is_name(name) {
+            return Err(CgroupError::BadName { name: name.into() });
+        }
+        let relative = self.parent.join(name);
+        let place = match &self.layout {
+            Layout::V1(hierarchies) => Place::V1(
+                hierarchies
+                    .iter()
+                    .map(|hierarchy| v1::Folder {
+                        path: hierarchy.mount.join(&relative),
+                        mount: hierarchy.mount.clone(),
+                        controllers: hierarchy.controllers.clone(),
+                    })
+                    .collect(),
+            ),
+            Layout::V2(mount) => Place::V2(mount.join(&relative)),
+        };
+        Ok(Cgroup { place })
+    }
+
+    /// Names of the cgroups below our folder, for cleaning up after a crash.
+    pub fn list(&self) -> Vec<String> {
+        let mounts: Vec<&Path> = match &self.layout {
+            Layout::V1(hierarchies) => hierarchies
+                .iter()
+                .map(|hierarchy| hierarchy.mount.as_path())
+                .collect(),
+            Layout::V2(mount) => vec![mount],
+        };
+        let mut names: Vec<String> = mounts
+            .iter()
+            .filter_map(|mount| std::fs::read_dir(mount.join(&self.parent)).ok())
+            .flatten()
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                entry
+                    .file_type()
+                    .ok()?
+                    .is_dir()
+                    .then(|| entry.file_name().into_string().ok())?
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Removes our folder itself, which must have no cgroups left in it.
+    ///
+    /// # Errors
+    /// When one is left.
+    pub fn remove_parent(&self) -> Result<(), CgroupError> {
+        match &self.layout {
+            Layout::V1(hierarchies) => hierarchies
+                .iter()
+                .try_for_each(|h| remove_dir(&h.mount.join(&self.parent))),
+            Layout::V2(mount) => remove_dir(&mount.join(&self.parent)),
+        }
+    }
+
+    fn v2_mount(&self) -> Option<&Path> {
+        match &self.layout {
+            Layout::V1(_) => None,
+            Layout::V2(mount) => Some(mount),
+        }
+    }
+}
+
+fn checked_parent(parent: &str) -> Result<PathBuf, CgroupError> {
+    let parent = parent.trim_matches('/');
+    if parent.is_empty() || parent.split('/').any(|part| !is_name(part)) {
+        return Err(CgroupError::BadName {
+            name: parent.into(),
+        });
+    }
+    Ok(parent.into())
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 255
+        && name != "."
+        && name != ".."
+        && !name.contains(['/', '\0', '\n'])
+        // `cgroup.x` and `memory.x` are the kernel's.
+        && !name.starts_with("cgroup.")
+}

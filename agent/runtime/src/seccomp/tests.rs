@@ -1,0 +1,156 @@
+use super::*;
+use crate::capabilities::Capability;
+
+const EPERM: u32 = 0x0005_0000 | libc::EPERM as u32;
+const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
+const ALLOW: u32 = 0x7fff_0000;
+const KILL: u32 = 0x8000_0000;
+
+/// Runs a classic BPF program over a seccomp_data, as the kernel would.
+fn answer(program: &SeccompProgram, call: i64, first_argument: u64) -> u32 {
+    answer_on(native_audit_arch().unwrap(), program, call, first_argument)
+}
+
+fn answer_on(architecture: u32, program: &SeccompProgram, call: i64, first_argument: u64) -> u32 {
+    let mut data = [0u32; 16];
+    (data[0], data[1], data[4], data[5]) = (
+        call as u32,
+        architecture,
+        first_argument as u32,
+        (first_argument >> 32) as u32,
+    );
+    let (mut at, mut a) = (0usize, 0u32);
+    loop {
+        let step = &program.instructions[at];
+        at += 1;
+        let jump = |taken: bool| {
+            if taken {
+                step.jt as usize
+            } else {
+                step.jf as usize
+            }
+        };
+        match step.code {
+            0x20 => a = data[step.k as usize / 4],
+            0x05 => at += step.k as usize,
+            0x15 => at += jump(a == step.k),
+            0x25 => at += jump(a > step.k),
+            0x35 => at += jump(a >= step.k),
+            0x54 => a &= step.k,
+            0x06 => return step.k,
+            code => panic!("unexpected instruction {code:#x}"),
+        }
+    }
+}
+
+fn docker() -> SeccompProgram {
+    SeccompProgram::docker(Capabilities::docker()).unwrap()
+}
+
+#[test]
+fn everyday_calls_pass_and_dangerous_ones_do_not() {
+    let program = docker();
+    for call in [
+        libc::SYS_read,
+        libc::SYS_openat,
+        libc::SYS_execve,
+        libc::SYS_socket,
+        439,
+    ] {
+        assert_eq!(answer(&program, call, 1), ALLOW, "{call}");
+    }
+    for call in [
+        libc::SYS_mount,
+        libc::SYS_bpf,
+        libc::SYS_keyctl,
+        libc::SYS_unshare,
+        libc::SYS_io_uring_setup,
+        9999,
+    ] {
+        assert_eq!(answer(&program, call, 0), EPERM, "{call}");
+    }
+}
+
+#[test]
+fn arguments_decide_clone_personality_and_socket() {
+    let program = docker();
+    assert_eq!(
+        answer(&program, libc::SYS_clone, libc::SIGCHLD as u64),
+        ALLOW
+    );
+    assert_eq!(
+        answer(&program, libc::SYS_clone, libc::CLONE_NEWUSER as u64),
+        EPERM
+    );
+    assert_eq!(answer(&program, libc::SYS_clone3, 0), ENOSYS);
+    assert_eq!(answer(&program, libc::SYS_personality, 0xffff_ffff), ALLOW);
+    assert_eq!(answer(&program, libc::SYS_personality, 0x40000), EPERM);
+    assert_eq!(answer(&program, libc::SYS_socket, AF_VSOCK), EPERM);
+    assert_eq!(
+        answer(&program, libc::SYS_socket, AF_VSOCK | 1 << 40),
+        EPERM
+    );
+}
+
+#[test]
+fn a_capability_opens_its_calls() {
+    let program =
+        SeccompProgram::docker(Capabilities::docker().with(Capability::SYS_ADMIN)).unwrap();
+    assert_eq!(answer(&program, libc::SYS_mount, 0), ALLOW);
+    assert_eq!(
+        answer(&program, libc::SYS_clone, libc::CLONE_NEWUSER as u64),
+        ALLOW
+    );
+    assert_eq!(answer(&program, libc::SYS_clone3, 0), ALLOW);
+    assert_eq!(answer(&program, libc::SYS_reboot, 0), EPERM);
+}
+
+#[test]
+fn jails_allow_or_deny_a_list() {
+    let strict = SeccompProgram::allow_only(&[libc::SYS_read]).unwrap();
+    assert_eq!(answer(&strict, libc::SYS_read, 0), ALLOW);
+    assert_eq!(answer(&strict, libc::SYS_write, 0), KILL);
+    let files = SeccompProgram::files_only().unwrap();
+    assert_eq!(answer(&files, libc::SYS_write, 0), ALLOW);
+    assert_eq!(answer(&files, libc::SYS_execve, 0), EPERM);
+}
+
+#[test]
+fn another_architectures_numbers_are_not_taken_for_ours() {
+    const I386: u32 = 0x4000_0003;
+    assert_eq!(answer_on(I386, &docker(), libc::SYS_read, 0), KILL);
+    assert_eq!(answer_on(I386, &docker(), libc::SYS_clone3, 0), KILL);
+}
+
+/// The kernel runs the filter once for each call number when it is loaded, in the time of the launch.
+#[test]
+fn the_default_filter_is_short() {
+    let length = docker().instructions.len();
+    assert!(length < 300, "{length} instructions");
+}
+
+#[test]
+fn every_listed_call_is_allowed_and_its_unlisted_neighbour_is_not() {
+    let listed: BTreeSet<i64> = [docker::ALLOWED, docker::ALLOWED_HERE, docker::ALLOWED_NEW]
+        .concat()
+        .into_iter()
+        .collect();
+    let program = docker();
+    let conditional = [
+        libc::SYS_clone,
+        libc::SYS_clone3,
+        libc::SYS_personality,
+        libc::SYS_socket,
+        libc::SYS_chroot,
+    ];
+    for call in (0..=500).filter(|call| !conditional.contains(call)) {
+        let expected = if listed.contains(&call) { ALLOW } else { EPERM };
+        assert_eq!(answer(&program, call, 0), expected, "{call}");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_x32_numbers_are_no_way_around() {
+    assert_eq!(answer(&docker(), 0x4000_0000 | libc::SYS_read, 0), EPERM);
+}
