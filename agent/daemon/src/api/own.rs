@@ -1,0 +1,223 @@
+//! `/coracle/v1`: what Docker has no word for.
+
+use super::reply::{Fault, Reply, json, typed};
+use super::router::read_body;
+use super::{Api, Body, Peer};
+use crate::blobs;
+use crate::deployment::{Command, is_end};
+use crate::identity;
+use crate::link::LinkState;
+use crate::metrics;
+use bytes::Bytes;
+use coracle_protocol::Sha256Digest;
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::enrol::EnrolmentFile;
+use coracle_protocol::limits::LIMITS;
+use coracle_protocol::local::{Needs, Status};
+use coracle_protocol::release::Blob;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::sync::{broadcast::error::RecvError, oneshot};
+
+/// Longest enrolment file, in bytes.
+const ENROLMENT: usize = 64 * 1024;
+/// Between two pieces of a blob that is PUT.
+const PIECE: Duration = Duration::from_secs(60);
+
+/// `GET /coracle/v1/status`.
+#[derive(Serialize)]
+struct FullStatus {
+    #[serde(flatten)]
+    status: Option<Status>,
+    link: LinkState,
+    daemon: &'static str,
+    supervisor_up: bool,
+}
+
+/// `POST /coracle/v1/offer`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfferBody {
+    deploy: Envelope,
+    release: Envelope,
+}
+
+/// `POST /coracle/v1/apply`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApplyBody {
+    activity: String,
+}
+
+/// Answers a path below `/coracle/v1`.
+pub async fn route(
+    api: &Api,
+    peer: Peer,
+    parts: &[&str],
+    request: Request<Incoming>,
+) -> Result<Reply, Fault> {
+    match (request.method().as_str(), parts) {
+        ("GET", ["status"]) => Ok(json(&status(api).await)),
+        ("GET", ["metrics"]) => {
+            let status = api.supervisor.status().await.ok();
+            let link = api.link.borrow().clone();
+            let text = metrics::text(&api.counters, &link, status.as_ref());
+            Ok(typed("text/plain; version=0.0.4", Body::whole(text)))
+        }
+        ("POST", ["enrol"]) => {
+            audit(peer, "enrol", "");
+            let file = parse(&read_body(request, ENROLMENT).await?)?;
+            enrol(api, &file).await
+        }
+        ("POST", ["offer"]) => {
+            audit(peer, "offer", "");
+            let body = read_body(request, 2 * LIMITS.envelope_bytes).await?;
+            offer(api, parse(&body)?).await
+        }
+        ("PUT", ["blobs", "sha256", hex]) => {
+            let digest = Sha256Digest::from_hex(hex).map_err(|e| Fault::bad(e.to_string()))?;
+            put(api, digest, request).await
+        }
+        ("POST", ["apply"]) => {
+            let body: ApplyBody = parse(&read_body(request, 4096).await?)?;
+            audit(peer, "apply", &body.activity);
+            apply(api, body.activity).await
+        }
+        _ => Err(Fault::not_found("no such path below /coracle/v1")),
+    }
+}
+
+fn audit(peer: Peer, what: &str, about: &str) {
+    tracing::info!(target: "audit", uid = peer.uid, gid = peer.gid, pid = peer.pid, what, about, "local request");
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Fault> {
+    serde_json::from_slice(body).map_err(|e| Fault::bad(format!("the body cannot be read: {e}")))
+}
+
+async fn status(api: &Api) -> FullStatus {
+    let status = api.supervisor.status().await.ok();
+    FullStatus {
+        supervisor_up: status.is_some(),
+        status,
+        link: api.link.borrow().clone(),
+        daemon: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+async fn enrol(api: &Api, file: &EnrolmentFile) -> Result<Reply, Fault> {
+    use identity::EnrolError::{Answer, Http, Refused};
+    let fault = |e: &dyn std::fmt::Display, status| Fault::new(status, e.to_string());
+    identity::enrol(&api.identity_dir, file)
+        .await
+        .map_err(|e| match e {
+            Refused { .. } => fault(&e, StatusCode::FORBIDDEN),
+            Http { .. } | Answer { .. } => fault(&e, StatusCode::BAD_GATEWAY),
+            _ => fault(&e, StatusCode::INTERNAL_SERVER_ERROR),
+        })?;
+    let new = identity::load(&api.identity_dir, &api.overrides)
+        .map_err(|e| fault(&e, StatusCode::INTERNAL_SERVER_ERROR))?
+        .ok_or_else(|| Fault::bad("the enrolment was not stored"))?;
+    tracing::info!(identity = ?new, "enrolled");
+    let board = new.board.clone();
+    api.board.send_replace(Some(board.clone()));
+    api.identity.send_replace(Some(new));
+    Ok(json(&serde_json::json!({ "board": board })))
+}
+
+async fn offer(api: &Api, body: OfferBody) -> Result<Reply, Fault> {
+    let documents = Box::new((body.deploy, body.release));
+    let (answer, end) = oneshot::channel();
+    send(api, Command::Offer { documents, answer })?;
+    Ok(json(&end.await.map_err(|_| ending())??))
+}
+
+async fn apply(api: &Api, activity: String) -> Result<Reply, Fault> {
+    let mut heard = api.heard.subscribe();
+    let (answer, end) = oneshot::channel();
+    let command = Command::Apply {
+        activity: activity.clone(),
+        answer,
+    };
+    send(api, command)?;
+    end.await.map_err(|_| ending())??;
+    let (pieces, body) = Body::stream();
+    tokio::spawn(async move {
+        loop {
+            let feedback = match heard.recv().await {
+                Ok(feedback) if feedback.activity == activity => feedback,
+                Ok(_) | Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            let mut line = serde_json::to_vec(&feedback).unwrap_or_default();
+            line.push(b'\n');
+            // Whoever asked may go away; the deployment goes on.
+            if pieces.send(line.into()).await.is_err() || is_end(&feedback, &activity) {
+                return;
+            }
+        }
+    });
+    Ok(typed("application/x-ndjson", body))
+}
+
+fn send(api: &Api, command: Command) -> Result<(), Fault> {
+    let busy = "too many offers wait already";
+    api.commands
+        .try_send(command)
+        .map_err(|_| Fault::new(StatusCode::SERVICE_UNAVAILABLE, busy))
+}
+
+fn ending() -> Fault {
+    Fault::new(StatusCode::SERVICE_UNAVAILABLE, "coracled is ending")
+}
+
+/// The blob of that digest among what the open offer needs.
+fn needed(needs: &Needs, digest: Sha256Digest) -> Option<Blob> {
+    let layers = needs.layers.iter();
+    let layers = layers.flat_map(|l| std::iter::once(&l.full).chain(&l.deltas));
+    let mut all = needs.configs.iter().chain(layers);
+    all.find(|blob| blob.digest == digest).copied()
+}
+
+/// Takes a blob, when the open offer needs it: the disk cannot be filled with anything else.
+async fn put(api: &Api, digest: Sha256Digest, request: Request<Incoming>) -> Result<Reply, Fault> {
+    let blob = api
+        .offered
+        .borrow()
+        .as_ref()
+        .and_then(|needs| needed(needs, digest))
+        .ok_or_else(|| Fault::not_found("no open offer needs this blob"))?;
+    if api.blobs.has(&blob) {
+        return Ok(super::reply::empty(StatusCode::NO_CONTENT));
+    }
+    let fault = |e: blobs::BlobError| {
+        let status = match e.is_about_bytes() {
+            true => StatusCode::BAD_REQUEST,
+            false => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        let code = Some(e.code().to_owned());
+        let message = e.to_string();
+        Fault {
+            status,
+            code,
+            message,
+        }
+    };
+    let mut download = api.blobs.download(blob).await.map_err(fault)?;
+    download.restart().map_err(|e| fault(e.into()))?;
+    let mut body = request.into_body();
+    let broken = |why: &dyn std::fmt::Display| Fault::bad(format!("the blob did not come: {why}"));
+    while let Some(frame) = tokio::time::timeout(PIECE, body.frame())
+        .await
+        .map_err(|_| broken(&"too slow"))?
+    {
+        if let Some(data) = frame.map_err(|e| broken(&e))?.data_ref() {
+            download.write(data).map_err(|e| fault(e.into()))?;
+        }
+    }
+    blobs::finish(download).await.map_err(fault)?;
+    Ok(super::reply::empty(StatusCode::CREATED))
+}

@@ -1,0 +1,173 @@
+//! Starts every task, waits for a signal, and joins them.
+
+use crate::api::{self, Api};
+use crate::blobs::{BlobError, Blobs};
+use crate::deployment::{self, EarlyVerifier, Means};
+use crate::disk::DiskError;
+use crate::fetch::Patience;
+use crate::identity::{self, Identity, Overrides};
+use crate::link::{self, LinkState, Outbox};
+use crate::metrics::Counters;
+use crate::{reporter, supervisor, telemetry};
+use coracle_board_support::config::Config;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc, watch};
+
+/// For open requests and the farewell to the broker.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Feedback that a slow listener on docker.sock may lag behind.
+const FEEDBACK: usize = 64;
+/// Desired states that may wait; the newest counts.
+const DESIRED: usize = 4;
+/// Offers from docker.sock that may wait.
+const COMMANDS: usize = 4;
+
+/// Why the daemon ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A folder of its own.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The store.
+    #[error("the store: {0}")]
+    Blobs(#[from] BlobError),
+    /// Signals or the socket.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A task that never ends has ended.
+    #[error("the {0} ended on its own")]
+    TaskEnded(&'static str),
+}
+
+/// Runs until SIGTERM or SIGINT, then drains.
+pub async fn run(
+    config: Config,
+    listener: std::os::unix::net::UnixListener,
+) -> Result<(), DaemonError> {
+    let io = |what| move |source| DaemonError::Io { what, source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(io("docker.sock"))?;
+
+    let overrides = Overrides {
+        console: config.console_url.clone().map(String::from),
+        mqtt: config.mqtt_url.clone().map(String::from),
+    };
+    let identity = load_identity(&config, &overrides);
+    let board = identity.as_ref().map(|i| i.board.clone());
+    let (identity_end, identity) = watch::channel(identity);
+    let (board_end, board) = watch::channel(board);
+    let (shutdown_end, shutdown) = watch::channel(false);
+    let (link_state_end, link_state) = watch::channel(LinkState::default());
+    let (desired_end, desired) = mpsc::channel(DESIRED);
+    let (commands_end, commands) = mpsc::channel(COMMANDS);
+    let (offered_end, offered) = watch::channel(None);
+    let (heard, _) = broadcast::channel(FEEDBACK);
+    let (supervisor, supervisor_ends) = supervisor::channel();
+    let outbox = Arc::new(Outbox::open(&config.spool_dir().join("feedback"))?);
+    let blobs = Blobs::open(&config.store_dir())?;
+    let counters = Arc::new(Counters::default());
+
+    let api = Api {
+        supervisor: supervisor.clone(),
+        blobs: blobs.clone(),
+        link: link_state,
+        commands: commands_end,
+        offered,
+        heard: heard.clone(),
+        counters: counters.clone(),
+        identity: identity_end,
+        board: board_end,
+        overrides,
+        identity_dir: config.identity_dir(),
+        logs_dir: config.logs_dir(),
+        instance: config.instance.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let means = Means {
+        supervisor: supervisor.clone(),
+        blobs,
+        outbox: outbox.clone(),
+        identity: identity.clone(),
+        early: EarlyVerifier {
+            root_file: config.root_file(),
+        },
+        patience: Patience::default(),
+        record: config.spool_dir().join("deployments.json"),
+        heard,
+        counters,
+    };
+    let link_ends = link::Ends {
+        identity,
+        desired: desired_end,
+        state: link_state_end,
+        shutdown: shutdown.clone(),
+    };
+    let socket = config.supervisor_socket();
+    let spool = config.spool_dir();
+    let client =
+        tokio::spawn(async move { supervisor::run(&socket, supervisor_ends, board).await });
+    let link_outbox = outbox.clone();
+    let mut link = tokio::spawn(async move { link::run(&spool, link_outbox, link_ends).await });
+    let deployments = deployment::run(means, desired, commands, offered_end, shutdown.clone());
+    // Not spawned: it holds what cannot change threads.
+    tokio::pin!(deployments);
+    let reporter = tokio::spawn(reporter::run(
+        supervisor.clone(),
+        outbox.clone(),
+        shutdown.clone(),
+    ));
+    let telemetry = tokio::spawn(telemetry::run(supervisor, outbox, shutdown.clone()));
+    let mut api = tokio::spawn(api::serve(listener, Arc::new(api)));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %config.docker_socket().display(), "ready");
+
+    let end = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        end = &mut deployments => end.map_err(DaemonError::from).and(Err(DaemonError::TaskEnded("deployment"))),
+        end = &mut link => match end {
+            Ok(Err(e)) => Err(e.into()),
+            _ => Err(DaemonError::TaskEnded("link")),
+        },
+        _ = &mut api => Err(DaemonError::TaskEnded("local API")),
+    };
+    tracing::info!("draining");
+    shutdown_end.send_replace(true);
+    let drain = async {
+        if !api.is_finished() {
+            let _ = api.await;
+        }
+        if !link.is_finished() {
+            let _ = link.await;
+        }
+        let _ = reporter.await;
+        let _ = telemetry.await;
+    };
+    if tokio::time::timeout(DRAIN, drain).await.is_err() {
+        tracing::warn!("not everything was drained in time");
+    }
+    client.abort();
+    end
+}
+
+/// A damaged identity leaves the board without a link, and with a local API that says so.
+fn load_identity(config: &Config, overrides: &Overrides) -> Option<Identity> {
+    match identity::load(&config.identity_dir(), overrides) {
+        Ok(Some(identity)) => Some(identity),
+        Ok(None) => {
+            tracing::info!("this board is not enrolled: `coracle enrol FILE` does that");
+            None
+        }
+        Err(e) => {
+            tracing::error!(error = %e, "the board's identity cannot be used");
+            None
+        }
+    }
+}

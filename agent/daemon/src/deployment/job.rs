@@ -1,0 +1,260 @@
+//! One deployment, step by step.
+
+use super::early::EarlyVerified;
+use super::outcome::{self, Awaited, Outcome};
+use super::voice::Voice;
+use super::{Means, Offered, prepare};
+use crate::fetch::Fetcher;
+use crate::supervisor::SupervisorError;
+use coracle_protocol::desired::{Desired, Document};
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::limits::LIMITS;
+use coracle_protocol::local::{Answer, Needs, Request, Status};
+use coracle_protocol::report::{Fetched, Phase, SetState};
+use std::cell::Cell;
+use std::time::Duration;
+
+/// Offers to a supervisor that goes away in the middle.
+const OFFERS: u32 = 5;
+
+/// What is to be deployed.
+#[derive(Debug)]
+pub struct Job {
+    /// Names it.
+    pub activity: String,
+    /// Where its documents are.
+    pub documents: Documents,
+}
+
+/// Where documents are, and so where blobs come from.
+#[derive(Debug)]
+pub enum Documents {
+    /// From the console; blobs are fetched from there.
+    Console(Box<(Document, Document)>),
+    /// From docker.sock; blobs were PUT there.
+    Here(Box<(Envelope, Envelope)>),
+}
+
+impl From<Desired> for Job {
+    fn from(desired: Desired) -> Self {
+        Self {
+            activity: desired.activity,
+            documents: Documents::Console(Box::new((desired.deploy, desired.release))),
+        }
+    }
+}
+
+/// Runs a job to its end and says so. `switched` becomes true at the point of no return.
+pub async fn run(means: &Means, job: &Job, mut voice: Voice<'_>, switched: &Cell<bool>) {
+    let mut fetched = None;
+    let outcome = steps(means, job, &mut voice, switched, &mut fetched)
+        .await
+        .unwrap_or_else(|end| end);
+    voice.end(outcome, fetched);
+}
+
+/// The steps; an early end comes as an error.
+async fn steps(
+    means: &Means,
+    job: &Job,
+    voice: &mut Voice<'_>,
+    switched: &Cell<bool>,
+    fetched: &mut Option<Fetched>,
+) -> Result<Outcome, Outcome> {
+    voice.phase(Phase::Received);
+    let mut fetcher = match &job.documents {
+        Documents::Console(_) => Some(fetcher(means)?),
+        Documents::Here(_) => None,
+    };
+    let (deploy, release) = documents(means, &job.documents, fetcher.as_mut()).await?;
+    let (verified, status, needs) = offer(means, &job.activity, &deploy, &release).await?;
+    let awaited = Awaited {
+        activity: &job.activity,
+        deployment: verified.deploy.digest(),
+        trial: trial(&verified),
+        failure_before: status.last_failure.clone(),
+    };
+    voice.phase(Phase::Verified);
+    let mut notices = means.supervisor.watch();
+    if needs.already {
+        // This very set runs: perhaps a daemon before this one started it and did not see the end.
+        switched.set(true);
+        let state = status.current.as_ref().map(|set| set.state);
+        if state != Some(SetState::Trial) {
+            return Ok(Outcome::committed());
+        }
+        voice.phase(Phase::Trial);
+        return Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice).await);
+    }
+    let totals = fetched.insert(Fetched::default());
+    let mut stage = prepare::Preparation {
+        means,
+        activity: &job.activity,
+        fetcher: fetcher.as_mut(),
+        totals,
+    };
+    let staged = stage.fetch(&needs, voice).await?;
+    voice.phase(Phase::Staging);
+    stage.stage(staged).await?;
+    voice.keep(
+        verified
+            .release
+            .document()
+            .apps
+            .iter()
+            .map(|app| app.image.config.digest)
+            .collect(),
+    );
+    let activate = Request::Activate {
+        activity: job.activity.clone(),
+    };
+    switched.set(true);
+    match means.supervisor.ask(activate).await {
+        Ok(Answer::Done) => {}
+        Ok(other) => return Err(outcome::of_answer("done", other)),
+        // Whether it was heard is for the status to say.
+        Err(SupervisorError::Broke | SupervisorError::TimedOut(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice).await)
+}
+
+/// Verifies and offers what came over docker.sock, and changes nothing.
+pub async fn offer_local(
+    means: &Means,
+    documents: &(Envelope, Envelope),
+) -> Result<Offered, Outcome> {
+    if !means.supervisor.is_up() {
+        return Err(SupervisorError::Down.into());
+    }
+    let (deploy, release) = documents;
+    let digest = deploy
+        .payload_unverified()
+        .map(|bytes| coracle_protocol::Sha256Digest::of(&bytes))
+        .map_err(|e| Outcome::refused("bad-envelope", e.to_string()))?;
+    // The time sets a second try of the same stick apart from the first.
+    let activity = format!("local-{}-{}", &digest.hex()[..12], crate::clock::now());
+    let (_, _, needs) = offer(means, &activity, deploy, release).await?;
+    Ok(Offered { activity, needs })
+}
+
+fn fetcher(means: &Means) -> Result<Fetcher, Outcome> {
+    let identity = means.identity.borrow().clone();
+    let identity = identity.ok_or_else(|| {
+        Outcome::failed("not-enrolled", "this board is not enrolled at a console")
+    })?;
+    Ok(Fetcher::new(
+        identity.console,
+        identity.tls,
+        means.blobs.clone(),
+        means.patience,
+    ))
+}
+
+/// Both envelopes, fetched when they are not in the message.
+async fn documents(
+    means: &Means,
+    documents: &Documents,
+    fetcher: Option<&mut Fetcher>,
+) -> Result<(Envelope, Envelope), Outcome> {
+    let (deploy, release) = match (documents, fetcher) {
+        (Documents::Console(pair), Some(fetcher)) => (
+            document(means, &pair.0, fetcher).await?,
+            document(means, &pair.1, fetcher).await?,
+        ),
+        (Documents::Here(pair), _) => (pair.0.clone(), pair.1.clone()),
+        (Documents::Console(_), None) => return Err(Outcome::failed("not-enrolled", "no console")),
+    };
+    Ok((deploy, release))
+}
+
+async fn document(
+    means: &Means,
+    document: &Document,
+    fetcher: &mut Fetcher,
+) -> Result<Envelope, Outcome> {
+    let blob = match document {
+        Document::Inline(envelope) => return Ok(envelope.clone()),
+        Document::Blob(blob) => blob,
+    };
+    let limit = LIMITS.envelope_bytes as u64;
+    if blob.size > limit {
+        let reason = format!("a document of {} bytes; the limit is {limit}", blob.size);
+        return Err(Outcome::refused("bad-envelope", reason));
+    }
+    let failed =
+        |what: String, code| Outcome::failed(code, format!("document {}: {what}", blob.digest));
+    fetcher
+        .fetch(*blob, &mut |_| {})
+        .await
+        .map_err(|e| failed(e.to_string(), e.code()))?;
+    let bytes = means
+        .blobs
+        .read(blob, limit)
+        .map_err(|e| failed(e.to_string(), e.code()))?;
+    Envelope::parse(&bytes).map_err(|e| Outcome::refused("bad-envelope", e.to_string()))
+}
+
+/// Early verification, then the supervisor's. A supervisor that is away is waited for.
+async fn offer(
+    means: &Means,
+    activity: &str,
+    deploy: &Envelope,
+    release: &Envelope,
+) -> Result<(EarlyVerified, Status, Needs), Outcome> {
+    let mut tries = 0;
+    loop {
+        means.supervisor.wait_up().await;
+        tries += 1;
+        let result = offer_once(means, activity, deploy, release).await;
+        match result {
+            Err(OfferError::Supervisor(e)) if tries < OFFERS => {
+                tracing::warn!(error = %e, "offering again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(OfferError::Supervisor(e)) => return Err(e.into()),
+            Err(OfferError::End(outcome)) => return Err(outcome),
+            Ok(good) => return Ok(good),
+        }
+    }
+}
+
+enum OfferError {
+    Supervisor(SupervisorError),
+    End(Outcome),
+}
+
+impl From<SupervisorError> for OfferError {
+    fn from(error: SupervisorError) -> Self {
+        Self::Supervisor(error)
+    }
+}
+
+async fn offer_once(
+    means: &Means,
+    activity: &str,
+    deploy: &Envelope,
+    release: &Envelope,
+) -> Result<(EarlyVerified, Status, Needs), OfferError> {
+    let status = means.supervisor.status().await?;
+    let board = means.identity.borrow().as_ref().map(|i| i.board.clone());
+    let verified = means
+        .early
+        .check(deploy, release, board.as_ref(), &status)
+        .map_err(OfferError::End)?;
+    let request = Request::Offer {
+        activity: activity.to_owned(),
+        deploy: deploy.clone(),
+        release: release.clone(),
+    };
+    match means.supervisor.ask(request).await? {
+        Answer::Needs(needs) => Ok((verified, status, needs)),
+        other => Err(OfferError::End(outcome::of_answer("needs", other))),
+    }
+}
+
+fn trial(verified: &EarlyVerified) -> Duration {
+    let apps = &verified.release.document().apps;
+    let longest = apps.iter().map(|app| app.trial_seconds).max().unwrap_or(0);
+    Duration::from_secs(longest.into())
+}

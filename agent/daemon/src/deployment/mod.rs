@@ -1,0 +1,225 @@
+//! From what is wanted to a set that runs, or a reason why not. One deployment at a time; a newer
+//! one takes its place as long as nothing was switched, and waits for the end after that.
+//!
+//! documents → early verify → `Offer` → fetch → `Stage` → `Activate` → what the supervisor says.
+//! A stick goes the same way, with blobs that come over docker.sock instead of the network.
+
+mod early;
+mod job;
+mod outcome;
+mod prepare;
+mod record;
+mod voice;
+
+pub use early::EarlyVerifier;
+pub use outcome::Outcome;
+
+use crate::blobs::Blobs;
+use crate::disk::DiskError;
+use crate::fetch::Patience;
+use crate::identity::Identity;
+use crate::link::Outbox;
+use crate::metrics::Counters;
+use crate::supervisor::Supervisor;
+use coracle_protocol::desired::Desired;
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::local::Needs;
+use coracle_protocol::report::{Feedback, Phase};
+use job::{Documents, Job};
+use record::Record;
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use voice::Voice;
+
+/// What a deployment works with.
+#[derive(Debug)]
+pub struct Means {
+    /// Who may make containers.
+    pub supervisor: Supervisor,
+    /// The store.
+    pub blobs: Blobs,
+    /// Where feedback goes.
+    pub outbox: Arc<Outbox>,
+    /// Who the board is, once it is enrolled.
+    pub identity: watch::Receiver<Option<Identity>>,
+    /// Checks documents before the supervisor does.
+    pub early: EarlyVerifier,
+    /// How patient a fetch is.
+    pub patience: Patience,
+    /// File that remembers which activities have ended.
+    pub record: PathBuf,
+    /// Each feedback, for those who listen on docker.sock.
+    pub heard: broadcast::Sender<Feedback>,
+    /// What metrics count.
+    pub counters: Arc<Counters>,
+}
+
+/// What docker.sock asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Check two documents and say what is needed.
+    Offer {
+        /// The assignment and the release.
+        documents: Box<(Envelope, Envelope)>,
+        /// The answer.
+        answer: oneshot::Sender<Result<Offered, Outcome>>,
+    },
+    /// Run what was offered. Feedback is heard on [`Means::heard`].
+    Apply {
+        /// From [`Offered`].
+        activity: String,
+        /// Whether it was started.
+        answer: oneshot::Sender<Result<(), Outcome>>,
+    },
+}
+
+/// A good offer.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Offered {
+    /// Names it.
+    pub activity: String,
+    /// What is missing on the board.
+    pub needs: Needs,
+}
+
+/// An offer that came over docker.sock.
+struct LocalOffer {
+    activity: String,
+    documents: Box<(Envelope, Envelope)>,
+    needs: Needs,
+}
+
+/// Runs deployments until shutdown. `offered` always holds what the open local offer needs, which
+/// is what may be PUT.
+pub async fn run(
+    means: Means,
+    mut desired: mpsc::Receiver<Desired>,
+    mut commands: mpsc::Receiver<Command>,
+    offered: watch::Sender<Option<Needs>>,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), DiskError> {
+    let mut record = Record::open(&means.record)?;
+    let mut local: Option<LocalOffer> = None;
+    let mut next: Option<Job> = None;
+    loop {
+        let job = match next.take() {
+            Some(job) => job,
+            None => tokio::select! {
+                Some(desired) = desired.recv() => Job::from(desired),
+                Some(command) = commands.recv() => match idle(&means, command, &mut local, &offered).await {
+                    Some(job) => job,
+                    None => continue,
+                },
+                _ = shutdown.changed() => return Ok(()),
+            },
+        };
+        if record.has_ended(&job.activity) {
+            tracing::debug!(activity = %job.activity, "nothing new is wanted");
+            continue;
+        }
+        tracing::info!(activity = %job.activity, "deployment begins");
+        let switched = Cell::new(false);
+        let ended = {
+            let voice = Voice::new(&means, &mut record, &job.activity);
+            let run = job::run(&means, &job, voice, &switched);
+            tokio::pin!(run);
+            loop {
+                tokio::select! {
+                    () = &mut run => break true,
+                    Some(newer) = desired.recv() => {
+                        if newer.activity == job.activity {
+                            continue;
+                        }
+                        next = Some(Job::from(newer));
+                        if !switched.get() {
+                            break false;
+                        }
+                    }
+                    Some(command) = commands.recv() => busy(command, &job.activity),
+                    _ = shutdown.changed() => return Ok(()),
+                }
+            }
+        };
+        if !ended {
+            let newer = next.as_ref().map_or("", |job| &job.activity);
+            let reason = format!("a newer desired state came: {newer}");
+            Voice::new(&means, &mut record, &job.activity)
+                .end(Outcome::failed("superseded", reason), None);
+        } else {
+            tidy(&means, &record, local.as_ref());
+        }
+        if local.as_ref().is_some_and(|l| l.activity == job.activity) {
+            local = None;
+            offered.send_replace(None);
+        }
+    }
+}
+
+/// A command while nothing runs; a job when it starts one.
+async fn idle(
+    means: &Means,
+    command: Command,
+    local: &mut Option<LocalOffer>,
+    offered: &watch::Sender<Option<Needs>>,
+) -> Option<Job> {
+    match command {
+        Command::Offer { documents, answer } => {
+            let result = job::offer_local(means, &documents).await;
+            if let Ok(good) = &result {
+                offered.send_replace(Some(good.needs.clone()));
+                *local = Some(LocalOffer {
+                    activity: good.activity.clone(),
+                    documents,
+                    needs: good.needs.clone(),
+                });
+            }
+            let _ = answer.send(result);
+            None
+        }
+        Command::Apply { activity, answer } => match local {
+            Some(offer) if offer.activity == activity => {
+                let _ = answer.send(Ok(()));
+                Some(Job {
+                    activity,
+                    documents: Documents::Here(offer.documents.clone()),
+                })
+            }
+            _ => {
+                let reason = format!("no offer `{activity}` is open; POST /coracle/v1/offer first");
+                let _ = answer.send(Err(Outcome::refused("no-offer", reason)));
+                None
+            }
+        },
+    }
+}
+
+fn busy(command: Command, activity: &str) {
+    let reason = format!("deployment `{activity}` is under way; try again when it has ended");
+    let outcome = Outcome::refused("busy", reason);
+    match command {
+        Command::Offer { answer, .. } => drop(answer.send(Err(outcome))),
+        Command::Apply { answer, .. } => drop(answer.send(Err(outcome))),
+    }
+}
+
+/// Removes what neither the sets that may run nor an open offer needs.
+fn tidy(means: &Means, record: &Record, local: Option<&LocalOffer>) {
+    let mut keep: BTreeSet<_> = record.kept_blobs().collect();
+    if let Some(LocalOffer { needs, .. }) = local {
+        keep.extend(needs.configs.iter().map(|b| b.digest));
+        keep.extend(
+            needs.layers.iter().flat_map(|l| {
+                std::iter::once(l.full.digest).chain(l.deltas.iter().map(|d| d.digest))
+            }),
+        );
+    }
+    means.blobs.keep_only(&keep);
+}
+
+/// Whether feedback of `phase` is the last of its activity.
+pub fn is_end(feedback: &Feedback, activity: &str) -> bool {
+    feedback.activity == activity && Phase::is_end(feedback.phase)
+}

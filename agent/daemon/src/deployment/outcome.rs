@@ -1,0 +1,153 @@
+//! How a deployment ends, and how the daemon learns of it from the supervisor: by events, and by
+//! the status whenever events may have been missed.
+
+use super::voice::Voice;
+use crate::supervisor::{Notice, Supervisor, SupervisorError};
+use coracle_protocol::Sha256Digest;
+use coracle_protocol::local::{Answer, Event, Status};
+use coracle_protocol::report::{Phase, SetState};
+use std::time::Duration;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::time::Instant;
+
+/// Between two looks at the status while no event comes.
+const LOOK: Duration = Duration::from_secs(30);
+/// Past the longest trial: stopping and starting every app, slowly.
+const SLACK: Duration = Duration::from_secs(3600);
+
+/// An end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// One of the ends.
+    pub phase: Phase,
+    /// A stable word.
+    pub code: Option<String>,
+    /// In words.
+    pub reason: Option<String>,
+}
+
+impl Outcome {
+    /// The set is kept.
+    pub fn committed() -> Self {
+        Self {
+            phase: Phase::Committed,
+            code: None,
+            reason: None,
+        }
+    }
+    /// Nothing was changed.
+    pub fn refused(code: &str, reason: impl Into<String>) -> Self {
+        Self {
+            phase: Phase::Refused,
+            code: Some(code.to_owned()),
+            reason: Some(reason.into()),
+        }
+    }
+    /// It could not be carried out.
+    pub fn failed(code: &str, reason: impl Into<String>) -> Self {
+        Self {
+            phase: Phase::Failed,
+            ..Self::refused(code, reason)
+        }
+    }
+}
+
+impl From<SupervisorError> for Outcome {
+    fn from(error: SupervisorError) -> Self {
+        Self::failed("supervisor", error.to_string())
+    }
+}
+
+/// An answer that is no success, as an end.
+pub fn of_answer(expected: &'static str, answer: Answer) -> Outcome {
+    match answer {
+        Answer::Refused { code, reason } => Outcome::refused(&code, reason),
+        Answer::Failed { code, reason } => Outcome::failed(&code, reason),
+        other => crate::supervisor::unexpected(expected, &other).into(),
+    }
+}
+
+/// A set that was switched to and whose end is awaited.
+pub struct Awaited<'a> {
+    /// Of the offer.
+    pub activity: &'a str,
+    /// Digest of the assignment.
+    pub deployment: Sha256Digest,
+    /// The longest trial among its apps.
+    pub trial: Duration,
+    /// The failure that the supervisor reported before.
+    pub failure_before: Option<String>,
+}
+
+/// Follows the supervisor until the end. `notices` must be older than the switch, so that nothing
+/// is missed.
+pub async fn follow(
+    supervisor: &Supervisor,
+    awaited: &Awaited<'_>,
+    notices: &mut Receiver<Notice>,
+    voice: &mut Voice<'_>,
+) -> Outcome {
+    let deadline = Instant::now() + awaited.trial + SLACK;
+    loop {
+        let look = match tokio::time::timeout(LOOK, notices.recv()).await {
+            Ok(Ok(Notice::Event(Event::Deployment {
+                activity,
+                phase,
+                code,
+                reason,
+            }))) if activity == awaited.activity => {
+                if phase.is_end() {
+                    return Outcome {
+                        phase,
+                        code,
+                        reason,
+                    };
+                }
+                if phase >= Phase::Switching {
+                    voice.phase(phase);
+                }
+                None
+            }
+            Ok(Ok(Notice::Connected)) => Some(true),
+            Err(_) | Ok(Err(RecvError::Lagged(_))) => Some(false),
+            Ok(Ok(_)) => None,
+            Ok(Err(RecvError::Closed)) => return SupervisorError::Down.into(),
+        };
+        if let Some(restarted) = look
+            && let Ok(status) = supervisor.status().await
+            && let Some(outcome) = read_status(&status, awaited, restarted)
+        {
+            return outcome;
+        }
+        if Instant::now() >= deadline {
+            return Outcome::failed("no-outcome", "the supervisor never said how it ended");
+        }
+    }
+}
+
+/// What a status says of the awaited set; `None` when it is not decided. `restarted`: the
+/// supervisor was started anew, and has settled its journal before it took connections.
+pub fn read_status(status: &Status, awaited: &Awaited<'_>, restarted: bool) -> Option<Outcome> {
+    let failed = || {
+        let new = status.last_failure != awaited.failure_before;
+        status.last_failure.clone().filter(|_| new)
+    };
+    match &status.current {
+        Some(set) if set.deployment == awaited.deployment => match set.state {
+            SetState::Committed => Some(Outcome::committed()),
+            SetState::Trial => None,
+        },
+        _ => match failed() {
+            Some(reason) => Some(Outcome {
+                phase: Phase::RolledBack,
+                code: Some("rolled-back".to_owned()),
+                reason: Some(reason),
+            }),
+            None if restarted => Some(Outcome::failed(
+                "interrupted",
+                "the supervisor was restarted during the switch and runs another set",
+            )),
+            None => None,
+        },
+    }
+}

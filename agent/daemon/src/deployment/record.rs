@@ -1,0 +1,136 @@
+//! Which activities have ended and which blobs their sets need, so that the retained desired state,
+//! which comes again with each connection, starts nothing twice.
+
+use crate::disk::{self, DiskError};
+use coracle_protocol::Sha256Digest;
+use coracle_protocol::report::Phase;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+/// Activities that are remembered.
+const ACTIVITIES: usize = 16;
+/// Committed sets whose image configurations stay: the running one, the one to roll back to, and
+/// one more, for the time between two.
+const SETS: usize = 3;
+/// Largest file, in bytes.
+const FILE_LIMIT: u64 = 256 * 1024;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Written {
+    record_version: u32,
+    /// Newest last.
+    activities: VecDeque<Activity>,
+    /// Digests of image configurations of each committed set; newest last.
+    sets: VecDeque<Vec<Sha256Digest>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Activity {
+    name: String,
+    /// Of the next feedback.
+    sequence: u64,
+    end: Option<Phase>,
+}
+
+/// The record.
+#[derive(Debug)]
+pub struct Record {
+    path: PathBuf,
+    written: Written,
+}
+
+impl Record {
+    /// Reads the record; one that cannot be read is set aside and nothing is remembered.
+    pub fn open(path: &Path) -> Result<Self, DiskError> {
+        let mut written: Written = disk::read_json(path, FILE_LIMIT)?.unwrap_or_default();
+        written.record_version = 1;
+        Ok(Self {
+            path: path.to_owned(),
+            written,
+        })
+    }
+
+    /// Whether the activity came to an end that stands. One that failed for want of network, space
+    /// or supervisor may be tried again when the desired state comes again.
+    pub fn has_ended(&self, activity: &str) -> bool {
+        self.written
+            .activities
+            .iter()
+            .any(|a| a.name == activity && a.end.is_some_and(|end| end != Phase::Failed))
+    }
+
+    /// The number of the next feedback of an activity; counts up over restarts.
+    pub fn next_sequence(&mut self, activity: &str) -> u64 {
+        let entry = self.entry(activity);
+        let sequence = entry.sequence;
+        entry.sequence += 1;
+        sequence
+    }
+
+    /// Notes the phase of an activity. Each but progress is on disk afterwards.
+    pub fn note(&mut self, activity: &str, phase: Phase) {
+        self.entry(activity).end = phase.is_end().then_some(phase);
+        let json = serde_json::to_vec(&self.written).unwrap_or_default();
+        if let Err(e) = disk::write(&self.path, &json) {
+            tracing::error!(error = %e, "cannot remember the deployment");
+        }
+    }
+
+    /// A set that may run from now on needs these configurations.
+    pub fn keep(&mut self, configs: Vec<Sha256Digest>) {
+        self.written.sets.retain(|set| *set != configs);
+        self.written.sets.push_back(configs);
+        while self.written.sets.len() > SETS {
+            self.written.sets.pop_front();
+        }
+    }
+
+    /// Blobs that sets need.
+    pub fn kept_blobs(&self) -> impl Iterator<Item = Sha256Digest> {
+        self.written.sets.iter().flatten().copied()
+    }
+
+    fn entry(&mut self, name: &str) -> &mut Activity {
+        let activities = &mut self.written.activities;
+        let at = match activities.iter().position(|a| a.name == name) {
+            Some(at) => at,
+            None => {
+                if activities.len() >= ACTIVITIES {
+                    activities.pop_front();
+                }
+                activities.push_back(Activity {
+                    name: name.to_owned(),
+                    sequence: 0,
+                    end: None,
+                });
+                activities.len() - 1
+            }
+        };
+        &mut activities[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_and_numbers_survive_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        let mut record = Record::open(&path).unwrap();
+        assert_eq!(record.next_sequence("a"), 0);
+        record.note("a", Phase::Committed);
+        assert_eq!(record.next_sequence("b"), 0);
+        record.note("b", Phase::Failed);
+        let mut record = Record::open(&path).unwrap();
+        assert!(record.has_ended("a"));
+        assert!(!record.has_ended("b"), "may be tried again");
+        assert_eq!(record.next_sequence("b"), 1);
+        for n in 0..ACTIVITIES {
+            record.note(&n.to_string(), Phase::Refused);
+        }
+        assert!(!record.has_ended("a"), "the oldest are forgotten");
+    }
+}

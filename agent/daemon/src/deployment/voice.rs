@@ -1,0 +1,86 @@
+//! What a deployment says of itself: to the console, to whoever listens on docker.sock, to the log.
+
+use super::Means;
+use super::outcome::Outcome;
+use super::record::Record;
+use coracle_protocol::report::{Feedback, Fetched, Phase};
+
+/// The voice of one activity.
+#[derive(Debug)]
+pub struct Voice<'a> {
+    means: &'a Means,
+    record: &'a mut Record,
+    activity: &'a str,
+    last: Option<Phase>,
+}
+
+impl<'a> Voice<'a> {
+    /// For `activity`.
+    pub fn new(means: &'a Means, record: &'a mut Record, activity: &'a str) -> Self {
+        Self {
+            means,
+            record,
+            activity,
+            last: None,
+        }
+    }
+
+    /// A phase begins. Said once for each.
+    pub fn phase(&mut self, phase: Phase) {
+        if self.last != Some(phase) {
+            self.say(phase, None, None, None, None);
+        }
+    }
+
+    /// How far the fetch is.
+    pub fn progress(&mut self, percent: u8, fetched: Fetched) {
+        self.say(Phase::Fetching, Some(percent), None, None, Some(fetched));
+    }
+
+    /// The end.
+    pub fn end(&mut self, outcome: Outcome, fetched: Option<Fetched>) {
+        let Outcome {
+            phase,
+            code,
+            reason,
+        } = outcome;
+        self.means.counters.ended(phase);
+        self.say(phase, None, code, reason, fetched);
+    }
+
+    /// The set may run from now on and needs these configurations.
+    pub fn keep(&mut self, configs: Vec<coracle_protocol::Sha256Digest>) {
+        self.record.keep(configs);
+    }
+
+    fn say(
+        &mut self,
+        phase: Phase,
+        percent: Option<u8>,
+        code: Option<String>,
+        reason: Option<String>,
+        fetched: Option<Fetched>,
+    ) {
+        let sequence = self.record.next_sequence(self.activity);
+        if self.last != Some(phase) {
+            self.last = Some(phase);
+            tracing::info!(activity = %self.activity, ?phase, code = code.as_deref(), reason = reason.as_deref(), "deployment");
+        }
+        let feedback = Feedback {
+            activity: self.activity.to_owned(),
+            sequence,
+            phase,
+            percent,
+            code,
+            // A reason that quotes a long path must not make the message too long.
+            reason: reason.map(|r| r.chars().take(1000).collect()),
+            fetched,
+        };
+        self.means.outbox.feedback(feedback.clone());
+        if percent.is_none_or(|p| p == 0) {
+            self.record.note(self.activity, phase);
+        }
+        // Nobody may listen.
+        let _ = self.means.heard.send(feedback);
+    }
+}

@@ -1,0 +1,285 @@
+//! Blobs from the console: `GET /blobs/sha256/<hex>` with the board's certificate. A fetch goes on
+//! where the last one stopped, checks length and digest, gives up on whoever sends too slowly,
+//! waits as long as a busy console asks, and follows no redirect: another host has no business here.
+
+pub mod http;
+mod response;
+
+use crate::blobs::{self, BlobError, Blobs};
+use crate::identity::Endpoint;
+use crate::link::backoff::{self, Backoff};
+use bytes::Bytes;
+use coracle_images::store::{Download, StoreError};
+use coracle_protocol::release::Blob;
+use http::{Connection, HttpError};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use response::Verdict;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How patient a fetch is.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Failures in a row, each without progress, after which it gives up.
+    pub fruitless_tries: u32,
+    /// Failures in all.
+    pub tries: u32,
+    /// Between tries.
+    pub backoff: Backoff,
+    /// Longest wait that a console may ask for.
+    pub longest_retry_after: Duration,
+    /// In each such time ...
+    pub window: Duration,
+    /// ... so many bytes must come: 1 KiB in 30 s is slower than any modem, so it is an attack or
+    /// a dead link.
+    pub bytes_per_window: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            fruitless_tries: 6,
+            tries: 100,
+            backoff: Backoff {
+                first: Duration::from_secs(1),
+                longest: Duration::from_secs(60),
+            },
+            longest_retry_after: Duration::from_secs(300),
+            window: Duration::from_secs(30),
+            bytes_per_window: 1024,
+        }
+    }
+}
+
+/// Why a blob did not come.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The disk or the bytes.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// No connection, or it broke.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The console answered with something else.
+    #[error("HTTP status {0}")]
+    Status(u16),
+    /// The console is busy.
+    #[error("HTTP status {status}, asked to wait")]
+    Busy {
+        /// The status.
+        status: u16,
+        /// For how long.
+        wait: Option<Duration>,
+    },
+    /// The console does not have it.
+    #[error("the console does not have it (404)")]
+    NotFound,
+    /// Elsewhere.
+    #[error("the console points elsewhere (HTTP status {0}); redirects are not followed")]
+    Redirect(u16),
+    /// The answer does not fit the request.
+    #[error("the answer does not fit: {0}")]
+    Answer(String),
+    /// Too slow.
+    #[error("fewer than {bytes} bytes came in {seconds} s")]
+    TooSlow {
+        /// That would have been enough.
+        bytes: u64,
+        /// Time they had.
+        seconds: f32,
+    },
+    /// Gave up.
+    #[error("gave up after {tries} tries, the last: {last}")]
+    GaveUp {
+        /// How many.
+        tries: u32,
+        /// The last failure.
+        last: Box<FetchError>,
+    },
+}
+
+impl From<StoreError> for FetchError {
+    fn from(error: StoreError) -> Self {
+        Self::Blob(error.into())
+    }
+}
+
+impl FetchError {
+    /// Whether trying again makes sense.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Blob(error) => error.is_about_bytes(),
+            Self::NotFound | Self::Redirect(_) | Self::Status(_) | Self::GaveUp { .. } => false,
+            Self::Http(HttpError::Name(_)) => false,
+            Self::Http(_) | Self::Busy { .. } | Self::Answer(_) | Self::TooSlow { .. } => true,
+        }
+    }
+
+    /// A stable word for feedback.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::GaveUp { last, .. } => last.code(),
+            Self::Blob(error) => error.code(),
+            Self::NotFound => "no-blob",
+            _ => "fetch-failed",
+        }
+    }
+}
+
+/// Fetches from one console, over one connection as long as it lasts.
+#[derive(Debug)]
+pub struct Fetcher {
+    console: Endpoint,
+    tls: Arc<rustls::ClientConfig>,
+    blobs: Blobs,
+    patience: Patience,
+    connection: Option<Connection>,
+}
+
+impl Fetcher {
+    /// From `console` into `blobs`.
+    pub fn new(
+        console: Endpoint,
+        tls: Arc<rustls::ClientConfig>,
+        blobs: Blobs,
+        patience: Patience,
+    ) -> Self {
+        Self {
+            console,
+            tls,
+            blobs,
+            patience,
+            connection: None,
+        }
+    }
+
+    /// Fetches `blob` unless it is here. `progress` hears of each piece that came over the wire, in
+    /// bytes. Dropping the future stops the fetch; the next one goes on from there.
+    pub async fn fetch(
+        &mut self,
+        blob: Blob,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), FetchError> {
+        if self.blobs.has(&blob) {
+            return Ok(());
+        }
+        let (mut tries, mut fruitless) = (0, 0);
+        loop {
+            let mut came = 0;
+            let result = self
+                .attempt(blob, &mut |n| {
+                    came += n;
+                    progress(n);
+                })
+                .await;
+            let error = match result {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            self.connection = None;
+            tries += 1;
+            // Wrong bytes are no progress, however many they are.
+            let wrong = matches!(error, FetchError::Blob(_));
+            fruitless = if came > 0 && !wrong { 0 } else { fruitless + 1 };
+            if !error.passes() {
+                return Err(error);
+            }
+            if fruitless >= self.patience.fruitless_tries || tries >= self.patience.tries {
+                let last = Box::new(error);
+                return Err(FetchError::GaveUp { tries, last });
+            }
+            let random = crate::random::u64();
+            let own = backoff::delay(self.patience.backoff, fruitless, random);
+            let asked = match error {
+                FetchError::Busy {
+                    wait: Some(wait), ..
+                } => wait.min(self.patience.longest_retry_after),
+                _ => Duration::ZERO,
+            };
+            let wait = own + asked;
+            tracing::info!(blob = %blob.digest, error = %error, wait_ms = wait.as_millis() as u64, "fetch will be tried again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        blob: Blob,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), FetchError> {
+        let mut part = self.blobs.download(blob).await?;
+        if part.length() < blob.size || blob.size == 0 {
+            let response = self.ask(blob, part.length()).await?;
+            match response::judge(&response, part.length(), blob.size)? {
+                Verdict::Continues => {}
+                Verdict::FromStart => part.restart()?,
+                Verdict::Stale => {
+                    part.restart()?;
+                    return Err(FetchError::Answer("the range is not satisfiable".into()));
+                }
+            }
+            self.receive(response, &mut part, progress).await?;
+        }
+        blobs::finish(part).await?;
+        Ok(())
+    }
+
+    async fn ask(&mut self, blob: Blob, from: u64) -> Result<Response<Incoming>, FetchError> {
+        let connection = match self.connection.take().filter(Connection::is_open) {
+            Some(connection) => connection,
+            None => http::connect(&self.console, self.tls.clone()).await?,
+        };
+        let connection = self.connection.insert(connection);
+        let mut request = Request::get(format!("/blobs/sha256/{}", blob.digest.hex()))
+            .header("host", self.console.to_string());
+        if from > 0 {
+            request = request.header("range", format!("bytes={from}-"));
+        }
+        let request = request
+            .body(Full::new(Bytes::new()))
+            .map_err(|e| HttpError::Protocol(e.to_string()))?;
+        Ok(connection.send(request).await?)
+    }
+
+    async fn receive(
+        &self,
+        response: Response<Incoming>,
+        part: &mut Download,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), FetchError> {
+        let mut body = response.into_body();
+        let Patience {
+            window,
+            bytes_per_window,
+            ..
+        } = self.patience;
+        let (mut window_end, mut in_window) = (Instant::now() + window, 0);
+        loop {
+            let frame = match tokio::time::timeout_at(window_end, body.frame()).await {
+                Ok(Some(frame)) => frame.map_err(HttpError::from)?,
+                Ok(None) => return Ok(()),
+                Err(_) if in_window >= bytes_per_window => {
+                    (window_end, in_window) = (Instant::now() + window, 0);
+                    continue;
+                }
+                Err(_) => {
+                    return Err(FetchError::TooSlow {
+                        bytes: bytes_per_window,
+                        seconds: window.as_secs_f32(),
+                    });
+                }
+            };
+            if let Some(data) = frame.data_ref() {
+                part.write(data)?;
+                in_window += data.len() as u64;
+                progress(data.len() as u64);
+            }
+            if Instant::now() >= window_end && in_window >= bytes_per_window {
+                (window_end, in_window) = (Instant::now() + window, 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Who the board is: its key, its certificate and the fleet CA, in the identity folder.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `board.key` | P-256 key, PKCS#8 PEM, made here; never leaves the board |
+//! | `board.crt` | the certificate that the console gave |
+//! | `ca.crt` | the fleet CA: the only one that the board trusts |
+//! | `enrolment.json` | where console and broker are; written last, so that it says "enrolled" |
+
+mod der;
+mod enrol;
+mod tls;
+
+pub use enrol::{EnrolError, enrol};
+pub use tls::{TlsError, client_config};
+
+use crate::disk::{self, DiskError};
+use coracle_protocol::names::BoardId;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Largest file in the identity folder, in bytes; a certificate has about 1 KiB.
+const FILE_LIMIT: u64 = 64 * 1024;
+
+/// A board that is enrolled.
+#[derive(Clone)]
+pub struct Identity {
+    /// Common name of the certificate.
+    pub board: BoardId,
+    /// The console's port for boards.
+    pub console: Endpoint,
+    /// The broker.
+    pub mqtt: Endpoint,
+    /// Trusts the fleet CA alone and shows the board's certificate.
+    pub tls: Arc<rustls::ClientConfig>,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {} and {}", self.board, self.console, self.mqtt)
+    }
+}
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A name or an address; IPv6 without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Reads `host:port`, `[v6]:port`, or either after `https://`, `mqtts://` or `ssl://`; a path
+    /// is not allowed, because every path is the protocol's.
+    pub fn parse(text: &str, default_port: u16) -> Result<Self, IdentityError> {
+        let bad = || IdentityError::Endpoint(text.chars().take(120).collect());
+        let rest = ["https://", "mqtts://", "ssl://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme))
+            .unwrap_or(text);
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match rest.strip_prefix('[') {
+            Some(v6) => {
+                let (host, port) = v6.split_once(']').ok_or_else(bad)?;
+                (host, port.strip_prefix(':'))
+            }
+            None => match rest.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (rest, None),
+            },
+        };
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
+        if host.is_empty() || host.len() > 253 || !host.bytes().all(allowed) {
+            return Err(bad());
+        }
+        let port = port.map_or(Ok(default_port), |p| p.parse().map_err(|_| bad()))?;
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Why the identity cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Key, certificate or CA.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address that cannot be read.
+    #[error("`{0}` is not host:port")]
+    Endpoint(String),
+    /// `enrolment.json` is there and another file is not.
+    #[error("{} is missing; enrol the board again", .0.display())]
+    Missing(std::path::PathBuf),
+}
+
+/// `enrolment.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Enrolment {
+    enrolment_version: u32,
+    board: BoardId,
+    console_url: String,
+    mqtt: String,
+}
+
+/// Addresses from coracle.toml win over those from the enrolment.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `[console] url`.
+    pub console: Option<String>,
+    /// `[console] mqtt`.
+    pub mqtt: Option<String>,
+}
+
+/// Reads the identity folder; `None` when the board is not enrolled.
+pub fn load(folder: &Path, overrides: &Overrides) -> Result<Option<Identity>, IdentityError> {
+    let Some(enrolment) = disk::read_json::<Enrolment>(&folder.join("enrolment.json"), FILE_LIMIT)?
+    else {
+        return Ok(None);
+    };
+    let file = |name: &str| {
+        let path = folder.join(name);
+        disk::read(&path, FILE_LIMIT)?.ok_or(IdentityError::Missing(path))
+    };
+    let (ca, certificate, key) = (file("ca.crt")?, file("board.crt")?, file("board.key")?);
+    let console = overrides.console.as_ref().unwrap_or(&enrolment.console_url);
+    let mqtt = overrides.mqtt.as_ref().unwrap_or(&enrolment.mqtt);
+    Ok(Some(Identity {
+        board: enrolment.board,
+        console: Endpoint::parse(console, 8443)?,
+        mqtt: Endpoint::parse(mqtt, 8883)?,
+        tls: Arc::new(client_config(&ca, Some((&certificate, &key)))?),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        let parse = |text| Endpoint::parse(text, 8443).map(|e| e.to_string()).ok();
+        assert_eq!(parse("https://a.example:1/"), Some("a.example:1".into()));
+        assert_eq!(parse("10.0.0.1"), Some("10.0.0.1:8443".into()));
+        assert_eq!(parse("[fd00::1]:7"), Some("[fd00::1]:7".into()));
+        for bad in [
+            "",
+            "http://a",
+            "https://a/x",
+            "a:99999",
+            "a b:1",
+            "[fd00::1",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

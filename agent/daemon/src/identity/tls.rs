@@ -1,0 +1,199 @@
+//! TLS that trusts one CA, on a board whose clock may stand at 1970.
+
+use super::der;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why no TLS configuration can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// PEM that holds nothing usable.
+    #[error("{what}: {why}")]
+    Pem {
+        /// Which one.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// rustls refuses it.
+    #[error("TLS: {0}")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// A client that trusts the PEM certificates in `ca` and nothing else, and shows `identity`
+/// (certificate and key, PEM) when given.
+pub fn client_config(
+    ca: &[u8],
+    identity: Option<(&[u8], &[u8])>,
+) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let authorities = certificates("the fleet CA", ca)?;
+    let mut floor = crate::clock::built_at();
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        floor = floor.max(der::not_before(&authority).unwrap_or(0));
+        roots.add(authority)?;
+    }
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|e| pem("the fleet CA", e))?;
+    let verifier = Arc::new(ClocklessVerifier { inner, floor });
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = certificates("the board's certificate", certificate)?;
+            let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| pem("the board's key", e))?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+    };
+    // Sessions of one console and one broker are not worth the memory of their tickets.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+fn certificates(what: &'static str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(text)
+        .take(8)
+        .collect::<Result<_, _>>()
+        .map_err(|e| pem(what, e))?;
+    if found.is_empty() {
+        return Err(pem(what, "no certificate in it"));
+    }
+    Ok(found)
+}
+
+fn pem(what: &'static str, why: impl std::fmt::Display) -> TlsError {
+    TlsError::Pem {
+        what,
+        why: why.to_string(),
+    }
+}
+
+/// webpki with a time that is never below what is known: the clock, the build of this program, the
+/// CA's `notBefore` and that of the certificate itself. So `notBefore` refuses nothing on a board
+/// whose clock is behind, while `notAfter` still counts once the clock is right. The bound of a
+/// certificate serves its own verification only, so a forged one gains nothing by it.
+#[derive(Debug)]
+struct ClocklessVerifier {
+    inner: Arc<WebPkiServerVerifier>,
+    floor: u64,
+}
+
+impl ServerCertVerifier for ClocklessVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let at_least = der::not_before(end_entity).unwrap_or(0).max(self.floor);
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().max(at_least)));
+        self.inner
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, time)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+    struct Ca {
+        pem: String,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    fn ca() -> Ca {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        Ca { pem, issuer }
+    }
+
+    fn server(ca: &Ca, from: i32, to: i32) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec!["console.test".into()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        params.signed_by(&key, &ca.issuer).unwrap().der().clone()
+    }
+
+    fn verify(ca: &Ca, certificate: &CertificateDer<'_>, now: u64) -> bool {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        for authority in certificates("ca", ca.pem.as_bytes()).unwrap() {
+            roots.add(authority).unwrap();
+        }
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .unwrap();
+        let verifier = ClocklessVerifier {
+            inner,
+            floor: crate::clock::built_at(),
+        };
+        let name = ServerName::try_from("console.test").unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+        verifier
+            .verify_server_cert(certificate, &[], &name, &[], now)
+            .is_ok()
+    }
+
+    #[test]
+    fn a_board_in_1970_opens_a_certificate_of_today_and_of_tomorrow() {
+        let ca = ca();
+        assert!(verify(&ca, &server(&ca, 2020, 2090), 0));
+        assert!(verify(&ca, &server(&ca, 2080, 2090), 0));
+    }
+
+    #[test]
+    fn an_expired_certificate_is_refused_whatever_the_clock_says() {
+        let ca = ca();
+        let old = server(&ca, 2000, 2001);
+        assert!(!verify(&ca, &old, 0));
+        let later = server(&ca, 2020, 2080);
+        assert!(
+            !verify(&ca, &later, 3_500_000_000),
+            "the clock is past 2080"
+        );
+    }
+
+    #[test]
+    fn another_ca_is_refused() {
+        assert!(!verify(&ca(), &server(&ca(), 2020, 2090), 0));
+    }
+}

@@ -1,0 +1,37 @@
+//! The board's link to the world, without a capability.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`identity`] | the board's key and certificate; how it gets them; TLS that trusts one CA |
+//! | [`link`] | MQTT: presence, what is wanted, what is reported |
+//! | [`fetch`] | blobs over HTTPS, resumed and checked |
+//! | [`blobs`] | where they lie |
+//! | [`deployment`] | from a `Desired` to a set that runs or a reason why not |
+//! | [`supervisor`] | the client of the process that may make containers |
+//! | [`api`] | HTTP on docker.sock: Docker's and Coracle's own |
+//! | [`docker`] | shapes of the Docker Engine API |
+//! | [`reporter`], [`telemetry`], [`metrics`] | what runs, told to whoever asks |
+//!
+//! Each task owns its state and talks over bounded channels. [`daemon`] starts and joins them.
+//! Nothing here can stop an app by crashing: apps belong to the supervisor.
+
+// The shape of `docker info` is one long literal.
+#![recursion_limit = "256"]
+
+pub mod api;
+pub mod args;
+pub mod blobs;
+pub mod clock;
+pub mod daemon;
+pub mod deployment;
+pub mod disk;
+pub mod docker;
+pub mod fetch;
+pub mod identity;
+pub mod link;
+pub mod metrics;
+pub mod privileges;
+pub mod random;
+pub mod reporter;
+pub mod supervisor;
+pub mod telemetry;
