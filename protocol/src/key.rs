@@ -133,3 +133,82 @@ impl fmt::Debug for SigningKey {
         write!(f, "SigningKey({})", self.public.key_id())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    /// RFC 8032, section 7.1, tests 1 to 3: secret key, public key, message, signature.
+    const RFC_8032: [[&str; 4]; 3] = [
+        [
+            "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            "",
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+        ],
+        [
+            "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+            "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+            "72",
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+        ],
+        [
+            "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+            "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+            "af82",
+            "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a",
+        ],
+    ];
+
+    #[test]
+    fn published_signatures() {
+        for [secret, public, message, signature] in RFC_8032 {
+            let document = bytes(&format!("302e020100300506032b657004220420{secret}"));
+            let key = SigningKey::from_pkcs8(&document).unwrap();
+            let (message, signature) = (bytes(message), bytes(signature));
+            assert_eq!(key.public().0.to_vec(), bytes(public));
+            assert_eq!(key.sign(&message), signature);
+            assert!(key.public().verifies(&message, &signature));
+            for at in 0..64 {
+                let mut wrong = signature.clone();
+                wrong[at] ^= 1;
+                assert!(!key.public().verifies(&message, &wrong), "byte {at}");
+            }
+            assert!(!key.public().verifies(&message, &signature[..63]));
+        }
+    }
+
+    #[test]
+    fn small_order_keys_are_refused_with_either_sign() {
+        for hex in SMALL_ORDER_Y {
+            let mut point: [u8; 32] = bytes(hex).try_into().unwrap();
+            assert_eq!(PublicKey::from_bytes(point), Err(KeyError::SmallOrder));
+            point[31] |= 0x80;
+            assert_eq!(PublicKey::from_bytes(point), Err(KeyError::SmallOrder));
+        }
+    }
+
+    #[test]
+    fn a_private_key_does_not_print_itself() {
+        let (key, document) = SigningKey::generate().unwrap();
+        assert_eq!(
+            format!("{key:?}"),
+            format!("SigningKey({})", key.public().key_id())
+        );
+        assert_eq!(
+            SigningKey::from_pkcs8(&document).unwrap().public(),
+            key.public()
+        );
+        assert_eq!(
+            SigningKey::from_pkcs8(&document[1..]).err(),
+            Some(KeyError::NotAPrivateKey)
+        );
+    }
+}

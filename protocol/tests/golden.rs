@@ -1,0 +1,458 @@
+//! The JSON of every message, as it is on the wire and on disk: `golden/<name>.json`. A change here
+//! is a change of the protocol: boards in the field read what stands in these files.
+//!
+//! `cargo test -p coracle-protocol --test golden -- --ignored` writes them anew.
+
+use coracle_protocol::Sha256Digest;
+use coracle_protocol::counters::{Counter, Seen};
+use coracle_protocol::desired::{Desired, Document};
+use coracle_protocol::dsse::{Envelope, Signature};
+use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile};
+use coracle_protocol::local::{
+    Answer, AppAction, Call, Event, LayerNeed, LayerSource, Message, Needs, Reply, Request, Status,
+};
+use coracle_protocol::names::{AppName, BoardId, ProductName};
+use coracle_protocol::release::{AppLimits, Blob, Port, Protocol};
+use coracle_protocol::report::{
+    AppState, AppStatus, AppUse, BoardFacts, Current, Feedback, Fetched, Phase, Presence, SetState,
+    SetStatus, Telemetry,
+};
+use coracle_protocol::stick::Stick;
+use coracle_protocol::time::TimeBound;
+use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn path(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    dir.join(format!("{name}.json"))
+}
+
+/// The JSON, and the JSON after it was read and written again.
+fn twice<T: Serialize + DeserializeOwned>(value: &T) -> (String, String) {
+    let text = serde_json::to_string_pretty(value).unwrap() + "\n";
+    let back: T = serde_json::from_str(&text).unwrap();
+    (text, serde_json::to_string_pretty(&back).unwrap() + "\n")
+}
+
+fn digest(of: &str) -> Sha256Digest {
+    Sha256Digest::of(of.as_bytes())
+}
+
+fn blob(of: &str) -> Blob {
+    Blob {
+        digest: digest(of),
+        size: of.len() as u64,
+    }
+}
+
+fn envelope(kind: &str) -> Envelope {
+    Envelope {
+        payload: "e30=".into(),
+        payload_type: format!("application/vnd.coracle.{kind}.v1+json"),
+        signatures: vec![Signature {
+            keyid: "0123456789abcdef".into(),
+            sig: "c2ln".into(),
+        }],
+    }
+}
+
+fn board() -> BoardFacts {
+    BoardFacts {
+        profile: "qemux86-64".into(),
+        hardware: "qemux86-64".into(),
+        architecture: "x86_64".into(),
+        kernel: "6.12.9".into(),
+        agent: "0.1.0".into(),
+        memory_bytes: 1 << 30,
+        cpus: 4,
+    }
+}
+
+fn app() -> AppName {
+    AppName::new("web").unwrap()
+}
+
+fn set() -> SetStatus {
+    let limits = AppLimits {
+        memory_bytes: 64 << 20,
+        cpu_millis: 500,
+        pids: 32,
+        io_read_bytes_per_second: Some(1 << 20),
+        io_write_bytes_per_second: Some(1 << 20),
+        io_read_operations_per_second: Some(100),
+        io_write_operations_per_second: Some(100),
+        open_files: Some(256),
+    };
+    let running = AppStatus {
+        name: app(),
+        image: "shop/web:2".into(),
+        image_manifest: digest("manifest"),
+        state: AppState::Running,
+        exit_code: Some(137),
+        oom_killed: true,
+        restarts: 1,
+        healthy: Some(true),
+        health_text: Some("answered 503".into()),
+        pid: Some(4321),
+        started_at: Some(1_800_000_000),
+        ip: Some([172, 30, 0, 2].into()),
+        ports: vec![Port {
+            host: 8080,
+            container: 80,
+            protocol: Protocol::Tcp,
+            host_ip: Some([127, 0, 0, 1].into()),
+        }],
+        args: vec!["/usr/bin/web".into()],
+        limits,
+        cgroup: Some("coracle/web".into()),
+        memory_bytes: Some(1 << 20),
+        cpu_usage_us: Some(12),
+        pids: Some(3),
+    };
+    let waiting = AppStatus {
+        name: AppName::new("logger").unwrap(),
+        image: "shop/logger:1".into(),
+        image_manifest: digest("manifest 2"),
+        state: AppState::Restarting,
+        exit_code: None,
+        oom_killed: false,
+        restarts: 0,
+        healthy: None,
+        health_text: None,
+        pid: None,
+        started_at: None,
+        ip: None,
+        ports: vec![],
+        args: vec![],
+        limits: AppLimits {
+            memory_bytes: 1 << 20,
+            cpu_millis: 10,
+            pids: 1,
+            ..AppLimits::default()
+        },
+        cgroup: None,
+        memory_bytes: None,
+        cpu_usage_us: None,
+        pids: None,
+    };
+    SetStatus {
+        deployment: digest("assignment"),
+        release: digest("release"),
+        product: "shop".into(),
+        version: "2.0".into(),
+        state: SetState::Trial,
+        apps: vec![running, waiting],
+    }
+}
+
+fn all() -> Vec<(&'static str, (String, String))> {
+    let activity = || "0123abcd".to_owned();
+    let call = |request| twice(&Call { id: 7, request });
+    let reply = |answer| twice(&Message::Reply(Reply { id: 7, answer }));
+    let status = Status {
+        version: "0.1.0".into(),
+        board: board(),
+        current: Some(set()),
+        previous: Some((digest("old assignment"), "1.0".into())),
+        last_failure: Some("web: unhealthy".into()),
+        layers: vec![digest("tar")],
+    };
+    let needs = Needs {
+        already: false,
+        configs: vec![blob("config")],
+        layers: vec![LayerNeed {
+            diff_id: digest("tar"),
+            full: blob("layer"),
+            deltas: vec![blob("delta")],
+        }],
+    };
+    let reason = || "in words".to_owned();
+    let code = || "old-release".to_owned();
+    vec![
+        (
+            "desired_inline",
+            twice(&Desired {
+                activity: activity(),
+                deploy: Document::Inline(envelope("deploy")),
+                release: Document::Inline(envelope("release")),
+            }),
+        ),
+        (
+            "desired_blob",
+            twice(&Desired {
+                activity: activity(),
+                deploy: Document::Blob(blob("deploy")),
+                release: Document::Blob(blob("release")),
+            }),
+        ),
+        (
+            "presence",
+            twice(&Presence {
+                online: true,
+                session: 3,
+            }),
+        ),
+        (
+            "current",
+            twice(&Current {
+                version: 9,
+                board: board(),
+                set: Some(set()),
+                layers: vec![digest("tar")],
+            }),
+        ),
+        (
+            "current_empty",
+            twice(&Current {
+                version: 1,
+                board: board(),
+                set: None,
+                layers: vec![],
+            }),
+        ),
+        (
+            "feedback",
+            twice(&Feedback {
+                activity: activity(),
+                sequence: 4,
+                phase: Phase::RolledBack,
+                percent: Some(60),
+                code: Some("unhealthy".into()),
+                reason: Some(reason()),
+                fetched: Some(Fetched {
+                    wire_bytes: 10,
+                    delta_bytes: 8,
+                    full_bytes: 100,
+                }),
+            }),
+        ),
+        (
+            "feedback_short",
+            twice(&Feedback {
+                activity: activity(),
+                sequence: 1,
+                phase: Phase::Received,
+                percent: None,
+                code: None,
+                reason: None,
+                fetched: None,
+            }),
+        ),
+        (
+            "phases",
+            twice(&vec![
+                Phase::Received,
+                Phase::Verified,
+                Phase::Fetching,
+                Phase::Staging,
+                Phase::Switching,
+                Phase::Trial,
+                Phase::Committed,
+                Phase::Refused,
+                Phase::RolledBack,
+                Phase::Failed,
+            ]),
+        ),
+        (
+            "app_states",
+            twice(&vec![
+                AppState::Created,
+                AppState::Running,
+                AppState::Restarting,
+                AppState::Exited,
+            ]),
+        ),
+        (
+            "set_states",
+            twice(&vec![SetState::Trial, SetState::Committed]),
+        ),
+        (
+            "telemetry",
+            twice(&Telemetry {
+                at: 1_800_000_000,
+                apps: vec![AppUse {
+                    name: app(),
+                    memory_bytes: 1,
+                    cpu_usage_us: 2,
+                    pids: 3,
+                }],
+            }),
+        ),
+        ("call_status", call(Request::Status)),
+        ("call_watch", call(Request::Watch)),
+        (
+            "call_identity",
+            call(Request::Identity {
+                board: BoardId::new("acme.board-1").unwrap(),
+            }),
+        ),
+        (
+            "call_offer",
+            call(Request::Offer {
+                activity: activity(),
+                deploy: envelope("deploy"),
+                release: envelope("release"),
+            }),
+        ),
+        (
+            "call_stage_full",
+            call(Request::Stage {
+                activity: activity(),
+                diff_id: digest("tar"),
+                from: LayerSource::Full,
+            }),
+        ),
+        (
+            "call_stage_delta",
+            call(Request::Stage {
+                activity: activity(),
+                diff_id: digest("tar"),
+                from: LayerSource::Delta(digest("delta")),
+            }),
+        ),
+        (
+            "call_activate",
+            call(Request::Activate {
+                activity: activity(),
+            }),
+        ),
+        (
+            "call_control",
+            call(Request::Control {
+                app: app(),
+                action: AppAction::Restart,
+                uid: 1000,
+            }),
+        ),
+        ("reply_done", reply(Answer::Done)),
+        ("reply_status", reply(Answer::Status(status))),
+        ("reply_needs", reply(Answer::Needs(needs))),
+        (
+            "reply_refused",
+            reply(Answer::Refused {
+                code: code(),
+                reason: reason(),
+            }),
+        ),
+        (
+            "reply_failed",
+            reply(Answer::Failed {
+                code: code(),
+                reason: reason(),
+            }),
+        ),
+        (
+            "event_deployment",
+            twice(&Message::Event(Event::Deployment {
+                activity: activity(),
+                phase: Phase::Trial,
+                code: Some(code()),
+                reason: None,
+            })),
+        ),
+        (
+            "event_app_changed",
+            twice(&Message::Event(Event::AppChanged {
+                app: app(),
+                what: "started".into(),
+            })),
+        ),
+        (
+            "enrolment_file",
+            twice(&EnrolmentFile {
+                board: BoardId::new("acme.board-1").unwrap(),
+                console_url: "https://console.example:8443".into(),
+                mqtt: "console.example:8883".into(),
+                ca_pem: "-----BEGIN CERTIFICATE-----\n".into(),
+                token: "one-time".into(),
+            }),
+        ),
+        (
+            "enrol_request",
+            twice(&EnrolRequest {
+                token: "one-time".into(),
+                csr_pem: "-----BEGIN CERTIFICATE REQUEST-----\n".into(),
+            }),
+        ),
+        (
+            "enrol_answer",
+            twice(&EnrolAnswer {
+                board: BoardId::new("acme.board-1").unwrap(),
+                certificate_pem: "-----BEGIN CERTIFICATE-----\n".into(),
+            }),
+        ),
+        (
+            "stick",
+            twice(&Stick {
+                stick_version: 1,
+                deploy: envelope("deploy"),
+                release: envelope("release"),
+            }),
+        ),
+        (
+            "seen",
+            twice(&Seen {
+                releases: BTreeMap::from([(
+                    ProductName::new("shop").unwrap(),
+                    Counter { epoch: 1, value: 7 },
+                )]),
+                deploy: Counter {
+                    epoch: 1,
+                    value: 42,
+                },
+                offline_deploy: Counter { epoch: 2, value: 1 },
+                newest_issued_at: 1_800_000_000,
+                time: TimeBound::at(1_800_000_000),
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn messages_are_as_they_were() {
+    for (name, (once, again)) in all() {
+        let golden = std::fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(once, golden, "{name}");
+        assert_eq!(again, golden, "{name}, read and written again");
+    }
+}
+
+#[test]
+fn every_file_has_its_message() {
+    let files = std::fs::read_dir(path("x").parent().unwrap()).unwrap();
+    assert_eq!(files.count(), all().len());
+}
+
+/// A name that ends up in logs is held to what a log can show.
+#[test]
+fn an_activity_is_visible() {
+    let (desired, _) = &all()[0].1;
+    for bad in ["", "two words", "\\u001b[2J", &"x".repeat(129)] {
+        let text = desired.replace("0123abcd", bad);
+        assert!(serde_json::from_str::<Desired>(&text).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_stick_of_another_version_is_refused() {
+    let (stick, _) = &all()
+        .into_iter()
+        .find(|(name, _)| *name == "stick")
+        .unwrap()
+        .1;
+    assert!(Stick::parse(stick.as_bytes()).is_ok());
+    let newer = stick.replace("\"stick_version\": 1", "\"stick_version\": 2");
+    let error = Stick::parse(newer.as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("version 2"), "{error}");
+    let padded = stick.clone() + &" ".repeat(Stick::BYTES);
+    assert!(Stick::parse(padded.as_bytes()).is_err());
+}
+
+#[test]
+#[ignore = "writes the golden files"]
+fn write_the_golden_files() {
+    for (name, (once, _)) in all() {
+        std::fs::write(path(name), once).unwrap();
+    }
+}
