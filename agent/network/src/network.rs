@@ -7,68 +7,17 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, NetworkConfig, PublishedPort, check_request};
-use crate::link::{Link, LinkError, Links, Namespace, Veth};
-use crate::nft::{Forward, NftError, NftSocket, Ruleset};
-use crate::pool::{Pool, PoolError};
-use crate::sysctl::{self, SysctlError};
+use crate::config::{NetworkConfig, PublishedPort, check_request};
+use crate::error::{NetworkError, all_of};
+use crate::link::{Link, Links, Namespace, Veth};
+use crate::nft::{Forward, NftSocket, Ruleset};
+use crate::pool::Pool;
+use crate::sysctl;
 
 /// The interface's name inside each container.
 const CONTAINER_INTERFACE: &str = "eth0";
-
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    #[error(transparent)]
-    Nft(#[from] NftError),
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-    #[error(transparent)]
-    Sysctl(#[from] SysctlError),
-    #[error(
-        "subnet {subnet} overlaps the route {route} of {interface}: give the network another subnet"
-    )]
-    Overlap {
-        subnet: Ipv4Net,
-        route: Ipv4Net,
-        interface: String,
-    },
-    #[error("port {port} is published by {owner} already; {app} cannot have it")]
-    PortTaken {
-        port: PublishedPort,
-        app: String,
-        owner: String,
-    },
-    #[error("{app} is attached already, as {ip}")]
-    Attached { app: String, ip: Ipv4Addr },
-    #[error("bridge {bridge} is not there: the network has to be ensured first")]
-    NoBridge { bridge: String },
-    #[error("{} steps failed: {}", .0.len(), list(.0))]
-    Several(Vec<NetworkError>),
-}
-
-fn list(errors: &[NetworkError]) -> String {
-    let each: Vec<String> = errors.iter().map(chain).collect();
-    each.join("; ")
-}
-
-/// An error and what lies under it, on one line.
-fn chain(error: &NetworkError) -> String {
-    let mut text = error.to_string();
-    let mut below = std::error::Error::source(error);
-    while let Some(source) = below {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        below = source.source();
-    }
-    text
-}
 
 /// A container's place in the network. Kept by whoever runs the container, and handed back to `reconcile`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -471,12 +420,4 @@ impl Network {
 fn mac(ip: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = ip.octets();
     [0x02, 0xc0, a, b, c, d]
-}
-
-fn all_of(mut errors: Vec<NetworkError>) -> Result<(), NetworkError> {
-    match errors.len() {
-        0 => Ok(()),
-        1 => Err(errors.remove(0)),
-        _ => Err(NetworkError::Several(errors)),
-    }
 }

@@ -20,8 +20,7 @@ fn state_of_the_board() -> String {
     let routes = ip("route").replace(" linkdown", "");
     let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
     format!(
-        "{links:?}\n{addresses}\n{}\n{}\n{forwarding}",
-        ip("route"),
+        "{links:?}\n{addresses:?}\n{routes}\n{}\n{forwarding}",
         nft_list()
     )
 }

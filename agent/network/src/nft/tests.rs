@@ -44,6 +44,75 @@ fn a_rule_is_a_list_of_named_expressions() {
                10 00 02 80
                  0c 00 02 80
                    08 00 01 00 00 00 00 00");
+    // Between the batch's marks, behind the rule's own headers, twenty bytes each.
+    let frame = batch(&[rule], 0);
+    assert_eq!(&frame[20 + 20..frame.len() - 20], golden);
+}
+
+#[test]
+fn a_published_port_becomes_a_padded_key_and_value() {
+    let forward = |host_ip| Forward {
+        app: "web".into(),
+        port: PublishedPort {
+            host_ip,
+            host_port: 8080,
+            container_port: 80,
+            protocol: Protocol::Udp,
+        },
+        to: Ipv4Addr::new(172, 30, 0, 2),
+    };
+    assert_eq!(
+        x::concatenation(None, Some(17), 8080),
+        hex("11 00 00 00 1f 90 00 00")
+    );
+    assert_eq!(
+        x::concatenation(Some(Ipv4Addr::LOCALHOST), Some(6), 80),
+        hex("7f 00 00 01 06 00 00 00 00 50 00 00")
+    );
+    assert_eq!(
+        x::concatenation(Some(Ipv4Addr::new(172, 30, 0, 2)), None, 80),
+        hex("ac 1e 00 02 00 50 00 00")
+    );
+    let config = NetworkConfig::new("cor0", "172.30.0.0/16".parse().unwrap());
+    let rules = Ruleset::new(&config);
+    let of = |ip| {
+        let messages = rules.set_ports(&[forward(ip)]);
+        messages.iter().map(|m| m.what.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of(None).last().unwrap(),
+        "elements of map coracle-cor0 ports"
+    );
+    assert_eq!(of(Some(Ipv4Addr::UNSPECIFIED)), of(None));
+    assert_eq!(
+        of(Some(Ipv4Addr::LOCALHOST)).last().unwrap(),
+        "elements of map coracle-cor0 ports_at"
+    );
+}
+
+#[test]
+fn each_rule_that_needs_an_option_of_its_own_names_it() {
+    let config = NetworkConfig::new("cor0", "172.30.0.0/16".parse().unwrap());
+    let messages = Ruleset::new(&config).create_first();
+    let needs = |part: &str| {
+        let message = messages.iter().find(|m| m.what.contains(part));
+        message.map(|m| m.needs).unwrap()
+    };
+    assert_eq!(needs("masq"), "CONFIG_NFT_MASQ");
+    assert_eq!(needs(" nat)"), "CONFIG_NFT_NAT");
+    assert_eq!(needs("(meta cmp ct"), "CONFIG_NFT_CT");
+    assert_eq!(
+        needs("chain coracle-cor0 postrouting"),
+        "CONFIG_NF_NAT and CONFIG_NFT_NAT"
+    );
+    assert_eq!(messages[1].needs, "CONFIG_NF_TABLES_INET");
+}
+
+#[test]
+fn answers_are_read_and_broken_ones_do_no_harm() {
+    let refused = hex(
+        "24 00 00 00 02 00 00 00 09 00 00 00 00 00 00 00 | fe ff ff ff | 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00",
+    );
     let done = hex(
         "24 00 00 00 02 00 00 00 0a 00 00 00 00 00 00 00 | 00 00 00 00 | 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00",
     );

@@ -97,18 +97,11 @@ pub fn board() -> Netns {
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
     let client = Netns::new();
     ip("link add wan0 type veth peer name out0");
-    // `ip netns exec` would want a name; a link is moved by a process of the namespace instead.
-    let mover = client.run(|| {
-        let child = Command::new("sleep").arg("5").spawn().unwrap();
-        child.id()
-    });
-    ip(&format!("link set out0 netns {mover}"));
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(mover as i32),
-        nix::sys::signal::SIGKILL,
-    )
-    .unwrap();
-    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(mover as i32), None).unwrap();
+    // A link moves to the namespace of a process.
+    let mut resident = client.run(|| Command::new("sleep").arg("9").spawn().unwrap());
+    ip(&format!("link set out0 netns {}", resident.id()));
+    resident.kill().unwrap();
+    resident.wait().unwrap();
     ip("addr add 198.51.100.1/24 dev wan0");
     ip("link set wan0 up");
     client.run(|| {
