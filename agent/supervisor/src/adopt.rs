@@ -1,0 +1,192 @@
+//! What a supervisor leaves for the next one: which apps run, in the run folder that a reboot empties.
+//! A process is known by its number and its start time together, since numbers come again.
+
+use crate::disk::{self, DiskError};
+use crate::kernel;
+use coracle_digest::Sha256Digest;
+use coracle_network::Endpoint;
+use coracle_protocol::names::AppName;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+/// Bytes of the file: 64 apps with 256 ports each stay far below.
+const FILE_BYTES: u64 = 4 << 20;
+
+/// A process that outlives the supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: i32,
+    /// Clock ticks after boot at its start: field 22 of /proc/<pid>/stat.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// Of a living process.
+    pub fn of(pid: i32) -> Option<Self> {
+        Some(Self {
+            pid,
+            start_time: start_time(pid)?,
+        })
+    }
+
+    /// A descriptor of the very process, when it lives. The start time is read after the descriptor is
+    /// open, so that both mean the same process.
+    pub fn open(self) -> Option<OwnedFd> {
+        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        (start_time(self.pid) == Some(self.start_time)).then_some(pidfd)
+    }
+}
+
+/// Field 22, counted from behind the name, which may hold anything. A zombie does not live.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    match *fields.first()? {
+        "Z" | "X" => None,
+        _ => fields.get(19)?.parse().ok(),
+    }
+}
+
+/// One app that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunningApp {
+    /// Its name.
+    pub name: AppName,
+    /// The container's first process.
+    pub process: ProcessId,
+    /// The log writer.
+    pub log_writer: Option<ProcessId>,
+    /// Inode numbers of its output's pipes.
+    pub output: [u64; 2],
+    /// Its place on the bridge.
+    pub endpoint: Option<Endpoint>,
+    /// Unix seconds.
+    pub started_at: u64,
+    /// Restarts since its set was activated.
+    pub restarts: u32,
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunState {
+    /// The set that they belong to: digest of its assignment.
+    pub set: Option<Sha256Digest>,
+    /// Those that run.
+    pub apps: Vec<RunningApp>,
+    /// Those that a person stopped, and that stay so.
+    pub stopped: Vec<AppName>,
+}
+
+impl RunState {
+    /// Reads the file; what cannot be read is nothing, and its apps are ended as strangers.
+    pub fn load(path: &Path) -> Self {
+        let bytes = disk::read_bounded(path, FILE_BYTES);
+        let Ok(Some(bytes)) = bytes else {
+            return Self::default();
+        };
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            tracing::error!(%error, path = %path.display(), "the list of running apps is damaged");
+            Self::default()
+        })
+    }
+
+    /// Replaces the file.
+    pub fn store(&self, path: &Path) -> Result<(), DiskError> {
+        disk::write_volatile(path, &serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+/// An adopted process ended. It is not this process's child: only some kernels tell how (6.15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdoptedEnd {
+    /// Its number.
+    pub pid: i32,
+    /// Exit code, 128 + signal when killed by one.
+    pub code: Option<i32>,
+}
+
+/// Tells `to` when the process ends. Whoever drops the receiver is told nothing.
+pub fn watch(pid: i32, pidfd: OwnedFd, to: mpsc::Sender<AdoptedEnd>) -> std::io::Result<()> {
+    // A pidfd is readable once its process has ended.
+    let pidfd = AsyncFd::register_with_interest(pidfd, Interest::READABLE)?;
+    tokio::spawn(async move {
+        if pidfd.readable().await.is_err() {
+            return;
+        }
+        // The parent may not have reaped it yet; the status is there from then on.
+        let mut status = None;
+        for _ in 0..20 {
+            status = kernel::exit_status(pidfd.get_ref().as_fd());
+            if status.is_some() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let code = status.map(|status| match libc::WIFSIGNALED(status) {
+            true => 128 + libc::WTERMSIG(status),
+            false => libc::WEXITSTATUS(status),
+        });
+        // The supervisor is going: its successor looks for itself.
+        let _ = to.send(AdoptedEnd { pid, code }).await;
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_its_number_and_its_start() {
+        let own = ProcessId::of(std::process::id() as i32).unwrap();
+        assert!(own.open().is_some());
+        let other = ProcessId {
+            start_time: own.start_time + 1,
+            ..own
+        };
+        assert!(other.open().is_none());
+        assert!(ProcessId::of(i32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_damaged_list_is_no_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("apps.json");
+        assert_eq!(RunState::load(&path), RunState::default());
+        let state = RunState {
+            set: Some(Sha256Digest::of(b"set")),
+            apps: vec![],
+            stopped: vec![AppName::new("a").unwrap()],
+        };
+        state.store(&path).unwrap();
+        assert_eq!(RunState::load(&path), state);
+        std::fs::write(&path, b"{").unwrap();
+        assert_eq!(RunState::load(&path), RunState::default());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_process_is_told() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let id = ProcessId::of(child.id() as i32).unwrap();
+        let (to, mut ends) = mpsc::channel(1);
+        watch(id.pid, id.open().unwrap(), to).unwrap();
+        child.kill().unwrap();
+        let end = ends.recv().await.unwrap();
+        assert_eq!(end.pid, id.pid);
+        assert!(id.open().is_none());
+        child.wait().unwrap();
+    }
+}

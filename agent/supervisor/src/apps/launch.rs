@@ -1,0 +1,337 @@
+//! One start of one app: folders, cgroup, output, process, network; and its twin, which takes all of it
+//! away and goes on after a failure.
+
+use crate::apps::plan::{OOM_SCORE, Plan};
+use crate::disk::{self, About, DiskError};
+use crate::logs::{self, LogError, Output};
+use crate::settings::Settings;
+use coracle_network::{Endpoint, Namespace, Network, NetworkError, names};
+use coracle_protocol::release::NetworkMode;
+use coracle_runtime::cgroup::CgroupError;
+use coracle_runtime::launch::Running;
+use coracle_runtime::seccomp::SeccompError;
+use coracle_runtime::{
+    Capabilities, Cgroup, CgroupTree, Failure, LaunchSpec, Mount, NetNs, Rootfs, SeccompProgram,
+    Stdio, prepare,
+};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Bytes of an endpoint as JSON: some 300, and 100 for each of up to 256 ports.
+const ENDPOINT_BYTES: u64 = 64 * 1024;
+
+/// Why an app was not started. Nothing of it remains.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A folder or file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Limits.
+    #[error("limits: {0}")]
+    Cgroup(#[from] CgroupError),
+    /// Output.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The network.
+    #[error("network: {0}")]
+    Network(#[from] NetworkError),
+    /// There is no network to attach to.
+    #[error("network: {0}")]
+    NoNetwork(String),
+    /// A step of the launch.
+    #[error(transparent)]
+    Launch(#[from] Failure),
+    /// The filter.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+    /// The standard streams.
+    #[error("standard streams: {0}")]
+    Stdio(std::io::Error),
+}
+
+/// The bridge, or why there is none. Apps without a bridge run all the same.
+pub type Bridge = Result<Network, String>;
+
+/// An app that runs.
+#[derive(Debug)]
+pub struct Launched {
+    /// The container's first process.
+    pub running: Running,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+    /// Its place on the bridge.
+    pub endpoint: Option<Endpoint>,
+    /// Its output.
+    pub output: Output,
+    /// Process id of the log writer.
+    pub log_writer: i32,
+}
+
+/// What every launch needs.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The settings.
+    pub settings: &'a Settings,
+    /// Cgroups.
+    pub tree: &'a CgroupTree,
+}
+
+/// Starts an app. `container`: the digest of its set, so that what an app of another set wrote into its
+/// writable layer is not put over other layers.
+pub async fn launch(
+    ground: &Ground<'_>,
+    bridge: &mut Bridge,
+    plan: &Plan,
+    container: &str,
+) -> Result<Launched, LaunchError> {
+    let outcome = try_launch(ground, bridge, plan, container).await;
+    if outcome.is_err() {
+        for fault in clear(ground, bridge, plan.name.as_str()).await {
+            tracing::warn!(app = %plan.name, fault, "after a failed start");
+        }
+    }
+    outcome
+}
+
+async fn try_launch(
+    ground: &Ground<'_>,
+    bridge: &mut Bridge,
+    plan: &Plan,
+    container: &str,
+) -> Result<Launched, LaunchError> {
+    let settings = ground.settings;
+    let name = plan.name.as_str();
+    let place = prepare_folders(settings, plan, container)?;
+    let cgroup = ground.tree.create(name, &plan.limits)?;
+    let (output, ends) = logs::pipes(plan.user.uid, plan.user.gid)?;
+    let stdin = File::open("/dev/null").map_err(LaunchError::Stdio)?;
+    let seccomp = SeccompProgram::docker(Capabilities::docker())?;
+
+    let rootfs = Rootfs::Overlay {
+        lower: plan.layers.clone(),
+        upper: place.join("upper"),
+        work: place.join("work"),
+        merged: place.join("merged"),
+    };
+    let mut spec = LaunchSpec::new(name, rootfs, &cgroup).map_err(LaunchError::Stdio)?;
+    spec.args = plan.args.clone();
+    spec.env = plan.env.clone();
+    spec.cwd = plan.cwd.clone();
+    spec.uid = plan.user.uid;
+    spec.gid = plan.user.gid;
+    spec.additional_gids = plan.user.groups.clone();
+    spec.mounts = mounts(&place, plan);
+    spec.rootfs_readonly = plan.read_only_root;
+    spec.rlimits = plan.rlimits.clone();
+    spec.oom_score_adj = Some(OOM_SCORE);
+    spec.seccomp = Some(&seccomp);
+    spec.stdio = Stdio {
+        stdin: stdin.into(),
+        stdout: ends.stdout,
+        stderr: ends.stderr,
+        terminal: false,
+    };
+    if plan.network == NetworkMode::Host {
+        spec.netns = NetNs::Host;
+        spec.hostname = None;
+    }
+    write_names(&place, plan, None)?;
+
+    // The child is a copy of this process as it is now, before there is an endpoint: it reads it from
+    // here once it is let go.
+    let endpoint_file = settings
+        .run_state_dir()
+        .join(format!("endpoint-{name}.json"));
+    disk::remove(&endpoint_file)?;
+    let network = plan.network;
+    let created = prepare(&spec, &|| configure(network, &endpoint_file))?;
+    let endpoint = match attach(bridge, plan, created.pid()).await {
+        Ok(endpoint) => endpoint,
+        Err(error) => {
+            created.kill_and_reap();
+            return Err(error);
+        }
+    };
+    let told = tell_child(&place, plan, endpoint.as_ref(), &endpoint_file)
+        .map_err(LaunchError::from)
+        .and_then(|()| {
+            let group = settings.daemon_group();
+            Ok(logs::start_writer(
+                &output,
+                &settings.config.logs_dir(),
+                &plan.name,
+                group,
+            )?)
+        });
+    let log_writer = match told {
+        Ok(log_writer) => log_writer,
+        Err(error) => {
+            created.kill_and_reap();
+            return Err(error);
+        }
+    };
+    // The spec's copies of the write ends go at the end of this scope, so that the pipes end with the app.
+    let running = created.start()?;
+    drop(spec);
+    Ok(Launched {
+        running,
+        cgroup,
+        endpoint,
+        output,
+        log_writer,
+    })
+}
+
+/// In the child, inside its network namespace.
+fn configure(mode: NetworkMode, endpoint_file: &Path) -> Result<(), String> {
+    let whole = |error: &dyn std::error::Error| match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    match mode {
+        NetworkMode::Host => Ok(()),
+        NetworkMode::None => coracle_network::configure_loopback().map_err(|e| whole(&e)),
+        NetworkMode::Bridge => {
+            let json = disk::read_bounded(endpoint_file, ENDPOINT_BYTES).map_err(|e| whole(&e))?;
+            let endpoint: Endpoint =
+                serde_json::from_slice(&json.unwrap_or_default()).map_err(|e| whole(&e))?;
+            coracle_network::configure_inside(&endpoint).map_err(|e| whole(&e))
+        }
+    }
+}
+
+async fn attach(
+    bridge: &mut Bridge,
+    plan: &Plan,
+    pid: i32,
+) -> Result<Option<Endpoint>, LaunchError> {
+    if plan.network != NetworkMode::Bridge {
+        return Ok(None);
+    }
+    let network = bridge
+        .as_mut()
+        .map_err(|why| LaunchError::NoNetwork(why.clone()))?;
+    let namespace = Namespace::Pid(pid as u32);
+    let name = plan.name.as_str();
+    Ok(Some(network.attach(name, namespace, &plan.ports).await?))
+}
+
+fn tell_child(
+    place: &Path,
+    plan: &Plan,
+    endpoint: Option<&Endpoint>,
+    endpoint_file: &Path,
+) -> Result<(), DiskError> {
+    let Some(endpoint) = endpoint else {
+        return Ok(());
+    };
+    let json = serde_json::to_vec(endpoint).unwrap_or_default();
+    disk::write_volatile(endpoint_file, &json)?;
+    write_names(place, plan, Some(endpoint))
+}
+
+/// `containers/<app>`, with an empty writable layer when the app belongs to another set than before.
+fn prepare_folders(
+    settings: &Settings,
+    plan: &Plan,
+    container: &str,
+) -> Result<PathBuf, DiskError> {
+    let config = &settings.config;
+    let place = config.containers_dir().join(plan.name.as_str());
+    disk::make_folder(&place, 0o700)?;
+    let stamp = place.join("set");
+    if disk::read_bounded(&stamp, 256)?.as_deref() != Some(container.as_bytes()) {
+        for name in ["upper", "work"] {
+            let old = place.join(name);
+            if old.symlink_metadata().is_ok() {
+                crate::gc::throw_away(&old)?;
+            }
+        }
+        disk::write_whole(&stamp, container.as_bytes(), 0o600)?;
+    }
+    for (name, mode) in [
+        ("upper", 0o755),
+        ("work", 0o700),
+        ("merged", 0o700),
+        ("etc", 0o755),
+    ] {
+        let folder = place.join(name);
+        // The mode of `upper` is the mode of the container's `/`, which the app may have changed.
+        if !folder.exists() {
+            disk::make_folder(&folder, mode)?;
+        }
+    }
+    for (source, _, _) in &plan.volumes {
+        if !source.exists() {
+            disk::make_folder(source, 0o755)?;
+            std::os::unix::fs::chown(source, Some(plan.user.uid), Some(plan.user.gid))
+                .about("give away", source)?;
+        }
+    }
+    Ok(place)
+}
+
+const NAMES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
+fn mounts(place: &Path, plan: &Plan) -> Vec<Mount> {
+    let names = NAMES.iter().map(|name| {
+        let source = place.join("etc").join(name);
+        Mount::bind(source, Path::new("/etc").join(name), plan.read_only_root)
+    });
+    let volumes = plan.volumes.iter();
+    let volumes =
+        volumes.map(|(source, target, read_only)| Mount::bind(source, target, *read_only));
+    names.chain(volumes).collect()
+}
+
+/// Written in place, never renamed: the child has bound these very files by then.
+fn write_names(place: &Path, plan: &Plan, endpoint: Option<&Endpoint>) -> Result<(), DiskError> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let name = plan.name.as_str();
+    let texts = match plan.network {
+        NetworkMode::Host => [
+            read("/etc/hosts"),
+            read("/etc/hostname"),
+            read("/etc/resolv.conf"),
+        ],
+        NetworkMode::None | NetworkMode::Bridge => {
+            let mut host = read("/etc/resolv.conf");
+            if names::only_loopback_resolvers(&host) {
+                host = read(names::SYSTEMD_RESOLVED_UPSTREAM);
+            }
+            [
+                names::hosts(name, endpoint.map(|endpoint| endpoint.ip), &[]),
+                names::hostname(name),
+                names::resolv_conf(&host, &[]),
+            ]
+        }
+    };
+    for (file, text) in NAMES.iter().zip(texts) {
+        let path = place.join("etc").join(file);
+        std::fs::write(&path, text).about("write", &path)?;
+    }
+    Ok(())
+}
+
+/// Takes an app's network and cgroup away, with every process that is left in it. What went wrong, in
+/// words; nothing that is missing already is an error.
+pub async fn clear(ground: &Ground<'_>, bridge: &mut Bridge, name: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    match ground.tree.open(name) {
+        Ok(cgroup) => {
+            let gone = cgroup.kill_all().and_then(|()| cgroup.remove());
+            faults.extend(gone.err().map(|error| error.to_string()));
+        }
+        Err(error) => faults.push(error.to_string()),
+    }
+    if let Ok(network) = bridge {
+        faults.extend(
+            network
+                .detach(name)
+                .await
+                .err()
+                .map(|error| error.to_string()),
+        );
+    }
+    faults
+}

@@ -1,0 +1,276 @@
+//! One app over its life: what it is to be, whether it runs, and what its end means.
+
+pub mod launch;
+pub mod plan;
+pub mod restart;
+pub mod user;
+
+use crate::health::{Tracker, Verdict, probe};
+use crate::logs::Output;
+use coracle_network::Endpoint;
+use coracle_protocol::names::AppName;
+use coracle_protocol::release::App;
+use coracle_runtime::Cgroup;
+use coracle_runtime::launch::Running;
+use plan::Plan;
+use std::time::{Duration, Instant};
+
+/// Where an app is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Made, not started.
+    Created,
+    /// Runs.
+    Up,
+    /// Was told to end; killed at this time.
+    Stopping {
+        /// When patience ends; `None` once it was killed.
+        kill_at: Option<Instant>,
+    },
+    /// Ended, started again at this time.
+    Waiting {
+        /// When.
+        at: Instant,
+    },
+    /// Ended or stopped, and stays so.
+    Ended,
+}
+
+/// The process of an app that is up or stopping.
+#[derive(Debug)]
+pub struct Process {
+    /// The container's first process.
+    pub running: Running,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+    /// Its place on the bridge.
+    pub endpoint: Option<Endpoint>,
+    /// Its output, so that a dead log writer can be replaced.
+    pub output: Option<Output>,
+    /// Process id of the log writer.
+    pub log_writer: Option<i32>,
+    /// When it was started.
+    pub since: Instant,
+    /// OOM kills in the cgroup when it was started.
+    pub oom_kills_before: u64,
+}
+
+/// An app of the active set.
+#[derive(Debug)]
+pub struct AppRun {
+    /// What was signed.
+    pub app: App,
+    /// What that comes to, or why it cannot run.
+    pub plan: Result<Plan, String>,
+    /// Where it is.
+    pub phase: Phase,
+    /// With `Up` and `Stopping`.
+    pub process: Option<Process>,
+    /// Whether it is to run: a person's stop says no, until the next start or set.
+    pub wanted: bool,
+    /// Restarts since its set was activated.
+    pub restarts: u32,
+    /// Restarts in a row, without a long run between them.
+    pub in_a_row: u32,
+    /// Of the last run.
+    pub exit_code: Option<i32>,
+    /// Of the last run.
+    pub oom_killed: bool,
+    /// Unix seconds of the last start.
+    pub started_at: Option<u64>,
+    /// Its health since the last start; `None` without a check.
+    pub tracker: Option<Tracker>,
+    /// The probe that runs.
+    pub probe: Option<probe::Running>,
+    /// The last end was a good one by its policy, or a bad one for good.
+    pub ended_fine: Option<bool>,
+    /// Why the last start failed.
+    pub fault: Option<String>,
+}
+
+impl AppRun {
+    /// An app that has not been started.
+    pub fn new(app: App, plan: Result<Plan, String>) -> Self {
+        Self {
+            fault: plan.as_ref().err().cloned(),
+            app,
+            plan,
+            phase: Phase::Created,
+            process: None,
+            wanted: true,
+            restarts: 0,
+            in_a_row: 0,
+            exit_code: None,
+            oom_killed: false,
+            started_at: None,
+            tracker: None,
+            probe: None,
+            ended_fine: None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &AppName {
+        &self.app.name
+    }
+
+    /// No process of it is left.
+    pub fn is_down(&self) -> bool {
+        self.process.is_none()
+    }
+
+    /// It was started: `since` by the clock of the kernel, `unix` by that of the board.
+    pub fn started(&mut self, process: Process, unix: u64) {
+        let since = process.since;
+        self.process = Some(process);
+        self.phase = Phase::Up;
+        self.started_at = Some(unix);
+        self.ended_fine = None;
+        self.fault = None;
+        self.tracker = self
+            .app
+            .health
+            .clone()
+            .map(|health| Tracker::new(health, since));
+    }
+
+    /// Tells it to end, when it is up. An app that waits for its restart just stays down.
+    pub fn stop(&mut self, now: Instant) {
+        match (self.phase, &self.process) {
+            (Phase::Up, Some(process)) => {
+                let number = self
+                    .plan
+                    .as_ref()
+                    .map_or(libc::SIGTERM, |plan| plan.stop_signal);
+                // One that has ended is reaped in its turn.
+                signal(process, number);
+                let grace = Duration::from_secs(self.app.stop_grace_seconds.into());
+                self.phase = Phase::Stopping {
+                    kill_at: Some(now + grace),
+                };
+            }
+            (Phase::Waiting { .. } | Phase::Created, _) => self.phase = Phase::Ended,
+            _ => {}
+        }
+    }
+
+    /// Kills it when its grace is over.
+    pub fn kill_when_due(&mut self, now: Instant) {
+        if let Phase::Stopping { kill_at: Some(at) } = self.phase
+            && at <= now
+        {
+            self.kill();
+            self.phase = Phase::Stopping { kill_at: None };
+        }
+    }
+
+    /// Kills it at once; its end is reaped in its turn.
+    pub fn kill(&self) {
+        let Some(process) = &self.process else { return };
+        // The first process takes the others of its pid namespace with it; the cgroup is for the rest.
+        signal(process, libc::SIGKILL);
+        if let Err(error) = process.cgroup.kill_all() {
+            tracing::warn!(app = %self.name(), %error, "killing");
+        }
+    }
+
+    /// Its process has ended. What its policy says comes next; a start that was no success counts as an end.
+    pub fn ended(&mut self, code: Option<i32>, oom_killed: bool, now: Instant) {
+        let stopping = matches!(self.phase, Phase::Stopping { .. });
+        let ran = self
+            .process
+            .take()
+            .map_or(Duration::ZERO, |process| now - process.since);
+        self.exit_code = code;
+        self.oom_killed = oom_killed;
+        self.tracker = None;
+        if ran >= restart::RECOVERED {
+            self.in_a_row = 0;
+        }
+        if stopping && !self.wanted {
+            self.phase = Phase::Ended;
+            return;
+        }
+        if stopping {
+            // A restart by a person: at once, and no mark against the app.
+            self.phase = Phase::Waiting { at: now };
+            return;
+        }
+        match restart::after_exit(self.app.restart, code == Some(0), self.in_a_row) {
+            restart::Next::Again(wait) => {
+                self.in_a_row += 1;
+                self.phase = Phase::Waiting { at: now + wait };
+            }
+            restart::Next::Stays { fine } => {
+                self.ended_fine = Some(fine);
+                self.phase = Phase::Ended;
+            }
+        }
+    }
+
+    /// When something is due for it.
+    pub fn next_due(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Waiting { at } => Some(at),
+            Phase::Stopping { kill_at } => kill_at,
+            Phase::Up => match &self.probe {
+                Some(probe) => Some(probe.deadline),
+                None => self.tracker.as_ref().and_then(Tracker::due),
+            },
+            Phase::Created | Phase::Ended => None,
+        }
+    }
+
+    /// What stands in the way of keeping its set, when the trial's time is over: `None` when nothing
+    /// does, `Some(Err)` for a reason, `Some(Ok)` when it is too early to say.
+    pub fn not_proven(&self) -> Option<Result<(), String>> {
+        match self.phase {
+            Phase::Up => match self.tracker.as_ref().map(Tracker::verdict) {
+                None | Some(Verdict::Healthy) => None,
+                Some(Verdict::Starting) => Some(Ok(())),
+                Some(Verdict::Unhealthy) => Some(Err(self.unhealthy_text())),
+            },
+            Phase::Ended if self.ended_fine == Some(true) || !self.wanted => None,
+            _ => Some(Err(format!(
+                "app `{}` does not run: {}",
+                self.name(),
+                self.end_text()
+            ))),
+        }
+    }
+
+    /// Why it is unhealthy.
+    pub fn unhealthy_text(&self) -> String {
+        let said = self
+            .tracker
+            .as_ref()
+            .and_then(Tracker::text)
+            .unwrap_or("no word");
+        format!("app `{}` is unhealthy: {said}", self.name())
+    }
+
+    /// How it ended.
+    pub fn end_text(&self) -> String {
+        match (&self.fault, self.exit_code, self.oom_killed) {
+            (Some(fault), ..) => fault.clone(),
+            (None, _, true) => format!(
+                "it was killed for using more than {} bytes of memory",
+                self.app.limits.memory_bytes
+            ),
+            (None, Some(code), _) if code > 128 => {
+                format!("it was killed by signal {}", code - 128)
+            }
+            (None, Some(code), _) => format!("it exited with {code}"),
+            (None, None, _) => "it ended".to_owned(),
+        }
+    }
+}
+
+fn signal(process: &Process, number: i32) {
+    if let Err(error) = process.running.signal(number) {
+        tracing::debug!(pid = process.running.pid, number, %error, "it has ended by itself");
+    }
+}
+
+#[cfg(test)]
+mod tests;

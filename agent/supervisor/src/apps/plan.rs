@@ -1,0 +1,244 @@
+//! What an app is to be, as data: the signed release and the image's configuration together. Nothing is
+//! changed here; the layers are only read, for the user's number.
+
+use crate::apps::user::{self, User, UserError};
+use crate::settings::Settings;
+use crate::stage::layer_dir;
+use coracle_images::layout::ImageConfig;
+use coracle_network::{Protocol as NetProtocol, PublishedPort};
+use coracle_protocol::names::AppName;
+use coracle_protocol::release::{App, NetworkMode, Port, Protocol};
+use coracle_runtime::Limits;
+use coracle_runtime::cgroup::{DeviceRule, Devices, IoLimit};
+use coracle_runtime::spec::Rlimit;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// As Docker sets it where an image says nothing.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Apps go before the system's own programs when memory runs out.
+pub const OOM_SCORE: i32 = 200;
+
+/// Why an app cannot be started as the release says.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Who it runs as.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// Neither the release nor the image names a program.
+    #[error("neither the release nor the image says what to run")]
+    NothingToRun,
+    /// `StopSignal` of the image.
+    #[error("the image's stop signal `{0}` is not known")]
+    Signal(String),
+}
+
+/// An app, worked out.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its name.
+    pub name: AppName,
+    /// Unpacked layers, topmost first.
+    pub layers: Vec<PathBuf>,
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// `KEY=value`.
+    pub env: Vec<String>,
+    /// Working folder.
+    pub cwd: PathBuf,
+    /// Who it runs as.
+    pub user: User,
+    /// What ends it in peace.
+    pub stop_signal: i32,
+    /// Hard limits.
+    pub limits: Limits,
+    /// Per process.
+    pub rlimits: Vec<Rlimit>,
+    /// Volumes: the host's folder, the path in the container, whether it is read-only; outer paths first.
+    pub volumes: Vec<(PathBuf, PathBuf, bool)>,
+    /// Its network.
+    pub network: NetworkMode,
+    /// Published ports.
+    pub ports: Vec<PublishedPort>,
+    /// Whether its root cannot be written.
+    pub read_only_root: bool,
+}
+
+/// Works an app out.
+pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan, PlanError> {
+    let config = &settings.config;
+    let layers: Vec<PathBuf> = app
+        .image
+        .layers
+        .iter()
+        .rev()
+        .map(|layer| layer_dir(config, layer.diff_id))
+        .collect();
+    let run = &image.config;
+    let args = match app.args.is_empty() {
+        true => [run.entrypoint.clone(), run.cmd.clone()].concat(),
+        false => app.args.clone(),
+    };
+    if args.is_empty() {
+        return Err(PlanError::NothingToRun);
+    }
+    let user = user::look_up(&run.user, &layers)?;
+    let mut volumes: Vec<(PathBuf, PathBuf, bool)> = app
+        .volumes
+        .iter()
+        .map(|volume| {
+            let source = config.volumes_dir().join(volume.name.as_str());
+            (source, PathBuf::from(&volume.target), volume.read_only)
+        })
+        .collect();
+    volumes.sort_by_key(|(_, target, _)| target.components().count());
+    let cwd = match run.working_dir.is_empty() {
+        true => "/".into(),
+        false => PathBuf::from("/").join(&run.working_dir),
+    };
+    let files = app
+        .limits
+        .open_files
+        .unwrap_or_else(|| settings.profile.quotas.open_files.get().into());
+    Ok(Plan {
+        env: environment(app, image, &user),
+        stop_signal: signal(run.stop_signal.as_deref())?,
+        limits: limits(app, settings),
+        rlimits: vec![open_files(files)],
+        network: app.network.mode,
+        ports: app.network.ports.iter().map(published).collect(),
+        read_only_root: app.read_only_root,
+        name: app.name.clone(),
+        layers,
+        args,
+        cwd,
+        user,
+        volumes,
+    })
+}
+
+/// No higher than the supervisor's own hard limit, which it may not be able to raise.
+fn open_files(wanted: u64) -> Rlimit {
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let files = own.maximum.map_or(wanted, |most| wanted.min(most));
+    Rlimit {
+        resource: libc::RLIMIT_NOFILE as u32,
+        soft: files,
+        hard: files,
+    }
+}
+
+/// The image's variables, over them the release's; and those that programs take for granted.
+fn environment(app: &App, image: &ImageConfig, user: &User) -> Vec<String> {
+    let home = user.home.as_deref().filter(|home| !home.is_empty());
+    let mut all = BTreeMap::from([
+        ("PATH".to_owned(), PATH.to_owned()),
+        ("HOME".to_owned(), home.unwrap_or("/").to_owned()),
+        ("HOSTNAME".to_owned(), app.name.to_string()),
+    ]);
+    for variable in &image.config.env {
+        let (key, value) = variable.split_once('=').unwrap_or((variable, ""));
+        all.insert(key.to_owned(), value.to_owned());
+    }
+    all.extend(app.env.clone());
+    all.iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect()
+}
+
+fn limits(app: &App, settings: &Settings) -> Limits {
+    let own = &app.limits;
+    let quotas = &settings.profile.quotas;
+    let io = |&(major, minor): &(u32, u32)| IoLimit {
+        major,
+        minor,
+        read_bytes_per_second: own
+            .io_read_bytes_per_second
+            .or(quotas.io_read_bytes_per_second),
+        write_bytes_per_second: own
+            .io_write_bytes_per_second
+            .or(quotas.io_write_bytes_per_second),
+        read_operations_per_second: own.io_read_operations_per_second,
+        write_operations_per_second: own.io_write_operations_per_second,
+    };
+    let throttles = |limit: &IoLimit| {
+        limit.read_bytes_per_second.is_some()
+            || limit.write_bytes_per_second.is_some()
+            || limit.read_operations_per_second.is_some()
+            || limit.write_operations_per_second.is_some()
+    };
+    Limits {
+        memory_bytes: Some(own.memory_bytes),
+        // Memory that is swapped out is memory beyond the promise; without swap there is nothing to hold,
+        // and kernels without swap accounting would refuse.
+        memory_swap_bytes: has_swap().then_some(own.memory_bytes),
+        cpu_millis: Some(own.cpu_millis.into()),
+        pids: Some(own.pids.into()),
+        io: settings.disks.iter().map(io).filter(throttles).collect(),
+        devices: Devices::Only(DeviceRule::DEFAULTS.to_vec()),
+        ..Limits::default()
+    }
+}
+
+fn has_swap() -> bool {
+    std::fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1)
+}
+
+fn published(port: &Port) -> PublishedPort {
+    PublishedPort {
+        host_ip: port.host_ip,
+        host_port: port.host,
+        container_port: port.container,
+        protocol: match port.protocol {
+            Protocol::Tcp => NetProtocol::Tcp,
+            Protocol::Udp => NetProtocol::Udp,
+        },
+    }
+}
+
+/// `SIGTERM`, `TERM` or a number, as image-spec `config.md` has it.
+fn signal(name: Option<&str>) -> Result<i32, PlanError> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Ok(libc::SIGTERM);
+    };
+    let known = match name.strip_prefix("SIG").unwrap_or(name) {
+        "TERM" => libc::SIGTERM,
+        "INT" => libc::SIGINT,
+        "QUIT" => libc::SIGQUIT,
+        "HUP" => libc::SIGHUP,
+        "KILL" => libc::SIGKILL,
+        "USR1" => libc::SIGUSR1,
+        "USR2" => libc::SIGUSR2,
+        "WINCH" => libc::SIGWINCH,
+        other => match real_time(other).or_else(|| other.parse().ok()) {
+            Some(number) if (1..=64).contains(&number) => number,
+            _ => return Err(PlanError::Signal(name.chars().take(32).collect())),
+        },
+    };
+    Ok(known)
+}
+
+/// `RTMIN+3`: how systemd in a container is stopped.
+fn real_time(name: &str) -> Option<i32> {
+    let offset: i32 = name.strip_prefix("RTMIN+")?.parse().ok()?;
+    libc::SIGRTMIN().checked_add(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_signals() {
+        let of = |name| signal(Some(name)).ok();
+        assert_eq!(signal(None).unwrap(), libc::SIGTERM);
+        assert_eq!(of("SIGINT"), Some(libc::SIGINT));
+        assert_eq!(of("QUIT"), Some(libc::SIGQUIT));
+        assert_eq!(of("9"), Some(9));
+        assert_eq!(of("SIGRTMIN+3"), Some(libc::SIGRTMIN() + 3));
+        for bad in ["0", "65", "-1", "SIGNOPE", "RTMIN+2147483647"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+}

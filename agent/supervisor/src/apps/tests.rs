@@ -1,0 +1,81 @@
+use super::*;
+use coracle_digest::Sha256Digest;
+use coracle_protocol::release::{AppLimits, Blob, Image, Restart};
+
+fn app(restart: Restart) -> AppRun {
+    let blob = Blob {
+        digest: Sha256Digest::of(b""),
+        size: 0,
+    };
+    let app = App {
+        name: AppName::new("web").unwrap(),
+        image: Image {
+            name: "web:1".into(),
+            manifest: blob,
+            config: blob,
+            layers: vec![],
+        },
+        args: vec![],
+        env: Default::default(),
+        limits: AppLimits::default(),
+        network: Default::default(),
+        volumes: vec![],
+        read_only_root: false,
+        health: None,
+        restart,
+        trial_seconds: 10,
+        stop_grace_seconds: 10,
+    };
+    AppRun::new(app, Err("no plan in this test".into()))
+}
+
+#[test]
+fn an_end_leads_where_the_policy_says() {
+    let now = Instant::now();
+    let mut run = app(Restart::Always);
+    run.phase = Phase::Up;
+    run.ended(Some(1), false, now);
+    assert_eq!(
+        run.phase,
+        Phase::Waiting {
+            at: now + Duration::from_secs(1)
+        }
+    );
+    run.phase = Phase::Up;
+    run.ended(Some(1), false, now);
+    assert_eq!(
+        run.phase,
+        Phase::Waiting {
+            at: now + Duration::from_secs(2)
+        }
+    );
+
+    let mut once = app(Restart::No);
+    once.phase = Phase::Up;
+    once.ended(Some(0), false, now);
+    assert_eq!((once.phase, once.ended_fine), (Phase::Ended, Some(true)));
+    assert!(once.not_proven().is_none());
+
+    let mut failed = app(Restart::No);
+    failed.phase = Phase::Up;
+    failed.ended(Some(137), true, now);
+    assert_eq!(failed.ended_fine, Some(false));
+    let text = failed.not_proven().unwrap().unwrap_err();
+    assert!(text.contains("memory"), "{text}");
+}
+
+#[test]
+fn a_stop_by_a_person_stays_and_a_restart_does_not() {
+    let now = Instant::now();
+    let mut run = app(Restart::Always);
+    run.phase = Phase::Stopping { kill_at: None };
+    run.wanted = false;
+    run.ended(Some(143), false, now);
+    assert_eq!(run.phase, Phase::Ended);
+
+    let mut again = app(Restart::No);
+    again.phase = Phase::Stopping { kill_at: None };
+    again.ended(Some(143), false, now);
+    assert_eq!(again.phase, Phase::Waiting { at: now });
+    assert_eq!(again.in_a_row, 0);
+}

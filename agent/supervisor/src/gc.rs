@@ -1,0 +1,139 @@
+//! Layers that no set needs any more, and other trees that are to go.
+//!
+//! A tree is renamed to `staging/trash-…` first, which is instant and survives a cut, and deleted by a
+//! child: unlinking some ten thousand files on flash would hold the supervisor's one thread up.
+
+use crate::disk::{self, About, DiskError};
+use coracle_board_support::config::Config;
+use coracle_digest::Sha256Digest;
+use coracle_runtime::{Child, Failure, spawn_plain};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const TRASH: &str = "trash-";
+
+/// Renames a tree, or a file, that lies in a folder beside `staging/` or in it.
+pub fn throw_away(path: &Path) -> Result<(), DiskError> {
+    // Unique within this run; what an earlier run left has been swept or bears another name.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let staging = staging_of(path);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let to = staging.join(format!("{TRASH}{number}"));
+        if to.symlink_metadata().is_err() {
+            return std::fs::rename(path, &to).about("throw away", path);
+        }
+    }
+}
+
+/// `<state>/layers/x` and `<state>/staging/x` → `<state>/staging`; `<state>/containers/<app>/upper` too.
+fn staging_of(path: &Path) -> PathBuf {
+    path.ancestors()
+        .skip(1)
+        .map(|folder| folder.join("staging"))
+        .chain(
+            path.parent()
+                .filter(|folder| folder.ends_with("staging"))
+                .map(Into::into),
+        )
+        .find(|folder| folder.is_dir())
+        .unwrap_or_else(|| path.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// Throws away every layer that is not in `needed`; their number.
+pub fn collect(config: &Config, needed: &BTreeSet<Sha256Digest>) -> Result<usize, DiskError> {
+    let layers = config.layers_dir();
+    let unneeded: Vec<Sha256Digest> = crate::stage::on_board(&layers)
+        .difference(needed)
+        .copied()
+        .collect();
+    for diff_id in &unneeded {
+        let place = crate::stage::layer_dir(config, *diff_id);
+        throw_away(&place)?;
+        disk::remove(&place.with_extension("json"))?;
+    }
+    Ok(unneeded.len())
+}
+
+/// At start: what was being unpacked when the power went is of no use.
+pub fn clear_staging(config: &Config) -> Result<(), DiskError> {
+    let staging = config.staging_dir();
+    for name in names(&staging) {
+        if !name.to_string_lossy().starts_with(TRASH) {
+            throw_away(&staging.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the trash in a child; `None` when there is none.
+pub fn sweep(config: &Config) -> Result<Option<Child>, Failure> {
+    let staging = config.staging_dir();
+    let trash: Vec<PathBuf> = names(&staging)
+        .into_iter()
+        .filter(|name| name.to_string_lossy().starts_with(TRASH))
+        .map(|name| staging.join(name))
+        .collect();
+    if trash.is_empty() {
+        return Ok(None);
+    }
+    spawn_plain(Vec::new(), move |_| {
+        let mut code = 0;
+        for path in &trash {
+            // remove_dir_all follows no links (CVE-2022-21658).
+            let gone = match path.symlink_metadata() {
+                Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+                Ok(_) => std::fs::remove_file(path),
+                Err(_) => Ok(()),
+            };
+            if gone.is_err() {
+                code = 1;
+            }
+        }
+        code
+    })
+    .map(Some)
+}
+
+fn names(folder: &Path) -> Vec<OsString> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries
+        .filter_map(|entry| Some(entry.ok()?.file_name()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_board_support::config::WrittenConfig;
+
+    #[test]
+    fn only_unneeded_layers_go_and_half_unpacked_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::from_written(WrittenConfig::default(), folder.path());
+        config.state_dir = folder.path().to_owned();
+        let (keep, drop) = (Sha256Digest::of(b"keep"), Sha256Digest::of(b"drop"));
+        std::fs::create_dir_all(config.staging_dir().join("half/a")).unwrap();
+        for layer in [keep, drop] {
+            let place = crate::stage::layer_dir(&config, layer);
+            std::fs::create_dir_all(place.join("etc")).unwrap();
+            std::fs::write(place.with_extension("json"), b"{}").unwrap();
+        }
+        assert_eq!(collect(&config, &BTreeSet::from([keep])).unwrap(), 1);
+        clear_staging(&config).unwrap();
+        assert_eq!(
+            crate::stage::on_board(&config.layers_dir()),
+            BTreeSet::from([keep])
+        );
+        assert_eq!(names(&config.layers_dir()).len(), 2);
+        let trash = names(&config.staging_dir());
+        assert_eq!(trash.len(), 2, "{trash:?}");
+        assert!(
+            trash
+                .iter()
+                .all(|name| name.to_string_lossy().starts_with(TRASH))
+        );
+    }
+}

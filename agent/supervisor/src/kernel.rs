@@ -1,0 +1,57 @@
+//! The one system call that neither std nor rustix wraps: the only `unsafe` of this crate.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `struct pidfd_info` (linux/pidfd.h, PIDFD_INFO_SIZE_VER0: 64 bytes).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroupid: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    ids: [u32; 8],
+    exit_code: i32,
+}
+
+/// `PIDFD_INFO_EXIT`, since 6.15.
+const INFO_EXIT: u64 = 1 << 3;
+
+/// `_IOWR(0xFF, 11, struct pidfd_info)`, with the size that this file knows.
+const GET_INFO: libc::c_ulong =
+    (3 << 30) | ((size_of::<PidfdInfo>() as libc::c_ulong) << 16) | (0xff << 8) | 11;
+
+/// The raw wait status of a process that has ended and was somebody else's child. `None` where the
+/// kernel does not keep it.
+pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let mut info = PidfdInfo {
+        mask: INFO_EXIT,
+        ..PidfdInfo::default()
+    };
+    // SAFETY: the kernel writes at most the size that is encoded in the request, which is that of `info`.
+    let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO as _, &raw mut info) };
+    (answer == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn the_size_is_the_kernels() {
+        assert_eq!(size_of::<PidfdInfo>(), 64);
+    }
+
+    #[test]
+    fn a_living_process_has_no_status_yet() {
+        let own = rustix::process::pidfd_open(
+            rustix::process::getpid(),
+            rustix::process::PidfdFlags::empty(),
+        )
+        .unwrap();
+        assert_eq!(exit_status(own.as_fd()), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! The only process on the board that makes containers: root, one thread, no network parser in it.
+//!
+//! It believes nothing that the daemon says: documents are verified here, blobs are hashed here (in a
+//! jailed child), and what a release may use is held against the board's budget before anything changes.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`settings`] | coracle.toml, profile, budget, folders |
+//! | [`socket`] | the door for the daemon |
+//! | [`trust`] | root document, counters, the board's name |
+//! | [`offer`] | two documents → an accepted offer, and what is missing for it |
+//! | [`stage`] | a blob → a layer, in a jail |
+//! | [`journal`] | which sets the board has, on disk |
+//! | [`machine`] | from one set to the next, as a pure function |
+//! | [`apps`] | one app: plan, launch, stop, restart |
+//! | [`health`] | probes, and what they add up to |
+//! | [`logs`] | an app's output, in a child that outlives the supervisor |
+//! | [`adopt`] | what a supervisor leaves for the next one |
+//! | [`supervisor`] | the owner of all of it: one loop |
+//! | [`gc`], [`disk`], [`notify`], `kernel` | layers that are to go; files; systemd; one system call |
+
+pub mod adopt;
+pub mod apps;
+pub mod disk;
+pub mod gc;
+pub mod health;
+pub mod journal;
+mod kernel;
+pub mod logs;
+pub mod machine;
+pub mod notify;
+pub mod offer;
+pub mod settings;
+pub mod socket;
+pub mod stage;
+pub mod supervisor;
+pub mod trust;

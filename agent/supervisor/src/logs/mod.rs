@@ -1,0 +1,136 @@
+//! An app's stdout and stderr: two pipes, and a child that writes what comes out of them. The child is
+//! the app's companion, not the supervisor's: it lives until both pipes have ended.
+
+mod write;
+
+use crate::disk::{self, About, DiskError};
+use coracle_protocol::names::AppName;
+use coracle_runtime::{Failure, spawn_plain};
+use rustix::fs::{self, Mode, OFlags};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+pub use write::Rotation;
+
+/// What is kept of each app's output.
+pub const ROTATION: Rotation = Rotation {
+    file_bytes: 1 << 20,
+    files: 3,
+};
+
+impl Rotation {
+    /// What all files together can take.
+    pub const fn total_bytes(self) -> u64 {
+        self.file_bytes * self.files as u64
+    }
+}
+
+/// Why an app has no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The folder.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The pipes.
+    #[error("cannot make a pipe for an app's output: {0}")]
+    Pipe(#[from] std::io::Error),
+    /// The child.
+    #[error("the log writer: {0}")]
+    Child(#[from] Failure),
+}
+
+/// The read ends of an app's output. The supervisor holds them beside the writer: should the writer be
+/// killed, the app's next line finds a pipe, and a new writer goes on.
+#[derive(Debug)]
+pub struct Output {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Output {
+    /// Inode numbers of the two pipes, by which [`recover`] knows them again.
+    pub fn inodes(&self) -> [u64; 2] {
+        [&self.stdout, &self.stderr]
+            .map(|pipe| rustix::fs::fstat(pipe).map_or(0, |stat| stat.st_ino))
+    }
+}
+
+/// The pipes of an app that an earlier supervisor started, by way of the app's own descriptors. The app
+/// may have put anything there since: only the very pipes will do, and they are looked at before they are
+/// opened.
+pub fn recover(pid: i32, inodes: [u64; 2]) -> Option<Output> {
+    let [stdout, stderr] = [1, 2].map(|number| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let node = fs::open(format!("/proc/{pid}/fd/{number}"), flags, Mode::empty()).ok()?;
+        let stat = fs::fstat(&node).ok()?;
+        let fifo = fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::Fifo;
+        if !fifo || stat.st_ino != inodes[number - 1] || fs::fstatfs(&node).ok()?.f_type != PIPEFS {
+            return None;
+        }
+        let own = format!("/proc/self/fd/{}", node.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let pipe = fs::open(own, flags, Mode::empty()).ok()?;
+        fs::fcntl_setfl(&pipe, OFlags::empty()).ok()?;
+        Some(pipe)
+    });
+    Some(Output {
+        stdout: stdout?,
+        stderr: stderr?,
+    })
+}
+
+/// `PIPEFS_MAGIC` (linux/magic.h): a FIFO with the same inode number on another file system is none of ours.
+const PIPEFS: rustix::fs::FsWord = 0x5049_5045;
+
+/// The write ends, for the app.
+#[derive(Debug)]
+pub struct AppEnds {
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+}
+
+/// Makes both pipes. They are the app's user's, so that it can open `/dev/stdout` by name.
+pub fn pipes(uid: u32, gid: u32) -> Result<(Output, AppEnds), LogError> {
+    let pipe = || -> std::io::Result<(OwnedFd, OwnedFd)> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        std::os::unix::fs::fchown(&write, Some(uid), Some(gid))?;
+        Ok((read, write))
+    };
+    let (out_read, stdout) = pipe()?;
+    let (err_read, stderr) = pipe()?;
+    let output = Output {
+        stdout: out_read,
+        stderr: err_read,
+    };
+    Ok((output, AppEnds { stdout, stderr }))
+}
+
+/// Starts a writer for `output`; its pid.
+pub fn start_writer(
+    output: &Output,
+    logs_dir: &Path,
+    app: &AppName,
+    group: Option<u32>,
+) -> Result<i32, LogError> {
+    let folder = logs_dir.join(app.as_str());
+    disk::make_folder(&folder, 0o750)?;
+    std::os::unix::fs::chown(&folder, Some(0), group).about("give away", &folder)?;
+    let ends = vec![
+        output.stdout.as_fd().try_clone_to_owned()?,
+        output.stderr.as_fd().try_clone_to_owned()?,
+    ];
+    let child = spawn_plain(ends, |mut ends| {
+        let (Some(stderr), Some(stdout)) = (ends.pop(), ends.pop()) else {
+            return 1;
+        };
+        // In a group of its own: a terminal's Ctrl-C for the supervisor is not for it.
+        let _ = rustix::process::setsid();
+        match write::run(stdout, stderr, &folder, group, ROTATION) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        }
+    })?;
+    Ok(child.pid)
+}

@@ -1,0 +1,196 @@
+//! How a board goes from one set of apps to another: a pure function `(state, event)` →
+//! `(state, actions)`. It knows no file, no process and no clock, so that every order of events can
+//! be tried in a test; the supervisor carries the actions out and brings the events.
+//!
+//! ```text
+//!       Activate        Recorded         OldStopped       NewStarted      Passed         Kept
+//!  Idle ───────▶ Recording ───▶ StoppingOld ───▶ Starting ───▶ Trial ───▶ Keeping ───▶ Idle (new set)
+//!   ▲               │ RecordFailed                  │ Fault      │ Fault     │ Fault
+//!   │◀──────────────┘                               ▼            ▼           ▼
+//!   │           RestoredOld            NewStopped   └─────▶ StoppingNew ◀────┘
+//!   └─────────────────────── Restoring ◀────────────────────────┘
+//! ```
+//!
+//! The journal's rule: `Record` comes before anything is stopped, `Keep` is one rename, and until it
+//! has happened a restart finds the trial on disk and takes it back.
+
+/// Why a deployment did not stay, for programs and in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    /// A stable word.
+    pub code: &'static str,
+    /// For people.
+    pub reason: String,
+}
+
+impl Why {
+    /// A reason.
+    pub fn new(code: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// How a deployment ended that did not stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The new set could not even be started.
+    Failed,
+    /// It started, and did not prove healthy.
+    RolledBack,
+}
+
+/// Where the board is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// The committed set runs, or none.
+    Idle,
+    /// Counters and trial are being written.
+    Recording,
+    /// The old set's apps are ending.
+    StoppingOld,
+    /// The new set's apps are being started.
+    Starting,
+    /// The health window is open.
+    Trial,
+    /// The new set is becoming the committed one.
+    Keeping,
+    /// The new set's apps are ending, because of this.
+    StoppingNew(End, Why),
+    /// The old set's apps are being started again.
+    Restoring(End, Why),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An accepted and staged offer is to run.
+    Activate,
+    /// Counters and trial are on disk.
+    Recorded,
+    /// They are not; nothing was stopped.
+    RecordFailed(Why),
+    /// No app of the old set is left.
+    OldStopped,
+    /// Each app of the new set was started.
+    NewStarted,
+    /// An app of the new set cannot be started, failed for good or is unhealthy.
+    Fault(Why),
+    /// The window is over and each app is healthy.
+    Passed,
+    /// The journal has the new set as the committed one.
+    Kept,
+    /// No app of the new set is left.
+    NewStopped,
+    /// The old set's apps were started, or its restart policy is at it.
+    RestoredOld,
+    /// At start: the journal holds a trial that was never kept.
+    FoundTrial,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Counters, then the trial, onto the disk; answer `Recorded` or `RecordFailed`.
+    Record,
+    /// End the old set's apps; answer `OldStopped`.
+    StopOld,
+    /// Start the new set's; answer `NewStarted` or `Fault`.
+    StartNew,
+    /// Watch the new set's health; answer `Passed` or `Fault`.
+    OpenTrial,
+    /// The new set becomes the committed one; answer `Kept`, or `Fault` when that cannot be written.
+    Keep,
+    /// End the new set's apps; answer `NewStopped`.
+    StopNew,
+    /// The trial is removed from the journal and noted as failed.
+    Forget(Why),
+    /// Start the old set's apps; answer `RestoredOld`.
+    StartOld,
+    /// Tell whoever watches.
+    Report(Report),
+}
+
+/// What is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// The old set stops.
+    Switching,
+    /// The window is open.
+    Trial,
+    /// The new set is kept.
+    Committed,
+    /// The old set runs.
+    Ended(End, Why),
+}
+
+/// An event that this state does not know. The supervisor logs it and goes on: nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{event:?} means nothing in state {state:?}")]
+pub struct Unexpected {
+    /// Where the board is, and stays.
+    pub state: State,
+    /// What came.
+    pub event: Event,
+}
+
+impl State {
+    /// Whether a new deployment may begin.
+    pub fn is_idle(&self) -> bool {
+        *self == Self::Idle
+    }
+
+    /// One step.
+    pub fn on(self, event: Event) -> Result<(Self, Vec<Action>), Unexpected> {
+        use Action as A;
+        use Event as E;
+        use State as S;
+        Ok(match (self, event) {
+            (S::Idle, E::Activate) => (S::Recording, vec![A::Record]),
+            (S::Recording, E::Recorded) => (
+                S::StoppingOld,
+                vec![A::Report(Report::Switching), A::StopOld],
+            ),
+            (S::Recording, E::RecordFailed(why)) => (
+                S::Idle,
+                vec![
+                    A::Forget(why.clone()),
+                    A::Report(Report::Ended(End::Failed, why)),
+                ],
+            ),
+            (S::StoppingOld, E::OldStopped) => (S::Starting, vec![A::StartNew]),
+            (S::Starting, E::NewStarted) => {
+                (S::Trial, vec![A::Report(Report::Trial), A::OpenTrial])
+            }
+            (S::Trial, E::Passed) => (S::Keeping, vec![A::Keep]),
+            (S::Keeping, E::Kept) => (S::Idle, vec![A::Report(Report::Committed)]),
+            (S::Starting, E::Fault(why)) => (S::StoppingNew(End::Failed, why), vec![A::StopNew]),
+            (S::Trial | S::Keeping, E::Fault(why)) => {
+                (S::StoppingNew(End::RolledBack, why), vec![A::StopNew])
+            }
+            // Found after a cut: what still runs of it is ended like any other trial.
+            (S::Idle, E::FoundTrial) => {
+                let why = Why::new(
+                    "interrupted",
+                    "the board or the supervisor restarted before the new set had proved healthy",
+                );
+                (S::StoppingNew(End::RolledBack, why), vec![A::StopNew])
+            }
+            (S::StoppingNew(end, why), E::NewStopped) => (
+                S::Restoring(end, why.clone()),
+                vec![A::Forget(why), A::StartOld],
+            ),
+            (S::Restoring(end, why), E::RestoredOld) => {
+                (S::Idle, vec![A::Report(Report::Ended(end, why))])
+            }
+            // A second app fails while the first one's failure is dealt with: the first reason stays.
+            (state @ (S::StoppingNew(..) | S::Restoring(..)), E::Fault(_)) => (state, vec![]),
+            (state, event) => return Err(Unexpected { state, event }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+use super::*;
+use std::collections::{BTreeSet, VecDeque};
+
+fn why(text: &str) -> Why {
+    Why::new("test", text)
+}
+
+fn events() -> Vec<Event> {
+    vec![
+        Event::Activate,
+        Event::Recorded,
+        Event::RecordFailed(why("disk")),
+        Event::OldStopped,
+        Event::NewStarted,
+        Event::Fault(why("app")),
+        Event::Passed,
+        Event::Kept,
+        Event::NewStopped,
+        Event::RestoredOld,
+        Event::FoundTrial,
+    ]
+}
+
+/// A board that does what the actions say: what is on disk, what runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Model {
+    state: String,
+    trial_on_disk: bool,
+    old_committed: bool,
+    old_runs: bool,
+    new_runs: bool,
+    ended: Option<bool>,
+}
+
+impl Model {
+    fn start() -> Self {
+        Self {
+            state: String::new(),
+            trial_on_disk: false,
+            old_committed: true,
+            old_runs: true,
+            new_runs: false,
+            ended: None,
+        }
+    }
+
+    /// What has happened by the time that the event comes.
+    fn happened(&mut self, event: &Event) {
+        if *event == Event::Kept {
+            self.trial_on_disk = false;
+            self.old_committed = false;
+        }
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Record => self.trial_on_disk = true,
+            Action::StopOld => {
+                assert!(
+                    self.trial_on_disk,
+                    "the old set stops before the journal knows why"
+                );
+                self.old_runs = false;
+            }
+            Action::StartNew => {
+                assert!(!self.old_runs, "both sets at once");
+                self.new_runs = true;
+            }
+            Action::OpenTrial => assert!(self.new_runs),
+            Action::Keep => assert!(self.new_runs && self.trial_on_disk),
+            Action::StopNew => self.new_runs = false,
+            Action::Forget(_) => {
+                assert!(!self.new_runs, "forgotten while it runs");
+                self.trial_on_disk = false;
+            }
+            Action::StartOld => {
+                assert!(!self.new_runs, "both sets at once");
+                self.old_runs = true;
+            }
+            Action::Report(Report::Committed) => {
+                assert!(!self.old_committed && self.new_runs);
+                self.ended = Some(true);
+            }
+            Action::Report(Report::Ended(..)) => {
+                assert!(self.old_committed && self.old_runs && !self.new_runs);
+                self.ended = Some(false);
+            }
+            Action::Report(_) => {}
+        }
+    }
+}
+
+/// Every order of events that the machine takes, until no new situation appears: at idle exactly one
+/// set runs, whole, and nothing is left of a trial.
+#[test]
+fn every_path_ends_with_exactly_one_set() {
+    let mut queue = VecDeque::from([(State::Idle, Model::start())]);
+    let mut known = BTreeSet::new();
+    let (mut kept, mut undone) = (0, 0);
+    while let Some((state, model)) = queue.pop_front() {
+        for event in events() {
+            // After an end the next deployment is the same game; a found trial only at a start.
+            if state.is_idle() && (model.ended.is_some() || event == Event::FoundTrial) {
+                continue;
+            }
+            let mut after = model.clone();
+            after.happened(&event);
+            let Ok((next, actions)) = state.clone().on(event) else {
+                continue;
+            };
+            for action in &actions {
+                after.act(action);
+            }
+            after.state = format!("{next:?}");
+            if next.is_idle() {
+                assert!(after.old_runs != after.new_runs, "{after:?}");
+                assert!(!after.trial_on_disk, "{after:?}");
+                match after.ended {
+                    Some(true) => kept += 1,
+                    Some(false) => undone += 1,
+                    None => panic!("idle without a word: {after:?}"),
+                }
+            }
+            if known.insert(after.clone()) {
+                queue.push_back((next, after));
+            }
+        }
+    }
+    assert!(kept > 0 && undone > 0);
+    assert!(known.len() >= 7, "{}", known.len());
+}
+
+/// A cut in any state: the journal decides. With a trial on disk the board goes back, without one the
+/// committed set starts, and both ways one set runs.
+#[test]
+fn a_cut_anywhere_ends_in_a_whole_set() {
+    let mut path = vec![(State::Idle, Model::start())];
+    for event in [
+        Event::Activate,
+        Event::Recorded,
+        Event::OldStopped,
+        Event::NewStarted,
+        Event::Passed,
+        Event::Kept,
+    ] {
+        let (state, mut model) = path.last().unwrap().clone();
+        model.happened(&event);
+        let (next, actions) = state.on(event).unwrap();
+        for action in &actions {
+            // A cut between two actions as well.
+            model.act(action);
+            path.push((next.clone(), model.clone()));
+        }
+    }
+    for (_, mut model) in path {
+        model.old_runs = false;
+        model.new_runs = false;
+        if !model.trial_on_disk {
+            continue; // The supervisor starts the committed set, whichever it is.
+        }
+        let mut state = State::Idle;
+        for event in [Event::FoundTrial, Event::NewStopped, Event::RestoredOld] {
+            let (next, actions) = state.on(event).unwrap();
+            actions.iter().for_each(|action| model.act(action));
+            state = next;
+        }
+        assert_eq!(state, State::Idle);
+        assert!(model.old_runs && !model.new_runs && !model.trial_on_disk);
+        assert_eq!(model.ended, Some(false));
+    }
+}
+
+#[test]
+fn the_first_reason_is_the_one_that_is_told() {
+    let (state, _) = State::Trial.on(Event::Fault(why("first"))).unwrap();
+    let (state, actions) = state.on(Event::Fault(why("second"))).unwrap();
+    assert_eq!(actions, []);
+    let (state, _) = state.on(Event::NewStopped).unwrap();
+    let (_, actions) = state.on(Event::RestoredOld).unwrap();
+    assert_eq!(
+        actions,
+        [Action::Report(Report::Ended(End::RolledBack, why("first")))]
+    );
+}
+
+#[test]
+fn a_second_activation_waits_for_the_first() {
+    for state in [State::Recording, State::Starting, State::Trial] {
+        let error = state.clone().on(Event::Activate).unwrap_err();
+        assert_eq!(error.state, state);
+    }
+}

@@ -1,0 +1,228 @@
+//! An offer: two documents from the daemon, believed in nothing. Verified here, by this process, held
+//! against the board's budget, and answered with what is missing. Nothing is changed.
+
+use crate::settings::Settings;
+use crate::trust::{Trust, built_at};
+use coracle_board_support::budget::{AppPromise, HostPort, PortProtocol};
+use coracle_board_support::profile::NetworkMode as BoardMode;
+use coracle_digest::Sha256Digest;
+use coracle_images::layout::LayerType;
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::local::{LayerNeed, Needs};
+use coracle_protocol::release::{App, Blob, NetworkMode, Protocol, Release};
+use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
+use std::collections::BTreeSet;
+
+/// Not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {reason}")]
+pub struct Refused {
+    /// A stable word.
+    pub code: &'static str,
+    /// In words.
+    pub reason: String,
+}
+
+impl Refused {
+    /// A refusal.
+    pub fn new(code: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// An offer as it came.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// Names it in events.
+    pub activity: String,
+    /// The assignment.
+    pub deploy: Envelope,
+    /// The release.
+    pub release: Envelope,
+}
+
+/// An offer that was verified and fits.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// As it came.
+    pub offer: Offer,
+    /// What it says.
+    pub deployment: VerifiedDeployment,
+}
+
+impl Accepted {
+    /// The release.
+    pub fn release(&self) -> &Release {
+        self.deployment.release().document()
+    }
+
+    /// What is missing for it on a board that has these layers.
+    pub fn needs(&self, on_board: &BTreeSet<Sha256Digest>, already: bool) -> Needs {
+        let apps = &self.release().apps;
+        let configs: BTreeSet<Blob> = apps.iter().map(|app| app.image.config).collect();
+        let mut asked = BTreeSet::new();
+        let layers = apps
+            .iter()
+            .flat_map(|app| &app.image.layers)
+            .filter(|layer| !on_board.contains(&layer.diff_id) && asked.insert(layer.diff_id));
+        let need = |layer: &coracle_protocol::release::Layer| LayerNeed {
+            diff_id: layer.diff_id,
+            full: Blob {
+                digest: layer.digest,
+                size: layer.size,
+            },
+            deltas: self.deltas(layer.diff_id, on_board),
+        };
+        Needs {
+            already,
+            layers: layers.map(need).collect(),
+            configs: if already {
+                Vec::new()
+            } else {
+                configs.into_iter().collect()
+            },
+        }
+    }
+
+    fn deltas(&self, to: Sha256Digest, on_board: &BTreeSet<Sha256Digest>) -> Vec<Blob> {
+        let deltas = self.deployment.deploy().document().deltas.iter();
+        let mut usable: Vec<Blob> = deltas
+            .filter(|delta| {
+                delta.to == to
+                    && on_board.contains(&delta.from)
+                    && delta.media_type == coracle_images::delta::MEDIA_TYPE
+            })
+            .map(|delta| Blob {
+                digest: delta.digest,
+                size: delta.size,
+            })
+            .collect();
+        usable.sort_by_key(|blob| blob.size);
+        usable
+    }
+}
+
+/// Verifies an offer. `known`: the assignments in the journal, which pass whatever the counters say.
+pub fn verify(
+    offer: Offer,
+    trust: &Trust,
+    settings: &Settings,
+    known: &[Sha256Digest],
+) -> Result<Accepted, Refused> {
+    let seen = trust
+        .seen()
+        .map_err(|damage| Refused::new("counters-damaged", damage.to_string()))?;
+    let refusal = |refusal: coracle_protocol::verify::Refusal| {
+        Refused::new(refusal.code(), refusal.to_string())
+    };
+    let release = VerifiedRelease::open(&offer.release, trust.root()).map_err(refusal)?;
+    let deploy = VerifiedDeploy::open(&offer.deploy, trust.root()).map_err(refusal)?;
+    let id = trust.board_or_unenrolled();
+    let board = Board {
+        id: &id,
+        hardware: &settings.hardware,
+        seen,
+        built_at: built_at(),
+    };
+    let deployment = VerifiedDeployment::accept(release, deploy, board, known).map_err(refusal)?;
+    Ok(Accepted { offer, deployment })
+}
+
+/// Holds a release against the board: what it promises its apps, and the room for what is missing.
+/// `free_bytes`: of the state folder's file system. All problems at once, one a line.
+pub fn check_budget(
+    accepted: &Accepted,
+    settings: &Settings,
+    on_board: &BTreeSet<Sha256Digest>,
+    free_bytes: u64,
+) -> Result<(), Refused> {
+    let release = accepted.release();
+    let mut problems: Vec<String> = Vec::new();
+    if let Err(found) = settings.budget.check(&promises(release, settings)) {
+        problems.extend(found.iter().map(ToString::to_string));
+    }
+    for app in &release.apps {
+        for layer in &app.image.layers {
+            if LayerType::from_media_type(&layer.media_type).is_none() {
+                problems.push(format!(
+                    "app `{}`: layers of type `{}` cannot be unpacked",
+                    app.name, layer.media_type
+                ));
+            }
+        }
+        if settings.disks.is_empty() && asks_for_io(app) {
+            problems.push(format!(
+                "app `{}` asks for IO limits, and this board has no disk that they could be set on",
+                app.name
+            ));
+        }
+    }
+    let mut counted = BTreeSet::new();
+    let missing: u64 = release
+        .apps
+        .iter()
+        .flat_map(|app| &app.image.layers)
+        .filter(|layer| !on_board.contains(&layer.diff_id) && counted.insert(layer.diff_id))
+        .fold(0, |sum, layer| sum.saturating_add(layer.unpacked_size));
+    if missing > free_bytes {
+        problems.push(format!(
+            "the layers that are not on the board need {missing} bytes; {free_bytes} are free"
+        ));
+    }
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Refused::new("over-budget", problems.join("\n"))),
+    }
+}
+
+fn asks_for_io(app: &App) -> bool {
+    let limits = &app.limits;
+    limits.io_read_bytes_per_second.is_some()
+        || limits.io_write_bytes_per_second.is_some()
+        || limits.io_read_operations_per_second.is_some()
+        || limits.io_write_operations_per_second.is_some()
+}
+
+/// What the apps promise not to pass. A layer that several apps share counts once, for the first.
+fn promises(release: &Release, settings: &Settings) -> Vec<AppPromise> {
+    let mut counted = BTreeSet::new();
+    let quotas = &settings.profile.quotas;
+    let own = quotas
+        .disk_mib
+        .mib_in_bytes()
+        .saturating_add(crate::logs::ROTATION.total_bytes());
+    let mut promise = |app: &App| {
+        let layers = app.image.layers.iter();
+        let disk_bytes = layers
+            .filter(|layer| counted.insert(layer.diff_id))
+            .fold(own, |sum, layer| sum.saturating_add(layer.unpacked_size));
+        AppPromise {
+            name: app.name.to_string(),
+            memory_bytes: app.limits.memory_bytes,
+            cpu_millis: app.limits.cpu_millis.into(),
+            pids: app.limits.pids.into(),
+            disk_bytes,
+            mode: match app.network.mode {
+                NetworkMode::Host => BoardMode::Host,
+                NetworkMode::None => BoardMode::None,
+                NetworkMode::Bridge => BoardMode::Bridge,
+            },
+            host_ports: app.network.ports.iter().map(host_port).collect(),
+        }
+    };
+    release.apps.iter().map(&mut promise).collect()
+}
+
+fn host_port(port: &coracle_protocol::release::Port) -> HostPort {
+    HostPort {
+        protocol: match port.protocol {
+            Protocol::Tcp => PortProtocol::Tcp,
+            Protocol::Udp => PortProtocol::Udp,
+        },
+        address: port.host_ip,
+        port: port.host,
+    }
+}

@@ -1,0 +1,203 @@
+//! What this supervisor runs with: coracle.toml, the board's profile and budget, and who the daemon is.
+
+use crate::apps::user::{self, UserError};
+use crate::disk::{self, About, DiskError};
+use coracle_board_support::budget::Budget;
+use coracle_board_support::config::{Config, ConfigError};
+use coracle_board_support::detect::{DetectError, Detected, choose};
+use coracle_board_support::profile::{Profile, StorageRole};
+use coracle_board_support::storage;
+use coracle_network::NetworkConfig;
+use coracle_protocol::names::{HardwareClass, NameError};
+use coracle_protocol::report::BoardFacts;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// coracle.toml.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The profile.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// The profile's hardware class.
+    #[error("the board profile's hardware class: {0}")]
+    Hardware(#[from] NameError),
+    /// A folder.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The host's passwd.
+    #[error(transparent)]
+    User(#[from] UserError),
+}
+
+/// A user and the group that may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// Everything that is decided before the supervisor starts.
+#[derive(Debug)]
+pub struct Settings {
+    /// coracle.toml, defaults applied.
+    pub config: Config,
+    /// The board's profile.
+    pub profile: Profile,
+    /// What a release must name.
+    pub hardware: HardwareClass,
+    /// What all apps may use together.
+    pub budget: Budget,
+    /// For the status.
+    pub facts: BoardFacts,
+    /// The daemon's user, when the board has it. Without one only root may talk to the supervisor.
+    pub daemon: Option<Owner>,
+    /// Major and minor of the disks that IO limits are set on.
+    pub disks: Vec<(u32, u32)>,
+    /// The apps' bridge.
+    pub network: NetworkConfig,
+}
+
+impl Settings {
+    /// Reads everything, and makes the folders that are missing.
+    pub fn load(file: &Path) -> Result<Self, SettingsError> {
+        let config = Config::load(file)?;
+        let daemon = match user::look_up(&config.user, &[PathBuf::from("/")]) {
+            Ok(user) => Some(Owner {
+                uid: user.uid,
+                gid: user.gid,
+            }),
+            Err(UserError::Unknown { .. }) => {
+                tracing::warn!(
+                    user = config.user,
+                    "there is no such user; only root may talk to the supervisor"
+                );
+                None
+            }
+            Err(other) => return Err(other.into()),
+        };
+        make_folders(&config, daemon)?;
+        let disk_bytes = rustix::fs::statvfs(&config.state_dir)
+            .map(|fs| fs.f_blocks * fs.f_frsize)
+            .about("ask the size of", &config.state_dir)?;
+        let detected = Detected::read(Path::new("/")).with_disk_bytes(disk_bytes);
+        let chosen = choose(&config, &detected)?;
+        tracing::info!(profile = chosen.profile.name.as_str(), reason = %chosen.reason, "board profile");
+        for left_out in &chosen.left_out {
+            tracing::warn!(left_out, "a board profile could not be considered");
+        }
+        let profile = chosen.profile;
+        let hardware = HardwareClass::new(profile.hardware_class.as_str())?;
+        Ok(Self {
+            budget: Budget::of(&profile, &detected),
+            facts: facts(&profile, &hardware, &detected),
+            disks: disks(&profile, &config.state_dir),
+            network: network(&config, &profile),
+            hardware,
+            daemon,
+            profile,
+            config,
+        })
+    }
+
+    /// The supervisor's own folder for what a reboot forgets: nobody else can put anything there.
+    pub fn run_state_dir(&self) -> PathBuf {
+        run_state_dir(&self.config)
+    }
+
+    /// The daemon's group, which may read logs.
+    pub fn daemon_group(&self) -> Option<u32> {
+        self.daemon.map(|owner| owner.gid)
+    }
+}
+
+fn run_state_dir(config: &Config) -> PathBuf {
+    config.run_dir.join("supervisor")
+}
+
+/// The run folder is shared with the daemon, which makes its socket there. Sticky: it cannot take away
+/// what is root's.
+fn make_folders(config: &Config, daemon: Option<Owner>) -> Result<(), DiskError> {
+    disk::make_folder(&config.state_dir, 0o755)?;
+    disk::make_folder(&config.run_dir, 0o1775)?;
+    let gid = daemon.map(|owner| owner.gid);
+    std::os::unix::fs::chown(&config.run_dir, Some(0), gid).about("give away", &config.run_dir)?;
+    for (folder, mode) in [
+        (config.store_dir(), 0o750),
+        (config.identity_dir(), 0o700),
+        (config.spool_dir(), 0o700),
+    ] {
+        if !folder.exists() {
+            disk::make_folder(&folder, mode)?;
+            let uid = daemon.map(|owner| owner.uid);
+            std::os::unix::fs::chown(&folder, uid, gid).about("give away", &folder)?;
+        }
+    }
+    for (folder, mode) in [
+        (config.layers_dir(), 0o700),
+        (config.staging_dir(), 0o700),
+        (config.containers_dir(), 0o700),
+        (config.volumes_dir(), 0o700),
+        (config.logs_dir(), 0o755),
+    ] {
+        disk::make_folder(&folder, mode)?;
+    }
+    // The daemon could have been first: what is not root's is not believed.
+    let own = run_state_dir(config);
+    if let Ok(found) = own.symlink_metadata()
+        && (!found.is_dir() || found.uid() != 0)
+    {
+        disk::set_aside(&own)?;
+    }
+    disk::make_folder(&own, 0o700)
+}
+
+fn facts(profile: &Profile, hardware: &HardwareClass, detected: &Detected) -> BoardFacts {
+    let system = rustix::system::uname();
+    BoardFacts {
+        profile: profile.name.as_str().to_owned(),
+        hardware: hardware.to_string(),
+        architecture: system.machine().to_string_lossy().into_owned(),
+        kernel: system.release().to_string_lossy().into_owned(),
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+        memory_bytes: detected.memory_bytes.unwrap_or_default(),
+        cpus: detected.cpus.unwrap_or(1),
+    }
+}
+
+/// The profile's disks; where none of them is here, the whole disk that the state folder lies on.
+fn disks(profile: &Profile, state_dir: &Path) -> Vec<(u32, u32)> {
+    let named = storage::disks(Path::new("/"), profile, StorageRole::State);
+    if !named.is_empty() {
+        return named.iter().map(|disk| (disk.major, disk.minor)).collect();
+    }
+    let whole = || {
+        let device = rustix::fs::stat(state_dir).ok()?.st_dev;
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let node = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+        let node = match node.join("partition").exists() {
+            true => node.parent()?.to_owned(),
+            false => node,
+        };
+        let text = std::fs::read_to_string(node.join("dev")).ok()?;
+        let (major, minor) = text.trim().split_once(':')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    whole().into_iter().collect()
+}
+
+fn network(config: &Config, profile: &Profile) -> NetworkConfig {
+    let subnet = config.subnet_or(profile.network.subnet);
+    // Both sides hold a prefix of 8 to 29, so that this cannot fail; the default stands in all the same.
+    let subnet = subnet.to_string().parse().unwrap_or_default();
+    let mut network = NetworkConfig::new(&config.bridge, subnet);
+    if let Some(mtu) = config.mtu.or(profile.network.mtu) {
+        network.mtu = u32::from(mtu.bytes());
+    }
+    network
+}

@@ -1,0 +1,252 @@
+//! The door for the daemon: who may come in, how many, and how much each may hold.
+
+mod frame;
+
+use crate::disk::{About, DiskError};
+use coracle_protocol::local::{Answer, Call, Event, Message, Reply, Request};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+pub use frame::FrameError;
+
+/// Connections at a time: the daemon's, its next one after a crash, and a person's.
+const CONNECTIONS: usize = 4;
+
+/// Calls of one connection that may wait for their answer; more are not read from the socket.
+const CALLS: usize = 16;
+
+/// Events that may wait for a slow reader. One that falls further behind is disconnected: it asks
+/// for the status when it comes back, and has missed nothing that still matters.
+const EVENTS: usize = 128;
+
+/// One call and the way back.
+#[derive(Debug)]
+pub struct Incoming {
+    /// What is asked.
+    pub request: Request,
+    /// Answers it.
+    pub answer: AnswerTo,
+    /// With the first [`Request::Watch`] of a connection: the sender of its events. When the last one
+    /// is dropped the connection ends.
+    pub events: Option<mpsc::Sender<Event>>,
+}
+
+/// Answers one call. Dropping it answers nothing, and the daemon's time limit takes over.
+#[derive(Debug)]
+pub struct AnswerTo {
+    id: u64,
+    to: mpsc::Sender<Message>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AnswerTo {
+    /// Sends the answer. There is room for as many as there are permits; a connection that is gone
+    /// does not want it.
+    pub fn send(self, answer: Answer) {
+        let reply = Reply {
+            id: self.id,
+            answer,
+        };
+        if self.to.try_send(Message::Reply(reply)).is_err() {
+            tracing::debug!(id = self.id, "the caller has gone before its answer");
+        }
+    }
+}
+
+/// Makes the socket: root and the daemon's group, 0660.
+pub fn listen(path: &Path, group: Option<u32>) -> Result<UnixListener, DiskError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).about("remove the old socket", path);
+        }
+        _ => {}
+    }
+    // Nobody gets in between bind and chmod: until then the mode is what the mask leaves, and
+    // `admit` looks at each peer anyway.
+    let listener = UnixListener::bind(path).about("listen at", path)?;
+    std::os::unix::fs::chown(path, Some(0), group).about("give away", path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+        .about("set the mode of", path)?;
+    Ok(listener)
+}
+
+/// Accepts connections until the receiver of `calls` is gone.
+pub async fn serve(listener: UnixListener, daemon_uid: Option<u32>, calls: mpsc::Sender<Incoming>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    while !calls.is_closed() {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was lost while it was accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                continue;
+            }
+        };
+        let uid = stream.peer_cred().map(|peer| peer.uid());
+        if !matches!(uid, Ok(uid) if may_enter(uid, daemon_uid)) {
+            tracing::warn!(
+                ?uid,
+                "a user who may not talk to the supervisor was turned away"
+            );
+            continue;
+        }
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tracing::warn!("a connection more than {CONNECTIONS} was turned away");
+            continue;
+        };
+        let calls = calls.clone();
+        tokio::spawn(async move {
+            let (from, to) = stream.into_split();
+            if let Err(fault) = converse(from, to, calls).await {
+                tracing::warn!(%fault, "a connection was ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn may_enter(uid: u32, daemon_uid: Option<u32>) -> bool {
+    uid == 0 || Some(uid) == daemon_uid
+}
+
+async fn converse(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    calls: mpsc::Sender<Incoming>,
+) -> Result<(), FrameError> {
+    let (out, mut outgoing) = mpsc::channel::<Message>(CALLS);
+    let (events, mut pending) = mpsc::channel::<Event>(EVENTS);
+    let reader = async move {
+        let permits = Arc::new(Semaphore::new(CALLS));
+        let mut events = Some(events);
+        while let Ok(permit) = permits.clone().acquire_owned().await {
+            let Some(call) = frame::read::<Call>(&mut from).await? else {
+                break;
+            };
+            let watches = call.request == Request::Watch;
+            let incoming = Incoming {
+                request: call.request,
+                answer: AnswerTo {
+                    id: call.id,
+                    to: out.clone(),
+                    _permit: permit,
+                },
+                events: if watches { events.take() } else { None },
+            };
+            if calls.send(incoming).await.is_err() {
+                break;
+            }
+        }
+        Ok::<(), FrameError>(())
+    };
+    let writer = async move {
+        loop {
+            let message = tokio::select! {
+                biased;
+                Some(reply) = outgoing.recv() => reply,
+                event = pending.recv() => match event {
+                    Some(event) => Message::Event(event),
+                    None => break,
+                },
+            };
+            frame::write(&mut to, &message).await?;
+        }
+        Ok::<(), FrameError>(())
+    };
+    tokio::select! {
+        ended = reader => ended,
+        ended = writer => ended,
+    }
+}
+
+/// Those who asked to be told.
+#[derive(Debug, Default)]
+pub struct Watchers(Vec<mpsc::Sender<Event>>);
+
+impl Watchers {
+    /// One more.
+    pub fn add(&mut self, watcher: mpsc::Sender<Event>) {
+        self.0.retain(|known| !known.is_closed());
+        self.0.push(watcher);
+    }
+
+    /// Tells everybody; whoever has fallen too far behind is let go. Whether anybody was told.
+    pub fn tell(&mut self, event: &Event) -> bool {
+        self.0
+            .retain(|watcher| match watcher.try_send(event.clone()) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    tracing::warn!("a reader of events is too slow and was let go");
+                    false
+                }
+            });
+        !self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_and_the_daemon_may_enter_and_nobody_else() {
+        assert!(may_enter(0, None));
+        assert!(may_enter(999, Some(999)));
+        assert!(!may_enter(1000, Some(999)));
+        assert!(!may_enter(1000, None));
+    }
+
+    #[tokio::test]
+    async fn a_slow_watcher_is_let_go() {
+        let event = Event::AppChanged {
+            app: coracle_protocol::names::AppName::new("a").unwrap(),
+            what: "started".into(),
+        };
+        let mut watchers = Watchers::default();
+        assert!(!watchers.tell(&event));
+        let (sender, mut receiver) = mpsc::channel(2);
+        watchers.add(sender);
+        assert!(watchers.tell(&event));
+        assert!(watchers.tell(&event));
+        assert!(!watchers.tell(&event));
+        // What was sent is still read, then the channel ends: the connection is closed with it.
+        assert!(receiver.recv().await.is_some());
+        assert!(receiver.recv().await.is_some());
+        assert!(receiver.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_call_comes_in_and_its_answer_goes_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sock");
+        let listener = listen(&path, None).unwrap();
+        let (calls, mut incoming) = mpsc::channel(1);
+        let server = tokio::spawn(serve(listener, None, calls));
+        let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();
+        frame::write(
+            &mut client,
+            &Call {
+                id: 7,
+                request: Request::Status,
+            },
+        )
+        .await
+        .unwrap();
+        let call = incoming.recv().await.unwrap();
+        assert_eq!(call.request, Request::Status);
+        call.answer.send(Answer::Done);
+        let reply: Message = frame::read(&mut client).await.unwrap().unwrap();
+        let expected = Reply {
+            id: 7,
+            answer: Answer::Done,
+        };
+        assert_eq!(reply, Message::Reply(expected));
+        server.abort();
+    }
+}

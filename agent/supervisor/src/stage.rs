@@ -1,0 +1,430 @@
+//! One layer, from a blob in the daemon's store to a tree in `layers/`.
+//!
+//! The daemon owns the store and may change a blob while it is read: nothing is believed but the diff_id
+//! that a jailed child computes over the very bytes that it unpacks, compared here with the signed
+//! release before the tree gets its name. The child has the blob, an empty folder, a base tree to read
+//! and a place for its report; no other file, no network.
+
+use crate::disk::{self, About, DiskError};
+use coracle_board_support::config::Config;
+use coracle_digest::Sha256Digest;
+use coracle_images::Limits;
+use coracle_images::layout::LayerType;
+use coracle_images::unpack::{self, Source, UnpackError};
+use coracle_protocol::release::Layer;
+use coracle_runtime::spec::Rlimit;
+use coracle_runtime::{
+    Capabilities, Capability, Child, Exit, JailSpec, SeccompProgram, spawn_jailed,
+};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Address space of the child, in bytes: the supervisor's own few MiB, a zstd window of 8, and buffers.
+const CHILD_MEMORY: u64 = 512 << 20;
+
+/// Bytes of the child's report: it may name up to 4096 opaque folders.
+const REPORT_BYTES: u64 = 32 << 20;
+
+/// Why a layer was not staged. The codes are those of [`coracle_protocol::local::Request::Stage`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct StageError {
+    /// `diff-id-mismatch`, `bad-delta`, `bad-layer`, `no-blob` or `no-space`; `jail` when the child
+    /// could not be made.
+    pub code: String,
+    /// In words.
+    pub reason: String,
+}
+
+fn fault(code: &str, reason: impl ToString) -> StageError {
+    StageError {
+        code: code.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+impl From<DiskError> for StageError {
+    fn from(error: DiskError) -> Self {
+        let code = if error.is_no_space() {
+            "no-space"
+        } else {
+            "bad-layer"
+        };
+        fault(code, error)
+    }
+}
+
+/// A layer that is being unpacked.
+#[derive(Debug)]
+pub struct Staging {
+    layer: Layer,
+    from_delta: bool,
+    folder: PathBuf,
+    report: File,
+    child: Child,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Report {
+    Applied {
+        diff_id: Sha256Digest,
+        tar_bytes: u64,
+        entries: u64,
+        opaque: Vec<Vec<u8>>,
+    },
+    Failed {
+        code: String,
+        reason: String,
+    },
+}
+
+/// The layers that are on the board.
+pub fn on_board(layers_dir: &Path) -> BTreeSet<Sha256Digest> {
+    let entries = std::fs::read_dir(layers_dir).into_iter().flatten();
+    entries
+        .filter_map(|entry| Sha256Digest::from_hex(entry.ok()?.file_name().to_str()?).ok())
+        .collect()
+}
+
+/// Where a layer's tree is.
+pub fn layer_dir(config: &Config, diff_id: Sha256Digest) -> PathBuf {
+    config.layers_dir().join(diff_id.hex())
+}
+
+/// Starts unpacking. `delta`: the blob of a delta and the diff_id of its base.
+pub fn start(
+    config: &Config,
+    empty_root: &Path,
+    layer: &Layer,
+    delta: Option<(Sha256Digest, Sha256Digest)>,
+) -> Result<Staging, StageError> {
+    let blob_digest = delta.map_or(layer.digest, |(blob, _)| blob);
+    let blob = open_blob(&config.store_dir(), blob_digest)
+        .map_err(|errno| fault("no-blob", format!("blob {blob_digest}: {errno}")))?;
+    let layer_type = LayerType::from_media_type(&layer.media_type)
+        .ok_or_else(|| fault("bad-layer", format!("type `{}`", layer.media_type)))?;
+    let base = match delta {
+        Some((_, base)) => Some(
+            open_folder(&layer_dir(config, base))
+                .map_err(|errno| fault("bad-delta", format!("base layer {base}: {errno}")))?,
+        ),
+        None => None,
+    };
+    let folder = config.staging_dir().join(layer.diff_id.hex());
+    clear(&folder)?;
+    disk::make_folder(&folder, 0o755)?;
+    let dest = open_folder(&folder)
+        .map_err(io::Error::from)
+        .about("open", &folder)?;
+    let report = rustix::fs::memfd_create("layer", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|errno| fault("jail", errno))?;
+    let report_of_child = report.try_clone().map_err(|error| fault("jail", error))?;
+
+    let limits = Limits {
+        unpacked_bytes: layer.unpacked_size,
+        ..Limits::default()
+    };
+    let seccomp = SeccompProgram::files_only().map_err(|error| fault("jail", error))?;
+    let jail = JailSpec {
+        root_readonly: true,
+        read_dirs: base.into_iter().collect(),
+        write_dirs: vec![dest],
+        files: vec![blob.into(), report_of_child],
+        capabilities: unpacking(),
+        rlimits: vec![Rlimit {
+            resource: libc::RLIMIT_AS as u32,
+            soft: CHILD_MEMORY,
+            hard: CHILD_MEMORY,
+        }],
+        oom_score_adj: Some(500),
+        seccomp: Some(&seccomp),
+        ..JailSpec::new(empty_root)
+    };
+    let from_delta = delta.is_some();
+    let child = spawn_jailed(jail, |mut fds| {
+        let (Some(report), Some(blob)) = (fds.files.pop(), fds.files.pop()) else {
+            return 1;
+        };
+        let (Some(dest), base) = (fds.write_dirs.pop(), fds.read_dirs.pop()) else {
+            return 1;
+        };
+        let blob = File::from(blob);
+        let source = match base {
+            Some(base) => Source::Delta { blob, base },
+            None => Source::Full {
+                blob,
+                layer: layer_type,
+            },
+        };
+        let said = match unpack::apply_layer(source, dest, &limits) {
+            Ok(applied) => Report::Applied {
+                diff_id: applied.diff_id,
+                tar_bytes: applied.tar_bytes,
+                entries: applied.entries,
+                opaque: applied.opaque_pending,
+            },
+            Err(error) => failed(&error, from_delta),
+        };
+        let json = serde_json::to_vec(&said).unwrap_or_default();
+        match File::from(report).write_all(&json) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        }
+    })
+    .map_err(|failure| fault("jail", failure))?;
+    Ok(Staging {
+        layer: layer.clone(),
+        from_delta,
+        folder,
+        report: File::from(report),
+        child,
+    })
+}
+
+/// What unpacking needs of root: owners, modes, devices and file capabilities that the layer names.
+fn unpacking() -> Capabilities {
+    [
+        Capability::CHOWN,
+        Capability::DAC_OVERRIDE,
+        Capability::FOWNER,
+        Capability::FSETID,
+        Capability::MKNOD,
+        Capability::SETFCAP,
+    ]
+    .into_iter()
+    .fold(Capabilities::none(), Capabilities::with)
+}
+
+fn failed(error: &UnpackError, from_delta: bool) -> Report {
+    let mut reason = error.to_string();
+    let mut no_space = false;
+    let mut below: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = below {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            no_space |= matches!(io.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+        }
+        below = cause.source();
+        if let Some(next) = below {
+            reason = format!("{reason}: {next}");
+        }
+    }
+    let code = match (no_space, from_delta) {
+        (true, _) => "no-space",
+        (_, true) => "bad-delta",
+        (_, false) => "bad-layer",
+    };
+    Report::Failed {
+        code: code.to_owned(),
+        reason,
+    }
+}
+
+impl Staging {
+    /// The child's process id.
+    pub fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// The layer's diff_id.
+    pub fn diff_id(&self) -> Sha256Digest {
+        self.layer.diff_id
+    }
+
+    /// The child has ended: checks what it says, and gives the tree its name.
+    pub fn finish(mut self, exit: Exit, config: &Config) -> Result<(), StageError> {
+        let outcome = self
+            .judge(exit)
+            .and_then(|report| self.keep(&report, config));
+        if outcome.is_err()
+            && let Err(error) = clear(&self.folder)
+        {
+            tracing::warn!(%error, "a tree that was not kept stays in staging");
+        }
+        outcome
+    }
+
+    fn judge(&mut self, exit: Exit) -> Result<Report, StageError> {
+        let mut json = Vec::new();
+        self.report
+            .rewind()
+            .and_then(|()| (&mut self.report).take(REPORT_BYTES).read_to_end(&mut json))
+            .map_err(|error| fault("jail", error))?;
+        match serde_json::from_slice(&json) {
+            Ok(report) if exit.success() => Ok(report),
+            _ => {
+                let code = if self.from_delta {
+                    "bad-delta"
+                } else {
+                    "bad-layer"
+                };
+                Err(fault(code, format!("the unpacking child died: {exit:?}")))
+            }
+        }
+    }
+
+    fn keep(&self, report: &Report, config: &Config) -> Result<(), StageError> {
+        let (diff_id, tar_bytes, entries, opaque) = match report {
+            Report::Failed { code, reason } => return Err(fault(code, reason)),
+            Report::Applied {
+                diff_id,
+                tar_bytes,
+                entries,
+                opaque,
+            } => (*diff_id, tar_bytes, entries, opaque),
+        };
+        if diff_id != self.layer.diff_id {
+            let reason = format!(
+                "the bytes are {diff_id}; the release says {}",
+                self.layer.diff_id
+            );
+            return Err(fault("diff-id-mismatch", reason));
+        }
+        if !opaque.is_empty() {
+            let tree = open_folder(&self.folder).map_err(|errno| fault("bad-layer", errno))?;
+            unpack::mark_opaque(tree.as_fd(), opaque, &Limits::default())
+                .map_err(|error| fault("bad-layer", error))?;
+            rustix::fs::syncfs(&tree).map_err(|errno| fault("bad-layer", errno))?;
+        }
+        #[derive(Serialize)]
+        struct Facts<'a> {
+            diff_id: Sha256Digest,
+            tar_bytes: &'a u64,
+            entries: &'a u64,
+        }
+        let facts = Facts {
+            diff_id,
+            tar_bytes,
+            entries,
+        };
+        let place = layer_dir(config, diff_id);
+        let json = serde_json::to_vec(&facts).unwrap_or_default();
+        disk::write_whole(&place.with_extension("json"), &json, 0o600)?;
+        Ok(disk::rename(&self.folder, &place)?)
+    }
+}
+
+/// Takes away what an earlier attempt left, without waiting for it to be deleted: see [`crate::gc`].
+fn clear(folder: &Path) -> Result<(), DiskError> {
+    if folder.symlink_metadata().is_ok() {
+        crate::gc::throw_away(folder)?;
+    }
+    Ok(())
+}
+
+/// Opens `blobs/sha256/<hex>` below the store, following no link on the way: each of these folders is
+/// the daemon's. Only a regular file will do; O_NONBLOCK keeps a FIFO from holding the supervisor up.
+pub fn open_blob(store: &Path, digest: Sha256Digest) -> Result<File, Errno> {
+    let mut folder = open_folder(store)?;
+    for name in ["blobs", "sha256"] {
+        folder = rustix::fs::openat(&folder, name, FOLDER, Mode::empty())?;
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&folder, digest.hex(), flags, Mode::empty())?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(file.into()),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+fn open_folder(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(CWD, path, FOLDER, Mode::empty())
+}
+
+/// Reads an image configuration: exactly the bytes that the release names, or nothing.
+pub fn read_config(
+    store: &Path,
+    blob: coracle_protocol::release::Blob,
+) -> Result<String, StageError> {
+    let limit = Limits::default().document_bytes;
+    let name = blob.digest;
+    if blob.size > limit {
+        return Err(fault(
+            "bad-config",
+            format!(
+                "image configuration {name} has {} bytes; {limit} are allowed",
+                blob.size
+            ),
+        ));
+    }
+    let file = open_blob(store, name)
+        .map_err(|errno| fault("no-blob", format!("image configuration {name}: {errno}")))?;
+    let mut bytes = Vec::new();
+    file.take(blob.size + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| fault("no-blob", format!("image configuration {name}: {error}")))?;
+    if bytes.len() as u64 != blob.size || Sha256Digest::of(&bytes) != name {
+        return Err(fault(
+            "bad-config",
+            format!("blob {name} has other bytes than its name says"),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        fault(
+            "bad-config",
+            format!("image configuration {name} is not UTF-8"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_protocol::release::Blob;
+
+    fn store() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
+        folder
+    }
+
+    fn blob_path(store: &Path, digest: Sha256Digest) -> PathBuf {
+        store.join("blobs/sha256").join(digest.hex())
+    }
+
+    #[test]
+    fn a_configuration_is_what_its_digest_says_or_nothing() {
+        let store = store();
+        let bytes = b"{}";
+        let digest = Sha256Digest::of(bytes);
+        let blob = Blob { digest, size: 2 };
+        let code = |result: Result<String, StageError>| result.unwrap_err().code;
+        assert_eq!(code(read_config(store.path(), blob)), "no-blob");
+        std::fs::write(blob_path(store.path(), digest), b"[]").unwrap();
+        assert_eq!(code(read_config(store.path(), blob)), "bad-config");
+        std::fs::write(blob_path(store.path(), digest), b"{} ").unwrap();
+        assert_eq!(code(read_config(store.path(), blob)), "bad-config");
+        std::fs::write(blob_path(store.path(), digest), bytes).unwrap();
+        assert_eq!(read_config(store.path(), blob).unwrap(), "{}");
+        let huge = Blob {
+            digest,
+            size: 1 << 40,
+        };
+        assert_eq!(code(read_config(store.path(), huge)), "bad-config");
+    }
+
+    #[test]
+    fn links_and_pipes_in_the_store_are_not_followed() {
+        let store = store();
+        let digest = Sha256Digest::of(b"x");
+        let path = blob_path(store.path(), digest);
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert_eq!(open_blob(store.path(), digest).unwrap_err(), Errno::LOOP);
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        assert_eq!(open_blob(store.path(), digest).unwrap_err(), Errno::INVAL);
+        std::fs::remove_dir_all(store.path().join("blobs")).unwrap();
+        std::os::unix::fs::symlink("/", store.path().join("blobs")).unwrap();
+        assert!(open_blob(store.path(), digest).is_err());
+    }
+}

@@ -1,0 +1,260 @@
+//! Carries out what [`crate::machine`] decides, and brings it the events.
+
+use super::{Supervisor, Trying};
+use crate::apps::{AppRun, plan, restart};
+use crate::health::{Tracker, Verdict};
+use crate::journal::{DeployedSet, Failure, StoredSet};
+use crate::machine::{Action, End, Event, Report, State, Why};
+use coracle_protocol::local::Event as Told;
+use coracle_protocol::report::Phase;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+impl Supervisor {
+    /// An accepted and staged set is to run.
+    pub(super) async fn activate(&mut self, set: DeployedSet, stored: StoredSet) {
+        self.accepted = None;
+        self.trying = Some(Trying {
+            set,
+            stored: Some(stored),
+            window: None,
+        });
+        self.happen(Event::Activate).await;
+    }
+
+    /// One event, and those that its actions bring.
+    pub(super) async fn happen(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let state = std::mem::replace(&mut self.machine, State::Idle);
+            match state.on(event) {
+                Ok((next, actions)) => {
+                    tracing::debug!(state = ?next, ?actions, "deployment");
+                    self.machine = next;
+                    for action in actions {
+                        events.extend(self.act(action).await);
+                    }
+                }
+                Err(unexpected) => {
+                    tracing::error!(%unexpected, "deployment");
+                    self.machine = unexpected.state;
+                }
+            }
+        }
+    }
+
+    async fn act(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Record => Some(match self.record() {
+                Ok(()) => Event::Recorded,
+                Err(reason) => Event::RecordFailed(Why::new("disk", reason)),
+            }),
+            Action::StopOld | Action::StopNew => {
+                let now = Instant::now();
+                for app in &mut self.apps {
+                    app.wanted = false;
+                    app.stop(now);
+                }
+                None
+            }
+            Action::StartNew => Some(self.start_new().await),
+            Action::OpenTrial => {
+                if let Some(trying) = &mut self.trying {
+                    trying.window = Some(Instant::now());
+                }
+                None
+            }
+            Action::Keep => Some(match self.journal.keep() {
+                Ok(()) => {
+                    self.kept();
+                    Event::Kept
+                }
+                Err(error) => Event::Fault(Why::new("disk", error.to_string())),
+            }),
+            Action::Forget(why) => {
+                self.forget(&why);
+                None
+            }
+            Action::StartOld => {
+                let set = self.current.clone();
+                self.make_apps(set.as_ref());
+                let now = Instant::now();
+                for app in &mut self.apps {
+                    app.phase = crate::apps::Phase::Waiting { at: now };
+                }
+                self.start_due(now).await;
+                Some(Event::RestoredOld)
+            }
+            Action::Report(report) => {
+                self.report(report);
+                None
+            }
+        }
+    }
+
+    /// Counters first: whatever happens from here on, this assignment is never new again.
+    fn record(&mut self) -> Result<(), String> {
+        let trying = self.trying.as_ref().ok_or("nothing is being tried")?;
+        let seen = trying.set.deployment().seen();
+        self.trust.persist(seen).map_err(|e| e.to_string())?;
+        let stored = trying.stored.as_ref().ok_or("its documents are gone")?;
+        self.journal.record(stored).map_err(|e| e.to_string())
+    }
+
+    async fn start_new(&mut self) -> Event {
+        let set = self.trying.as_ref().map(|trying| trying.set.clone());
+        self.make_apps(set.as_ref());
+        for index in 0..self.apps.len() {
+            if let Err(fault) = self.start_app(index).await {
+                let reason = format!(
+                    "app `{}` cannot be started: {fault}",
+                    self.apps[index].name()
+                );
+                return Event::Fault(Why::new("start-failed", reason));
+            }
+        }
+        Event::NewStarted
+    }
+
+    /// The apps of `set`, none of them started, become the active ones.
+    pub(super) fn make_apps(&mut self, set: Option<&DeployedSet>) {
+        self.active = set.map(DeployedSet::digest);
+        self.apps = set
+            .into_iter()
+            .flat_map(DeployedSet::apps)
+            .map(|(app, image)| {
+                let plan = plan::plan(app, image, &self.settings).map_err(|e| e.to_string());
+                AppRun::new(app.clone(), plan)
+            })
+            .collect();
+    }
+
+    fn kept(&mut self) {
+        if let Some(trying) = self.trying.take() {
+            self.previous = self.current.replace(trying.set);
+        }
+        self.collect_layers();
+    }
+
+    /// Layers that neither the current, the previous, the tried nor the accepted set has, go.
+    pub(super) fn collect_layers(&mut self) {
+        let sets = [
+            self.current.as_ref(),
+            self.previous.as_ref(),
+            self.trying.as_ref().map(|trying| &trying.set),
+        ];
+        let mut needed: BTreeSet<_> = sets
+            .into_iter()
+            .flatten()
+            .flat_map(|set| set.layers())
+            .collect();
+        if let Some(accepted) = &self.accepted {
+            let apps = accepted.release().apps.iter();
+            needed.extend(apps.flat_map(|app| app.image.layers.iter().map(|layer| layer.diff_id)));
+        }
+        match crate::gc::collect(&self.settings.config, &needed) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "layers that no set needs are going"),
+            Err(error) => tracing::warn!(%error, "layers that no set needs stay"),
+        }
+        self.sweep();
+    }
+
+    fn forget(&mut self, why: &Why) {
+        let failure = self.trying.take().map(|trying| Failure {
+            deployment: trying.set.digest(),
+            activity: trying.set.activity.clone(),
+            code: why.code.to_owned(),
+            reason: why.reason.clone(),
+        });
+        if let Err(error) = self.journal.forget(failure.as_ref()) {
+            tracing::error!(%error, "the trial stays in the journal and is taken back at the next start");
+        }
+        if let Some(failure) = failure {
+            self.ended_activity = failure.activity.clone();
+            self.failure = Some(failure);
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        let trying = self.trying.as_ref().map(|trying| &trying.set);
+        let (activity, phase, why) = match report {
+            Report::Switching => (trying, Phase::Switching, None),
+            Report::Trial => (trying, Phase::Trial, None),
+            Report::Committed => (self.current.as_ref(), Phase::Committed, None),
+            Report::Ended(End::Failed, why) => (None, Phase::Failed, Some(why)),
+            Report::Ended(End::RolledBack, why) => (None, Phase::RolledBack, Some(why)),
+        };
+        let activity =
+            activity.map_or_else(|| self.ended_activity.clone(), |set| set.activity.clone());
+        match &why {
+            Some(why) => {
+                tracing::warn!(activity, ?phase, code = why.code, why.reason, "deployment")
+            }
+            None => tracing::info!(activity, ?phase, "deployment"),
+        }
+        self.store_run_state();
+        self.tell(Told::Deployment {
+            activity,
+            phase,
+            code: why.as_ref().map(|why| why.code.to_owned()),
+            reason: why.map(|why| why.reason),
+        });
+    }
+
+    /// Looks whether a deployment that is under way can go on.
+    pub(super) async fn go_on(&mut self) {
+        let all_down = self.apps.iter().all(AppRun::is_down);
+        let event = match &self.machine {
+            State::StoppingOld if all_down => Event::OldStopped,
+            State::StoppingNew(..) if all_down => Event::NewStopped,
+            State::Trial => match self.judge(Instant::now()) {
+                Some(event) => event,
+                None => return,
+            },
+            _ => return,
+        };
+        self.happen(event).await;
+    }
+
+    /// When the trial's time is over.
+    pub(super) fn trial_due(&self) -> Option<Instant> {
+        if self.machine != State::Trial {
+            return None;
+        }
+        let end = self.trial_end()?;
+        // Once it is over only a probe's answer can change anything, and that wakes the loop by itself.
+        (end > Instant::now()).then_some(end)
+    }
+
+    fn trial_end(&self) -> Option<Instant> {
+        let opened = self.trying.as_ref()?.window?;
+        let seconds = self.apps.iter().map(|app| app.app.trial_seconds).max();
+        Some(opened + Duration::from_secs(seconds.unwrap_or(0).into()))
+    }
+
+    fn judge(&self, now: Instant) -> Option<Event> {
+        let fault = |code, reason| Some(Event::Fault(Why::new(code, reason)));
+        for app in &self.apps {
+            if app.tracker.as_ref().map(Tracker::verdict) == Some(Verdict::Unhealthy) {
+                return fault("unhealthy", app.unhealthy_text());
+            }
+            let end = || format!("app `{}` does not stay up: {}", app.name(), app.end_text());
+            if app.in_a_row > restart::TRIAL_RESTARTS {
+                return fault("crash-loop", format!("{}, {} times", end(), app.in_a_row));
+            }
+            if app.ended_fine == Some(false) {
+                return fault("exited", end());
+            }
+        }
+        if now < self.trial_end()? {
+            return None;
+        }
+        let open: Vec<Result<(), String>> =
+            self.apps.iter().filter_map(AppRun::not_proven).collect();
+        match open.iter().find_map(|reason| reason.as_ref().err()) {
+            Some(reason) => fault("not-running", reason.clone()),
+            None => open.is_empty().then_some(Event::Passed),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The owner of everything, and its one loop: a call from the daemon, the end of a child, or something
+//! that is due.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `start` | finds back to order after a restart; adoption |
+//! | `requests` | answers the daemon |
+//! | `deploy` | carries out what [`crate::machine`] decides |
+//! | `running` | starts, ends, probes and restarts apps |
+//! | `status` | says what runs |
+//! | `stop` | `stop-all` |
+
+mod deploy;
+mod requests;
+mod running;
+mod start;
+mod status;
+mod stop;
+
+use crate::adopt::AdoptedEnd;
+use crate::apps::AppRun;
+use crate::apps::launch::Bridge;
+use crate::disk::DiskError;
+use crate::journal::{DeployedSet, Failure, Journal, JournalError, StoredSet};
+use crate::machine::State;
+use crate::notify::Notify;
+use crate::offer::Accepted;
+use crate::settings::Settings;
+use crate::socket::{self, AnswerTo, Watchers};
+use crate::stage::Staging;
+use crate::trust::{Trust, TrustError};
+use coracle_digest::Sha256Digest;
+use coracle_protocol::local::{Event, LayerSource};
+use coracle_protocol::names::AppName;
+use coracle_runtime::CgroupTree;
+use coracle_runtime::cgroup::CgroupError;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+pub use stop::stop_all;
+
+/// Layers that wait for their turn: one is unpacked at a time, so that memory stays bounded.
+const STAGE_QUEUE: usize = 64;
+
+/// Why the supervisor cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// Trust.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A file or folder.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Cgroups.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// Signals.
+    #[error("cannot listen for signals: {0}")]
+    Signal(#[from] std::io::Error),
+    /// Apps or networks that stayed, one a line.
+    #[error("not everything is gone:\n{0}")]
+    Left(String),
+}
+
+/// A layer that waits to be unpacked.
+#[derive(Debug)]
+struct StageCall {
+    activity: String,
+    diff_id: Sha256Digest,
+    from: LayerSource,
+    answer: AnswerTo,
+}
+
+/// A layer that is being unpacked, and who wants to know.
+#[derive(Debug)]
+struct StageJob {
+    staging: Staging,
+    answer: AnswerTo,
+}
+
+/// The set that is being tried.
+#[derive(Debug)]
+struct Trying {
+    set: DeployedSet,
+    stored: Option<StoredSet>,
+    /// Since when its trial is open, and until when.
+    window: Option<Instant>,
+}
+
+/// The supervisor.
+#[derive(Debug)]
+pub struct Supervisor {
+    settings: Settings,
+    trust: Trust,
+    journal: Journal,
+    tree: CgroupTree,
+    bridge: BridgeHolder,
+    machine: State,
+    current: Option<DeployedSet>,
+    previous: Option<DeployedSet>,
+    trying: Option<Trying>,
+    failure: Option<Failure>,
+    accepted: Option<Accepted>,
+    /// The set that `apps` belong to.
+    active: Option<Sha256Digest>,
+    apps: Vec<AppRun>,
+    /// Names the deployment that is being taken back, after its set was forgotten.
+    ended_activity: String,
+    staging: Option<StageJob>,
+    stage_queue: VecDeque<StageCall>,
+    sweeper: Option<i32>,
+    empty_root: PathBuf,
+    watchers: Watchers,
+    /// The end of a deployment that nobody was there to hear.
+    unheard: Option<Event>,
+    adopted: mpsc::Sender<AdoptedEnd>,
+    adopted_ends: mpsc::Receiver<AdoptedEnd>,
+    _lock: File,
+}
+
+/// [`Bridge`] has sockets in it, which say nothing in a log.
+struct BridgeHolder(Bridge);
+
+impl std::fmt::Debug for BridgeHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_ok() {
+            "Bridge"
+        } else {
+            "no Bridge"
+        })
+    }
+}
+
+impl Supervisor {
+    /// Runs until SIGTERM or SIGINT. Apps are left as they are: the next supervisor adopts them.
+    pub async fn run(mut self) -> Result<(), SupervisorError> {
+        let mut children = signal(SignalKind::child())?;
+        let mut ends = [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ];
+        let path = self.settings.config.supervisor_socket();
+        let listener = socket::listen(&path, self.settings.daemon_group())?;
+        let (to_me, mut calls) = mpsc::channel(8);
+        let daemon = self.settings.daemon.map(|owner| owner.uid);
+        let door = tokio::spawn(socket::serve(listener, daemon, to_me));
+        let notify = Notify::from_environment();
+        notify.ready();
+        tracing::info!(socket = %path.display(), "ready");
+
+        let mut alive_at = Instant::now();
+        loop {
+            self.turn().await;
+            if let Some(interval) = notify.interval()
+                && alive_at <= Instant::now()
+            {
+                notify.alive();
+                alive_at = Instant::now() + interval;
+            }
+            let due = self.next_due(notify.interval().map(|_| alive_at));
+            tokio::select! {
+                Some(incoming) = calls.recv() => self.answer(incoming).await,
+                _ = children.recv() => self.reap().await,
+                Some(end) = self.adopted_ends.recv() => self.adopted_ended(end).await,
+                () = any(&mut ends) => break,
+                () = until(due) => {}
+            }
+        }
+        notify.stopping();
+        door.abort();
+        self.store_run_state();
+        tracing::info!("ends; the apps stay as they are");
+        Ok(())
+    }
+
+    /// Everything that is due now. Afterwards nothing is due before `next_due`.
+    async fn turn(&mut self) {
+        let now = Instant::now();
+        self.kill_overdue(now);
+        self.start_due(now).await;
+        self.run_probes(now).await;
+        self.next_stage();
+        self.go_on().await;
+    }
+
+    fn next_due(&self, also: Option<Instant>) -> Option<Instant> {
+        let apps = self.apps.iter().filter_map(AppRun::next_due);
+        apps.chain(self.trial_due()).chain(also).min()
+    }
+
+    fn tell(&mut self, event: Event) {
+        let heard = self.watchers.tell(&event);
+        if let Event::Deployment { phase, .. } = &event
+            && phase.is_end()
+        {
+            self.unheard = (!heard).then_some(event);
+        }
+    }
+
+    fn app_changed(&mut self, app: &AppName, what: impl Into<String>) {
+        let what = what.into();
+        tracing::info!(%app, what, "app");
+        self.tell(Event::AppChanged {
+            app: app.clone(),
+            what,
+        });
+    }
+}
+
+async fn any(signals: &mut [Signal; 2]) {
+    let [first, second] = signals;
+    tokio::select! {
+        _ = first.recv() => {}
+        _ = second.recv() => {}
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        // Never quite at once: what is overdue and does not change must not turn the loop hot.
+        Some(due) => {
+            tokio::time::sleep_until(due.max(Instant::now() + Duration::from_millis(1)).into())
+                .await
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,307 @@
+//! What the daemon asks. Each answer goes out as soon as it is known; nothing waits for another.
+
+use super::{STAGE_QUEUE, StageCall, StageJob, Supervisor};
+use crate::apps::Phase;
+use crate::journal::{CONFIG_BYTES, DeployedSet, StoredSet};
+use crate::offer::{self, Accepted, Offer, Refused};
+use crate::socket::Incoming;
+use crate::stage;
+use coracle_digest::Sha256Digest;
+use coracle_protocol::local::{Answer, AppAction, LayerSource, Needs, Request};
+use coracle_protocol::names::AppName;
+use coracle_runtime::Exit;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+fn failed(code: &str, reason: impl Into<String>) -> Answer {
+    Answer::Failed {
+        code: code.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+fn refused(refused: Refused) -> Answer {
+    tracing::warn!(code = refused.code, reason = refused.reason, "refused");
+    Answer::Refused {
+        code: refused.code.to_owned(),
+        reason: refused.reason,
+    }
+}
+
+impl Supervisor {
+    pub(super) async fn answer(&mut self, incoming: Incoming) {
+        let Incoming {
+            request,
+            answer,
+            events,
+        } = incoming;
+        match request {
+            Request::Status => answer.send(Answer::Status(self.status())),
+            Request::Watch => match events {
+                Some(events) => {
+                    self.watchers.add(events);
+                    answer.send(Answer::Done);
+                    if let Some(event) = self.unheard.take() {
+                        self.tell(event);
+                    }
+                }
+                None => answer.send(failed("already", "this connection watches already")),
+            },
+            Request::Identity { board } => match self.trust.name_board(board) {
+                Ok(()) => answer.send(Answer::Done),
+                Err(error) => answer.send(refused(Refused::new("named", error.to_string()))),
+            },
+            Request::Offer {
+                activity,
+                deploy,
+                release,
+            } => {
+                let offer = Offer {
+                    activity,
+                    deploy,
+                    release,
+                };
+                answer.send(match self.consider(offer) {
+                    Ok(needs) => Answer::Needs(needs),
+                    Err(why) => refused(why),
+                });
+            }
+            Request::Stage {
+                activity,
+                diff_id,
+                from,
+            } => {
+                let call = StageCall {
+                    activity,
+                    diff_id,
+                    from,
+                    answer,
+                };
+                if self.stage_queue.len() < STAGE_QUEUE {
+                    self.stage_queue.push_back(call);
+                } else {
+                    call.answer
+                        .send(failed("busy", "too many layers wait already"));
+                }
+            }
+            Request::Activate { activity } => match self.prepare_activation(&activity) {
+                Ok((set, stored)) => {
+                    answer.send(Answer::Done);
+                    self.activate(set, stored).await;
+                }
+                Err(why) => answer.send(failed(why.code, why.reason)),
+            },
+            Request::Control { app, action, uid } => {
+                tracing::info!(%app, ?action, uid, "a person asks");
+                answer.send(self.control(&app, action));
+            }
+        }
+    }
+
+    fn consider(&mut self, offer: Offer) -> Result<Needs, Refused> {
+        let known: Vec<Sha256Digest> = [&self.current, &self.previous]
+            .into_iter()
+            .flatten()
+            .map(DeployedSet::digest)
+            .collect();
+        let accepted = offer::verify(offer, &self.trust, &self.settings, &known)
+            .map_err(|why| self.failed_before(why))?;
+        let digest = accepted.deployment.deploy().digest();
+        let already = self
+            .current
+            .as_ref()
+            .is_some_and(|set| set.digest() == digest);
+        let config = &self.settings.config;
+        let on_board = stage::on_board(&config.layers_dir());
+        if already {
+            return Ok(accepted.needs(&on_board, true));
+        }
+        let free = rustix::fs::statvfs(&config.state_dir).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
+        offer::check_budget(&accepted, &self.settings, &on_board, free)?;
+        tracing::info!(
+            activity = accepted.offer.activity,
+            deployment = %digest,
+            version = accepted.release().version,
+            "an offer was verified"
+        );
+        let needs = accepted.needs(&on_board, false);
+        self.accepted = Some(accepted);
+        Ok(needs)
+    }
+
+    /// An assignment that was tried and did not stay is too old by its own counter: the reason that
+    /// helps is why it did not stay.
+    fn failed_before(&self, why: Refused) -> Refused {
+        match &self.failure {
+            Some(failure) if why.code == "old-assignment" => {
+                let reason = format!(
+                    "{}. The last one that did not stay was {}: {}",
+                    why.reason, failure.deployment, failure.reason
+                );
+                Refused::new(why.code, reason)
+            }
+            _ => why,
+        }
+    }
+
+    fn accepted(&self, activity: &str) -> Result<&Accepted, Refused> {
+        let accepted = self.accepted.as_ref();
+        accepted
+            .filter(|accepted| accepted.offer.activity == activity)
+            .ok_or_else(|| {
+                Refused::new(
+                    "no-offer",
+                    format!("`{activity}` is not the last accepted offer"),
+                )
+            })
+    }
+
+    /// Begins with the next layer when none is being unpacked.
+    pub(super) fn next_stage(&mut self) {
+        while self.staging.is_none() {
+            let Some(call) = self.stage_queue.pop_front() else {
+                return;
+            };
+            match self.begin_stage(&call) {
+                Ok(Some(staging)) => {
+                    self.staging = Some(StageJob {
+                        staging,
+                        answer: call.answer,
+                    });
+                }
+                Ok(None) => call.answer.send(Answer::Done),
+                Err(why) => {
+                    tracing::warn!(diff_id = %call.diff_id, %why, "a layer cannot be staged");
+                    call.answer.send(failed(&why.code, why.reason));
+                }
+            }
+        }
+    }
+
+    fn begin_stage(&self, call: &StageCall) -> Result<Option<stage::Staging>, stage::StageError> {
+        let fault = |why: Refused| stage::StageError {
+            code: why.code.to_owned(),
+            reason: why.reason,
+        };
+        let accepted = self.accepted(&call.activity).map_err(fault)?;
+        let mut layers = accepted
+            .release()
+            .apps
+            .iter()
+            .flat_map(|app| &app.image.layers);
+        let layer = layers
+            .find(|layer| layer.diff_id == call.diff_id)
+            .ok_or_else(|| {
+                fault(Refused::new(
+                    "no-layer",
+                    format!("{} is no layer of the offer", call.diff_id),
+                ))
+            })?;
+        let config = &self.settings.config;
+        if stage::layer_dir(config, call.diff_id).is_dir() {
+            return Ok(None);
+        }
+        let delta = match call.from {
+            LayerSource::Full => None,
+            LayerSource::Delta(blob) => {
+                let deltas = &accepted.deployment.deploy().document().deltas;
+                let delta = deltas
+                    .iter()
+                    .find(|delta| delta.digest == blob && delta.to == call.diff_id)
+                    .ok_or_else(|| {
+                        fault(Refused::new(
+                            "bad-delta",
+                            format!("the assignment names no delta {blob}"),
+                        ))
+                    })?;
+                Some((delta.digest, delta.from))
+            }
+        };
+        stage::start(config, &self.empty_root, layer, delta).map(Some)
+    }
+
+    /// The unpacking child has ended.
+    pub(super) fn staged(&mut self, job: StageJob, exit: Exit) {
+        let StageJob { staging, answer } = job;
+        let diff_id = staging.diff_id();
+        match staging.finish(exit, &self.settings.config) {
+            Ok(()) => {
+                tracing::info!(%diff_id, "a layer is on the board");
+                answer.send(Answer::Done);
+            }
+            Err(why) => {
+                tracing::warn!(%diff_id, code = why.code, %why, "a layer was not kept");
+                answer.send(failed(&why.code, why.reason));
+            }
+        }
+        self.sweep();
+    }
+
+    /// Everything that an activation needs is there, or why not.
+    fn prepare_activation(&self, activity: &str) -> Result<(DeployedSet, StoredSet), Refused> {
+        if !self.machine.is_idle() {
+            return Err(Refused::new("busy", "another deployment is under way"));
+        }
+        let accepted = self.accepted(activity)?;
+        let on_board = stage::on_board(&self.settings.config.layers_dir());
+        let missing = accepted.needs(&on_board, false).layers;
+        if let Some(layer) = missing.first() {
+            let reason = format!(
+                "{} layers are not staged, {} first",
+                missing.len(),
+                layer.diff_id
+            );
+            return Err(Refused::new("not-staged", reason));
+        }
+        let mut configs = BTreeMap::new();
+        let mut bytes = 0;
+        for app in &accepted.release().apps {
+            let blob = app.image.config;
+            let text = stage::read_config(&self.settings.config.store_dir(), blob)
+                .map_err(|why| Refused::new("bad-config", why.reason))?;
+            if !configs.contains_key(&blob.digest) {
+                bytes += text.len();
+            }
+            if bytes > CONFIG_BYTES {
+                let reason =
+                    format!("the image configurations have more than {CONFIG_BYTES} bytes");
+                return Err(Refused::new("bad-config", reason));
+            }
+            configs.insert(blob.digest, text);
+        }
+        let deployment = accepted.deployment.clone();
+        let set = DeployedSet::new(activity.to_owned(), deployment, &configs)
+            .map_err(|fault| Refused::new("bad-config", fault))?;
+        let stored = StoredSet {
+            set_version: 1,
+            activity: activity.to_owned(),
+            root: self.trust.root_envelope().clone(),
+            deploy: accepted.offer.deploy.clone(),
+            release: accepted.offer.release.clone(),
+            configs,
+        };
+        Ok((set, stored))
+    }
+
+    fn control(&mut self, name: &AppName, action: AppAction) -> Answer {
+        if !self.machine.is_idle() {
+            return failed("busy", "a deployment is under way");
+        }
+        let now = Instant::now();
+        let Some(app) = self.apps.iter_mut().find(|app| app.name() == name) else {
+            return failed("no-app", format!("no app `{name}` is in the running set"));
+        };
+        app.wanted = action != AppAction::Stop;
+        match (action, app.phase) {
+            (AppAction::Stop, _) => app.stop(now),
+            (AppAction::Restart, Phase::Up) => app.stop(now),
+            (_, Phase::Up | Phase::Stopping { .. }) => {}
+            (_, Phase::Created | Phase::Waiting { .. } | Phase::Ended) => {
+                app.in_a_row = 0;
+                app.phase = Phase::Waiting { at: now };
+            }
+        }
+        self.store_run_state();
+        Answer::Done
+    }
+}

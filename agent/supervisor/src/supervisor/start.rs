@@ -1,0 +1,199 @@
+//! Back to order after a restart, a crash or a power cut: what runs of the right set is adopted, what
+//! runs of no set is ended, what should run is started.
+
+use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
+use crate::adopt::{self, RunState, RunningApp};
+use crate::apps::launch::{self, Ground};
+use crate::apps::{Phase, Process};
+use crate::disk;
+use crate::gc;
+use crate::journal::{Failure, Journal};
+use crate::logs;
+use crate::machine::{Event, State};
+use crate::settings::Settings;
+use crate::socket::Watchers;
+use crate::trust::Trust;
+use coracle_runtime::CgroupTree;
+use coracle_runtime::launch::Running;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+impl Supervisor {
+    /// Reads everything and puts it in order.
+    pub async fn start(settings: Settings) -> Result<Self, SupervisorError> {
+        let lock = lock(&settings)?;
+        let config = &settings.config;
+        let journal = Journal::open(&config.deployments_dir())?;
+        let trust = Trust::load(
+            &config.trust_dir(),
+            &config.root_file(),
+            journal.has_current(),
+        )?;
+        if let Err(damage) = trust.seen() {
+            tracing::error!(%damage, "no new deployment is accepted; what runs goes on");
+        }
+        let found = journal.load()?;
+        let empty_root = settings.run_state_dir().join("empty");
+        disk::make_folder(&empty_root, 0o555)?;
+        gc::clear_staging(config)?;
+        let (adopted, adopted_ends) = mpsc::channel(8);
+        let mut supervisor = Self {
+            tree: CgroupTree::detect(&config.cgroup_parent)?,
+            bridge: BridgeHolder(Err("it has not been opened yet".to_owned())),
+            machine: State::Idle,
+            // A damaged current set has been set aside; the one before it is whole.
+            current: found.current.or_else(|| found.previous.clone()),
+            previous: found.previous,
+            trying: None,
+            failure: found.failure,
+            accepted: None,
+            active: None,
+            ended_activity: String::new(),
+            apps: Vec::new(),
+            staging: None,
+            stage_queue: VecDeque::new(),
+            sweeper: None,
+            watchers: Watchers::default(),
+            unheard: None,
+            adopted,
+            adopted_ends,
+            empty_root,
+            _lock: lock,
+            settings,
+            trust,
+            journal,
+        };
+        let set = match found.has_trial {
+            true => found.trial,
+            false => supervisor.current.clone(),
+        };
+        supervisor.make_apps(set.as_ref());
+        let state = RunState::load(&supervisor.run_state_file());
+        if state.set.is_some() && state.set == supervisor.active {
+            for running in state.apps {
+                supervisor.adopt(running);
+            }
+        }
+        supervisor.end_strangers().await;
+        supervisor.open_bridge().await;
+        if found.has_trial {
+            supervisor.take_back(set).await;
+        } else {
+            let now = Instant::now();
+            for app in &mut supervisor.apps {
+                if state.stopped.contains(app.name()) && app.is_down() {
+                    app.wanted = false;
+                    app.phase = Phase::Ended;
+                } else if app.phase == Phase::Created {
+                    app.phase = Phase::Waiting { at: now };
+                }
+            }
+        }
+        supervisor.collect_layers();
+        Ok(supervisor)
+    }
+
+    pub(super) fn run_state_file(&self) -> PathBuf {
+        self.settings.run_state_dir().join("apps.json")
+    }
+
+    /// A trial that was never kept: its apps are ended, and the committed set comes back.
+    async fn take_back(&mut self, set: Option<crate::journal::DeployedSet>) {
+        match set {
+            Some(set) => {
+                self.ended_activity = set.activity.clone();
+                self.trying = Some(Trying {
+                    set,
+                    stored: None,
+                    window: None,
+                });
+            }
+            // Unreadable, and set aside by now: its name is lost with it.
+            None => {
+                self.ended_activity = self.failure.as_ref().map(last_activity).unwrap_or_default()
+            }
+        }
+        self.happen(Event::FoundTrial).await;
+    }
+
+    /// Takes an app over that an earlier supervisor started.
+    fn adopt(&mut self, running: RunningApp) {
+        let Some(index) = self.apps.iter().position(|app| *app.name() == running.name) else {
+            return;
+        };
+        let name = &running.name;
+        let pid = running.process.pid;
+        let (Some(pidfd), Some(watched)) = (running.process.open(), running.process.open()) else {
+            tracing::warn!(app = %name, pid, "it ended while nobody looked");
+            return;
+        };
+        let Ok(cgroup) = self.tree.open(name.as_str()) else {
+            return;
+        };
+        if let Err(error) = adopt::watch(pid, watched, self.adopted.clone()) {
+            tracing::warn!(app = %name, pid, %error, "it cannot be watched and is started anew");
+            return;
+        }
+        let output = logs::recover(pid, running.output);
+        let log_writer = running.log_writer.and_then(|writer| {
+            adopt::watch(writer.pid, writer.open()?, self.adopted.clone()).ok()?;
+            Some(writer.pid)
+        });
+        let stats = cgroup.stats().unwrap_or_default();
+        let process = Process {
+            running: Running { pid, pidfd },
+            oom_kills_before: stats.oom_kills.unwrap_or(0),
+            cgroup,
+            endpoint: running.endpoint,
+            output,
+            log_writer,
+            since: Instant::now(),
+        };
+        let app = &mut self.apps[index];
+        app.restarts = running.restarts;
+        app.started(process, running.started_at);
+        tracing::info!(app = %name, pid, "adopted");
+        if log_writer.is_none() {
+            self.replace_log_writer(index);
+        }
+    }
+
+    /// Ends what runs below our cgroup and belongs to no adopted app.
+    async fn end_strangers(&mut self) {
+        for name in self.tree.list() {
+            let known = |app: &crate::apps::AppRun| app.name().as_str() == name && !app.is_down();
+            if self.apps.iter().any(known) {
+                continue;
+            }
+            tracing::warn!(cgroup = name, "it belongs to no app that runs, and goes");
+            let ground = Ground {
+                settings: &self.settings,
+                tree: &self.tree,
+            };
+            for fault in launch::clear(&ground, &mut self.bridge.0, &name).await {
+                tracing::warn!(cgroup = name, fault, "it stays");
+            }
+        }
+    }
+}
+
+fn last_activity(failure: &Failure) -> String {
+    failure.activity.clone()
+}
+
+/// One supervisor to a run folder: two would end each other's apps.
+pub(super) fn lock(settings: &Settings) -> Result<File, SupervisorError> {
+    let path = settings.run_state_dir().join("lock");
+    let file = File::create(&path)?;
+    file.try_lock().map_err(|_| {
+        let text = format!(
+            "another supervisor runs already: {} is locked",
+            path.display()
+        );
+        SupervisorError::Left(text)
+    })?;
+    Ok(file)
+}

@@ -1,0 +1,102 @@
+//! What runs, for whoever asks.
+
+use super::Supervisor;
+use crate::apps::{AppRun, Phase};
+use crate::health::Verdict;
+use crate::journal::DeployedSet;
+use crate::machine::State;
+use crate::stage;
+use coracle_protocol::local::Status;
+use coracle_protocol::report::{AppState, AppStatus, SetState, SetStatus};
+
+impl Supervisor {
+    pub(super) fn status(&self) -> Status {
+        let failure = self.failure.as_ref();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            board: self.settings.facts.clone(),
+            current: self.active_set(),
+            previous: self
+                .previous
+                .as_ref()
+                .map(|set| (set.digest(), set.release().version.clone())),
+            last_failure: failure.map(|failure| {
+                format!(
+                    "{} ({}): {}",
+                    failure.activity, failure.code, failure.reason
+                )
+            }),
+            layers: stage::on_board(&self.settings.config.layers_dir())
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    /// The set whose apps are the active ones.
+    fn active_set(&self) -> Option<SetStatus> {
+        let tried = self.trying.as_ref().map(|trying| &trying.set);
+        let active = |set: &&DeployedSet| Some(set.digest()) == self.active;
+        let set = tried
+            .filter(active)
+            .or(self.current.as_ref().filter(active))?;
+        let committed = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.digest() == set.digest());
+        Some(SetStatus {
+            deployment: set.digest(),
+            release: set.deployment().release().digest(),
+            product: set.release().product.to_string(),
+            version: set.release().version.clone(),
+            state: match committed && self.machine != State::Trial {
+                true => SetState::Committed,
+                false => SetState::Trial,
+            },
+            apps: self.apps.iter().map(|app| self.app_status(app)).collect(),
+        })
+    }
+
+    fn app_status(&self, run: &AppRun) -> AppStatus {
+        let app = &run.app;
+        let process = run.process.as_ref();
+        let used = process
+            .and_then(|process| process.cgroup.stats().ok())
+            .unwrap_or_default();
+        let tracker = run.tracker.as_ref();
+        let health_text = tracker
+            .and_then(|tracker| tracker.text())
+            .or(run.fault.as_deref());
+        AppStatus {
+            name: app.name.clone(),
+            image: app.image.name.clone(),
+            image_manifest: app.image.manifest.digest,
+            state: match run.phase {
+                Phase::Created => AppState::Created,
+                Phase::Up | Phase::Stopping { .. } => AppState::Running,
+                Phase::Waiting { .. } => AppState::Restarting,
+                Phase::Ended => AppState::Exited,
+            },
+            exit_code: run.exit_code,
+            oom_killed: run.oom_killed,
+            restarts: run.restarts,
+            healthy: app
+                .health
+                .as_ref()
+                .map(|_| tracker.is_some_and(|tracker| tracker.verdict() == Verdict::Healthy)),
+            health_text: health_text.map(str::to_owned),
+            pid: process.and_then(|process| process.running.pid.try_into().ok()),
+            started_at: run.started_at,
+            ip: process.and_then(|process| Some(process.endpoint.as_ref()?.ip)),
+            ports: app.network.ports.clone(),
+            args: run
+                .plan
+                .as_ref()
+                .map_or_else(|_| app.args.clone(), |plan| plan.args.clone()),
+            limits: app.limits.clone(),
+            cgroup: process.map(|_| format!("{}/{}", self.settings.config.cgroup_parent, app.name)),
+            memory_bytes: used.memory_bytes,
+            cpu_usage_us: used.cpu_micros,
+            pids: used.pids,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `stop-all`: every app ends, and the network that was made for them goes. Sets, layers and volumes stay.
+
+use super::SupervisorError;
+use super::start::lock;
+use crate::adopt::RunState;
+use crate::disk;
+use crate::settings::Settings;
+use coracle_network::Network;
+use coracle_runtime::CgroupTree;
+use coracle_runtime::launch::Running;
+use std::time::{Duration, Instant};
+
+/// How long apps may take to end in peace, all together.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Ends everything; goes on after a failure and tells all of them.
+///
+/// # Errors
+/// When a supervisor still runs, which would start the apps again; what stayed, one a line.
+pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
+    let _lock = lock(settings)?;
+    let config = &settings.config;
+    let state_file = settings.run_state_dir().join("apps.json");
+    let tree = CgroupTree::detect(&config.cgroup_parent)?;
+    let mut left = Vec::new();
+
+    let running: Vec<Running> = RunState::load(&state_file)
+        .apps
+        .iter()
+        .filter_map(|app| {
+            let pidfd = app.process.open()?;
+            Some(Running {
+                pid: app.process.pid,
+                pidfd,
+            })
+        })
+        .collect();
+    for app in &running {
+        // One that has ended meanwhile is what is wanted.
+        let _ = app.signal(libc::SIGTERM);
+    }
+    let patience = Instant::now() + GRACE;
+    while running.iter().any(|app| app.signal(0).is_ok()) && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for name in tree.list() {
+        let gone = tree
+            .open(&name)
+            .and_then(|cgroup| cgroup.kill_all().and_then(|()| cgroup.remove()));
+        left.extend(gone.err().map(|error| error.to_string()));
+    }
+    left.extend(tree.remove_parent().err().map(|error| error.to_string()));
+    match Network::open(settings.network.clone(), &config.state_dir) {
+        Ok(network) => left.extend(network.destroy().await.err().map(|error| error.to_string())),
+        Err(error) => left.push(error.to_string()),
+    }
+    left.extend(
+        disk::remove(&state_file)
+            .err()
+            .map(|error| error.to_string()),
+    );
+    match left.is_empty() {
+        true => {
+            tracing::info!(apps = running.len(), "everything has ended");
+            Ok(())
+        }
+        false => Err(SupervisorError::Left(left.join("\n"))),
+    }
+}

@@ -1,0 +1,204 @@
+//! What this board trusts: the root document, the counters that never go back, and its own name.
+//!
+//! All of it is root's and lies in `trust/`; nothing here comes from the daemon but the board's name,
+//! which is taken once (see [`Trust::name_board`]).
+
+mod slots;
+
+use crate::disk::{self, DiskError};
+use coracle_protocol::counters::Seen;
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::limits::LIMITS;
+use coracle_protocol::names::{BoardId, NameError};
+use coracle_protocol::root::{RootError, TrustedRoot};
+use coracle_protocol::time::TimeBound;
+use std::path::{Path, PathBuf};
+
+pub use slots::Counters;
+
+/// The least that the time can be: when this program was built, where the build says so
+/// (<https://reproducible-builds.org/specs/source-date-epoch/>), else when it was written.
+pub fn built_at() -> TimeBound {
+    const WRITTEN: u64 = 1_764_000_000;
+    let said = option_env!("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
+    TimeBound::at(said.unwrap_or(WRITTEN).max(WRITTEN))
+}
+
+/// The name of a board that nobody has enrolled yet. A stick may be for its hardware class; what is
+/// for boards by name never fits.
+const UNENROLLED: &str = "unenrolled.board";
+
+/// Why the trust store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// A file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// No root document at all: this board can trust nothing.
+    #[error(
+        "there is no root document: {} is missing; put the fleet's root.json there",
+        .0.display()
+    )]
+    NoRoot(PathBuf),
+    /// A root document that does not verify.
+    #[error("{}: {source}", path.display())]
+    Root {
+        path: PathBuf,
+        #[source]
+        source: RootError,
+    },
+    /// Not an envelope.
+    #[error("{}: {fault}", path.display())]
+    RootFile { path: PathBuf, fault: String },
+    /// The board has a name already.
+    #[error("this board is `{have}` and stays so; it was told to be `{got}`")]
+    Named { have: BoardId, got: BoardId },
+    /// The name on disk is damaged.
+    #[error("{}: {source}", path.display())]
+    Name {
+        path: PathBuf,
+        #[source]
+        source: NameError,
+    },
+    /// See [`Counters::Damaged`].
+    #[error("{0}")]
+    Counters(String),
+}
+
+/// The trust store, in memory and on disk.
+#[derive(Debug)]
+pub struct Trust {
+    folder: PathBuf,
+    root: TrustedRoot,
+    root_envelope: Envelope,
+    counters: Counters,
+    board: Option<BoardId>,
+}
+
+impl Trust {
+    /// Reads `trust/` and the image's root.json. Of the image's root and the copy in `trust/` the
+    /// one with the higher version counts: both are root's, and an image that was put back must not
+    /// bring revoked keys back.
+    pub fn load(folder: &Path, image_root: &Path, deployed: bool) -> Result<Self, TrustError> {
+        disk::make_folder(folder, 0o700)?;
+        let copy_path = folder.join("root.json");
+        let image = read_root(image_root)?;
+        let copy = match read_root(&copy_path) {
+            Err(fault @ (TrustError::Root { .. } | TrustError::RootFile { .. })) => {
+                tracing::error!(%fault, "the copy of the root document is damaged; set aside");
+                disk::set_aside(&copy_path)?;
+                None
+            }
+            other => other?,
+        };
+        let newest = [copy, image]
+            .into_iter()
+            .flatten()
+            .max_by_key(|(_, root)| root.document().version);
+        let (root_envelope, root) =
+            newest.ok_or_else(|| TrustError::NoRoot(image_root.to_owned()))?;
+        let json = root_envelope.to_json();
+        if disk::read_bounded(&copy_path, LIMITS.envelope_bytes as u64)?.as_ref() != Some(&json) {
+            disk::write_whole(&copy_path, &json, 0o600)?;
+        }
+        Ok(Self {
+            board: read_board(&folder.join("board-id"))?,
+            counters: slots::load(folder, deployed),
+            folder: folder.to_owned(),
+            root,
+            root_envelope,
+        })
+    }
+
+    /// The root in force.
+    pub fn root(&self) -> &TrustedRoot {
+        &self.root
+    }
+
+    /// Its envelope, which a set keeps beside its own documents.
+    pub fn root_envelope(&self) -> &Envelope {
+        &self.root_envelope
+    }
+
+    /// The counters, or why there are none.
+    pub fn seen(&self) -> Result<&Seen, TrustError> {
+        match &self.counters {
+            Counters::Good { seen, .. } => Ok(seen),
+            Counters::Damaged(text) => Err(TrustError::Counters(text.clone())),
+        }
+    }
+
+    /// Makes `seen` last in both slots.
+    pub fn persist(&mut self, next: &Seen) -> Result<(), TrustError> {
+        let Counters::Good { seen, generation } = &mut self.counters else {
+            return Err(self.seen().map(|_| ()).unwrap_err());
+        };
+        if seen == next && *generation > 0 {
+            return Ok(());
+        }
+        slots::store(&self.folder, *generation + 1, next)?;
+        *generation += 1;
+        *seen = next.clone();
+        Ok(())
+    }
+
+    /// Who this board is, when it has been told.
+    pub fn board(&self) -> Option<&BoardId> {
+        self.board.as_ref()
+    }
+
+    /// Who this board is to a document.
+    pub fn board_or_unenrolled(&self) -> BoardId {
+        self.board.clone().unwrap_or_else(|| {
+            BoardId::new(UNENROLLED).expect("the name of unenrolled boards is a board name")
+        })
+    }
+
+    /// Takes the board's name from enrolment, once: a daemon in foreign hands cannot make the board
+    /// accept what was signed for another one. The same name again is fine.
+    pub fn name_board(&mut self, board: BoardId) -> Result<(), TrustError> {
+        match &self.board {
+            Some(have) if *have == board => Ok(()),
+            Some(have) => Err(TrustError::Named {
+                have: have.clone(),
+                got: board,
+            }),
+            None => {
+                let line = format!("{board}\n");
+                disk::write_whole(&self.folder.join("board-id"), line.as_bytes(), 0o600)?;
+                self.board = Some(board);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn read_board(path: &Path) -> Result<Option<BoardId>, TrustError> {
+    let Some(bytes) = disk::read_bounded(path, 256)? else {
+        return Ok(None);
+    };
+    BoardId::new(String::from_utf8_lossy(&bytes).trim_end())
+        .map(Some)
+        .map_err(|source| TrustError::Name {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+fn read_root(path: &Path) -> Result<Option<(Envelope, TrustedRoot)>, TrustError> {
+    let Some(json) = disk::read_bounded(path, LIMITS.envelope_bytes as u64)? else {
+        return Ok(None);
+    };
+    let envelope = Envelope::parse(&json).map_err(|fault| TrustError::RootFile {
+        path: path.to_owned(),
+        fault: fault.to_string(),
+    })?;
+    let root = TrustedRoot::from_image(&envelope).map_err(|source| TrustError::Root {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Some((envelope, root)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+use super::*;
+use coracle_protocol::counters::Counter;
+use coracle_protocol::key::SigningKey;
+use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root};
+use std::collections::BTreeMap;
+
+fn root(key: &SigningKey, version: u64) -> Envelope {
+    let id = key.public().key_id();
+    let document = Root {
+        spec_version: 1,
+        critical: vec![],
+        version,
+        issued_at: 1,
+        expires: 1 << 40,
+        keys: BTreeMap::from([(id.clone(), key.public())]),
+        roles: BTreeMap::from([(
+            Role::Root,
+            RoleKeys {
+                keys: vec![id],
+                threshold: 1,
+                epoch: 1,
+            },
+        )]),
+    };
+    let mut envelope = Envelope::unsigned(ROOT_TYPE, &serde_json::to_vec(&document).unwrap());
+    envelope.sign(key).unwrap();
+    envelope
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    key: SigningKey,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self {
+            folder: tempfile::tempdir().unwrap(),
+            key: SigningKey::generate().unwrap().0,
+        };
+        place.image(1);
+        place
+    }
+    fn image(&self, version: u64) {
+        let path = self.folder.path().join("root.json");
+        std::fs::write(path, root(&self.key, version).to_json()).unwrap();
+    }
+    fn trust(&self) -> PathBuf {
+        self.folder.path().join("trust")
+    }
+    fn load(&self) -> Result<Trust, TrustError> {
+        Trust::load(&self.trust(), &self.folder.path().join("root.json"), false)
+    }
+}
+
+#[test]
+fn an_older_image_does_not_bring_an_older_root_back() {
+    let place = Place::new();
+    place.image(3);
+    assert_eq!(place.load().unwrap().root().document().version, 3);
+    place.image(2);
+    assert_eq!(place.load().unwrap().root().document().version, 3);
+    std::fs::write(place.trust().join("root.json"), b"{torn").unwrap();
+    assert_eq!(place.load().unwrap().root().document().version, 2);
+    assert!(place.trust().join("root.json.bad").exists());
+}
+
+#[test]
+fn no_root_is_an_error_that_says_where_it_goes() {
+    let place = Place::new();
+    std::fs::remove_file(place.folder.path().join("root.json")).unwrap();
+    let text = place.load().unwrap_err().to_string();
+    assert!(text.contains("root.json is missing"), "{text}");
+}
+
+#[test]
+fn the_first_name_stays() {
+    let place = Place::new();
+    let (first, second) = (
+        BoardId::new("acme.one").unwrap(),
+        BoardId::new("acme.two").unwrap(),
+    );
+    let mut trust = place.load().unwrap();
+    assert_eq!(trust.board_or_unenrolled().as_str(), UNENROLLED);
+    trust.name_board(first.clone()).unwrap();
+    trust.name_board(first.clone()).unwrap();
+    assert!(matches!(
+        trust.name_board(second.clone()),
+        Err(TrustError::Named { .. })
+    ));
+    let mut again = place.load().unwrap();
+    assert_eq!(again.board(), Some(&first));
+    assert!(again.name_board(second).is_err());
+}
+
+#[test]
+fn counters_last_and_damage_refuses_instead_of_forgetting() {
+    let place = Place::new();
+    let mut trust = place.load().unwrap();
+    let next = Seen {
+        deploy: Counter { epoch: 1, value: 9 },
+        ..Seen::default()
+    };
+    trust.persist(&next).unwrap();
+    assert_eq!(place.load().unwrap().seen().unwrap(), &next);
+    for slot in ["seen.a", "seen.b"] {
+        std::fs::write(place.trust().join(slot), b"torn").unwrap();
+    }
+    let mut torn = place.load().unwrap();
+    assert!(torn.seen().is_err());
+    assert!(torn.persist(&next).is_err());
+}
