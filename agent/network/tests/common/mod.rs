@@ -193,6 +193,26 @@ fn udp(ip: Ipv4Addr, port: u16, wait: Duration) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
+/// Who sends the next datagram to this port, if somebody does so soon.
+pub fn listen_udp(port: u16) -> Option<String> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    socket.set_read_timeout(Some(2 * SILENCE)).unwrap();
+    let received = socket.recv_from(&mut [0; 64]);
+    received.ok().map(|(_, peer)| peer.ip().to_string())
+}
+
+/// Sends a few datagrams while the caller goes on to listen.
+pub fn send_udp_soon(ip: Ipv4Addr, port: u16) {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    thread::spawn(move || {
+        for _ in 0..4 {
+            thread::sleep(SILENCE / 4);
+            // Refused while nobody listens yet.
+            let _ = socket.send_to(b"hello", (ip, port));
+        }
+    });
+}
+
 /// Neither TCP nor UDP gets an answer.
 pub fn assert_silent(ip: Ipv4Addr, port: u16) {
     assert!(tcp(ip, port, SILENCE).is_err(), "TCP {ip}:{port} answered");
