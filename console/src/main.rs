@@ -5,10 +5,13 @@ use clap::Parser;
 use coracle_console::settings::{Command, CommandLine};
 use coracle_console::{check, serve, tokens};
 use std::process::ExitCode;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// A delta that is being computed when the console stops is given up after this.
+const BLOCKING: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
     let line = CommandLine::parse();
     let filter = EnvFilter::try_from_env("CORACLE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -16,13 +19,19 @@ async fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(false)
         .init();
-    match run(line.command).await {
-        Ok(code) => code,
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("coracle-console: {error:#}");
-            ExitCode::FAILURE
+            eprintln!("coracle-console: no threads to run on: {error}");
+            return ExitCode::FAILURE;
         }
-    }
+    };
+    let code = runtime.block_on(run(line.command));
+    runtime.shutdown_timeout(BLOCKING);
+    code.unwrap_or_else(|error| {
+        eprintln!("coracle-console: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {

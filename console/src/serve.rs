@@ -101,7 +101,8 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     let blobs = Blobs::open(&state.registry())?;
     let live = Live::default();
     let republish = Republish::default();
-    let deltas = Deltas::start(store.clone(), blobs.clone(), state.scratch(), stop.clone())?;
+    let manifests = Manifests::new(&state.registry(), blobs.clone());
+    let deltas = Deltas::new(store.clone(), blobs.clone(), manifests.clone(), stop.clone());
 
     let operators = listen("--listen", settings.listen).await?;
     let boards = listen("--board-listen", settings.board_listen).await?;
@@ -156,7 +157,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         store: store.clone(),
         blobs: blobs.clone(),
         uploads: uploads.clone(),
-        manifests: Manifests::new(&state.registry(), blobs.clone()),
+        manifests,
     };
     let operator_routes = Router::new()
         .nest("/api/v1", rest::router(rest.clone()))

@@ -184,10 +184,6 @@ impl State {
     pub fn mosquitto(&self) -> PathBuf {
         self.root.join("mosquitto")
     }
-    /// Trees that are unpacked for deltas; emptied at start.
-    pub fn scratch(&self) -> PathBuf {
-        self.root.join("scratch")
-    }
 }
 
 /// `host:port`, with brackets around an IPv6 address.
