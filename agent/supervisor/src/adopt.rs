@@ -10,8 +10,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 /// Bytes of the file: 64 apps with 256 ports each stay far below.
@@ -118,7 +116,7 @@ pub struct AdoptedEnd {
 /// Tells `to` when the process ends. Whoever drops the receiver is told nothing.
 pub fn watch(pid: i32, pidfd: OwnedFd, to: mpsc::Sender<AdoptedEnd>) -> std::io::Result<()> {
     // A pidfd is readable once its process has ended.
-    let pidfd = AsyncFd::register_with_interest(pidfd, Interest::READABLE)?;
+    let pidfd = kernel::when_readable(pidfd)?;
     tokio::spawn(async move {
         if pidfd.readable().await.is_err() {
             return;

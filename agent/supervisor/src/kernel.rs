@@ -1,7 +1,16 @@
-//! The one system call that neither std nor rustix wraps: the only `unsafe` of this crate.
+//! What neither std nor rustix wraps safely: the only `unsafe` of this crate.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A descriptor that the runtime watches for being readable.
+pub fn when_readable(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names one open descriptor, the same one at each call of `as_raw_fd`, and closes
+    // it only when it is dropped, which `AsyncFd` does after it has deregistered it.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+}
 
 /// `struct pidfd_info` (linux/pidfd.h, PIDFD_INFO_SIZE_VER0: 64 bytes).
 #[repr(C)]

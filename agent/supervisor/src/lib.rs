@@ -17,7 +17,7 @@
 //! | [`logs`] | an app's output, in a child that outlives the supervisor |
 //! | [`adopt`] | what a supervisor leaves for the next one |
 //! | [`supervisor`] | the owner of all of it: one loop |
-//! | [`gc`], [`disk`], [`notify`], `kernel` | layers that are to go; files; systemd; one system call |
+//! | [`gc`], [`disk`], [`notify`], `kernel` | layers that are to go; files; systemd; system calls |
 
 pub mod adopt;
 pub mod apps;

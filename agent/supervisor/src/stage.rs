@@ -138,7 +138,7 @@ pub fn start(
         files: vec![blob.into(), report_of_child],
         capabilities: unpacking(),
         rlimits: vec![Rlimit {
-            resource: libc::RLIMIT_AS as u32,
+            resource: libc::RLIMIT_AS as _,
             soft: CHILD_MEMORY,
             hard: CHILD_MEMORY,
         }],

@@ -123,7 +123,7 @@ fn open_files(wanted: u64) -> Rlimit {
     let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let files = own.maximum.map_or(wanted, |most| wanted.min(most));
     Rlimit {
-        resource: libc::RLIMIT_NOFILE as u32,
+        resource: libc::RLIMIT_NOFILE as _,
         soft: files,
         hard: files,
     }

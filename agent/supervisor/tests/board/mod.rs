@@ -1,0 +1,582 @@
+//! A board for tests: the real supervisor in a network namespace of its own, with its own folders and
+//! cgroup, and a test that plays engineer, console and daemon at once.
+
+// Each test file uses its own part of it.
+#![allow(dead_code)]
+
+use coracle_digest::Sha256Digest;
+use coracle_images::Limits;
+use coracle_images::build::{Build, build};
+use coracle_images::layout::{Layout, Platform, RunConfig};
+use coracle_protocol::deploy::{AssignmentRole, DEPLOY_TYPE, Delta, Deploy, Target};
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::key::SigningKey;
+use coracle_protocol::local::{
+    Answer, AppAction, Call, Event, LayerSource, Message, Needs, Request, Status,
+};
+use coracle_protocol::names::{AppName, BoardId, HardwareClass, ProductName};
+use coracle_protocol::release::{
+    App, AppLimits, Blob, Health, Image, Layer, Network, Probe, RELEASE_TYPE, Release, Restart,
+};
+use coracle_protocol::report::{AppStatus, Phase};
+use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub const BOARD: &str = "acme.test-1";
+
+pub struct Keys {
+    pub root: SigningKey,
+    pub release: SigningKey,
+    pub deploy: SigningKey,
+}
+
+pub struct Board {
+    pub dir: tempfile::TempDir,
+    pub name: String,
+    pub keys: Keys,
+    pub hardware: HardwareClass,
+    netns: String,
+    supervisor: Option<Child>,
+    next: u64,
+}
+
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {limit:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Board {
+    /// A board with a running supervisor that knows its name.
+    pub fn start() -> Self {
+        let mut board = Self::unenrolled();
+        let request = Request::Identity {
+            board: BoardId::new(BOARD).unwrap(),
+        };
+        assert_eq!(board.ask(request), Answer::Done);
+        board.hardware = HardwareClass::new(&board.status().board.hardware).unwrap();
+        board
+    }
+
+    pub fn unenrolled() -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test makes containers and namespaces: run it as root"
+        );
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("cortest-sup-{}-{number}", std::process::id());
+        run(Command::new("ip").args(["netns", "add", &name]));
+        run(Command::new("ip").args(["-n", &name, "link", "set", "lo", "up"]));
+        let dir = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
+        let key = || SigningKey::generate().unwrap().0;
+        let keys = Keys {
+            root: key(),
+            release: key(),
+            deploy: key(),
+        };
+        let etc = dir.path().join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        std::fs::write(etc.join("root.json"), root(&keys).to_json()).unwrap();
+        let text = format!(
+            "[agent]\ninstance = \"{name}\"\nstate_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\nuser = \"daemon\"\n\
+             cgroup_parent = \"{name}\"\n[network]\nbridge = \"cor0\"\nsubnet = \"172.31.0.0/16\"\n[log]\nlevel = \"debug\"\n",
+            dir.path().display()
+        );
+        std::fs::write(etc.join("coracle.toml"), text).unwrap();
+        let mut board = Self {
+            dir,
+            netns: name.clone(),
+            name,
+            keys,
+            hardware: HardwareClass::new("unknown").unwrap(),
+            supervisor: None,
+            next: 1,
+        };
+        board.start_supervisor();
+        board
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("etc/coracle.toml")
+    }
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/run/netns/{}", self.netns))
+            .arg("--")
+            .arg(program);
+        command
+    }
+
+    pub fn start_supervisor(&mut self) {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("log"))
+            .unwrap();
+        let mut command = self.inside(env!("CARGO_BIN_EXE_coracle-supervisor"));
+        command.arg("--config").arg(self.config());
+        let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        self.supervisor = Some(child);
+        let socket = self.socket();
+        wait_for("the supervisor's socket", Duration::from_secs(20), || {
+            if let Some(status) = self.supervisor.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the supervisor ended with {status}:\n{}", self.log());
+            }
+            UnixStream::connect(&socket).ok()
+        });
+    }
+
+    pub fn supervisor_pid(&self) -> u32 {
+        self.supervisor.as_ref().unwrap().id()
+    }
+
+    /// SIGKILL, as a crash would.
+    pub fn kill_supervisor(&mut self) {
+        let mut child = self.supervisor.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // A connection attempt must not meet the dead one's socket.
+        let _ = std::fs::remove_file(self.socket());
+    }
+
+    pub fn stop_all(&mut self) {
+        if self.supervisor.is_some() {
+            self.kill_supervisor();
+        }
+        let mut command = self.inside(env!("CARGO_BIN_EXE_coracle-supervisor"));
+        run(command.arg("stop-all").arg("--config").arg(self.config()));
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/supervisor.sock")
+    }
+    pub fn client(&self) -> Client {
+        Client::new(UnixStream::connect(self.socket()).unwrap())
+    }
+    pub fn ask(&self, request: Request) -> Answer {
+        self.client().ask(request)
+    }
+    pub fn watch(&self) -> Client {
+        let mut client = self.client();
+        assert_eq!(client.ask(Request::Watch), Answer::Done);
+        client
+    }
+    pub fn status(&self) -> Status {
+        match self.ask(Request::Status) {
+            Answer::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+    pub fn app(&self, name: &str) -> Option<AppStatus> {
+        let apps = self.status().current?.apps;
+        apps.into_iter().find(|app| app.name.as_str() == name)
+    }
+    pub fn control(&self, app: &str, action: AppAction) -> Answer {
+        self.ask(Request::Control {
+            app: AppName::new(app).unwrap(),
+            action,
+            uid: 0,
+        })
+    }
+
+    /// Asks `url` from the board's own network.
+    pub fn get(&self, url: &str) -> Option<String> {
+        let output = self
+            .inside("curl")
+            .args(["-s", "--max-time", "2", url])
+            .output()
+            .unwrap();
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Links of the board's network namespace.
+    pub fn links(&self) -> String {
+        run(Command::new("ip").args(["-n", &self.netns, "-br", "link"]))
+    }
+    pub fn tables(&self) -> String {
+        run(self.inside("nft").args(["list", "tables"]))
+    }
+
+    /// Folders of our cgroup, over all hierarchies.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap();
+        hierarchies
+            .map(|entry| entry.unwrap().path().join(&self.name))
+            .chain([Path::new("/sys/fs/cgroup").join(&self.name)])
+            .filter(|path| path.is_dir())
+            .collect()
+    }
+
+    /// An image of `rootfs`, its blobs in the daemon's store.
+    pub fn image(&self, rootfs: &Path, config: RunConfig) -> Image {
+        let layout = Layout::create(self.dir.path().join("images"), &Limits::default()).unwrap();
+        let wanted = Build::new(rootfs, config, Platform::linux("amd64", None));
+        let built = build(&wanted, &layout).unwrap();
+        let store = self.state().join("store/blobs/sha256");
+        std::fs::create_dir_all(&store).unwrap();
+        for digest in built
+            .layers
+            .iter()
+            .map(|layer| layer.descriptor.digest)
+            .chain([built.config.digest])
+        {
+            std::fs::copy(layout.store().path(&digest), store.join(digest.hex())).unwrap();
+        }
+        let blob = |descriptor: &coracle_images::layout::Descriptor| Blob {
+            digest: descriptor.digest,
+            size: descriptor.size,
+        };
+        Image {
+            name: "test/app:1".into(),
+            manifest: blob(&built.manifest),
+            config: blob(&built.config),
+            layers: built
+                .layers
+                .iter()
+                .map(|layer| Layer {
+                    media_type: layer.descriptor.media_type.clone(),
+                    digest: layer.descriptor.digest,
+                    size: layer.descriptor.size,
+                    diff_id: layer.diff_id,
+                    unpacked_size: layer.tar_bytes,
+                })
+                .collect(),
+        }
+    }
+
+    /// A release of `apps` and its assignment to this board, under the next counters.
+    pub fn documents(&mut self, version: &str, apps: Vec<App>) -> (Release, Deploy) {
+        let number = self.next;
+        self.next += 1;
+        let release = Release {
+            spec_version: 1,
+            critical: vec![],
+            product: ProductName::new("shop").unwrap(),
+            version: version.into(),
+            epoch: 1,
+            release_counter: number,
+            issued_at: now(),
+            expires: now() + 86_400,
+            hardware: BTreeSet::from([self.hardware.clone()]),
+            apps,
+        };
+        let deploy = self.deploy_of(&release, number);
+        (release, deploy)
+    }
+
+    pub fn deploy_of(&self, release: &Release, seq: u64) -> Deploy {
+        let payload = serde_json::to_vec(release).unwrap();
+        Deploy {
+            spec_version: 1,
+            critical: vec![],
+            role: AssignmentRole::Deploy,
+            target: Target::Boards(BTreeSet::from([BoardId::new(BOARD).unwrap()])),
+            release: Blob {
+                digest: Sha256Digest::of(&payload),
+                size: payload.len() as u64,
+            },
+            epoch: 1,
+            seq,
+            issued_at: now(),
+            expires: now() + 86_400,
+            deltas: Vec::<Delta>::new(),
+        }
+    }
+
+    pub fn offer(&self, activity: &str, release: &Release, deploy: &Deploy) -> Answer {
+        self.offer_signed(
+            activity,
+            sign(RELEASE_TYPE, release, &self.keys.release),
+            sign(DEPLOY_TYPE, deploy, &self.keys.deploy),
+        )
+    }
+
+    pub fn offer_signed(&self, activity: &str, release: Envelope, deploy: Envelope) -> Answer {
+        self.ask(Request::Offer {
+            activity: activity.into(),
+            deploy,
+            release,
+        })
+    }
+
+    pub fn needs(&self, activity: &str, release: &Release, deploy: &Deploy) -> Needs {
+        match self.offer(activity, release, deploy) {
+            Answer::Needs(needs) => needs,
+            other => panic!("{other:?}\n{}", self.log()),
+        }
+    }
+
+    pub fn stage(&self, activity: &str, diff_id: Sha256Digest, from: LayerSource) -> Answer {
+        self.ask(Request::Stage {
+            activity: activity.into(),
+            diff_id,
+            from,
+        })
+    }
+
+    /// Offer, stage, activate; what it ended as, and why.
+    pub fn deploy(&mut self, version: &str, apps: Vec<App>) -> (Phase, Option<String>) {
+        let (release, deploy) = self.documents(version, apps);
+        self.carry_out(version, &release, &deploy)
+    }
+
+    pub fn carry_out(
+        &self,
+        activity: &str,
+        release: &Release,
+        deploy: &Deploy,
+    ) -> (Phase, Option<String>) {
+        let needs = self.needs(activity, release, deploy);
+        for layer in needs.layers {
+            let answer = self.stage(activity, layer.diff_id, LayerSource::Full);
+            assert_eq!(answer, Answer::Done, "{}", self.log());
+        }
+        let mut events = self.watch();
+        let request = Request::Activate {
+            activity: activity.into(),
+        };
+        assert_eq!(self.ask(request), Answer::Done, "{}", self.log());
+        self.end_of(&mut events, activity)
+    }
+
+    pub fn end_of(&self, events: &mut Client, of: &str) -> (Phase, Option<String>) {
+        loop {
+            match events.event() {
+                Some(Event::Deployment {
+                    activity,
+                    phase,
+                    reason,
+                    ..
+                }) if phase.is_end() => {
+                    assert_eq!(activity, of);
+                    return (phase, reason);
+                }
+                Some(_) => {}
+                None => panic!("the events ended without an end:\n{}", self.log()),
+            }
+        }
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("supervisor's log:\n{}", self.log());
+        }
+        if let Some(mut child) = self.supervisor.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let mut command = self.inside(env!("CARGO_BIN_EXE_coracle-supervisor"));
+        let _ = command
+            .arg("stop-all")
+            .arg("--config")
+            .arg(self.config())
+            .output();
+        let _ = Command::new("ip")
+            .args(["netns", "delete", &self.netns])
+            .output();
+    }
+}
+
+pub fn sign(kind: &str, document: &impl serde::Serialize, key: &SigningKey) -> Envelope {
+    let mut envelope = Envelope::unsigned(kind, &serde_json::to_vec(document).unwrap());
+    envelope.sign(key).unwrap();
+    envelope
+}
+
+fn root(keys: &Keys) -> Envelope {
+    let of = |key: &SigningKey| RoleKeys {
+        keys: vec![key.public().key_id()],
+        threshold: 1,
+        epoch: 1,
+    };
+    let all = [&keys.root, &keys.release, &keys.deploy];
+    let document = Root {
+        spec_version: 1,
+        critical: vec![],
+        version: 1,
+        issued_at: now(),
+        expires: now() + 86_400,
+        keys: all
+            .iter()
+            .map(|key| (key.public().key_id(), key.public()))
+            .collect(),
+        roles: BTreeMap::from([
+            (Role::Root, of(&keys.root)),
+            (Role::Release, of(&keys.release)),
+            (Role::Deploy, of(&keys.deploy)),
+        ]),
+    };
+    sign(ROOT_TYPE, &document, &keys.root)
+}
+
+/// The daemon's side of the socket.
+pub struct Client {
+    stream: UnixStream,
+    next: u64,
+}
+
+impl Client {
+    fn new(stream: UnixStream) -> Self {
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        Self { stream, next: 1 }
+    }
+
+    pub fn send(&mut self, request: Request) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        let json = serde_json::to_vec(&Call { id, request }).unwrap();
+        self.stream
+            .write_all(&(json.len() as u32).to_be_bytes())
+            .unwrap();
+        self.stream.write_all(&json).unwrap();
+        id
+    }
+
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    pub fn message(&mut self) -> Option<Message> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length).ok()?;
+        let mut json = vec![0; u32::from_be_bytes(length) as usize];
+        self.stream.read_exact(&mut json).ok()?;
+        Some(serde_json::from_slice(&json).unwrap())
+    }
+
+    pub fn ask(&mut self, request: Request) -> Answer {
+        let id = self.send(request);
+        loop {
+            match self.message() {
+                Some(Message::Reply(reply)) => {
+                    assert_eq!(reply.id, id);
+                    return reply.answer;
+                }
+                Some(Message::Event(_)) => {}
+                None => panic!("the supervisor hung up"),
+            }
+        }
+    }
+
+    pub fn event(&mut self) -> Option<Event> {
+        loop {
+            match self.message()? {
+                Message::Event(event) => return Some(event),
+                Message::Reply(_) => {}
+            }
+        }
+    }
+}
+
+/// Busybox, a user `web`, and a page.
+pub fn rootfs(board: &Board, page: &str) -> PathBuf {
+    let root = board.dir.path().join(format!(
+        "rootfs-{}",
+        Sha256Digest::of(page.as_bytes()).hex()
+    ));
+    for folder in ["bin", "etc", "tmp", "www", "proc", "sys", "dev"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .expect("busybox-static is needed: apt-get install busybox-static");
+    std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
+    for applet in [
+        "sh", "httpd", "sleep", "cat", "id", "echo", "wget", "true", "false", "test",
+    ] {
+        let link = root.join("bin").join(applet);
+        if link.symlink_metadata().is_err() {
+            std::os::unix::fs::symlink("busybox", link).unwrap();
+        }
+    }
+    std::fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/www:/bin/sh\n",
+    )
+    .unwrap();
+    std::fs::write(root.join("etc/group"), "root:x:0:\nweb:x:1000:\n").unwrap();
+    std::fs::write(root.join("www/index.html"), page).unwrap();
+    root
+}
+
+/// An app `web` of that image which runs `script`.
+pub fn app(image: &Image, script: &str) -> App {
+    App {
+        name: AppName::new("web").unwrap(),
+        image: image.clone(),
+        args: vec!["/bin/sh".into(), "-c".into(), script.into()],
+        env: BTreeMap::from([("GREETING".into(), "hello".into())]),
+        limits: AppLimits {
+            memory_bytes: 32 << 20,
+            cpu_millis: 300,
+            pids: 20,
+            ..AppLimits::default()
+        },
+        network: Network::default(),
+        volumes: vec![],
+        read_only_root: false,
+        health: None,
+        restart: Restart::Always,
+        trial_seconds: 1,
+        stop_grace_seconds: 2,
+    }
+}
+
+pub fn http_health(port: u16) -> Health {
+    Health {
+        probe: Probe::Http {
+            port,
+            path: "/".into(),
+        },
+        interval_ms: 200,
+        timeout_ms: 1000,
+        retries: 3,
+        start_period_ms: 1000,
+    }
+}

@@ -1,0 +1,310 @@
+//! A daemon in foreign hands: whatever it offers, the supervisor looks at the documents itself.
+
+mod board;
+
+use board::{BOARD, Board, app, now, rootfs, sign};
+use coracle_digest::Sha256Digest;
+use coracle_images::layout::RunConfig;
+use coracle_protocol::deploy::{DEPLOY_TYPE, Deploy, Target};
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::key::SigningKey;
+use coracle_protocol::local::{Answer, LayerSource, Request};
+use coracle_protocol::names::{BoardId, HardwareClass};
+use coracle_protocol::release::{RELEASE_TYPE, Release};
+use coracle_protocol::report::Phase;
+use std::collections::BTreeSet;
+
+/// A board, and good documents for it.
+fn good() -> (Board, Release, Deploy) {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "hi"), RunConfig::default());
+    let (release, deploy) = board.documents("1", vec![app(&image, "exec sleep 1000")]);
+    (board, release, deploy)
+}
+
+#[track_caller]
+fn refused(board: &Board, answer: Answer, expected: &str) -> String {
+    match answer {
+        Answer::Refused { code, reason } if code == expected => {
+            assert_eq!(board.status().current, None, "something runs");
+            reason
+        }
+        other => panic!("{expected} was expected: {other:?}"),
+    }
+}
+
+#[test]
+fn supervisor_refuses_unsigned() {
+    let (board, release, deploy) = good();
+    let unsigned = |kind, bytes: Vec<u8>| Envelope::unsigned(kind, &bytes);
+    let no_release = unsigned(RELEASE_TYPE, serde_json::to_vec(&release).unwrap());
+    let signed_deploy = sign(DEPLOY_TYPE, &deploy, &board.keys.deploy);
+    refused(
+        &board,
+        board.offer_signed("a", no_release, signed_deploy),
+        "bad-signature",
+    );
+
+    let no_deploy = unsigned(DEPLOY_TYPE, serde_json::to_vec(&deploy).unwrap());
+    let signed_release = sign(RELEASE_TYPE, &release, &board.keys.release);
+    refused(
+        &board,
+        board.offer_signed("a", signed_release, no_deploy),
+        "bad-signature",
+    );
+
+    // The console's key must not do for the developers'.
+    let by_console = sign(RELEASE_TYPE, &release, &board.keys.deploy);
+    let signed_deploy = sign(DEPLOY_TYPE, &deploy, &board.keys.deploy);
+    refused(
+        &board,
+        board.offer_signed("a", by_console, signed_deploy),
+        "bad-signature",
+    );
+    let stranger = SigningKey::generate().unwrap().0;
+    let by_stranger = sign(DEPLOY_TYPE, &deploy, &stranger);
+    let signed_release = sign(RELEASE_TYPE, &release, &board.keys.release);
+    refused(
+        &board,
+        board.offer_signed("a", signed_release, by_stranger),
+        "bad-signature",
+    );
+
+    // And what was never accepted cannot be activated.
+    let activate = Request::Activate {
+        activity: "a".into(),
+    };
+    assert!(matches!(board.ask(activate), Answer::Failed { code, .. } if code == "no-offer"));
+    let layer = release.apps[0].image.layers[0].diff_id;
+    assert!(
+        matches!(board.stage("a", layer, LayerSource::Full), Answer::Failed { code, .. } if code == "no-offer")
+    );
+}
+
+#[test]
+fn supervisor_refuses_tampered() {
+    let (board, mut release, mut deploy) = good();
+    let mut signed = sign(RELEASE_TYPE, &release, &board.keys.release);
+    release.apps[0].args = vec!["/bin/sh".into(), "-c".into(), "echo owned".into()];
+    let payload = serde_json::to_vec(&release).unwrap();
+    let other = Envelope::unsigned(RELEASE_TYPE, &payload);
+    signed.payload = other.payload;
+    let as_was = sign(DEPLOY_TYPE, &deploy, &board.keys.deploy);
+    refused(
+        &board,
+        board.offer_signed("a", signed, as_was),
+        "bad-signature",
+    );
+
+    // A good release, and an assignment of another one.
+    let signed = sign(RELEASE_TYPE, &release, &board.keys.release);
+    let as_was = sign(DEPLOY_TYPE, &deploy, &board.keys.deploy);
+    refused(
+        &board,
+        board.offer_signed("a", signed, as_was),
+        "release-mismatch",
+    );
+    deploy.release.digest = Sha256Digest::of(b"another");
+    refused(
+        &board,
+        board.offer("a", &release, &deploy),
+        "release-mismatch",
+    );
+}
+
+#[test]
+fn supervisor_refuses_wrong_board_and_wrong_hardware() {
+    let (board, mut release, deploy) = good();
+    let other = Deploy {
+        target: Target::Boards(BTreeSet::from([BoardId::new("acme.another").unwrap()])),
+        ..deploy
+    };
+    let reason = refused(&board, board.offer("a", &release, &other), "wrong-board");
+    assert!(
+        reason.contains("acme.another") && reason.contains(BOARD),
+        "{reason}"
+    );
+
+    release.hardware = BTreeSet::from([HardwareClass::new("toaster").unwrap()]);
+    let deploy = board.deploy_of(&release, 9);
+    refused(
+        &board,
+        board.offer("a", &release, &deploy),
+        "wrong-hardware",
+    );
+}
+
+#[test]
+fn supervisor_refuses_another_name_for_the_board() {
+    let board = Board::start();
+    let name = |name| Request::Identity {
+        board: BoardId::new(name).unwrap(),
+    };
+    assert_eq!(board.ask(name(BOARD)), Answer::Done);
+    assert!(
+        matches!(board.ask(name("acme.another")), Answer::Refused { code, .. } if code == "named")
+    );
+}
+
+#[test]
+fn supervisor_refuses_what_nobody_enrolled_it_for() {
+    let mut board = Board::unenrolled();
+    board.hardware = HardwareClass::new(&board.status().board.hardware).unwrap();
+    let image = board.image(&rootfs(&board, "hi"), RunConfig::default());
+    let (release, deploy) = board.documents("1", vec![app(&image, "exec sleep 1000")]);
+    refused(&board, board.offer("a", &release, &deploy), "wrong-board");
+}
+
+#[test]
+fn supervisor_refuses_more_than_the_board_has() {
+    let (board, mut release, _) = good();
+    release.apps[0].limits.memory_bytes = 1 << 50;
+    release.apps[0].limits.pids = u32::MAX;
+    let deploy = board.deploy_of(&release, 9);
+    let reason = refused(&board, board.offer("a", &release, &deploy), "over-budget");
+    assert!(
+        reason.contains("memory") && reason.contains("processes"),
+        "all at once: {reason}"
+    );
+}
+
+#[test]
+fn supervisor_refuses_expired_once_it_knows_the_time() {
+    let (mut board, _, _) = good();
+    let image = board.image(&rootfs(&board, "hi"), RunConfig::default());
+    let apps = || vec![app(&image, "exec sleep 1000")];
+    // Before the program was built: surely past.
+    let (mut release, _) = board.documents("1", apps());
+    release.issued_at = 1_000;
+    release.expires = 1_600_000_000;
+    let deploy = board.deploy_of(&release, 2);
+    refused(&board, board.offer("a", &release, &deploy), "expired");
+
+    // A verified document raises the bound of time, over a restart too.
+    let (release, deploy) = board.documents("2", apps());
+    assert_eq!(board.carry_out("2", &release, &deploy).0, Phase::Committed);
+    board.kill_supervisor();
+    board.start_supervisor();
+    let (mut release, _) = board.documents("3", apps());
+    release.expires = now() - 3600;
+    let deploy = board.deploy_of(&release, 50);
+    let answer = board.offer("3", &release, &deploy);
+    assert!(
+        matches!(&answer, Answer::Refused { code, .. } if code == "expired"),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn supervisor_refuses_replayed_and_rolled_back() {
+    let (mut board, _, _) = good();
+    let image = board.image(&rootfs(&board, "hi"), RunConfig::default());
+    let apps = || vec![app(&image, "exec sleep 1000")];
+    let (old_release, old_deploy) = board.documents("1", apps());
+    let (release, deploy) = board.documents("2", apps());
+    assert_eq!(board.carry_out("2", &release, &deploy).0, Phase::Committed);
+    let needs = board.needs("again", &release, &deploy);
+    assert!(needs.already, "what runs is nothing to do");
+    let code = |answer: Answer| match answer {
+        Answer::Refused { code, .. } => code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        code(board.offer("a", &old_release, &old_deploy)),
+        "old-assignment"
+    );
+    // A new assignment of the old release: the console's key cannot go back behind the developers'.
+    let newer = board.deploy_of(&old_release, 99);
+    assert_eq!(code(board.offer("a", &old_release, &newer)), "old-release");
+    // Not after a crash either.
+    board.kill_supervisor();
+    board.start_supervisor();
+    assert_eq!(
+        code(board.offer("a", &old_release, &old_deploy)),
+        "old-assignment"
+    );
+    assert_eq!(board.status().current.unwrap().version, "2");
+}
+
+#[test]
+fn both_counter_slots_torn_refuses_new_and_keeps_running() {
+    let (mut board, release, deploy) = good();
+    assert_eq!(board.carry_out("1", &release, &deploy).0, Phase::Committed);
+    board.kill_supervisor();
+    for slot in ["seen.a", "seen.b"] {
+        std::fs::write(board.state().join("trust").join(slot), b"torn").unwrap();
+    }
+    board.start_supervisor();
+    assert!(board.app("web").unwrap().pid.is_some());
+    let image = release.apps[0].image.clone();
+    let (release, _) = board.documents("2", vec![app(&image, "exec sleep 1000")]);
+    let deploy = board.deploy_of(&release, 77);
+    let answer = board.offer("2", &release, &deploy);
+    assert!(
+        matches!(&answer, Answer::Refused { code, .. } if code == "counters-damaged"),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn a_layer_with_other_bytes_gets_no_name() {
+    let (board, release, deploy) = good();
+    let layer = release.apps[0].image.layers[0].clone();
+    let blob = board
+        .state()
+        .join("store/blobs/sha256")
+        .join(layer.digest.hex());
+    board.needs("a", &release, &deploy);
+    let code = |answer: Answer| match answer {
+        Answer::Failed { code, .. } => code,
+        other => panic!("{other:?}"),
+    };
+    let good = std::fs::read(&blob).unwrap();
+    std::fs::remove_file(&blob).unwrap();
+    assert_eq!(
+        code(board.stage("a", layer.diff_id, LayerSource::Full)),
+        "no-blob"
+    );
+    std::fs::write(&blob, b"no layer at all").unwrap();
+    assert_eq!(
+        code(board.stage("a", layer.diff_id, LayerSource::Full)),
+        "bad-layer"
+    );
+    // A layer, but another one.
+    let other = board.image(&rootfs(&board, "owned"), RunConfig::default());
+    let other_blob = blob.with_file_name(other.layers[0].digest.hex());
+    std::fs::copy(other_blob, &blob).unwrap();
+    let answer = code(board.stage("a", layer.diff_id, LayerSource::Full));
+    assert!(
+        ["diff-id-mismatch", "bad-layer"].contains(&answer.as_str()),
+        "{answer}"
+    );
+    assert!(board.status().layers.is_empty());
+    let activate = Request::Activate {
+        activity: "a".into(),
+    };
+    assert_eq!(code(board.ask(activate)), "not-staged");
+
+    std::fs::write(&blob, good).unwrap();
+    assert_eq!(
+        board.stage("a", layer.diff_id, LayerSource::Full),
+        Answer::Done
+    );
+    assert_eq!(board.status().layers, [layer.diff_id]);
+}
+
+#[test]
+fn garbage_on_the_socket_ends_that_connection_and_nothing_else() {
+    let board = Board::start();
+    for bytes in [
+        &b"\xff\xff\xff\xff"[..],
+        b"\0\0\0\x02{}",
+        b"\0\0\0\x04null",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut client = board.client();
+        client.raw(bytes);
+        assert!(client.message().is_none());
+    }
+    board.status();
+}

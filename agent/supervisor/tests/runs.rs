@@ -1,0 +1,368 @@
+//! Real containers: what was signed runs, what does not prove healthy goes back, and a supervisor that
+//! dies takes nothing with it.
+
+mod board;
+
+use board::{Board, app, http_health, rootfs, wait_for};
+use coracle_images::layout::RunConfig;
+use coracle_protocol::local::{Answer, AppAction};
+use coracle_protocol::names::VolumeName;
+use coracle_protocol::release::{App, Image, NetworkMode, Port, Probe, Restart, VolumeMount};
+use coracle_protocol::report::{AppState, Phase, SetState};
+use std::time::Duration;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+fn web(image: &Image, port: u16) -> App {
+    let mut web = app(
+        image,
+        "echo started $GREETING as $(id -u); exec httpd -f -p 8080 -h /www",
+    );
+    web.network.ports = vec![Port {
+        host: port,
+        container: 8080,
+        protocol: Default::default(),
+        host_ip: None,
+    }];
+    web.health = Some(http_health(8080));
+    web
+}
+
+fn image(board: &Board, page: &str) -> Image {
+    let config = RunConfig {
+        user: "web".into(),
+        ..RunConfig::default()
+    };
+    board.image(&rootfs(board, page), config)
+}
+
+fn page(board: &Board) -> Option<String> {
+    let ip = board.app("web")?.ip?;
+    board.get(&format!("http://{ip}:8080/"))
+}
+
+#[test]
+fn a_signed_release_runs_with_its_limits_network_and_log() {
+    let mut board = Board::start();
+    let image = image(&board, "page one");
+    let ended = board.deploy("1", vec![web(&image, 8081)]);
+    assert_eq!(ended, (Phase::Committed, None));
+
+    let status = board.status();
+    let set = status.current.clone().unwrap();
+    assert_eq!(
+        (set.version.as_str(), set.state),
+        ("1", SetState::Committed)
+    );
+    let app = &set.apps[0];
+    assert_eq!((app.state, app.healthy), (AppState::Running, Some(true)));
+    assert!(app.memory_bytes.unwrap() > 0 && app.pids.unwrap() > 0);
+    assert_eq!(page(&board).as_deref(), Some("page one"));
+    // Through the published port, from the board itself.
+    assert_eq!(
+        board.get("http://127.0.0.1:8081/").as_deref(),
+        Some("page one")
+    );
+
+    let pid = app.pid.unwrap();
+    let status_file = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status_file.contains("Uid:\t1000\t1000"), "{status_file}");
+    assert!(status_file.contains("NoNewPrivs:\t1") && status_file.contains("Seccomp:\t2"));
+    let own = |kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    let host = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+    for kind in ["pid", "mnt", "net", "uts", "ipc"] {
+        assert_ne!(own(kind), host(kind), "{kind}");
+    }
+    let root = |path: &str| std::fs::read_to_string(format!("/proc/{pid}/root{path}")).unwrap();
+    assert_eq!(root("/etc/hostname"), "web\n");
+    assert!(root("/etc/hosts").contains(&app.ip.unwrap().to_string()));
+
+    let log_file = board.state().join("logs/web/json.log");
+    let log = wait_for("the log", WAIT, || {
+        std::fs::read_to_string(&log_file)
+            .ok()
+            .filter(|log| log.contains("started"))
+    });
+    let line: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(line["log"], "started hello as 1000\n");
+    assert_eq!(line["stream"], "stdout");
+}
+
+#[test]
+fn an_update_replaces_and_cleans_and_a_failing_one_goes_back() {
+    let mut board = Board::start();
+    let first = image(&board, "page one");
+    assert_eq!(
+        board.deploy("1", vec![web(&first, 8081)]).0,
+        Phase::Committed
+    );
+    let second = image(&board, "page two");
+    assert_eq!(
+        board.deploy("2", vec![web(&second, 8081)]).0,
+        Phase::Committed
+    );
+    assert_eq!(page(&board).as_deref(), Some("page two"));
+    let third = image(&board, "page three");
+    assert_eq!(
+        board.deploy("3", vec![web(&third, 8081)]).0,
+        Phase::Committed
+    );
+    let status = board.status();
+    assert_eq!(status.previous.as_ref().unwrap().1, "2");
+    assert!(
+        !status.layers.contains(&first.layers[0].diff_id),
+        "the first set's layer stays"
+    );
+    assert_eq!(status.layers.len(), 2);
+
+    // Never answers.
+    let mut sick = web(&third, 8081);
+    sick.args = vec!["/bin/sleep".into(), "1000".into()];
+    let (phase, reason) = board.deploy("4", vec![sick]);
+    let reason = reason.unwrap();
+    assert_eq!(phase, Phase::RolledBack, "{reason}");
+    assert!(
+        reason.contains("unhealthy") && reason.contains("refused"),
+        "{reason}"
+    );
+    assert_eq!(board.status().current.unwrap().version, "3");
+    wait_for("the old page", WAIT, || {
+        page(&board).filter(|page| page == "page three")
+    });
+    assert!(board.status().last_failure.unwrap().contains("unhealthy"));
+
+    // Ends again and again.
+    let mut dies = web(&third, 8081);
+    dies.health = None;
+    dies.trial_seconds = 30;
+    dies.args = vec!["/bin/false".into()];
+    let (phase, reason) = board.deploy("5", vec![dies]);
+    let reason = reason.unwrap();
+    assert_eq!(phase, Phase::RolledBack);
+    assert!(reason.contains("exited with 1"), "{reason}");
+
+    // Cannot even be started.
+    let mut absent = web(&third, 8081);
+    absent.args = vec!["/bin/absent".into()];
+    let (phase, reason) = board.deploy("6", vec![absent]);
+    assert_eq!(phase, Phase::Failed);
+    assert!(reason.unwrap().contains("/bin/absent"));
+    wait_for("the old page", WAIT, || {
+        page(&board).filter(|page| page == "page three")
+    });
+}
+
+#[test]
+fn a_killed_supervisor_takes_nothing_with_it() {
+    let mut board = Board::start();
+    let image = image(&board, "page one");
+    let mut web = web(&image, 8081);
+    web.args[2] =
+        "while true; do echo tick; sleep 0.1; done & exec httpd -f -p 8080 -h /www".into();
+    assert_eq!(board.deploy("1", vec![web]).0, Phase::Committed);
+    let before = board.app("web").unwrap();
+    board.kill_supervisor();
+    let ip = before.ip.unwrap();
+    assert_eq!(
+        board.get(&format!("http://{ip}:8080/")).as_deref(),
+        Some("page one")
+    );
+    let log = board.state().join("logs/web/json.log");
+    let length = || std::fs::metadata(&log).map_or(0, |log| log.len());
+    let written = length();
+    wait_for("its log to go on without a supervisor", WAIT, || {
+        (length() > written).then_some(())
+    });
+
+    board.start_supervisor();
+    let after = board.app("web").unwrap();
+    assert_eq!(
+        (after.pid, after.ip, after.started_at),
+        (before.pid, before.ip, before.started_at)
+    );
+    assert_eq!(after.state, AppState::Running);
+    assert_eq!(
+        board.get("http://127.0.0.1:8081/").as_deref(),
+        Some("page one")
+    );
+    wait_for("its health", WAIT, || {
+        board.app("web").filter(|app| app.healthy == Some(true))
+    });
+
+    // The end of an adopted app is noticed, and it is started again.
+    let pid = rustix::process::Pid::from_raw(before.pid.unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let again = wait_for("a new process", WAIT, || {
+        board
+            .app("web")
+            .filter(|app| app.pid.is_some() && app.pid != before.pid)
+    });
+    assert_eq!(again.restarts, 1);
+    wait_for("the page", WAIT, || page(&board));
+}
+
+#[test]
+fn an_app_that_died_with_the_supervisor_is_started_again() {
+    let mut board = Board::start();
+    let image = image(&board, "page one");
+    assert_eq!(
+        board.deploy("1", vec![web(&image, 8081)]).0,
+        Phase::Committed
+    );
+    let before = board.app("web").unwrap().pid.unwrap();
+    board.kill_supervisor();
+    let pid = rustix::process::Pid::from_raw(before as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    board.start_supervisor();
+    wait_for("a new process", WAIT, || {
+        board
+            .app("web")
+            .filter(|app| app.pid.is_some_and(|pid| pid != before))
+    });
+    wait_for("the page", WAIT, || page(&board));
+}
+
+#[test]
+fn a_cut_in_the_trial_goes_back_and_says_so() {
+    let mut board = Board::start();
+    let first = image(&board, "page one");
+    assert_eq!(
+        board.deploy("1", vec![web(&first, 8081)]).0,
+        Phase::Committed
+    );
+    let second = image(&board, "page two");
+    let mut long = web(&second, 8081);
+    long.trial_seconds = 600;
+    let (release, deploy) = board.documents("2", vec![long]);
+    let needs = board.needs("2", &release, &deploy);
+    for layer in needs.layers {
+        let from = coracle_protocol::local::LayerSource::Full;
+        assert_eq!(board.stage("2", layer.diff_id, from), Answer::Done);
+    }
+    let request = coracle_protocol::local::Request::Activate {
+        activity: "2".into(),
+    };
+    assert_eq!(board.ask(request), Answer::Done);
+    wait_for("the trial", WAIT, || {
+        page(&board).filter(|page| page == "page two")
+    });
+    assert_eq!(board.status().current.unwrap().state, SetState::Trial);
+    board.kill_supervisor();
+    board.start_supervisor();
+    // Nobody was there to hear it: whoever watches first is told.
+    let mut events = board.watch();
+    let (phase, reason) = board.end_of(&mut events, "2");
+    assert_eq!(phase, Phase::RolledBack);
+    assert!(reason.unwrap().contains("restarted"));
+    wait_for("the old page", WAIT, || {
+        page(&board).filter(|page| page == "page one")
+    });
+    let answer = board.offer("2", &release, &deploy);
+    assert!(
+        matches!(&answer, Answer::Refused { reason, .. } if reason.contains("did not stay")),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn memory_beyond_the_limit_is_an_oom_kill_that_is_told() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let mut greedy = app(&image, "sleep 2; x=x; while true; do x=$x$x; done");
+    greedy.restart = Restart::No;
+    greedy.limits.memory_bytes = 8 << 20;
+    assert_eq!(board.deploy("1", vec![greedy]).0, Phase::Committed);
+    let dead = wait_for("the OOM kill", WAIT, || {
+        board.app("web").filter(|app| app.state == AppState::Exited)
+    });
+    assert!(dead.oom_killed, "{dead:?}");
+    assert_eq!(dead.exit_code, Some(137));
+}
+
+#[test]
+fn people_stop_start_and_restart_an_app() {
+    let mut board = Board::start();
+    let image = image(&board, "page one");
+    assert_eq!(
+        board.deploy("1", vec![web(&image, 8081)]).0,
+        Phase::Committed
+    );
+    let first = board.app("web").unwrap().pid;
+    assert_eq!(board.control("web", AppAction::Restart), Answer::Done);
+    let second = wait_for("the restart", WAIT, || {
+        board
+            .app("web")
+            .filter(|app| app.pid.is_some() && app.pid != first)
+    });
+    assert_eq!(
+        second.restarts, 0,
+        "a person's restart is no mark against the app"
+    );
+    assert_eq!(board.control("web", AppAction::Stop), Answer::Done);
+    wait_for("the stop", WAIT, || {
+        board.app("web").filter(|app| app.state == AppState::Exited)
+    });
+    // It stays so over a restart of the supervisor.
+    board.kill_supervisor();
+    board.start_supervisor();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(board.app("web").unwrap().state, AppState::Exited);
+    assert_eq!(board.control("web", AppAction::Start), Answer::Done);
+    wait_for("the page", WAIT, || page(&board));
+    assert!(matches!(
+        board.control("absent", AppAction::Stop),
+        Answer::Failed { .. }
+    ));
+}
+
+#[test]
+fn volumes_outlive_updates_and_probes_run_inside() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let mut keeper = app(
+        &image,
+        "test -f /data/x || echo first > /data/x; cat /data/x; exec sleep 1000",
+    );
+    keeper.network.mode = NetworkMode::None;
+    keeper.read_only_root = true;
+    keeper.volumes = vec![VolumeMount {
+        name: VolumeName::new("data").unwrap(),
+        target: "/data".into(),
+        read_only: false,
+    }];
+    let mut health = http_health(1);
+    health.probe = Probe::Exec {
+        argv: vec!["/bin/test".into(), "-f".into(), "/data/x".into()],
+    };
+    keeper.health = Some(health);
+    assert_eq!(
+        board.deploy("1", vec![keeper.clone()]),
+        (Phase::Committed, None)
+    );
+    let file = board.state().join("volumes/data/x");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "first\n");
+    keeper.args[2] = "echo second > /data/x; exec sleep 1000".into();
+    assert_eq!(board.deploy("2", vec![keeper]).0, Phase::Committed);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "second\n");
+}
+
+#[test]
+fn nothing_is_left_after_stop_all() {
+    let mut board = Board::start();
+    let image = image(&board, "page one");
+    assert_eq!(
+        board.deploy("1", vec![web(&image, 8081)]).0,
+        Phase::Committed
+    );
+    let pid = board.app("web").unwrap().pid.unwrap();
+    assert!(board.links().contains("cor0") && board.tables().contains("coracle"));
+    assert!(!board.cgroups().is_empty());
+    board.stop_all();
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!board.links().contains("cor0"), "{}", board.links());
+    assert!(!board.tables().contains("coracle"), "{}", board.tables());
+    assert_eq!(board.cgroups(), Vec::<std::path::PathBuf>::new());
+    // And everything comes back.
+    board.start_supervisor();
+    wait_for("the page", WAIT, || page(&board));
+}
