@@ -102,7 +102,12 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     let live = Live::default();
     let republish = Republish::default();
     let manifests = Manifests::new(&state.registry(), blobs.clone());
-    let deltas = Deltas::new(store.clone(), blobs.clone(), manifests.clone(), stop.clone());
+    let deltas = Deltas::new(
+        store.clone(),
+        blobs.clone(),
+        manifests.clone(),
+        stop.clone(),
+    );
 
     let operators = listen("--listen", settings.listen).await?;
     let boards = listen("--board-listen", settings.board_listen).await?;

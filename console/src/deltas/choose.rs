@@ -112,8 +112,14 @@ mod tests {
         let held = |d: &Sha256Digest| *d == id("base") || *d == id("app1");
         let pairs = super::pairs(&new, std::slice::from_ref(&old), held);
         assert_eq!(pairs.len(), 1);
-        assert_eq!((pairs[0].from.diff_id, pairs[0].to.diff_id), (id("app1"), id("app2")));
-        assert!(super::pairs(&new, &[old], all).is_empty(), "a held layer needs nothing");
+        assert_eq!(
+            (pairs[0].from.diff_id, pairs[0].to.diff_id),
+            (id("app1"), id("app2"))
+        );
+        assert!(
+            super::pairs(&new, &[old], all).is_empty(),
+            "a held layer needs nothing"
+        );
     }
 
     #[test]
@@ -128,7 +134,11 @@ mod tests {
 
     #[test]
     fn a_renamed_app_is_found_by_its_repository_and_a_moved_layer_by_its_size() {
-        let old = release("site", "shop/web:1", &[layer("small", 5), layer("big", 500)]);
+        let old = release(
+            "site",
+            "shop/web:1",
+            &[layer("small", 5), layer("big", 500)],
+        );
         let new = release("web", "shop/web:2", &[layer("big2", 510)]);
         let held = |d: &Sha256Digest| *d == id("big");
         let pairs = super::pairs(&new, &[old], held);

@@ -28,9 +28,8 @@ pub enum DeltaFault {
 
 /// Makes the delta and stores it as a blob.
 pub fn compute(blobs: &Blobs, from: &Layer, to: &Layer) -> Result<Delta, DeltaFault> {
-    let broken = |what: &str, error: &dyn std::fmt::Display| {
-        DeltaFault::Broken(format!("{what}: {error}"))
-    };
+    let broken =
+        |what: &str, error: &dyn std::fmt::Display| DeltaFault::Broken(format!("{what}: {error}"));
     for layer in [from, to] {
         if layer.unpacked_size > UNPACKED_BYTES {
             return Err(DeltaFault::Useless(format!(
@@ -41,9 +40,8 @@ pub fn compute(blobs: &Blobs, from: &Layer, to: &Layer) -> Result<Delta, DeltaFa
     }
     let limits = Limits::default();
     let open = |layer: &Layer| {
-        let kind = LayerType::from_media_type(&layer.media_type).ok_or_else(|| {
-            DeltaFault::Useless(format!("`{}` is no layer", layer.media_type))
-        })?;
+        let kind = LayerType::from_media_type(&layer.media_type)
+            .ok_or_else(|| DeltaFault::Useless(format!("`{}` is no layer", layer.media_type)))?;
         let file = File::open(blobs.path(&layer.digest)).map_err(|e| broken("layer", &e))?;
         // A compression bomb ends here, and not in memory.
         Ok(Measured::new(
@@ -68,8 +66,7 @@ pub fn compute(blobs: &Blobs, from: &Layer, to: &Layer) -> Result<Delta, DeltaFa
             made.size, to.size
         )));
     }
-    let (digest, size) =
-        crate::blobs::hash_file(file.path()).map_err(|e| broken("delta", &e))?;
+    let (digest, size) = crate::blobs::hash_file(file.path()).map_err(|e| broken("delta", &e))?;
     blobs
         .take(&file.into_temp_path(), &digest)
         .map_err(|e| broken("delta", &e))?;
@@ -85,7 +82,10 @@ pub fn compute(blobs: &Blobs, from: &Layer, to: &Layer) -> Result<Delta, DeltaFa
 /// Adds an artifact manifest that refers to the image (distribution-spec, "referrers"). Boards do
 /// not need it: a failure is logged and that is all.
 pub fn publish(blobs: &Blobs, manifests: &Manifests, pair: &Pair, delta: &Delta) {
-    let name = pair.image.rsplit_once(':').map_or(pair.image.as_str(), |(name, _)| name);
+    let name = pair
+        .image
+        .rsplit_once(':')
+        .map_or(pair.image.as_str(), |(name, _)| name);
     let Some(repository) = Repository::new(name) else {
         return;
     };
@@ -108,14 +108,11 @@ pub fn publish(blobs: &Blobs, manifests: &Manifests, pair: &Pair, delta: &Delta)
     })
     .to_string();
     let reference = Reference::Digest(Sha256Digest::of(manifest.as_bytes()));
-    let stored = blobs
-        .put(EMPTY)
-        .map_err(|e| e.to_string())
-        .and_then(|_| {
-            manifests
-                .put(&repository, &reference, TYPE, manifest.as_bytes())
-                .map_err(|e| e.to_string())
-        });
+    let stored = blobs.put(EMPTY).map_err(|e| e.to_string()).and_then(|_| {
+        manifests
+            .put(&repository, &reference, TYPE, manifest.as_bytes())
+            .map_err(|e| e.to_string())
+    });
     if let Err(error) = stored {
         tracing::warn!(error, %repository, "a delta's manifest was not stored");
     }

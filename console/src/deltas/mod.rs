@@ -40,12 +40,7 @@ pub struct Deltas {
 
 impl Deltas {
     /// Deltas between blobs of `blobs`; nothing new begins after `stop`.
-    pub fn new(
-        store: Store,
-        blobs: Blobs,
-        manifests: Manifests,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(store: Store, blobs: Blobs, manifests: Manifests, stop: CancellationToken) -> Self {
         Self {
             store,
             blobs,
@@ -134,17 +129,17 @@ impl Deltas {
     async fn get(&self, pair: &Pair, until: Instant) -> Result<Option<DeltaRow>, StoreError> {
         let (from, to) = (pair.from.diff_id, pair.to.diff_id);
         if let Some(row) = self.store.delta(&from, &to).await? {
-            let usable = row
-                .outcome
-                .as_ref()
-                .map_or(true, |delta| self.blobs.size(&delta.digest) == Some(delta.size));
+            let usable = row.outcome.as_ref().map_or(true, |delta| {
+                self.blobs.size(&delta.digest) == Some(delta.size)
+            });
             if usable {
                 return Ok(Some(row));
             }
         }
         let mut done = self.begin(pair);
         // An error says that the sender is gone: the pair is done.
-        let _ = tokio::time::timeout_at(until, async { while done.changed().await.is_ok() {} }).await;
+        let _ =
+            tokio::time::timeout_at(until, async { while done.changed().await.is_ok() {} }).await;
         self.store.delta(&from, &to).await
     }
 
