@@ -6,5 +6,5 @@ require recipes-coracle/coracle-workspace.inc
 
 CORACLE_PACKAGES = "coracle-console"
 
-# A recommendation, since the layer that has it is not one of ours: a broker may also run elsewhere.
-RRECOMMENDS:${PN} = "mosquitto"
+# Only where the layer that has it is there: a broker may also run elsewhere.
+RRECOMMENDS:${PN} = "${@bb.utils.contains('BBFILE_COLLECTIONS', 'networking-layer', 'mosquitto', '', d)}"
