@@ -235,17 +235,9 @@ impl AddressMap {
         let (last, before) = (near[BEHIND - 1], near[BEHIND - 2]);
         let found = match self.machine {
             Machine::Any => None,
-            Machine::A64 => {
-                (aligned && matches!(top, 0x94..=0x97 | 0x14..=0x17)).then_some(FieldKind::Branch)
-            }
-            Machine::A32 => (aligned && top == 0xEB).then_some(FieldKind::Branch),
-            Machine::X86 => {
-                let call = matches!(last, 0xE8 | 0xE9);
-                let jump = before == 0x0F && last & 0xF0 == 0x80;
-                // ModRM "rip + disp32" after an opcode that takes one.
-                let operand = last & 0xC7 == 0x05 && RIP_OPCODES.contains(&before);
-                (call || jump || operand).then_some(FieldKind::Rel32)
-            }
+            Machine::A64 => (aligned && is_a64_branch(top)).then_some(FieldKind::Branch),
+            Machine::A32 => (aligned && is_a32_branch(top)).then_some(FieldKind::Branch),
+            Machine::X86 => is_rel32(last, before).then_some(FieldKind::Rel32),
         };
         if found.is_some() {
             return found;
@@ -320,4 +312,37 @@ fn shift_of(kind: FieldKind, old: u32, new: u32, here: u32) -> u32 {
 
 fn slot(table: usize, key: u32) -> usize {
     (table << TABLE_BITS) + (key >> (32 - TABLE_BITS)) as usize
+}
+
+/// Whether four bytes at `index` are taken for an address field of this machine, and which of their bits are
+/// not the address.
+#[cfg(feature = "make")]
+pub(crate) fn address_at(content: &[u8], index: usize, machine: Machine) -> Option<[u8; 4]> {
+    let top = *content.get(index + 3)?;
+    let before = |back: usize| index.checked_sub(back).map_or(0, |index| content[index]);
+    match machine {
+        Machine::X86 => is_rel32(before(1), before(2)).then_some([0; 4]),
+        Machine::A64 if index % 4 == 0 && is_a64_branch(top) => Some([0, 0, 0, 0xFC]),
+        Machine::A32 if index % 4 == 0 && is_a32_branch(top) => Some([0, 0, 0, 0xFF]),
+        _ => None,
+    }
+}
+
+/// x86: whether four bytes after these two (the last one first) are relative to their end.
+fn is_rel32(last: u8, before: u8) -> bool {
+    let call = matches!(last, 0xE8 | 0xE9);
+    let jump = before == 0x0F && last & 0xF0 == 0x80;
+    // ModRM "rip + disp32" after an opcode that takes one.
+    let operand = last & 0xC7 == 0x05 && RIP_OPCODES.contains(&before);
+    call || jump || operand
+}
+
+/// A64: `B` or `BL`, from the top byte.
+fn is_a64_branch(top: u8) -> bool {
+    matches!(top, 0x94..=0x97 | 0x14..=0x17)
+}
+
+/// A32: `BL`, always executed.
+fn is_a32_branch(top: u8) -> bool {
+    top == 0xEB
 }

@@ -2,7 +2,7 @@
 //!
 //! A delta makes the *tar stream* of the target layer out of the regular files of the base layer's
 //! *unpacked tree*, because the tree is what a board has, and the tar stream is what the signed DiffID
-//! names. Applying is a stream in bounded memory: about 4 MiB of model, 1.3 MiB of LZMA, buffers.
+//! names. Applying is a stream in bounded memory: about 3.8 MiB of model, 1.3 MiB of LZMA, buffers.
 //!
 //! `docs/delta-format.md` has the format for other implementations. The safety of a delta rests on
 //! the DiffID of what it makes, compared with the signed release; nothing in it is trusted.

@@ -45,8 +45,8 @@ impl DiffModel {
     pub(crate) fn new() -> Self {
         Self {
             stretch: Stretch::new(),
-            flags: Predictor::new(16, 256, 1023, 6),
-            bits: Predictor::new(15, 2048, 127, 10),
+            flags: Predictor::new(14, 256, 1023, 6),
+            bits: Predictor::new(16, 2048, 127, 10),
             addresses: AddressMap::new(),
             changed: 0,
             diffs: 0,

@@ -243,7 +243,7 @@ impl Writer {
             self.copy(0, new.len());
             return Ok(());
         }
-        for piece in compare(&source.content, new) {
+        for piece in compare(&source.content, new, self.machine) {
             match piece {
                 Piece::Copy { old, new } => self.copy(old, new.len()),
                 Piece::Add { old, new: range } => self.add(&source.content, old, new, range)?,

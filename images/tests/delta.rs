@@ -1,0 +1,218 @@
+//! Deltas: any two trees, hostile bytes, and one delta that must be read for ever.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+
+use coracle_images::Limits;
+use coracle_images::delta::{DeltaHeader, DeltaReader, make};
+use proptest::prelude::*;
+
+/// Writes the files of a tree and returns its tar stream.
+fn tree(dir: &Path, files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.mode(tar::HeaderMode::Deterministic);
+    for (name, content) in files {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        builder.append_path_with_name(&path, name).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
+    file
+}
+
+fn apply(delta: &[u8], base: &Path) -> io::Result<Vec<u8>> {
+    let limits = Limits {
+        unpacked_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let base = File::open(base)?.into();
+    let mut reader = DeltaReader::open(file(delta), base, &limits).map_err(io::Error::other)?;
+    let mut out = Vec::new();
+    reader.read_to_end(&mut out)?;
+    Ok(out)
+}
+
+/// Something like code: instructions with calls, moved about by insertions.
+fn program(seed: u32, insert: usize) -> Vec<u8> {
+    let mut bytes = b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3E\0".to_vec();
+    let mut state = seed;
+    for number in 0..20_000usize {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if number == 9_000 {
+            bytes.extend((0..insert).map(|index| index as u8));
+        }
+        if state >> 29 == 0 {
+            let target = (state >> 8) as usize % 60_000;
+            let target = if target > 40_000 {
+                target + insert
+            } else {
+                target
+            };
+            bytes.push(0xE8);
+            bytes.extend((target as i32 - bytes.len() as i32 - 4).to_le_bytes());
+        } else {
+            bytes.extend(&state.to_le_bytes()[1..4]);
+        }
+    }
+    bytes
+}
+
+fn names() -> impl Strategy<Value = String> {
+    let part = "[a-c]{1,3}|lib[0-9]\\.so|n{90}";
+    (part, part, "[d-f]{1,2}").prop_map(|(one, two, three)| format!("{one}/d-{two}/f-{three}"))
+}
+
+fn contents() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(Vec::new()),
+        proptest::collection::vec(any::<u8>(), 0..3000),
+        proptest::collection::vec(0u8..4, 500..1500),
+        (0u32..3, 0usize..200).prop_map(|(seed, insert)| program(seed, insert)),
+    ]
+}
+
+fn trees() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+    proptest::collection::btree_map(names(), contents(), 0..8)
+        .prop_map(|tree| tree.into_iter().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_two_trees(old in trees(), new in trees(), shared in 0usize..4) {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base");
+        fs::create_dir(&base).unwrap();
+        let old_tar = tree(&base, &old);
+        let mut new: std::collections::BTreeMap<_, _> = new.into_iter().collect();
+        // Some files stay, one of them with a change in the middle.
+        for (name, content) in old.iter().take(shared) {
+            new.insert(name.clone(), content.clone());
+        }
+        if let Some((_, content)) = new.iter_mut().next() {
+            let middle = content.len() / 2;
+            content.splice(middle..middle, *b"changed");
+        }
+        let new: Vec<_> = new.into_iter().collect();
+        let new_tar = tree(&dir.path().join("new"), &new);
+        let mut delta = Vec::new();
+        let made = make(&old_tar[..], &new_tar[..], &mut delta).unwrap();
+        prop_assert_eq!(made.size, delta.len() as u64);
+        prop_assert!(apply(&delta, &base).unwrap() == new_tar);
+    }
+
+    #[test]
+    fn any_bytes_can_be_a_target(target in proptest::collection::vec(any::<u8>(), 0..3000)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut delta = Vec::new();
+        make(&[][..], &target[..], &mut delta).unwrap();
+        prop_assert!(apply(&delta, dir.path()).unwrap() == target);
+    }
+}
+
+/// The pair behind the golden file.
+fn golden_pair(dir: &Path) -> (Vec<u8>, Vec<u8>) {
+    let text =
+        |version: &str| format!("version {version}\n{}", "the same line\n".repeat(40)).into_bytes();
+    let old = [
+        ("bin/app".to_owned(), program(7, 0)),
+        ("bin/lib1.so".to_owned(), program(8, 0)),
+        ("etc/same".to_owned(), text("0")),
+        ("etc/text".to_owned(), text("1")),
+    ];
+    let new = [
+        ("bin/app".to_owned(), program(7, 93)),
+        ("bin/lib2.so".to_owned(), program(8, 0)),
+        ("etc/empty".to_owned(), Vec::new()),
+        ("etc/fresh".to_owned(), b"something new".repeat(30)),
+        ("etc/same".to_owned(), text("0")),
+        ("etc/text".to_owned(), text("2")),
+    ];
+    (tree(&dir.join("base"), &old), tree(&dir.join("new"), &new))
+}
+
+#[test]
+fn the_golden_delta_is_read_and_written_as_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = golden_pair(dir.path());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden-v1.delta");
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
+        fs::write(&path, &delta).unwrap();
+    }
+    let golden = fs::read(&path).unwrap();
+    assert!(
+        apply(&golden, &dir.path().join("base")).unwrap() == new,
+        "version 1 must be read for ever"
+    );
+    // Sizes are a promise too: a program that only moved costs little.
+    assert!(
+        delta.len() <= golden.len(),
+        "{} bytes, it was {}",
+        delta.len(),
+        golden.len()
+    );
+    let header = DeltaHeader::read(&golden[..]).unwrap();
+    assert_eq!(header.base, coracle_digest::Sha256Digest::of(&old));
+    assert_eq!(header.target, coracle_digest::Sha256Digest::of(&new));
+    assert_eq!(header.target_size, new.len() as u64);
+}
+
+#[test]
+fn hostile_deltas_end_with_an_error_or_other_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = golden_pair(dir.path());
+    let base = dir.path().join("base");
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    for length in (0..delta.len()).step_by(37) {
+        assert!(apply(&delta[..length], &base).is_err(), "cut at {length}");
+    }
+    let mut state = 1u32;
+    for round in 0..200 {
+        let mut broken = delta.clone();
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // The header and the control section take most of the blows.
+        let span = if round % 2 == 0 { 300.min(broken.len()) } else { broken.len() };
+        let at = (state >> 8) as usize % span;
+        broken[at] ^= (state as u8) | 1;
+        if let Ok(made) = apply(&broken, &base) {
+            let header = DeltaHeader::read(&broken[..]).unwrap();
+            assert_eq!(made.len() as u64, header.target_size, "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_source_outside_the_base_is_refused() {
+    // A delta against a tree whose file was replaced by a link to another one.
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    let files = [("dir/secret".to_owned(), b"secret".repeat(100))];
+    let old = tree(&base, &files);
+    let new = tree(&dir.path().join("new"), &files);
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    assert!(apply(&delta, &base).unwrap() == new);
+    let aside = dir.path().join("aside");
+    fs::rename(base.join("dir"), &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, base.join("dir")).unwrap();
+    assert!(
+        apply(&delta, &base).is_err(),
+        "a linked folder was followed"
+    );
+    fs::remove_file(base.join("dir")).unwrap();
+    fs::create_dir(base.join("dir")).unwrap();
+    std::os::unix::fs::symlink(aside.join("secret"), base.join("dir/secret")).unwrap();
+    assert!(apply(&delta, &base).is_err(), "a linked file was followed");
+}
