@@ -42,6 +42,10 @@ impl Problem {
             "its log says why",
         )
     }
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
     /// What is wrong.
     pub fn error(&self) -> &str {
         &self.error

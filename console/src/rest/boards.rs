@@ -33,7 +33,17 @@ pub(super) async fn enrol(
     body: Bytes,
 ) -> Result<Json<EnrolmentFile>, Problem> {
     let new: NewEnrolment = parse(&body)?;
-    let hours = new.hours.unwrap_or(HOURS);
+    Ok(Json(new_enrolment(&rest, &who.name, new.board, new.hours).await?))
+}
+
+/// Makes a one-time token for a board, which becomes known; the file for whoever sets it up.
+pub async fn new_enrolment(
+    rest: &Rest,
+    actor: &str,
+    board: BoardId,
+    hours: Option<u64>,
+) -> Result<EnrolmentFile, Problem> {
+    let hours = hours.unwrap_or(HOURS);
     if !(1..=MOST_HOURS).contains(&hours) {
         return Err(Problem::bad(
             format!("hours is {hours}"),
@@ -43,25 +53,18 @@ pub(super) async fn enrol(
     let token = secrets::token().map_err(Problem::inside)?;
     let now = now();
     rest.store
-        .add_enrolment(&new.board, &secrets::hash(&token), now, now + hours * 3600)
+        .add_enrolment(&board, &secrets::hash(&token), now, now + hours * 3600)
         .await?;
     let detail = format!("good for {hours} h");
-    audit::note(
-        &rest.store,
-        &who.name,
-        "enrolment.create",
-        new.board.as_str(),
-        &detail,
-    )
-    .await;
-    rest.live.tell(Change::Board(new.board.clone()));
-    Ok(Json(EnrolmentFile {
-        board: new.board,
+    audit::note(&rest.store, actor, "enrolment.create", board.as_str(), &detail).await;
+    rest.live.tell(Change::Board(board.clone()));
+    Ok(EnrolmentFile {
+        board,
         console_url: rest.advertised.console_url.clone(),
         mqtt: rest.advertised.mqtt.clone(),
         ca_pem: rest.advertised.ca_pem.clone(),
         token,
-    }))
+    })
 }
 
 pub(super) async fn list(State(rest): State<Rest>) -> Result<Json<Vec<Value>>, Problem> {

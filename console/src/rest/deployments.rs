@@ -45,6 +45,11 @@ pub(super) async fn add(
         expires_in,
         actor: who.name.clone(),
     };
+    Ok(Json(deploy(&rest, order).await?))
+}
+
+/// Makes a deployment and writes it into the audit log.
+pub async fn deploy(rest: &Rest, order: Order) -> Result<Ordered, Problem> {
     // In a task of its own: a client that hangs up must not leave half a deployment.
     let deployer = rest.deployer.clone();
     let done = {
@@ -52,28 +57,13 @@ pub(super) async fn add(
         tokio::spawn(async move { deployer.deploy(&order).await })
     };
     let ordered = done.await.map_err(Problem::inside)?.map_err(refused)?;
-    let detail = format!(
-        "release {} on {}",
-        order.release,
-        order
-            .boards
-            .iter()
-            .map(BoardId::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
-    );
-    audit::note(
-        &rest.store,
-        &who.name,
-        "deployment.create",
-        &ordered.id,
-        &detail,
-    )
-    .await;
-    Ok(Json(ordered))
+    let boards: Vec<&str> = order.boards.iter().map(BoardId::as_str).collect();
+    let detail = format!("release {} on {}", order.release, boards.join(", "));
+    audit::note(&rest.store, &order.actor, "deployment.create", &ordered.id, &detail).await;
+    Ok(ordered)
 }
 
-pub(crate) fn refused(error: DeployError) -> Problem {
+fn refused(error: DeployError) -> Problem {
     let text = error.to_string();
     match error {
         DeployError::NoBoards | DeployError::TooMany(_) => Problem::bad(

@@ -17,6 +17,8 @@ mod deployments;
 mod releases;
 mod views;
 
+pub use boards::new_enrolment;
+pub use deployments::deploy;
 pub use releases::{AddError, add_release};
 pub use views::{assignment_view, board_view};
 
