@@ -33,7 +33,9 @@ pub(super) async fn enrol(
     body: Bytes,
 ) -> Result<Json<EnrolmentFile>, Problem> {
     let new: NewEnrolment = parse(&body)?;
-    Ok(Json(new_enrolment(&rest, &who.name, new.board, new.hours).await?))
+    Ok(Json(
+        new_enrolment(&rest, &who.name, new.board, new.hours).await?,
+    ))
 }
 
 /// Makes a one-time token for a board, which becomes known; the file for whoever sets it up.
@@ -56,7 +58,14 @@ pub async fn new_enrolment(
         .add_enrolment(&board, &secrets::hash(&token), now, now + hours * 3600)
         .await?;
     let detail = format!("good for {hours} h");
-    audit::note(&rest.store, actor, "enrolment.create", board.as_str(), &detail).await;
+    audit::note(
+        &rest.store,
+        actor,
+        "enrolment.create",
+        board.as_str(),
+        &detail,
+    )
+    .await;
     rest.live.tell(Change::Board(board.clone()));
     Ok(EnrolmentFile {
         board,

@@ -59,7 +59,14 @@ pub async fn deploy(rest: &Rest, order: Order) -> Result<Ordered, Problem> {
     let ordered = done.await.map_err(Problem::inside)?.map_err(refused)?;
     let boards: Vec<&str> = order.boards.iter().map(BoardId::as_str).collect();
     let detail = format!("release {} on {}", order.release, boards.join(", "));
-    audit::note(&rest.store, &order.actor, "deployment.create", &ordered.id, &detail).await;
+    audit::note(
+        &rest.store,
+        &order.actor,
+        "deployment.create",
+        &ordered.id,
+        &detail,
+    )
+    .await;
     Ok(ordered)
 }
 

@@ -114,11 +114,7 @@ fn deployment(assignment: Option<&Assignment>) -> Markup {
     }
 }
 
-pub async fn one(
-    State(web): State<Web>,
-    SignedIn(who): SignedIn,
-    Path(id): Path<String>,
-) -> Page {
+pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path<String>) -> Page {
     let unknown = || Problem::missing("no such board", "the boards are listed at /");
     let id = BoardId::new(&id).map_err(|_| unknown())?;
     let board = web.rest.store.board(&id).await?.ok_or_else(unknown)?;

@@ -23,7 +23,11 @@ pub async fn list(State(web): State<Web>, SignedIn(who): SignedIn) -> Page {
     let mut rows = Vec::new();
     for deployment in &deployments {
         let release = store.release(&deployment.release).await?;
-        rows.push(row(deployment, release.as_ref(), &store.assignments(&deployment.id).await?));
+        rows.push(row(
+            deployment,
+            release.as_ref(),
+            &store.assignments(&deployment.id).await?,
+        ));
     }
     let body = html! {
         h1 { "Deployments" }
@@ -112,11 +116,7 @@ fn form(releases: &[ReleaseRow], boards: &[Board]) -> Markup {
     }
 }
 
-pub async fn one(
-    State(web): State<Web>,
-    SignedIn(who): SignedIn,
-    Path(id): Path<String>,
-) -> Page {
+pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path<String>) -> Page {
     let store = &web.rest.store;
     let unknown = || Problem::missing("no such deployment", "they are listed at /deployments");
     let deployment = store.deployment(&id).await?.ok_or_else(unknown)?;
@@ -152,7 +152,10 @@ pub async fn one(
 }
 
 fn fetched(assignment: &Assignment) -> String {
-    let said = assignment.progress.as_ref().and_then(|p| p.feedback.fetched);
+    let said = assignment
+        .progress
+        .as_ref()
+        .and_then(|p| p.feedback.fetched);
     said.map_or_else(
         || "–".into(),
         |f| {

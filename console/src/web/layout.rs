@@ -225,6 +225,9 @@ mod tests {
             fetched: None,
         };
         let shown = progress(Some(&feedback)).into_string();
-        assert!(shown.contains("&lt;script&gt;") && !shown.contains("<script>"), "{shown}");
+        assert!(
+            shown.contains("&lt;script&gt;") && !shown.contains("<script>"),
+            "{shown}"
+        );
     }
 }

@@ -54,7 +54,10 @@ pub fn router(web: Web) -> Router {
         .route("/", get(boards::list))
         .route("/boards/{id}", get(boards::one))
         .route("/enrol", post(boards::enrol))
-        .route("/deployments", get(deployments::list).post(deployments::add))
+        .route(
+            "/deployments",
+            get(deployments::list).post(deployments::add),
+        )
         .route("/deployments/{id}", get(deployments::one))
         .route("/audit", get(journal::page))
         .route("/events", get(events::stream))
@@ -62,7 +65,10 @@ pub fn router(web: Web) -> Router {
         .route("/sign-out", post(session::sign_out))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/style.css", get(|| async { asset("text/css", STYLE) }))
-        .route("/app.js", get(|| async { asset("text/javascript", SCRIPT) }))
+        .route(
+            "/app.js",
+            get(|| async { asset("text/javascript", SCRIPT) }),
+        )
         .fallback(|| async { Problem::missing("no such page", "the pages begin at /") })
         .layer(DefaultBodyLimit::max(FORM_BYTES))
         .layer(middleware::from_fn(session::same_origin))

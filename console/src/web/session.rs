@@ -133,8 +133,7 @@ pub async fn sign_out(State(web): State<Web>, headers: HeaderMap) -> Response {
 // No `Secure`: the port is plain HTTP on loopback, and a proxy before it adds its own.
 fn with_cookie(value: &str, seconds: u64) -> Response {
     let mut response = see_other("/");
-    let text =
-        format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}");
+    let text = format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}");
     if let Ok(value) = HeaderValue::from_str(&text) {
         response.headers_mut().insert(header::SET_COOKIE, value);
     }

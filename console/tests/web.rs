@@ -1,0 +1,223 @@
+//! The pages, as a browser asks for them.
+
+mod common;
+
+use common::{Answer, Fleet, curl, noise};
+use serde_json::json;
+
+fn text(answer: &Answer) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
+
+#[test]
+fn pages_need_a_session_and_escape_what_boards_say() {
+    let fleet = Fleet::start();
+    let base = format!("http://127.0.0.1:{}", fleet.http);
+    let closed = curl(&[&format!("{base}/")]);
+    assert_eq!(
+        (closed.status, closed.header("location").as_deref()),
+        (303, Some("/sign-in"))
+    );
+    assert!(
+        closed
+            .header("content-security-policy")
+            .unwrap()
+            .contains("default-src 'none'")
+    );
+    assert_eq!(curl(&[&format!("{base}/events")]).status, 303);
+    let wrong = curl(&["-d", "token=wrong", &format!("{base}/sign-in")]);
+    assert_eq!(wrong.status, 401);
+
+    let form = format!("token={}", fleet.token());
+    let signed_in = curl(&["-d", &form, &format!("{base}/sign-in")]);
+    assert_eq!(signed_in.status, 303);
+    let cookie = signed_in.header("set-cookie").unwrap();
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+    assert!(
+        !cookie.contains(&fleet.token()),
+        "the token itself is not in the cookie"
+    );
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let open = |path: &str| curl(&["-b", &cookie, &format!("{base}{path}")]);
+
+    let board = fleet.enrol("acme.b1");
+    let (_, release) = fleet.release(1, &[("app", noise(1, 500))]);
+    let ordered = fleet.deploy(&release, &["acme.b1"]);
+    board.publish(
+        &board.topic("feedback"),
+        &json!({"activity": ordered["boards"][0]["activity"], "sequence": 1, "phase": "refused",
+            "code": "over-budget", "reason": "<img src=x onerror=alert(1)> needs 900 MiB"}),
+    );
+    let page = common::wait_for("the reason on the page", 10, || {
+        let page = text(&open("/"));
+        page.contains("needs 900 MiB").then_some(page)
+    });
+    assert!(
+        page.contains("&lt;img src=x") && !page.contains("<img"),
+        "{page}"
+    );
+    let id = ordered["id"].as_str().unwrap();
+    for path in [
+        "/boards/acme.b1",
+        "/deployments",
+        &format!("/deployments/{id}"),
+        "/audit",
+    ] {
+        let answer = open(path);
+        assert_eq!(answer.status, 200, "{path}: {}", text(&answer));
+    }
+    assert_eq!(open("/boards/acme.nobody").status, 404);
+
+    // The form deploys; the same form from another site does not.
+    let form = format!("release={release}&board=acme.b1").replace(':', "%3A");
+    let url = format!("{base}/deployments");
+    let evil = curl(&[
+        "-b",
+        &cookie,
+        "-H",
+        "Origin: http://evil.example",
+        "-d",
+        &form,
+        &url,
+    ]);
+    assert_eq!(evil.status, 403);
+    let evil = curl(&[
+        "-b",
+        &cookie,
+        "-H",
+        "Sec-Fetch-Site: cross-site",
+        "-d",
+        &form,
+        &url,
+    ]);
+    assert_eq!(evil.status, 403);
+    let made = curl(&[
+        "-b",
+        &cookie,
+        "-H",
+        "Sec-Fetch-Site: same-origin",
+        "-d",
+        &form,
+        &url,
+    ]);
+    assert_eq!(made.status, 303, "{}", text(&made));
+    assert_eq!(fleet.get("/api/v1/boards/acme.b1")["assignment"]["seq"], 2);
+
+    let out = curl(&["-X", "POST", "-b", &cookie, &format!("{base}/sign-out")]);
+    assert_eq!(out.status, 303);
+    assert_eq!(open("/").status, 303, "the session is over");
+}
+
+#[test]
+fn a_read_only_token_looks_and_changes_nothing() {
+    let fleet = Fleet::start();
+    let state = fleet.path("state");
+    let console = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_coracle-console"))
+            .args(arguments)
+            .arg("--state")
+            .arg(&state)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap().trim().to_owned(),
+        )
+    };
+    let (code, token) = console(&["token", "new", "--name", "wall", "--read-only"]);
+    assert_eq!(code, Some(0));
+    let auth = format!("Authorization: Bearer {token}");
+    let base = format!("http://127.0.0.1:{}", fleet.http);
+    assert_eq!(
+        curl(&["-H", &auth, &format!("{base}/api/v1/boards")]).status,
+        200
+    );
+    let refused = curl(&[
+        "-H",
+        &auth,
+        "-d",
+        r#"{"board":"a.b"}"#,
+        &format!("{base}/api/v1/enrolments"),
+    ]);
+    assert_eq!(refused.status, 403);
+    assert!(
+        refused.json()["hint"]
+            .as_str()
+            .unwrap()
+            .contains("--read-only")
+    );
+    let push = curl(&[
+        "-H",
+        &auth,
+        "-X",
+        "POST",
+        &format!("{base}/v2/x/blobs/uploads/"),
+    ]);
+    assert_eq!(push.status, 403);
+    assert_eq!(
+        console(&["token", "new", "--name", "wall"]).0,
+        Some(1),
+        "the name is taken"
+    );
+    assert_eq!(
+        console(&["token", "list"]).1,
+        "admin\tadmin\nwall\tread-only"
+    );
+    assert_eq!(console(&["token", "delete", "--name", "wall"]).0, Some(0));
+    assert_eq!(
+        curl(&["-H", &auth, &format!("{base}/api/v1/boards")]).status,
+        401
+    );
+    assert_eq!(console(&["token", "nonsense"]).0, Some(2));
+    let (code, report) = console(&["check"]);
+    assert_eq!(code, Some(0), "{report}");
+}
+
+#[test]
+fn an_open_page_is_told_and_let_go() {
+    let mut fleet = Fleet::start();
+    let base = format!("http://127.0.0.1:{}", fleet.http);
+    let form = format!("token={}", fleet.token());
+    let cookie = curl(&["-d", &form, &format!("{base}/sign-in")])
+        .header("set-cookie")
+        .unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let listener =
+        std::thread::spawn(move || text(&curl(&["-N", "-b", &cookie, &format!("{base}/events")])));
+    // A listener that is not there yet misses an event: tell it until it is gone.
+    for _ in 0..10 {
+        fleet.enrolment("acme.b1");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let took = fleet.stop_console();
+    assert!(
+        took.as_secs() < 8,
+        "an open page held the console for {took:?}"
+    );
+    let events = listener.join().unwrap();
+    assert!(events.contains("data: changed"), "{events:?}");
+}
+
+#[test]
+fn a_broker_that_is_already_there_serves_too() {
+    // One console's broker is the foreign one of another, with the first fleet's certificates.
+    let first = Fleet::start();
+    let [ca, crt, key] = first
+        .console_certificates()
+        .map(|p| p.display().to_string());
+    let broker = format!("127.0.0.1:{}", first.mqtt);
+    let second = Fleet::start_with(&[
+        "--mqtt-broker",
+        &broker,
+        "--mqtt-ca",
+        &ca,
+        "--mqtt-cert",
+        &crt,
+        "--mqtt-key",
+        &key,
+    ]);
+    assert_eq!(second.enrolment("acme.b1").mqtt, broker);
+}
