@@ -183,7 +183,11 @@ fn hostile_deltas_end_with_an_error_or_other_bytes() {
         let mut broken = delta.clone();
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // The header and the control section take most of the blows.
-        let span = if round % 2 == 0 { 300.min(broken.len()) } else { broken.len() };
+        let span = if round % 2 == 0 {
+            300.min(broken.len())
+        } else {
+            broken.len()
+        };
         let at = (state >> 8) as usize % span;
         broken[at] ^= (state as u8) | 1;
         if let Ok(made) = apply(&broken, &base) {

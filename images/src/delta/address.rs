@@ -226,7 +226,7 @@ impl AddressMap {
     /// Whether a field begins at this byte. A relative one also ends a word that is open, as words are
     /// mere suspicion.
     fn begins(&self, near: &[u8; BEHIND + AHEAD + 1], position: u64) -> Option<FieldKind> {
-        let aligned = position % 4 == 0;
+        let aligned = position.is_multiple_of(4);
         match &self.open {
             Some(open) if open.kind != FieldKind::Word => return None,
             _ => {}
@@ -322,8 +322,8 @@ pub(crate) fn address_at(content: &[u8], index: usize, machine: Machine) -> Opti
     let before = |back: usize| index.checked_sub(back).map_or(0, |index| content[index]);
     match machine {
         Machine::X86 => is_rel32(before(1), before(2)).then_some([0; 4]),
-        Machine::A64 if index % 4 == 0 && is_a64_branch(top) => Some([0, 0, 0, 0xFC]),
-        Machine::A32 if index % 4 == 0 && is_a32_branch(top) => Some([0, 0, 0, 0xFF]),
+        Machine::A64 if index.is_multiple_of(4) && is_a64_branch(top) => Some([0, 0, 0, 0xFC]),
+        Machine::A32 if index.is_multiple_of(4) && is_a32_branch(top) => Some([0, 0, 0, 0xFF]),
         _ => None,
     }
 }

@@ -258,7 +258,12 @@ impl<'a> TreeWriter<'a> {
                 self.opaque(&parts)
             }
             Err(Errno::EXIST) => Ok(()),
-            other => other.map_err(failed),
+            // Its time is the member's: a tree must not depend on when it was unpacked.
+            Ok(()) => {
+                let times = seconds(member.mtime, member.mtime_nanos);
+                fs::utimensat(parent, hidden, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
+            }
+            Err(errno) => Err(failed(errno)),
         }
     }
 
