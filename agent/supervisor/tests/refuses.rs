@@ -186,6 +186,7 @@ fn supervisor_refuses_expired_once_it_knows_the_time() {
     board.kill_supervisor();
     board.start_supervisor();
     let (mut release, _) = board.documents("3", apps());
+    release.issued_at = now() - 7200;
     release.expires = now() - 3600;
     let deploy = board.deploy_of(&release, 50);
     let answer = board.offer("3", &release, &deploy);

@@ -57,6 +57,7 @@ fn an_end_leads_where_the_policy_says() {
     assert!(once.not_proven().is_none());
 
     let mut failed = app(Restart::No);
+    failed.fault = None;
     failed.phase = Phase::Up;
     failed.ended(Some(137), true, now);
     assert_eq!(failed.ended_fine, Some(false));

@@ -202,19 +202,22 @@ impl Supervisor {
         });
     }
 
-    /// Looks whether a deployment that is under way can go on.
+    /// Goes on with a deployment that is under way, as far as it can. An end of the last app needs not be
+    /// waited for when there was none: one step may be followed by the next at once.
     pub(super) async fn go_on(&mut self) {
+        while let Some(event) = self.observe() {
+            self.happen(event).await;
+        }
+    }
+
+    fn observe(&self) -> Option<Event> {
         let all_down = self.apps.iter().all(AppRun::is_down);
-        let event = match &self.machine {
-            State::StoppingOld if all_down => Event::OldStopped,
-            State::StoppingNew(..) if all_down => Event::NewStopped,
-            State::Trial => match self.judge(Instant::now()) {
-                Some(event) => event,
-                None => return,
-            },
-            _ => return,
-        };
-        self.happen(event).await;
+        match &self.machine {
+            State::StoppingOld => all_down.then_some(Event::OldStopped),
+            State::StoppingNew(..) => all_down.then_some(Event::NewStopped),
+            State::Trial => self.judge(Instant::now()),
+            _ => None,
+        }
     }
 
     /// When the trial's time is over.

@@ -169,7 +169,10 @@ impl Supervisor {
         };
         if let Some(index) = self.find(main) {
             self.app_ended(index, code).await;
-        } else if let Some(index) = self.find(writer) {
+        } else if let Some(index) = self.find(writer)
+            // 0: both pipes have ended, because the app has, or has closed them.
+            && code != Some(0)
+        {
             self.replace_log_writer(index);
         }
     }

@@ -24,23 +24,16 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
     let tree = CgroupTree::detect(&config.cgroup_parent)?;
     let mut left = Vec::new();
 
-    let running: Vec<Running> = RunState::load(&state_file)
-        .apps
-        .iter()
-        .filter_map(|app| {
-            let pidfd = app.process.open()?;
-            Some(Running {
-                pid: app.process.pid,
-                pidfd,
-            })
-        })
-        .collect();
-    for app in &running {
-        // One that has ended meanwhile is what is wanted.
-        let _ = app.signal(libc::SIGTERM);
+    let apps = RunState::load(&state_file).apps;
+    for app in &apps {
+        if let Some(pidfd) = app.process.open() {
+            let pid = app.process.pid;
+            // One that has ended meanwhile is what is wanted.
+            let _ = Running { pid, pidfd }.signal(libc::SIGTERM);
+        }
     }
     let patience = Instant::now() + GRACE;
-    while running.iter().any(|app| app.signal(0).is_ok()) && Instant::now() < patience {
+    while apps.iter().any(|app| app.process.open().is_some()) && Instant::now() < patience {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for name in tree.list() {
@@ -61,7 +54,7 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
     );
     match left.is_empty() {
         true => {
-            tracing::info!(apps = running.len(), "everything has ended");
+            tracing::info!(apps = apps.len(), "everything has ended");
             Ok(())
         }
         false => Err(SupervisorError::Left(left.join("\n"))),

@@ -92,7 +92,11 @@ pub fn store(folder: &Path, generation: u64, seen: &Seen) -> Result<(), DiskErro
     bytes.extend_from_slice(sum.as_bytes());
     // The slot of the older generation first, so that the newest whole one is never the one in hand.
     let [a, b] = paths(folder);
-    let order = if generation.is_multiple_of(2) { [a, b] } else { [b, a] };
+    let order = if generation.is_multiple_of(2) {
+        [a, b]
+    } else {
+        [b, a]
+    };
     for path in order {
         disk::write_whole(&path, &bytes, 0o600)?;
     }

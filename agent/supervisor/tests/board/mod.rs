@@ -6,7 +6,7 @@
 
 use coracle_digest::Sha256Digest;
 use coracle_images::Limits;
-use coracle_images::build::{Build, build};
+use coracle_images::build::{Build, Compression, build};
 use coracle_images::layout::{Layout, Platform, RunConfig};
 use coracle_protocol::deploy::{AssignmentRole, DEPLOY_TYPE, Delta, Deploy, Target};
 use coracle_protocol::dsse::Envelope;
@@ -251,7 +251,8 @@ impl Board {
     /// An image of `rootfs`, its blobs in the daemon's store.
     pub fn image(&self, rootfs: &Path, config: RunConfig) -> Image {
         let layout = Layout::create(self.dir.path().join("images"), &Limits::default()).unwrap();
-        let wanted = Build::new(rootfs, config, Platform::linux("amd64", None));
+        let mut wanted = Build::new(rootfs, config, Platform::linux("amd64", None));
+        wanted.compression = Compression::Zstd(1);
         let built = build(&wanted, &layout).unwrap();
         let store = self.state().join("store/blobs/sha256");
         std::fs::create_dir_all(&store).unwrap();
