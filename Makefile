@@ -16,7 +16,7 @@ PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mo
 BENCH_PACKAGES := time crun runc xdelta3 zstd
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # The example app is one static file; a folder of its own keeps it apart from the dynamic build of the workspace.
-EXAMPLE := $(CARGO) rustc --quiet --package coracle-example-hello --profile fast --target-dir $(TARGET)/static -- -C target-feature=+crt-static
+EXAMPLE := $(CARGO) rustc --quiet --package coracle-example-hello --release --target-dir $(TARGET)/static -- -C target-feature=+crt-static
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -44,9 +44,9 @@ setup:
 
 demo: setup
 	@echo "building (the first time takes some minutes) …"
-	$(CARGO) build --profile fast --workspace --bins
+	$(CARGO) build --workspace --bins
 	$(EXAMPLE)
-	$(TARGET)/fast/coracle-demo $(if $(KEEP),--keep)
+	$(TARGET)/debug/coracle-demo $(if $(KEEP),--keep)
 
 check:
 	@$(CARGO) fmt --all --check
