@@ -1,0 +1,129 @@
+//! The real `coracled`, in folders of its own.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A daemon; killed and its folders removed when dropped.
+pub struct Daemon {
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Daemon {
+    /// Its folders; the daemon is not started yet.
+    pub fn prepare() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["state", "run"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let config =
+            "[agent]\nstate_dir = \"state\"\nrun_dir = \"run\"\n[log]\nlevel = \"debug\"\n";
+        std::fs::write(folder.path().join("coracle.toml"), config).unwrap();
+        Self {
+            folder,
+            child: None,
+        }
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+    pub fn state(&self) -> PathBuf {
+        self.folder().join("state")
+    }
+    pub fn supervisor_socket(&self) -> PathBuf {
+        self.folder().join("run/supervisor.sock")
+    }
+    pub fn docker_socket(&self) -> PathBuf {
+        self.folder().join("run/docker.sock")
+    }
+
+    pub async fn start(&mut self) {
+        let log = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.folder().join("log"))
+            .unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_coracled"))
+            .arg("--config")
+            .arg(self.folder().join("coracle.toml"))
+            .arg("--allow-root")
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let socket = self.docker_socket();
+        super::until("docker.sock", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        })
+        .await;
+        // The socket is bound before the daemon is ready.
+        self.send(Method::GET, "/_ping", b"").await;
+    }
+
+    /// SIGKILL, as a crash.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM; its exit status.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        child.wait().unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder().join("log")).unwrap_or_default()
+    }
+
+    /// One request on docker.sock.
+    pub async fn send(&self, method: Method, path: &str, body: &[u8]) -> Response<Incoming> {
+        let stream = tokio::net::UnixStream::connect(self.docker_socket())
+            .await
+            .unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "x")
+            .body(Full::new(bytes::Bytes::copy_from_slice(body)))
+            .unwrap();
+        sender.send_request(request).await.unwrap()
+    }
+
+    /// Status and JSON of an answer.
+    pub async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &[u8],
+    ) -> (StatusCode, serde_json::Value) {
+        let response = self.send(method, path, body).await;
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+}

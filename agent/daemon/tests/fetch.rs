@@ -1,0 +1,287 @@
+//! Fetches from a console that misbehaves, over real TLS.
+
+mod common;
+
+use common::documents::blob;
+use common::fleet::Fleet;
+use coracle_daemon::blobs::Blobs;
+use coracle_daemon::fetch::{FetchError, Fetcher, Patience};
+use coracle_daemon::identity::Endpoint;
+use coracle_daemon::link::backoff::Backoff;
+use coracle_protocol::release::Blob;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// What the console does with one request: raw bytes, each after a pause.
+type Step = Vec<(Duration, Vec<u8>)>;
+
+struct Console {
+    port: u16,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+/// Answers the first request with the first step, and so on; closes after each.
+async fn console(fleet: &Fleet, steps: Vec<Step>) -> Console {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(fleet.server());
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = requests.clone();
+    tokio::spawn(async move {
+        for step in steps {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(tcp).await else {
+                continue;
+            };
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            seen.lock()
+                .unwrap()
+                .push(String::from_utf8(request).unwrap());
+            for (pause, bytes) in step {
+                tokio::time::sleep(pause).await;
+                if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+                    break;
+                }
+            }
+            let _ = stream.shutdown().await;
+        }
+    });
+    Console { port, requests }
+}
+
+fn now(text: &str) -> Step {
+    vec![(Duration::ZERO, text.as_bytes().to_vec())]
+}
+
+fn ok(body: &str) -> Step {
+    now(&format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+}
+
+fn patience() -> Patience {
+    Patience {
+        fruitless_tries: 3,
+        tries: 10,
+        backoff: Backoff {
+            first: Duration::from_millis(5),
+            longest: Duration::from_millis(10),
+        },
+        longest_retry_after: Duration::from_secs(2),
+        window: Duration::from_millis(300),
+        bytes_per_window: 10,
+    }
+}
+
+struct Fetched {
+    result: Result<(), FetchError>,
+    requests: Vec<String>,
+    came: u64,
+    stored: bool,
+    took: Duration,
+}
+
+/// Fetches `want` from a console that takes these steps.
+async fn fetch(want: Blob, steps: Vec<Step>) -> Fetched {
+    let fleet = Fleet::new();
+    let console = console(&fleet, steps).await;
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(folder.path()).unwrap();
+    let endpoint = Endpoint {
+        host: "127.0.0.1".into(),
+        port: console.port,
+    };
+    let mut fetcher = Fetcher::new(endpoint, fleet.client(), blobs.clone(), patience());
+    let begin = Instant::now();
+    let mut came = 0;
+    let mut progress = |n| came += n;
+    let fetching = fetcher.fetch(want, &mut progress);
+    let result = tokio::time::timeout(Duration::from_secs(20), fetching)
+        .await
+        .expect("the fetch hangs");
+    Fetched {
+        result,
+        requests: console.requests.lock().unwrap().clone(),
+        came,
+        stored: blobs.has(&want),
+        took: begin.elapsed(),
+    }
+}
+
+const BODY: &str = "0123456789abcdefghij";
+
+#[tokio::test]
+async fn a_whole_blob() {
+    let got = fetch(blob(BODY.as_bytes()), vec![ok(BODY)]).await;
+    got.result.unwrap();
+    assert!(got.stored);
+    assert_eq!(got.came, BODY.len() as u64);
+    let path = format!("GET /blobs/sha256/{} ", blob(BODY.as_bytes()).digest.hex());
+    assert!(got.requests[0].starts_with(&path), "{}", got.requests[0]);
+}
+
+#[tokio::test]
+async fn cut_off_and_resumed_where_it_stopped() {
+    let cut = now(&format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{}",
+        &BODY[..12]
+    ));
+    let rest = now(&format!(
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 12-19/20\r\ncontent-length: 8\r\n\r\n{}",
+        &BODY[12..]
+    ));
+    let got = fetch(blob(BODY.as_bytes()), vec![cut, rest]).await;
+    got.result.unwrap();
+    assert!(got.stored);
+    assert!(got.requests[1].to_lowercase().contains("range: bytes=12-"));
+    assert_eq!(got.came, 20, "no byte came twice");
+}
+
+#[tokio::test]
+async fn a_console_without_ranges_begins_anew() {
+    let cut = now(&format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{}",
+        &BODY[..12]
+    ));
+    let got = fetch(blob(BODY.as_bytes()), vec![cut, ok(BODY)]).await;
+    got.result.unwrap();
+    assert!(got.stored);
+}
+
+#[tokio::test]
+async fn another_range_than_asked_for_is_not_taken() {
+    let cut = now(&format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{}",
+        &BODY[..12]
+    ));
+    let wrong = now(
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 10-19/20\r\ncontent-length: 10\r\n\r\nabcdefghij",
+    );
+    let got = fetch(blob(BODY.as_bytes()), vec![cut, wrong, ok(BODY)]).await;
+    got.result.unwrap();
+    assert!(got.stored);
+    assert_eq!(got.requests.len(), 3);
+}
+
+#[tokio::test]
+async fn a_wrong_length_is_refused_before_the_body() {
+    let steps = vec![ok("short"), ok("short"), ok("short")];
+    let got = fetch(blob(BODY.as_bytes()), steps).await;
+    let error = got.result.unwrap_err();
+    assert_eq!(error.code(), "fetch-failed");
+    assert!(error.to_string().contains("content-length is 5"), "{error}");
+    assert!(!got.stored);
+    assert_eq!(got.came, 0);
+}
+
+#[tokio::test]
+async fn more_bytes_than_the_blob_has_end_the_fetch() {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n20\r\n0123456789abcdefghijABCDEFGHIJKL\r\n0\r\n\r\n";
+    let got = fetch(blob(BODY.as_bytes()), vec![now(chunked); 3]).await;
+    let error = got.result.unwrap_err();
+    assert!(error.to_string().contains("more came"), "{error}");
+    assert!(!got.stored);
+}
+
+#[tokio::test]
+async fn other_bytes_are_thrown_away_and_tried_again_a_few_times() {
+    let other = BODY.to_uppercase();
+    let steps = vec![ok(&other), ok(&other), ok(&other), ok(BODY)];
+    let got = fetch(blob(BODY.as_bytes()), steps).await;
+    assert_eq!(got.result.unwrap_err().code(), "wrong-digest");
+    assert_eq!(got.requests.len(), 3, "bounded");
+    assert!(
+        !got.requests[1].to_lowercase().contains("range:"),
+        "nothing wrong was kept"
+    );
+    assert!(!got.stored);
+}
+
+#[tokio::test]
+async fn not_found_ends_at_once() {
+    let steps = vec![
+        now("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"),
+        ok(BODY),
+    ];
+    let got = fetch(blob(BODY.as_bytes()), steps).await;
+    assert!(matches!(got.result, Err(FetchError::NotFound)));
+    assert_eq!(got.requests.len(), 1);
+}
+
+#[tokio::test]
+async fn a_busy_console_is_given_the_time_it_asks_for() {
+    let busy = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+    let got = fetch(blob(BODY.as_bytes()), vec![now(busy), ok(BODY)]).await;
+    got.result.unwrap();
+    assert!(got.took >= Duration::from_secs(1), "{:?}", got.took);
+}
+
+#[tokio::test]
+async fn a_console_cannot_ask_for_a_year() {
+    let busy =
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 31536000\r\ncontent-length: 0\r\n\r\n";
+    let got = fetch(blob(BODY.as_bytes()), vec![now(busy), ok(BODY)]).await;
+    got.result.unwrap();
+    assert!(got.took < Duration::from_secs(10), "{:?}", got.took);
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let elsewhere =
+        "HTTP/1.1 302 Found\r\nlocation: https://127.0.0.1:1/x\r\ncontent-length: 0\r\n\r\n";
+    let got = fetch(blob(BODY.as_bytes()), vec![now(elsewhere), ok(BODY)]).await;
+    assert!(matches!(got.result, Err(FetchError::Redirect(302))));
+    assert_eq!(got.requests.len(), 1);
+}
+
+#[tokio::test]
+async fn a_byte_now_and_then_is_too_slow() {
+    let mut drip = now("HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n");
+    drip.extend((0..20).map(|n| (Duration::from_millis(120), vec![BODY.as_bytes()[n]])));
+    let got = fetch(blob(BODY.as_bytes()), vec![drip, ok(BODY)]).await;
+    got.result.unwrap();
+    assert_eq!(got.requests.len(), 2, "the first was given up");
+    assert!(
+        got.requests[0].len() < got.requests[1].len(),
+        "and the second asks for the rest"
+    );
+}
+
+#[tokio::test]
+async fn silence_is_bounded_and_the_last_reason_is_told() {
+    let mut silent = now("HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n");
+    silent.push((Duration::from_secs(3), vec![]));
+    let got = fetch(
+        blob(BODY.as_bytes()),
+        vec![silent.clone(), silent.clone(), silent],
+    )
+    .await;
+    let error = got.result.unwrap_err().to_string();
+    assert!(error.contains("gave up after 3 tries"), "{error}");
+    assert!(error.contains("fewer than 10 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn a_console_of_another_fleet_is_not_spoken_to() {
+    let (fleet, other) = (Fleet::new(), Fleet::new());
+    let console = console(&other, vec![ok(BODY), ok(BODY), ok(BODY)]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(folder.path()).unwrap();
+    let endpoint = Endpoint {
+        host: "127.0.0.1".into(),
+        port: console.port,
+    };
+    let mut fetcher = Fetcher::new(endpoint, fleet.client(), blobs, patience());
+    let error = fetcher
+        .fetch(blob(BODY.as_bytes()), &mut |_| {})
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("TLS"), "{error}");
+    assert!(console.requests.lock().unwrap().is_empty());
+}

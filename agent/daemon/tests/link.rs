@@ -1,0 +1,393 @@
+//! The real daemon, a real Mosquitto with client certificates, a console's blobs over TLS: a
+//! deployment from MQTT to its end, over restarts of everything. Enrolment too.
+
+mod common;
+
+use common::daemon::Daemon;
+use common::documents::{CONFIG, DELTA, Documents, LAYER, blob, diff_id, documents};
+use common::fleet::{BOARD, Fleet};
+use common::supervisor::{FakeSupervisor, State};
+use coracle_protocol::desired::{Desired, Document};
+use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
+use coracle_protocol::local::{Answer, Event, LayerNeed, Needs, Request};
+use coracle_protocol::names::BoardId;
+use coracle_protocol::report::{Current, Feedback, Phase, Presence};
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// Serves blobs, and enrols with `token`.
+async fn console(fleet: Arc<Fleet>, blobs: &[&'static [u8]]) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(fleet.server());
+    let blobs: BTreeMap<String, &'static [u8]> =
+        blobs.iter().map(|b| (blob(b).digest.hex(), *b)).collect();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let Ok(stream) = acceptor.accept(tcp).await else {
+                continue;
+            };
+            let shown = stream.get_ref().1.peer_certificates().is_some();
+            let (blobs, fleet, seen) = (blobs.clone(), fleet.clone(), seen.clone());
+            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let path = request.uri().path().to_owned();
+                let found = blobs
+                    .get(path.trim_start_matches("/blobs/sha256/"))
+                    .copied();
+                seen.lock().unwrap().push(path.clone());
+                let fleet = fleet.clone();
+                async move {
+                    let (status, body) = match (path.as_str(), found) {
+                        ("/enrol", _) => {
+                            let body = request.into_body().collect().await.unwrap().to_bytes();
+                            let request: EnrolRequest = serde_json::from_slice(&body).unwrap();
+                            if request.token == "good" {
+                                let answer = EnrolAnswer {
+                                    board: BoardId::new(BOARD).unwrap(),
+                                    certificate_pem: fleet.sign(&request.csr_pem),
+                                };
+                                (200, serde_json::to_vec(&answer).unwrap())
+                            } else {
+                                (403, b"{\"error\":\"the token was used\"}".to_vec())
+                            }
+                        }
+                        (_, Some(bytes)) if shown => (200, bytes.to_vec()),
+                        _ => (404, vec![]),
+                    };
+                    hyper::Response::builder()
+                        .status(status)
+                        .body(Full::new(bytes::Bytes::from(body)))
+                }
+            });
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service),
+            );
+        }
+    });
+    (port, asked)
+}
+
+/// Mosquitto; killed when dropped.
+struct Broker {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Broker {
+    async fn start(fleet: &Fleet, folder: &std::path::Path, port: u16) -> Self {
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let acl = "user console\ntopic readwrite coracle/v1/#\npattern read coracle/v1/%u/desired\npattern write coracle/v1/%u/current\npattern write coracle/v1/%u/feedback\npattern write coracle/v1/%u/presence\npattern write coracle/v1/%u/telemetry\n";
+        let config = format!(
+            "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\nacl_file {}\nuser root\n",
+            file("broker-ca.pem", &fleet.ca_pem),
+            file("broker.pem", &fleet.server_pem),
+            file("broker.key", &fleet.server_key_pem),
+            file("acl", acl),
+        );
+        let child = Command::new("mosquitto")
+            .args(["-c", &file("mosquitto.conf", &config)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("this test needs `mosquitto` on PATH");
+        common::until("mosquitto", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })
+        .await;
+        Self { child, port }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// What the console hears, by the topic's last level.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+
+impl Heard {
+    fn all<T: serde::de::DeserializeOwned>(&self, level: &str) -> Vec<T> {
+        let heard = self.0.lock().unwrap();
+        let level = heard.iter().filter(|(l, _)| l == level);
+        level
+            .map(|(_, json)| serde_json::from_slice(json).unwrap())
+            .collect()
+    }
+    fn ended(&self, activity: &str) -> Option<Feedback> {
+        let all: Vec<Feedback> = self.all("feedback");
+        all.into_iter()
+            .find(|f| f.activity == activity && f.phase.is_end())
+    }
+    fn online(&self) -> Option<Presence> {
+        self.all::<Presence>("presence").pop()
+    }
+}
+
+/// A console's MQTT client, with a certificate of the name `console`: the server's.
+fn listen(fleet: &Fleet, port: u16) -> (rumqttc::AsyncClient, Heard) {
+    let identity = (fleet.server_pem.as_bytes(), fleet.server_key_pem.as_bytes());
+    let tls = coracle_daemon::identity::client_config(fleet.ca_pem.as_bytes(), Some(identity));
+    let mut options = rumqttc::MqttOptions::new("console", ("127.0.0.1".to_owned(), port));
+    options.set_max_packet_size(64 * 1024, 64 * 1024);
+    options.set_transport(rumqttc::Transport::tls_with_config(
+        rumqttc::TlsConfiguration::Rustls(Arc::new(tls.unwrap())),
+    ));
+    let (client, mut eventloop) = rumqttc::AsyncClient::builder(options).build();
+    let heard = Heard::default();
+    let (into, subscriber) = (heard.clone(), client.clone());
+    tokio::spawn(async move {
+        loop {
+            match eventloop.poll().await {
+                Ok(rumqttc::Event::Incoming(rumqttc::Packet::ConnAck(_))) => {
+                    let all = "coracle/v1/+/+";
+                    subscriber
+                        .try_subscribe(all, rumqttc::QoS::AtLeastOnce)
+                        .unwrap();
+                }
+                Ok(rumqttc::Event::Incoming(rumqttc::Packet::Publish(p))) => {
+                    let topic = String::from_utf8(p.topic.to_vec()).unwrap();
+                    let level = topic.rsplit('/').next().unwrap().to_owned();
+                    into.0.lock().unwrap().push((level, p.payload.to_vec()));
+                }
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    });
+    (client, heard)
+}
+
+async fn wish(console: &rumqttc::AsyncClient, desired: &Desired) {
+    let options = rumqttc::PublishOptions::at_least_once().retained();
+    let json = serde_json::to_vec(desired).unwrap();
+    console
+        .publish(format!("coracle/v1/{BOARD}/desired"), json, options)
+        .await
+        .unwrap();
+}
+
+fn desired(activity: &str, documents: &Documents) -> Desired {
+    Desired {
+        activity: activity.into(),
+        deploy: Document::Inline(documents.deploy.clone()),
+        release: Document::Inline(documents.release.clone()),
+    }
+}
+
+fn accept(deltas: Vec<&'static [u8]>) -> impl FnMut(&Request, &State) -> Option<Answer> + Send {
+    move |request, state| match request {
+        Request::Offer { .. } => Some(Answer::Needs(Needs {
+            already: false,
+            configs: vec![blob(CONFIG)],
+            layers: vec![LayerNeed {
+                diff_id: diff_id(),
+                full: blob(LAYER),
+                deltas: deltas.iter().map(|d| blob(d)).collect(),
+            }],
+        })),
+        Request::Activate { activity } => {
+            for phase in [Phase::Switching, Phase::Trial, Phase::Committed] {
+                let event = Event::Deployment {
+                    activity: activity.clone(),
+                    phase,
+                    code: None,
+                    reason: None,
+                };
+                state.events.send(event).unwrap();
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_over_mqtt_and_again_after_restarts() {
+    let fleet = Arc::new(Fleet::new());
+    let documents = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
+    // The delta is not at the console: the full layer serves.
+    let (blobs, asked) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    let port = broker.port;
+    fleet.enrol(&daemon.state().join("identity"), blobs, port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![DELTA]));
+    let (client, heard) = listen(&fleet, port);
+    daemon.start().await;
+    common::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    common::until("what runs", || !heard.all::<Current>("current").is_empty()).await;
+    wish(&client, &desired("one", &documents)).await;
+    common::until("the end", || heard.ended("one").is_some()).await;
+    let end = heard.ended("one").unwrap();
+    assert_eq!(end.phase, Phase::Committed, "{end:?}");
+    assert_eq!(
+        end.fetched.unwrap().wire_bytes,
+        (CONFIG.len() + LAYER.len()) as u64
+    );
+    assert_eq!(supervisor.asked(), ["offer", "stage full", "activate"]);
+    let path = format!("/blobs/sha256/{}", blob(DELTA).digest.hex());
+    assert!(
+        asked.lock().unwrap().contains(&path),
+        "the delta was tried first"
+    );
+    let calls = supervisor.state.calls.lock().unwrap().clone();
+    let board = BoardId::new(BOARD).unwrap();
+    assert!(calls.contains(&Request::Identity { board }));
+
+    // A crash: the will tells, and the retained wish starts nothing again.
+    let first = heard.online().unwrap().session;
+    daemon.kill();
+    common::until("the will", || heard.online().is_some_and(|p| !p.online)).await;
+    daemon.start().await;
+    common::until("a new birth", || heard.online().is_some_and(|p| p.online)).await;
+    assert!(heard.online().unwrap().session > first);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(
+        supervisor.asked(),
+        ["offer", "stage full", "activate"],
+        "the same wish is no work"
+    );
+    let versions: Vec<u64> = heard
+        .all::<Current>("current")
+        .iter()
+        .map(|c| c.version)
+        .collect();
+    assert!(versions.is_sorted() && versions.len() >= 2, "{versions:?}");
+
+    // The broker goes away and comes back: the link does too, with a session of its own.
+    let before = heard.online().unwrap().session;
+    drop(broker);
+    let _broker = Broker::start(&fleet, daemon.folder(), port).await;
+    common::until("the link", || {
+        heard.online().is_some_and(|p| p.session > before)
+    })
+    .await;
+
+    // SIGTERM says good-bye at once.
+    assert!(daemon.terminate().success(), "{}", daemon.log());
+    common::until("the farewell", || heard.online().is_some_and(|p| !p.online)).await;
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_the_console_and_what_was_said_offline_does_later() {
+    let fleet = Arc::new(Fleet::new());
+    let (mine, other) = (documents(BOARD, 1), documents("acme.board-2", 1));
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), other.root.to_json()).unwrap();
+    let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    let port = broker.port;
+    fleet.enrol(&daemon.state().join("identity"), blobs, port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![]));
+    let (client, heard) = listen(&fleet, port);
+    daemon.start().await;
+    common::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    wish(&client, &desired("for another", &other)).await;
+    common::until("the refusal", || heard.ended("for another").is_some()).await;
+    let end = heard.ended("for another").unwrap();
+    assert_eq!(
+        (end.phase, end.code.as_deref()),
+        (Phase::Refused, Some("wrong-board"))
+    );
+    wish(&client, &desired("forged", &mine)).await;
+    common::until("the refusal", || heard.ended("forged").is_some()).await;
+    assert_eq!(
+        heard.ended("forged").unwrap().code.as_deref(),
+        Some("bad-signature")
+    );
+    assert!(supervisor.asked().is_empty(), "it never came to an offer");
+
+    // Feedback without a link waits on disk and survives the daemon.
+    drop(broker);
+    daemon.kill();
+    let spool = daemon.state().join("spool/feedback");
+    let waiting = Feedback {
+        activity: "offline".into(),
+        sequence: 0,
+        phase: Phase::Committed,
+        percent: None,
+        code: None,
+        reason: None,
+        fetched: None,
+    };
+    let file = spool.join(format!("{:020}.json", 7));
+    std::fs::write(&file, serde_json::to_vec(&waiting).unwrap()).unwrap();
+    daemon.start().await;
+    let _broker = Broker::start(&fleet, daemon.folder(), port).await;
+    common::until("what waited", || heard.ended("offline").is_some()).await;
+    common::until("an empty spool", || !file.exists()).await;
+}
+
+#[tokio::test]
+async fn enrolment_makes_a_key_and_a_link() {
+    let fleet = Arc::new(Fleet::new());
+    let mut daemon = Daemon::prepare();
+    let (port, _) = console(fleet.clone(), &[]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    let (_client, heard) = listen(&fleet, broker.port);
+    daemon.start().await;
+    let file = |token: &str, ca: &str| {
+        serde_json::to_vec(&serde_json::json!({
+            "board": BOARD, "console_url": format!("https://127.0.0.1:{port}"),
+            "mqtt": format!("127.0.0.1:{}", broker.port), "ca_pem": ca, "token": token
+        }))
+        .unwrap()
+    };
+    let path = "/coracle/v1/enrol";
+    let (status, error) = daemon
+        .json(hyper::Method::POST, path, &file("bad", &fleet.ca_pem))
+        .await;
+    assert_eq!(status, 403);
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("the token was used"),
+        "{error}"
+    );
+    let stranger = Fleet::new().ca_pem;
+    let (status, _) = daemon
+        .json(hyper::Method::POST, path, &file("good", &stranger))
+        .await;
+    assert_eq!(
+        status, 502,
+        "a console that the file's CA did not sign hears no token"
+    );
+    assert!(!daemon.state().join("identity/enrolment.json").exists());
+    let (status, answer) = daemon
+        .json(hyper::Method::POST, path, &file("good", &fleet.ca_pem))
+        .await;
+    assert_eq!(
+        (status.as_u16(), answer["board"].as_str()),
+        (200, Some(BOARD))
+    );
+    common::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    use std::os::unix::fs::PermissionsExt;
+    let key = daemon.state().join("identity/board.key");
+    assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}

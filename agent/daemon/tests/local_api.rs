@@ -1,0 +1,436 @@
+//! The real daemon on a real socket, with a supervisor that does what it is told: sticks, and the
+//! unmodified Docker client.
+
+mod common;
+
+use common::daemon::Daemon;
+use common::documents::{CONFIG, DELTA, Documents, LAYER, blob, diff_id, documents};
+use common::supervisor::{FakeSupervisor, State, empty_status};
+use coracle_protocol::local::{Answer, Event, LayerNeed, LayerSource, Needs, Request};
+use coracle_protocol::names::AppName;
+use coracle_protocol::release::{AppLimits, Port, Protocol};
+use coracle_protocol::report::{AppState, AppStatus, Feedback, Phase, SetState, SetStatus};
+use http_body_util::BodyExt;
+use hyper::{Method, StatusCode};
+use std::process::Command;
+
+fn needs() -> Needs {
+    Needs {
+        already: false,
+        configs: vec![blob(CONFIG)],
+        layers: vec![LayerNeed {
+            diff_id: diff_id(),
+            full: blob(LAYER),
+            deltas: vec![blob(DELTA)],
+        }],
+    }
+}
+
+fn event(activity: &str, phase: Phase) -> Event {
+    Event::Deployment {
+        activity: activity.to_owned(),
+        phase,
+        code: None,
+        reason: None,
+    }
+}
+
+/// Accepts every offer, takes deltas only when `deltas`, and ends with `end`.
+fn script(deltas: bool, end: Phase) -> impl FnMut(&Request, &State) -> Option<Answer> + Send {
+    move |request, state| match request {
+        Request::Offer { .. } => Some(Answer::Needs(needs())),
+        Request::Stage {
+            from: LayerSource::Delta(_),
+            ..
+        } if !deltas => Some(Answer::Failed {
+            code: "diff-id-mismatch".into(),
+            reason: "it makes something else".into(),
+        }),
+        Request::Activate { activity } => {
+            for phase in [Phase::Switching, Phase::Trial, end] {
+                state.events.send(event(activity, phase)).unwrap();
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
+async fn daemon(documents: &Documents) -> Daemon {
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
+    daemon.start().await;
+    daemon
+}
+
+/// Waits until the daemon has its supervisor.
+async fn connected(daemon: &Daemon) {
+    for _ in 0..200 {
+        let (_, status) = daemon.json(Method::GET, "/coracle/v1/status", b"").await;
+        if status["supervisor_up"] == true {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the daemon never reached the supervisor:\n{}", daemon.log());
+}
+
+fn offer(documents: &Documents) -> Vec<u8> {
+    let body = serde_json::json!({"deploy": documents.deploy, "release": documents.release});
+    serde_json::to_vec(&body).unwrap()
+}
+
+async fn put(daemon: &Daemon, want: &[u8], bytes: &[u8]) -> StatusCode {
+    let path = format!("/coracle/v1/blobs/sha256/{}", blob(want).digest.hex());
+    daemon.send(Method::PUT, &path, bytes).await.status()
+}
+
+/// Applies an offer; all feedback.
+async fn apply(daemon: &Daemon, activity: &str) -> Vec<Feedback> {
+    let body = format!("{{\"activity\":\"{activity}\"}}");
+    let response = daemon
+        .send(Method::POST, "/coracle/v1/apply", body.as_bytes())
+        .await;
+    assert_eq!(response.status(), StatusCode::OK, "{}", daemon.log());
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let lines = bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty());
+    lines
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+fn phases(feedback: &[Feedback]) -> Vec<Phase> {
+    let mut phases: Vec<_> = feedback.iter().map(|f| f.phase).collect();
+    phases.dedup();
+    phases
+}
+
+const GOOD: [Phase; 7] = [
+    Phase::Received,
+    Phase::Verified,
+    Phase::Fetching,
+    Phase::Staging,
+    Phase::Switching,
+    Phase::Trial,
+    Phase::Committed,
+];
+
+#[tokio::test]
+async fn a_stick_is_applied_with_its_delta() {
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let supervisor =
+        FakeSupervisor::start(&daemon.supervisor_socket(), script(true, Phase::Committed));
+    connected(&daemon).await;
+    let (status, offered) = daemon
+        .json(Method::POST, "/coracle/v1/offer", &offer(&documents))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{offered}");
+    let activity = offered["activity"].as_str().unwrap();
+    assert_eq!(put(&daemon, CONFIG, CONFIG).await, StatusCode::CREATED);
+    assert_eq!(put(&daemon, DELTA, DELTA).await, StatusCode::CREATED);
+    let feedback = apply(&daemon, activity).await;
+    assert_eq!(phases(&feedback), GOOD);
+    assert!(feedback.is_sorted_by(|a, b| a.sequence < b.sequence));
+    assert_eq!(
+        supervisor.asked(),
+        ["offer", "offer", "stage delta", "activate"]
+    );
+    let blobs = daemon.state().join("store/blobs/sha256");
+    assert!(
+        blobs.join(blob(CONFIG).digest.hex()).exists(),
+        "the configuration stays"
+    );
+    assert!(
+        !blobs.join(blob(DELTA).digest.hex()).exists(),
+        "the delta was used up"
+    );
+}
+
+#[tokio::test]
+async fn a_delta_that_does_not_serve_gives_way_to_the_full_layer() {
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let supervisor =
+        FakeSupervisor::start(&daemon.supervisor_socket(), script(false, Phase::Committed));
+    connected(&daemon).await;
+    let (_, offered) = daemon
+        .json(Method::POST, "/coracle/v1/offer", &offer(&documents))
+        .await;
+    let activity = offered["activity"].as_str().unwrap();
+    for bytes in [CONFIG, DELTA, LAYER] {
+        assert_eq!(put(&daemon, bytes, bytes).await, StatusCode::CREATED);
+    }
+    assert_eq!(phases(&apply(&daemon, activity).await), GOOD);
+    let asked = ["offer", "offer", "stage delta", "stage full", "activate"];
+    assert_eq!(supervisor.asked(), asked);
+}
+
+#[tokio::test]
+async fn a_missing_blob_and_a_rolled_back_set_are_told_as_such() {
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let _supervisor =
+        FakeSupervisor::start(&daemon.supervisor_socket(), script(true, Phase::RolledBack));
+    connected(&daemon).await;
+    let (_, offered) = daemon
+        .json(Method::POST, "/coracle/v1/offer", &offer(&documents))
+        .await;
+    let feedback = apply(&daemon, offered["activity"].as_str().unwrap()).await;
+    let last = feedback.last().unwrap();
+    assert_eq!(
+        (last.phase, last.code.as_deref()),
+        (Phase::Failed, Some("no-blob"))
+    );
+    // The offer was used up: nothing may be PUT for it.
+    assert_eq!(put(&daemon, CONFIG, CONFIG).await, StatusCode::NOT_FOUND);
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let (_, offered) = daemon
+        .json(Method::POST, "/coracle/v1/offer", &offer(&documents))
+        .await;
+    for bytes in [CONFIG, DELTA] {
+        put(&daemon, bytes, bytes).await;
+    }
+    let feedback = apply(&daemon, offered["activity"].as_str().unwrap()).await;
+    assert_eq!(feedback.last().unwrap().phase, Phase::RolledBack);
+}
+
+#[tokio::test]
+async fn bad_blobs_and_bad_documents_are_refused() {
+    let good = documents("acme.board-1", 1);
+    let daemon = daemon(&good).await;
+    let supervisor =
+        FakeSupervisor::start(&daemon.supervisor_socket(), script(true, Phase::Committed));
+    connected(&daemon).await;
+    // Signed by a stranger: the supervisor is not even asked.
+    let stranger = documents("acme.board-1", 2);
+    let (status, error) = daemon
+        .json(Method::POST, "/coracle/v1/offer", &offer(&stranger))
+        .await;
+    assert_eq!(
+        (status, error["code"].as_str()),
+        (StatusCode::FORBIDDEN, Some("bad-signature"))
+    );
+    assert!(supervisor.asked().is_empty());
+    assert_eq!(
+        put(&daemon, CONFIG, CONFIG).await,
+        StatusCode::NOT_FOUND,
+        "no offer is open"
+    );
+    let (status, _) = daemon
+        .json(Method::POST, "/coracle/v1/offer", &offer(&good))
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        put(&daemon, CONFIG, b"{\"config\":2}").await,
+        StatusCode::BAD_REQUEST,
+        "other bytes"
+    );
+    assert_eq!(
+        put(&daemon, CONFIG, b"{\"config\":1} and more").await,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(
+        put(&daemon, CONFIG, b"{").await,
+        StatusCode::BAD_REQUEST,
+        "too few"
+    );
+    assert_eq!(
+        put(&daemon, b"something else", b"x").await,
+        StatusCode::NOT_FOUND
+    );
+    let huge = vec![b' '; 600 * 1024];
+    let (status, _) = daemon.json(Method::POST, "/coracle/v1/offer", &huge).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let (status, _) = daemon
+        .json(Method::POST, "/v1.43/containers/create", b"{}")
+        .await;
+    assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_and_a_crash_leaves_a_socket_that_the_next_one_replaces() {
+    let documents = documents("acme.board-1", 1);
+    let mut daemon = daemon(&documents).await;
+    daemon.kill();
+    assert!(daemon.docker_socket().exists());
+    daemon.start().await;
+    assert!(daemon.terminate().success(), "{}", daemon.log());
+}
+
+fn running() -> SetStatus {
+    let app = |name: &str, state| AppStatus {
+        name: AppName::new(name).unwrap(),
+        image: format!("shop/{name}:1"),
+        image_manifest: blob(name.as_bytes()).digest,
+        state,
+        exit_code: (state == AppState::Exited).then_some(3),
+        oom_killed: false,
+        restarts: 0,
+        healthy: (state == AppState::Running).then_some(true),
+        health_text: None,
+        pid: Some(4242),
+        started_at: Some(1_700_000_000),
+        ip: Some([172, 30, 0, 2].into()),
+        ports: vec![Port {
+            host: 8080,
+            container: 80,
+            protocol: Protocol::Tcp,
+            host_ip: None,
+        }],
+        args: vec!["/bin/serve".into()],
+        limits: AppLimits {
+            memory_bytes: 64 << 20,
+            cpu_millis: 500,
+            pids: 20,
+            ..AppLimits::default()
+        },
+        cgroup: None,
+        memory_bytes: Some(5 << 20),
+        cpu_usage_us: Some(1_000_000),
+        pids: Some(3),
+    };
+    SetStatus {
+        deployment: blob(b"deployment").digest,
+        release: blob(b"release").digest,
+        product: "shop".into(),
+        version: "1.0".into(),
+        state: SetState::Committed,
+        apps: vec![app("web", AppState::Running), app("job", AppState::Exited)],
+    }
+}
+
+/// Runs the real client, beside this thread, which the fake supervisor needs.
+async fn docker_output(daemon: &Daemon, args: &[&str]) -> std::process::Output {
+    let mut command = Command::new("docker");
+    command
+        .args([
+            "-H",
+            &format!("unix://{}", daemon.docker_socket().display()),
+        ])
+        .args(args)
+        .env("DOCKER_CONFIG", daemon.folder());
+    tokio::task::spawn_blocking(move || command.output())
+        .await
+        .unwrap()
+        .expect("this test needs the `docker` client on PATH")
+}
+
+/// Runs the real client, which must succeed; what it prints.
+async fn docker(daemon: &Daemon, args: &[&str]) -> String {
+    let output = docker_output(daemon, args).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "docker {args:?}: {text}{error}\n{}",
+        daemon.log()
+    );
+    text + &error
+}
+
+#[tokio::test]
+async fn the_unmodified_docker_client_reads_and_restarts() {
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), |_, _| None);
+    *supervisor.state.status.lock().unwrap() = {
+        let mut status = empty_status();
+        status.current = Some(running());
+        status
+    };
+    let logs = daemon.state().join("logs/web");
+    std::fs::create_dir_all(&logs).unwrap();
+    let line = |n: u32, stream: &str| {
+        format!(
+            "{{\"log\":\"line {n}\\n\",\"stream\":\"{stream}\",\"time\":\"2024-01-01T00:00:{n:02}.000000000Z\"}}\n"
+        )
+    };
+    std::fs::write(logs.join("web.log.1"), line(1, "stdout")).unwrap();
+    std::fs::write(logs.join("web.log"), line(2, "stderr") + &line(3, "stdout")).unwrap();
+    connected(&daemon).await;
+
+    let ps = docker(&daemon, &["ps"]).await;
+    assert!(
+        ps.contains("web") && ps.contains("0.0.0.0:8080->80/tcp") && ps.contains("(healthy)"),
+        "{ps}"
+    );
+    assert!(!ps.contains("job"), "{ps}");
+    assert!(docker(&daemon, &["ps", "-a"]).await.contains("Exited (3)"));
+    assert!(
+        !docker(&daemon, &["ps", "-a", "--filter", "name=job"])
+            .await
+            .contains("web")
+    );
+    let format = "{{.State.Pid}} {{.HostConfig.Memory}} {{.NetworkSettings.IPAddress}}";
+    let inspect = docker(&daemon, &["inspect", "--format", format, "web"]).await;
+    assert_eq!(inspect.trim(), "4242 67108864 172.30.0.2");
+    assert_eq!(
+        docker(&daemon, &["logs", "web"]).await,
+        "line 1\nline 3\nline 2\n"
+    );
+    assert_eq!(
+        docker(&daemon, &["logs", "--tail", "1", "web"]).await,
+        "line 3\n"
+    );
+    assert_eq!(
+        docker(
+            &daemon,
+            &["logs", "--since", "2024-01-01T00:00:02Z", "-t", "web"]
+        )
+        .await,
+        "2024-01-01T00:00:03.000000000Z line 3\n2024-01-01T00:00:02.000000000Z line 2\n"
+    );
+    let stats = docker(&daemon, &["stats", "--no-stream", "web"]).await;
+    assert!(stats.contains("5MiB / 64MiB"), "{stats}");
+    assert!(docker(&daemon, &["version"]).await.contains("1.43"));
+    assert!(
+        docker(&daemon, &["info"])
+            .await
+            .contains("Coracle on generic")
+    );
+    assert!(docker(&daemon, &["images"]).await.contains("shop/web"));
+    docker(&daemon, &["restart", "web"]).await;
+    docker(&daemon, &["stop", "web"]).await;
+    docker(&daemon, &["start", "web"]).await;
+    assert_eq!(supervisor.asked(), ["control"; 3]);
+    let uid = nix::unistd::getuid().as_raw();
+    assert!(
+        daemon.log().contains(&format!("uid={uid}")),
+        "changes are audited"
+    );
+    let refused = docker_output(&daemon, &["exec", "web", "sh"]).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Coracle does not serve"));
+}
+
+#[tokio::test]
+async fn a_followed_log_goes_on_over_a_rotation() {
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), |_, _| None);
+    supervisor.state.status.lock().unwrap().current = Some(running());
+    let logs = daemon.state().join("logs/web");
+    std::fs::create_dir_all(&logs).unwrap();
+    let line = |n: u32| {
+        format!(
+            "{{\"log\":\"line {n}\\n\",\"stream\":\"stdout\",\"time\":\"2024-01-01T00:00:{n:02}Z\"}}\n"
+        )
+    };
+    std::fs::write(logs.join("web.log"), line(1)).unwrap();
+    connected(&daemon).await;
+    let path = "/containers/web/logs?stdout=1&follow=1";
+    let mut body = daemon.send(Method::GET, path, b"").await.into_body();
+    let mut got = Vec::new();
+    for n in 2..5 {
+        let frame = body.frame().await.unwrap().unwrap();
+        got.extend_from_slice(frame.data_ref().unwrap());
+        std::fs::rename(logs.join("web.log"), logs.join("web.log.1")).unwrap();
+        std::fs::write(logs.join("web.log"), line(n)).unwrap();
+    }
+    let frame = body.frame().await.unwrap().unwrap();
+    got.extend_from_slice(frame.data_ref().unwrap());
+    let text = String::from_utf8_lossy(&got);
+    for n in 1..5 {
+        assert!(text.contains(&format!("line {n}\n")), "{text}");
+    }
+}
