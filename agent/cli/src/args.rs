@@ -1,76 +1,39 @@
-//! The command line.
+//! The command line. Options may stand before and after the command; one that the command does not
+//! know is refused, so that a slip is never taken for consent.
 
-use crate::failure::Failure;
-use coracle_board_support::config::{Config, DEFAULT_CONFIG_FILE};
+use crate::help;
+use coracle_board_support::config::{Config, ConfigError, DEFAULT_CONFIG_FILE, WrittenConfig};
+use coracle_protocol::names::AppName;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-const HELP: &str = "\
-coracle - what runs on this board, and what to do about it
-
-usage: coracle [--socket PATH | --config FILE] [--json] COMMAND
-
-  ps                        apps, their state, health and use
-  status                    board, link, the running set, the last failure
-  stats                     memory, CPU time and processes of each app
-  images                    images of the running set
-  logs [-f] [--tail N] [-t] APP
-                            what an app wrote; -f goes on, -t shows times
-  start | stop | restart APP
-  enrol FILE                join the fleet that FILE (from the console) names
-  usb apply PATH            install from a stick: a folder or a vfat image
-  board check               what the kernel lacks for this board, and how to get it
-  board show                which profile was chosen, and why
-  board schema              what a profile file may say
-  version                   versions of this program and of the agent
-
-  --socket PATH   docker.sock of the agent (default: from the configuration)
-  --config FILE   coracle.toml (default /etc/coracle/coracle.toml)
-  --json          for programs
-
-examples:
-  coracle ps
-  coracle logs -f --tail 20 web
-  coracle usb apply /media/stick
-  coracle --json status
-
-exit codes: 0 done; 1 failed; 2 wrong usage; 3 refused (trust or budget); 4 cannot reach coracled
-";
-
-/// What is said when `usb` is followed by something else.
-const USB_USAGE: &str = "`usb` is followed by `apply PATH`";
-
-/// What to do.
+/// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// `--socket`.
-    pub socket: Option<PathBuf>,
-    /// `--config`, or where it usually is.
-    pub config: PathBuf,
-    /// Whether output is for programs.
+pub struct Invocation {
+    /// Where the daemon and the settings are.
+    pub place: Place,
+    /// Machine-readable.
     pub json: bool,
-    /// The command.
+    /// What to do.
     pub command: Command,
 }
 
-/// Commands.
+/// A command and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Command {
+    /// Print this.
+    Help(&'static str),
+    /// `--version`: asks nobody.
+    OwnVersion,
     Ps,
-    Status,
     Stats,
     Images,
+    Status,
     Version,
-    Logs {
-        app: String,
-        follow: bool,
-        tail: Option<u32>,
-        timestamps: bool,
-    },
+    Logs(Logs),
     Control {
-        app: String,
-        action: &'static str,
+        action: Action,
+        app: AppName,
     },
     Enrol {
         file: PathBuf,
@@ -78,182 +41,356 @@ pub enum Command {
     UsbApply {
         path: PathBuf,
     },
-    Board(BoardCommand),
+    BoardCheck,
+    BoardShow,
+    BoardSchema,
 }
 
-/// `coracle board …`.
+/// What is done to an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum BoardCommand {
-    Check,
-    Show,
-    Schema,
+pub enum Action {
+    Restart,
+    Stop,
+    Start,
 }
 
-/// What the command line asks for.
+/// `logs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Parsed {
-    /// Run.
-    Run(Options),
-    /// Print this and end.
-    Print(String),
+pub struct Logs {
+    /// Whose.
+    pub app: AppName,
+    /// Go on as the app writes.
+    pub follow: bool,
+    /// Each line begins with its time.
+    pub timestamps: bool,
+    /// Only the last so many lines.
+    pub tail: Option<u64>,
 }
 
-impl Options {
-    /// Where the agent listens. A board without coracle.toml has it where it usually is.
-    pub fn socket(&self) -> Result<PathBuf, Failure> {
-        if let Some(socket) = &self.socket {
-            return Ok(socket.clone());
-        }
-        if !self.config.exists() && self.config == std::path::Path::new(DEFAULT_CONFIG_FILE) {
-            return Ok("/run/coracle/docker.sock".into());
-        }
-        Config::load(&self.config)
-            .map(|config| config.docker_socket())
-            .map_err(|e| Failure::Board(e.to_string()))
+/// Where the daemon and the settings are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    socket: Option<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+/// Wrong usage.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// As lexopt says it.
+    #[error("{0}; see `coracle --help`")]
+    Option(#[from] lexopt::Error),
+    /// No such command.
+    #[error("`{0}` is no command; see `coracle --help`")]
+    Command(String),
+    /// An argument that must be there.
+    #[error("{command} needs {what}; see `coracle {command} --help`")]
+    Missing {
+        command: &'static str,
+        what: &'static str,
+    },
+    /// One argument too many.
+    #[error("{command} takes no `{argument}`; see `coracle {command} --help`")]
+    TooMany {
+        command: &'static str,
+        argument: String,
+    },
+    /// Not a name.
+    #[error(transparent)]
+    Name(#[from] coracle_protocol::names::NameError),
+}
+
+/// Everything that stands on the command line, before it is known what it belongs to.
+#[derive(Default)]
+struct Words {
+    place: Place,
+    json: bool,
+    help: bool,
+    version: bool,
+    follow: bool,
+    timestamps: bool,
+    tail: Option<Option<u64>>,
+    plain: std::collections::VecDeque<OsString>,
+}
+
+/// Reads the command line.
+pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
+    let mut words = gather(parser)?;
+    let name = words.plain.pop_front().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    if words.version {
+        return Ok(words.invocation(Command::OwnVersion));
     }
+    if words.help || name == "help" {
+        let topic = match name.as_str() {
+            "help" => words
+                .plain
+                .front()
+                .map_or("".into(), |t| t.to_string_lossy()),
+            _ => name.as_str().into(),
+        };
+        let text = help::of(&topic).ok_or_else(|| UsageError::Command(topic.to_string()))?;
+        return Ok(words.invocation(Command::Help(text)));
+    }
+    let command = match name.as_str() {
+        "" => {
+            return Err(UsageError::Missing {
+                command: "help",
+                what: "a command, such as ps",
+            });
+        }
+        "ps" => words.listing("ps", Command::Ps)?,
+        "stats" => words.listing("stats", Command::Stats)?,
+        "images" => words.listing("images", Command::Images)?,
+        "status" => words.listing("status", Command::Status)?,
+        "version" => words.listing("version", Command::Version)?,
+        "logs" => words.logs()?,
+        "restart" => words.control("restart", Action::Restart)?,
+        "stop" => words.control("stop", Action::Stop)?,
+        "start" => words.control("start", Action::Start)?,
+        "enrol" => {
+            let file = words.path("enrol", "the enrolment file")?;
+            words.end("enrol", Command::Enrol { file })?
+        }
+        "usb" => words.usb()?,
+        "board" => words.board()?,
+        _ => return Err(UsageError::Command(name)),
+    };
+    Ok(words.invocation(command))
 }
 
-/// Reads the command line. Options may stand before and after the command.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed, lexopt::Error> {
+fn gather(mut parser: lexopt::Parser) -> Result<Words, lexopt::Error> {
     use lexopt::prelude::*;
-    let (mut socket, mut json) = (None, false);
-    let mut config = PathBuf::from(DEFAULT_CONFIG_FILE);
-    let (mut follow, mut tail, mut timestamps) = (false, None, false);
-    let mut words: Vec<OsString> = Vec::new();
+    let mut words = Words::default();
     while let Some(arg) = parser.next()? {
-        let logs = words.first().is_some_and(|w| w == "logs");
         match arg {
-            Long("socket") => socket = Some(parser.value()?.into()),
-            Long("config") => config = parser.value()?.into(),
-            Long("json") => json = true,
-            Short('f') | Long("follow") if logs => follow = true,
-            Short('t') | Long("timestamps") if logs => timestamps = true,
-            Short('n') | Long("tail") if logs => tail = Some(parser.value()?.parse()?),
-            Short('h') | Long("help") => return Ok(Parsed::Print(HELP.to_owned())),
-            Long("version") => words.push("version".into()),
-            Value(word) => words.push(word),
+            Long("socket") => words.place.socket = Some(parser.value()?.into()),
+            Long("config") => words.place.config = Some(parser.value()?.into()),
+            Long("json") => words.json = true,
+            Short('h') | Long("help") => words.help = true,
+            Short('V') | Long("version") => words.version = true,
+            Short('f') | Long("follow") => words.follow = true,
+            Short('t') | Long("timestamps") => words.timestamps = true,
+            Short('n') | Long("tail") => {
+                let value = parser.value()?;
+                words.tail = Some(match value.to_str() {
+                    Some("all") => None,
+                    _ => Some(value.parse()?),
+                });
+            }
+            Value(value) => words.plain.push_back(value),
             other => return Err(other.unexpected()),
         }
     }
-    let Some(name) = words.first() else {
-        return Ok(Parsed::Print(HELP.to_owned()));
-    };
-    let name = name.to_string_lossy().into_owned();
-    let mut rest = words.into_iter().skip(1);
-    let mut next = |what: &str| {
-        rest.next()
-            .ok_or_else(|| lexopt::Error::Custom(format!("`{name}` needs {what}").into()))
-    };
-    let mut app = || -> Result<String, lexopt::Error> {
-        let name = next("the name of an app; `coracle ps` lists them")?.string()?;
-        // It becomes part of a path.
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-        if name.is_empty() || !name.bytes().all(plain) {
-            return Err(lexopt::Error::Custom(
-                format!("`{name}` is no app name").into(),
-            ));
+    Ok(words)
+}
+
+impl Words {
+    fn invocation(self, command: Command) -> Invocation {
+        Invocation {
+            place: self.place,
+            json: self.json,
+            command,
         }
-        Ok(name)
-    };
-    let command = match name.as_str() {
-        "ps" => Command::Ps,
-        "status" => Command::Status,
-        "stats" => Command::Stats,
-        "images" => Command::Images,
-        "version" => Command::Version,
-        "logs" => Command::Logs {
-            app: app()?,
-            follow,
-            tail,
-            timestamps,
-        },
-        "start" => Command::Control {
-            app: app()?,
-            action: "start",
-        },
-        "stop" => Command::Control {
-            app: app()?,
-            action: "stop",
-        },
-        "restart" => Command::Control {
-            app: app()?,
-            action: "restart",
-        },
-        "enrol" => Command::Enrol {
-            file: next("the enrolment file")?.into(),
-        },
-        "usb" => match next(USB_USAGE)?.to_str() {
-            Some("apply") => Command::UsbApply {
-                path: next("the path of the stick")?.into(),
-            },
-            _ => return Err(lexopt::Error::Custom(USB_USAGE.into())),
-        },
-        "board" => Command::Board(match next("`check`, `show` or `schema`")?.to_str() {
-            Some("check") => BoardCommand::Check,
-            Some("show") => BoardCommand::Show,
-            Some("schema") => BoardCommand::Schema,
-            _ => {
-                return Err(lexopt::Error::Custom(
-                    "`board` is followed by `check`, `show` or `schema`".into(),
-                ));
-            }
-        }),
-        _ => {
-            return Err(lexopt::Error::Custom(
-                format!("there is no command `{name}`").into(),
-            ));
-        }
-    };
-    if let Some(word) = rest.next() {
-        return Err(lexopt::Error::UnexpectedArgument(word));
     }
-    Ok(Parsed::Run(Options {
-        socket,
-        config,
-        json,
-        command,
-    }))
+
+    /// A command without arguments whose answer can be JSON.
+    fn listing(&mut self, name: &'static str, command: Command) -> Result<Command, UsageError> {
+        let json = std::mem::take(&mut self.json);
+        let command = self.end(name, command)?;
+        self.json = json;
+        Ok(command)
+    }
+
+    /// Nothing may be left that the command did not take.
+    fn end(&mut self, name: &'static str, command: Command) -> Result<Command, UsageError> {
+        let extra = [
+            (self.json, "--json"),
+            (self.follow, "--follow"),
+            (self.timestamps, "--timestamps"),
+            (self.tail.is_some(), "--tail"),
+        ];
+        let option = extra.into_iter().find(|(given, _)| *given);
+        let plain = self
+            .plain
+            .front()
+            .map(|word| word.to_string_lossy().into_owned());
+        match option.map(|(_, option)| option.to_owned()).or(plain) {
+            Some(argument) => Err(UsageError::TooMany {
+                command: name,
+                argument,
+            }),
+            None => Ok(command),
+        }
+    }
+
+    fn path(&mut self, command: &'static str, what: &'static str) -> Result<PathBuf, UsageError> {
+        let word = self.plain.pop_front();
+        word.map(PathBuf::from)
+            .ok_or(UsageError::Missing { command, what })
+    }
+
+    fn app(&mut self, command: &'static str) -> Result<AppName, UsageError> {
+        let what = "the name of an app, as `coracle ps` shows it";
+        let word = self
+            .plain
+            .pop_front()
+            .ok_or(UsageError::Missing { command, what })?;
+        Ok(AppName::new(&word.to_string_lossy())?)
+    }
+
+    fn control(&mut self, name: &'static str, action: Action) -> Result<Command, UsageError> {
+        let app = self.app(name)?;
+        self.end(name, Command::Control { action, app })
+    }
+
+    fn logs(&mut self) -> Result<Command, UsageError> {
+        let logs = Logs {
+            app: self.app("logs")?,
+            follow: std::mem::take(&mut self.follow),
+            timestamps: std::mem::take(&mut self.timestamps),
+            tail: self.tail.take().flatten(),
+        };
+        self.end("logs", Command::Logs(logs))
+    }
+
+    fn usb(&mut self) -> Result<Command, UsageError> {
+        let what = "`apply` and a folder or an image";
+        match self.plain.pop_front() {
+            Some(word) if word == "apply" => {}
+            _ => {
+                return Err(UsageError::Missing {
+                    command: "usb",
+                    what,
+                });
+            }
+        }
+        let path = self.path("usb", what)?;
+        self.end("usb", Command::UsbApply { path })
+    }
+
+    fn board(&mut self) -> Result<Command, UsageError> {
+        let word = self.plain.pop_front().unwrap_or_default();
+        match word.to_str() {
+            Some("check") => self.listing("board", Command::BoardCheck),
+            Some("show") => self.listing("board", Command::BoardShow),
+            Some("schema") => self.listing("board", Command::BoardSchema),
+            _ => Err(UsageError::Missing {
+                command: "board",
+                what: "check, show or schema",
+            }),
+        }
+    }
+}
+
+impl Place {
+    /// The daemon's socket: `--socket`, else what coracle.toml says.
+    pub fn socket(&self) -> Result<PathBuf, ConfigError> {
+        match &self.socket {
+            Some(socket) => Ok(socket.clone()),
+            None => self.config().map(|config| config.docker_socket()),
+        }
+    }
+
+    /// The settings. Without `--config`, a board that has no coracle.toml has the defaults.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let default = Path::new(DEFAULT_CONFIG_FILE);
+        match &self.config {
+            Some(file) => Config::load(file),
+            None if default.exists() => Config::load(default),
+            None => {
+                let folder = default.parent().unwrap_or(Path::new("/"));
+                Ok(Config::from_written(WrittenConfig::default(), folder))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn command(args: &[&str]) -> Result<Command, lexopt::Error> {
-        match parse(lexopt::Parser::from_args(args))? {
-            Parsed::Run(options) => Ok(options.command),
-            Parsed::Print(_) => Err("printed".into()),
-        }
+    fn read(line: &str) -> Result<Invocation, UsageError> {
+        parse(lexopt::Parser::from_args(line.split_whitespace()))
     }
 
     #[test]
-    fn commands() {
-        assert_eq!(command(&["ps", "--json"]).unwrap(), Command::Ps);
-        let logs = Command::Logs {
-            app: "web".into(),
-            follow: true,
-            tail: Some(3),
-            timestamps: false,
+    fn options_stand_before_and_after_the_command() {
+        let before = read("--socket /s --json ps").unwrap();
+        assert_eq!(before, read("ps --json --socket=/s").unwrap());
+        assert_eq!(before.command, Command::Ps);
+        assert!(before.json);
+        assert_eq!(before.place.socket().unwrap(), Path::new("/s"));
+    }
+
+    #[test]
+    fn logs_take_their_options() {
+        let Command::Logs(logs) = read("logs -f --tail 20 web").unwrap().command else {
+            panic!("not logs");
         };
-        assert_eq!(command(&["logs", "-f", "--tail=3", "web"]).unwrap(), logs);
-        assert_eq!(command(&["logs", "web", "-fn3"]).unwrap(), logs);
-        let usb = Command::UsbApply { path: "/x".into() };
-        assert_eq!(command(&["usb", "apply", "/x"]).unwrap(), usb);
+        assert_eq!(
+            (logs.app.as_str(), logs.follow, logs.tail),
+            ("web", true, Some(20))
+        );
+        let Command::Logs(logs) = read("logs web --tail all").unwrap().command else {
+            panic!("not logs");
+        };
+        assert_eq!((logs.follow, logs.tail), (false, None));
     }
 
     #[test]
-    fn wrong_usage_is_refused() {
-        for bad in [
-            &["nonsense"][..],
-            &["logs"],
-            &["ps", "web"],
-            &["ps", "-f"],
-            &["stop", "../x"],
-            &["usb", "format", "/x"],
-            &["board"],
+    fn commands_and_their_arguments() {
+        let command = |line| read(line).unwrap().command;
+        let app = AppName::new("web").unwrap();
+        assert_eq!(
+            command("stop web"),
+            Command::Control {
+                action: Action::Stop,
+                app
+            }
+        );
+        assert_eq!(
+            command("usb apply /media/x"),
+            Command::UsbApply {
+                path: "/media/x".into()
+            }
+        );
+        assert_eq!(
+            command("enrol e.json"),
+            Command::Enrol {
+                file: "e.json".into()
+            }
+        );
+        assert_eq!(command("board check --json"), Command::BoardCheck);
+        assert_eq!(command("--version"), Command::OwnVersion);
+        assert!(matches!(command("help logs"), Command::Help(t) if t == help::of("logs").unwrap()));
+        assert!(matches!(command("--help"), Command::Help(_)));
+    }
+
+    #[test]
+    fn what_does_not_belong_is_refused() {
+        for line in [
+            "",
+            "sp",
+            "ps web",
+            "ps --tail 3",
+            "restart",
+            "restart ../x",
+            "restart web --json",
+            "logs",
+            "logs web --tail many",
+            "logs web --json",
+            "usb",
+            "usb remove /x",
+            "usb apply",
+            "usb apply a b",
+            "board",
+            "board chek",
+            "enrol",
+            "ps --jsno",
+            "help nothing",
         ] {
-            assert!(command(bad).is_err(), "{bad:?}");
+            assert!(read(line).is_err(), "`{line}` was accepted");
         }
     }
 }

@@ -1,68 +1,88 @@
-//! Why a command failed, what to try, and the exit code.
+//! Every way to end badly, and its exit code.
 
-use std::path::PathBuf;
+use crate::args::UsageError;
+use crate::client::ClientError;
+use crate::enrol::FileError;
+use crate::stick::MediumError;
+use coracle_board_support::config::ConfigError;
+use coracle_board_support::detect::DetectError;
+use coracle_protocol::report::{Feedback, Phase};
+use std::io;
 
-/// A failure.
+/// Why the program does not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// No daemon.
+    /// The command line.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// coracle.toml.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No board profile.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// coracled, or the way to it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The enrolment file.
+    #[error(transparent)]
+    Enrolment(#[from] FileError),
+    /// The stick.
+    #[error(transparent)]
+    Medium(#[from] MediumError),
+    /// Nothing on the stick makes a layer that the board lacks.
     #[error(
-        "cannot reach coracled at {}: {source}\nIs it running, and may you use the socket? Try `systemctl status coracled`, or `sudo coracle …`; `--socket PATH` names another.",
-        socket.display()
+        "the stick holds neither layer {0} nor a delta to it from what this board runs; it was made for boards that run another release"
     )]
-    Unreachable {
-        /// Where it should be.
-        socket: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The connection broke or HTTP did.
-    #[error("coracled at {}: {what}", socket.display())]
-    Broken {
-        /// Where it is.
-        socket: PathBuf,
-        /// What happened.
-        what: String,
-    },
-    /// It said no.
-    #[error("{message}{}", code.as_ref().map(|c| format!(" [{c}]")).unwrap_or_default())]
-    Answer {
-        /// HTTP status.
-        status: u16,
-        /// A stable word.
-        code: Option<String>,
-        /// In words.
-        message: String,
-    },
-    /// A file.
-    #[error("{}: {what}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// The configuration or the board.
-    #[error("{0}")]
-    Board(String),
-    /// A deployment that did not end well.
-    #[error("{0}")]
-    Deployment(String),
-    /// A deployment that was refused.
-    #[error("refused: {0}")]
-    Refused(String),
+    NoLayer(coracle_protocol::Sha256Digest),
+    /// A deployment that did not end with the new set.
+    #[error("{}", sentence(.0))]
+    Deployment(Box<Feedback>),
+    /// The stream ended and nobody knows how it went on.
+    #[error("coracled stopped telling before the deployment ended; see `coracle status`")]
+    NoEnd,
+    /// The daemon runs without the supervisor.
+    #[error(
+        "coracled runs, but the supervisor does not: nothing is known of the apps (see the journal of coracle-supervisor)"
+    )]
+    NoSupervisor,
+    /// `board check`.
+    #[error("{0} of what Coracle needs is missing")]
+    Needed(usize),
     /// Standard output.
     #[error("cannot write: {0}")]
-    Output(std::io::Error),
+    Output(#[source] io::Error),
+}
+
+fn sentence(end: &Feedback) -> String {
+    let what = match end.phase {
+        Phase::Refused => "refused",
+        Phase::RolledBack => "rolled back",
+        _ => "failed",
+    };
+    let code = end.code.as_deref().unwrap_or_default();
+    match (end.reason.as_deref().unwrap_or_default(), code) {
+        ("", "") => what.to_owned(),
+        ("", code) => format!("{what}: {code}"),
+        (reason, "") => format!("{what}: {reason}"),
+        (reason, code) => format!("{what}: {reason} ({code})"),
+    }
 }
 
 impl Failure {
-    /// 1 failed, 3 refused, 4 cannot reach.
+    /// 1 failed, 2 usage, 3 refused, 4 cannot reach the daemon.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Unreachable { .. } => 4,
-            Self::Answer { status: 403, .. } | Self::Refused(_) => 3,
+            Self::Usage(_) => 2,
+            Self::Client(ClientError::Refused { .. }) => 3,
+            Self::Deployment(end) if end.phase == Phase::Refused => 3,
+            Self::Client(ClientError::Unreachable { .. }) => 4,
             _ => 1,
         }
+    }
+
+    /// Whether whoever read our output has gone.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe)
     }
 }

@@ -1,74 +1,74 @@
-//! `coracle`: what people type on the board. Arguments, one command, one exit code.
+//! `coracle`: what people type on the board. It talks to coracled over docker.sock, reads sticks,
+//! and looks at the kernel.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`args`], [`help`] | the command line, and what `--help` prints |
+//! | [`failure`] | every way to end badly, and its exit code |
+//! | [`client`], [`body`] | HTTP/1.1 over the unix socket |
+//! | [`status`], [`apps`], [`logs`], [`enrol`] | the commands that ask the daemon |
+//! | [`usb`], [`stick`] | a release from a folder or a vfat image |
+//! | [`board`] | what this board is and what its kernel lacks |
+//! | [`table`], [`human`], [`output`] | how it looks |
 
+mod apps;
 mod args;
 mod board;
+mod body;
 mod client;
 mod enrol;
 mod failure;
+mod help;
+mod human;
 mod logs;
-mod show;
+mod output;
+mod status;
+mod stick;
 mod table;
 mod usb;
 
-use args::{Command, Parsed};
+use args::{Command, Invocation};
 use client::Client;
 use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let options = match args::parse(lexopt::Parser::from_env()) {
-        Ok(Parsed::Run(options)) => options,
-        Ok(Parsed::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("coracle: {error}\nTry `coracle --help`.");
-            return ExitCode::from(2);
-        }
-    };
-    match run(&options) {
+    let end = args::parse(lexopt::Parser::from_env())
+        .map_err(Failure::from)
+        .and_then(run);
+    match end {
         Ok(()) => ExitCode::SUCCESS,
-        // `coracle logs | head`: whoever reads has had enough.
-        Err(Failure::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        // `coracle ps | head -1`: whoever read has enough.
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("coracle: {failure}");
+            eprintln!("coracle: {}", human::printable(&failure.to_string()));
             ExitCode::from(failure.exit_code())
         }
     }
 }
 
-fn run(options: &args::Options) -> Result<(), Failure> {
-    if let Command::Board(what) = &options.command {
-        return board::run(*what, &options.config, options.json);
+#[tokio::main(flavor = "current_thread")]
+async fn run(invocation: Invocation) -> Result<(), Failure> {
+    let Invocation {
+        place,
+        json,
+        command,
+    } = invocation;
+    let client = || place.socket().map(Client::new);
+    match command {
+        Command::Help(text) => output::text(text),
+        Command::OwnVersion => output::text(&format!("coracle {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Ps => apps::ps(&client()?, json).await,
+        Command::Stats => apps::stats(&client()?, json).await,
+        Command::Images => apps::images(&client()?, json).await,
+        Command::Control { action, app } => apps::control(&client()?, action, &app).await,
+        Command::Logs(wanted) => logs::show(&client()?, &wanted).await,
+        Command::Status => status::show(&client()?, json).await,
+        Command::Version => status::version(client().ok().as_ref(), json).await,
+        Command::Enrol { file } => enrol::enrol(&client()?, &file).await,
+        Command::UsbApply { path } => usb::apply(&client()?, &path).await,
+        Command::BoardCheck => board::check(&place.config()?, json),
+        Command::BoardShow => board::show(&place.config()?, json),
+        Command::BoardSchema => output::text(board::SCHEMA),
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::Output)?;
-    let client = Client::new(options.socket()?);
-    let json = options.json;
-    runtime.block_on(async {
-        match &options.command {
-            Command::Ps => show::ps(&client, json).await,
-            Command::Status => show::status(&client, json).await,
-            Command::Stats => show::stats(&client, json).await,
-            Command::Images => show::images(&client, json).await,
-            Command::Version => show::version(&client, json).await,
-            Command::Logs {
-                app,
-                follow,
-                tail,
-                timestamps,
-            } => logs::run(&client, app, *follow, *tail, *timestamps).await,
-            Command::Control { app, action } => {
-                let path = format!("/containers/{app}/{action}");
-                client.post(&path, Vec::new()).await.map(drop)
-            }
-            Command::Enrol { file } => enrol::run(&client, file).await,
-            Command::UsbApply { path } => usb::apply(&client, path, json).await,
-            // Answered above: it needs no daemon.
-            Command::Board(_) => Ok(()),
-        }
-    })
 }

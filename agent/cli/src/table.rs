@@ -1,40 +1,27 @@
-//! Aligned columns and sizes for people.
+//! Aligned columns: two blanks between them, numbers to the right.
 
-use crate::failure::Failure;
-use std::io::Write;
+use crate::human::printable;
 
-/// Prints rows below their heads, two spaces between columns.
-pub fn print(heads: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
-    out(&text(heads, rows))
-}
-
-/// Writes to standard output.
-pub fn out(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(Failure::Output)
-}
-
-/// JSON for programs.
-pub fn json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    out(&(text + "\n"))
-}
-
-fn text(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        let widths = cells.map(|cell| cell.chars().count());
-        widths.chain([heads[column].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+/// Lays out rows below a header. A title that begins with `>` is of a column of numbers.
+pub fn layout<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> String {
+    let right: [bool; N] = titles.map(|title| title.starts_with('>'));
+    let header = titles.map(|title| title.trim_start_matches('>').to_owned());
+    let rows: Vec<[String; N]> = std::iter::once(header)
+        .chain(rows.iter().map(|row| row.each_ref().map(|c| printable(c))))
+        .collect();
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    });
     let mut text = String::new();
-    let heads: Vec<String> = heads.iter().map(|h| (*h).to_owned()).collect();
-    for row in std::iter::once(&heads).chain(rows) {
+    for row in &rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}  "));
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            match right[column] {
+                true => line.push_str(&format!("{cell:>width$}  ")),
+                false => line.push_str(&format!("{cell:<width$}  ")),
+            }
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -42,57 +29,25 @@ fn text(heads: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// `12.5 MiB`.
-pub fn bytes(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 || value.fract() == 0.0 {
-        format!("{value:.0} {}", units[unit])
-    } else {
-        format!("{value:.1} {}", units[unit])
-    }
-}
-
-/// `3 min`, of seconds.
-pub fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
-}
-
-/// What came from elsewhere, without control characters that could drive a terminal.
-pub fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_lines_not_padded() {
-        let rows = vec![
-            vec!["web".into(), "1".into()],
-            vec!["a".into(), String::new()],
+    fn columns_align_and_lines_end_without_blanks() {
+        let rows = [
+            ["web".into(), "12".into(), "ok".into()],
+            ["a-long-name".into(), "7".into(), String::new()],
         ];
-        assert_eq!(text(&["APP", "N"], &rows), "APP  N\nweb  1\na\n");
+        assert_eq!(
+            layout(["NAME", ">SIZE", "STATE"], &rows),
+            "NAME         SIZE  STATE\nweb            12  ok\na-long-name     7\n"
+        );
     }
 
     #[test]
-    fn sizes() {
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(64 << 20), "64 MiB");
-        assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(plain("a\x1b[31m\nb"), "a [31m b");
+    fn letters_count_not_bytes_and_nothing_steers_the_terminal() {
+        let rows = [["né".into(), "1".into()], ["\x1b[2J".into(), "2".into()]];
+        assert_eq!(layout(["A", "B"], &rows), "A     B\nné    1\n?[2J  2\n");
     }
 }

@@ -1,0 +1,29 @@
+//! `board`: what this board is and what its kernel lacks. Needs no daemon, so that it can be asked
+//! before anything is set up.
+
+mod check;
+mod show;
+
+pub use check::check;
+pub use show::show;
+
+use coracle_board_support::config::Config;
+use coracle_board_support::detect::Detected;
+use std::path::Path;
+
+/// JSON Schema of board profiles; a test holds it and the parser together.
+pub const SCHEMA: &str = include_str!("schema.json");
+
+/// What the kernel shows, with the size of the state folder's file system, or that of its parent
+/// while there is no such folder yet.
+fn detected(config: &Config) -> Detected {
+    let detected = Detected::read(Path::new("/"));
+    let mut folders = config.state_dir.ancestors();
+    match folders.find_map(|folder| rustix::fs::statvfs(folder).ok()) {
+        Some(fs) => detected.with_disk_bytes(fs.f_blocks.saturating_mul(fs.f_frsize)),
+        None => detected,
+    }
+}
+
+#[cfg(test)]
+mod tests;

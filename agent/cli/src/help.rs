@@ -1,0 +1,213 @@
+//! What `--help` prints, for the program and for each command.
+
+const GENERAL: &str = "\
+coracle - what runs on this board, and how to change it
+
+usage: coracle [--socket PATH | --config FILE] COMMAND [--json]
+
+  ps                    apps of the running set
+  logs [-f] APP         what an app wrote
+  status                board, running set, link to the console
+  restart|stop|start APP
+  stats                 memory, CPU and processes of each app
+  images                images of the running set
+  enrol FILE            make this a board of a fleet
+  usb apply DIR|IMAGE   install a release from a stick
+  board check           what the kernel lacks, what that costs, how to get it
+  board show            which board profile is in force, and why
+  board schema          JSON Schema of board profiles
+  version               of this program and of what runs
+
+  --socket PATH         coracled's socket
+  --config FILE         settings that say where it is (default /etc/coracle/coracle.toml)
+  --json                for programs: ps, status, stats, images, version, board check, board show
+  -h, --help            print this; `coracle COMMAND --help` for one command
+  -V, --version         print the version of this program
+
+examples:
+  coracle ps
+  coracle logs -f --tail 20 web
+  coracle usb apply /media/stick
+
+exit codes: 0 ok; 1 failed; 2 wrong usage; 3 refused (signatures, counters, budget);
+            4 coracled cannot be reached
+";
+
+const PS: &str = "\
+usage: coracle ps [--json]
+
+Apps of the running set. With --json an array; each element is what the daemon reports of one app.
+
+examples:
+  coracle ps
+  coracle ps --json | jq -r '.[] | select(.healthy == false) | .name'
+
+exit codes: 0 ok; 1 failed; 2 wrong usage; 4 coracled cannot be reached
+";
+
+const LOGS: &str = "\
+usage: coracle logs [-f] [--tail N|all] [-t] APP
+
+What an app wrote: its standard output here on standard output, its standard error on standard
+error.
+
+  -f, --follow      go on as the app writes
+  -n, --tail N      only the last N lines
+  -t, --timestamps  each line begins with its time
+
+examples:
+  coracle logs web
+  coracle logs -f --tail 20 web
+  coracle logs web 2>/dev/null
+
+exit codes: 0 ok; 1 failed, such as no such app; 2 wrong usage; 4 coracled cannot be reached
+";
+
+const STATUS: &str = "\
+usage: coracle status [--json]
+
+The board, the running set, the set before it, the last deployment that failed, and the link to the
+console.
+
+examples:
+  coracle status
+  coracle status --json | jq .link.connected
+
+exit codes: 0 ok; 1 failed, or the supervisor does not run; 2 wrong usage;
+            4 coracled cannot be reached
+";
+
+const CONTROL: &str = "\
+usage: coracle restart|stop|start APP
+
+A stopped app stays stopped until it is started, or until the next set is installed.
+
+examples:
+  coracle restart web
+  coracle stop web && coracle start web
+
+exit codes: 0 ok; 1 failed, such as no such app; 2 wrong usage; 3 refused;
+            4 coracled cannot be reached
+";
+
+const STATS: &str = "\
+usage: coracle stats [--json]
+
+Memory, CPU and processes of each app, beside their limits. CPU is taken over one second; 100 % is
+one core.
+
+examples:
+  coracle stats
+  coracle stats --json | jq '.[] | {name, memory_bytes}'
+
+exit codes: 0 ok; 1 failed; 2 wrong usage; 4 coracled cannot be reached
+";
+
+const IMAGES: &str = "\
+usage: coracle images [--json]
+
+Images of the running set, with the digests of their manifests.
+
+examples:
+  coracle images
+  coracle images --json
+
+exit codes: 0 ok; 1 failed; 2 wrong usage; 4 coracled cannot be reached
+";
+
+const ENROL: &str = "\
+usage: coracle enrol FILE
+
+Makes this a board of a fleet. FILE comes from the console (`coracle-release enrol-file`) and is
+good for one board, once. The board's key is made here and never leaves it.
+
+examples:
+  coracle enrol /media/stick/board-7.json
+
+exit codes: 0 ok; 1 failed; 2 wrong usage; 3 the console refused; 4 coracled cannot be reached
+";
+
+const USB: &str = "\
+usage: coracle usb apply DIR|IMAGE
+
+Installs a release from a stick: a folder that holds coracle/stick.json, that folder itself, or a
+vfat image or block device, which is only read. Nothing on a stick is trusted for where it lies: the
+documents are signed, and each blob is checked against its digest. Deltas are taken where they fit.
+Each phase is printed as it comes; a set that does not prove healthy is rolled back.
+
+examples:
+  coracle usb apply /media/stick
+  coracle usb apply /dev/sda1
+  coracle usb apply release.img
+
+exit codes: 0 the set runs and is kept; 1 failed or rolled back; 2 wrong usage; 3 refused, and
+            nothing was changed; 4 coracled cannot be reached
+";
+
+const BOARD: &str = "\
+usage: coracle board check|show [--json]
+       coracle board schema
+
+check    what the kernel has and lacks for this board, what each gap costs, and how to close it
+show     the profile in force, why it is this one, what the kernel shows, and the apps' budget
+schema   JSON Schema of board profiles, for editors
+
+None of them needs coracled.
+
+examples:
+  coracle board check
+  coracle board show --json | jq .budget
+  coracle board schema > board.schema.json
+
+exit codes: 0 ok; 1 failed, or check found that something needed is missing; 2 wrong usage
+";
+
+const VERSION: &str = "\
+usage: coracle version [--json]
+
+Versions of this program and, when they can be asked, of coracled and the supervisor.
+
+examples:
+  coracle version
+
+exit codes: 0 ok; 2 wrong usage
+";
+
+/// Help on a command; on the program when `command` is empty.
+pub fn of(command: &str) -> Option<&'static str> {
+    Some(match command {
+        "" => GENERAL,
+        "ps" => PS,
+        "logs" => LOGS,
+        "status" => STATUS,
+        "restart" | "stop" | "start" => CONTROL,
+        "stats" => STATS,
+        "images" => IMAGES,
+        "enrol" => ENROL,
+        "usb" => USB,
+        "board" => BOARD,
+        "version" => VERSION,
+        "help" => GENERAL,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_has_examples_and_exit_codes() {
+        for line in GENERAL.lines().skip(4).take(12) {
+            for command in line.split_whitespace().next().unwrap().split('|') {
+                let text = of(command).unwrap_or_else(|| panic!("no help on `{command}`"));
+                assert!(text.contains("examples:\n  coracle "), "{command}");
+                assert!(
+                    text.contains("exit codes: 0 ok;") || command == "usb",
+                    "{command}"
+                );
+                assert!(text.lines().all(|l| l.len() <= 100), "{command}");
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! `status` and `version`, and what other commands need of the daemon's status.
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::human::{age, printable, short, size, span};
+use crate::output;
+use coracle_protocol::local::Status;
+use coracle_protocol::report::{AppState, SetState};
+use serde::Deserialize;
+use serde_json::Value;
+use std::fmt::Write;
+
+const PATH: &str = "/coracle/v1/status";
+
+/// How the daemon's link to the console is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Link {
+    board: Option<String>,
+    console: Option<String>,
+    connected: bool,
+    since: u64,
+    error: Option<String>,
+    waiting: u64,
+}
+
+/// What the supervisor says, through the daemon.
+pub async fn supervisor(client: &Client) -> Result<Status, Failure> {
+    of_supervisor(&client.get(PATH).await?)
+}
+
+fn of_supervisor(body: &Value) -> Result<Status, Failure> {
+    if body["supervisor_up"] == false {
+        return Err(Failure::NoSupervisor);
+    }
+    Status::deserialize(body).map_err(|e| Failure::Client(e.into()))
+}
+
+/// `coracle status`
+pub async fn show(client: &Client, json: bool) -> Result<(), Failure> {
+    let body: Value = client.get(PATH).await?;
+    if json {
+        return output::json(&body);
+    }
+    let link = Link::deserialize(&body["link"]).unwrap_or_default();
+    let status = of_supervisor(&body);
+    output::text(&describe(status.as_ref().ok(), &link))?;
+    status.map(drop)
+}
+
+fn describe(status: Option<&Status>, link: &Link) -> String {
+    let mut text = String::new();
+    let mut line = |title: &str, value: String| {
+        let _ = writeln!(text, "{title:<10}{}", printable(&value));
+    };
+    line(
+        "board",
+        link.board.clone().unwrap_or_else(|| "not enrolled".into()),
+    );
+    if let Some(status) = status {
+        let board = &status.board;
+        line(
+            "hardware",
+            format!(
+                "{} (profile {}), {}, {} cores, {}",
+                board.hardware,
+                board.profile,
+                board.architecture,
+                board.cpus,
+                size(board.memory_bytes)
+            ),
+        );
+        line("kernel", board.kernel.clone());
+        match &status.current {
+            Some(set) => {
+                let state = match set.state {
+                    SetState::Trial => "on trial",
+                    SetState::Committed => "kept",
+                };
+                let up = set
+                    .apps
+                    .iter()
+                    .filter(|a| a.state == AppState::Running)
+                    .count();
+                line("set", format!("{} {}, {state}", set.product, set.version));
+                line("apps", format!("{up} of {} run", set.apps.len()));
+                line("release", short(&set.release));
+            }
+            None => line("set", "none".into()),
+        }
+        if let Some((_, version)) = &status.previous {
+            line("previous", version.clone());
+        }
+        if let Some(failure) = &status.last_failure {
+            line("failure", failure.clone());
+        }
+        line("layers", status.layers.len().to_string());
+    }
+    line("link", describe_link(link));
+    text
+}
+
+fn describe_link(link: &Link) -> String {
+    let console = link.console.as_deref().unwrap_or("the console");
+    let mut text = match (&link.board, link.connected) {
+        (None, _) => "none: the board is not enrolled (see `coracle enrol --help`)".to_owned(),
+        (_, true) => format!("connected to {console} for {}", age(Some(link.since))),
+        (_, false) => {
+            let why = link.error.as_deref().unwrap_or("not tried yet");
+            format!("not connected to {console}: {why}")
+        }
+    };
+    if link.waiting > 0 {
+        text.push_str(&format!(", {} reports wait", link.waiting));
+    }
+    text
+}
+
+/// `coracle version`; whoever cannot be asked is left out.
+pub async fn version(client: Option<&Client>, json: bool) -> Result<(), Failure> {
+    let own = env!("CARGO_PKG_VERSION");
+    let body: Value = match client {
+        Some(client) => client.get(PATH).await.unwrap_or_default(),
+        None => Value::Null,
+    };
+    let (daemon, supervisor) = (body["daemon"].as_str(), body["version"].as_str());
+    if json {
+        let versions =
+            serde_json::json!({"coracle": own, "coracled": daemon, "supervisor": supervisor});
+        return output::json(&versions);
+    }
+    let mut text = format!("coracle     {own}\n");
+    for (name, version) in [("coracled", daemon), ("supervisor", supervisor)] {
+        let version = version.map_or_else(|| "cannot be asked".to_owned(), printable);
+        let _ = writeln!(text, "{name:<12}{version}");
+    }
+    output::text(&text)
+}
+
+/// `12 s` of a trial, from a release that the daemon has verified; for people only.
+pub fn trial(release: &coracle_protocol::dsse::Envelope) -> Option<String> {
+    let payload = release.payload_unverified().ok()?;
+    let release: Value = serde_json::from_slice(&payload).ok()?;
+    let apps = release["apps"].as_array()?;
+    apps.iter()
+        .filter_map(|app| app["trial_seconds"].as_u64())
+        .max()
+        .map(span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_says_what_is_wrong() {
+        let mut link = Link::default();
+        assert!(describe_link(&link).contains("not enrolled"));
+        link.board = Some("acme.b".into());
+        link.error = Some("no route to host".into());
+        link.waiting = 3;
+        assert_eq!(
+            describe_link(&link),
+            "not connected to the console: no route to host, 3 reports wait"
+        );
+    }
+}

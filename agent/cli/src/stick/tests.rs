@@ -1,0 +1,207 @@
+use super::*;
+use coracle_protocol::dsse::Envelope;
+use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use std::io::{Seek, SeekFrom, Write};
+
+fn index() -> Vec<u8> {
+    let stick = Stick {
+        stick_version: 1,
+        deploy: Envelope::unsigned("d", b"deploy"),
+        release: Envelope::unsigned("r", b"release"),
+    };
+    serde_json::to_vec(&stick).unwrap()
+}
+
+fn blob(bytes: &[u8]) -> Blob {
+    Blob {
+        digest: Sha256Digest::of(bytes),
+        size: bytes.len() as u64,
+    }
+}
+
+/// Several clusters and no whole number of them.
+fn long() -> Vec<u8> {
+    (0..300_001u32).map(|n| (n % 251) as u8).collect()
+}
+
+fn image(kind: FatType, base: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(48 << 20).unwrap();
+    fatfs::format_volume(
+        file.as_file_mut(),
+        FormatVolumeOptions::new().fat_type(kind),
+    )
+    .unwrap();
+    let files = FileSystem::new(file.as_file_mut(), FsOptions::new()).unwrap();
+    let mut folder = files.root_dir();
+    for part in base.split('/').filter(|p| !p.is_empty()) {
+        folder = folder.create_dir(part).unwrap();
+    }
+    folder
+        .create_file(INDEX)
+        .unwrap()
+        .write_all(&index())
+        .unwrap();
+    let blobs = folder
+        .create_dir("blobs")
+        .unwrap()
+        .create_dir("sha256")
+        .unwrap();
+    for bytes in [&long()[..], b"small"] {
+        let mut file = blobs.create_file(&blob(bytes).digest.hex()).unwrap();
+        file.write_all(bytes).unwrap();
+    }
+    blobs
+        .create_file("README")
+        .unwrap()
+        .write_all(b"?")
+        .unwrap();
+    drop(blobs);
+    drop(folder);
+    files.unmount().unwrap();
+    file
+}
+
+fn check(medium: &Medium) {
+    assert_eq!(medium.documents().unwrap().stick_version, 1);
+    for bytes in [&long()[..], b"small"] {
+        let blob = blob(bytes);
+        assert!(medium.has(&blob));
+        let mut read = Vec::new();
+        medium.read(&blob).unwrap().read_to_end(&mut read).unwrap();
+        assert!(read == bytes, "other bytes came back");
+    }
+    assert!(!medium.has(&blob(b"not there")));
+    assert!(
+        !medium.has(&Blob {
+            size: 6,
+            ..blob(b"small")
+        }),
+        "a blob of another size"
+    );
+}
+
+fn must_fail(path: &Path) -> MediumError {
+    match Medium::open(path) {
+        Ok(_) => panic!("{} was taken for a stick", path.display()),
+        Err(e) => e,
+    }
+}
+
+#[test]
+fn a_folder_and_its_parent() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("coracle");
+    let blobs = inner.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::fs::write(inner.join(INDEX), index()).unwrap();
+    for bytes in [&long()[..], b"small"] {
+        std::fs::write(blobs.join(blob(bytes).digest.hex()), bytes).unwrap();
+    }
+    check(&Medium::open(folder.path()).unwrap());
+    check(&Medium::open(&inner).unwrap());
+}
+
+#[test]
+fn links_on_a_stick_are_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = folder.path().join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let target = folder.path().join("secret");
+    std::fs::write(&target, b"secret").unwrap();
+    let secret = blob(b"secret");
+    std::os::unix::fs::symlink(&target, blobs.join(secret.digest.hex())).unwrap();
+    std::fs::write(folder.path().join(INDEX), index()).unwrap();
+    let medium = Medium::open(folder.path()).unwrap();
+    assert!(!medium.has(&secret));
+    assert!(medium.read(&secret).is_err());
+}
+
+#[test]
+fn vfat_images() {
+    for kind in [FatType::Fat16, FatType::Fat32] {
+        for base in ["coracle", "CORACLE", ""] {
+            check(&Medium::open(image(kind, base).path()).unwrap());
+        }
+    }
+}
+
+#[test]
+fn an_image_is_never_written() {
+    let file = image(FatType::Fat32, "coracle");
+    let before = Sha256Digest::of(&std::fs::read(file.path()).unwrap());
+    check(&Medium::open(file.path()).unwrap());
+    assert_eq!(
+        Sha256Digest::of(&std::fs::read(file.path()).unwrap()),
+        before
+    );
+}
+
+#[test]
+fn a_partition_of_a_whole_stick() {
+    let inner = image(FatType::Fat32, "coracle");
+    let bytes = std::fs::read(inner.path()).unwrap();
+    let mut stick = tempfile::NamedTempFile::new().unwrap();
+    let mut table = [0u8; 512];
+    table[446 + 4] = 0x0c;
+    table[446 + 8..446 + 12].copy_from_slice(&2048u32.to_le_bytes());
+    let sectors = (bytes.len() / 512) as u32;
+    table[446 + 12..446 + 16].copy_from_slice(&sectors.to_le_bytes());
+    table[510..].copy_from_slice(&[0x55, 0xaa]);
+    stick.write_all(&table).unwrap();
+    stick.seek(SeekFrom::Start(2048 * 512)).unwrap();
+    stick.write_all(&bytes).unwrap();
+    check(&Medium::open(stick.path()).unwrap());
+    stick.as_file().set_len(4 << 20).unwrap();
+    assert!(matches!(
+        must_fail(stick.path()),
+        MediumError::NotVfat { .. }
+    ));
+}
+
+#[test]
+fn what_is_no_stick_is_refused() {
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        must_fail(empty.path()),
+        MediumError::NoIndex { .. }
+    ));
+    let missing = empty.path().join("missing");
+    assert!(matches!(must_fail(&missing), MediumError::Read { .. }));
+    let file = empty.path().join("file");
+    for bytes in [vec![], vec![7; 100], vec![0; 4096], vec![0x55; 1 << 20]] {
+        std::fs::write(&file, bytes).unwrap();
+        assert!(matches!(must_fail(&file), MediumError::NotVfat { .. }));
+    }
+    std::fs::write(empty.path().join(INDEX), vec![b' '; Stick::BYTES + 1000]).unwrap();
+    let medium = Medium::open(empty.path()).unwrap();
+    let error = medium.documents().unwrap_err();
+    assert!(
+        matches!(error, MediumError::Index(StickError::TooLarge { .. })),
+        "{error}"
+    );
+}
+
+/// The last cluster of a folder points back at its first: without a budget it would have no end.
+#[test]
+fn a_folder_that_bites_its_tail() {
+    let file = image(FatType::Fat16, "coracle");
+    let mut bytes = std::fs::read(file.path()).unwrap();
+    let word = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    let fat = word(14) * word(11);
+    let cluster = usize::from(bytes[13]) * word(11);
+    let root = fat + usize::from(bytes[16]) * word(22) * word(11);
+    let data = root + word(17) * 32;
+    // The root's first entry is the folder's long name, the second the folder; its first cluster
+    // stands in bytes 26 and 27.
+    let first = word(root + 32 + 26);
+    bytes[fat + 2 * first..fat + 2 * first + 2].copy_from_slice(&(first as u16).to_le_bytes());
+    let at = data + (first - 2) * cluster;
+    // Deleted entries all over: the walk goes on to the next cluster, which is this one.
+    for entry in bytes[at..at + cluster].chunks_exact_mut(32) {
+        entry[0] = 0xe5;
+    }
+    std::fs::write(file.path(), bytes).unwrap();
+    let error = must_fail(file.path());
+    assert!(error.to_string().contains("has no end"), "{error}");
+}

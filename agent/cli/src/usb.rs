@@ -1,0 +1,252 @@
+//! `usb apply`: documents to the daemon, then the blobs that it lacks, then the switch, phase by
+//! phase. The daemon and the supervisor verify everything; what is checked here only saves time.
+
+use crate::body::Body;
+use crate::client::{Client, ClientError, Lines, UPLOAD, whole};
+use crate::failure::Failure;
+use crate::human::{printable, size};
+use crate::stick::{Medium, MediumError};
+use crate::{output, status};
+use bytes::Bytes;
+use coracle_digest::Hasher;
+use coracle_protocol::local::{LayerNeed, Needs};
+use coracle_protocol::release::Blob;
+use coracle_protocol::report::{Feedback, Phase};
+use coracle_protocol::stick::Stick;
+use hyper::Method;
+use serde::{Deserialize, Serialize};
+use std::io::Read;
+use std::path::Path;
+
+/// Bytes that are read from the stick at once.
+const PIECE: usize = 64 * 1024;
+
+/// An offer that the daemon took.
+#[derive(Debug, Deserialize)]
+struct Offered {
+    activity: String,
+    needs: Needs,
+}
+
+/// Which blobs of a layer are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Take {
+    /// The smallest delta; the full one when there is none.
+    Smallest,
+    /// Only full ones: a delta did not make what was signed.
+    Full,
+}
+
+/// `coracle usb apply`
+pub async fn apply(client: &Client, path: &Path) -> Result<(), Failure> {
+    quit_on_panic();
+    let medium = Medium::open(path)?;
+    let documents = medium.documents()?;
+    let (end, sent_deltas) = round(client, &medium, &documents, Take::Smallest).await?;
+    let end = match end.code.as_deref() {
+        // The daemon has thrown the delta away and asks for the full layer.
+        Some("no-blob" | "bad-delta" | "diff-id-mismatch") if sent_deltas => {
+            say("a delta did not serve; taking full layers")?;
+            round(client, &medium, &documents, Take::Full).await?.0
+        }
+        _ => end,
+    };
+    match end.phase {
+        Phase::Committed => Ok(()),
+        _ => Err(Failure::Deployment(Box::new(end))),
+    }
+}
+
+/// Offer, blobs, switch. How it ended, and whether a delta was sent.
+async fn round(
+    client: &Client,
+    medium: &Medium,
+    documents: &Stick,
+    take: Take,
+) -> Result<(Feedback, bool), Failure> {
+    #[derive(Serialize)]
+    struct Apply<'a> {
+        activity: &'a str,
+    }
+    let offered = offer(client, documents).await?;
+    say("verified")?;
+    let sent_deltas = match offered.needs.already {
+        true => false,
+        false => send_all(client, medium, &offered.needs, take).await?,
+    };
+    let activity = &offered.activity;
+    let answer = client
+        .post("/coracle/v1/apply", &Apply { activity })
+        .await?;
+    let trial = status::trial(&documents.release);
+    Ok((
+        follow(Lines::new(answer), trial.as_deref()).await?,
+        sent_deltas,
+    ))
+}
+
+async fn offer(client: &Client, documents: &Stick) -> Result<Offered, Failure> {
+    #[derive(Serialize)]
+    struct Offer<'a> {
+        deploy: &'a coracle_protocol::dsse::Envelope,
+        release: &'a coracle_protocol::dsse::Envelope,
+    }
+    let offer = Offer {
+        deploy: &documents.deploy,
+        release: &documents.release,
+    };
+    let answer = client.post("/coracle/v1/offer", &offer).await?;
+    let answer = whole(answer).await?;
+    Ok(serde_json::from_slice(&answer).map_err(ClientError::from)?)
+}
+
+/// Prints each phase once, and gives the end.
+async fn follow(mut lines: Lines, trial: Option<&str>) -> Result<Feedback, Failure> {
+    // Said already, when the offer was taken.
+    let mut last = Phase::Verified;
+    while let Some(feedback) = lines.next::<Feedback>().await? {
+        let phase = feedback.phase;
+        if phase > last {
+            last = phase;
+            match (phase, trial) {
+                (Phase::Trial, Some(span)) => say(&format!("trial {span}"))?,
+                (Phase::Refused | Phase::Failed, _) => {}
+                // The blobs came from here, not from a network.
+                (Phase::Fetching, _) => {}
+                _ => say(word(phase))?,
+            }
+        }
+        if phase.is_end() {
+            return Ok(feedback);
+        }
+    }
+    Err(Failure::NoEnd)
+}
+
+fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Received => "received",
+        Phase::Verified => "verified",
+        Phase::Fetching => "fetching",
+        Phase::Staging => "staging",
+        Phase::Switching => "switching",
+        Phase::Trial => "trial",
+        Phase::Committed => "committed",
+        Phase::Refused => "refused",
+        Phase::RolledBack => "rolled back",
+        Phase::Failed => "failed",
+    }
+}
+
+fn say(line: &str) -> Result<(), Failure> {
+    output::text(&format!("{}\n", printable(line)))
+}
+
+/// What on the stick can make a layer, the best first.
+fn candidates(medium: &Medium, need: &LayerNeed, take: Take) -> Vec<Blob> {
+    let mut deltas = match take {
+        Take::Smallest => need.deltas.clone(),
+        Take::Full => Vec::new(),
+    };
+    deltas.sort_by_key(|delta| delta.size);
+    deltas.push(need.full);
+    deltas.retain(|blob| medium.has(blob));
+    deltas
+}
+
+/// Sends what the board lacks; whether a delta was among it.
+async fn send_all(
+    client: &Client,
+    medium: &Medium,
+    needs: &Needs,
+    take: Take,
+) -> Result<bool, Failure> {
+    let mut plan = Vec::new();
+    for need in &needs.layers {
+        let found = candidates(medium, need, take);
+        if found.is_empty() {
+            return Err(Failure::NoLayer(need.diff_id));
+        }
+        plan.push((need, found));
+    }
+    // One that is not on the stick may be on the board already; the daemon says so.
+    for config in needs.configs.iter().filter(|blob| medium.has(blob)) {
+        send(client, medium, config).await?;
+    }
+    let (mut sent, mut full, mut deltas) = (0, 0, 0);
+    for (need, found) in plan {
+        let blob = send_one_of(client, medium, &found).await?;
+        sent += blob.size;
+        full += need.full.size;
+        deltas += usize::from(blob != need.full);
+    }
+    if !needs.layers.is_empty() {
+        let deltas = match deltas {
+            0 => String::new(),
+            n => format!(", {n} of them as deltas ({} in full)", size(full)),
+        };
+        let layers = needs.layers.len();
+        say(&format!("sent {layers} layers, {}{deltas}", size(sent)))?;
+    }
+    Ok(deltas > 0)
+}
+
+/// The first that can be read and is what its name says.
+async fn send_one_of(client: &Client, medium: &Medium, found: &[Blob]) -> Result<Blob, Failure> {
+    for (at, blob) in found.iter().enumerate() {
+        match send(client, medium, blob).await {
+            Ok(()) => return Ok(*blob),
+            Err(Failure::Medium(e)) if at + 1 < found.len() => {
+                say(&format!("{e}; trying another"))?;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    unreachable!("the plan names one at least")
+}
+
+/// Sends one blob. Its last piece goes only when the digest is right, so that the daemon never
+/// sees the whole of a wrong one.
+async fn send(client: &Client, medium: &Medium, blob: &Blob) -> Result<(), Failure> {
+    let path = format!("/coracle/v1/blobs/sha256/{}", blob.digest.hex());
+    let (pieces, body) = Body::stream(blob.size);
+    let produce = async {
+        let mut reader = medium.read(blob)?;
+        let mut hasher = Hasher::new();
+        let mut left = blob.size;
+        loop {
+            let mut piece = vec![0; PIECE.min(usize::try_from(left).unwrap_or(PIECE))];
+            let digest = blob.digest;
+            reader
+                .read_exact(&mut piece)
+                .map_err(|source| MediumError::Blob { digest, source })?;
+            hasher.update(&piece);
+            left -= piece.len() as u64;
+            if left == 0 {
+                if hasher.finish() != blob.digest {
+                    return Err(MediumError::Damaged(blob.digest));
+                }
+                let _ = pieces.send(Ok(Bytes::from(piece))).await;
+                drop(pieces);
+                return Ok(());
+            }
+            // The daemon may answer before it has everything: it has the blob, or no room.
+            if pieces.send(Ok(Bytes::from(piece))).await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let request = client.send(Method::PUT, &path, body, UPLOAD);
+    let (produced, answered) = tokio::join!(produce, request);
+    produced?;
+    answered?;
+    Ok(())
+}
+
+/// The crate that reads vfat may meet an image that it did not foresee.
+fn quit_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("coracle: the stick cannot be read: {panic}");
+        std::process::exit(1);
+    }));
+}

@@ -1,0 +1,219 @@
+//! Commands against a daemon that says what the test wants: output and exit codes.
+
+mod daemon;
+
+use daemon::{Daemon, coracle};
+use serde_json::{Value, json};
+use std::process::Output;
+
+const STATUS: &str = "GET /coracle/v1/status";
+
+fn digest(letter: &str) -> String {
+    format!("sha256:{}", letter.repeat(64))
+}
+
+fn status() -> Value {
+    let app = |name: &str, state: &str| {
+        json!({
+            "name": name, "image": "shop/web:1", "image_manifest": digest("a"), "state": state,
+            "exit_code": 137, "oom_killed": true, "restarts": 1, "healthy": null, "health_text": null,
+            "pid": 9, "started_at": 1, "ip": null, "ports": [], "args": ["/app"],
+            "limits": {"memory_bytes": 67108864, "cpu_millis": 500, "pids": 64}, "cgroup": null,
+            "memory_bytes": 1048576, "cpu_usage_us": 100, "pids": 3
+        })
+    };
+    json!({
+        "version": "0.1.0",
+        "board": {"profile": "generic-x86-64", "hardware": "generic", "architecture": "x86_64",
+                  "kernel": "6.6.1", "agent": "0.1.0", "memory_bytes": 1073741824, "cpus": 2},
+        "current": {"deployment": digest("b"), "release": digest("c"), "product": "shop",
+                    "version": "1.2", "state": "committed",
+                    "apps": [app("web", "running"), app("worker", "exited")]},
+        "previous": null, "last_failure": null, "layers": [digest("d")],
+        "link": {"board": "acme.b7", "console": "fleet:8443", "broker": null, "connected": false,
+                 "session": 1, "since": 5, "error": "no route", "connects": 0, "waiting": 2},
+        "daemon": "0.1.0", "supervisor_up": true
+    })
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+#[test]
+fn ps_shows_apps_and_as_json_what_the_daemon_said() {
+    let daemon = Daemon::start();
+    daemon.answer(STATUS, 200, status().to_string());
+    let table = out(&daemon.run(&["ps"]));
+    let lines: Vec<_> = table.lines().collect();
+    assert!(lines[0].starts_with("NAME    STATE"), "{table}");
+    assert!(lines[1].starts_with("web     running"), "{table}");
+    assert!(
+        lines[2].starts_with("worker  exited (out of memory)"),
+        "{table}"
+    );
+    let listed: Value = serde_json::from_str(&out(&daemon.run(&["ps", "--json"]))).unwrap();
+    assert_eq!(listed[0]["name"], "web");
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn status_for_people_and_for_programs() {
+    let daemon = Daemon::start();
+    daemon.answer(STATUS, 200, status().to_string());
+    let text = out(&daemon.run(&["status"]));
+    for part in [
+        "board     acme.b7\n",
+        "set       shop 1.2, kept\n",
+        "apps      1 of 2 run\n",
+        "link      not connected to fleet:8443: no route, 2 reports wait\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let body: Value = serde_json::from_str(&out(&daemon.run(&["--json", "status"]))).unwrap();
+    assert_eq!(body, status());
+}
+
+#[test]
+fn a_supervisor_that_is_down_is_said_and_is_no_success() {
+    let daemon = Daemon::start();
+    let body = json!({"link": {"connected": false, "since": 0}, "daemon": "0.1.0", "supervisor_up": false});
+    daemon.answer(STATUS, 200, body.to_string());
+    for command in ["ps", "status"] {
+        let output = daemon.run(&[command]);
+        assert_eq!(code(&output), 1);
+        assert!(
+            err(&output).contains("the supervisor does not"),
+            "{}",
+            err(&output)
+        );
+    }
+    assert_eq!(code(&daemon.run(&["status", "--json"])), 0);
+}
+
+#[test]
+fn nobody_listens() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("none.sock");
+    for args in [
+        &["ps"][..],
+        &["status"],
+        &["logs", "web"],
+        &["stop", "web"],
+        &["images"],
+    ] {
+        let output = coracle(&socket, args);
+        assert_eq!(code(&output), 4, "{args:?}");
+        assert!(err(&output).contains("none.sock"), "{}", err(&output));
+    }
+    assert_eq!(code(&coracle(&socket, &["version"])), 0);
+    assert_eq!(code(&coracle(&socket, &["sp"])), 2);
+    assert_eq!(code(&coracle(&socket, &["--help"])), 0);
+}
+
+#[test]
+fn logs_go_where_the_app_wrote_them() {
+    let daemon = Daemon::start();
+    let frames = b"\x01\0\0\0\0\0\0\x04out\n\x02\0\0\0\0\0\0\x04err\n\x01\0\0\0\0\0\0\x02x\n";
+    let line = "GET /containers/web/logs?stdout=1&stderr=1&tail=5";
+    daemon.answer(line, 200, &frames[..]);
+    let output = daemon.run(&["logs", "--tail", "5", "web"]);
+    assert_eq!(
+        (out(&output).as_str(), err(&output).as_str()),
+        ("out\nx\n", "err\n")
+    );
+    let missing = "GET /containers/api/logs?stdout=1&stderr=1";
+    daemon.answer(missing, 404, r#"{"message":"No such container: api"}"#);
+    let output = daemon.run(&["logs", "api"]);
+    assert_eq!(
+        (code(&output), err(&output).as_str()),
+        (1, "coracle: No such container: api\n")
+    );
+}
+
+#[test]
+fn control_asks_once() {
+    let daemon = Daemon::start();
+    daemon.answer("POST /containers/web/restart", 204, "");
+    daemon.answer(
+        "POST /containers/web/stop",
+        403,
+        r#"{"message":"not yours","code":"owner"}"#,
+    );
+    assert_eq!(out(&daemon.run(&["restart", "web"])), "web restarted\n");
+    let output = daemon.run(&["stop", "web"]);
+    assert_eq!(code(&output), 3);
+    assert_eq!(err(&output), "coracle: refused: not yours (owner)\n");
+    assert_eq!(daemon.asked("POST /containers/web/restart").len(), 1);
+}
+
+#[test]
+fn stats_and_images() {
+    let daemon = Daemon::start();
+    let mut later = status();
+    later["current"]["apps"][0]["cpu_usage_us"] = json!(500_100);
+    daemon.answer(STATUS, 200, status().to_string());
+    daemon.answer(STATUS, 200, later.to_string());
+    let uses: Value = serde_json::from_str(&out(&daemon.run(&["stats", "--json"]))).unwrap();
+    let percent = uses[0]["cpu_percent"].as_f64().unwrap();
+    assert!((20.0..=50.0).contains(&percent), "{percent}");
+    let images = out(&daemon.run(&["images"]));
+    assert!(
+        images.contains("shop/web:1  aaaaaaaaaaaa  web, worker"),
+        "{images}"
+    );
+}
+
+#[test]
+fn enrolment() {
+    const ENROL: &str = "POST /coracle/v1/enrol";
+    let daemon = Daemon::start();
+    let file = daemon.folder().join("b7.json");
+    let content = json!({"board": "acme.b7", "console_url": "https://fleet:8443", "mqtt": "fleet:8883",
+                         "ca_pem": "PEM", "token": "secret"});
+    std::fs::write(&file, content.to_string()).unwrap();
+    let path = file.to_str().unwrap();
+    daemon.answer(ENROL, 200, r#"{"board":"acme.b7"}"#);
+    daemon.answer(ENROL, 403, r#"{"message":"the token was used"}"#);
+    let output = daemon.run(&["enrol", path]);
+    assert_eq!(
+        out(&output),
+        "enrolled as acme.b7 at https://fleet:8443\n",
+        "{}",
+        err(&output)
+    );
+    let sent: Value =
+        serde_json::from_slice(daemon.asked(ENROL)[0].body.as_ref().unwrap()).unwrap();
+    assert_eq!(sent, content);
+    assert_eq!(code(&daemon.run(&["enrol", path])), 3);
+    std::fs::write(&file, "{}").unwrap();
+    let output = daemon.run(&["enrol", path]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        err(&output).contains("is no enrolment file"),
+        "{}",
+        err(&output)
+    );
+    assert_eq!(daemon.asked(ENROL).len(), 2, "a broken file was sent");
+}
+
+#[test]
+fn the_board_needs_no_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("none.sock");
+    let shown: Value =
+        serde_json::from_str(&out(&coracle(&socket, &["board", "show", "--json"]))).unwrap();
+    assert!(shown["budget"]["memory_bytes"].as_u64().unwrap() > 0);
+    let output = coracle(&socket, &["board", "check", "--json"]);
+    let checked: Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!(checked["ok"] == true, code(&output) == 0);
+    assert_eq!(code(&coracle(&socket, &["board", "schema"])), 0);
+}

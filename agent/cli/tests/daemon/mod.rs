@@ -1,0 +1,118 @@
+//! A daemon of a test: it answers what it was told to, and remembers what it was asked.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+
+/// A request as it came. A body that broke off has `None`.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub line: String,
+    pub body: Option<Vec<u8>>,
+}
+
+type Answers = BTreeMap<String, Vec<(u16, Vec<u8>)>>;
+
+/// Listens until the test ends.
+pub struct Daemon {
+    folder: TempDir,
+    answers: Arc<Mutex<Answers>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Daemon {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
+        let answers: Arc<Mutex<Answers>> = Arc::default();
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let (given, noted) = (answers.clone(), asked.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                serve(stream.unwrap(), &given, &noted);
+            }
+        });
+        Self {
+            folder,
+            answers,
+            asked,
+        }
+    }
+
+    /// The next answer to `METHOD path`. The last one is given again and again.
+    pub fn answer(&self, line: &str, status: u16, body: impl Into<Vec<u8>>) -> &Self {
+        let mut answers = self.answers.lock().unwrap();
+        let queue = answers.entry(line.to_owned()).or_default();
+        queue.push((status, body.into()));
+        self
+    }
+
+    /// What was asked whose line begins so.
+    pub fn asked(&self, line: &str) -> Vec<Asked> {
+        let asked = self.asked.lock().unwrap();
+        asked
+            .iter()
+            .filter(|a| a.line.starts_with(line))
+            .cloned()
+            .collect()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs `coracle --socket … ARGS`.
+    pub fn run(&self, args: &[&str]) -> Output {
+        coracle(&self.folder.path().join("docker.sock"), args)
+    }
+}
+
+/// Runs `coracle --socket SOCKET ARGS`.
+pub fn coracle(socket: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(PathBuf::from(env!("CARGO_BIN_EXE_coracle")));
+    command
+        .arg("--socket")
+        .arg(socket)
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn serve(stream: UnixStream, answers: &Mutex<Answers>, asked: &Mutex<Vec<Asked>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut line, mut length) = (String::new(), 0);
+    reader.read_line(&mut line).unwrap();
+    let line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).unwrap();
+        let header = header.trim_end().to_ascii_lowercase();
+        if header.is_empty() {
+            break;
+        }
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    let whole = reader.read_exact(&mut body).is_ok();
+    let body = whole.then_some(body);
+    asked.lock().unwrap().push(Asked {
+        line: line.clone(),
+        body,
+    });
+    let (status, body) = match answers.lock().unwrap().get_mut(&line) {
+        Some(queue) if queue.len() > 1 => queue.remove(0),
+        Some(queue) => queue[0].clone(),
+        None => (501, br#"{"message":"not told what to answer"}"#.to_vec()),
+    };
+    let mut stream = stream;
+    let head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\n\r\n");
+    // Whoever asked may have gone.
+    let _ = stream.write_all(head.as_bytes());
+    let _ = stream.write_all(&body);
+}

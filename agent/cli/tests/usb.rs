@@ -1,0 +1,241 @@
+//! `usb apply` against a daemon that says what the test wants.
+
+mod daemon;
+
+use coracle_protocol::Sha256Digest;
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::stick::Stick;
+use daemon::Daemon;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Output;
+
+const OFFER: &str = "POST /coracle/v1/offer";
+const APPLY: &str = "POST /coracle/v1/apply";
+const CONFIG: &[u8] = b"{}";
+const DELTA: &[u8] = b"delta";
+const LARGER_DELTA: &[u8] = b"a larger delta";
+
+/// Longer than one piece.
+fn full() -> Vec<u8> {
+    vec![7; 200_000]
+}
+
+fn put(bytes: &[u8]) -> String {
+    format!(
+        "PUT /coracle/v1/blobs/sha256/{}",
+        Sha256Digest::of(bytes).hex()
+    )
+}
+
+fn blob(bytes: &[u8]) -> Value {
+    json!({"digest": Sha256Digest::of(bytes), "size": bytes.len()})
+}
+
+/// A daemon that takes the offer and each blob, and a stick with those blobs.
+fn board_and_stick(on_stick: &[&[u8]]) -> (Daemon, PathBuf) {
+    let daemon = Daemon::start();
+    let release = json!({"apps": [{"trial_seconds": 5}, {"trial_seconds": 2}]}).to_string();
+    let stick = Stick {
+        stick_version: 1,
+        deploy: Envelope::unsigned("d", b"{}"),
+        release: Envelope::unsigned("r", release.as_bytes()),
+    };
+    let root = daemon.folder().join("stick");
+    let blobs = root.join("coracle/blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::fs::write(
+        root.join("coracle/stick.json"),
+        serde_json::to_vec(&stick).unwrap(),
+    )
+    .unwrap();
+    for bytes in on_stick {
+        std::fs::write(blobs.join(Sha256Digest::of(bytes).hex()), bytes).unwrap();
+    }
+    let needs = json!({"already": false, "configs": [blob(CONFIG)], "layers": [{
+        "diff_id": Sha256Digest::of(b"layer"), "full": blob(&full()),
+        "deltas": [blob(DELTA), blob(LARGER_DELTA)]
+    }]});
+    daemon.answer(
+        OFFER,
+        200,
+        json!({"activity": "local-1", "needs": needs}).to_string(),
+    );
+    for bytes in [CONFIG, DELTA, LARGER_DELTA, &full()] {
+        daemon.answer(&put(bytes), 201, "");
+    }
+    (daemon, root)
+}
+
+fn phases(phases: &[&str], end: Value) -> String {
+    let mut lines = String::new();
+    for (sequence, phase) in phases.iter().enumerate() {
+        let line = json!({"activity": "local-1", "sequence": sequence, "phase": phase});
+        lines.push_str(&format!("{line}\n"));
+    }
+    let mut end = end;
+    end["activity"] = json!("local-1");
+    end["sequence"] = json!(phases.len());
+    format!("{lines}{end}\n")
+}
+
+fn committed() -> String {
+    let before = [
+        "received",
+        "verified",
+        "fetching",
+        "staging",
+        "switching",
+        "trial",
+    ];
+    phases(&before, json!({"phase": "committed"}))
+}
+
+fn apply(daemon: &Daemon, stick: &std::path::Path) -> (i32, String, String) {
+    let output: Output = daemon.run(&["usb", "apply", stick.to_str().unwrap()]);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn the_smallest_delta_is_sent_and_each_phase_is_said() {
+    let (daemon, stick) = board_and_stick(&[CONFIG, LARGER_DELTA, DELTA, &full()]);
+    daemon.answer(APPLY, 200, committed());
+    let (code, out, err) = apply(&daemon, &stick);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(
+        out,
+        "verified\nsent 1 layers, 5 B, 1 of them as deltas (195 KiB in full)\n\
+         staging\nswitching\ntrial 5 s\ncommitted\n"
+    );
+    assert_eq!(daemon.asked(&put(DELTA))[0].body.as_deref(), Some(DELTA));
+    assert_eq!(daemon.asked("PUT").len(), 2, "config and one delta");
+    let body = daemon.asked(APPLY)[0].body.clone().unwrap();
+    assert_eq!(
+        serde_json::from_slice::<Value>(&body).unwrap(),
+        json!({"activity": "local-1"})
+    );
+}
+
+#[test]
+fn without_a_delta_the_full_layer_is_sent() {
+    let (daemon, stick) = board_and_stick(&[CONFIG, &full()]);
+    daemon.answer(APPLY, 200, committed());
+    let (code, _, err) = apply(&daemon, &stick);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(daemon.asked(&put(&full()))[0].body, Some(full()));
+}
+
+#[test]
+fn a_delta_that_does_not_serve_is_followed_by_the_full_layer() {
+    let (daemon, stick) = board_and_stick(&[CONFIG, DELTA, &full()]);
+    let end = json!({"phase": "failed", "code": "no-blob", "reason": "blob was not given"});
+    daemon.answer(
+        APPLY,
+        200,
+        phases(&["received", "verified", "staging"], end),
+    );
+    daemon.answer(APPLY, 200, committed());
+    let (code, out, err) = apply(&daemon, &stick);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("a delta did not serve; taking full layers\n"),
+        "{out}"
+    );
+    assert_eq!(daemon.asked(&put(&full())).len(), 1);
+    assert_eq!(daemon.asked(OFFER).len(), 2);
+}
+
+#[test]
+fn ends_and_their_exit_codes() {
+    for (end, want, word) in [
+        (
+            json!({"phase": "refused", "code": "rollback", "reason": "the counter is old"}),
+            3,
+            "the counter is old (rollback)",
+        ),
+        (
+            json!({"phase": "rolled-back", "reason": "web: exited with 1"}),
+            1,
+            "rolled back: web: exited with 1",
+        ),
+        (
+            json!({"phase": "failed", "code": "no-space"}),
+            1,
+            "failed: no-space",
+        ),
+    ] {
+        let (daemon, stick) = board_and_stick(&[CONFIG, DELTA]);
+        daemon.answer(APPLY, 200, phases(&["received"], end));
+        let (code, out, err) = apply(&daemon, &stick);
+        assert_eq!(code, want, "{out}{err}");
+        assert!(err.contains(word), "{err}");
+    }
+    let (daemon, stick) = board_and_stick(&[CONFIG, DELTA]);
+    daemon.answer(APPLY, 200, "");
+    let (code, _, err) = apply(&daemon, &stick);
+    assert_eq!(code, 1);
+    assert!(err.contains("stopped telling"), "{err}");
+}
+
+#[test]
+fn a_refused_offer_sends_nothing() {
+    let refusing = Daemon::start();
+    let (daemon, stick) = board_and_stick(&[CONFIG, DELTA]);
+    refusing.answer(
+        OFFER,
+        403,
+        r#"{"message":"1 of 2 signatures","code":"threshold"}"#,
+    );
+    let (code, out, err) = apply(&refusing, &stick);
+    assert_eq!((code, out.as_str()), (3, ""));
+    assert_eq!(err, "coracle: refused: 1 of 2 signatures (threshold)\n");
+    assert!(refusing.asked("PUT").is_empty());
+    drop(daemon);
+}
+
+#[test]
+fn a_damaged_blob_is_never_sent_whole() {
+    let (daemon, stick) = board_and_stick(&[CONFIG, DELTA, &full()]);
+    daemon.answer(APPLY, 200, committed());
+    let blobs = stick.join("coracle/blobs/sha256");
+    std::fs::write(blobs.join(Sha256Digest::of(DELTA).hex()), b"dElta").unwrap();
+    let (code, out, err) = apply(&daemon, &stick);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("damaged: its bytes have another digest; trying another\n"),
+        "{out}"
+    );
+    assert!(daemon.asked(&put(DELTA)).iter().all(|a| a.body.is_none()));
+    let mut wrong = full();
+    wrong[199_999] = 8;
+    std::fs::write(blobs.join(Sha256Digest::of(&full()).hex()), wrong).unwrap();
+    let before = daemon.asked(APPLY).len();
+    let (code, _, err) = apply(&daemon, &stick);
+    assert_eq!(code, 1);
+    assert!(err.contains("is damaged"), "{err}");
+    assert!(daemon.asked(&put(&full())).last().unwrap().body.is_none());
+    assert_eq!(daemon.asked(APPLY).len(), before);
+}
+
+#[test]
+fn a_stick_for_other_boards_is_said_before_anything_is_sent() {
+    let (daemon, stick) = board_and_stick(&[CONFIG]);
+    let (code, _, err) = apply(&daemon, &stick);
+    assert_eq!(code, 1);
+    assert!(err.contains("boards that run another release"), "{err}");
+    assert!(daemon.asked("PUT").is_empty());
+}
+
+#[test]
+fn what_is_no_stick() {
+    let daemon = Daemon::start();
+    let (code, _, err) = apply(&daemon, daemon.folder());
+    assert_eq!(code, 1);
+    assert!(err.contains("holds no coracle/stick.json"), "{err}");
+    assert!(daemon.asked("").is_empty());
+}
