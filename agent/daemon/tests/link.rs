@@ -307,9 +307,9 @@ async fn a_refusal_reaches_the_console_and_what_was_said_offline_does_later() {
     let (client, heard) = listen(&fleet, port);
     daemon.start().await;
     common::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
-    wish(&client, &desired("for another", &other)).await;
-    common::until("the refusal", || heard.ended("for another").is_some()).await;
-    let end = heard.ended("for another").unwrap();
+    wish(&client, &desired("for-another", &other)).await;
+    common::until("the refusal", || heard.ended("for-another").is_some()).await;
+    let end = heard.ended("for-another").unwrap();
     assert_eq!(
         (end.phase, end.code.as_deref()),
         (Phase::Refused, Some("wrong-board"))

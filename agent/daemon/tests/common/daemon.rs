@@ -16,6 +16,9 @@ pub struct Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            eprintln!("what the daemon said:\n{}", self.log());
+        }
     }
 }
 
