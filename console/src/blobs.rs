@@ -68,7 +68,7 @@ impl Blobs {
     /// Size in bytes of a blob that is there.
     pub fn size(&self, digest: &Sha256Digest) -> Option<u64> {
         let facts = fs::metadata(self.path(digest)).ok()?;
-        facts.is_file().then(|| facts.len())
+        facts.is_file().then_some(facts.len())
     }
 
     /// Reads a small blob whole; `None` when it is missing or larger than `most` bytes.

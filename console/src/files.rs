@@ -49,7 +49,11 @@ pub fn read_text(path: &Path) -> Result<String, FileError> {
 
 /// Writes a whole file, or leaves the old one.
 pub fn write(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    // The parent of a bare name is "", which cannot be opened.
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -79,4 +83,37 @@ pub fn write(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
 /// Makes a rename or a new name in `folder` durable.
 pub fn sync_dir(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_is_whole_and_as_private_as_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        write(&path, b"one", Mode::Private).unwrap();
+        write(&path, b"two", Mode::Private).unwrap();
+        assert_eq!(read_text(&path).unwrap(), "two");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
+        let error = write(&dir.path().join("no/x"), b"", Mode::Public).unwrap_err();
+        assert!(error.to_string().contains("no/x"), "{error}");
+    }
+
+    #[test]
+    fn a_bare_name_is_in_this_folder() {
+        let name = format!(".files-test-{}", std::process::id());
+        write(Path::new(&name), b"x", Mode::Private).unwrap();
+        fs::remove_file(name).unwrap();
+    }
 }

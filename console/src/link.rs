@@ -188,12 +188,13 @@ impl Pump {
     }
 }
 
-// Full jitter in milliseconds: uniform between 0 and the bound, which doubles up to 30 s.
+// Full jitter in milliseconds: uniform below a bound that doubles up to 30 s, and never so short
+// that two clients of one name throw each other out in a tight loop.
 fn jitter(failures: u32) -> Duration {
     let bound = 250_u64.saturating_mul(1 << failures.min(7)).min(30_000);
     let random = crate::secrets::random_hex(8)
         .ok()
         .and_then(|hex| u64::from_str_radix(&hex, 16).ok())
         .unwrap_or(bound / 2);
-    Duration::from_millis(random % (bound + 1))
+    Duration::from_millis(250 + random % (bound + 1))
 }

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(settings) => serve::run(settings).await?,
+        Command::Serve(settings) => serve::run(*settings).await?,
         Command::Token(command) => println!("{}", tokens::run(command).await?),
         Command::Check(settings) => {
             let report = check::run(&settings).await;

@@ -18,7 +18,7 @@ pub struct CommandLine {
 pub enum Command {
     /// Run the console.
     #[command(after_help = SERVE_EXAMPLES)]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Make, list and delete API tokens.
     #[command(subcommand)]
     Token(TokenCommand),

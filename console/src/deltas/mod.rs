@@ -25,6 +25,8 @@ pub use choose::Pair;
 /// Earlier releases of a product whose layers are looked at.
 const RELEASES: u32 = 5;
 
+type UnderWay = HashMap<(Sha256Digest, Sha256Digest), watch::Receiver<()>>;
+
 /// Finds and makes deltas; clones share the work.
 #[derive(Clone)]
 pub struct Deltas {
@@ -32,7 +34,7 @@ pub struct Deltas {
     blobs: Blobs,
     manifests: Manifests,
     /// Pairs being computed; the sender goes away when one is done.
-    under_way: Arc<Mutex<HashMap<(Sha256Digest, Sha256Digest), watch::Receiver<()>>>>,
+    under_way: Arc<Mutex<UnderWay>>,
     /// Computing takes all of a core and some times the layer's size in memory.
     turn: Arc<Semaphore>,
     stop: CancellationToken,

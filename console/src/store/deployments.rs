@@ -197,14 +197,17 @@ impl Store {
             .bind(&feedback.activity)
             .fetch_optional(&mut *tx)
             .await?;
+        let mut feedback = feedback.clone();
         if let Some(row) = last {
             let text: String = row.try_get("feedback")?;
             let last: Feedback = json("progress.feedback", board.as_str(), &text)?;
-            if !is_news(&last, feedback) {
+            if !is_news(&last, &feedback) {
                 return Ok(false);
             }
+            // Bytes are told while they come; later phases need not repeat them.
+            feedback.fetched = feedback.fetched.or(last.fetched);
         }
-        let text = serde_json::to_string(feedback)
+        let text = serde_json::to_string(&feedback)
             .map_err(|e| row_fault("progress.feedback", board.as_str(), e))?;
         sqlx::query(
             "INSERT INTO progress (board, activity, sequence, feedback, at) \
