@@ -91,7 +91,7 @@ pub fn router(rest: Rest) -> Router {
             Problem::new(
                 axum::http::StatusCode::METHOD_NOT_ALLOWED,
                 "this path does not do that",
-                "see docs/rest.md for the methods of each path",
+                "GET reads, POST adds; nothing is changed or deleted in place",
             )
         })
         .layer(guard)

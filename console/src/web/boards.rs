@@ -102,7 +102,7 @@ fn row(board: &Board, assignment: Option<&Assignment>) -> Markup {
 
 fn runs(current: Option<&Current>) -> Markup {
     match current.and_then(|c| c.set.as_ref()) {
-        Some(set) => html! { (set.product) " " b { (set.version) } },
+        Some(set) => html! { span { (set.product) " " b { (set.version) } } },
         None => html! { "–" },
     }
 }

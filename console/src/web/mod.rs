@@ -64,6 +64,8 @@ pub fn router(web: Web) -> Router {
         .route("/sign-in", get(session::form).post(session::sign_in))
         .route("/sign-out", post(session::sign_out))
         .route("/healthz", get(|| async { "ok\n" }))
+        // Browsers ask for it unasked.
+        .route("/favicon.ico", get(|| async { StatusCode::NO_CONTENT }))
         .route("/style.css", get(|| async { asset("text/css", STYLE) }))
         .route(
             "/app.js",
