@@ -1,3 +1,15 @@
-//! Keys, images, releases, pushes and sticks, on the engineer's machine
+//! `coracle-release`: see the library.
 
-fn main() {}
+use clap::Parser;
+use coracle_release::cli::Cli;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("coracle-release: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Deltas by hand, and between the layers of two releases.
+
+use crate::files::{self, Access, FileError};
+use crate::image::limits;
+use coracle_images::decompress::tar_stream;
+use coracle_images::delta::{DeltaError, DeltaHeader, DeltaReader, MakeError, make};
+use coracle_images::layout::LayerType;
+use coracle_images::unpack::{Source, UnpackError, apply_layer};
+use coracle_protocol::Sha256Digest;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
+
+/// Why a delta can't be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeltaFileError {
+    /// A file.
+    #[error("`{path}`")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The output.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Making.
+    #[error("making a delta from `{base}` to `{target}`")]
+    Make {
+        /// Layer.
+        base: PathBuf,
+        /// Layer.
+        target: PathBuf,
+        /// Why.
+        #[source]
+        source: MakeError,
+    },
+    /// Reading.
+    #[error("delta `{path}`")]
+    Delta {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: DeltaError,
+    },
+    /// The base layer.
+    #[error("unpacking `{path}`")]
+    Base {
+        /// The layer's blob.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: UnpackError,
+    },
+    /// The base is not the one that the delta was made for, or the delta is damaged.
+    #[error("`{path}` makes {found}, not {wanted}; was it made for another base?")]
+    WrongResult {
+        /// The delta.
+        path: PathBuf,
+        /// diff_id that the delta announces.
+        wanted: Sha256Digest,
+        /// What came out.
+        found: Sha256Digest,
+    },
+}
+
+fn io_at(path: &Path) -> impl Fn(io::Error) -> DeltaFileError {
+    let path = path.to_owned();
+    move |source| DeltaFileError::Io {
+        path: path.clone(),
+        source,
+    }
+}
+
+/// What a layer file is packed with, by its first bytes (RFC 1952 2.3.1, RFC 8878 3.1.1).
+fn layer_type(file: &mut File) -> io::Result<LayerType> {
+    let mut magic = [0; 4];
+    let read = file.read(&mut magic)?;
+    file.rewind()?;
+    Ok(match magic[..read] {
+        [0x1f, 0x8b, ..] => LayerType::TarGzip,
+        [0x28, 0xb5, 0x2f, 0xfd] => LayerType::TarZstd,
+        _ => LayerType::Tar,
+    })
+}
+
+/// Opens a layer blob as a tar stream.
+pub fn open_layer(path: &Path) -> Result<Box<dyn Read>, DeltaFileError> {
+    let mut file = File::open(path).map_err(io_at(path))?;
+    let kind = layer_type(&mut file).map_err(io_at(path))?;
+    Ok(tar_stream(file, kind, &limits()))
+}
+
+/// Makes the delta between two layer files into `output`; returns its header and size.
+pub fn make_file(
+    base: &Path,
+    target: &Path,
+    output: &Path,
+) -> Result<(DeltaHeader, u64), DeltaFileError> {
+    let mut made = None;
+    let (from, to) = (open_layer(base)?, open_layer(target)?);
+    let mut failed = None;
+    let written = files::write_with(output, Access::Public, |file| {
+        match make(from, to, io::BufWriter::new(file)) {
+            Ok(result) => made = Some(result),
+            Err(error) => {
+                failed = Some(error);
+                return Err(io::Error::other("the delta could not be made"));
+            }
+        }
+        Ok(())
+    });
+    if let Some(source) = failed {
+        return Err(DeltaFileError::Make {
+            base: base.to_owned(),
+            target: target.to_owned(),
+            source,
+        });
+    }
+    written?;
+    let made = made.ok_or_else(|| io_at(output)(io::ErrorKind::WriteZero.into()))?;
+    Ok((made.header, made.size))
+}
+
+/// Reads what a delta says about itself.
+pub fn info(path: &Path) -> Result<(DeltaHeader, u64), DeltaFileError> {
+    let file = File::open(path).map_err(io_at(path))?;
+    let size = file.metadata().map_err(io_at(path))?.len();
+    let header = DeltaHeader::read(file).map_err(|source| DeltaFileError::Delta {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok((header, size))
+}
+
+/// Applies a delta to `base`, an unpacked tree or a layer file, and writes the target's tar stream. The
+/// output appears only when its digest is the one that the delta announces.
+pub fn apply_file(
+    base: &Path,
+    delta: &Path,
+    output: &Path,
+) -> Result<(Sha256Digest, u64), DeltaFileError> {
+    let scratch;
+    let tree = if base.is_dir() {
+        base
+    } else {
+        scratch = tempfile::tempdir().map_err(io_at(base))?;
+        let mut blob = File::open(base).map_err(io_at(base))?;
+        let layer = layer_type(&mut blob).map_err(io_at(base))?;
+        let dest = File::open(scratch.path()).map_err(io_at(scratch.path()))?;
+        apply_layer(Source::Full { blob, layer }, dest.into(), &limits()).map_err(|source| {
+            DeltaFileError::Base {
+                path: base.to_owned(),
+                source,
+            }
+        })?;
+        scratch.path()
+    };
+    let at_delta = |source| DeltaFileError::Delta {
+        path: delta.to_owned(),
+        source,
+    };
+    let tree = File::open(tree).map_err(io_at(tree))?;
+    let blob = File::open(delta).map_err(io_at(delta))?;
+    let reader = DeltaReader::open(blob, tree.into(), &limits()).map_err(at_delta)?;
+    let wanted = reader.header().target;
+    let mut measured = coracle_images::decompress::Measured::new(reader, limits().unpacked_bytes);
+    let mut wrong = None;
+    let mut size = 0;
+    let written = files::write_with(output, Access::Public, |file| {
+        io::copy(&mut measured, file)?;
+        let (found, bytes) = measured.finish();
+        size = bytes;
+        if found != wanted {
+            wrong = Some(found);
+            return Err(io::Error::other("the delta made something else"));
+        }
+        Ok(())
+    });
+    if let Some(found) = wrong {
+        return Err(DeltaFileError::WrongResult {
+            path: delta.to_owned(),
+            wanted,
+            found,
+        });
+    }
+    written?;
+    Ok((wanted, size))
+}

@@ -1,0 +1,254 @@
+//! An image from folders, into an OCI layout; and what a release needs to know of one.
+
+use crate::progress;
+use coracle_images::Limits;
+use coracle_images::build::{Build, BuildError, Built};
+use coracle_images::decompress::{Measured, tar_stream};
+use coracle_images::layout::{
+    Descriptor, Image as LayoutImage, LayerType, Layout, LayoutError, Platform,
+};
+use coracle_images::store::StoreError;
+use coracle_protocol::Sha256Digest;
+use coracle_protocol::release::{Blob, Image, Layer};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+/// Largest layer, uncompressed, that is packed or measured: as large as the protocol allows, where
+/// boards have their own, smaller limit.
+pub fn limits() -> Limits {
+    Limits {
+        unpacked_bytes: coracle_protocol::limits::LIMITS.blob_bytes,
+        document_bytes: 4 << 20,
+        ..Limits::default()
+    }
+}
+
+/// Why an image can't be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The layout.
+    #[error("images in `{layout}`")]
+    Layout {
+        /// Its folder.
+        layout: String,
+        /// Why.
+        #[source]
+        source: LayoutError,
+    },
+    /// A blob.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Building.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// No layer of an image.
+    #[error("layer {digest} of `{image}` is `{media_type}`, which is no layer that boards read")]
+    MediaType {
+        /// Tag.
+        image: String,
+        /// The blob.
+        digest: Sha256Digest,
+        /// What the manifest says.
+        media_type: String,
+    },
+    /// A layer that can't be unpacked here, so not on a board either.
+    #[error("reading layer {digest} of `{image}`")]
+    Layer {
+        /// Tag.
+        image: String,
+        /// The blob.
+        digest: Sha256Digest,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Manifest and bytes, or config and tar, do not agree.
+    #[error("layer {digest} of `{image}` is damaged: its {what} is not what the image says")]
+    Damaged {
+        /// Tag.
+        image: String,
+        /// The blob.
+        digest: Sha256Digest,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// Opens a layout.
+pub fn open(dir: &Path) -> Result<Layout, ImageError> {
+    Layout::open(dir, &limits()).map_err(at(dir))
+}
+
+/// Adds the layout's folder to an error.
+pub fn at(dir: &Path) -> impl Fn(LayoutError) -> ImageError {
+    let layout = dir.display().to_string();
+    move |source| ImageError::Layout {
+        layout: layout.clone(),
+        source,
+    }
+}
+
+/// Builds an image and names it.
+pub fn build(build: &Build, output: &Path, tag: &str) -> Result<Built, ImageError> {
+    let layout = Layout::create(output, &limits()).map_err(at(output))?;
+    let bar = progress::work(&format!("packing {tag}"));
+    let built = coracle_images::build::build(build, &layout)?;
+    layout
+        .tag(built.manifest.clone(), tag)
+        .map_err(at(output))?;
+    bar.finish_and_clear();
+    Ok(built)
+}
+
+/// `linux/arm64`, `linux/arm/v7` or `arm64`.
+pub fn platform(text: &str) -> Result<Platform, String> {
+    let parts: Vec<&str> = text
+        .strip_prefix("linux/")
+        .unwrap_or(text)
+        .split('/')
+        .collect();
+    match parts[..] {
+        [architecture] if !architecture.is_empty() => Ok(Platform::linux(architecture, None)),
+        [architecture, variant] if !architecture.is_empty() && !variant.is_empty() => {
+            Ok(Platform::linux(architecture, Some(variant)))
+        }
+        _ => Err(format!(
+            "`{text}` is no platform; write `linux/arm64` or `linux/arm/v7`"
+        )),
+    }
+}
+
+/// The platform of this machine, in Go's names.
+pub fn host_platform() -> Platform {
+    match std::env::consts::ARCH {
+        "x86_64" => Platform::linux("amd64", None),
+        "aarch64" => Platform::linux("arm64", None),
+        "arm" => Platform::linux("arm", Some("v7")),
+        "riscv64" => Platform::linux("riscv64", None),
+        other => Platform::linux(other, None),
+    }
+}
+
+/// Images of a layout as a release names them: every layer is read once, unpacked in passing, and
+/// held against its digest and diff_id, so that no board finds the damage first.
+pub struct Measurer<'a> {
+    layout: &'a Layout,
+    platform: Platform,
+    /// Uncompressed sizes of the layers seen so far.
+    seen: BTreeMap<Sha256Digest, u64>,
+}
+
+impl<'a> Measurer<'a> {
+    /// Measures images of `layout`; from an index, the manifest for `platform`.
+    pub fn new(layout: &'a Layout, platform: Platform) -> Self {
+        Self {
+            layout,
+            platform,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// The image with this tag.
+    pub fn image(&mut self, name: &str) -> Result<Image, ImageError> {
+        let found = self
+            .layout
+            .image(Some(name), &self.platform)
+            .map_err(at(self.layout.dir()))?;
+        let layers = layers(name, &found)?
+            .map(|(descriptor, layer_type, diff_id)| {
+                Ok(Layer {
+                    media_type: descriptor.media_type.clone(),
+                    digest: descriptor.digest,
+                    size: descriptor.size,
+                    diff_id,
+                    unpacked_size: self.unpacked_size(name, descriptor, layer_type, diff_id)?,
+                })
+            })
+            .collect::<Result<_, ImageError>>()?;
+        Ok(Image {
+            name: name.to_owned(),
+            manifest: blob(&found.descriptor),
+            config: blob(&found.manifest.config),
+            layers,
+        })
+    }
+
+    fn unpacked_size(
+        &mut self,
+        image: &str,
+        descriptor: &Descriptor,
+        layer_type: LayerType,
+        diff_id: Sha256Digest,
+    ) -> Result<u64, ImageError> {
+        if let Some(size) = self.seen.get(&descriptor.digest) {
+            return Ok(*size);
+        }
+        let digest = descriptor.digest;
+        let unreadable = |source| ImageError::Layer {
+            image: image.to_owned(),
+            digest,
+            source,
+        };
+        let damaged = |what| ImageError::Damaged {
+            image: image.to_owned(),
+            digest,
+            what,
+        };
+        if self.layout.store().size(&digest)? != descriptor.size {
+            return Err(damaged("size"));
+        }
+        let bar = progress::bytes(&format!("checking {image}"), descriptor.size);
+        let blob = self.layout.store().open_blob(&digest)?;
+        let mut compressed = Measured::new(progress::reading(&bar, blob), u64::MAX);
+        let limits = limits();
+        let mut tar = Measured::new(
+            tar_stream(&mut compressed, layer_type, &limits),
+            limits.unpacked_bytes,
+        );
+        io::copy(&mut tar, &mut io::sink()).map_err(unreadable)?;
+        let (found, unpacked) = tar.finish();
+        // What a decompressor leaves unread belongs to the blob too.
+        io::copy(&mut compressed, &mut io::sink()).map_err(unreadable)?;
+        bar.finish_and_clear();
+        if compressed.finish().0 != digest {
+            return Err(damaged("digest"));
+        }
+        if found != diff_id {
+            return Err(damaged("diff_id"));
+        }
+        self.seen.insert(digest, unpacked);
+        Ok(unpacked)
+    }
+}
+
+/// The layers of an image with their types and diff_ids, the lowest first.
+pub fn layers<'i>(
+    name: &str,
+    image: &'i LayoutImage,
+) -> Result<impl Iterator<Item = (&'i Descriptor, LayerType, Sha256Digest)> + use<'i>, ImageError> {
+    let mut out = Vec::new();
+    for (descriptor, diff_id) in image
+        .manifest
+        .layers
+        .iter()
+        .zip(&image.config.rootfs.diff_ids)
+    {
+        let layer_type = LayerType::from_media_type(&descriptor.media_type).ok_or_else(|| {
+            ImageError::MediaType {
+                image: name.to_owned(),
+                digest: descriptor.digest,
+                media_type: descriptor.media_type.clone(),
+            }
+        })?;
+        out.push((descriptor, layer_type, *diff_id));
+    }
+    Ok(out.into_iter())
+}
+
+fn blob(descriptor: &Descriptor) -> Blob {
+    Blob {
+        digest: descriptor.digest,
+        size: descriptor.size,
+    }
+}

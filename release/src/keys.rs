@@ -1,0 +1,68 @@
+//! Key files: `<name>` is PKCS#8 DER for its owner only, `<name>.pub` the public key in base64.
+
+use crate::files::{self, Access, FileError};
+use coracle_protocol::key::{KeyError, PublicKey, SigningKey};
+use std::path::{Path, PathBuf};
+
+/// A PKCS#8 Ed25519 key has 48 to 83 bytes, a public key 44 characters.
+const KEY_BYTES: u64 = 4096;
+
+/// Why a key file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What is in it.
+    #[error("key `{path}`")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// A private key where a public one belongs.
+    #[error("`{0}` is a private key; give its public half, `{0}.pub`")]
+    Private(PathBuf),
+}
+
+/// Makes a key; returns the public half and where it was written.
+pub fn new(output: &Path) -> Result<(PublicKey, PathBuf), KeyFileError> {
+    let (key, document) = SigningKey::generate().map_err(at(output))?;
+    let public_path = public_path(output);
+    files::write(output, &document, Access::Secret)?;
+    let text = format!("{}\n", String::from(key.public()));
+    files::write(&public_path, text.as_bytes(), Access::Public)?;
+    Ok((key.public(), public_path))
+}
+
+/// `release.pk8` → `release.pk8.pub`.
+pub fn public_path(private: &Path) -> PathBuf {
+    let mut name = private.as_os_str().to_owned();
+    name.push(".pub");
+    name.into()
+}
+
+/// Reads a private key.
+pub fn read_private(path: &Path) -> Result<SigningKey, KeyFileError> {
+    SigningKey::from_pkcs8(&files::read(path, KEY_BYTES)?).map_err(at(path))
+}
+
+/// Reads a public key.
+pub fn read_public(path: &Path) -> Result<PublicKey, KeyFileError> {
+    let bytes = files::read(path, KEY_BYTES)?;
+    if SigningKey::from_pkcs8(&bytes).is_ok() {
+        return Err(KeyFileError::Private(path.to_owned()));
+    }
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    PublicKey::try_from(text).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl Fn(KeyError) -> KeyFileError {
+    let path = path.to_owned();
+    move |source| KeyFileError::Key {
+        path: path.clone(),
+        source,
+    }
+}

@@ -1,0 +1,33 @@
+//! What an engineer runs on a laptop or in CI: keys, images, releases, pushes, sticks.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`cli`] | the command line: subcommands, and which function each one calls |
+//! | [`failure`] | how an error becomes words and an exit code |
+//! | [`files`] | whole files: read within limits, written in one step |
+//! | [`human`] | "64MiB", "90d" |
+//! | [`progress`] | bars and lines on stderr |
+//! | [`keys`], [`root`] | key files; the root document |
+//! | [`image`] | an image from folders |
+//! | [`release_file`] | `release.toml`, as the engineer wrote it |
+//! | [`release`] | the signed release: made, shown, read |
+//! | [`delta`] | deltas by hand |
+//! | [`stick`] | a USB stick: plan, folder, vfat image |
+//! | [`console`] | HTTP to the console: REST and registry |
+//! | [`push`], [`deploy`] | images and release to the console; deployments and what became of them |
+
+pub mod cli;
+pub mod console;
+pub mod delta;
+pub mod deploy;
+pub mod failure;
+pub mod files;
+pub mod human;
+pub mod image;
+pub mod keys;
+pub mod progress;
+pub mod push;
+pub mod release;
+pub mod release_file;
+pub mod root;
+pub mod stick;

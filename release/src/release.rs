@@ -1,0 +1,278 @@
+//! The signed release: made, opened again before it is written, shown.
+
+use crate::files::{self, FileError};
+use crate::human;
+use crate::keys::KeyFileError;
+use coracle_protocol::Sha256Digest;
+use coracle_protocol::dsse::{DsseError, Envelope};
+use coracle_protocol::key::{KeyError, PublicKey, SigningKey};
+use coracle_protocol::limits::LIMITS;
+use coracle_protocol::release::{Health, Probe, RELEASE_TYPE, Release};
+use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root, RootError, TrustedRoot};
+use coracle_protocol::verify::{Refusal, VerifiedRelease};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// Why a release can't be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// Not an envelope with a release.
+    #[error("`{path}`")]
+    Envelope {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: DsseError,
+    },
+    /// Not a release.
+    #[error("`{path}`: {fault}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        fault: String,
+    },
+    /// Boards would refuse it.
+    #[error("boards would refuse this document")]
+    Refused(#[source] Refusal),
+    /// The key is in no such role of the root.
+    #[error("key {key} is not in role `{role}` of the root")]
+    NotInRole {
+        /// The key's hint.
+        key: String,
+        /// The role.
+        role: Role,
+    },
+    /// The document can't be opened for a check.
+    #[error("checking the document")]
+    Check(#[source] RootError),
+    /// Signing.
+    #[error("signing")]
+    Sign(#[source] DsseError),
+    /// A key for the check.
+    #[error("making a key for the check")]
+    NoKey(#[source] KeyError),
+}
+
+/// Signs a document of `role`, and opens it as a board would. With a `root` it must be good under that;
+/// otherwise under a root that names this key and nothing else.
+pub struct Signer {
+    key: SigningKey,
+    role: Role,
+    root: TrustedRoot,
+    /// More keys must sign: the document can't be opened yet.
+    partial: bool,
+}
+
+impl Signer {
+    /// For documents of `role`. `epoch`: of the role, where no root says it.
+    pub fn new(
+        key: SigningKey,
+        role: Role,
+        root: Option<TrustedRoot>,
+        epoch: u64,
+    ) -> Result<Self, ReleaseError> {
+        let root = match root {
+            Some(root) => root,
+            None => stand_in(&key, role, epoch)?,
+        };
+        let (keys, threshold, _) = root.role(role).unwrap_or_default();
+        if !keys.contains(&key.public()) {
+            return Err(ReleaseError::NotInRole {
+                key: key.public().key_id(),
+                role,
+            });
+        }
+        Ok(Self {
+            key,
+            role,
+            root,
+            partial: threshold > 1,
+        })
+    }
+
+    /// Epoch of the role.
+    pub fn epoch(&self) -> u64 {
+        self.root.role(self.role).map_or(0, |(_, _, epoch)| epoch)
+    }
+
+    /// Signs.
+    pub fn sign(&self, payload_type: &str, payload: &[u8]) -> Result<Envelope, ReleaseError> {
+        let mut envelope = Envelope::unsigned(payload_type, payload);
+        envelope.sign(&self.key).map_err(ReleaseError::Sign)?;
+        // What `Envelope::parse` refuses on the board is refused here.
+        Envelope::parse(&envelope.to_json()).map_err(ReleaseError::Sign)?;
+        Ok(envelope)
+    }
+
+    /// The root that documents are checked under; `None` while further keys have to sign.
+    pub fn root(&self) -> Option<&TrustedRoot> {
+        (!self.partial).then_some(&self.root)
+    }
+}
+
+/// A root for the check alone: it names `key` in `role`, and is signed by a key that is thrown away.
+fn stand_in(key: &SigningKey, role: Role, epoch: u64) -> Result<TrustedRoot, ReleaseError> {
+    let (root_key, _) = SigningKey::generate().map_err(ReleaseError::NoKey)?;
+    let entry = |public: PublicKey, epoch| RoleKeys {
+        keys: vec![public.key_id()],
+        threshold: 1,
+        epoch,
+    };
+    let document = Root {
+        spec_version: 1,
+        critical: Vec::new(),
+        version: 1,
+        issued_at: 0,
+        expires: LIMITS.integer,
+        keys: [root_key.public(), key.public()]
+            .into_iter()
+            .map(|k| (k.key_id(), k))
+            .collect(),
+        roles: BTreeMap::from([
+            (Role::Root, entry(root_key.public(), 0)),
+            (role, entry(key.public(), epoch)),
+        ]),
+    };
+    let payload = serde_json::to_vec(&document)
+        .map_err(|e| ReleaseError::Check(RootError::Malformed(e.to_string())))?;
+    let mut envelope = Envelope::unsigned(ROOT_TYPE, &payload);
+    envelope.sign(&root_key).map_err(ReleaseError::Sign)?;
+    TrustedRoot::from_image(&envelope).map_err(ReleaseError::Check)
+}
+
+/// Signs a release and opens it again.
+pub fn sign(release: &Release, signer: &Signer, path: &Path) -> Result<Envelope, ReleaseError> {
+    let payload = serde_json::to_vec(release).map_err(|e| ReleaseError::Malformed {
+        path: path.to_owned(),
+        fault: e.to_string(),
+    })?;
+    let envelope = signer.sign(RELEASE_TYPE, &payload)?;
+    if let Some(root) = signer.root() {
+        VerifiedRelease::open(&envelope, root).map_err(ReleaseError::Refused)?;
+    }
+    Ok(envelope)
+}
+
+/// A release file as it is, whoever signed it.
+#[derive(Debug, Clone)]
+pub struct ReleaseEnvelope {
+    /// The envelope.
+    pub envelope: Envelope,
+    /// The release in it.
+    pub release: Release,
+    /// SHA-256 of the payload: what assignments name.
+    pub digest: Sha256Digest,
+    /// Bytes of the payload.
+    pub size: u64,
+}
+
+/// Reads a release file; held against the protocol's rules, and with a root against its signatures.
+pub fn read(path: &Path, root: Option<&TrustedRoot>) -> Result<ReleaseEnvelope, ReleaseError> {
+    let json = files::read(path, LIMITS.envelope_bytes as u64)?;
+    let in_envelope = |source| ReleaseError::Envelope {
+        path: path.to_owned(),
+        source,
+    };
+    let malformed = |fault| ReleaseError::Malformed {
+        path: path.to_owned(),
+        fault,
+    };
+    let envelope = Envelope::parse(&json).map_err(in_envelope)?;
+    if envelope.payload_type != RELEASE_TYPE {
+        return Err(in_envelope(DsseError::PayloadType {
+            expected: RELEASE_TYPE,
+            got: envelope.payload_type.chars().take(80).collect(),
+        }));
+    }
+    let payload = envelope.payload_unverified().map_err(in_envelope)?;
+    let release: Release =
+        serde_json::from_slice(&payload).map_err(|e| malformed(e.to_string()))?;
+    release.check().map_err(malformed)?;
+    if let Some(root) = root {
+        VerifiedRelease::open(&envelope, root).map_err(ReleaseError::Refused)?;
+    }
+    Ok(ReleaseEnvelope {
+        envelope,
+        digest: Sha256Digest::of(&payload),
+        size: payload.len() as u64,
+        release,
+    })
+}
+
+/// A release in words.
+pub fn describe(file: &ReleaseEnvelope) -> String {
+    let r = &file.release;
+    let mut out = String::new();
+    let hardware: Vec<&str> = r.hardware.iter().map(|h| h.as_str()).collect();
+    let signers: Vec<&str> = file
+        .envelope
+        .signatures
+        .iter()
+        .map(|s| s.keyid.as_str())
+        .collect();
+    let _ = writeln!(
+        out,
+        "{} {} (counter {}, epoch {})",
+        r.product, r.version, r.release_counter, r.epoch
+    );
+    let _ = writeln!(out, "digest {}", file.digest);
+    let _ = writeln!(
+        out,
+        "issued {}, expires {}",
+        human::date(r.issued_at),
+        human::date(r.expires)
+    );
+    let _ = writeln!(out, "hardware {}", hardware.join(", "));
+    let _ = writeln!(out, "signed by {}", signers.join(", "));
+    for app in &r.apps {
+        let bytes: u64 = app.image.layers.iter().map(|layer| layer.size).sum();
+        let unpacked: u64 = app
+            .image
+            .layers
+            .iter()
+            .map(|layer| layer.unpacked_size)
+            .sum();
+        let _ = writeln!(out, "app {}", app.name);
+        let _ = writeln!(
+            out,
+            "  image {}: {} layers, {} ({} unpacked)",
+            app.image.name,
+            app.image.layers.len(),
+            human::bytes(bytes),
+            human::bytes(unpacked)
+        );
+        let _ = writeln!(
+            out,
+            "  limits memory {}, cpu {} m, pids {}",
+            human::bytes(app.limits.memory_bytes),
+            app.limits.cpu_millis,
+            app.limits.pids
+        );
+        for port in &app.network.ports {
+            let _ = writeln!(out, "  port {} → {}", port.host, port.container);
+        }
+        for volume in &app.volumes {
+            let _ = writeln!(out, "  volume {} at {}", volume.name, volume.target);
+        }
+        let _ = writeln!(out, "  health {}", health(app.health.as_ref()));
+    }
+    out
+}
+
+fn health(health: Option<&Health>) -> String {
+    match health.map(|h| &h.probe) {
+        None => "none: it counts as healthy while it runs".into(),
+        Some(Probe::Http { port, path }) => format!("GET :{port}{path}"),
+        Some(Probe::Tcp { port }) => format!("connect to :{port}"),
+        Some(Probe::Exec { argv }) => format!("run {}", argv.join(" ")),
+    }
+}

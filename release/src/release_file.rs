@@ -1,0 +1,187 @@
+//! `release.toml`: what the engineer wrote. `docs/release-file.md` describes it. Unknown keys are
+//! refused: a limit with a typing error in its name would be no limit.
+
+use crate::files::{self, FileError};
+use crate::human::{Expiry, Size};
+use crate::image::{ImageError, Measurer};
+use coracle_protocol::names::{AppName, HardwareClass, ProductName};
+use coracle_protocol::release::{
+    App, AppLimits, Health, Image, Network, Release, Restart, VolumeMount,
+};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// A release.toml, in bytes: larger than any release that its limits allow.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Why a release file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseFileError {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Not TOML, or not these fields: the text shows line and field.
+    #[error("`{path}`: {text}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Why, with the place.
+        text: String,
+    },
+    /// An app's image.
+    #[error("`{path}`: app `{app}`: image")]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// Whose.
+        app: String,
+        /// Why.
+        #[source]
+        source: Box<ImageError>,
+    },
+    /// Past a limit, or without sense.
+    #[error("`{path}`: {fault}")]
+    Fault {
+        /// The file.
+        path: PathBuf,
+        /// Field and rule.
+        fault: String,
+    },
+}
+
+/// The file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseFile {
+    product: ProductName,
+    version: String,
+    release_counter: u64,
+    expires: Expiry,
+    hardware: BTreeSet<HardwareClass>,
+    apps: Vec<AppTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppTable {
+    name: AppName,
+    image: String,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    limits: LimitsTable,
+    #[serde(default)]
+    network: Network,
+    #[serde(default)]
+    volumes: Vec<VolumeMount>,
+    #[serde(default)]
+    read_only_root: bool,
+    health: Option<Health>,
+    #[serde(default)]
+    restart: Restart,
+    #[serde(default = "ten")]
+    trial_seconds: u32,
+    #[serde(default = "ten")]
+    stop_grace_seconds: u32,
+}
+
+/// As [`AppLimits`], with sizes as people write them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsTable {
+    memory: Size,
+    cpu_millis: u32,
+    pids: u32,
+    io_read_per_second: Option<Size>,
+    io_write_per_second: Option<Size>,
+    io_read_operations_per_second: Option<u64>,
+    io_write_operations_per_second: Option<u64>,
+    open_files: Option<u64>,
+}
+
+fn ten() -> u32 {
+    10
+}
+
+impl ReleaseFile {
+    /// Reads and checks the file's form.
+    pub fn read(path: &Path) -> Result<Self, ReleaseFileError> {
+        let bytes = files::read(path, FILE_BYTES)?;
+        let toml = |text: String| ReleaseFileError::Toml {
+            path: path.to_owned(),
+            text,
+        };
+        let text = String::from_utf8(bytes).map_err(|e| toml(e.to_string()))?;
+        toml::from_str(&text).map_err(|e| toml(e.to_string().trim_end().to_owned()))
+    }
+
+    /// The release that it describes, its images measured, and held against every rule of the
+    /// protocol. `path` is for the errors.
+    pub fn release(
+        self,
+        path: &Path,
+        issued_at: u64,
+        epoch: u64,
+        images: &mut Measurer<'_>,
+    ) -> Result<Release, ReleaseFileError> {
+        let mut apps = Vec::new();
+        for table in self.apps {
+            let image = images
+                .image(&table.image)
+                .map_err(|source| ReleaseFileError::Image {
+                    path: path.to_owned(),
+                    app: table.name.to_string(),
+                    source: Box::new(source),
+                })?;
+            apps.push(table.app(image));
+        }
+        let release = Release {
+            spec_version: 1,
+            critical: Vec::new(),
+            product: self.product,
+            version: self.version,
+            epoch,
+            release_counter: self.release_counter,
+            issued_at,
+            expires: self.expires.from(issued_at),
+            hardware: self.hardware,
+            apps,
+        };
+        release.check().map_err(|fault| ReleaseFileError::Fault {
+            path: path.to_owned(),
+            fault,
+        })?;
+        Ok(release)
+    }
+}
+
+impl AppTable {
+    fn app(self, image: Image) -> App {
+        let l = self.limits;
+        App {
+            name: self.name,
+            image,
+            args: self.args,
+            env: self.env,
+            limits: AppLimits {
+                memory_bytes: l.memory.0,
+                cpu_millis: l.cpu_millis,
+                pids: l.pids,
+                io_read_bytes_per_second: l.io_read_per_second.map(|size| size.0),
+                io_write_bytes_per_second: l.io_write_per_second.map(|size| size.0),
+                io_read_operations_per_second: l.io_read_operations_per_second,
+                io_write_operations_per_second: l.io_write_operations_per_second,
+                open_files: l.open_files,
+            },
+            network: self.network,
+            volumes: self.volumes,
+            read_only_root: self.read_only_root,
+            health: self.health,
+            restart: self.restart,
+            trial_seconds: self.trial_seconds,
+            stop_grace_seconds: self.stop_grace_seconds,
+        }
+    }
+}

@@ -1,0 +1,613 @@
+//! The program as people run it: keys, root, image, release, stick; and what it says when it is wrong.
+
+mod common;
+
+use common::{NOW, Place, names, release_toml};
+use coracle_protocol::Sha256Digest;
+use coracle_protocol::counters::Seen;
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::names::{BoardId, HardwareClass};
+use coracle_protocol::release::Release;
+use coracle_protocol::root::TrustedRoot;
+use coracle_protocol::stick::Stick;
+use coracle_protocol::time::TimeBound;
+use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+fn root(place: &Place) -> TrustedRoot {
+    TrustedRoot::from_image(&Envelope::parse(&place.read("root.json")).unwrap()).unwrap()
+}
+
+/// All that a board does with a stick's documents.
+fn accepted(place: &Place, stick: &Stick) -> VerifiedDeployment {
+    let root = root(place);
+    let release = VerifiedRelease::open(&stick.release, &root).unwrap();
+    let deploy = VerifiedDeploy::open(&stick.deploy, &root).unwrap();
+    let board = Board {
+        id: &BoardId::new("acme.board-1").unwrap(),
+        hardware: &HardwareClass::new("qemux86-64").unwrap(),
+        seen: &Seen::default(),
+        built_at: TimeBound::at(0),
+    };
+    VerifiedDeployment::accept(release, deploy, board, &[]).unwrap()
+}
+
+#[test]
+fn keys_are_for_their_owner_and_never_replaced() {
+    let place = Place::new();
+    let said = place.run("keys new --role release --output k.pk8").ok();
+    assert!(said.contains("release key"), "{said}");
+    let mode = fs::metadata(place.path("k.pk8"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let before = place.read("k.pk8");
+    place
+        .run("keys new --role release --output k.pk8")
+        .failed(1, &["k.pk8", "is there already"]);
+    assert_eq!(place.read("k.pk8"), before);
+}
+
+#[test]
+fn a_root_says_what_it_lacks() {
+    let place = Place::with_keys();
+    let shown = place.run("root show root.json").ok();
+    for line in [
+        "root version 1",
+        "signatures: 2 (complete)",
+        "role root: 2 of 3, epoch 1",
+        "role release: 1 of 1",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    place
+        .run("root sign --key release.pk8 root.json")
+        .failed(1, &["is in role `release`", "not in role `root`"]);
+    place
+        .run("root create --output r.json --root-key root-a.pk8.pub --release-key release.pk8.pub --deploy-key release.pk8.pub")
+        .failed(1, &["r.json", "use two keys"]);
+    place
+        .run("root create --output r.json --root-key root-a.pk8.pub --root-threshold 2 --release-key release.pk8.pub --deploy-key deploy.pk8.pub")
+        .failed(1, &["role `root` has threshold 2 with 1 distinct keys"]);
+    place
+        .run("root create --output r.json --root-key root-a.pk8 --release-key release.pk8.pub --deploy-key deploy.pk8.pub")
+        .failed(1, &["root-a.pk8` is a private key"]);
+    assert!(!place.path("r.json").exists());
+    place
+        .run("root show release.pk8")
+        .failed(1, &["release.pk8", "not a DSSE envelope"]);
+}
+
+#[test]
+fn the_next_root_is_signed_by_old_and_new() {
+    let place = Place::with_keys();
+    place.run("keys new --role root --output root-d.pk8").ok();
+    place
+        .run(
+            "root create --output next.json --version 2 --root-key root-b.pk8.pub root-c.pk8.pub root-d.pk8.pub \
+             --root-threshold 2 --release-key release.pk8.pub --release-epoch 2 --deploy-key deploy.pk8.pub",
+        )
+        .ok();
+    for key in ["root-c", "root-d"] {
+        place
+            .run(&format!("root sign --key {key}.pk8 next.json"))
+            .ok();
+    }
+    let next =
+        |place: &Place| root(place).next(&Envelope::parse(&place.read("next.json")).unwrap());
+    assert!(next(&place).is_err(), "one old key is not enough");
+    place
+        .run("root sign --key root-a.pk8 next.json")
+        .failed(1, &["role none"]);
+    place
+        .run("root sign --key root-a.pk8 --previous root.json next.json")
+        .ok();
+    assert_eq!(next(&place).unwrap().document().version, 2);
+}
+
+#[test]
+fn images_are_made_again_bit_for_bit() {
+    let place = Place::new().with_images();
+    assert_eq!(
+        place.read("old/index.json").len(),
+        place.read("old/index.json").len()
+    );
+    for blob in names(&place.path("old/blobs/sha256")) {
+        assert_eq!(
+            place.read(&format!("old/blobs/sha256/{blob}")),
+            place.read(&format!("images/blobs/sha256/{blob}"))
+        );
+    }
+    place
+        .run("image build --rootfs nowhere --entrypoint /x --output images --tag a:1")
+        .failed(2, &["`nowhere` is no folder"]);
+    place
+        .run("image build --rootfs base --entrypoint /x --env NOVALUE --output images --tag a:1")
+        .failed(2, &["`NOVALUE`", "NAME=VALUE"]);
+}
+
+/// Every field of the file, as the release that comes of it.
+#[test]
+fn the_whole_release_file() {
+    let place = Place::with_keys().with_images();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    place.write("release.toml", fs::read(dir.join("release.toml")).unwrap());
+    let create = "release create release.toml --images images --key release.pk8 --root root.json \
+                  --platform linux/amd64 --output release.json";
+    place.run(create).ok();
+    let first = place.read("release.json");
+    place.run(create).ok();
+    assert!(
+        place.read("release.json") == first,
+        "the same input makes the same release"
+    );
+
+    let shown = place.run("release show --json release.json").ok();
+    let golden = dir.join("release.json");
+    if std::env::var_os("WRITE_GOLDEN").is_some() {
+        fs::write(&golden, &shown).unwrap();
+    }
+    assert_eq!(shown, fs::read_to_string(golden).unwrap());
+    let release: Release = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (release.issued_at, release.expires),
+        (NOW, NOW + 90 * 86_400)
+    );
+
+    let words = place.run("release show --root root.json release.json").ok();
+    for part in [
+        "shop 2.0 (counter 7, epoch 1)",
+        "hardware qemux86-64, raspberrypi4",
+        "64.0 MiB",
+        "GET :8080/healthz",
+        "signatures good",
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+}
+
+/// The examples that people copy.
+#[test]
+fn the_documented_examples_are_release_files() {
+    let text = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/release-file.md"
+    ))
+    .unwrap();
+    let place = Place::with_keys().with_images();
+    let mut examples = 0;
+    for block in text.split("```toml\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        place.write("example.toml", block);
+        place
+            .run("release create example.toml --images images --key release.pk8 --platform linux/amd64 --output e.json")
+            .ok();
+        examples += 1;
+    }
+    assert_eq!(examples, 2, "a short and a full one");
+}
+
+#[test]
+fn faults_of_a_release_file_are_named() {
+    let place = Place::with_keys().with_images();
+    let good = release_toml("1", "shop/web:1");
+    let long = "x".repeat(5000);
+    for (from, to, code, words) in [
+        (
+            "memory = \"64MiB\"",
+            "memory = \"64 potatoes\"",
+            1,
+            &["bad.toml", "64 potatoes", "line 12"][..],
+        ),
+        (
+            "memory = \"64MiB\"",
+            "memmory = \"64MiB\"",
+            1,
+            &["unknown field `memmory`"],
+        ),
+        (
+            "memory = \"64MiB\"",
+            "memory = \"64KiB\"",
+            1,
+            &["app `web`", "limits.memory_bytes", "1 MiB"],
+        ),
+        ("pids = 32", "pids = 0", 1, &["limits.pids"]),
+        (
+            "pids = 32",
+            "pids = 32\nopen_files = 0",
+            1,
+            &["limits.open_files is 0"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\nprivileged = true",
+            1,
+            &["unknown field `privileged`"],
+        ),
+        (
+            "expires = \"90d\"",
+            "expires = \"soon\"",
+            1,
+            &["`soon` is no time"],
+        ),
+        (
+            "expires = \"90d\"",
+            "expires = \"2020-01-01T00:00:00Z\"",
+            1,
+            &["expires is before issued_at"],
+        ),
+        (
+            "name = \"web\"",
+            "name = \"../web\"",
+            1,
+            &["`../web` is not a app name"],
+        ),
+        ("\"qemux86-64\"", "", 1, &["hardware names no class"]),
+        (
+            "shop/web:1",
+            "shop/nothing:1",
+            1,
+            &["app `web`", "no image `shop/nothing:1`"],
+        ),
+        (
+            "version = \"1\"",
+            &format!("version = \"{long}\""),
+            1,
+            &["version: length is 5000"],
+        ),
+        (
+            "release_counter = 1",
+            "release_counter = -1",
+            1,
+            &["release_counter"],
+        ),
+        ("product = \"shop\"\n", "", 1, &["missing field `product`"]),
+    ] {
+        assert!(good.contains(from), "{from}");
+        place.write("bad.toml", good.replace(from, to));
+        place
+            .run("release create bad.toml --images images --key release.pk8 --output bad.json")
+            .failed(code, words);
+        assert!(!place.path("bad.json").exists(), "{to}");
+    }
+    place
+        .run("release create none.toml --images images --key release.pk8 --output bad.json")
+        .failed(1, &["none.toml", "No such file"]);
+    place.write("ok.toml", &good);
+    place
+        .run("release create ok.toml --images base --key release.pk8 --output bad.json")
+        .failed(1, &["base", "no OCI image layout"]);
+    place
+        .run("release create ok.toml --images images --key deploy.pk8 --root root.json --output bad.json")
+        .failed(1, &["is not in role `release`"]);
+    place
+        .run("release create ok.toml --images images --key ok.toml --output bad.json")
+        .failed(1, &["key `ok.toml`", "PKCS#8"]);
+    place.run("release create").failed(2, &["--images"]);
+}
+
+#[test]
+fn a_damaged_layer_is_found_before_it_is_signed() {
+    let place = Place::with_keys().with_images();
+    place.write("ok.toml", release_toml("1", "shop/web:1"));
+    let release = place.with_release("1", "shop/web:1");
+    let signed: Release =
+        serde_json::from_str(&place.run("release show --json release-1.json").ok()).unwrap();
+    assert!(release.exists());
+    let layer = &signed.apps[0].image.layers[1];
+    let path = place.path(&format!("images/blobs/sha256/{}", layer.digest.hex()));
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    place
+        .run("release create ok.toml --images images --key release.pk8 --platform linux/amd64 --output bad.json")
+        .failed(1, &["shop/web:1", &layer.digest.hex()]);
+    assert!(!place.path("bad.json").exists());
+}
+
+#[test]
+fn a_strangers_release_is_refused() {
+    let place = Place::with_keys().with_images();
+    place.with_release("1", "shop/web:1");
+    place
+        .run("keys new --role release --output stranger.pk8")
+        .ok();
+    place
+        .run("release create release-1.toml --images images --key stranger.pk8 --platform linux/amd64 --output strange.json")
+        .ok();
+    place
+        .run("release show --root root.json strange.json")
+        .failed(3, &["0 of 1 required signatures"]);
+    place
+        .run("release show root.json")
+        .failed(1, &["root.json", "payload type"]);
+    place
+        .run("release show --root root.json release-1.json")
+        .ok();
+}
+
+#[test]
+fn a_stick_is_what_a_board_accepts() {
+    let place = Place::with_keys().with_images();
+    place.with_release("2", "shop/web:2");
+    let said = place
+        .run(
+            "usb --release release-2.json --images images --base-images old --key offline.pk8 --root root.json \
+             --hardware qemux86-64 --seq 3 --platform linux/amd64 --output stick",
+        )
+        .ok();
+    assert!(said.contains("of which 1 deltas"), "{said}");
+    assert_eq!(names(&place.path("stick")), ["README.txt", "coracle"]);
+    assert_eq!(
+        names(&place.path("stick/coracle")),
+        ["blobs", "index.json", "oci-layout", "stick.json"]
+    );
+    let stick = Stick::parse(&place.read("stick/coracle/stick.json")).unwrap();
+    let deployment = accepted(&place, &stick);
+    assert_eq!(deployment.deploy().document().seq, 3);
+    assert_eq!(deployment.deploy().document().expires, NOW + 90 * 86_400);
+
+    // Every blob that the documents name is there and is what its name says, and nothing else is.
+    let release = deployment.release().document();
+    let image = &release.apps[0].image;
+    let delta = &deployment.deploy().document().deltas[0];
+    let mut wanted: Vec<_> = image.layers.iter().map(|l| (l.digest, l.size)).collect();
+    wanted.extend([image.manifest, image.config].map(|b| (b.digest, b.size)));
+    wanted.push((delta.digest, delta.size));
+    let mut hex: Vec<String> = wanted.iter().map(|(digest, _)| digest.hex()).collect();
+    hex.sort();
+    assert_eq!(names(&place.path("stick/coracle/blobs/sha256")), hex);
+    for (digest, size) in wanted {
+        let bytes = place.read(&format!("stick/coracle/blobs/sha256/{}", digest.hex()));
+        assert_eq!(
+            (Sha256Digest::of(&bytes), bytes.len() as u64),
+            (digest, size)
+        );
+    }
+    assert!(
+        delta.size < image.layers[1].size / 10,
+        "{} bytes",
+        delta.size
+    );
+    assert_eq!(delta.to, image.layers[1].diff_id);
+    let readme = String::from_utf8(place.read("stick/README.txt")).unwrap();
+    for part in [
+        "shop 2",
+        "qemux86-64",
+        "Stick number:  3",
+        "coracle usb apply",
+    ] {
+        assert!(readme.contains(part), "{readme}");
+    }
+
+    // The delta makes the layer, from the tree that a board has.
+    let base = delta.from;
+    let old = names(&place.path("old/blobs/sha256"));
+    assert!(!old.contains(&image.layers[1].digest.hex()));
+    let path = format!("stick/coracle/blobs/sha256/{}", delta.digest.hex());
+    let info = place.run(&format!("delta info {path}")).ok();
+    assert!(
+        info.contains(&base.to_string()) && info.contains(&delta.to.to_string()),
+        "{info}"
+    );
+    place
+        .run(&format!(
+            "delta apply --base app-1 --delta {path} --output layer.tar"
+        ))
+        .ok();
+    assert_eq!(Sha256Digest::of(&place.read("layer.tar")), delta.to);
+    place
+        .run(&format!(
+            "delta apply --base app-2 --delta {path} --output other.tar"
+        ))
+        .failed(1, &["made for another base"]);
+    assert!(!place.path("other.tar").exists());
+}
+
+#[test]
+fn a_stick_is_written_over_an_older_one() {
+    let place = Place::with_keys().with_images();
+    place.with_release("1", "shop/web:1");
+    place.with_release("2", "shop/web:2");
+    let usb = |version, seq| {
+        place
+            .run(&format!(
+                "usb --release release-{version}.json --images images --key offline.pk8 \
+                 --board acme.board-1 --seq {seq} --platform linux/amd64 --output stick"
+            ))
+            .ok()
+    };
+    usb(1, 1);
+    let before = names(&place.path("stick/coracle/blobs/sha256"));
+    // A blob that rotted on the stick is written again.
+    place.write(
+        &format!("stick/coracle/blobs/sha256/{}", before[0]),
+        "rotten",
+    );
+    usb(2, 2);
+    let stick = Stick::parse(&place.read("stick/coracle/stick.json")).unwrap();
+    let deployment = accepted(&place, &stick);
+    assert_eq!(deployment.release().document().version, "2");
+    let after = names(&place.path("stick/coracle/blobs/sha256"));
+    assert_ne!(before, after);
+    for name in after {
+        let bytes = place.read(&format!("stick/coracle/blobs/sha256/{name}"));
+        assert_eq!(Sha256Digest::of(&bytes).hex(), name);
+    }
+}
+
+#[test]
+fn a_vfat_image_holds_the_same_as_the_folder() {
+    let place = Place::with_keys().with_images();
+    place.with_release("2", "shop/web:2");
+    let usb = "usb --release release-2.json --images images --base-images old --key offline.pk8 \
+               --board acme.board-1 --seq 3 --platform linux/amd64";
+    place.run(&format!("{usb} --output stick")).ok();
+    place.run(&format!("{usb} --image stick.img")).ok();
+    let disk = fs::File::open(place.path("stick.img")).unwrap();
+    let volume = fatfs::FileSystem::new(ReadOnly(disk), fatfs::FsOptions::new()).unwrap();
+    assert_eq!(volume.volume_label(), "CORACLE");
+    let files = walk(&volume.root_dir(), "");
+    assert_eq!(files, walk_folder(&place.path("stick"), ""));
+    assert!(files.iter().any(|(name, _)| name.len() > 64), "long names");
+    // Nothing of the scratch folder is left beside it.
+    assert!(
+        names(place.path(".").as_path())
+            .iter()
+            .all(|name| !name.starts_with(".tmp"))
+    );
+    // The same input, the same image.
+    let first = place.read("stick.img");
+    place.run(&format!("{usb} --image stick.img")).ok();
+    assert!(first == place.read("stick.img"));
+}
+
+#[test]
+fn wrong_sticks_are_not_made() {
+    let place = Place::with_keys().with_images();
+    place.with_release("2", "shop/web:2");
+    let usb = "usb --release release-2.json --images images --seq 3 --platform linux/amd64 --output stick";
+    place
+        .run(&format!(
+            "{usb} --key release.pk8 --root root.json --board acme.board-1"
+        ))
+        .failed(1, &["is not in role `offline-deploy`"]);
+    place
+        .run(&format!("{usb} --key offline.pk8 --board acme"))
+        .failed(2, &["acme", "<tenant>.<name>"]);
+    place
+        .run(&format!("{usb} --key offline.pk8"))
+        .failed(2, &["--board"]);
+    place
+        .run("usb --release release-2.json --images old --seq 3 --key offline.pk8 --board a.b --output stick")
+        .failed(1, &["is not in the store"]);
+    assert!(!place.path("stick/coracle/stick.json").exists());
+}
+
+#[test]
+fn deltas_by_hand() {
+    let place = Place::with_keys().with_images();
+    place.write("a.tar", tar(b"one two three".repeat(500).as_slice()));
+    place.write("b.tar", tar(b"one two four!".repeat(500).as_slice()));
+    place
+        .run("delta make --base a.tar --target b.tar --output d")
+        .ok();
+    place
+        .run("delta apply --base a.tar --delta d --output out.tar")
+        .ok();
+    assert_eq!(place.read("out.tar"), place.read("b.tar"));
+    place
+        .run("delta info a.tar")
+        .failed(1, &["a.tar", "no Coracle delta"]);
+    place
+        .run("delta make --base nowhere --target b.tar --output x")
+        .failed(1, &["nowhere", "No such file"]);
+}
+
+#[test]
+fn help_has_examples() {
+    let place = Place::new();
+    let help = place.run("--help").ok();
+    for part in [
+        "keys new --role release",
+        "release create release.toml",
+        "Exit codes",
+    ] {
+        assert!(help.contains(part), "{help}");
+    }
+    place.run("").failed(2, &["Usage"]);
+    place.run("fly").failed(2, &["unrecognized subcommand"]);
+}
+
+/// One file, owned by whoever runs the test, so that unpacking needs no privilege.
+fn tar(content: &[u8]) -> Vec<u8> {
+    let (uid, gid) = {
+        use std::os::unix::fs::MetadataExt;
+        let me = fs::metadata("/proc/self").unwrap();
+        (me.uid(), me.gid())
+    };
+    let mut block = [0u8; 512];
+    block[..1].copy_from_slice(b"f");
+    for (at, text) in [
+        (100, "0000644\0".to_owned()),
+        (108, format!("{uid:07o}\0")),
+        (116, format!("{gid:07o}\0")),
+        (124, format!("{:011o}\0", content.len())),
+        (136, "00000000000\0".into()),
+        (148, "        ".into()),
+        (156, "0".into()),
+        (257, "ustar\x0000".into()),
+    ] {
+        block[at..at + text.len()].copy_from_slice(text.as_bytes());
+    }
+    let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut out = block.to_vec();
+    out.extend(content);
+    out.resize(out.len().next_multiple_of(512) + 1024, 0);
+    out
+}
+
+type Files = Vec<(String, Vec<u8>)>;
+
+fn walk_folder(dir: &Path, at: &str) -> Files {
+    let mut out = Vec::new();
+    for name in names(dir) {
+        let path = dir.join(&name);
+        let full = format!("{at}/{name}");
+        match path.is_dir() {
+            true => out.extend(walk_folder(&path, &full)),
+            false => out.push((full, fs::read(path).unwrap())),
+        }
+    }
+    out.sort();
+    out
+}
+
+fn walk(dir: &fatfs::Dir<'_, ReadOnly>, at: &str) -> Files {
+    let mut out = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if name == "." || name == ".." {
+            continue;
+        }
+        let full = format!("{at}/{name}");
+        if entry.is_dir() {
+            out.extend(walk(&entry.to_dir(), &full));
+        } else {
+            let mut bytes = Vec::new();
+            entry.to_file().read_to_end(&mut bytes).unwrap();
+            out.push((full, bytes));
+        }
+    }
+    out.sort();
+    out
+}
+
+/// fatfs wants to write; this image is only read.
+struct ReadOnly(fs::File);
+
+impl Read for ReadOnly {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+impl std::io::Write for ReadOnly {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+impl std::io::Seek for ReadOnly {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        self.0.seek(to)
+    }
+}
