@@ -112,10 +112,6 @@ fn the_next_root_is_signed_by_old_and_new() {
 #[test]
 fn images_are_made_again_bit_for_bit() {
     let place = Place::new().with_images();
-    assert_eq!(
-        place.read("old/index.json").len(),
-        place.read("old/index.json").len()
-    );
     for blob in names(&place.path("old/blobs/sha256")) {
         assert_eq!(
             place.read(&format!("old/blobs/sha256/{blob}")),
@@ -136,7 +132,8 @@ fn the_whole_release_file() {
     let place = Place::with_keys().with_images();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     place.write("release.toml", fs::read(dir.join("release.toml")).unwrap());
-    let create = "release create release.toml --images images --key release.pk8 --root root.json \
+    place.build("plain", "app-1", "shop/web:1", "none");
+    let create = "release create release.toml --images plain --key release.pk8 --root root.json \
                   --platform linux/amd64 --output release.json";
     place.run(create).ok();
     let first = place.read("release.json");

@@ -3,11 +3,12 @@
 #![allow(dead_code)] // each test file uses its part
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// 2027-01-15T08:00:00Z
-pub const NOW: u64 = 1_800_000_000;
+/// 2025-06-15T15:06:40Z, in the past, so that it holds the files' times too.
+pub const NOW: u64 = 1_750_000_000;
 
 pub struct Place {
     dir: tempfile::TempDir,
@@ -100,17 +101,17 @@ impl Place {
 
     /// `shop/web:1` in `old`, `shop/web:1` and `:2` in `images`: two layers, of which the second differs.
     pub fn with_images(self) -> Self {
-        this_files(&self);
-        self.build("old", "app-1", "shop/web:1");
-        self.build("images", "app-1", "shop/web:1");
-        self.build("images", "app-2", "shop/web:2");
+        write_files(&self);
+        self.build("old", "app-1", "shop/web:1", "zstd");
+        self.build("images", "app-1", "shop/web:1", "zstd");
+        self.build("images", "app-2", "shop/web:2", "zstd");
         self
     }
 
-    fn build(&self, layout: &str, app: &str, tag: &str) {
+    pub fn build(&self, layout: &str, app: &str, tag: &str, compression: &str) {
         self.run(&format!(
             "image build --rootfs base --layer {app} --owner 0:0 --platform linux/amd64 \
-             --entrypoint /bin/web --env PORT=8080 --user 1000:1000 --workdir /srv --expose 8080/tcp \
+             --entrypoint /bin/web --env PORT=8080 --user 1000:1000 --workdir /srv --expose 8080/tcp --compression {compression} \
              --output {layout} --tag {tag}"
         ))
         .ok();
@@ -129,13 +130,29 @@ impl Place {
     }
 }
 
-fn this_files(place: &Place) {
+fn write_files(place: &Place) {
     place.write("base/etc/motd", "hello\n");
     place.write("base/lib/libc.so", noise(1, 200_000));
     let mut program = noise(2, 300_000);
     place.write("app-1/bin/web", &program);
     program[1000..1010].copy_from_slice(b"0123456789");
     place.write("app-2/bin/web", &program);
+    // Whatever the umask is, the layers are the same.
+    for (path, mode) in [
+        ("base", 0o755),
+        ("base/etc", 0o755),
+        ("base/etc/motd", 0o644),
+        ("base/lib", 0o755),
+        ("base/lib/libc.so", 0o644),
+        ("app-1", 0o755),
+        ("app-1/bin", 0o755),
+        ("app-1/bin/web", 0o755),
+        ("app-2", 0o755),
+        ("app-2/bin", 0o755),
+        ("app-2/bin/web", 0o755),
+    ] {
+        fs::set_permissions(place.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
 }
 
 /// Bytes that do not compress (xorshift, Marsaglia 2003).
