@@ -259,6 +259,10 @@ async fn a_deployment_over_mqtt_and_again_after_restarts() {
     let board = BoardId::new(BOARD).unwrap();
     assert!(calls.contains(&Request::Identity { board }));
 
+    let memory = daemon.proc("smaps_rollup");
+    let pss = memory.lines().find(|l| l.starts_with("Pss:")).unwrap();
+    eprintln!("coracled with the link up, after a deployment: {pss}");
+
     // A crash: the will tells, and the retained wish starts nothing again.
     let first = heard.online().unwrap().session;
     daemon.kill();

@@ -258,6 +258,39 @@ async fn sigterm_ends_it_and_a_crash_leaves_a_socket_that_the_next_one_replaces(
     assert!(daemon.terminate().success(), "{}", daemon.log());
 }
 
+#[tokio::test]
+async fn root_becomes_a_user_without_a_capability() {
+    assert!(nix::unistd::getuid().is_root(), "this test needs root");
+    use std::os::unix::fs::PermissionsExt;
+    let mut daemon = Daemon::prepare();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(daemon.folder(), open).unwrap();
+    let file = daemon.folder().join("coracle.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        config.replace("[agent]", "[agent]\nuser = \"nobody\""),
+    )
+    .unwrap();
+    daemon.start_with(&[]).await;
+    let status = daemon.proc("status");
+    let value = |key: &str| {
+        let line = status.lines().find(|l| l.starts_with(key)).unwrap();
+        line[key.len()..]
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(value("Uid:"), ["65534"; 4]);
+    assert_eq!(value("Gid:"), ["65534"; 4]);
+    for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+        assert_eq!(value(set), ["0000000000000000"], "{set}");
+    }
+    assert_eq!(value("NoNewPrivs:"), ["1"]);
+    let socket = daemon.docker_socket().metadata().unwrap();
+    assert_eq!(socket.permissions().mode() & 0o777, 0o660);
+}
+
 fn running() -> SetStatus {
     let app = |name: &str, state| AppStatus {
         name: AppName::new(name).unwrap(),

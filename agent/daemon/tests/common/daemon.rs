@@ -51,16 +51,24 @@ impl Daemon {
         self.folder().join("run/docker.sock")
     }
 
+    /// Starts it; root stays root, so that the tests' folders stay theirs.
     pub async fn start(&mut self) {
+        self.start_with(&["--allow-root"]).await;
+    }
+
+    pub async fn start_with(&mut self, arguments: &[&str]) {
         let log = std::fs::File::options()
             .append(true)
             .create(true)
             .open(self.folder().join("log"))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_coracled"))
+        // The shipped build can be tested in the place of the one that cargo made.
+        let binary = std::env::var_os("CORACLED");
+        let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_coracled").into());
+        let child = Command::new(binary)
             .arg("--config")
             .arg(self.folder().join("coracle.toml"))
-            .arg("--allow-root")
+            .args(arguments)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -91,8 +99,10 @@ impl Daemon {
         child.wait().unwrap()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
+    /// A file of /proc about it.
+    pub fn proc(&self, file: &str) -> String {
+        let pid = self.child.as_ref().unwrap().id();
+        std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
     }
 
     pub fn log(&self) -> String {
