@@ -146,6 +146,16 @@ pub struct Failure {
     pub reason: String,
 }
 
+impl Failure {
+    /// For people.
+    pub fn words(&self) -> String {
+        format!(
+            "{} did not stay ({}): {}",
+            self.activity, self.code, self.reason
+        )
+    }
+}
+
 /// What the journal holds at start.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -290,3 +300,6 @@ fn reopen(bytes: &[u8]) -> Result<DeployedSet, String> {
         VerifiedDeployment::accept(release, deploy, board, &[digest]).map_err(|e| e.to_string())?;
     DeployedSet::new(stored.activity, deployment, &stored.configs)
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,7 @@ impl Accepted {
     }
 }
 
-/// Verifies an offer. `known`: the assignments in the journal, which pass whatever the counters say.
+/// Verifies an offer. `known`: the assignment that runs, which passes whatever the counters say.
 pub fn verify(
     offer: Offer,
     trust: &Trust,
@@ -193,7 +193,7 @@ fn promises(release: &Release, settings: &Settings) -> Vec<AppPromise> {
     let own = quotas
         .disk_mib
         .mib_in_bytes()
-        .saturating_add(crate::logs::ROTATION.total_bytes());
+        .saturating_add(quotas.log_mib.mib_in_bytes());
     let mut promise = |app: &App| {
         let layers = app.image.layers.iter();
         let disk_bytes = layers

@@ -217,6 +217,17 @@ fn supervisor_refuses_replayed_and_rolled_back() {
     // A new assignment of the old release: the console's key cannot go back behind the developers'.
     let newer = board.deploy_of(&old_release, 99);
     assert_eq!(code(board.offer("a", &old_release, &newer)), "old-release");
+    // Nor can a replay of what ran before.
+    let (third, deploy_third) = board.documents("3", apps());
+    let deploy_third = Deploy {
+        seq: 120,
+        ..deploy_third
+    };
+    assert_eq!(
+        board.carry_out("3", &third, &deploy_third).0,
+        Phase::Committed
+    );
+    assert_eq!(code(board.offer("a", &release, &deploy)), "old-assignment");
     // Not after a crash either.
     board.kill_supervisor();
     board.start_supervisor();
@@ -224,7 +235,7 @@ fn supervisor_refuses_replayed_and_rolled_back() {
         code(board.offer("a", &old_release, &old_deploy)),
         "old-assignment"
     );
-    assert_eq!(board.status().current.unwrap().version, "2");
+    assert_eq!(board.status().current.unwrap().version, "3");
 }
 
 #[test]

@@ -4,8 +4,10 @@
 mod board;
 
 use board::{Board, app, http_health, rootfs, wait_for};
+use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
-use coracle_protocol::local::{Answer, AppAction};
+use coracle_protocol::deploy::Delta;
+use coracle_protocol::local::{Answer, AppAction, LayerSource, Request};
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{App, Image, NetworkMode, Port, Probe, Restart, VolumeMount};
 use coracle_protocol::report::{AppState, Phase, SetState};
@@ -236,10 +238,12 @@ fn a_cut_in_the_trial_goes_back_and_says_so() {
     let (release, deploy) = board.documents("2", vec![long]);
     let needs = board.needs("2", &release, &deploy);
     for layer in needs.layers {
-        let from = coracle_protocol::local::LayerSource::Full;
-        assert_eq!(board.stage("2", layer.diff_id, from), Answer::Done);
+        assert_eq!(
+            board.stage("2", layer.diff_id, LayerSource::Full),
+            Answer::Done
+        );
     }
-    let request = coracle_protocol::local::Request::Activate {
+    let request = Request::Activate {
         activity: "2".into(),
     };
     assert_eq!(board.ask(request), Answer::Done);
@@ -347,6 +351,31 @@ fn volumes_outlive_updates_and_probes_run_inside() {
 }
 
 #[test]
+fn two_apps_find_each_other_by_name() {
+    let mut board = Board::start();
+    let image = image(&board, "page one");
+    let mut asks = app(&image, "exec sleep 1000");
+    asks.name = coracle_protocol::names::AppName::new("asks").unwrap();
+    let mut health = http_health(1);
+    health.probe = Probe::Exec {
+        argv: ["/bin/wget", "-q", "-O", "/dev/null", "http://web:8080/"]
+            .map(String::from)
+            .into(),
+    };
+    asks.health = Some(health);
+    assert_eq!(
+        board.deploy("1", vec![asks, web(&image, 8081)]),
+        (Phase::Committed, None)
+    );
+    // The same apps again, one of them adopted.
+    board.kill_supervisor();
+    board.start_supervisor();
+    wait_for("a probe inside an adopted app", WAIT, || {
+        board.app("asks").filter(|app| app.healthy == Some(true))
+    });
+}
+
+#[test]
 fn nothing_is_left_after_stop_all() {
     let mut board = Board::start();
     let image = image(&board, "page one");
@@ -367,4 +396,158 @@ fn nothing_is_left_after_stop_all() {
     // And everything comes back.
     board.start_supervisor();
     wait_for("the page", WAIT, || page(&board));
+}
+
+#[test]
+fn a_delta_makes_the_layer_and_a_bad_one_does_not() {
+    let mut board = Board::start();
+    let first = image(&board, "page one");
+    assert_eq!(
+        board.deploy("1", vec![web(&first, 8081)]).0,
+        Phase::Committed
+    );
+    let second = image(&board, "page two");
+    let (old, new) = (first.layers[0].diff_id, second.layers[0].diff_id);
+    let mut bytes = Vec::new();
+    coracle_images::delta::make(&board.tar(&first)[..], &board.tar(&second)[..], &mut bytes)
+        .unwrap();
+    let digest = Sha256Digest::of(&bytes);
+    std::fs::write(board.store_blob(digest), &bytes).unwrap();
+    // Only the delta is there.
+    std::fs::remove_file(board.store_blob(second.layers[0].digest)).unwrap();
+
+    let (release, mut deploy) = board.documents("2", vec![web(&second, 8081)]);
+    let delta = |from, digest, size| Delta {
+        from,
+        to: new,
+        media_type: coracle_images::delta::MEDIA_TYPE.into(),
+        digest,
+        size,
+    };
+    let nonsense = Sha256Digest::of(b"nonsense");
+    std::fs::write(board.store_blob(nonsense), b"nonsense").unwrap();
+    deploy.deltas = vec![
+        delta(old, digest, bytes.len() as u64),
+        delta(old, nonsense, 8),
+        delta(Sha256Digest::of(b"not here"), digest, 1),
+    ];
+    let needs = board.needs("2", &release, &deploy);
+    let offered: Vec<_> = needs.layers[0]
+        .deltas
+        .iter()
+        .map(|blob| blob.digest)
+        .collect();
+    assert_eq!(
+        offered,
+        [nonsense, digest],
+        "the smallest first, and none without its base"
+    );
+    let code = |answer| match answer {
+        Answer::Failed { code, .. } => code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        code(board.stage("2", new, LayerSource::Delta(nonsense))),
+        "bad-delta"
+    );
+    assert_eq!(code(board.stage("2", new, LayerSource::Full)), "no-blob");
+    assert_eq!(
+        board.stage("2", new, LayerSource::Delta(digest)),
+        Answer::Done
+    );
+    let mut events = board.watch();
+    assert_eq!(
+        board.ask(Request::Activate {
+            activity: "2".into()
+        }),
+        Answer::Done
+    );
+    assert_eq!(board.end_of(&mut events, "2").0, Phase::Committed);
+    assert_eq!(page(&board).as_deref(), Some("page two"));
+}
+
+/// SIGKILL at eight moments between the activation and its end: old or new, whole, and it says which.
+#[test]
+fn a_kill_at_any_moment_leaves_one_whole_set() {
+    let mut board = Board::start();
+    let images: Vec<_> = (0..2)
+        .map(|n| image(&board, &format!("page {n}")))
+        .collect();
+    let app = |n: usize| {
+        let mut app = web(&images[n % 2], 8081);
+        app.stop_grace_seconds = 0;
+        app
+    };
+    assert_eq!(board.deploy("0", vec![app(0)]).0, Phase::Committed);
+    let mut outcomes = Vec::new();
+    let mut committed = 0;
+    for round in 1..=8_usize {
+        let version = round.to_string();
+        let next = committed + 1;
+        let (release, deploy) = board.documents(&version, vec![app(next)]);
+        for layer in board.needs(&version, &release, &deploy).layers {
+            assert_eq!(
+                board.stage(&version, layer.diff_id, LayerSource::Full),
+                Answer::Done
+            );
+        }
+        let mut client = board.client();
+        client.send(Request::Activate {
+            activity: version.clone(),
+        });
+        std::thread::sleep(Duration::from_millis(round as u64 * round as u64 * 25));
+        board.kill_supervisor();
+        board.start_supervisor();
+        let set = wait_for("a committed set", WAIT, || {
+            board
+                .status()
+                .current
+                .filter(|set| set.state == SetState::Committed)
+        });
+        let is_new = set.version == version;
+        if is_new {
+            committed = next;
+        }
+        let expected = format!("page {}", committed % 2);
+        wait_for("the page of the set that it says", WAIT, || {
+            page(&board).filter(|page| *page == expected)
+        });
+        assert!(!board.state().join("deployments/trial.json").exists());
+        outcomes.push(is_new);
+    }
+    assert!(
+        outcomes.contains(&false) && outcomes.contains(&true),
+        "{outcomes:?}"
+    );
+}
+
+#[test]
+fn a_killed_log_writer_is_replaced_and_the_app_does_not_notice() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let ticker = app(&image, "while true; do echo tick; sleep 0.05; done");
+    assert_eq!(board.deploy("1", vec![ticker]).0, Phase::Committed);
+    let before = board.app("web").unwrap();
+    for adopted in [false, true] {
+        if adopted {
+            board.kill_supervisor();
+            board.start_supervisor();
+        }
+        let text =
+            std::fs::read_to_string(board.dir.path().join("run/supervisor/apps.json")).unwrap();
+        let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let writer = state["apps"][0]["log_writer"]["pid"].as_i64().unwrap();
+        let pid = rustix::process::Pid::from_raw(writer as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        wait_for("a new writer", WAIT, || {
+            board.log().contains("a new one goes on").then_some(())
+        });
+        let log = board.state().join("logs/web/json.log");
+        let length = || std::fs::metadata(&log).map_or(0, |log| log.len());
+        let written = length();
+        wait_for("the log to go on", WAIT, || {
+            (length() > written + 500).then_some(())
+        });
+    }
+    assert_eq!(board.app("web").unwrap().pid, before.pid);
 }

@@ -15,6 +15,7 @@ use coracle_runtime::{
     Stdio, prepare,
 };
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// Bytes of an endpoint as JSON: some 300, and 100 for each of up to 256 ports.
@@ -154,15 +155,7 @@ async fn try_launch(
     };
     let told = tell_child(&place, plan, endpoint.as_ref(), &endpoint_file)
         .map_err(LaunchError::from)
-        .and_then(|()| {
-            let group = settings.daemon_group();
-            Ok(logs::start_writer(
-                &output,
-                &settings.config.logs_dir(),
-                &plan.name,
-                group,
-            )?)
-        });
+        .and_then(|()| Ok(logs::start_writer(&output, settings, &plan.name)?));
     let log_writer = match told {
         Ok(log_writer) => log_writer,
         Err(error) => {
@@ -311,6 +304,22 @@ fn write_names(place: &Path, plan: &Plan, endpoint: Option<&Endpoint>) -> Result
         std::fs::write(&path, text).about("write", &path)?;
     }
     Ok(())
+}
+
+/// `/etc/hosts` of an app that is on the bridge, with the others that are there too.
+pub fn write_hosts(
+    settings: &Settings,
+    name: &str,
+    own: Ipv4Addr,
+    others: &[(&str, Ipv4Addr)],
+) -> Result<(), DiskError> {
+    let path = settings
+        .config
+        .containers_dir()
+        .join(name)
+        .join("etc/hosts");
+    let text = names::hosts(name, Some(own), others);
+    std::fs::write(&path, text).about("write", &path)
 }
 
 /// Takes an app's network and cgroup away, with every process that is left in it. What went wrong, in

@@ -4,24 +4,24 @@
 mod write;
 
 use crate::disk::{self, About, DiskError};
+use crate::settings::Settings;
 use coracle_protocol::names::AppName;
 use coracle_runtime::{Failure, spawn_plain};
 use rustix::fs::{self, Mode, OFlags};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 
 pub use write::Rotation;
 
-/// What is kept of each app's output.
-pub const ROTATION: Rotation = Rotation {
-    file_bytes: 1 << 20,
-    files: 3,
-};
+/// Files over which an app's log is spread: what is thrown away at once is a quarter of it.
+const FILES: u32 = 4;
 
 impl Rotation {
-    /// What all files together can take.
-    pub const fn total_bytes(self) -> u64 {
-        self.file_bytes * self.files as u64
+    /// Files that take `bytes` bytes together.
+    pub fn of_total(bytes: u64) -> Self {
+        Self {
+            file_bytes: bytes / u64::from(FILES),
+            files: FILES,
+        }
     }
 }
 
@@ -108,12 +108,10 @@ pub fn pipes(uid: u32, gid: u32) -> Result<(Output, AppEnds), LogError> {
 }
 
 /// Starts a writer for `output`; its pid.
-pub fn start_writer(
-    output: &Output,
-    logs_dir: &Path,
-    app: &AppName,
-    group: Option<u32>,
-) -> Result<i32, LogError> {
+pub fn start_writer(output: &Output, settings: &Settings, app: &AppName) -> Result<i32, LogError> {
+    let group = settings.daemon_group();
+    let rotation = Rotation::of_total(settings.profile.quotas.log_mib.mib_in_bytes());
+    let logs_dir = settings.config.logs_dir();
     let folder = logs_dir.join(app.as_str());
     disk::make_folder(&folder, 0o750)?;
     std::os::unix::fs::chown(&folder, Some(0), group).about("give away", &folder)?;
@@ -127,7 +125,7 @@ pub fn start_writer(
         };
         // In a group of its own: a terminal's Ctrl-C for the supervisor is not for it.
         let _ = rustix::process::setsid();
-        match write::run(stdout, stderr, &folder, group, ROTATION) {
+        match write::run(stdout, stderr, &folder, group, rotation) {
             Ok(()) => 0,
             Err(_) => 1,
         }

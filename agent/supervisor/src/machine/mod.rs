@@ -88,6 +88,8 @@ pub enum Event {
     RestoredOld,
     /// At start: the journal holds a trial that was never kept.
     FoundTrial,
+    /// At start: the same, but no app of it was ever started; the old set's still run.
+    FoundUntried,
 }
 
 /// What is to be done, in this order.
@@ -125,6 +127,9 @@ pub enum Report {
     /// The old set runs.
     Ended(End, Why),
 }
+
+const INTERRUPTED: &str =
+    "the board or the supervisor restarted before the new set had proved healthy";
 
 /// An event that this state does not know. The supervisor logs it and goes on: nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -172,11 +177,13 @@ impl State {
             }
             // Found after a cut: what still runs of it is ended like any other trial.
             (S::Idle, E::FoundTrial) => {
-                let why = Why::new(
-                    "interrupted",
-                    "the board or the supervisor restarted before the new set had proved healthy",
-                );
+                let why = Why::new("interrupted", INTERRUPTED);
                 (S::StoppingNew(End::RolledBack, why), vec![A::StopNew])
+            }
+            (S::Idle, E::FoundUntried) => {
+                let why = Why::new("interrupted", INTERRUPTED);
+                let report = A::Report(Report::Ended(End::RolledBack, why.clone()));
+                (S::Idle, vec![A::Forget(why), report])
             }
             (S::StoppingNew(end, why), E::NewStopped) => (
                 S::Restoring(end, why.clone()),

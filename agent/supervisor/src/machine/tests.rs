@@ -158,6 +158,13 @@ fn a_cut_anywhere_ends_in_a_whole_set() {
         if !model.trial_on_disk {
             continue; // The supervisor starts the committed set, whichever it is.
         }
+        // Where the old apps were not even told to end, they are adopted instead.
+        let mut untried = model.clone();
+        untried.old_runs = true;
+        let (state, actions) = State::Idle.on(Event::FoundUntried).unwrap();
+        actions.iter().for_each(|action| untried.act(action));
+        assert!(state.is_idle() && !untried.trial_on_disk && untried.ended == Some(false));
+
         let mut state = State::Idle;
         for event in [Event::FoundTrial, Event::NewStopped, Event::RestoredOld] {
             let (next, actions) = state.on(event).unwrap();

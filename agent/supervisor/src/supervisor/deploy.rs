@@ -172,6 +172,7 @@ impl Supervisor {
         }
         if let Some(failure) = failure {
             self.ended_activity = failure.activity.clone();
+            self.last_words = Some(failure.words());
             self.failure = Some(failure);
         }
     }

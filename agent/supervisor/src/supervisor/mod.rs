@@ -107,6 +107,8 @@ pub struct Supervisor {
     previous: Option<DeployedSet>,
     trying: Option<Trying>,
     failure: Option<Failure>,
+    /// The last deployment that was refused or did not stay.
+    last_words: Option<String>,
     accepted: Option<Accepted>,
     /// The set that `apps` belong to.
     active: Option<Sha256Digest>,

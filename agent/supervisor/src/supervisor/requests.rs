@@ -61,9 +61,13 @@ impl Supervisor {
                     deploy,
                     release,
                 };
+                let activity = offer.activity.clone();
                 answer.send(match self.consider(offer) {
                     Ok(needs) => Answer::Needs(needs),
-                    Err(why) => refused(why),
+                    Err(why) => {
+                        self.last_words = Some(format!("{activity} was refused ({why})"));
+                        refused(why)
+                    }
                 });
             }
             Request::Stage {
@@ -99,11 +103,8 @@ impl Supervisor {
     }
 
     fn consider(&mut self, offer: Offer) -> Result<Needs, Refused> {
-        let known: Vec<Sha256Digest> = [&self.current, &self.previous]
-            .into_iter()
-            .flatten()
-            .map(DeployedSet::digest)
-            .collect();
+        // What runs, and not the set before it: whoever replays its message must not get it back.
+        let known: Vec<Sha256Digest> = self.current.iter().map(DeployedSet::digest).collect();
         let accepted = offer::verify(offer, &self.trust, &self.settings, &known)
             .map_err(|why| self.failed_before(why))?;
         let digest = accepted.deployment.deploy().digest();
@@ -125,7 +126,9 @@ impl Supervisor {
             "an offer was verified"
         );
         let needs = accepted.needs(&on_board, false);
+        // What an offer that this one replaces had staged is of no use any more.
         self.accepted = Some(accepted);
+        self.collect_layers();
         Ok(needs)
     }
 

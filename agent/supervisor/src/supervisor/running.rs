@@ -10,6 +10,7 @@ use crate::machine::State;
 use coracle_network::Network;
 use coracle_protocol::release::{NetworkMode, Restart};
 use coracle_runtime::{Exit, reap_all};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 impl Supervisor {
@@ -32,6 +33,7 @@ impl Supervisor {
             Ok(launched) => {
                 app.started(process(launched), unix_seconds());
                 let name = app.name().clone();
+                self.share_names();
                 self.store_run_state();
                 self.app_changed(&name, "started");
                 Ok(())
@@ -39,6 +41,23 @@ impl Supervisor {
             Err(fault) => {
                 app.fault = Some(fault.clone());
                 Err(fault)
+            }
+        }
+    }
+
+    /// Apps on the bridge find each other by name.
+    fn share_names(&self) {
+        let place = |app: &'_ AppRun| Some(app.process.as_ref()?.endpoint.as_ref()?.ip);
+        let all = self
+            .apps
+            .iter()
+            .filter_map(|app| Some((app.name().as_str(), place(app)?)));
+        let all: Vec<(&str, Ipv4Addr)> = all.collect();
+        for (name, own) in &all {
+            let others = all.iter().filter(|(other, _)| other != name);
+            let others: Vec<_> = others.copied().collect();
+            if let Err(error) = launch::write_hosts(&self.settings, name, *own, &others) {
+                tracing::warn!(app = name, %error, "it does not know the others by name");
             }
         }
     }
@@ -222,9 +241,7 @@ impl Supervisor {
         let Some(output) = &process.output else {
             return;
         };
-        let config = &self.settings.config;
-        let group = self.settings.daemon_group();
-        match logs::start_writer(output, &config.logs_dir(), &name, group) {
+        match logs::start_writer(output, &self.settings, &name) {
             Ok(pid) => {
                 tracing::warn!(app = %name, "its log writer had ended; a new one goes on");
                 process.log_writer = Some(pid);

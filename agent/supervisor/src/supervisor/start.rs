@@ -7,7 +7,7 @@ use crate::apps::launch::{self, Ground};
 use crate::apps::{Phase, Process};
 use crate::disk;
 use crate::gc;
-use crate::journal::{Failure, Journal};
+use crate::journal::{DeployedSet, Failure, Journal};
 use crate::logs;
 use crate::machine::{Event, State};
 use crate::settings::Settings;
@@ -48,6 +48,7 @@ impl Supervisor {
             current: found.current.or_else(|| found.previous.clone()),
             previous: found.previous,
             trying: None,
+            last_words: found.failure.as_ref().map(Failure::words),
             failure: found.failure,
             accepted: None,
             active: None,
@@ -66,12 +67,14 @@ impl Supervisor {
             trust,
             journal,
         };
-        let set = match found.has_trial {
-            true => found.trial,
+        let state = RunState::load(&supervisor.run_state_file());
+        let current = supervisor.current.as_ref().map(|set| set.digest());
+        let old_runs = current.is_some() && state.set == current && !state.apps.is_empty();
+        let set = match found.has_trial && !old_runs {
+            true => found.trial.clone(),
             false => supervisor.current.clone(),
         };
         supervisor.make_apps(set.as_ref());
-        let state = RunState::load(&supervisor.run_state_file());
         if state.set.is_some() && state.set == supervisor.active {
             for running in state.apps {
                 supervisor.adopt(running);
@@ -80,8 +83,13 @@ impl Supervisor {
         supervisor.end_strangers().await;
         supervisor.open_bridge().await;
         if found.has_trial {
-            supervisor.take_back(set).await;
-        } else {
+            let event = match old_runs {
+                true => Event::FoundUntried,
+                false => Event::FoundTrial,
+            };
+            supervisor.take_back(found.trial, event).await;
+        }
+        if supervisor.machine.is_idle() {
             let now = Instant::now();
             for app in &mut supervisor.apps {
                 if state.stopped.contains(app.name()) && app.is_down() {
@@ -101,7 +109,7 @@ impl Supervisor {
     }
 
     /// A trial that was never kept: its apps are ended, and the committed set comes back.
-    async fn take_back(&mut self, set: Option<crate::journal::DeployedSet>) {
+    async fn take_back(&mut self, set: Option<DeployedSet>, event: Event) {
         match set {
             Some(set) => {
                 self.ended_activity = set.activity.clone();
@@ -112,11 +120,9 @@ impl Supervisor {
                 });
             }
             // Unreadable, and set aside by now: its name is lost with it.
-            None => {
-                self.ended_activity = self.failure.as_ref().map(last_activity).unwrap_or_default()
-            }
+            None => self.ended_activity = String::new(),
         }
-        self.happen(Event::FoundTrial).await;
+        self.happen(event).await;
     }
 
     /// Takes an app over that an earlier supervisor started.
@@ -178,10 +184,6 @@ impl Supervisor {
             }
         }
     }
-}
-
-fn last_activity(failure: &Failure) -> String {
-    failure.activity.clone()
 }
 
 /// One supervisor to a run folder: two would end each other's apps.

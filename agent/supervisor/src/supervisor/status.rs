@@ -11,7 +11,6 @@ use coracle_protocol::report::{AppState, AppStatus, SetState, SetStatus};
 
 impl Supervisor {
     pub(super) fn status(&self) -> Status {
-        let failure = self.failure.as_ref();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             board: self.settings.facts.clone(),
@@ -20,12 +19,7 @@ impl Supervisor {
                 .previous
                 .as_ref()
                 .map(|set| (set.digest(), set.release().version.clone())),
-            last_failure: failure.map(|failure| {
-                format!(
-                    "{} ({}): {}",
-                    failure.activity, failure.code, failure.reason
-                )
-            }),
+            last_failure: self.last_words.clone(),
             layers: stage::on_board(&self.settings.config.layers_dir())
                 .into_iter()
                 .collect(),

@@ -7,7 +7,8 @@
 use coracle_digest::Sha256Digest;
 use coracle_images::Limits;
 use coracle_images::build::{Build, Compression, build};
-use coracle_images::layout::{Layout, Platform, RunConfig};
+use coracle_images::decompress::tar_stream;
+use coracle_images::layout::{LayerType, Layout, Platform, RunConfig};
 use coracle_protocol::deploy::{AssignmentRole, DEPLOY_TYPE, Delta, Deploy, Target};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::key::SigningKey;
@@ -284,6 +285,24 @@ impl Board {
                 })
                 .collect(),
         }
+    }
+
+    /// The uncompressed tar of an image's first layer.
+    pub fn tar(&self, image: &Image) -> Vec<u8> {
+        let layer = &image.layers[0];
+        let blob = self.store_blob(layer.digest);
+        let kind = LayerType::from_media_type(&layer.media_type).unwrap();
+        let file = std::fs::File::open(blob).unwrap();
+        let mut tar = Vec::new();
+        tar_stream(file, kind, &Limits::default())
+            .read_to_end(&mut tar)
+            .unwrap();
+        tar
+    }
+
+    /// Where the daemon's store has a blob.
+    pub fn store_blob(&self, digest: Sha256Digest) -> PathBuf {
+        self.state().join("store/blobs/sha256").join(digest.hex())
     }
 
     /// A release of `apps` and its assignment to this board, under the next counters.
