@@ -31,7 +31,7 @@ pub enum ConsoleError {
     #[error("--console `{0}` is no address; write `https://host:port` or `http://127.0.0.1:8080`")]
     Address(String),
     /// The token's or authority's file.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] FileError),
     /// No certificates in the file.
     #[error("--ca `{path}` holds no certificates in PEM{detail}")]

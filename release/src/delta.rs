@@ -24,7 +24,7 @@ pub enum DeltaFileError {
         source: io::Error,
     },
     /// The output.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] FileError),
     /// Making.
     #[error("making a delta from `{base}` to `{target}`")]

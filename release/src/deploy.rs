@@ -139,10 +139,10 @@ pub fn describe(ordered: &Ordered) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
     /// The console.
-    #[error(transparent)]
+    #[error("{0}")]
     Console(#[from] ConsoleError),
     /// The boards.
-    #[error(transparent)]
+    #[error("{0}")]
     Ended(#[from] Ended),
 }
 

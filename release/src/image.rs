@@ -37,10 +37,10 @@ pub enum ImageError {
         source: LayoutError,
     },
     /// A blob.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] StoreError),
     /// Building.
-    #[error(transparent)]
+    #[error("{0}")]
     Build(#[from] BuildError),
     /// No layer of an image.
     #[error("layer {digest} of `{image}` is `{media_type}`, which is no layer that boards read")]

@@ -11,7 +11,7 @@ const KEY_BYTES: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// The file.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] FileError),
     /// What is in it.
     #[error("key `{path}`")]

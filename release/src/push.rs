@@ -17,13 +17,13 @@ use ureq::SendBody;
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// The console.
-    #[error(transparent)]
+    #[error("{0}")]
     Console(#[from] ConsoleError),
     /// The release.
-    #[error(transparent)]
+    #[error("{0}")]
     Release(#[from] ReleaseError),
     /// The layout.
-    #[error(transparent)]
+    #[error("{0}")]
     Image(#[from] ImageError),
     /// A blob of the layout.
     #[error("`{image}` in the layout")]
@@ -47,7 +47,7 @@ pub enum PushError {
         found: u64,
     },
     /// A file.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] FileError),
 }
 

@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
     /// The file.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] FileError),
     /// A key file.
-    #[error(transparent)]
+    #[error("{0}")]
     Key(#[from] KeyFileError),
     /// Not an envelope with a release.
     #[error("`{path}`")]

@@ -19,7 +19,7 @@ const FILE_BYTES: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseFileError {
     /// The file.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] FileError),
     /// Not TOML, or not these fields: the text shows line and field.
     #[error("`{path}`: {text}")]

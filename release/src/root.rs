@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum RootFileError {
     /// The file.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] FileError),
     /// A key file.
-    #[error(transparent)]
+    #[error("{0}")]
     Key(#[from] KeyFileError),
     /// The envelope.
     #[error("`{path}`")]

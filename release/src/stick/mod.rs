@@ -27,19 +27,19 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StickError {
     /// The images.
-    #[error(transparent)]
+    #[error("{0}")]
     Image(#[from] ImageError),
     /// A blob.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] StoreError),
     /// The documents.
-    #[error(transparent)]
+    #[error("{0}")]
     Document(#[from] ReleaseError),
     /// Boards would refuse the assignment.
     #[error("boards would refuse the assignment")]
     Refused(#[source] Refusal),
     /// A file.
-    #[error(transparent)]
+    #[error("{0}")]
     File(#[from] FileError),
     /// The folder or image.
     #[error("writing `{path}`")]
