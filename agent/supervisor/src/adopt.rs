@@ -61,6 +61,8 @@ pub struct RunningApp {
     pub name: AppName,
     /// The container's first process.
     pub process: ProcessId,
+    /// It was told to end, to be started again or for another set.
+    pub stopping: bool,
     /// The log writer.
     pub log_writer: Option<ProcessId>,
     /// Inode numbers of its output's pipes.

@@ -55,6 +55,7 @@ impl Supervisor {
                     app.wanted = false;
                     app.stop(now);
                 }
+                self.store_run_state();
                 None
             }
             Action::StartNew => Some(self.start_new().await),

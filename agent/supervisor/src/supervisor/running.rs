@@ -304,6 +304,7 @@ impl Supervisor {
             Some(RunningApp {
                 name: app.name().clone(),
                 process: ProcessId::of(process.running.pid)?,
+                stopping: matches!(app.phase, Phase::Stopping { .. }),
                 log_writer: process.log_writer.and_then(ProcessId::of),
                 output: process
                     .output

@@ -92,9 +92,12 @@ impl Supervisor {
         if supervisor.machine.is_idle() {
             let now = Instant::now();
             for app in &mut supervisor.apps {
-                if state.stopped.contains(app.name()) && app.is_down() {
+                if state.stopped.contains(app.name()) {
                     app.wanted = false;
-                    app.phase = Phase::Ended;
+                    match app.is_down() {
+                        true => app.phase = Phase::Ended,
+                        false => app.stop(now),
+                    }
                 } else if app.phase == Phase::Created {
                     app.phase = Phase::Waiting { at: now };
                 }
@@ -161,6 +164,10 @@ impl Supervisor {
         let app = &mut self.apps[index];
         app.restarts = running.restarts;
         app.started(process, running.started_at);
+        if running.stopping {
+            // Told once more, so that this supervisor too knows that its end is no fault of the app.
+            app.stop(Instant::now());
+        }
         tracing::info!(app = %name, pid, "adopted");
         if log_writer.is_none() {
             self.replace_log_writer(index);
