@@ -127,7 +127,10 @@ fn free_port() -> u16 {
 
 /// What the console hears, by the topic's last level.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct Heard(Arc<Mutex<Vec<Message>>>);
+
+/// Level and payload.
+type Message = (String, Vec<u8>);
 
 impl Heard {
     fn all<T: serde::de::DeserializeOwned>(&self, level: &str) -> Vec<T> {
@@ -167,6 +170,12 @@ fn listen(fleet: &Fleet, port: u16) -> (rumqttc::AsyncClient, Heard) {
                     subscriber
                         .try_subscribe(all, rumqttc::QoS::AtLeastOnce)
                         .unwrap();
+                }
+                Ok(rumqttc::Event::Incoming(rumqttc::Packet::SubAck(_))) => {
+                    into.0
+                        .lock()
+                        .unwrap()
+                        .push(("suback".into(), b"1".to_vec()));
                 }
                 Ok(rumqttc::Event::Incoming(rumqttc::Packet::Publish(p))) => {
                     let topic = String::from_utf8(p.topic.to_vec()).unwrap();
@@ -342,9 +351,61 @@ async fn a_refusal_reaches_the_console_and_what_was_said_offline_does_later() {
     let file = spool.join(format!("{:020}.json", 7));
     std::fs::write(&file, serde_json::to_vec(&waiting).unwrap()).unwrap();
     daemon.start().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(file.exists(), "nobody took it yet");
+    daemon.kill();
     let _broker = Broker::start(&fleet, daemon.folder(), port).await;
+    // This console forgets its subscription with the broker; it must be back first.
+    common::until("the console", || heard.all::<u8>("suback").len() == 2).await;
+    daemon.start().await;
     common::until("what waited", || heard.ended("offline").is_some()).await;
     common::until("an empty spool", || !file.exists()).await;
+}
+
+#[tokio::test]
+async fn a_newer_wish_takes_the_place_of_one_that_is_being_fetched() {
+    let fleet = Arc::new(Fleet::new());
+    let documents = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    // Nobody serves blobs there: the fetch is tried again and again.
+    fleet.enrol(&daemon.state().join("identity"), free_port(), broker.port);
+    let mut fetching = accept(vec![]);
+    let _supervisor =
+        FakeSupervisor::start(
+            &daemon.supervisor_socket(),
+            move |request, state| match request {
+                Request::Offer { activity, .. } if activity.as_str() == "newer" => {
+                    Some(Answer::Needs(Needs {
+                        already: true,
+                        configs: vec![],
+                        layers: vec![],
+                    }))
+                }
+                _ => fetching(request, state),
+            },
+        );
+    let (client, heard) = listen(&fleet, broker.port);
+    daemon.start().await;
+    common::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    wish(&client, &desired("older", &documents)).await;
+    common::until("the fetch", || {
+        let all: Vec<Feedback> = heard.all("feedback");
+        all.iter().any(|f| f.phase == Phase::Fetching)
+    })
+    .await;
+    wish(&client, &desired("newer", &documents)).await;
+    common::until("both ends", || {
+        heard.ended("older").is_some() && heard.ended("newer").is_some()
+    })
+    .await;
+    let older = heard.ended("older").unwrap();
+    assert_eq!(
+        (older.phase, older.code.as_deref()),
+        (Phase::Failed, Some("superseded"))
+    );
+    assert_eq!(heard.ended("newer").unwrap().phase, Phase::Committed);
 }
 
 #[tokio::test]

@@ -39,14 +39,12 @@ pub struct Wanted {
     pub follow: bool,
 }
 
-/// The files of an app's log, the oldest first: `<name>.log.2`, `<name>.log.1`, `<name>.log`.
+/// The files of an app's log, the oldest first: `json.log.2`, `json.log.1`, `json.log`.
 pub fn files(folder: &Path, app: &AppName) -> Vec<PathBuf> {
     let folder = folder.join(app.as_str());
     let rank = |name: &str| match name.rsplit_once('.') {
-        Some((stem, number)) if stem.ends_with("log") || stem.ends_with("json") => {
-            number.parse::<u32>().ok()
-        }
-        Some((_, "log" | "json")) => Some(0),
+        Some((_, "log")) => Some(0),
+        Some((stem, number)) if stem.ends_with(".log") => number.parse::<u32>().ok(),
         _ => None,
     };
     let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir(folder)
