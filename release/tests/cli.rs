@@ -452,6 +452,17 @@ fn a_vfat_image_holds_the_same_as_the_folder() {
     let files = walk(&volume.root_dir(), "");
     assert_eq!(files, walk_folder(&place.path("stick"), ""));
     assert!(files.iter().any(|(name, _)| name.len() > 64), "long names");
+    // Another implementation finds nothing to mend.
+    let checked = std::process::Command::new("/usr/sbin/fsck.vfat")
+        .arg("-n")
+        .arg(place.path("stick.img"))
+        .output()
+        .expect("this test needs fsck.vfat (Debian: dosfstools)");
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(
+        checked.status.success() && said.lines().count() == 2,
+        "{said}"
+    );
     // Nothing of the scratch folder is left beside it.
     assert!(
         names(place.path(".").as_path())

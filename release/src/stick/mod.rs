@@ -1,6 +1,7 @@
 //! A USB stick for boards without a network: what goes on it (this file), a folder with it
 //! ([`folder`]), a vfat image of that folder ([`vfat`]).
 
+mod dots;
 pub mod folder;
 pub mod vfat;
 

@@ -4,7 +4,8 @@
 use super::StickError;
 use crate::files::{self, Access};
 use crate::progress;
-use fatfs::{Dir, FileSystem, FormatVolumeOptions, FsOptions};
+use coracle_protocol::stick::FOLDER;
+use fatfs::{Date, DateTime, Dir, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -21,6 +22,10 @@ const PER_FILE: u64 = 64 << 10;
 
 /// Writes `dir` as a vfat image.
 pub fn write(dir: &Path, image: &Path) -> Result<u64, StickError> {
+    write_at_least(LEAST, dir, image)
+}
+
+fn write_at_least(least: u64, dir: &Path, image: &Path) -> Result<u64, StickError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| StickError::Io { path, source }
@@ -28,7 +33,7 @@ pub fn write(dir: &Path, image: &Path) -> Result<u64, StickError> {
     let (bytes, count) = measure(dir).map_err(failed(dir))?;
     // A hundredth for the allocation tables: four bytes for each cluster of 4 KiB, twice.
     let size = (bytes + bytes / 100 + count * PER_FILE + (1 << 20))
-        .max(LEAST)
+        .max(least)
         .next_multiple_of(1 << 20);
     let bar = progress::bytes("writing the image", bytes);
     files::write_with(image, Access::Public, |file| {
@@ -40,12 +45,43 @@ pub fn write(dir: &Path, image: &Path) -> Result<u64, StickError> {
             .volume_id(0x434f_5241);
         fatfs::format_volume(&mut disk, options)?;
         disk.seek(SeekFrom::Start(0))?;
-        let volume = FileSystem::new(disk, FsOptions::new().update_accessed_date(false))?;
+        let volume = FileSystem::new(
+            disk,
+            FsOptions::new()
+                .update_accessed_date(false)
+                .time_provider(&Epoch),
+        )?;
         copy_folder(dir, &volume.root_dir(), &bar)?;
-        volume.unmount()
+        volume.unmount()?;
+        super::dots::repair(file, &[FOLDER, "blobs", "sha256"])
     })?;
     bar.finish_and_clear();
     Ok(size)
+}
+
+/// The first day that vfat knows, for every file: the same stick, the same image.
+#[derive(Debug)]
+struct Epoch;
+
+impl TimeProvider for Epoch {
+    fn get_current_date(&self) -> Date {
+        Date {
+            year: 1980,
+            month: 1,
+            day: 1,
+        }
+    }
+    fn get_current_date_time(&self) -> DateTime {
+        DateTime {
+            date: self.get_current_date(),
+            time: Time {
+                hour: 0,
+                min: 0,
+                sec: 0,
+                millis: 0,
+            },
+        }
+    }
 }
 
 /// Bytes and number of all files and folders.
@@ -154,5 +190,48 @@ impl Seek for Disk<'_> {
             self.at = self.file.seek(to)?;
         }
         Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FAT16 and FAT32: another implementation finds no damage, and reads the long names.
+    #[test]
+    fn small_and_large_volumes_are_whole() {
+        for least in [LEAST, 600 << 20] {
+            let dir = tempfile::tempdir().unwrap();
+            let blobs = dir.path().join("stick/coracle/blobs/sha256");
+            std::fs::create_dir_all(&blobs).unwrap();
+            for n in 0..100 {
+                let name = format!("{n:064x}");
+                std::fs::write(blobs.join(name), vec![n; 1000 * usize::from(n)]).unwrap();
+            }
+            let image = dir.path().join("image");
+            write_at_least(least, &dir.path().join("stick"), &image).unwrap();
+            let output = std::process::Command::new("/usr/sbin/fsck.vfat")
+                .args(["-n", "-v"])
+                .arg(&image)
+                .output()
+                .expect("this test needs fsck.vfat (Debian: dosfstools)");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            for bad in [
+                "Invalid",
+                "Bad",
+                "Expected",
+                "wrong",
+                "differences",
+                "Fixing",
+            ] {
+                assert!(!said.contains(bad), "{said}");
+            }
+            let bits = if least == LEAST {
+                "16 bit entries"
+            } else {
+                "32 bit entries"
+            };
+            assert!(said.contains(bits) && said.contains("104 files"), "{said}");
+        }
     }
 }
