@@ -107,6 +107,25 @@ impl Console {
         )?)
     }
 
+    /// A page as a browser sees it that signed in with the operator's token.
+    pub fn page(&self, path: &str) -> Result<String> {
+        let jar = self.state.join("cookies");
+        let curl = || {
+            let mut command = Command::new("curl");
+            command
+                .args(["-sS", "--fail", "-b"])
+                .arg(&jar)
+                .arg("-c")
+                .arg(&jar);
+            command
+        };
+        run(curl()
+            .args(["-H", &format!("Origin: {}", self.url()), "--data-urlencode"])
+            .arg(format!("token={}", self.token()?))
+            .arg(format!("{}/sign-in", self.url())))?;
+        run(curl().arg(format!("{}{path}", self.url())))
+    }
+
     /// What the console knows of a board.
     pub fn board(&self, board: &BoardId) -> Result<Value> {
         self.get(&format!("/api/v1/boards/{board}"))
@@ -131,7 +150,7 @@ impl Console {
         let file = self.state.join("thief.json");
         std::fs::write(&file, message)?;
         let find = |names: [&str; 2]| -> Result<PathBuf> {
-            for dir in ["ca", "tls", "pki", "."] {
+            for dir in ["pki"] {
                 for name in names {
                     let path = self.state.join(dir).join(name);
                     if path.exists() {

@@ -159,19 +159,17 @@ impl Engineer {
             .arg(self.images())
             .args(["--tag", "shop/hello:1"]))?;
         for tag in ["shop/web:1", "shop/web:2", "shop/hello:1"] {
-            let text = run(Command::new("skopeo")
-                .arg("inspect")
-                .arg(format!("oci:{}:{tag}", self.images().display())))?;
+            let source = format!("oci:{}:{tag}", self.images().display());
+            let text = run(Command::new("skopeo").args(["inspect", "--raw", &source]))?;
             let seen: serde_json::Value = serde_json::from_str(&text)?;
-            let sizes = seen["LayersData"]
+            let layers = seen["layers"]
                 .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|l| l["Size"].as_u64());
-            let layers = seen["Layers"].as_array().map_or(0, Vec::len);
+                .context("no layers in the manifest")?;
+            let bytes: u64 = layers.iter().filter_map(|l| l["size"].as_u64()).sum();
             tell(&format!(
-                "{tag}: skopeo reads {layers} layers, {}",
-                measure::human(sizes.sum())
+                "{tag}: skopeo reads {} layers, {} packed",
+                layers.len(),
+                measure::human(bytes)
             ));
         }
         Ok(())

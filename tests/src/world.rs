@@ -69,7 +69,8 @@ impl World {
     }
     /// The example app, one static file (`make` builds it beside the workspace).
     pub fn static_example(&self) -> PathBuf {
-        self.programs.join("../static/release/coracle-example-hello")
+        self.programs
+            .join("../static/release/coracle-example-hello")
     }
     /// Whether things stay when this is dropped.
     pub fn keep(&self) -> bool {

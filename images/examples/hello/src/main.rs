@@ -4,10 +4,19 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 fn main() -> std::io::Result<()> {
-    let setting = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
+    let stop_at_once = Arc::new(AtomicBool::new(true));
+    signal_hook::flag::register_conditional_shutdown(
+        signal_hook::consts::SIGTERM,
+        0,
+        stop_at_once,
+    )?;
+    let setting =
+        |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
     let (port, version) = (setting("PORT", "9000"), setting("APP_VERSION", "unknown"));
     let listener = TcpListener::bind(format!("0.0.0.0:{port}"))?;
     println!("hello {version} listens on port {port}");
@@ -29,5 +38,9 @@ fn answer(mut stream: TcpStream, version: &str) -> std::io::Result<()> {
         _ => ("404 Not Found", "not found\n".to_owned()),
     };
     println!("{} {status}", line.trim_end());
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }

@@ -6,7 +6,7 @@ use coracle_tests::measure::{cgroup_value, get, human};
 use coracle_tests::service::{run, wait_for};
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ pub fn first(demo: &mut Demo) -> Result<()> {
         "docker inspect says `{}`",
         state.trim()
     );
-    let logs = run(demo.board.docker(&["logs", "web"]).stderr(Stdio::inherit()))?;
+    let logs = run(&mut demo.board.docker(&["logs", "web"]))?;
     let ours = run(&mut demo.board.coracle(&["logs", "web"]))?;
     ensure!(!ours.trim().is_empty(), "coracle logs web is empty");
     demo.say.line(&format!(
@@ -208,15 +208,9 @@ pub fn third_goes_back(demo: &mut Demo) -> Result<()> {
         "longest silence of the app while release 3 was tried and undone",
         format!("{:.1} s", gap.as_secs_f32()),
     );
-    let page = run(Command::new("curl")
-        .args([
-            "-sS",
-            "-H",
-            &format!("Authorization: Bearer {}", demo.console.token()?),
-        ])
-        .arg(format!("{}/boards/{}", demo.console.url(), demo.board.id())))?;
+    let page = demo.console.page(&format!("/boards/{}", demo.board.id()))?;
     ensure!(
-        page.contains("health"),
+        page.contains("is unhealthy"),
         "the console's page does not say why"
     );
     demo.say.line("the console's page says the same");
