@@ -200,6 +200,16 @@ impl Board {
         )?)?)
     }
 
+    /// Waits until the board itself says that `activity` has ended; its last feedback.
+    pub fn wait_for_end(&self, activity: &str, limit: Duration) -> Result<Value> {
+        wait_for(&format!("the end of {activity}"), limit, || {
+            let last = self.status()?["last_deployment"].take();
+            let ends = ["committed", "refused", "rolled-back", "failed"];
+            let ended = last["phase"].as_str().is_some_and(|phase| ends.contains(&phase));
+            Ok((last["activity"] == activity && ended).then_some(last))
+        })
+    }
+
     /// The unmodified `docker` on the board's socket.
     pub fn docker(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");

@@ -131,21 +131,8 @@ impl Console {
         self.get(&format!("/api/v1/boards/{board}"))
     }
 
-    /// Waits until the board's last feedback for `activity` is an end; that feedback.
-    pub fn wait_for_end(&self, board: &BoardId, activity: &str, limit: Duration) -> Result<Value> {
-        wait_for(&format!("the end of {activity}"), limit, || {
-            let seen = self.board(board)?;
-            let feedback = &seen["feedback"];
-            let end = ["committed", "refused", "rolled-back", "failed"];
-            let phase = feedback["phase"].as_str().unwrap_or_default();
-            Ok(
-                (feedback["activity"] == activity && end.contains(&phase))
-                    .then(|| feedback.clone()),
-            )
-        })
-    }
-
     /// Publishes to a topic as the console's own broker user: what a thief of its credentials could do.
+    /// The broker throws the real console off meanwhile, so what boards answer is to be asked of them.
     pub fn publish_as_thief(&self, topic: &str, message: &[u8]) -> Result<()> {
         let file = self.state.join("thief.json");
         std::fs::write(&file, message)?;

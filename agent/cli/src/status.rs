@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::human::{age, printable, short, size, span};
 use crate::output;
 use coracle_protocol::local::Status;
-use coracle_protocol::report::{AppState, SetState};
+use coracle_protocol::report::{AppState, Feedback, SetState};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::Write;
@@ -43,12 +43,13 @@ pub async fn show(client: &Client, json: bool) -> Result<(), Failure> {
         return output::json(&body);
     }
     let link = Link::deserialize(&body["link"]).unwrap_or_default();
+    let last = Feedback::deserialize(&body["last_deployment"]).ok();
     let status = of_supervisor(&body);
-    output::text(&describe(status.as_ref().ok(), &link))?;
+    output::text(&describe(status.as_ref().ok(), &link, last.as_ref()))?;
     status.map(drop)
 }
 
-fn describe(status: Option<&Status>, link: &Link) -> String {
+fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> String {
     let mut text = String::new();
     let mut line = |title: &str, value: String| {
         let _ = writeln!(text, "{title:<10}{}", printable(&value));
@@ -95,6 +96,12 @@ fn describe(status: Option<&Status>, link: &Link) -> String {
             line("failure", failure.clone());
         }
         line("layers", status.layers.len().to_string());
+    }
+    if let Some(last) = last {
+        let phase = serde_json::to_value(last.phase).unwrap_or_default();
+        let phase = phase.as_str().unwrap_or_default().to_owned();
+        let reason = last.reason.as_deref().map(|r| format!(": {r}"));
+        line("last", format!("{phase}{}", reason.unwrap_or_default()));
     }
     line("link", describe_link(link));
     text

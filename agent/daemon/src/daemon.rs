@@ -70,6 +70,7 @@ pub async fn run(
     let (commands_end, commands) = mpsc::channel(COMMANDS);
     let (offered_end, offered) = watch::channel(None);
     let (heard, _) = broadcast::channel(FEEDBACK);
+    let (last_end, last) = watch::channel(None);
     let (supervisor, supervisor_ends) = supervisor::channel();
     let outbox = Arc::new(Outbox::open(&config.spool_dir().join("feedback"))?);
     let blobs = Blobs::open(&config.store_dir())?;
@@ -82,6 +83,7 @@ pub async fn run(
         commands: commands_end,
         offered,
         heard: heard.clone(),
+        last,
         counters: counters.clone(),
         identity: identity_end,
         board: board_end,
@@ -102,6 +104,7 @@ pub async fn run(
         patience: Patience::default(),
         record: config.spool_dir().join("deployments.json"),
         heard,
+        last: last_end,
         counters,
     };
     let link_ends = link::Ends {

@@ -53,6 +53,8 @@ pub struct Api {
     pub offered: watch::Receiver<Option<Needs>>,
     /// Feedback as it is said.
     pub heard: broadcast::Sender<Feedback>,
+    /// The last feedback.
+    pub last: watch::Receiver<Option<Feedback>>,
     /// What metrics count.
     pub counters: Arc<Counters>,
     /// A new identity goes there.

@@ -13,6 +13,7 @@ use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::enrol::EnrolmentFile;
 use coracle_protocol::limits::LIMITS;
+use coracle_protocol::report::Feedback;
 use coracle_protocol::local::{Needs, Status};
 use coracle_protocol::release::Blob;
 use http_body_util::BodyExt;
@@ -35,6 +36,8 @@ struct FullStatus {
     link: LinkState,
     daemon: &'static str,
     supervisor_up: bool,
+    /// What was last said of a deployment since the daemon started, refusals included.
+    last_deployment: Option<Feedback>,
 }
 
 /// `POST /coracle/v1/offer`.
@@ -105,6 +108,7 @@ async fn status(api: &Api) -> FullStatus {
         status,
         link: api.link.borrow().clone(),
         daemon: env!("CARGO_PKG_VERSION"),
+        last_deployment: api.last.borrow().clone(),
     }
 }
 

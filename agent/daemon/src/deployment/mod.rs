@@ -53,6 +53,8 @@ pub struct Means {
     pub record: PathBuf,
     /// Each feedback, for those who listen on docker.sock.
     pub heard: broadcast::Sender<Feedback>,
+    /// The last feedback, for whoever asks later.
+    pub last: watch::Sender<Option<Feedback>>,
     /// What metrics count.
     pub counters: Arc<Counters>,
 }

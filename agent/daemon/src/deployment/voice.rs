@@ -80,6 +80,7 @@ impl<'a> Voice<'a> {
         if percent.is_none_or(|p| p == 0) {
             self.record.note(self.activity, phase);
         }
+        self.means.last.send_replace(Some(feedback.clone()));
         // Nobody may listen.
         let _ = self.means.heard.send(feedback);
     }

@@ -58,8 +58,8 @@ pub fn all_refused(demo: &mut Demo) -> Result<()> {
         demo.console
             .publish_as_thief(&Topic::Desired.of(&me), &message)?;
         let end = demo
-            .console
-            .wait_for_end(&me, &activity, Duration::from_secs(20))
+            .board
+            .wait_for_end(&activity, Duration::from_secs(20))
             .with_context(|| what.to_owned())?;
         ensure!(
             end["phase"] == "refused" && end["code"] == code,
