@@ -117,7 +117,7 @@ impl Deploy {
         }
         within("deltas", self.deltas.len() as u64, LIMITS.deltas as u64)?;
         for delta in &self.deltas {
-            crate::release::text("deltas.media_type", &delta.media_type)?;
+            crate::release::line("deltas.media_type", &delta.media_type)?;
             within("deltas.size", delta.size, LIMITS.blob_bytes)?;
         }
         for (field, value) in [

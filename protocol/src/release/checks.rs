@@ -1,0 +1,271 @@
+//! The rules of a release: each limit, and the sense of each field.
+
+use super::{App, Health, NetworkMode, Probe, Release};
+use crate::limits::LIMITS;
+use std::collections::BTreeSet;
+
+impl Release {
+    /// Checks each limit and the sense of each field; the first fault, named by its path.
+    pub fn check(&self) -> Result<(), String> {
+        let l = &LIMITS;
+        if self.spec_version != 1 {
+            return Err(format!(
+                "spec_version {} is not known; this program reads 1",
+                self.spec_version
+            ));
+        }
+        if let Some(name) = self.critical.first() {
+            return Err(format!("critical extension `{name}` is not known"));
+        }
+        line("version", &self.version)?;
+        for (field, value) in [
+            ("epoch", self.epoch),
+            ("release_counter", self.release_counter),
+            ("issued_at", self.issued_at),
+            ("expires", self.expires),
+        ] {
+            within(field, value, l.integer)?;
+        }
+        if self.expires < self.issued_at {
+            return Err("expires is before issued_at".into());
+        }
+        if self.hardware.is_empty() {
+            return Err("hardware names no class; no board would take it".into());
+        }
+        within(
+            "hardware",
+            self.hardware.len() as u64,
+            l.hardware_classes as u64,
+        )?;
+        within("apps", self.apps.len() as u64, l.apps as u64)?;
+        let mut names = BTreeSet::new();
+        let mut ports = BTreeSet::new();
+        for app in &self.apps {
+            let at = |fault: String| format!("app `{}`: {fault}", app.name);
+            if !names.insert(&app.name) {
+                return Err(at("is named twice".into()));
+            }
+            app.check().map_err(at)?;
+            for port in &app.network.ports {
+                if !ports.insert((port.protocol, port.host)) {
+                    return Err(at(format!(
+                        "host port {} is published twice in this release",
+                        port.host
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl App {
+    fn check(&self) -> Result<(), String> {
+        let l = &LIMITS;
+        let entries = l.entries_per_app as u64;
+        within(
+            "image.layers",
+            self.image.layers.len() as u64,
+            l.layers as u64,
+        )?;
+        for (field, count) in [
+            ("args", self.args.len()),
+            ("env", self.env.len()),
+            ("network.ports", self.network.ports.len()),
+            ("volumes", self.volumes.len()),
+        ] {
+            within(field, count as u64, entries)?;
+        }
+        image_name(&self.image.name)?;
+        for arg in &self.args {
+            text("args", arg)?;
+        }
+        for (key, value) in &self.env {
+            text("env", value)?;
+            if key.is_empty() || key.contains(['=', '\0']) || key.len() > 256 {
+                return Err("env: a name is empty, too long, or holds `=` or NUL".into());
+            }
+        }
+        for blob in [self.image.manifest.size, self.image.config.size] {
+            within("image: manifest and config size", blob, 4 << 20)?;
+        }
+        for layer in &self.image.layers {
+            line("image.layers.media_type", &layer.media_type)?;
+            within("image.layers.size", layer.size, l.blob_bytes)?;
+            within(
+                "image.layers.unpacked_size",
+                layer.unpacked_size,
+                l.blob_bytes,
+            )?;
+        }
+        let mut targets = BTreeSet::new();
+        for volume in &self.volumes {
+            volume_target(&volume.target)?;
+            if !targets.insert(&volume.target) {
+                return Err(format!("volumes.target `{}` stands twice", volume.target));
+            }
+        }
+        if self.limits.memory_bytes < 1 << 20 {
+            return Err("limits.memory_bytes is below 1 MiB; nothing starts in that".into());
+        }
+        if self.limits.cpu_millis < 10 {
+            return Err("limits.cpu_millis is below 10 (one hundredth of a core)".into());
+        }
+        if self.limits.pids == 0 {
+            return Err("limits.pids is 0; an app needs at least 1".into());
+        }
+        for (field, limit) in [
+            ("memory_bytes", Some(self.limits.memory_bytes)),
+            (
+                "io_read_bytes_per_second",
+                self.limits.io_read_bytes_per_second,
+            ),
+            (
+                "io_write_bytes_per_second",
+                self.limits.io_write_bytes_per_second,
+            ),
+            (
+                "io_read_operations_per_second",
+                self.limits.io_read_operations_per_second,
+            ),
+            (
+                "io_write_operations_per_second",
+                self.limits.io_write_operations_per_second,
+            ),
+            ("open_files", self.limits.open_files),
+        ] {
+            let Some(limit) = limit else { continue };
+            within(&format!("limits.{field}"), limit, l.integer)?;
+            // cgroup v1 reads 0 as "no limit" (blkio-controller.rst, throttle rules).
+            if limit == 0 {
+                return Err(format!("limits.{field} is 0; leave it out for no limit"));
+            }
+        }
+        if self.network.mode != NetworkMode::Bridge && !self.network.ports.is_empty() {
+            return Err("network.ports needs mode `bridge`".into());
+        }
+        if self
+            .network
+            .ports
+            .iter()
+            .any(|p| p.host == 0 || p.container == 0)
+        {
+            return Err("network.ports: port 0".into());
+        }
+        within("trial_seconds", self.trial_seconds.into(), 86_400)?;
+        within("stop_grace_seconds", self.stop_grace_seconds.into(), 600)?;
+        if let Some(health) = &self.health {
+            health.check()?;
+        }
+        Ok(())
+    }
+}
+
+impl Health {
+    fn check(&self) -> Result<(), String> {
+        if self.interval_ms < 100 || self.timeout_ms < 10 || self.retries == 0 {
+            return Err(
+                "health: interval_ms is at least 100, timeout_ms at least 10, retries at least 1"
+                    .into(),
+            );
+        }
+        within("health.retries", self.retries.into(), 1000)?;
+        for (field, value) in [
+            ("health.interval_ms", self.interval_ms),
+            ("health.timeout_ms", self.timeout_ms),
+            ("health.start_period_ms", self.start_period_ms),
+        ] {
+            within(field, value.into(), 86_400_000)?;
+        }
+        if let Probe::Http { port: 0, .. } | Probe::Tcp { port: 0 } = self.probe {
+            return Err("health.probe: port 0".into());
+        }
+        match &self.probe {
+            Probe::Http { path, .. } => {
+                text("health.probe.http.path", path)?;
+                if !path.starts_with('/') || path.bytes().any(|b| b <= b' ' || b == 0x7f) {
+                    return Err("health.probe.http.path starts with `/` and holds no spaces or control characters".into());
+                }
+            }
+            Probe::Exec { argv } => {
+                within(
+                    "health.probe.exec.argv",
+                    argv.len() as u64,
+                    LIMITS.entries_per_app as u64,
+                )?;
+                if argv.is_empty() {
+                    return Err("health.probe.exec.argv is empty".into());
+                }
+                argv.iter()
+                    .try_for_each(|arg| text("health.probe.exec.argv", arg))?;
+            }
+            Probe::Tcp { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn within(field: &str, value: u64, limit: u64) -> Result<(), String> {
+    if value > limit {
+        Err(format!("{field} is {value}; the limit is {limit}"))
+    } else {
+        Ok(())
+    }
+}
+
+fn text(field: &str, value: &str) -> Result<(), String> {
+    within(
+        &format!("{field}: length"),
+        value.len() as u64,
+        LIMITS.text_bytes as u64,
+    )?;
+    if value.contains('\0') {
+        Err(format!("{field} holds a NUL byte"))
+    } else {
+        Ok(())
+    }
+}
+
+/// As [`text`], on one line: it is shown in terminals and logs.
+pub(crate) fn line(field: &str, value: &str) -> Result<(), String> {
+    text(field, value)?;
+    if value.chars().any(char::is_control) {
+        Err(format!("{field} holds a control character"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Repository and tag become parts of URLs.
+fn image_name(name: &str) -> Result<(), String> {
+    within("image.name: length", name.len() as u64, 255)?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._/:@-".contains(&b);
+    let parts_are_names = name
+        .split('/')
+        .all(|part| part.starts_with(|c: char| c.is_ascii_alphanumeric()) && !part.contains(".."));
+    if name.bytes().all(allowed) && parts_are_names {
+        Ok(())
+    } else {
+        Err("image.name is not `repository:tag`".into())
+    }
+}
+
+/// Written in one way only, and not where the board mounts the kernel's own file systems.
+fn volume_target(target: &str) -> Result<(), String> {
+    text("volumes.target", target)?;
+    let plain = |part: &str| !matches!(part, "" | "." | "..");
+    if !target
+        .strip_prefix('/')
+        .is_some_and(|rest| rest.split('/').all(plain))
+    {
+        return Err(format!(
+            "volumes.target `{target}` is not an absolute path without `.`, `..`, `//` or `/` at its end"
+        ));
+    }
+    match target.split('/').nth(1) {
+        Some(top @ ("proc" | "sys" | "dev")) => Err(format!(
+            "volumes.target `{target}` lies in /{top}, which belongs to the container's runtime"
+        )),
+        _ => Ok(()),
+    }
+}
