@@ -1,9 +1,9 @@
 //! Enrolment, the boards' port, and what the broker lets a board do.
 
-mod common;
+mod support;
 
-use common::{Fleet, csr, curl, noise};
 use serde_json::json;
+use support::{Fleet, csr, curl, noise};
 
 #[test]
 fn a_token_makes_one_certificate_once() {
@@ -98,7 +98,7 @@ fn a_board_reaches_only_its_own_topics() {
     let word = |phase: &str| json!({"activity": "x", "sequence": 1, "phase": phase});
     a.publish(&b.topic("feedback"), &word("committed"));
     a.publish(&a.topic("feedback"), &word("received"));
-    common::wait_for("A's feedback", 10, || {
+    support::wait_for("A's feedback", 10, || {
         let seen = fleet.get("/api/v1/boards/acme.a");
         (seen["feedback"]["phase"] == "received").then_some(())
     });
@@ -124,21 +124,21 @@ fn a_will_of_an_older_session_is_stale() {
     let seen = || fleet.get("/api/v1/boards/acme.b1")["presence"].clone();
     say(true, 4);
     say(true, 5);
-    common::wait_for("the birth", 10, || (seen()["session"] == 5).then_some(()));
+    support::wait_for("the birth", 10, || (seen()["session"] == 5).then_some(()));
     say(false, 4);
     board.publish(
         &board.topic("feedback"),
         &json!({"activity": "x", "sequence": 1, "phase": "received"}),
     );
-    common::wait_for("what came after the will", 10, || {
+    support::wait_for("what came after the will", 10, || {
         (!fleet.get("/api/v1/boards/acme.b1")["feedback"].is_null()).then_some(())
     });
     assert_eq!(seen()["online"], true);
     say(false, 5);
-    common::wait_for("the will", 10, || (seen()["online"] == false).then_some(()));
+    support::wait_for("the will", 10, || (seen()["online"] == false).then_some(()));
     // A board that was set up anew counts from the start.
     say(true, 1);
-    common::wait_for("the new birth", 10, || {
+    support::wait_for("the new birth", 10, || {
         (seen()["online"] == true).then_some(())
     });
 }

@@ -1,8 +1,7 @@
 //! Releases and deployments: what is signed, what is published, what a lost broker gets again.
 
-mod common;
+mod support;
 
-use common::{Fleet, noise};
 use coracle_digest::Sha256Digest;
 use coracle_images::Limits;
 use coracle_images::delta::DeltaReader;
@@ -17,6 +16,7 @@ use coracle_protocol::verify::{self, VerifiedDeploy, VerifiedDeployment, Verifie
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::Read;
+use support::{Fleet, noise};
 
 fn inline(document: Document) -> Envelope {
     match document {
@@ -34,7 +34,7 @@ fn a_deployment_is_signed_for_one_board_and_counts_up() {
         let ordered = fleet.deploy(&release, &["acme.b1"]);
         let line = &ordered["boards"][0];
         assert_eq!(line["seq"], seq);
-        let message = common::wait_for("the message", 10, || {
+        let message = support::wait_for("the message", 10, || {
             let message = board.read(&board.topic("desired"), 5)?;
             let desired: Desired = serde_json::from_slice(&message).unwrap();
             (line["activity"] == desired.activity).then_some(desired)
@@ -60,7 +60,7 @@ fn a_deployment_is_signed_for_one_board_and_counts_up() {
             {"wire_bytes": 10, "delta_bytes": 4, "full_bytes": 100}});
         board.publish(&board.topic("feedback"), &done);
         let id = ordered["id"].as_str().unwrap();
-        let line = common::wait_for("the end", 10, || {
+        let line = support::wait_for("the end", 10, || {
             let line = fleet.get(&format!("/api/v1/deployments/{id}"))["boards"][0].clone();
             (line["end"] == true).then_some(line)
         });
@@ -135,7 +135,7 @@ fn a_delta_is_offered_for_a_layer_that_the_board_holds_and_applies() {
     let (old, _) = fleet.release(1, &[("app", old_app), ("motd", b"one".to_vec())]);
     let from = &old.apps[0].image.layers[0];
     board.say_current(1, &[from.diff_id]);
-    common::wait_for("what the board holds", 10, || {
+    support::wait_for("what the board holds", 10, || {
         (!fleet.get("/api/v1/boards/acme.b1")["current"].is_null()).then_some(())
     });
     let (new, release) = fleet.release(2, &[("app", new_app), ("motd", b"two".to_vec())]);
@@ -248,9 +248,9 @@ fn what_the_broker_lost_is_published_again() {
     );
 
     // Deleted under a running console, by somebody with the console's certificate.
-    let publish = common::mosquitto("mosquitto_pub", fleet.mqtt, fleet.console_certificates());
-    common::publish(publish, &topic, b"", &["-q", "1", "-r"]);
-    let again = common::wait_for("the message is back", 20, || board.read(&topic, 2));
+    let publish = support::mosquitto("mosquitto_pub", fleet.mqtt, fleet.console_certificates());
+    support::publish(publish, &topic, b"", &["-q", "1", "-r"]);
+    let again = support::wait_for("the message is back", 20, || board.read(&topic, 2));
     assert_eq!(again, first, "after a deletion");
 
     // A killed console leaves its broker; the next one takes the port over.

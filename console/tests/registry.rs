@@ -1,11 +1,11 @@
 //! The registry, driven by skopeo and by hand.
 
-mod common;
+mod support;
 
-use common::{Fleet, blob, curl, noise, skopeo, unique};
 use coracle_digest::Sha256Digest;
 use serde_json::Value;
 use std::fs;
+use support::{Fleet, blob, curl, noise, skopeo, unique};
 
 #[test]
 fn an_image_goes_in_and_comes_back_the_same() {

@@ -1,9 +1,9 @@
 //! The pages, as a browser asks for them.
 
-mod common;
+mod support;
 
-use common::{Answer, Fleet, curl, noise};
 use serde_json::json;
+use support::{Answer, Fleet, curl, noise};
 
 fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
@@ -51,7 +51,7 @@ fn pages_need_a_session_and_escape_what_boards_say() {
         &json!({"activity": ordered["boards"][0]["activity"], "sequence": 1, "phase": "refused",
             "code": "over-budget", "reason": "<img src=x onerror=alert(1)> needs 900 MiB"}),
     );
-    let page = common::wait_for("the reason on the page", 10, || {
+    let page = support::wait_for("the reason on the page", 10, || {
         let page = text(&open("/"));
         page.contains("needs 900 MiB").then_some(page)
     });

@@ -3,17 +3,17 @@
 //! Each unpacks below `root/inside`; afterwards `root/outside` must be as it was, and nothing else may
 //! have appeared in `root`.
 
-mod common;
+mod support;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use common::{facts, fd, require_root};
 use coracle_images::Limits;
 use coracle_images::layout::LayerType;
 use coracle_images::unpack::{Applied, Source, UnpackError, apply_layer, mark_opaque, unpack_tar};
+use support::{facts, fd, require_root};
 use tar::{EntryType, Header};
 
 struct Scene {

@@ -1,18 +1,18 @@
 //! Folder → image → unpacked tree, and deltas between two. Needs root: owners, devices and capabilities.
 
-mod common;
+mod support;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use common::{facts, fd, require_root};
 use coracle_images::Limits;
 use coracle_images::build::{Build, Compression, Owner, build};
 use coracle_images::delta::{MEDIA_TYPE, make};
 use coracle_images::layout::{Descriptor, LayerType, Layout, Platform, RunConfig};
 use coracle_images::unpack::{Source, apply_layer};
+use support::{facts, fd, require_root};
 
 /// A small root file system with one of everything.
 fn sample(root: &Path, version: &str) {

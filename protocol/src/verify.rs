@@ -378,12 +378,6 @@ impl VerifiedDeployment {
         }
         let root = deploy.root;
         let (time, newest_issued_at) = start(board.seen, (seen, d.epoch), (highest, r.epoch), root);
-        if d.issued_at < newest_issued_at {
-            return Err(Refusal::OlderThanOtherRole {
-                got: d.issued_at,
-                seen: newest_issued_at,
-            });
-        }
         let now = time.max(board.built_at).raised_to(root.issued_at);
         for (document, expires, now) in [
             ("root document", root.expires, now),
@@ -401,6 +395,12 @@ impl VerifiedDeployment {
                     now: now.unix_seconds(),
                 });
             }
+        }
+        if d.issued_at < newest_issued_at {
+            return Err(Refusal::OlderThanOtherRole {
+                got: d.issued_at,
+                seen: newest_issued_at,
+            });
         }
         let mut next = board.seen.clone();
         match d.role {

@@ -1,8 +1,7 @@
 //! The program as people run it: keys, root, image, release, stick; and what it says when it is wrong.
 
-mod common;
+mod support;
 
-use common::{NOW, Place, names, release_toml};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::counters::Seen;
 use coracle_protocol::dsse::Envelope;
@@ -16,6 +15,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use support::{NOW, Place, names, release_toml};
 
 fn root(place: &Place) -> TrustedRoot {
     TrustedRoot::from_image(&Envelope::parse(&place.read("root.json")).unwrap()).unwrap()

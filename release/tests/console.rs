@@ -1,14 +1,14 @@
 //! Push, deploy and status against a stand-in for the console that speaks the same HTTP. The real one
 //! is on the other side in the whole-system tests.
 
-mod common;
+mod support;
 
-use common::{Place, Ran};
 use coracle_protocol::Sha256Digest;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use support::{Place, Ran};
 
 #[derive(Default)]
 struct State {

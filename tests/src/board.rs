@@ -205,7 +205,9 @@ impl Board {
         wait_for(&format!("the end of {activity}"), limit, || {
             let last = self.status()?["last_deployment"].take();
             let ends = ["committed", "refused", "rolled-back", "failed"];
-            let ended = last["phase"].as_str().is_some_and(|phase| ends.contains(&phase));
+            let ended = last["phase"]
+                .as_str()
+                .is_some_and(|phase| ends.contains(&phase));
             Ok((last["activity"] == activity && ended).then_some(last))
         })
     }

@@ -1,9 +1,7 @@
 //! Fetches from a console that misbehaves, over real TLS.
 
-mod common;
+mod support;
 
-use common::documents::blob;
-use common::fleet::Fleet;
 use coracle_daemon::blobs::Blobs;
 use coracle_daemon::fetch::{FetchError, Fetcher, Patience};
 use coracle_daemon::identity::Endpoint;
@@ -11,6 +9,8 @@ use coracle_daemon::link::backoff::Backoff;
 use coracle_protocol::release::Blob;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use support::documents::blob;
+use support::fleet::Fleet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

@@ -1,12 +1,8 @@
 //! The real daemon, a real Mosquitto with client certificates, a console's blobs over TLS: a
 //! deployment from MQTT to its end, over restarts of everything. Enrolment too.
 
-mod common;
+mod support;
 
-use common::daemon::Daemon;
-use common::documents::{CONFIG, DELTA, Documents, LAYER, blob, diff_id, documents};
-use common::fleet::{BOARD, Fleet};
-use common::supervisor::{FakeSupervisor, State};
 use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
 use coracle_protocol::local::{Answer, Event, LayerNeed, Needs, Request};
@@ -19,6 +15,10 @@ use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use support::daemon::Daemon;
+use support::documents::{CONFIG, DELTA, Documents, LAYER, blob, diff_id, documents};
+use support::fleet::{BOARD, Fleet};
+use support::supervisor::{FakeSupervisor, State};
 use tokio::net::TcpListener;
 
 /// Serves blobs, and enrols with `token`.
@@ -112,7 +112,7 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .expect("this test needs `mosquitto` on PATH");
-        common::until("mosquitto", || {
+        support::until("mosquitto", || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         })
         .await;
@@ -248,10 +248,10 @@ async fn a_deployment_over_mqtt_and_again_after_restarts() {
     let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![DELTA]));
     let (client, heard) = listen(&fleet, port);
     daemon.start().await;
-    common::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
-    common::until("what runs", || !heard.all::<Current>("current").is_empty()).await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    support::until("what runs", || !heard.all::<Current>("current").is_empty()).await;
     wish(&client, &desired("one", &documents)).await;
-    common::until("the end", || heard.ended("one").is_some()).await;
+    support::until("the end", || heard.ended("one").is_some()).await;
     let end = heard.ended("one").unwrap();
     assert_eq!(end.phase, Phase::Committed, "{end:?}");
     assert_eq!(
@@ -275,9 +275,9 @@ async fn a_deployment_over_mqtt_and_again_after_restarts() {
     // A crash: the will tells, and the retained wish starts nothing again.
     let first = heard.online().unwrap().session;
     daemon.kill();
-    common::until("the will", || heard.online().is_some_and(|p| !p.online)).await;
+    support::until("the will", || heard.online().is_some_and(|p| !p.online)).await;
     daemon.start().await;
-    common::until("a new birth", || heard.online().is_some_and(|p| p.online)).await;
+    support::until("a new birth", || heard.online().is_some_and(|p| p.online)).await;
     assert!(heard.online().unwrap().session > first);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(
@@ -296,14 +296,14 @@ async fn a_deployment_over_mqtt_and_again_after_restarts() {
     let before = heard.online().unwrap().session;
     drop(broker);
     let _broker = Broker::start(&fleet, daemon.folder(), port).await;
-    common::until("the link", || {
+    support::until("the link", || {
         heard.online().is_some_and(|p| p.session > before)
     })
     .await;
 
     // SIGTERM says good-bye at once.
     assert!(daemon.terminate().success(), "{}", daemon.log());
-    common::until("the farewell", || heard.online().is_some_and(|p| !p.online)).await;
+    support::until("the farewell", || heard.online().is_some_and(|p| !p.online)).await;
 }
 
 #[tokio::test]
@@ -319,16 +319,16 @@ async fn a_refusal_reaches_the_console_and_what_was_said_offline_does_later() {
     let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![]));
     let (client, heard) = listen(&fleet, port);
     daemon.start().await;
-    common::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
     wish(&client, &desired("for-another", &other)).await;
-    common::until("the refusal", || heard.ended("for-another").is_some()).await;
+    support::until("the refusal", || heard.ended("for-another").is_some()).await;
     let end = heard.ended("for-another").unwrap();
     assert_eq!(
         (end.phase, end.code.as_deref()),
         (Phase::Refused, Some("wrong-board"))
     );
     wish(&client, &desired("forged", &mine)).await;
-    common::until("the refusal", || heard.ended("forged").is_some()).await;
+    support::until("the refusal", || heard.ended("forged").is_some()).await;
     assert_eq!(
         heard.ended("forged").unwrap().code.as_deref(),
         Some("bad-signature")
@@ -356,10 +356,10 @@ async fn a_refusal_reaches_the_console_and_what_was_said_offline_does_later() {
     daemon.kill();
     let _broker = Broker::start(&fleet, daemon.folder(), port).await;
     // This console forgets its subscription with the broker; it must be back first.
-    common::until("the console", || heard.all::<u8>("suback").len() == 2).await;
+    support::until("the console", || heard.all::<u8>("suback").len() == 2).await;
     daemon.start().await;
-    common::until("what waited", || heard.ended("offline").is_some()).await;
-    common::until("an empty spool", || !file.exists()).await;
+    support::until("what waited", || heard.ended("offline").is_some()).await;
+    support::until("an empty spool", || !file.exists()).await;
 }
 
 #[tokio::test]
@@ -388,15 +388,15 @@ async fn a_newer_wish_takes_the_place_of_one_that_is_being_fetched() {
         );
     let (client, heard) = listen(&fleet, broker.port);
     daemon.start().await;
-    common::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
     wish(&client, &desired("older", &documents)).await;
-    common::until("the fetch", || {
+    support::until("the fetch", || {
         let all: Vec<Feedback> = heard.all("feedback");
         all.iter().any(|f| f.phase == Phase::Fetching)
     })
     .await;
     wish(&client, &desired("newer", &documents)).await;
-    common::until("both ends", || {
+    support::until("both ends", || {
         heard.ended("older").is_some() && heard.ended("newer").is_some()
     })
     .await;
@@ -451,7 +451,7 @@ async fn enrolment_makes_a_key_and_a_link() {
         (status.as_u16(), answer["board"].as_str()),
         (200, Some(BOARD))
     );
-    common::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
     use std::os::unix::fs::PermissionsExt;
     let key = daemon.state().join("identity/board.key");
     assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,11 +1,8 @@
 //! The real daemon on a real socket, with a supervisor that does what it is told: sticks, and the
 //! unmodified Docker client.
 
-mod common;
+mod support;
 
-use common::daemon::Daemon;
-use common::documents::{CONFIG, DELTA, Documents, LAYER, blob, diff_id, documents};
-use common::supervisor::{FakeSupervisor, State, empty_status};
 use coracle_protocol::local::{Answer, Event, LayerNeed, LayerSource, Needs, Request};
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{AppLimits, Port, Protocol};
@@ -13,6 +10,9 @@ use coracle_protocol::report::{AppState, AppStatus, Feedback, Phase, SetState, S
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use std::process::Command;
+use support::daemon::Daemon;
+use support::documents::{CONFIG, DELTA, Documents, LAYER, blob, diff_id, documents};
+use support::supervisor::{FakeSupervisor, State, empty_status};
 
 fn needs() -> Needs {
     Needs {

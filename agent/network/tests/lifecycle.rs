@@ -1,11 +1,11 @@
 //! What remains, and what does not: detach, destroy, restart, collisions, addresses. Needs root.
 
-mod common;
+mod support;
 
 use std::net::Ipv4Addr;
 
-use common::*;
 use coracle_network::{Endpoint, Namespace, Network, NetworkError, Protocol, configure_inside};
+use support::*;
 
 /// Interfaces, addresses, routes and rules of this thread's namespace. Link numbers count up, so they are left out.
 fn state_of_the_board() -> String {

@@ -1,9 +1,9 @@
 //! What `nft` reads back from the bytes we wrote. Needs root.
 
-mod common;
+mod support;
 
-use common::*;
 use coracle_network::Network;
+use support::*;
 
 #[test]
 fn the_kernel_holds_what_the_documentation_says() {

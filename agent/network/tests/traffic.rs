@@ -1,11 +1,11 @@
 //! Who reaches whom, with real packets in throw-away namespaces. Needs root.
 
-mod common;
+mod support;
 
 use std::net::Ipv4Addr;
 
-use common::*;
 use coracle_network::{Network, Protocol, configure_inside, configure_loopback};
+use support::*;
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 

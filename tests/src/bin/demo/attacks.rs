@@ -8,6 +8,9 @@ use coracle_protocol::topics::Topic;
 use coracle_tests::attack;
 use std::time::Duration;
 
+/// Above every assignment so far.
+const NEXT: u64 = 1_000;
+
 /// Four attacks, by one who stole the console's deploy key and its broker certificate.
 pub fn all_refused(demo: &mut Demo) -> Result<()> {
     demo.say.step(
@@ -19,8 +22,8 @@ pub fn all_refused(demo: &mut Demo) -> Result<()> {
     let other = BoardId::new("demo.board-z")?;
     let good = attack::envelope(&demo.engineer.file("release-2.0.json"))?;
     let old = attack::envelope(&demo.engineer.file("release-1.0.json"))?;
+    let newest = attack::envelope(&demo.engineer.file("release-3.0.json"))?;
     let (now, later) = (attack::now(), attack::now() + 86_400);
-    let next = demo.next_seq()?;
     let sign = |board, release: &Envelope, seq, issued, expires| {
         attack::assignment(&deploy_key, board, release, seq, issued, expires)
     };
@@ -29,27 +32,27 @@ pub fn all_refused(demo: &mut Demo) -> Result<()> {
         (
             "a tampered release",
             "bad-signature",
-            sign(&me, &tampered, next, now, later)?,
+            sign(&me, &tampered, NEXT, now, later)?,
             &tampered,
         ),
         (
             "an older release (rollback)",
             "old-release",
-            sign(&me, &old, next, now, later)?,
+            sign(&me, &old, NEXT, now, later)?,
             &old,
         ),
         (
             "another board's assignment",
             "wrong-board",
-            sign(&other, &good, next, now, later)?,
+            sign(&other, &good, NEXT, now, later)?,
             &good,
         ),
-        // Issued now, so that it is the newest, and already past: expired before it was issued.
+        // Held back by the thief for an hour; the board's clock is no more than a lower bound, and that is later.
         (
             "an expired assignment",
             "expired",
-            sign(&me, &good, next, now, now.saturating_sub(3600))?,
-            &good,
+            sign(&me, &newest, NEXT, now - 7200, now - 3600)?,
+            &newest,
         ),
     ];
     for (n, (what, code, deploy, release)) in cases.into_iter().enumerate() {
@@ -76,11 +79,4 @@ pub fn all_refused(demo: &mut Demo) -> Result<()> {
         "4 of 4 refused, the app answered all along".into(),
     );
     Ok(())
-}
-
-impl Demo {
-    /// A number above every assignment so far.
-    fn next_seq(&self) -> Result<u64> {
-        Ok(1_000)
-    }
 }

@@ -44,7 +44,7 @@ impl Narrator {
         let what = what.to_owned();
         let ticker = std::thread::spawn(move || {
             let start = Instant::now();
-            while wait.recv_timeout(Duration::from_secs(2))
+            while wait.recv_timeout(Duration::from_secs(5))
                 == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
             {
                 println!("        … {what} ({:.0} s)", start.elapsed().as_secs_f32());
