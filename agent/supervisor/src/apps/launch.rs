@@ -1,11 +1,12 @@
 //! One start of one app: folders, cgroup, output, process, network; and its twin, which takes all of it
 //! away and goes on after a failure.
 
+use crate::apps::etc;
 use crate::apps::plan::{OOM_SCORE, Plan};
 use crate::disk::{self, About, DiskError};
 use crate::logs::{self, LogError, Output};
 use crate::settings::Settings;
-use coracle_network::{Endpoint, Namespace, Network, NetworkError, names};
+use coracle_network::{Endpoint, Namespace, Network, NetworkError};
 use coracle_protocol::release::NetworkMode;
 use coracle_runtime::cgroup::CgroupError;
 use coracle_runtime::launch::Running;
@@ -15,7 +16,6 @@ use coracle_runtime::{
     Stdio, prepare,
 };
 use std::fs::File;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// Bytes of an endpoint as JSON: some 300, and 100 for each of up to 256 ports.
@@ -136,7 +136,7 @@ async fn try_launch(
         spec.netns = NetNs::Host;
         spec.hostname = None;
     }
-    write_names(&place, plan, None)?;
+    etc::write(&place, plan, None)?;
 
     // The child is a copy of this process as it is now, before there is an endpoint: it reads it from
     // here once it is let go.
@@ -220,7 +220,7 @@ fn tell_child(
     };
     let json = serde_json::to_vec(endpoint).unwrap_or_default();
     disk::write_volatile(endpoint_file, &json)?;
-    write_names(place, plan, Some(endpoint))
+    etc::write(place, plan, Some(endpoint))
 }
 
 /// `containers/<app>`, with an empty writable layer when the app belongs to another set than before.
@@ -264,10 +264,8 @@ fn prepare_folders(
     Ok(place)
 }
 
-const NAMES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
-
 fn mounts(place: &Path, plan: &Plan) -> Vec<Mount> {
-    let names = NAMES.iter().map(|name| {
+    let names = etc::NAMES.iter().map(|name| {
         let source = place.join("etc").join(name);
         Mount::bind(source, Path::new("/etc").join(name), plan.read_only_root)
     });
@@ -275,51 +273,6 @@ fn mounts(place: &Path, plan: &Plan) -> Vec<Mount> {
     let volumes =
         volumes.map(|(source, target, read_only)| Mount::bind(source, target, *read_only));
     names.chain(volumes).collect()
-}
-
-/// Written in place, never renamed: the child has bound these very files by then.
-fn write_names(place: &Path, plan: &Plan, endpoint: Option<&Endpoint>) -> Result<(), DiskError> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let name = plan.name.as_str();
-    let texts = match plan.network {
-        NetworkMode::Host => [
-            read("/etc/hosts"),
-            read("/etc/hostname"),
-            read("/etc/resolv.conf"),
-        ],
-        NetworkMode::None | NetworkMode::Bridge => {
-            let mut host = read("/etc/resolv.conf");
-            if names::only_loopback_resolvers(&host) {
-                host = read(names::SYSTEMD_RESOLVED_UPSTREAM);
-            }
-            [
-                names::hosts(name, endpoint.map(|endpoint| endpoint.ip), &[]),
-                names::hostname(name),
-                names::resolv_conf(&host, &[]),
-            ]
-        }
-    };
-    for (file, text) in NAMES.iter().zip(texts) {
-        let path = place.join("etc").join(file);
-        std::fs::write(&path, text).about("write", &path)?;
-    }
-    Ok(())
-}
-
-/// `/etc/hosts` of an app that is on the bridge, with the others that are there too.
-pub fn write_hosts(
-    settings: &Settings,
-    name: &str,
-    own: Ipv4Addr,
-    others: &[(&str, Ipv4Addr)],
-) -> Result<(), DiskError> {
-    let path = settings
-        .config
-        .containers_dir()
-        .join(name)
-        .join("etc/hosts");
-    let text = names::hosts(name, Some(own), others);
-    std::fs::write(&path, text).about("write", &path)
 }
 
 /// Takes an app's network and cgroup away, with every process that is left in it. What went wrong, in

@@ -2,6 +2,7 @@
 
 use super::Supervisor;
 use crate::adopt::{AdoptedEnd, ProcessId, RunState, RunningApp};
+use crate::apps::etc;
 use crate::apps::launch::{self, Ground, Launched};
 use crate::apps::{AppRun, Phase, Process};
 use crate::health::{Verdict, probe};
@@ -56,7 +57,7 @@ impl Supervisor {
         for (name, own) in &all {
             let others = all.iter().filter(|(other, _)| other != name);
             let others: Vec<_> = others.copied().collect();
-            if let Err(error) = launch::write_hosts(&self.settings, name, *own, &others) {
+            if let Err(error) = etc::write_hosts(&self.settings, name, *own, &others) {
                 tracing::warn!(app = name, %error, "it does not know the others by name");
             }
         }
