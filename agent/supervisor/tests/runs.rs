@@ -11,7 +11,7 @@ use coracle_protocol::local::{Answer, AppAction, LayerSource, Request};
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{App, Image, NetworkMode, Port, Probe, Restart, VolumeMount};
 use coracle_protocol::report::{AppState, Phase, SetState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -348,6 +348,41 @@ fn volumes_outlive_updates_and_probes_run_inside() {
     keeper.args[2] = "echo second > /data/x; exec sleep 1000".into();
     assert_eq!(board.deploy("2", vec![keeper]).0, Phase::Committed);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "second\n");
+}
+
+/// A probe's process stands among the app's until it is executed, and the app may stop all of them.
+#[test]
+fn an_app_that_stops_its_own_probes_does_not_stop_the_supervisor() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let mut hostile = app(&image, "while :; do kill -STOP -1; done");
+    hostile.network.mode = NetworkMode::None;
+    hostile.trial_seconds = 6;
+    let mut health = http_health(1);
+    health.probe = Probe::Exec {
+        argv: vec!["/bin/true".into()],
+    };
+    (health.interval_ms, health.timeout_ms) = (100, 300);
+    (health.retries, health.start_period_ms) = (10, 10_000);
+    hostile.health = Some(health);
+    let (release, deploy) = board.documents("1", vec![hostile]);
+    let needs = board.needs("a", &release, &deploy);
+    for layer in needs.layers {
+        let staged = board.stage("a", layer.diff_id, LayerSource::Full);
+        assert_eq!(staged, Answer::Done);
+    }
+    let activate = Request::Activate {
+        activity: "a".into(),
+    };
+    assert_eq!(board.ask(activate), Answer::Done);
+    let end = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < end {
+        let asked = Instant::now();
+        board.status();
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(1), "it answered after {took:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

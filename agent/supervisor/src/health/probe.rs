@@ -1,12 +1,10 @@
 //! The probes themselves: children without rights. An app that answers with poison reaches a process of
 //! an unprivileged user, without files, in the app's own network, and not the supervisor.
 
-use crate::apps::plan::{OOM_SCORE, Plan};
+use super::exec;
+use crate::apps::plan::Plan;
 use coracle_protocol::release::Probe;
-use coracle_runtime::{
-    Capabilities, Cgroup, Child, ExecSpec, JailSpec, NetNs, SeccompProgram, Stdio, exec_in,
-    spawn_jailed,
-};
+use coracle_runtime::{Cgroup, Child, JailSpec, NetNs, SeccompProgram, spawn_jailed};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -41,7 +39,7 @@ pub struct Running {
     pub child: Child,
     /// When it has taken too long.
     pub deadline: Instant,
-    report: Option<File>,
+    report: File,
     what: String,
     timeout: Duration,
 }
@@ -59,18 +57,21 @@ pub fn start(
     // The parent's own limit comes a little later, so that the child can say what happened.
     let deadline = Instant::now() + timeout + Duration::from_millis(250);
     let (child, report, what) = match probe {
-        Probe::Exec { argv } => (exec(argv, target)?, None, format!("`{}`", argv.join(" "))),
+        Probe::Exec { argv } => {
+            let (child, report) = exec::start(argv, timeout, target)?;
+            (child, report, format!("`{}`", argv.join(" ")))
+        }
         Probe::Http { port, path } => {
             let request = format!(
                 "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: coracle\r\nAccept: */*\r\nConnection: close\r\n\r\n"
             );
             let ask = move |stream: TcpStream| http(stream, &request);
             let (child, report) = connect(*port, timeout, target, empty_root, ask)?;
-            (child, Some(report), format!("GET :{port}{path}"))
+            (child, report, format!("GET :{port}{path}"))
         }
         Probe::Tcp { port } => {
             let (child, report) = connect(*port, timeout, target, empty_root, |_| Ok(()))?;
-            (child, Some(report), format!("port {port}"))
+            (child, report, format!("port {port}"))
         }
     };
     Ok(Running {
@@ -88,15 +89,13 @@ impl Running {
         if success {
             return Ok(());
         }
-        let mut text = String::new();
-        if let Some(mut report) = self.report {
-            let mut bytes = Vec::new();
-            // A report that cannot be read leaves the exit code to tell.
-            let _ = report
-                .rewind()
-                .and_then(|()| report.take(REPORT_BYTES).read_to_end(&mut bytes));
-            text = String::from_utf8_lossy(&bytes).into_owned();
-        }
+        let mut report = self.report;
+        let mut bytes = Vec::new();
+        // A report that cannot be read leaves the exit code to tell.
+        let _ = report
+            .rewind()
+            .and_then(|()| report.take(REPORT_BYTES).read_to_end(&mut bytes));
+        let mut text = String::from_utf8_lossy(&bytes).into_owned();
         if Instant::now() >= self.deadline {
             text = format!("no answer within {:?}", self.timeout);
         } else if text.is_empty() {
@@ -106,35 +105,6 @@ impl Running {
     }
 }
 
-fn exec(argv: &[String], target: &Target<'_>) -> Result<Child, String> {
-    let plan = target.plan;
-    let capabilities = Capabilities::docker();
-    let seccomp = SeccompProgram::docker(capabilities).map_err(|e| e.to_string())?;
-    let spec = ExecSpec {
-        pid: target.running.pid,
-        pidfd: target.running.pidfd.as_fd(),
-        cgroup: target.cgroup,
-        args: argv.to_vec(),
-        env: plan.env.clone(),
-        cwd: plan.cwd.clone(),
-        uid: plan.user.uid,
-        gid: plan.user.gid,
-        additional_gids: plan.user.groups.clone(),
-        umask: 0o022,
-        capabilities,
-        seccomp: Some(&seccomp),
-        no_new_privs: true,
-        rlimits: plan.rlimits.clone(),
-        oom_score_adj: Some(OOM_SCORE),
-        stdio: Stdio::null().map_err(|e| e.to_string())?,
-    };
-    let executed = exec_in(&spec).map_err(|e| e.to_string())?;
-    Ok(Child {
-        pid: executed.pid,
-        pidfd: executed.pidfd,
-    })
-}
-
 fn connect(
     port: u16,
     timeout: Duration,
@@ -142,17 +112,11 @@ fn connect(
     empty_root: &Path,
     ask: impl FnOnce(TcpStream) -> io::Result<()>,
 ) -> Result<(Child, File), String> {
-    let report = rustix::fs::memfd_create("probe", rustix::fs::MemfdFlags::CLOEXEC)
-        .map_err(|e| e.to_string())?;
+    let (report, of_child) = report_file()?;
     let seccomp = no_programs()?;
     let jail = JailSpec {
         root_readonly: true,
-        files: vec![
-            report
-                .as_fd()
-                .try_clone_to_owned()
-                .map_err(|e| e.to_string())?,
-        ],
+        files: vec![of_child],
         netns: netns(target)?,
         uid: PROBE_ID,
         gid: PROBE_ID,
@@ -179,7 +143,18 @@ fn connect(
         }
     })
     .map_err(|e| e.to_string())?;
-    Ok((child, File::from(report)))
+    Ok((child, report))
+}
+
+/// Where a probe says what went wrong: the supervisor's descriptor and the child's.
+pub(super) fn report_file() -> Result<(File, OwnedFd), String> {
+    let report = rustix::fs::memfd_create("probe", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|e| e.to_string())?;
+    let of_child = report
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|e| e.to_string())?;
+    Ok((File::from(report), of_child))
 }
 
 /// The app's network, by its process: the board's own for an app that has that.

@@ -1,0 +1,91 @@
+//! A probe that is a program inside the container, and the child that waits for it in the supervisor's place.
+//!
+//! Until it is executed the program's process stands in the container: among the app's processes, which may
+//! stop it by a signal, and within the app's share of the CPU, which they may use up. Whoever waits for it
+//! there can be made to wait for ever, so that is never the supervisor.
+
+use super::probe::{Target, report_file};
+use crate::apps::plan::OOM_SCORE;
+use coracle_runtime::{
+    Capabilities, Child, ExecSpec, SeccompProgram, Stdio, exec_in, reap, spawn_plain,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// Exit code when there was no program to wait for.
+const NOT_STARTED: u8 = 125;
+
+/// Starts the child; its exit code is the program's.
+///
+/// # Errors
+/// In words, when there can be no child.
+pub(super) fn start(
+    argv: &[String],
+    timeout: Duration,
+    target: &Target<'_>,
+) -> Result<(Child, File), String> {
+    let (report, of_child) = report_file()?;
+    let app = target.running.pidfd.as_fd();
+    let app = app.try_clone_to_owned().map_err(|e| e.to_string())?;
+    let child = spawn_plain(vec![of_child, app], |mut files| {
+        let (Some(app), Some(report)) = (files.pop(), files.pop()) else {
+            return NOT_STARTED;
+        };
+        match run(argv, timeout, target, &app) {
+            Ok(code) => code,
+            Err(fault) => {
+                // Without a report the exit code tells.
+                let _ = File::from(report).write_all(fault.as_bytes());
+                NOT_STARTED
+            }
+        }
+    });
+    Ok((child.map_err(|e| e.to_string())?, report))
+}
+
+/// In the child, whose descriptors are `app` and its report.
+fn run(
+    argv: &[String],
+    timeout: Duration,
+    target: &Target<'_>,
+    app: &OwnedFd,
+) -> Result<u8, String> {
+    let plan = target.plan;
+    let capabilities = Capabilities::docker();
+    let seccomp = SeccompProgram::docker(capabilities).map_err(|e| e.to_string())?;
+    let spec = ExecSpec {
+        pid: target.running.pid,
+        pidfd: app.as_fd(),
+        cgroup: target.cgroup,
+        args: argv.to_vec(),
+        env: plan.env.clone(),
+        cwd: plan.cwd.clone(),
+        uid: plan.user.uid,
+        gid: plan.user.gid,
+        additional_gids: plan.user.groups.clone(),
+        umask: 0o022,
+        capabilities,
+        seccomp: Some(&seccomp),
+        no_new_privs: true,
+        rlimits: plan.rlimits.clone(),
+        oom_score_adj: Some(OOM_SCORE),
+        stdio: Stdio::null().map_err(|e| e.to_string())?,
+    };
+    let program = exec_in(&spec).map_err(|e| e.to_string())?;
+    let program = Child {
+        pid: program.pid,
+        pidfd: program.pidfd,
+    };
+    let patience = Timespec::try_from(timeout).map_err(|e| e.to_string())?;
+    let mut ended = [PollFd::new(&program.pidfd, PollFlags::IN)];
+    // 0: the time is over. An error leaves the supervisor's own limit to end both.
+    if poll(&mut ended, Some(&patience)) == Ok(0) {
+        program.kill().map_err(|e| e.to_string())?;
+        return Err(format!("no answer within {timeout:?}"));
+    }
+    let exit = reap::wait(program.pid).map_or(i32::from(NOT_STARTED), |exit| exit.shell_code());
+    Ok(u8::try_from(exit).unwrap_or(NOT_STARTED))
+}
