@@ -4,6 +4,8 @@ mod frame;
 
 use crate::disk::{About, DiskError};
 use coracle_protocol::local::{Answer, Call, Event, Message, Reply, Request};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -58,21 +60,35 @@ impl AnswerTo {
     }
 }
 
-/// Makes the socket: root and the daemon's group, 0660.
-pub fn listen(path: &Path, group: Option<u32>) -> Result<UnixListener, DiskError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).about("remove the old socket", path);
-        }
-        _ => {}
+/// Makes the socket: root and the daemon's group, 0660. It is made in `own`, a folder of root's alone on
+/// the same file system, and takes its place in one step: the folder of `path` is the daemon's as well,
+/// who may have put anything there, a folder too, or do so at any moment.
+pub fn listen(path: &Path, own: &Path, group: Option<u32>) -> Result<UnixListener, DiskError> {
+    let new = own.join("s");
+    discard(&new)?;
+    let listener = UnixListener::bind(&new).about("listen at", &new)?;
+    std::os::unix::fs::chown(&new, Some(0), group).about("give away", &new)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o660))
+        .about("set the mode of", &new)?;
+    match renameat_with(CWD, &new, CWD, path, RenameFlags::EXCHANGE) {
+        // Nothing is there, or the file system (or kernel) knows no exchange.
+        Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => std::fs::rename(&new, path),
+        other => other.map_err(io::Error::from),
     }
-    // Nobody gets in between bind and chmod: until then the mode is what the mask leaves, and
-    // `admit` looks at each peer anyway.
-    let listener = UnixListener::bind(path).about("listen at", path)?;
-    std::os::unix::fs::chown(path, Some(0), group).about("give away", path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
-        .about("set the mode of", path)?;
+    .about("rename to", path)?;
+    discard(&new)?;
     Ok(listener)
+}
+
+/// What was in the socket's place, whatever it is. No link is followed.
+fn discard(path: &Path) -> Result<(), DiskError> {
+    let gone = match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    gone.about("remove the old socket", path)
 }
 
 /// Accepts connections until the receiver of `calls` is gone.
@@ -222,10 +238,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_daemon_that_squats_on_the_sockets_place_is_moved_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sock");
+        let own = folder.path().join("own");
+        let treasure = folder.path().join("treasure");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::create_dir(&treasure).unwrap();
+        let open = || {
+            drop(listen(&path, &own, None).unwrap());
+            let found = path.symlink_metadata().unwrap();
+            assert_eq!(found.permissions().mode() & 0o777, 0o660);
+            assert_eq!(std::fs::read_dir(&own).unwrap().count(), 0);
+        };
+        open();
+        // Its own socket of before is replaced.
+        open();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir_all(path.join("full/of/folders")).unwrap();
+        open();
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&treasure, &path).unwrap();
+        open();
+        assert!(treasure.is_dir(), "a link was followed");
+    }
+
+    #[tokio::test]
     async fn a_call_comes_in_and_its_answer_goes_out() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.sock");
-        let listener = listen(&path, None).unwrap();
+        let own = folder.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        let listener = listen(&path, &own, None).unwrap();
         let (calls, mut incoming) = mpsc::channel(1);
         let server = tokio::spawn(serve(listener, None, calls));
         let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();

@@ -149,7 +149,11 @@ impl Supervisor {
             signal(SignalKind::interrupt())?,
         ];
         let path = self.settings.config.supervisor_socket();
-        let listener = socket::listen(&path, self.settings.daemon_group())?;
+        let listener = socket::listen(
+            &path,
+            &self.settings.run_state_dir(),
+            self.settings.daemon_group(),
+        )?;
         let (to_me, mut calls) = mpsc::channel(8);
         let daemon = self.settings.daemon.map(|owner| owner.uid);
         let door = tokio::spawn(socket::serve(listener, daemon, to_me));
