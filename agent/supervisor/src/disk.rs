@@ -1,8 +1,9 @@
 //! Files that must be whole after a power cut: temporary file, fsync, rename, fsync of the folder.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file operation that failed, with the path that it was about.
@@ -115,6 +116,34 @@ pub fn make_folder(path: &Path, mode: u32) -> Result<(), DiskError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).about("set the mode of", path)
 }
 
+/// A folder of root's alone, in one that others may write to (and then a sticky one: what is root's stays).
+/// Who was there first is moved to `<path>.bad-…`, not believed; a link of theirs is never followed.
+pub fn own_folder(path: &Path, mode: u32) -> Result<(), DiskError> {
+    // Each turn loses only to somebody who was quicker in that very moment.
+    for _ in 0..16 {
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other.about("make", path)?,
+        }
+        let owner = path.symlink_metadata().about("look at", path)?.uid();
+        if owner == 0 {
+            return fs::set_permissions(path, fs::Permissions::from_mode(mode))
+                .about("set the mode of", path);
+        }
+        // A name that cannot be guessed, and taken before.
+        let aside = with_suffix(
+            path,
+            &format!(".bad-{:016x}", RandomState::new().hash_one(0)),
+        );
+        tracing::error!(path = %path.display(), owner, aside = %aside.display(), "not root's: set aside");
+        rename(path, &aside)?;
+    }
+    Err(io::Error::other(
+        "somebody else takes its place again and again",
+    ))
+    .about("make", path)
+}
+
 /// Makes the names in the folder of `path` last.
 pub fn sync_parent(path: &Path) -> Result<(), DiskError> {
     let parent = path.parent().unwrap_or(Path::new("/"));
@@ -146,5 +175,29 @@ mod tests {
         let aside = set_aside(&path).unwrap();
         assert_eq!(fs::read(aside).unwrap(), b"two");
         remove(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_the_daemon_made_first_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, treasure) = (folder.path().join("own"), folder.path().join("treasure"));
+        make_folder(&treasure, 0o750).unwrap();
+        let give_away = || std::os::unix::fs::lchown(&own, Some(1), Some(1)).unwrap();
+        let modes = || [&own, &treasure].map(|p| p.symlink_metadata().unwrap().mode() & 0o7777);
+        own_folder(&own, 0o711).unwrap();
+        own_folder(&own, 0o700).unwrap();
+        fs::write(own.join("kept"), b"").unwrap();
+        own_folder(&own, 0o700).unwrap();
+        assert!(own.join("kept").exists());
+
+        give_away();
+        own_folder(&own, 0o700).unwrap();
+        assert_eq!(fs::read_dir(&own).unwrap().count(), 0);
+        fs::remove_dir(&own).unwrap();
+        std::os::unix::fs::symlink(&treasure, &own).unwrap();
+        give_away();
+        own_folder(&own, 0o700).unwrap();
+        assert_eq!(modes(), [0o700, 0o750], "the link was followed");
+        assert_eq!(own.symlink_metadata().unwrap().uid(), 0);
     }
 }

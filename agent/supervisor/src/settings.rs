@@ -10,7 +10,6 @@ use coracle_board_support::storage;
 use coracle_network::NetworkConfig;
 use coracle_protocol::names::{HardwareClass, NameError};
 use coracle_protocol::report::BoardFacts;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Why the settings cannot be used.
@@ -124,6 +123,9 @@ fn run_state_dir(config: &Config) -> PathBuf {
 /// what is root's.
 fn make_folders(config: &Config, daemon: Option<Owner>) -> Result<(), DiskError> {
     disk::make_folder(&config.state_dir, 0o755)?;
+    // Whoever owns it can swap what is in it: a packaging mistake must not give the daemon that.
+    std::os::unix::fs::chown(&config.state_dir, Some(0), Some(0))
+        .about("take back", &config.state_dir)?;
     disk::make_folder(&config.run_dir, 0o1775)?;
     let gid = daemon.map(|owner| owner.gid);
     std::os::unix::fs::chown(&config.run_dir, Some(0), gid).about("give away", &config.run_dir)?;
@@ -139,22 +141,17 @@ fn make_folders(config: &Config, daemon: Option<Owner>) -> Result<(), DiskError>
         }
     }
     for (folder, mode) in [
+        (config.trust_dir(), 0o700),
+        (config.deployments_dir(), 0o700),
         (config.layers_dir(), 0o700),
         (config.staging_dir(), 0o700),
         (config.containers_dir(), 0o700),
         (config.volumes_dir(), 0o700),
         (config.logs_dir(), 0o755),
     ] {
-        disk::make_folder(&folder, mode)?;
+        disk::own_folder(&folder, mode)?;
     }
-    // The daemon could have been first: what is not root's is not believed.
-    let own = run_state_dir(config);
-    if let Ok(found) = own.symlink_metadata()
-        && (!found.is_dir() || found.uid() != 0)
-    {
-        disk::set_aside(&own)?;
-    }
-    disk::make_folder(&own, 0o700)
+    disk::own_folder(&run_state_dir(config), 0o700)
 }
 
 fn facts(profile: &Profile, hardware: &HardwareClass, detected: &Detected) -> BoardFacts {
