@@ -29,10 +29,10 @@ pub struct JailSpec<'a> {
     /// Becomes `/`; the host's files are out of reach. It may be empty.
     pub root: PathBuf,
     pub root_readonly: bool,
-    /// Folders to read from. Where the kernel can (5.12), they are mounts of their own that end at the folder and are
-    /// read-only.
+    /// Folders to read from. Where the kernel can (5.12), they are mounts of their own that end at the folder, are
+    /// read-only, and in which devices do not open and programs do not run.
     pub read_dirs: Vec<OwnedFd>,
-    /// The same, to write to.
+    /// The same, to write to: a device node that is made there leads to no device.
     pub write_dirs: Vec<OwnedFd>,
     /// Files, pipes, sockets: as they are.
     pub files: Vec<OwnedFd>,
@@ -230,11 +230,9 @@ fn fence(folders: Vec<OwnedFd>, read_only: bool) -> Result<Vec<OwnedFd>, Failure
             Err(Errno::ENOSYS) => return Ok(folder),
             other => other.at(Step::Mount, "folder of a jail")?,
         };
-        if read_only {
-            match mounts::set_readonly_recursive(fenced.as_fd()) {
-                Ok(()) | Err(Errno::ENOSYS) => {}
-                Err(errno) => return Err(errno).at(Step::Mount, "folder of a jail"),
-            }
+        match mounts::set_inert(fenced.as_fd(), read_only) {
+            Ok(()) | Err(Errno::ENOSYS) => {}
+            Err(errno) => return Err(errno).at(Step::Mount, "folder of a jail"),
         }
         // The mount's own descriptor names a place (O_PATH); the closure wants to read the folder.
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

@@ -14,12 +14,13 @@ use coracle_runtime::{
     spawn_plain,
 };
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, mknodat};
 
 fn main() -> std::process::ExitCode {
     support::run(tests![
         the_closure_sees_its_root_only,
         passed_folders_end_at_their_top,
+        a_device_node_of_a_layer_leads_to_no_device,
         rights_are_what_was_given,
         memory_is_bounded,
         filters_bite,
@@ -95,6 +96,40 @@ fn passed_folders_end_at_their_top() {
     .unwrap();
     assert_eq!(child.wait(), Some(Exit::Code(0)));
     assert!(folder.path().join("write/new").exists());
+}
+
+/// An unpacking child may make nodes; one that a layer has taken over must not get at the disk through them.
+fn a_device_node_of_a_layer_leads_to_no_device() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["root", "read", "write"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    let null = libc::makedev(1, 3);
+    let node = |dir: &OwnedFd| mknodat(dir, "node", SFlag::S_IFCHR, Mode::S_IRWXU, null);
+    let open = |name: &str| OwnedFd::from(File::open(folder.path().join(name)).unwrap());
+    let look = |dir: &OwnedFd| {
+        openat(
+            dir,
+            "node",
+            OFlag::O_RDONLY | OFlag::O_NONBLOCK,
+            Mode::empty(),
+        )
+    };
+    node(&open("read")).unwrap();
+    look(&open("read")).expect("the file system itself allows devices");
+    let mut spec = JailSpec::new(folder.path().join("root"));
+    spec.read_dirs = vec![open("read")];
+    spec.write_dirs = vec![open("write")];
+    spec.capabilities = [Capability::MKNOD, Capability::DAC_OVERRIDE]
+        .into_iter()
+        .fold(Capabilities::none(), Capabilities::with);
+    let child = spawn_jailed(spec, |fds| {
+        let (read, write) = (&fds.read_dirs[0], &fds.write_dirs[0]);
+        let shut = |dir| look(dir).err() == Some(nix::errno::Errno::EACCES);
+        u8::from(!(node(write).is_ok() && shut(write) && shut(read)))
+    })
+    .unwrap();
+    assert_eq!(child.wait(), Some(Exit::Code(0)));
 }
 
 fn rights_are_what_was_given() {

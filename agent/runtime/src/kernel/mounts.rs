@@ -16,8 +16,23 @@ struct MountAttr {
 
 /// Makes a mount and everything below it read-only. ENOSYS before 5.12.
 pub(crate) fn set_readonly_recursive(mount: BorrowedFd<'_>) -> nix::Result<()> {
+    set_recursive(mount, libc::MOUNT_ATTR_RDONLY)
+}
+
+/// Devices, set-user-ID bits and programs of a mount and everything below it are without effect. ENOSYS before 5.12.
+pub(crate) fn set_inert(mount: BorrowedFd<'_>, read_only: bool) -> nix::Result<()> {
+    let inert = libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    let read_only = if read_only {
+        libc::MOUNT_ATTR_RDONLY
+    } else {
+        0
+    };
+    set_recursive(mount, inert | read_only)
+}
+
+fn set_recursive(mount: BorrowedFd<'_>, attr_set: u64) -> nix::Result<()> {
     let attr = MountAttr {
-        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_set,
         ..MountAttr::default()
     };
     let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
