@@ -137,7 +137,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     let advertised = Arc::new(Advertised {
         console_url: format!("https://{}", host_port(&settings.advertise, board_port)),
         mqtt: advertised_mqtt,
-        ca_pem: ca.certificate_pem().to_owned(),
+        ca_pem: trusted_by_boards(&settings, &ca)?,
     });
     let uploads = Uploads::new(blobs.clone());
     let deployer = Deployer {
@@ -297,6 +297,16 @@ fn link_ca(settings: &Serve, ca: &Ca) -> PathBuf {
         .mqtt_ca
         .clone()
         .unwrap_or_else(|| ca.files().certificate.clone())
+}
+
+// Boards trust what their enrolment file names, and nothing else: a broker under another CA would
+// be a stranger to them.
+fn trusted_by_boards(settings: &Serve, ca: &Ca) -> Result<String, ServeError> {
+    let mut pem = ca.certificate_pem().trim_end().to_owned() + "\n";
+    if let Some(file) = &settings.mqtt_ca {
+        pem.push_str(&tls::authorities(file)?);
+    }
+    Ok(pem)
 }
 
 async fn serve_operators(listener: TcpListener, routes: Router, stop: CancellationToken) {

@@ -70,7 +70,7 @@ pub struct Serve {
     /// Use this broker instead of an own one
     #[arg(long, value_name = "HOST:PORT")]
     pub mqtt_broker: Option<String>,
-    /// CA of that broker, PEM [default: the fleet's CA]
+    /// CA of that broker, PEM; boards that enrol from now on trust it too [default: the fleet's CA]
     #[arg(long, value_name = "FILE", requires = "mqtt_broker")]
     pub mqtt_ca: Option<PathBuf>,
     /// Client certificate for that broker, PEM [default: the console's, from the fleet's CA]

@@ -1,12 +1,16 @@
 //! TLS configurations: the boards' port and the MQTT link. ring, TLS 1.2 and 1.3.
 
 use crate::ca::Pair;
+use base64::Engine;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Boards read 8 certificates from their enrolment file, and the fleet's CA is one of them.
+const MOST_AUTHORITIES: usize = 7;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,14 @@ pub enum TlsError {
     /// rustls.
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
+    /// A file of authorities that boards could not use.
+    #[error("{path}: {count} certificates; 1 to {MOST_AUTHORITIES} are possible")]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// How many it holds.
+        count: usize,
+    },
     /// The client verifier.
     #[error("{0}")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
@@ -50,6 +62,29 @@ pub fn client(pair: &Pair, ca: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
+/// The certificates in a file, written anew: whatever else is in there, a key perhaps, stays behind.
+pub fn authorities(path: &Path) -> Result<String, TlsError> {
+    let found = certificates(path)?;
+    if !(1..=MOST_AUTHORITIES).contains(&found.len()) {
+        return Err(TlsError::Authorities {
+            path: path.to_owned(),
+            count: found.len(),
+        });
+    }
+    Ok(found.iter().map(|der| pem(der)).collect())
+}
+
+// RFC 7468, section 2: 64 characters a line.
+fn pem(der: &[u8]) -> String {
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in der.chunks(48) {
+        text.push_str(&base64::engine::general_purpose::STANDARD.encode(line));
+        text.push('\n');
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -76,4 +111,29 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_file_only_certificates_are_handed_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = rcgen::CertificateParams::new(vec!["a.example".into()]).unwrap();
+        let certificate = made.self_signed(&key).unwrap().pem().replace("\r\n", "\n");
+        let file = dir.path().join("ca.pem");
+        let write = |text: String| std::fs::write(&file, text).unwrap();
+        write(format!("a comment\n{}{certificate}", key.serialize_pem()));
+        assert_eq!(authorities(&file).unwrap(), certificate);
+        for (text, n) in [("nothing".into(), 0), (certificate.repeat(8), 8)] {
+            write(text);
+            let error = authorities(&file).unwrap_err();
+            assert!(
+                matches!(error, TlsError::Authorities { count, .. } if count == n),
+                "{error}"
+            );
+        }
+    }
 }

@@ -33,7 +33,7 @@ pub fn need(programs: &[(&str, &str)]) {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -190,6 +190,13 @@ impl Fleet {
             ready.exists().then_some(())
         });
         self.console = Some(child);
+    }
+
+    /// From the next start on, another broker than the console's own.
+    pub fn use_broker(&mut self, port: u16, extra: &[String]) {
+        self.mqtt = port;
+        self.extra = vec!["--mqtt-broker".into(), format!("127.0.0.1:{port}")];
+        self.extra.extend_from_slice(extra);
     }
 
     /// SIGTERM; how long the console took, which must have ended well.
