@@ -152,27 +152,27 @@ impl Console {
             find(["console.crt", "console.pem"])?,
             find(["console.key", "console-key.pem"])?,
         );
-        // Another client id than the console's own, which the broker would kick off.
-        run(Command::new("mosquitto_pub")
-            .args([
-                "-h",
-                &self.ip.to_string(),
-                "-p",
-                &MQTT_PORT.to_string(),
-                "-q",
-                "1",
-                "-r",
-                "-t",
-                topic,
-            ])
-            .arg("--cafile")
-            .arg(ca)
-            .arg("--cert")
-            .arg(cert)
-            .arg("--key")
-            .arg(key)
-            .arg("-f")
-            .arg(&file))
+        // The broker gives every client of this user the same id, so thief and console throw each other
+        // off; who loses that race before the acknowledgement tries again, as a thief would.
+        let ip = self.ip.to_string();
+        let port = MQTT_PORT.to_string();
+        wait_for(
+            "the thief's message to be taken",
+            Duration::from_secs(15),
+            || {
+                run(Command::new("mosquitto_pub")
+                    .args(["-h", &ip, "-p", &port, "-q", "1", "-r", "-t", topic])
+                    .arg("--cafile")
+                    .arg(&ca)
+                    .arg("--cert")
+                    .arg(&cert)
+                    .arg("--key")
+                    .arg(&key)
+                    .arg("-f")
+                    .arg(&file))
+                .map(Some)
+            },
+        )
         .map(drop)
     }
 }
