@@ -218,7 +218,13 @@ fn a_damaged_blob_is_never_sent_whole() {
     let (code, _, err) = apply(&daemon, &stick);
     assert_eq!(code, 1);
     assert!(err.contains("is damaged"), "{err}");
-    assert!(daemon.asked(&put(&full())).last().unwrap().body.is_none());
+    let sent = daemon.asked(&put(&full()));
+    assert_eq!(
+        sent.len(),
+        2,
+        "once whole, before it was damaged, and once broken off"
+    );
+    assert!(sent[0].body.is_some() && sent[1].body.is_none());
     assert_eq!(daemon.asked(APPLY).len(), before);
 }
 

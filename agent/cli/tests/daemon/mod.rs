@@ -15,6 +15,9 @@ pub struct Asked {
     pub body: Option<Vec<u8>>,
 }
 
+/// Asks for nothing and is not noted.
+const CAUGHT_UP: &str = "CAUGHT-UP";
+
 type Answers = BTreeMap<String, Vec<(u16, Vec<u8>)>>;
 
 /// Listens until the test ends.
@@ -51,8 +54,12 @@ impl Daemon {
         self
     }
 
-    /// What was asked whose line begins so.
+    /// What was asked whose line begins so, requests that broke off included. Connections are served
+    /// in order: once this one is answered, all before it are noted, also those whose client has gone.
     pub fn asked(&self, line: &str) -> Vec<Asked> {
+        let mut stream = UnixStream::connect(self.folder.path().join("docker.sock")).unwrap();
+        write!(stream, "{CAUGHT_UP}\r\n").unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
         let asked = self.asked.lock().unwrap();
         asked
             .iter()
@@ -86,6 +93,9 @@ fn serve(stream: UnixStream, answers: &Mutex<Answers>, asked: &Mutex<Vec<Asked>>
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let (mut line, mut length) = (String::new(), 0);
     reader.read_line(&mut line).unwrap();
+    if line.trim_end() == CAUGHT_UP {
+        return;
+    }
     let line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
     loop {
         let mut header = String::new();
