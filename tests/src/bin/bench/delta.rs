@@ -59,19 +59,23 @@ pub fn table(world: &World, engineer: &Engineer) -> Result<String> {
         .arg(path("patch.vcdiff")))?;
     run(engineer
         .release("delta")
-        .args(["make", "--from"])
-        .arg(tree(older)?)
-        .arg("--to")
+        .arg("make")
+        .arg("--base")
+        .arg(&old)
+        .arg("--target")
         .arg(&new)
         .arg("--output")
         .arg(path("patch.coracle")))?;
     let full = std::fs::metadata(path("full.zst"))?.len();
     let mut ours = engineer.release("delta");
-    ours.args(["apply", "--from"])
+    // From the unpacked folder, as on a board.
+    ours.arg("apply")
+        .arg("--base")
         .arg(tree(older)?)
+        .arg("--delta")
+        .arg(path("patch.coracle"))
         .arg("--output")
-        .arg(path("ours.tar"))
-        .arg(path("patch.coracle"));
+        .arg(path("ours.tar"));
     let mut zstd = Command::new("zstd");
     zstd.args(["-q", "-d", "--long=27", "-f"])
         .arg(format!("--patch-from={}", old.display()))

@@ -59,6 +59,7 @@ fn machine() -> Result<String> {
         version("zstd")
             .split_whitespace()
             .find(|w| w.starts_with('v'))
-            .unwrap_or("?"),
+            .unwrap_or("?")
+            .trim_end_matches(','),
     ))
 }
