@@ -12,7 +12,7 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
-	skopeo mtools dosfstools busybox-static faketime util-linux
+	skopeo mtools dosfstools busybox-static faketime util-linux procps python3-minimal
 BENCH_PACKAGES := time crun runc xdelta3 zstd
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # The example app is one static file; a folder of its own keeps it apart from the dynamic build of the workspace.
