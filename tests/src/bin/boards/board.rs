@@ -1,0 +1,70 @@
+//! The boards there are.
+
+use crate::arch::Arch;
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// How the board's init mounts cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One tree with all controllers, as current distributions have it.
+    V2,
+    /// A hierarchy for each controller, as older board support packages have it.
+    V1,
+    /// As V1, and a v2 tree without controllers beside it.
+    Hybrid,
+}
+
+impl Layout {
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::V2 => "v2",
+            Layout::V1 => "v1",
+            Layout::Hybrid => "hybrid",
+        }
+    }
+}
+
+pub struct Board {
+    pub name: &'static str,
+    pub arch: Arch,
+    pub layout: Layout,
+    /// Tests that make no sense on this board and must say so; any other that says so is a failure.
+    pub not_here: &'static [&'static str],
+    /// From power on to power off.
+    pub time_limit: Duration,
+}
+
+pub const BOARDS: [Board; 3] = [
+    Board {
+        name: "x86-64",
+        arch: Arch::X86_64,
+        layout: Layout::V2,
+        not_here: &[],
+        time_limit: Duration::from_secs(170),
+    },
+    Board {
+        name: "x86-64-v1",
+        arch: Arch::X86_64,
+        layout: Layout::V1,
+        not_here: &[],
+        time_limit: Duration::from_secs(170),
+    },
+    Board {
+        name: "x86-64-hybrid",
+        arch: Arch::X86_64,
+        layout: Layout::Hybrid,
+        not_here: &[],
+        time_limit: Duration::from_secs(170),
+    },
+];
+
+impl Board {
+    pub fn named(name: &str) -> Result<&'static Board> {
+        let names = || BOARDS.map(|board| board.name).join(", ");
+        BOARDS
+            .iter()
+            .find(|board| board.name == name)
+            .with_context(|| format!("no board is called {name}; there are: {}", names()))
+    }
+}

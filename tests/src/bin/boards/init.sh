@@ -1,0 +1,61 @@
+#!/bin/sh
+# The first process of a virtual board: sets it up, runs the tests, tells their exit codes, powers off.
+PATH=/bin
+export PATH
+
+if [ "$1" != board ]; then
+  # pivot_root(2) refuses the kernel's own first file system: go on in a tmpfs.
+  /bin/busybox --install -s /bin
+  mkdir /new
+  mount -t tmpfs -o mode=755 board /new
+  for entry in /*; do
+    [ "$entry" = /new ] || cp -a "$entry" /new/
+  done
+  exec switch_root /new /init board
+fi
+
+. /board/settings
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mount -t tmpfs -o mode=1777 tmp /tmp
+exec </dev/null >/dev/console 2>&1
+# Of the kernel's messages the errors; an OOM kill is none.
+echo 4 > /proc/sys/kernel/printk
+
+for module in /board/modules/*.ko; do
+  insmod "$module" || echo "CORACLE-BOARD no module $module"
+done
+
+one_tree() {
+  mkdir -p "$1"
+  mount -t cgroup2 cgroup2 "$1"
+}
+hierarchies() {
+  mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+  for controllers in cpu,cpuacct cpuset memory blkio devices freezer pids; do
+    mkdir "/sys/fs/cgroup/$controllers"
+    mount -t cgroup -o "$controllers" cgroup "/sys/fs/cgroup/$controllers"
+  done
+}
+case $layout in
+  v2) one_tree /sys/fs/cgroup ;;
+  v1) hierarchies ;;
+  hybrid) hierarchies; one_tree /sys/fs/cgroup/unified ;;
+esac
+
+ifconfig lo 127.0.0.1 up
+echo 64M > /sys/block/zram0/disksize
+mkswap /dev/zram0 > /dev/null && swapon /dev/zram0
+
+# Whoever asks for a backtrace gets the whole log full of them: the assertion says enough.
+export RUST_BACKTRACE=0
+for test in /board/tests/*; do
+  "$test" $only
+  echo "CORACLE-BOARD exit ${test##*/} $?"
+done
+echo "CORACLE-BOARD done"
+poweroff -f

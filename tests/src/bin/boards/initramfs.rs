@@ -1,0 +1,65 @@
+//! What a board boots into.
+
+use crate::board::Board;
+use crate::cpio::Archive;
+use crate::modules;
+use crate::packages::Cache;
+use crate::programs::Program;
+use anyhow::{Context, Result};
+use std::path::Path;
+
+const INIT: &str = include_str!("init.sh");
+
+/// overlay: images; loop: a disk to throttle; zram, with the compression it starts with: memory to swap to.
+const MODULES: [&str; 4] = ["overlay", "loop", "lzo_rle", "zram"];
+
+pub fn build(
+    board: &Board,
+    cache: &Cache,
+    kernel: &Path,
+    release: &str,
+    programs: &[Program],
+    only: &str,
+) -> Result<Vec<u8>> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
+    let mut archive = Archive::default();
+    for folder in ["dev", "proc", "sys", "tmp", "run", "root", "etc", "mnt"] {
+        archive.folder(folder);
+    }
+    // The kernel opens it for init's output before anything is mounted.
+    archive.character_device("dev/console", 5, 1);
+    archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");
+    archive.file("etc/group", 0o644, b"root:x:0:\n");
+    archive.file("init", 0o755, INIT.as_bytes());
+    archive.file(
+        "board/settings",
+        0o644,
+        format!("layout={}\nonly='{only}'\n", board.layout.name()).as_bytes(),
+    );
+    let busybox = cache.unpacked("busybox-static")?.join("bin/busybox");
+    archive.file("bin/busybox", 0o755, &read(&busybox)?);
+    archive.link("bin/sh", "busybox");
+
+    let folder = kernel.join("lib/modules").join(release);
+    let loaded = modules::in_load_order(&folder, &MODULES)?;
+    for (at, (name, content)) in loaded.iter().enumerate() {
+        archive.file(&format!("board/modules/{at:02}-{name}.ko"), 0o644, content);
+    }
+
+    let mut libraries: Vec<&Path> = Vec::new();
+    for program in programs {
+        archive.file(
+            &format!("board/tests/{}", program.name),
+            0o755,
+            &read(&program.file)?,
+        );
+        libraries.extend(program.libraries.iter().map(|library| library.as_path()));
+    }
+    libraries.sort_unstable();
+    libraries.dedup();
+    for library in libraries {
+        let path = library.strip_prefix("/")?.to_string_lossy();
+        archive.file(&path, 0o755, &read(library)?);
+    }
+    Ok(archive.finish())
+}

@@ -1,0 +1,121 @@
+//! `make boards`: builds virtual boards, boots them in QEMU and runs the runtime's root tests there.
+//!
+//! A board is one of Debian's kernels and an initramfs of busybox, a few modules and the tests: no disk, no network, no
+//! rights on this machine. It comes up in seconds in software emulation, so that every layout of cgroups and every
+//! architecture can be tried where only one is at hand.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `board` | the boards there are |
+//! | `arch` | what differs between architectures |
+//! | `packages` | Debian packages, unpacked into a cache |
+//! | `modules` | a kernel's modules in the order they load |
+//! | `programs` | the test programs and their libraries |
+//! | `cpio` | the archive format that the kernel unpacks |
+//! | `initramfs` | what is in it |
+//! | `qemu` | booting, with a time limit |
+//! | `verdict` | what the board's serial console said |
+
+mod arch;
+mod board;
+mod cpio;
+mod initramfs;
+mod modules;
+mod packages;
+mod programs;
+mod qemu;
+mod verdict;
+
+use anyhow::{Context, Result, bail};
+use board::{BOARDS, Board};
+use packages::Cache;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+const USAGE: &str = "usage: coracle-boards [--only PART-OF-A-TEST-NAME] [BOARD…]";
+
+fn main() -> ExitCode {
+    match boards() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\ncoracle-boards: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn boards() -> Result<()> {
+    let (mut chosen, mut only) = (Vec::new(), String::new());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--only" => only = arguments.next().context(USAGE)?,
+            name => chosen.push(Board::named(name)?),
+        }
+    }
+    if chosen.is_empty() {
+        chosen.extend(BOARDS.iter());
+    }
+    let target = target_folder()?;
+    let cache = Cache::in_folder(&target.join("boards"))?;
+    for board in chosen {
+        run(board, &cache, &only)?;
+    }
+    Ok(())
+}
+
+fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
+    let kernel = cache.unpacked(board.arch.kernel_package())?;
+    let release = packages::kernel_release(&kernel)?;
+    println!(
+        "{}: Linux {release}, cgroups: {}",
+        board.name,
+        board.layout.name()
+    );
+    let programs = programs::build(board.arch, cache)?;
+    let image = initramfs::build(board, cache, &kernel, &release, &programs, only)?;
+    let initramfs = cache.folder().join(format!("{}.cpio", board.name));
+    std::fs::write(&initramfs, image).with_context(|| initramfs.display().to_string())?;
+
+    let log = cache.folder().join(format!("{}.log", board.name));
+    let started = Instant::now();
+    let machine = qemu::Machine {
+        arch: board.arch,
+        kernel: kernel.join("boot").join(format!("vmlinuz-{release}")),
+        initramfs,
+        time_limit: board.time_limit,
+        log: log.clone(),
+    };
+    let outcome = machine.boot(|line| {
+        if line.starts_with("test ") {
+            println!("  {line}");
+        }
+    });
+    let text = std::fs::read(&log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let names: Vec<&str> = programs.iter().map(|p| p.name.as_str()).collect();
+    // What the console said tells more than how QEMU ended.
+    if let Err(error) = outcome.and_then(|()| verdict::judge(&text, &names, board.not_here)) {
+        println!(
+            "--- serial console of {} ---\n{text}\n--- end ({}) ---",
+            board.name,
+            log.display()
+        );
+        bail!("board {}: {error:#}", board.name);
+    }
+    println!(
+        "{}: {} held, in {:.0} s",
+        board.name,
+        names.join(" and "),
+        started.elapsed().as_secs_f32()
+    );
+    Ok(())
+}
+
+/// Cargo's target folder, from where this program lies: `<target>/<profile>/coracle-boards`.
+fn target_folder() -> Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    let folder = me.ancestors().nth(2).context("no target folder")?;
+    Ok(folder.to_owned())
+}

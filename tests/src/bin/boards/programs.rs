@@ -1,0 +1,67 @@
+//! The test programs that run on a board, and the libraries they need.
+
+use crate::arch::Arch;
+use crate::packages::Cache;
+use anyhow::{Context, Result, ensure};
+use coracle_tests::service::run;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The runtime's tests that need a kernel to themselves. No libtest in them: they run on nothing but libc.
+const TESTS: [&str; 2] = ["container", "jail"];
+
+pub struct Program {
+    pub name: String,
+    pub file: PathBuf,
+    /// With the paths that the dynamic loader looks for.
+    pub libraries: Vec<PathBuf>,
+}
+
+pub fn build(arch: Arch, cache: &Cache) -> Result<Vec<Program>> {
+    let Arch::X86_64 = arch;
+    let target = cache.folder().parent().context("no target folder")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["test", "--quiet", "--no-run", "--message-format=json"])
+        .args(["--package", "coracle-runtime"])
+        .args(TESTS.iter().flat_map(|test| ["--test", test]))
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let messages = run(&mut command)?;
+    let built: Vec<(String, PathBuf)> = messages.lines().filter_map(test_program).collect();
+    ensure!(
+        built.len() == TESTS.len(),
+        "cargo built {built:?} instead of {TESTS:?}"
+    );
+    built
+        .into_iter()
+        .map(|(name, file)| {
+            let libraries = libraries(&file)?;
+            Ok(Program {
+                name,
+                file,
+                libraries,
+            })
+        })
+        .collect()
+}
+
+/// Name and file, when this message of cargo's tells of a test program.
+fn test_program(message: &str) -> Option<(String, PathBuf)> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let file = message["executable"].as_str()?;
+    let name = message["target"]["name"].as_str()?;
+    (message["profile"]["test"] == true).then(|| (name.into(), file.into()))
+}
+
+/// `ldd` has lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+fn libraries(program: &std::path::Path) -> Result<Vec<PathBuf>> {
+    let text = run(Command::new("ldd").arg(program))?;
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(PathBuf::from)
+        .collect())
+}

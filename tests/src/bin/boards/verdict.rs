@@ -1,0 +1,57 @@
+//! What the serial console said: whether all tests ran, and passed.
+
+use anyhow::{Result, ensure};
+
+/// Fails unless each of `programs` ended with 0, the board came to its end, and no test but `not_here` was left out.
+pub fn judge(console: &str, programs: &[&str], not_here: &[&str]) -> Result<()> {
+    let told: Vec<&str> = console
+        .lines()
+        .filter_map(|line| line.strip_prefix("CORACLE-BOARD "))
+        .collect();
+    for program in programs {
+        let code = told.iter().find_map(|line| {
+            line.strip_prefix("exit ")?
+                .strip_prefix(program)?
+                .strip_prefix(' ')
+        });
+        ensure!(code.is_some(), "{program} did not come to its end");
+        ensure!(
+            code == Some("0"),
+            "{program} ended with {}",
+            code.unwrap_or_default()
+        );
+    }
+    ensure!(told.contains(&"done"), "the board did not come to its end");
+    let left_out: Vec<&str> = console.lines().filter_map(left_out).collect();
+    let unexpected: Vec<&&str> = left_out.iter().filter(|n| !not_here.contains(n)).collect();
+    ensure!(
+        unexpected.is_empty(),
+        "{unexpected:?} must run on this board"
+    );
+    Ok(())
+}
+
+/// The name in `test NAME ... not here: REASON`.
+fn left_out(line: &str) -> Option<&str> {
+    let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    verdict.starts_with("not here").then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "[1.0] boot\ntest one ... ok\ntest two ... not here: no swap\n\
+                        CORACLE-BOARD exit container 0\nCORACLE-BOARD exit jail 0\nCORACLE-BOARD done\n";
+
+    #[test]
+    fn all_must_run_to_the_end_and_pass() {
+        let judge = |console: &str| judge(console, &["container", "jail"], &["two"]);
+        assert!(judge(GOOD).is_ok());
+        assert!(judge(&GOOD.replace("jail 0", "jail 1")).is_err());
+        assert!(judge(&GOOD.replace("exit jail 0", "exit prison 0")).is_err());
+        assert!(judge(&GOOD.replace("BOARD done", "BOARD")).is_err());
+        assert!(judge(&GOOD.replace("test two", "test three")).is_err());
+        assert!(judge("Kernel panic - not syncing").is_err());
+    }
+}
