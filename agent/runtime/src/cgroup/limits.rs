@@ -78,9 +78,9 @@ pub struct IoLimit {
 /// None leaves a value as it is. A limit that this kernel cannot hold is an error, never ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// Hard limit: beyond it the OOM killer comes.
+    /// Hard limit: beyond it the OOM killer comes. Setting it below what is in use is refused with EBUSY.
     pub memory_bytes: Option<u64>,
-    /// Memory and swap together, as Docker's `--memory-swap`; equal to `memory_bytes` means no swap.
+    /// Memory and swap together, as Docker's `--memory-swap`; equal to `memory_bytes` means no swap, less is an error.
     pub memory_swap_bytes: Option<u64>,
     /// Soft: on v1 what reclaim shrinks it to when the board runs short (memory.soft_limit), on v2 what reclaim leaves it
     /// as long as others have some (memory.low).
@@ -117,4 +117,9 @@ pub(super) const CPU_PERIOD_MICROS: u64 = 100_000;
 /// The kernel refuses a quota below 1 ms.
 pub(super) fn cpu_quota_micros(millis: u64) -> u64 {
     (millis * CPU_PERIOD_MICROS / 1000).max(1000)
+}
+
+/// BFQ's scale ends at 1000; 100 is normal there too.
+pub(super) fn bfq_weight(weight: u64) -> u64 {
+    weight.clamp(1, 1000)
 }

@@ -31,6 +31,8 @@ pub enum CgroupError {
     BadName { name: String },
     #[error("this kernel cannot hold the limit {limit}: {path} is missing")]
     Unsupported { limit: &'static str, path: PathBuf },
+    #[error("memory and swap together, {sum} bytes, cannot be less than memory, {memory} bytes")]
+    SumBelowMemory { sum: u64, memory: u64 },
     #[error("{path}: writing {value:?}: {source}")]
     Write {
         path: PathBuf,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::devices::v1_line;
 use super::files::{make_dir, read_keyed, read_number, write};
-use super::limits::{CPU_PERIOD_MICROS, Devices, IoLimit, Limits, cpu_quota_micros};
+use super::limits::{CPU_PERIOD_MICROS, Devices, IoLimit, Limits, bfq_weight, cpu_quota_micros};
 use super::{CgroupError, Controller, Stats};
 
 #[derive(Debug, Clone)]
@@ -75,16 +75,12 @@ fn set(
 }
 
 pub(super) fn set_limits(folders: &[Folder], limits: &Limits) -> Result<(), CgroupError> {
-    use Controller::{Blkio, Cpu, Cpuset, Memory, Pids};
+    use Controller::{Cpu, Cpuset, Memory, Pids};
 
     set_memory(folders, limits)?;
     let number = |value: Option<u64>| value.map(|value| value.to_string());
     let quota = limits.cpu_millis.map(cpu_quota_micros);
     let shares = limits.cpu_weight.map(shares_from_weight);
-    // blkio's scale is 10 to 1000 with 500 in the middle; ours is 1 to 10000 with 100 as normal (runc's conversion).
-    let weight = limits
-        .io_weight
-        .map(|weight| 10 + (weight.clamp(1, 10_000) - 1) * 990 / 9999);
     let writes = [
         (
             Memory,
@@ -119,12 +115,14 @@ pub(super) fn set_limits(folders: &[Folder], limits: &Limits) -> Result<(), Cgro
             limits.cpuset_mems.clone(),
         ),
         (Pids, ("pids.max", "pids"), number(limits.pids)),
-        (Blkio, ("blkio.weight", "io weight"), number(weight)),
     ];
     for (controller, names, value) in writes {
         if let Some(value) = value {
             set(folders, controller, names, &value)?;
         }
+    }
+    if let Some(weight) = limits.io_weight {
+        set_io_weight(folders, weight)?;
     }
     limits.io.iter().try_for_each(|io| set_io(folders, io))?;
     set_devices(folders, &limits.devices)
@@ -156,21 +154,38 @@ fn set_memory(folders: &[Folder], limits: &Limits) -> Result<(), CgroupError> {
     } else {
         [memory, swap]
     };
+    let before = read_number(&folder.join(order[0].0))?;
+    let mut outcome = Ok(());
     for (file, limit, value) in order {
         if let Some(value) = value {
-            set(
-                folders,
-                Controller::Memory,
-                (file, limit),
-                &value.to_string(),
-            )?;
+            let value = value.to_string();
+            outcome =
+                outcome.and_then(|()| set(folders, Controller::Memory, (file, limit), &value));
         }
     }
-    Ok(())
+    if let (Err(_), Some(before)) = (&outcome, before) {
+        // What is refused leaves both as they were. The refusal is the one to tell.
+        let _ = write(&folder.join(order[0].0), &before.to_string());
+    }
+    outcome
 }
 
 fn shares_from_weight(weight: u64) -> u64 {
     2 + (weight.clamp(1, 10_000) - 1) * 262_142 / 9999
+}
+
+/// `blkio.weight` was CFQ's, which went with Linux 5.0; BFQ has a file and a scale of its own.
+fn set_io_weight(folders: &[Folder], weight: u64) -> Result<(), CgroupError> {
+    // CFQ's scale is 10 to 1000 with 500 in the middle; ours is 1 to 10000 with 100 as normal (runc's conversion).
+    let cfq = 10 + (weight.clamp(1, 10_000) - 1) * 990 / 9999;
+    let write = |file, weight: u64| {
+        let name = (file, "io weight");
+        set(folders, Controller::Blkio, name, &weight.to_string())
+    };
+    match write("blkio.weight", cfq) {
+        Err(CgroupError::Unsupported { .. }) => write("blkio.bfq.weight", bfq_weight(weight)),
+        other => other,
+    }
 }
 
 fn set_io(folders: &[Folder], io: &IoLimit) -> Result<(), CgroupError> {

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use super::devices::compile;
 use super::files::{make_dir, read_keyed, read_number, write};
-use super::limits::{CPU_PERIOD_MICROS, Devices, IoLimit, Limits, cpu_quota_micros};
+use super::limits::{CPU_PERIOD_MICROS, Devices, IoLimit, Limits, bfq_weight, cpu_quota_micros};
 use super::{CgroupError, Stats};
 use crate::kernel::bpf;
+
+mod memory;
 
 /// Asked for one by one, since a kernel that lacks one refuses the whole line.
 const CONTROLLERS: [&str; 5] = ["+cpuset", "+cpu", "+io", "+memory", "+pids"];
@@ -53,12 +55,12 @@ pub(super) fn set_limits(folder: &Path, limits: &Limits) -> Result<(), CgroupErr
             });
         }
     }
+    memory::set_memory(folder, limits)?;
     let number = |value: Option<u64>| value.map(|value| value.to_string());
     let quota = limits
         .cpu_millis
         .map(|millis| format!("{} {CPU_PERIOD_MICROS}", cpu_quota_micros(millis)));
     let writes = [
-        ("memory.max", "memory", number(limits.memory_bytes)),
         (
             "memory.low",
             "memory reservation",
@@ -69,51 +71,55 @@ pub(super) fn set_limits(folder: &Path, limits: &Limits) -> Result<(), CgroupErr
         ("cpuset.cpus", "cpuset", limits.cpuset_cpus.clone()),
         ("cpuset.mems", "cpuset", limits.cpuset_mems.clone()),
         ("pids.max", "pids", number(limits.pids)),
-        (
-            "io.weight",
-            "io weight",
-            limits.io_weight.map(|weight| format!("default {weight}")),
-        ),
     ];
     for (file, limit, value) in writes {
         if let Some(value) = value {
             set(folder, file, limit, &value)?;
         }
     }
-    if let Some(both) = limits.memory_swap_bytes {
-        // v2 counts swap by itself.
-        let memory = match limits.memory_bytes {
-            Some(memory) => memory,
-            None => read_number(&folder.join("memory.max"))?.unwrap_or(0),
-        };
-        set(
-            folder,
-            "memory.swap.max",
-            "memory and swap",
-            &both.saturating_sub(memory).to_string(),
-        )?;
+    if let Some(weight) = limits.io_weight {
+        set_io_weight(folder, weight)?;
     }
-    limits
-        .io
-        .iter()
-        .try_for_each(|io| set(folder, "io.max", "io rate", &io_line(io)))?;
+    for line in limits.io.iter().filter_map(io_line) {
+        set(folder, "io.max", "io rate", &line)?;
+    }
     set_devices(folder, &limits.devices)
 }
 
-/// What is not named in the line keeps its value.
-fn io_line(io: &IoLimit) -> String {
-    let mut line = format!("{}:{}", io.major, io.minor);
-    for (key, value) in [
+/// `io.weight` is for disks with a cost model, `io.bfq.weight` for those scheduled by BFQ: a kernel may have either or
+/// both (block/blk-iocost.c, block/bfq-cgroup.c).
+fn set_io_weight(folder: &Path, weight: u64) -> Result<(), CgroupError> {
+    let bfq = set(
+        folder,
+        "io.bfq.weight",
+        "io weight",
+        &bfq_weight(weight).to_string(),
+    );
+    let cost = set(
+        folder,
+        "io.weight",
+        "io weight",
+        &format!("default {weight}"),
+    );
+    match (bfq, cost) {
+        (Err(CgroupError::Unsupported { .. }), only)
+        | (only, Err(CgroupError::Unsupported { .. })) => only,
+        (bfq, cost) => bfq.and(cost),
+    }
+}
+
+/// What is not named in the line keeps its value; a line that names nothing is refused by the kernel, and is none here.
+fn io_line(io: &IoLimit) -> Option<String> {
+    let rates: String = [
         ("rbps", io.read_bytes_per_second),
         ("wbps", io.write_bytes_per_second),
         ("riops", io.read_operations_per_second),
         ("wiops", io.write_operations_per_second),
-    ] {
-        if let Some(value) = value {
-            line.push_str(&format!(" {key}={value}"));
-        }
-    }
-    line
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some(format!(" {key}={}", value?)))
+    .collect();
+    (!rates.is_empty()).then(|| format!("{}:{}{rates}", io.major, io.minor))
 }
 
 /// The new program is attached before the old ones go, so that there is no moment without rules.
@@ -159,6 +165,7 @@ mod tests {
             write_bytes_per_second: Some(1 << 20),
             ..IoLimit::default()
         };
-        assert_eq!(io_line(&io), "179:0 wbps=1048576");
+        assert_eq!(io_line(&io).unwrap(), "179:0 wbps=1048576");
+        assert_eq!(io_line(&IoLimit::default()), None);
     }
 }

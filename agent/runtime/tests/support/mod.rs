@@ -4,12 +4,13 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use coracle_runtime::launch::Running;
 use coracle_runtime::{
     Capabilities, Cgroup, CgroupTree, Exit, Failure, LaunchSpec, Limits, Rootfs, SeccompProgram,
     Stdio, prepare, reap,
@@ -19,7 +20,7 @@ pub type Test = (&'static str, fn());
 
 /// Test functions with their names.
 macro_rules! tests {
-    ($($test:ident,)*) => { &[$((stringify!($test), $test as fn()),)*] };
+    ($($test:path,)*) => { &[$((stringify!($test), $test as fn()),)*] };
 }
 
 /// Runs all tests, or those whose names contain the first argument.
@@ -32,11 +33,14 @@ pub fn run(tests: &[Test]) -> ExitCode {
     let mut failed = 0;
     for (name, test) in tests.iter().filter(|(name, _)| name.contains(&filter)) {
         let verdict = match std::panic::catch_unwind(test) {
-            Ok(()) => "ok",
-            Err(_) => {
-                failed += 1;
-                "FAILED"
-            }
+            Ok(()) => "ok".to_owned(),
+            Err(cause) => match cause.downcast::<NotHere>() {
+                Ok(reason) => format!("not here: {}", reason.0),
+                Err(_) => {
+                    failed += 1;
+                    "FAILED".to_owned()
+                }
+            },
         };
         println!("test {name} ... {verdict}");
     }
@@ -46,6 +50,43 @@ pub fn run(tests: &[Test]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Why a test makes no sense on this machine.
+struct NotHere(&'static str);
+
+/// Ends a test that makes no sense on this machine. Its name and the reason are told, and `make boards` holds a list of
+/// the boards where that is right.
+pub fn not_here(reason: &'static str) -> ! {
+    std::panic::resume_unwind(Box::new(NotHere(reason)))
+}
+
+/// All controllers of this machine are in a v2 tree.
+pub fn version_two() -> bool {
+    cgroup_mounts().iter().all(|(kind, _)| kind == "cgroup2")
+}
+
+/// Type (`cgroup`, `cgroup2`) and folder.
+fn cgroup_mounts() -> Vec<(String, PathBuf)> {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    mounts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let (folder, kind) = (words.next()?, words.next()?);
+            kind.starts_with("cgroup")
+                .then(|| (kind.to_owned(), folder.into()))
+        })
+        .collect()
+}
+
+/// Folders of our cgroups, in whatever hierarchy.
+pub fn cgroups_left() -> Vec<PathBuf> {
+    cgroup_mounts()
+        .into_iter()
+        .map(|(_, folder)| folder.join(parent()))
+        .filter(|folder| folder.exists())
+        .collect()
 }
 
 fn require_root_and_busybox() {
@@ -85,30 +126,31 @@ impl Place {
 
     pub fn with(limits: &Limits) -> Place {
         let tree = CgroupTree::detect(&parent()).expect("cgroups");
-        Place::in_tree(tree, limits)
+        Place::in_tree(tree, "container", limits)
     }
 
-    /// In the v2 tree of a hybrid machine, where no controller is but everything else of v2.
+    /// A second container, whose cgroup stands beside this one's.
+    pub fn beside(other: &Place, name: &str, limits: &Limits) -> Place {
+        Place::in_tree(other.tree.clone(), name, limits)
+    }
+
+    /// In the v2 tree, also that of a hybrid machine, where no controller is but everything else of v2.
     pub fn unified(limits: &Limits) -> Place {
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
-        let line = mounts
-            .lines()
-            .find(|line| line.starts_with("cgroup2 "))
-            .expect("cgroup2 must be mounted");
-        let mount = Path::new(line.split(' ').nth(1).expect("a path"));
-        Place::in_tree(
-            CgroupTree::unified(mount, &parent()).expect("cgroups"),
-            limits,
-        )
+        let mounts = cgroup_mounts();
+        let Some((_, mount)) = mounts.iter().find(|(kind, _)| kind == "cgroup2") else {
+            not_here("no cgroup2 is mounted");
+        };
+        let tree = CgroupTree::unified(mount, &parent()).expect("cgroups");
+        Place::in_tree(tree, "container", limits)
     }
 
-    fn in_tree(tree: CgroupTree, limits: &Limits) -> Place {
+    fn in_tree(tree: CgroupTree, name: &str, limits: &Limits) -> Place {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for name in ["image", "upper", "work", "merged"] {
-            fs::create_dir(folder.path().join(name)).expect("a folder");
+        for part in ["image", "upper", "work", "merged"] {
+            fs::create_dir(folder.path().join(part)).expect("a folder");
         }
         make_image(&folder.path().join("image"));
-        let cgroup = tree.create("container", limits).expect("a cgroup");
+        let cgroup = tree.create(name, limits).expect("a cgroup");
         Place {
             folder,
             tree,
@@ -140,6 +182,40 @@ impl Place {
     pub fn shell(&self, script: &str) -> Outcome {
         launch(self.spec(script)).expect("a launch")
     }
+
+    /// Starts a script that goes on by itself.
+    pub fn start(&self, script: &str) -> (Running, Output) {
+        let (output, stdio) = output_pipe();
+        (self.start_on(script, stdio), Output::of(output))
+    }
+
+    /// As [`Place::start`], with a pipe for its standard input.
+    pub fn start_with_input(&self, script: &str) -> (Running, PipeWriter, Output) {
+        let (output, mut stdio) = output_pipe();
+        let (reader, input) = std::io::pipe().expect("a pipe");
+        stdio.stdin = OwnedFd::from(reader);
+        (self.start_on(script, stdio), input, Output::of(output))
+    }
+
+    fn start_on(&self, script: &str, stdio: Stdio) -> Running {
+        let mut spec = self.spec(script);
+        spec.stdio = stdio;
+        let created = prepare(&spec, &|| Ok(())).expect("a container");
+        created.start().expect("a launch")
+    }
+
+    /// Kills all of it.
+    pub fn stop(&self, running: Running) {
+        self.cgroup.kill_all().expect("a kill");
+        assert_eq!(reap::wait(running.pid), Some(Exit::Signal(9)));
+    }
+
+    /// A file of the container's cgroup, in whichever hierarchy has it.
+    pub fn cgroup_file(&self, name: &str) -> Option<String> {
+        cgroups_left()
+            .iter()
+            .find_map(|folder| fs::read_to_string(folder.join("container").join(name)).ok())
+    }
 }
 
 fn parent() -> String {
@@ -153,11 +229,35 @@ impl Drop for Place {
         let removed = self
             .cgroup
             .remove()
-            .and_then(|()| self.tree.remove_parent());
+            .and_then(|()| match self.tree.list()[..] {
+                [] => self.tree.remove_parent(),
+                _ => Ok(()),
+            });
         if !std::thread::panicking() {
             removed.expect("the cgroups can be removed");
         }
     }
+}
+
+/// What a container says, line by line.
+pub struct Output(BufReader<File>);
+
+impl Output {
+    fn of(file: File) -> Output {
+        Output(BufReader::new(file))
+    }
+
+    /// The next line, with its end.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("text");
+        line
+    }
+}
+
+/// Lets a script that reads go on.
+pub fn say_next(input: &mut PipeWriter) {
+    input.write_all(b"next\n").expect("a reader");
 }
 
 /// Runs a container to its end.

@@ -29,7 +29,7 @@ pub struct Board {
     pub name: &'static str,
     pub arch: Arch,
     pub layout: Layout,
-    /// Tests that make no sense on this board and must say so; any other that says so is a failure.
+    /// Tests that make no sense on this board and say so, in the order they run; any other that says so is a failure.
     pub not_here: &'static [&'static str],
     /// From power on to power off.
     pub time_limit: Duration,
@@ -40,21 +40,25 @@ pub const BOARDS: [Board; 3] = [
         name: "x86-64",
         arch: Arch::X86_64,
         layout: Layout::V2,
-        not_here: &[],
+        not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         time_limit: Duration::from_secs(170),
     },
     Board {
         name: "x86-64-v1",
         arch: Arch::X86_64,
         layout: Layout::V1,
-        not_here: &[],
+        not_here: &[
+            "io::buffered_writes_keep_to_the_rate",
+            "cgroup::version_two_starts_inside_filters_devices_and_kills",
+            "cgroup::a_tree_without_controllers_holds_no_limit",
+        ],
         time_limit: Duration::from_secs(170),
     },
     Board {
         name: "x86-64-hybrid",
         arch: Arch::X86_64,
         layout: Layout::Hybrid,
-        not_here: &[],
+        not_here: &["io::buffered_writes_keep_to_the_rate"],
         time_limit: Duration::from_secs(170),
     },
 ];

@@ -102,6 +102,6 @@ mod tests {
         assert_eq!(entries.len(), 3, "the folder once, the file, the end");
         assert!(entries[0].starts_with("00000001000041ed"));
         assert!(entries[1].starts_with("00000002000081a4"));
-        assert!(entries[1].ends_with("a/b\0\0\0\x0012345\0\0\0"));
+        assert!(entries[1].ends_with("a/b\0\0\x0012345\0\0\0"));
     }
 }

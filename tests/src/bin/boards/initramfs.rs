@@ -10,8 +10,9 @@ use std::path::Path;
 
 const INIT: &str = include_str!("init.sh");
 
-/// overlay: images; loop: a disk to throttle; zram, with the compression it starts with: memory to swap to.
-const MODULES: [&str; 4] = ["overlay", "loop", "lzo_rle", "zram"];
+/// overlay: images; loop: a disk to throttle; zram, with the compression it starts with: memory to swap
+/// to; bfq: a scheduler with weights.
+const MODULES: [&str; 5] = ["overlay", "loop", "lzo_rle", "zram", "bfq"];
 
 pub fn build(
     board: &Board,

@@ -96,7 +96,13 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
     let text = String::from_utf8_lossy(&text);
     let names: Vec<&str> = programs.iter().map(|p| p.name.as_str()).collect();
     // What the console said tells more than how QEMU ended.
-    if let Err(error) = outcome.and_then(|()| verdict::judge(&text, &names, board.not_here)) {
+    let not_here: Vec<&str> = board
+        .not_here
+        .iter()
+        .copied()
+        .filter(|test| test.contains(only))
+        .collect();
+    if let Err(error) = outcome.and_then(|()| verdict::judge(&text, &names, &not_here)) {
         println!(
             "--- serial console of {} ---\n{text}\n--- end ({}) ---",
             board.name,

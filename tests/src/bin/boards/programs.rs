@@ -30,7 +30,8 @@ pub fn build(arch: Arch, cache: &Cache) -> Result<Vec<Program>> {
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let messages = run(&mut command)?;
-    let built: Vec<(String, PathBuf)> = messages.lines().filter_map(test_program).collect();
+    let mut built: Vec<(String, PathBuf)> = messages.lines().filter_map(test_program).collect();
+    built.sort();
     ensure!(
         built.len() == TESTS.len(),
         "cargo built {built:?} instead of {TESTS:?}"

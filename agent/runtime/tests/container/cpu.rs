@@ -1,0 +1,82 @@
+//! CPU time and CPU sets.
+
+use std::time::{Duration, Instant};
+
+use coracle_runtime::{Exit, Limits, reap};
+
+use crate::support::{self, Place};
+
+/// Two processes, so that a quota cannot be mistaken for what one of them gets anyway.
+const SPIN: &str = "while :; do :; done & while :; do :; done";
+
+pub fn the_quota_holds_and_can_change() {
+    let quota = |millis| Limits {
+        cpu_millis: Some(millis),
+        cpu_weight: Some(200),
+        ..Limits::default()
+    };
+    let place = Place::with(&quota(200));
+    let (running, _output) = place.start(SPIN);
+    for millis in [200, 500] {
+        place.cgroup.set_limits(&quota(millis)).unwrap();
+        assert_used(&place, millis);
+    }
+    place.stop(running);
+}
+
+/// Never more than a tenth beyond it. A busy machine may give less, but not each time.
+fn assert_used(place: &Place, millis: u64) {
+    let wanted = millis as f64 * 1000.0;
+    let used = || place.cgroup.stats().unwrap().cpu_micros.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        // The period that has begun has the old quota.
+        std::thread::sleep(Duration::from_millis(300));
+        let (before, started) = (used(), Instant::now());
+        std::thread::sleep(Duration::from_secs(3));
+        let per_second = (used() - before) as f64 / started.elapsed().as_secs_f64();
+        assert!(per_second <= 1.1 * wanted, "{per_second} of {wanted} µs");
+        if per_second >= 0.9 * wanted {
+            return;
+        }
+        seen.push(per_second);
+    }
+    panic!("{seen:?} µs in each second, of {wanted}");
+}
+
+pub fn the_set_of_cpus_holds_and_can_change() {
+    let cpus = allowed_cpus(&std::fs::read_to_string("/proc/self/status").unwrap()).to_owned();
+    let (Some(first), Some(last)) = (
+        cpus.split([',', '-']).next(),
+        cpus.rsplit([',', '-']).next(),
+    ) else {
+        panic!("{cpus}");
+    };
+    if first == last {
+        support::not_here("there is one CPU only");
+    }
+    let only = |cpu: &str| Limits {
+        cpuset_cpus: Some(cpu.into()),
+        ..Limits::default()
+    };
+    let place = Place::with(&only(last));
+    let script = format!(
+        "try() {{ busybox taskset -p -c {first} $$ >/dev/null 2>&1; echo leaving: $?; grep Cpus_allowed_list /proc/self/status; }}; \
+         try; read next; busybox taskset -p -c {first} $$ >/dev/null; grep Cpus_allowed_list /proc/self/status"
+    );
+    let (running, mut input, mut output) = place.start_with_input(&script);
+    assert_eq!(output.line(), "leaving: 1\n");
+    assert_eq!(allowed_cpus(&output.line()), last);
+    place.cgroup.set_limits(&only(first)).unwrap();
+    support::say_next(&mut input);
+    assert_eq!(allowed_cpus(&output.line()), first);
+    assert_eq!(reap::wait(running.pid), Some(Exit::Code(0)));
+}
+
+/// What `/proc/PID/status` says in `Cpus_allowed_list`.
+fn allowed_cpus(status: &str) -> &str {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    line.expect("a line for CPUs").trim()
+}

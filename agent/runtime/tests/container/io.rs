@@ -1,0 +1,230 @@
+//! Rates of a disk: a loop device over a file.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use coracle_runtime::Limits;
+use coracle_runtime::cgroup::{CgroupError, DeviceRule, Devices, IoLimit};
+use coracle_runtime::spec::{DeviceKind, DeviceNode};
+
+use crate::support::{self, Place, launch};
+
+const MIB: u64 = 1 << 20;
+const DISK_MIB: u64 = 32;
+
+/// A loop device that goes away with its value.
+struct Disk {
+    device: PathBuf,
+    major: u32,
+    minor: u32,
+}
+
+impl Disk {
+    fn new(place: &Place) -> Disk {
+        let file = place.path("disk");
+        File::create(&file)
+            .unwrap()
+            .set_len(DISK_MIB * MIB)
+            .unwrap();
+        // Another program may take the free one first.
+        for _ in 0..5 {
+            let mut losetup = Command::new("/bin/busybox");
+            if losetup
+                .arg("losetup")
+                .arg("-f")
+                .arg(&file)
+                .status()
+                .unwrap()
+                .success()
+            {
+                return Disk::over(&file);
+            }
+        }
+        panic!("no loop device is free");
+    }
+
+    fn over(file: &Path) -> Disk {
+        for entry in fs::read_dir("/sys/block").unwrap().flatten() {
+            let backing = fs::read_to_string(entry.path().join("loop/backing_file"));
+            if backing.is_ok_and(|backing| Path::new(backing.trim()) == file) {
+                let numbers = fs::read_to_string(entry.path().join("dev")).unwrap();
+                let (major, minor) = numbers.trim().split_once(':').unwrap();
+                return Disk {
+                    device: Path::new("/dev").join(entry.file_name()),
+                    major: major.parse().unwrap(),
+                    minor: minor.parse().unwrap(),
+                };
+            }
+        }
+        panic!("no loop device is over {}", file.display());
+    }
+
+    fn limits(&self, rates: IoLimit) -> Limits {
+        let rule = DeviceRule {
+            block: true,
+            ..DeviceRule::char(self.major, Some(self.minor))
+        };
+        let mut rules = DeviceRule::DEFAULTS.to_vec();
+        rules.push(rule);
+        Limits {
+            // v2 charges buffered writes to the one whose memory they are in.
+            memory_bytes: Some(64 * MIB),
+            devices: Devices::Only(rules),
+            io: vec![IoLimit {
+                major: self.major,
+                minor: self.minor,
+                ..rates
+            }],
+            ..Limits::default()
+        }
+    }
+
+    /// How long a container takes to run `dd` with the disk as /dev/disk.
+    fn timed(&self, place: &Place, dd: &str) -> Duration {
+        let mut spec = place.spec(&format!("dd {dd} 2>&1 || echo failed"));
+        spec.devices.push(DeviceNode {
+            path: "/dev/disk".into(),
+            kind: DeviceKind::Block,
+            major: self.major,
+            minor: self.minor,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+        });
+        let started = Instant::now();
+        let outcome = launch(spec).unwrap();
+        assert!(!outcome.output.contains("failed"), "{}", outcome.output);
+        started.elapsed()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("/bin/busybox")
+            .arg("losetup")
+            .arg("-d")
+            .arg(&self.device)
+            .status();
+    }
+}
+
+/// Three seconds' worth takes about three seconds: the throttle lets a slice of a tenth of a second through at once.
+fn assert_three_seconds(took: Duration, what: &str) {
+    assert!((2.6..4.5).contains(&took.as_secs_f64()), "{what}: {took:?}");
+}
+
+fn assert_unthrottled(took: Duration) {
+    assert!(
+        took < Duration::from_millis(1500),
+        "without a limit: {took:?}"
+    );
+}
+
+pub fn direct_io_keeps_to_the_rates() {
+    let place = Place::new();
+    let disk = Disk::new(&place);
+    let (bytes, operations) = (Some(2 * MIB), Some(20));
+    let write_bytes = "if=/dev/zero of=/dev/disk bs=64k count=96 oflag=direct";
+    let read_bytes = "if=/dev/disk of=/dev/null bs=64k count=96 iflag=direct";
+    let write_operations = "if=/dev/zero of=/dev/disk bs=4k count=60 oflag=direct";
+    let read_operations = "if=/dev/disk of=/dev/null bs=4k count=60 iflag=direct";
+    place
+        .cgroup
+        .set_limits(&disk.limits(IoLimit::default()))
+        .unwrap();
+    for dd in [write_bytes, read_bytes, write_operations, read_operations] {
+        assert_unthrottled(disk.timed(&place, dd));
+    }
+    // Each comes on top of those before it, in a cgroup that is in use.
+    for (dd, rates) in [
+        (
+            write_bytes,
+            IoLimit {
+                write_bytes_per_second: bytes,
+                ..IoLimit::default()
+            },
+        ),
+        (
+            read_bytes,
+            IoLimit {
+                read_bytes_per_second: bytes,
+                ..IoLimit::default()
+            },
+        ),
+        (
+            write_operations,
+            IoLimit {
+                write_operations_per_second: operations,
+                ..IoLimit::default()
+            },
+        ),
+        (
+            read_operations,
+            IoLimit {
+                read_operations_per_second: operations,
+                ..IoLimit::default()
+            },
+        ),
+    ] {
+        place.cgroup.set_limits(&disk.limits(rates)).unwrap();
+        assert_three_seconds(disk.timed(&place, dd), dd);
+    }
+}
+
+pub fn buffered_writes_keep_to_the_rate() {
+    let place = Place::new();
+    if !support::version_two() {
+        support::not_here(
+            "on v1 the kernel's own threads write buffers out, and nobody is charged (blkio-controller.rst)",
+        );
+    }
+    let disk = Disk::new(&place);
+    let dd = "if=/dev/zero of=/dev/disk bs=64k count=96 conv=fsync";
+    place
+        .cgroup
+        .set_limits(&disk.limits(IoLimit::default()))
+        .unwrap();
+    assert_unthrottled(disk.timed(&place, dd));
+    let rates = IoLimit {
+        write_bytes_per_second: Some(2 * MIB),
+        ..IoLimit::default()
+    };
+    place.cgroup.set_limits(&disk.limits(rates)).unwrap();
+    assert_three_seconds(disk.timed(&place, dd), dd);
+}
+
+/// Which of two gets more of a busy disk is the scheduler's affair; here it is told at all, or says that it can't be.
+pub fn weights_are_set_where_the_kernel_has_them() {
+    let place = Place::new();
+    let weight = Limits {
+        io_weight: Some(300),
+        ..Limits::default()
+    };
+    let files = ["io.bfq.weight", "io.weight", "blkio.bfq.weight"];
+    let found: Vec<String> = files
+        .iter()
+        .filter_map(|file| place.cgroup_file(file))
+        .collect();
+    let set = place.cgroup.set_limits(&weight);
+    if found.is_empty() {
+        assert!(
+            matches!(
+                set,
+                Err(CgroupError::Unsupported {
+                    limit: "io weight",
+                    ..
+                })
+            ),
+            "{set:?}"
+        );
+        return;
+    }
+    set.unwrap();
+    let now: Vec<String> = files
+        .iter()
+        .filter_map(|file| place.cgroup_file(file))
+        .collect();
+    assert!(now.iter().any(|text| text.contains("300")), "{now:?}");
+}

@@ -1,0 +1,61 @@
+//! Containers on this machine's kernel, whatever its layout of cgroups. Needs root and busybox-static.
+//!
+//! The same tests run on cgroup v1 and v2: `make boards` boots a kernel with each.
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cgroup;
+mod cpu;
+mod devices;
+mod exec;
+mod io;
+mod launch;
+mod memory;
+mod pids;
+mod process;
+mod rootfs;
+mod stats;
+
+fn main() -> std::process::ExitCode {
+    support::run(tests![
+        process::a_program_runs_and_its_exit_is_told,
+        process::the_process_is_confined,
+        process::a_user_has_no_capabilities_but_ambient_ones,
+        process::seccomp_answers_for_forbidden_calls,
+        process::a_terminal_is_the_controlling_one,
+        rootfs::processes_and_mounts_are_its_own,
+        rootfs::paths_are_masked_and_readonly,
+        rootfs::a_readonly_root_is_readonly_and_volumes_are_not,
+        rootfs::volumes_follow_links_only_inside,
+        rootfs::proc_cannot_be_mounted_on,
+        rootfs::hostile_images_reach_nothing_outside,
+        launch::failures_tell_their_step,
+        launch::a_container_can_be_given_up_before_its_start,
+        launch::networks_are_new_host_or_shared,
+        launch::old_kernels_are_served_too,
+        exec::exec_joins_everything,
+        exec::a_failed_exec_leaves_the_container_alone,
+        memory::a_hog_is_killed_and_nothing_else,
+        memory::swap_is_bounded,
+        memory::a_live_limit_bites,
+        memory::a_live_limit_below_what_is_used_is_refused,
+        memory::a_live_limit_keeps_the_sum_with_swap,
+        cpu::the_quota_holds_and_can_change,
+        cpu::the_set_of_cpus_holds_and_can_change,
+        pids::a_fork_bomb_meets_the_limit,
+        pids::a_live_limit_moves_the_border,
+        devices::a_device_needs_node_and_rule,
+        devices::live_rules_replace_the_old_ones,
+        io::direct_io_keeps_to_the_rates,
+        io::buffered_writes_keep_to_the_rate,
+        io::weights_are_set_where_the_kernel_has_them,
+        stats::figures_are_of_the_cgroup_alone,
+        cgroup::freezing_stops_and_thawing_goes_on,
+        cgroup::a_limit_that_cannot_be_held_is_an_error,
+        cgroup::version_two_starts_inside_filters_devices_and_kills,
+        cgroup::a_tree_without_controllers_holds_no_limit,
+        launch::nothing_is_left,
+    ])
+}

@@ -1,0 +1,114 @@
+//! Memory and swap.
+
+use coracle_runtime::cgroup::CgroupError;
+use coracle_runtime::{Exit, Limits, reap};
+
+use crate::support::{self, Place};
+
+const MIB: u64 = 1 << 20;
+
+/// With swap where it is given, else all in memory, as the supervisor asks for it.
+fn memory(mib: u64, with_swap_mib: u64) -> Limits {
+    Limits {
+        memory_bytes: Some(mib * MIB),
+        memory_swap_bytes: Some(with_swap_mib * MIB),
+        ..Limits::default()
+    }
+}
+
+/// Touches so many MiB at once, and tells how it ended: 0, or 137 for SIGKILL.
+fn hog(mib: u64) -> String {
+    format!("dd if=/dev/zero of=/dev/null bs={mib}M count=1 2>/dev/null; echo {mib} MiB: $?")
+}
+
+pub fn a_hog_is_killed_and_nothing_else() {
+    let place = Place::with(&memory(16, 16));
+    let neighbour = Place::beside(&place, "neighbour", &memory(16, 16));
+    let (other, _output) = neighbour.start("exec sleep 60");
+    let outcome = place.shell(&format!("{}; {}", hog(64), hog(4)));
+    assert_eq!(outcome.output, "64 MiB: 137\n4 MiB: 0\n");
+    assert_eq!(
+        outcome.exit,
+        Exit::Code(0),
+        "the container's first process lives on"
+    );
+    assert_eq!(neighbour.cgroup.processes().unwrap(), [other.pid]);
+
+    let stats = place.cgroup.stats().unwrap();
+    assert_eq!(stats.oom_kills, Some(1));
+    assert_eq!(stats.memory_limit_bytes, Some(16 * MIB));
+    // Linux 5.19 and newer tell the peak on v2: all boards here do.
+    let peak = stats.memory_peak_bytes.unwrap();
+    assert!((15 * MIB..=16 * MIB).contains(&peak), "{peak}");
+    assert_eq!(neighbour.cgroup.stats().unwrap().oom_kills, Some(0));
+    neighbour.stop(other);
+}
+
+pub fn swap_is_bounded() {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap();
+    if swaps.lines().count() < 2 {
+        support::not_here("no swap is on");
+    }
+    let ends = |with_swap| Place::with(&memory(16, with_swap)).shell(&hog(28)).output;
+    assert_eq!(ends(48), "28 MiB: 0\n", "12 MiB of it are swapped out");
+    assert_eq!(ends(20), "28 MiB: 137\n");
+    assert_eq!(ends(16), "28 MiB: 137\n");
+}
+
+pub fn a_live_limit_bites() {
+    let place = Place::with(&memory(64, 64));
+    let script = format!(
+        "{}; read next; {}; read next; {}",
+        hog(24),
+        hog(24),
+        hog(24)
+    );
+    let (running, mut input, mut output) = place.start_with_input(&script);
+    for (mib, expected) in [(16, "24 MiB: 0\n"), (64, "24 MiB: 137\n")] {
+        assert_eq!(output.line(), expected);
+        place.cgroup.set_limits(&memory(mib, mib)).unwrap();
+        let limit = place.cgroup.stats().unwrap().memory_limit_bytes;
+        assert_eq!(limit, Some(mib * MIB));
+        support::say_next(&mut input);
+    }
+    assert_eq!(output.line(), "24 MiB: 0\n");
+    assert_eq!(reap::wait(running.pid), Some(Exit::Code(0)));
+}
+
+/// Neither version kills for it, though v2's `memory.max` would.
+pub fn a_live_limit_below_what_is_used_is_refused() {
+    let place = Place::with(&memory(64, 64));
+    // A file of a tmpfs: memory that can be given back to swap only.
+    let (running, mut output) = place.start(
+        "dd if=/dev/zero of=/dev/shm/file bs=1M count=32 2>/dev/null; echo full; exec sleep 60",
+    );
+    assert_eq!(output.line(), "full\n");
+    let refused = place.cgroup.set_limits(&memory(16, 16)).unwrap_err();
+    assert!(
+        matches!(&refused, CgroupError::Write { source, .. } if source.raw_os_error() == Some(libc::EBUSY)),
+        "{refused}"
+    );
+    assert_eq!(place.cgroup.processes().unwrap(), [running.pid]);
+    let stats = place.cgroup.stats().unwrap();
+    assert_eq!(stats.oom_kills, Some(0));
+    assert_eq!(stats.memory_limit_bytes, Some(64 * MIB));
+    place.cgroup.set_limits(&memory(48, 48)).unwrap();
+    place.stop(running);
+}
+
+/// `memory_swap_bytes` is the sum on both versions, also when only the other one changes; v2 counts swap by itself.
+pub fn a_live_limit_keeps_the_sum_with_swap() {
+    let place = Place::with(&memory(16, 32));
+    let only_memory = |mib: u64| Limits {
+        memory_bytes: Some(mib * MIB),
+        ..Limits::default()
+    };
+    place.cgroup.set_limits(&only_memory(32)).unwrap();
+    place
+        .cgroup
+        .set_limits(&only_memory(33))
+        .expect_err("more memory than memory and swap together");
+    place.cgroup.set_limits(&only_memory(16)).unwrap();
+    assert!(place.tree.create("other", &memory(16, 8)).is_err());
+    assert_eq!(place.shell(&hog(40)).output, "40 MiB: 137\n");
+}
