@@ -3,16 +3,18 @@
 #   make demo     the whole loop on this machine, told step by step   (KEEP=1 leaves it up)
 #   make test     everything that must hold, as root                  (CI runs this)
 #   make check    formatting, lints, licences, dependency arrows      (part of test)
+#   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
 #   make bench    measurements beside other tools → docs/benchmarks.md
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test check bench setup setup-bench clean help
+.PHONY: demo test check boards bench setup setup-boards setup-bench clean help
 
 CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
 	skopeo mtools dosfstools busybox-static faketime util-linux procps python3-minimal
+BOARD_PACKAGES := qemu-system-x86 xz-utils
 BENCH_PACKAGES := time crun runc xdelta3 zstd
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # The example app is one static file; a folder of its own keeps it apart from the dynamic build of the workspace.
@@ -55,20 +57,35 @@ check:
 	$(CARGO) deny --all-features check bans licenses sources
 	$(CARGO) test -q -p coracle-tests --test dependency_arrows
 
-test: setup check
+test: setup setup-boards check
 	@$(CARGO) build --workspace --bins
 	$(EXAMPLE)
 	$(CARGO) test --workspace -- --test-threads=2
 
+# Installs those of the packages $(1) that are missing, and says which.
+define install
+missing=()
+for p in $(1); do
+  [ "$$(dpkg-query -W -f='$${db:Status-Status}' "$$p" 2>/dev/null)" = installed ] || missing+=("$$p")
+done
+if [ $${#missing[@]} -gt 0 ]; then
+  echo "installing: $${missing[*]}"; apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" > /tmp/coracle-setup.log 2>&1 \
+    || { tail -20 /tmp/coracle-setup.log; exit 1; }
+fi
+endef
+
+# Kernels are fetched and unpacked below the target folder by coracle-boards, and not installed.
+setup-boards: setup
+	@$(call install,$(BOARD_PACKAGES))
+	apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || apt-get update -qq
+
+boards: setup-boards
+	@$(CARGO) build --quiet --package coracle-tests --bin coracle-boards
+	$(TARGET)/debug/coracle-boards $(BOARDS)
+
 setup-bench: setup
-	@missing=()
-	for p in $(BENCH_PACKAGES); do
-	  [ "$$(dpkg-query -W -f='$${db:Status-Status}' "$$p" 2>/dev/null)" = installed ] || missing+=("$$p")
-	done
-	if [ $${#missing[@]} -gt 0 ]; then
-	  echo "installing: $${missing[*]}"; apt-get update -qq
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/tmp/coracle-setup.log 2>&1
-	fi
+	@$(call install,$(BENCH_PACKAGES))
 
 bench: setup-bench
 	@$(CARGO) build --release --workspace --bins --examples

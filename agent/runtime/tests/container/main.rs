@@ -41,6 +41,7 @@ fn main() -> std::process::ExitCode {
         memory::swap_is_bounded,
         memory::a_live_limit_bites,
         memory::a_live_limit_below_what_is_used_is_refused,
+        memory::a_live_sum_below_what_is_used_is_refused,
         memory::a_live_limit_keeps_the_sum_with_swap,
         cpu::the_quota_holds_and_can_change,
         cpu::the_set_of_cpus_holds_and_can_change,

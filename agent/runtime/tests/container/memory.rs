@@ -44,11 +44,15 @@ pub fn a_hog_is_killed_and_nothing_else() {
     neighbour.stop(other);
 }
 
-pub fn swap_is_bounded() {
+fn require_swap() {
     let swaps = std::fs::read_to_string("/proc/swaps").unwrap();
     if swaps.lines().count() < 2 {
         support::not_here("no swap is on");
     }
+}
+
+pub fn swap_is_bounded() {
+    require_swap();
     let ends = |with_swap| Place::with(&memory(16, with_swap)).shell(&hog(28)).output;
     assert_eq!(ends(48), "28 MiB: 0\n", "12 MiB of it are swapped out");
     assert_eq!(ends(20), "28 MiB: 137\n");
@@ -93,6 +97,29 @@ pub fn a_live_limit_below_what_is_used_is_refused() {
     assert_eq!(stats.oom_kills, Some(0));
     assert_eq!(stats.memory_limit_bytes, Some(64 * MIB));
     place.cgroup.set_limits(&memory(48, 48)).unwrap();
+    place.stop(running);
+}
+
+pub fn a_live_sum_below_what_is_used_is_refused() {
+    require_swap();
+    let place = Place::with(&memory(16, 48));
+    let (running, mut output) = place.start(
+        "dd if=/dev/zero of=/dev/shm/file bs=1M count=28 2>/dev/null; echo full; exec sleep 60",
+    );
+    assert_eq!(output.line(), "full\n");
+    for refused in [memory(16, 20), memory(20, 20), memory(8, 20)] {
+        let error = place.cgroup.set_limits(&refused).unwrap_err();
+        assert!(
+            matches!(&error, CgroupError::Write { source, .. } if source.raw_os_error() == Some(libc::EBUSY)),
+            "{error}"
+        );
+        assert_eq!(
+            place.cgroup.stats().unwrap().memory_limit_bytes,
+            Some(16 * MIB)
+        );
+    }
+    place.cgroup.set_limits(&memory(14, 44)).unwrap();
+    assert_eq!(place.cgroup.processes().unwrap(), [running.pid]);
     place.stop(running);
 }
 

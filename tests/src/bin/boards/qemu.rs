@@ -1,13 +1,13 @@
 //! Booting a board in QEMU, by software emulation: KVM is not everywhere, and not needed.
 
 use crate::arch::Arch;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 pub struct Machine {
     pub arch: Arch,
@@ -18,49 +18,43 @@ pub struct Machine {
     pub log: PathBuf,
 }
 
+/// What timeout(1) ends with after SIGKILL.
+const KILLED: i32 = 128 + 9;
 /// Two, so that a CPU set has something to leave out.
 const CPUS: &str = "2";
 /// The initramfs, its copy in a tmpfs, and the tests' containers.
 const MEMORY_MIB: &str = "768";
-/// Lines that may wait for the log; beyond them QEMU waits.
-const LINES_WAITING: usize = 256;
-
 impl Machine {
     /// From power on to power off. Every line of the console goes to `hear` as well as to the log.
     pub fn boot(&self, hear: impl Fn(&str)) -> Result<()> {
         let mut log = File::create(&self.log).with_context(|| self.log.display().to_string())?;
         let mut child = self.start()?;
-        let stdout = child.stdout.take().context("QEMU's output")?;
-        let (lines, reader) = read_lines(stdout);
-        let end = Instant::now() + self.time_limit;
-        let heard = loop {
-            match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    writeln!(log, "{line}")?;
-                    hear(&line);
-                }
-                Err(RecvTimeoutError::Disconnected) => break Ok(()),
-                Err(RecvTimeoutError::Timeout) => break Err(self.time_limit),
-            }
-        };
-        if heard.is_err() {
-            let _ = child.kill();
+        let console = BufReader::new(child.stdout.take().context("QEMU's output")?);
+        for line in console.split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches('\r');
+            writeln!(log, "{line}")?;
+            hear(line);
         }
-        drop(lines);
         let status = child.wait()?;
-        let _ = reader.join();
-        if let Err(limit) = heard {
-            bail!("still not off after {} s: killed", limit.as_secs());
+        if status.code() == Some(KILLED) || status.signal().is_some() {
+            bail!(
+                "still not off after {} s: killed",
+                self.time_limit.as_secs()
+            );
         }
-        if !status.success() {
-            bail!("{} ended with {status}", self.arch.qemu());
-        }
+        ensure!(status.success(), "{} ended with {status}", self.arch.qemu());
         Ok(())
     }
 
     fn start(&self) -> Result<Child> {
         let console = self.arch.console();
-        Command::new(self.arch.qemu())
+        // timeout(1) holds the limit also when this program is killed.
+        Command::new("timeout")
+            .args(["--foreground", "--signal=KILL"])
+            .arg(self.time_limit.as_secs().to_string())
+            .arg(self.arch.qemu())
             .args(self.arch.qemu_arguments())
             .args(["-accel", "tcg,thread=multi", "-smp", CPUS, "-m", MEMORY_MIB])
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
@@ -81,19 +75,4 @@ impl Machine {
             .spawn()
             .with_context(|| format!("starting {} (make boards installs it)", self.arch.qemu()))
     }
-}
-
-/// A thread of its own waits for lines, so that the caller can wait with a limit.
-fn read_lines(from: ChildStdout) -> (Receiver<String>, std::thread::JoinHandle<()>) {
-    let (sender, receiver) = sync_channel(LINES_WAITING);
-    let thread = std::thread::spawn(move || {
-        for line in BufReader::new(from).split(b'\n') {
-            let Ok(line) = line else { break };
-            let line = String::from_utf8_lossy(&line);
-            if sender.send(line.trim_end_matches('\r').to_owned()).is_err() {
-                break;
-            }
-        }
-    });
-    (receiver, thread)
 }

@@ -1,0 +1,47 @@
+//! The runtime's root tests on kernels that are not this machine's: a board with cgroup v2 and one with v1, in QEMU.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[test]
+fn containers_and_jails_hold_on_both_versions_of_cgroups() {
+    let output = Command::new(env!("CARGO_BIN_EXE_coracle-boards"))
+        .args(["x86-64", "x86-64-v1"])
+        .output()
+        .expect("coracle-boards starts");
+    let told = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{told}");
+    let held = "container and jail held";
+    assert_eq!(told.matches(held).count(), 2, "{told}");
+}
+
+/// One interface: the tests expect the same of both versions. They may ask which one there is only to say that a test
+/// makes no sense on it.
+#[test]
+fn the_runtime_tests_know_no_version() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/runtime/tests/container");
+    let files: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("the tests")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
+    let mut asked = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source");
+        for (at, _) in text.match_indices("version_two()") {
+            let after = &text[at..];
+            let block = &after[..after.find('}').unwrap_or(after.len())];
+            assert!(
+                block.contains("support::not_here("),
+                "{}: {block}",
+                file.display()
+            );
+            asked += 1;
+        }
+    }
+    assert!(asked > 0, "nobody asks: is the function called otherwise?");
+}
