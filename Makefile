@@ -9,12 +9,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test check boards bench setup setup-boards setup-bench clean help
+.PHONY: demo test check boards bench setup setup-boards setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
 	skopeo mtools dosfstools busybox-static faketime util-linux procps python3-minimal
 BOARD_PACKAGES := qemu-system-x86 xz-utils
+ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+ARM_TARGET := aarch64-unknown-linux-gnu
 BENCH_PACKAGES := time crun runc xdelta3 zstd
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # The example app is one static file; a folder of its own keeps it apart from the dynamic build of the workspace.
@@ -80,7 +82,15 @@ setup-boards: setup
 	@$(call install,$(BOARD_PACKAGES))
 	apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || apt-get update -qq
 
-boards: setup-boards
+# As setup-boards, for ARM: a compiler for C, which links, and Rust's libraries. The foreign architecture is for
+# downloading a kernel; nothing of it is installed.
+setup-arm-boards: setup-boards
+	@$(call install,$(ARM_BOARD_PACKAGES))
+	rustup target list --installed | grep -qx $(ARM_TARGET) || { echo "adding Rust's $(ARM_TARGET)"; rustup --quiet target add $(ARM_TARGET); }
+	dpkg --print-foreign-architectures | grep -qx arm64 || { echo "adding Debian's architecture arm64"; dpkg --add-architecture arm64; }
+	apt-cache show linux-image-arm64:arm64 >/dev/null 2>&1 || apt-get update -qq
+
+boards: setup-arm-boards
 	@$(CARGO) build --quiet --package coracle-tests --bin coracle-boards
 	$(TARGET)/debug/coracle-boards $(BOARDS)
 

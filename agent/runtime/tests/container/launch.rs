@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use coracle_runtime::{
     Exit, JailSpec, LaunchSpec, Limits, Mount, NetNs, Rootfs, SeccompProgram, Step, prepare, reap,
@@ -122,15 +124,11 @@ pub fn networks_are_new_host_or_shared() {
     other.remove().unwrap();
 }
 
+/// Set for the process that is to believe itself on an old kernel.
+pub const OLD_KERNEL: &str = "CORACLE_TEST_OLD_KERNEL";
+
 /// Newer system calls answer ENOSYS, as on 4.19: the launch must take its older ways.
 pub fn old_kernels_are_served_too() {
-    let place = Place::new();
-    let (volume, outside) = (place.path("volume"), place.path("outside"));
-    fs::create_dir(&volume).unwrap();
-    fs::create_dir(&outside).unwrap();
-    fs::write(volume.join("here"), "").unwrap();
-    symlink("/tmp", place.path("image/link")).unwrap();
-    symlink(&outside, place.path("image/bad")).unwrap();
     let newer = [
         libc::SYS_clone3,
         libc::SYS_openat2,
@@ -142,32 +140,36 @@ pub fn old_kernels_are_served_too() {
         libc::SYS_statx,
     ];
     let old = SeccompProgram::deny(&newer, libc::ENOSYS).unwrap();
-    let body = || -> Result<(), String> {
-        let mut spec = place.spec("ls /link/data; hostname");
-        spec.mounts = vec![Mount::bind(&volume, "/link/data", true)];
-        let output = launch(spec).map_err(|failure| failure.to_string())?.output;
-        if output != "here\ntest\n" {
-            return Err(output);
-        }
-        let mut spec = place.spec("true");
-        spec.mounts = vec![Mount::bind(&volume, "/bad/data", true)];
-        match launch(spec) {
-            Err(failure) if failure.step == Step::Mount => Ok(()),
-            Err(failure) => Err(failure.to_string()),
-            Ok(_) => Err("the link was followed".into()),
-        }
-    };
     let child = spawn_plain(Vec::new(), |_| {
         coracle_runtime::jail::confine_self(&old).expect("a filter");
-        match body() {
-            Ok(()) => 0,
-            Err(reason) => {
-                eprintln!("{reason}");
-                1
-            }
-        }
+        // As a new program: std remembers which calls this kernel had.
+        let error = Command::new("/proc/self/exe").env(OLD_KERNEL, "1").exec();
+        eprintln!("{error}");
+        1
     });
     assert_eq!(child.unwrap().wait(), Some(Exit::Code(0)));
+}
+
+/// What the program does when [`OLD_KERNEL`] is set.
+pub fn on_an_old_kernel() {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    assert!(status.contains("Seccomp:\t2"), "{status}");
+    let place = Place::new();
+    let (volume, outside) = (place.path("volume"), place.path("outside"));
+    fs::create_dir(&volume).unwrap();
+    fs::create_dir(&outside).unwrap();
+    fs::write(volume.join("here"), "").unwrap();
+    symlink("/tmp", place.path("image/link")).unwrap();
+    symlink(&outside, place.path("image/bad")).unwrap();
+    let with_volume = |target: &str, script: &str| {
+        let mut spec = place.spec(script);
+        spec.mounts = vec![Mount::bind(&volume, target, true)];
+        launch(spec)
+    };
+    let launched = with_volume("/link/data", "ls /link/data; hostname").unwrap();
+    assert_eq!(launched.output, "here\ntest\n");
+    let refused = with_volume("/bad/data", "true").err();
+    assert_eq!(refused.expect("the link was followed").step, Step::Mount);
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }
 

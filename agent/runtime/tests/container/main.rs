@@ -19,6 +19,10 @@ mod rootfs;
 mod stats;
 
 fn main() -> std::process::ExitCode {
+    if std::env::var_os(launch::OLD_KERNEL).is_some() {
+        launch::on_an_old_kernel();
+        return std::process::ExitCode::SUCCESS;
+    }
     support::run(tests![
         process::a_program_runs_and_its_exit_is_told,
         process::the_process_is_confined,

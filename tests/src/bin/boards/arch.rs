@@ -3,26 +3,38 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arch {
     X86_64,
+    Arm64,
 }
 
 impl Arch {
-    /// Debian's package that depends on the newest kernel; the small variants for virtual machines, where there is one.
+    /// Debian's package that depends on the newest kernel. For x86-64 the small variant, of which the virtual machine's
+    /// devices are enough.
     pub fn kernel_package(self) -> &'static str {
         match self {
             Arch::X86_64 => "linux-image-cloud-amd64",
+            Arch::Arm64 => "linux-image-arm64:arm64",
+        }
+    }
+
+    pub fn busybox_package(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "busybox-static:amd64",
+            Arch::Arm64 => "busybox-static:arm64",
         }
     }
 
     pub fn qemu(self) -> &'static str {
         match self {
             Arch::X86_64 => "qemu-system-x86_64",
+            Arch::Arm64 => "qemu-system-aarch64",
         }
     }
 
-    /// Machine and processor.
+    /// Machine and processor: on x86 all that QEMU can do, on ARM what a Raspberry Pi 4 has.
     pub fn qemu_arguments(self) -> &'static [&'static str] {
         match self {
             Arch::X86_64 => &["-M", "q35", "-cpu", "max"],
+            Arch::Arm64 => &["-M", "virt", "-cpu", "cortex-a72"],
         }
     }
 
@@ -30,6 +42,18 @@ impl Arch {
     pub fn console(self) -> &'static str {
         match self {
             Arch::X86_64 => "ttyS0",
+            Arch::Arm64 => "ttyAMA0",
+        }
+    }
+
+    /// Rust's name and the linker, when this machine is another one. Then programs are static, for there are no
+    /// libraries to copy.
+    pub fn cross(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Arch::X86_64 if cfg!(target_arch = "x86_64") => None,
+            Arch::Arm64 if cfg!(target_arch = "aarch64") => None,
+            Arch::X86_64 => Some(("x86_64-unknown-linux-gnu", "x86_64-linux-gnu-gcc")),
+            Arch::Arm64 => Some(("aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc")),
         }
     }
 }

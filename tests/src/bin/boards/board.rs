@@ -35,7 +35,7 @@ pub struct Board {
     pub time_limit: Duration,
 }
 
-pub const BOARDS: [Board; 3] = [
+pub const BOARDS: [Board; 5] = [
     Board {
         name: "x86-64",
         arch: Arch::X86_64,
@@ -60,6 +60,20 @@ pub const BOARDS: [Board; 3] = [
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         time_limit: Duration::from_secs(170),
+    },
+    Board {
+        name: "arm64",
+        arch: Arch::Arm64,
+        layout: Layout::V2,
+        not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
+        time_limit: Duration::from_secs(300),
+    },
+    Board {
+        name: "arm64-hybrid",
+        arch: Arch::Arm64,
+        layout: Layout::Hybrid,
+        not_here: &["io::buffered_writes_keep_to_the_rate"],
+        time_limit: Duration::from_secs(300),
     },
 ];
 

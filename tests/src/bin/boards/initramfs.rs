@@ -3,7 +3,7 @@
 use crate::board::Board;
 use crate::cpio::Archive;
 use crate::modules;
-use crate::packages::Cache;
+use crate::packages::{Cache, usr_or_top};
 use crate::programs::Program;
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -37,11 +37,15 @@ pub fn build(
         0o644,
         format!("layout={}\nonly='{only}'\n", board.layout.name()).as_bytes(),
     );
-    let busybox = cache.unpacked("busybox-static")?.join("bin/busybox");
-    archive.file("bin/busybox", 0o755, &read(&busybox)?);
+    let busybox = cache.unpacked(board.arch.busybox_package())?;
+    archive.file(
+        "bin/busybox",
+        0o755,
+        &read(&usr_or_top(&busybox, "bin/busybox"))?,
+    );
     archive.link("bin/sh", "busybox");
 
-    let folder = kernel.join("lib/modules").join(release);
+    let folder = usr_or_top(kernel, "lib/modules").join(release);
     let loaded = modules::in_load_order(&folder, &MODULES)?;
     for (at, (name, content)) in loaded.iter().enumerate() {
         archive.file(&format!("board/modules/{at:02}-{name}.ko"), 0o644, content);

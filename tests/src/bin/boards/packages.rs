@@ -86,10 +86,20 @@ fn candidate(package: &str) -> Result<String> {
 
 /// The release of the one kernel in an unpacked package.
 pub fn kernel_release(kernel: &Path) -> Result<String> {
-    let folder = kernel.join("lib/modules");
+    let folder = usr_or_top(kernel, "lib/modules");
     let entry = std::fs::read_dir(&folder)
         .with_context(|| folder.display().to_string())?
         .next()
         .context("the package has no modules")??;
     Ok(entry.file_name().to_string_lossy().into_owned())
+}
+
+/// Where a package has `path`: from Debian 13 on below usr, before that at the top.
+pub fn usr_or_top(package: &Path, path: &str) -> PathBuf {
+    let below_usr = package.join("usr").join(path);
+    if below_usr.exists() {
+        below_usr
+    } else {
+        package.join(path)
+    }
 }

@@ -18,7 +18,6 @@ pub struct Program {
 }
 
 pub fn build(arch: Arch, cache: &Cache) -> Result<Vec<Program>> {
-    let Arch::X86_64 = arch;
     let target = cache.folder().parent().context("no target folder")?;
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
@@ -29,6 +28,16 @@ pub fn build(arch: Arch, cache: &Cache) -> Result<Vec<Program>> {
         .arg("--target-dir")
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    if let Some((triple, linker)) = arch.cross() {
+        let variable = triple.to_uppercase().replace('-', "_");
+        command
+            .args(["--target", triple])
+            .env(format!("CARGO_TARGET_{variable}_LINKER"), linker)
+            .env(
+                format!("CARGO_TARGET_{variable}_RUSTFLAGS"),
+                "-C target-feature=+crt-static",
+            );
+    }
     let messages = run(&mut command)?;
     let mut built: Vec<(String, PathBuf)> = messages.lines().filter_map(test_program).collect();
     built.sort();
@@ -39,7 +48,10 @@ pub fn build(arch: Arch, cache: &Cache) -> Result<Vec<Program>> {
     built
         .into_iter()
         .map(|(name, file)| {
-            let libraries = libraries(&file)?;
+            let libraries = match arch.cross() {
+                None => libraries(&file)?,
+                Some(_) => Vec::new(),
+            };
             Ok(Program {
                 name,
                 file,

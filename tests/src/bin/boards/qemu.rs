@@ -20,6 +20,8 @@ pub struct Machine {
 
 /// What timeout(1) ends with after SIGKILL.
 const KILLED: i32 = 128 + 9;
+/// What timeout(1) ends with when there is no such program.
+const MISSING: i32 = 127;
 /// Two, so that a CPU set has something to leave out.
 const CPUS: &str = "2";
 /// The initramfs, its copy in a tmpfs, and the tests' containers.
@@ -44,6 +46,11 @@ impl Machine {
                 self.time_limit.as_secs()
             );
         }
+        ensure!(
+            status.code() != Some(MISSING),
+            "{} is missing: make setup-boards installs it",
+            self.arch.qemu()
+        );
         ensure!(status.success(), "{} ended with {status}", self.arch.qemu());
         Ok(())
     }
@@ -73,6 +80,6 @@ impl Machine {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("starting {} (make boards installs it)", self.arch.qemu()))
+            .context("starting timeout(1)")
     }
 }
