@@ -13,13 +13,15 @@ use nix::unistd::pipe2;
 use crate::capabilities::Capabilities;
 use crate::cgroup::Cgroup;
 use crate::failure::{At, Failure, Step};
-use crate::kernel::{self, Forked};
+use crate::kernel::{self, Forked, confine};
 use crate::launch::child::{detach_from_supervisor, enter_cgroup, join_namespace, set_oom_score};
+use crate::launch::console;
 use crate::launch::process::Process;
 use crate::launch::{child_process, kill_and_reap, read_status};
+use crate::namespaces::is_own;
 use crate::reap;
 use crate::seccomp::SeccompProgram;
-use crate::spec::{LaunchSpec, Rlimit, Stdio};
+use crate::spec::{LaunchSpec, ProcessSettings, Rlimit, Stdio};
 
 /// A process to be, and the container to put it in.
 #[derive(Debug)]
@@ -90,6 +92,14 @@ pub struct Executed {
 /// # Errors
 /// The step that failed; nothing is left to reap.
 pub fn exec_in(spec: &ExecSpec<'_>) -> Result<Executed, Failure> {
+    exec_with(spec, &ProcessSettings::default())
+}
+
+/// The same with more to say about the process.
+///
+/// # Errors
+/// The step that failed; nothing is left to reap.
+pub fn exec_with(spec: &ExecSpec<'_>, settings: &ProcessSettings) -> Result<Executed, Failure> {
     let (status_read, status_write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "exec")?;
     let (pid_read, pid_write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "exec")?;
     let go_between = match kernel::clone_process(0, None).at(Step::Clone, "exec")? {
@@ -97,7 +107,7 @@ pub fn exec_in(spec: &ExecSpec<'_>) -> Result<Executed, Failure> {
             let status_number = status_write.as_raw_fd();
             child_process(
                 status_write,
-                || go_between(spec, pid_write, status_number),
+                || go_between(spec, settings, pid_write, status_number),
                 |code| code,
             )
         }
@@ -125,8 +135,13 @@ pub fn exec_in(spec: &ExecSpec<'_>) -> Result<Executed, Failure> {
     Ok(Executed { pid, pidfd })
 }
 
-fn go_between(spec: &ExecSpec<'_>, pid_write: OwnedFd, status: i32) -> Result<i32, Failure> {
-    let process = Process {
+fn go_between(
+    spec: &ExecSpec<'_>,
+    settings: &ProcessSettings,
+    pid_write: OwnedFd,
+    status: i32,
+) -> Result<i32, Failure> {
+    let mut process = Process {
         args: &spec.args,
         env: &spec.env,
         cwd: &spec.cwd,
@@ -139,17 +154,24 @@ fn go_between(spec: &ExecSpec<'_>, pid_write: OwnedFd, status: i32) -> Result<i3
         no_new_privs: spec.no_new_privs,
         rlimits: &spec.rlimits,
         stdio: &spec.stdio,
+        settings,
+        terminal: None,
+        labels: Vec::new(),
     };
     let mut keep = process.descriptors();
     keep.extend([spec.pidfd.as_raw_fd(), pid_write.as_raw_fd(), status]);
     detach_from_supervisor(keep)?;
     enter_cgroup(spec.cgroup)?;
     set_oom_score(spec.oom_score_adj)?;
+    process.open_labels()?;
     join_namespaces(spec)?;
 
     match kernel::clone_process(libc::CLONE_PARENT as u64, None).at(Step::Clone, "exec")? {
         Forked::Child { .. } => {
             drop(pid_write);
+            if let Some(wanted) = &settings.console {
+                process.terminal = Some(console::make_in_own_root(wanted)?);
+            }
             process.execute()
         }
         Forked::Parent { pid, .. } => {
@@ -161,8 +183,11 @@ fn go_between(spec: &ExecSpec<'_>, pid_write: OwnedFd, status: i32) -> Result<i3
     }
 }
 
-/// The mount namespace last, since it takes the host's /proc away.
-const NAMESPACES: [(&str, CloneFlags); 6] = [
+/// The user namespace first, which gives the rights to join the others of its own; the mount namespace last, since it
+/// takes the host's /proc away.
+const NAMESPACES: [(&str, CloneFlags); 8] = [
+    ("user", CloneFlags::CLONE_NEWUSER),
+    ("time", CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)),
     ("ipc", CloneFlags::CLONE_NEWIPC),
     ("uts", CloneFlags::CLONE_NEWUTS),
     ("net", CloneFlags::CLONE_NEWNET),
@@ -172,18 +197,38 @@ const NAMESPACES: [(&str, CloneFlags); 6] = [
 ];
 
 fn join_namespaces(spec: &ExecSpec<'_>) -> Result<(), Failure> {
-    let all = NAMESPACES
+    // Its own user namespace nobody may join anew, and kernels before 5.6 have no namespace of time.
+    let optional = |name: &str| {
+        let path = format!("/proc/{}/ns/{name}", spec.pid);
+        File::open(path).is_ok_and(|namespace| !is_own(&namespace, name))
+    };
+    let wanted: Vec<(&str, CloneFlags)> = NAMESPACES
+        .into_iter()
+        .filter(|(name, _)| !matches!(*name, "user" | "time") || optional(name))
+        .collect();
+    let all = wanted
         .iter()
         .fold(CloneFlags::empty(), |all, (_, flag)| all | *flag);
+    let own_users = all.contains(CloneFlags::CLONE_NEWUSER);
     match join_namespace(spec.pidfd.as_fd(), all) {
         // Before 5.8 setns takes no pidfd. The pid cannot be another process's: the caller has not reaped it.
         Err(Errno::EINVAL | Errno::EBADF) => {}
-        other => return other.at(Step::Namespace, format!("of process {}", spec.pid)),
+        other => {
+            other.at(Step::Namespace, format!("of process {}", spec.pid))?;
+            return become_root_of(own_users);
+        }
     }
-    for (name, flag) in NAMESPACES {
+    for (name, flag) in wanted {
         let path = format!("/proc/{}/ns/{name}", spec.pid);
         let namespace = File::open(&path).at(Step::Namespace, &path)?;
         join_namespace(namespace, flag).at(Step::Namespace, &path)?;
+    }
+    become_root_of(own_users)
+}
+
+fn become_root_of(own_users: bool) -> Result<(), Failure> {
+    if own_users {
+        confine::become_user(0, 0, &[]).at(Step::User, "root of the user namespace")?;
     }
     Ok(())
 }

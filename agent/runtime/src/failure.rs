@@ -32,10 +32,16 @@ pub enum Step {
     WorkingDir,
     Exec,
     Panic,
+    IdMap,
+    Keyring,
+    Console,
+    Hook,
+    Scheduling,
+    Label,
 }
 
 impl Step {
-    const ALL: [Step; 25] = [
+    const ALL: [Step; 31] = [
         Step::Clone,
         Step::Pipe,
         Step::Namespace,
@@ -61,6 +67,12 @@ impl Step {
         Step::WorkingDir,
         Step::Exec,
         Step::Panic,
+        Step::IdMap,
+        Step::Keyring,
+        Step::Console,
+        Step::Hook,
+        Step::Scheduling,
+        Step::Label,
     ];
 
     /// What was being done, for people.
@@ -91,6 +103,12 @@ impl Step {
             Step::WorkingDir => "change to the working directory",
             Step::Exec => "execute the program",
             Step::Panic => "run the child (it panicked)",
+            Step::IdMap => "map users and groups",
+            Step::Keyring => "make a session keyring",
+            Step::Console => "make the terminal",
+            Step::Hook => "run a hook",
+            Step::Scheduling => "set scheduling, priority or personality",
+            Step::Label => "set the security label",
         }
     }
 }
@@ -117,8 +135,8 @@ impl Failure {
     /// A pipe write of up to PIPE_BUF (4096) bytes is atomic; this stays far below it.
     pub const MAX_SUBJECT: usize = 1024;
 
-    /// A step that was refused by our own rules, with the reason in words.
-    pub(crate) fn refused(step: Step, reason: impl Into<String>) -> Failure {
+    /// A step that was refused by rules of the caller or of ours, with the reason in words.
+    pub fn refused(step: Step, reason: impl Into<String>) -> Failure {
         Failure {
             step,
             subject: reason.into(),
@@ -126,7 +144,8 @@ impl Failure {
         }
     }
 
-    pub(crate) fn new(step: Step, subject: impl Into<String>, errno: i32) -> Failure {
+    /// A step that the kernel refused.
+    pub fn new(step: Step, subject: impl Into<String>, errno: i32) -> Failure {
         Failure {
             step,
             subject: subject.into(),

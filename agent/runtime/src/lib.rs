@@ -9,6 +9,7 @@
 //! | Room | What is in it |
 //! |---|---|
 //! | [`spec`] | what a container is: plain data |
+//! | [`namespaces`] | which of them a container has of its own, shares or joins; id maps |
 //! | [`launch`] | the two steps, and the child's path from clone to execve |
 //! | `rootfs` | the mounts a container sees, built so that a hostile image cannot reach out |
 //! | [`cgroup`] | limits, figures and killing, the same over cgroup v1 and v2 |
@@ -25,6 +26,7 @@ mod failure;
 pub mod jail;
 mod kernel;
 pub mod launch;
+pub mod namespaces;
 pub mod reap;
 mod rootfs;
 pub mod seccomp;
@@ -32,10 +34,10 @@ pub mod spec;
 
 pub use capabilities::{Capabilities, Capability};
 pub use cgroup::{Cgroup, CgroupTree, Limits};
-pub use exec::{ExecSpec, Executed, exec_in};
+pub use exec::{ExecSpec, Executed, exec_in, exec_with};
 pub use failure::{Failure, Step};
 pub use jail::{Child, JailSpec, spawn_jailed, spawn_plain};
-pub use launch::{Created, Starting, prepare};
+pub use launch::{Created, Inside, Starting, prepare, prepare_with};
 pub use reap::{Exit, reap_all};
 pub use seccomp::SeccompProgram;
 pub use spec::{LaunchSpec, Mount, NetNs, Rootfs, Stdio};

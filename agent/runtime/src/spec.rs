@@ -5,7 +5,14 @@ use std::path::PathBuf;
 
 use crate::capabilities::Capabilities;
 use crate::cgroup::Cgroup;
+use crate::namespaces::Namespaces;
 use crate::seccomp::SeccompProgram;
+
+mod process;
+mod view;
+
+pub use process::{Console, ProcessSettings, Scheduler};
+pub use view::{FileSystem, Listed, Origin, View};
 
 /// Where the container's files come from.
 #[derive(Debug, Clone)]
@@ -93,12 +100,13 @@ impl Mount {
 pub enum DeviceKind {
     Char,
     Block,
+    Fifo,
 }
 
 /// A device node for the container's /dev. The node alone opens nothing: `Limits::devices` must allow it as well.
 #[derive(Debug, Clone)]
 pub struct DeviceNode {
-    /// Below /dev, for example `/dev/i2c-1`.
+    /// Below /dev, for example `/dev/i2c-1`; anywhere with [`View::Listed`].
     pub path: PathBuf,
     pub kind: DeviceKind,
     pub major: u32,
@@ -164,8 +172,11 @@ pub struct LaunchSpec<'a> {
     pub umask: u32,
     /// None keeps the host's name and is right only with `NetNs::Host`.
     pub hostname: Option<String>,
+    /// NIS.
+    pub domainname: Option<String>,
     /// In this order: a later one may lie below an earlier one.
     pub mounts: Vec<Mount>,
+    pub view: View,
     pub devices: Vec<DeviceNode>,
     /// Size of /dev/shm.
     pub shm_size_bytes: u64,
@@ -183,8 +194,10 @@ pub struct LaunchSpec<'a> {
     pub oom_score_adj: Option<i32>,
     pub cgroup: &'a Cgroup,
     pub netns: NetNs,
+    pub namespaces: Namespaces,
     pub stdio: Stdio,
     pub no_new_privs: bool,
+    pub settings: ProcessSettings,
 }
 
 /// Docker's default masked paths (moby `oci/defaults.go`).
@@ -234,7 +247,9 @@ impl<'a> LaunchSpec<'a> {
             gid: 0,
             additional_gids: Vec::new(),
             umask: 0o022,
+            domainname: None,
             mounts: Vec::new(),
+            view: View::default(),
             devices: Vec::new(),
             shm_size_bytes: 64 << 20,
             rootfs_readonly: false,
@@ -247,8 +262,10 @@ impl<'a> LaunchSpec<'a> {
             oom_score_adj: None,
             cgroup,
             netns: NetNs::New,
+            namespaces: Namespaces::default(),
             stdio: Stdio::null()?,
             no_new_privs: true,
+            settings: ProcessSettings::default(),
         })
     }
 }

@@ -11,6 +11,8 @@ use nix::errno::Errno;
 pub(crate) mod bpf;
 pub(crate) mod confine;
 pub(crate) mod mounts;
+pub(crate) mod sched;
+pub(crate) mod terminal;
 
 /// Which side of a clone this is.
 pub(crate) enum Forked {
@@ -276,5 +278,31 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()>
             ptr::null::<u64>(),
         )
     })?;
+    Ok(())
+}
+
+/// `number` becomes what `with` is, closed by execve as before.
+pub(crate) fn replace_descriptor(number: RawFd, with: OwnedFd) -> nix::Result<()> {
+    // SAFETY: the owner of `number` goes on owning it, and finds another open file behind it.
+    Errno::result(unsafe { libc::dup3(with.as_raw_fd(), number, libc::O_CLOEXEC) })?;
+    Ok(())
+}
+
+/// An empty session keyring, in place of the caller's. Kernels without keys need none.
+pub(crate) fn new_session_keyring() -> nix::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let anonymous = ptr::null::<libc::c_char>();
+    // SAFETY: a null name asks for a keyring without one.
+    match Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, anonymous) })
+    {
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The NIS domain name of the calling process's UTS namespace.
+pub(crate) fn set_domainname(name: &str) -> nix::Result<()> {
+    // SAFETY: `name` is valid for its length.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) })?;
     Ok(())
 }

@@ -31,8 +31,18 @@ pub(crate) fn set_inert(mount: BorrowedFd<'_>, read_only: bool) -> nix::Result<(
 }
 
 fn set_recursive(mount: BorrowedFd<'_>, attr_set: u64) -> nix::Result<()> {
+    change_recursive(mount, attr_set, 0)
+}
+
+/// MOUNT_ATTR_* of a mount and everything below it. ENOSYS before 5.12.
+pub(crate) fn change_recursive(
+    mount: BorrowedFd<'_>,
+    attr_set: u64,
+    attr_clr: u64,
+) -> nix::Result<()> {
     let attr = MountAttr {
         attr_set,
+        attr_clr,
         ..MountAttr::default()
     };
     let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;

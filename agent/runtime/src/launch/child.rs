@@ -5,79 +5,102 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
 
-use super::child_process;
 use super::process::Process;
+use super::{Inside, child_process, console};
 use crate::cgroup::Cgroup;
 use crate::failure::{At, Failure, Step};
 use crate::kernel;
+use crate::namespaces::{Namespace, is_own};
 use crate::rootfs;
-use crate::spec::{LaunchSpec, NetNs};
+use crate::spec::{LaunchSpec, NetNs, View};
 
 /// The child's ends.
 pub(super) struct Pipes {
     /// One byte from the parent: go on. Its end: the parent is gone or has changed its mind.
     pub(super) go: OwnedFd,
     pub(super) status: OwnedFd,
+    /// One byte when the users of a new user namespace are mapped.
+    pub(super) mapped: Option<OwnedFd>,
 }
 
-pub(super) fn main(
-    spec: &LaunchSpec<'_>,
-    in_child_netns: &dyn Fn() -> Result<(), String>,
-    pipes: Pipes,
-    in_cgroup: bool,
-) -> ! {
-    let Pipes { go, status } = pipes;
+pub(super) fn main(spec: &LaunchSpec<'_>, inside: &dyn Inside, pipes: Pipes, in_cgroup: bool) -> ! {
+    let Pipes { go, status, mapped } = pipes;
     let status_number = status.as_raw_fd();
     let setup = || {
-        let process = Process::of_container(spec);
-        let mut keep = process.descriptors();
+        let mut keep = descriptors(spec, inside);
         keep.extend([go.as_raw_fd(), status_number]);
-        if let NetNs::Join(netns) = &spec.netns {
-            keep.push(netns.as_raw_fd());
-        }
+        keep.extend(mapped.as_ref().map(AsRawFd::as_raw_fd));
         detach_from_supervisor(keep)?;
         if !in_cgroup {
             enter_cgroup(spec.cgroup)?;
         }
-        run(spec, in_child_netns, go, process)
+        set_oom_score(spec.oom_score_adj)?;
+        if let Some(mapped) = mapped {
+            wait_for_byte(mapped, "maps")?;
+        }
+        run(spec, inside, go, status_number)
     };
     child_process(status, setup, |code| code)
 }
 
+/// All that the launch needs of the caller's descriptors.
+pub(super) fn descriptors(spec: &LaunchSpec<'_>, inside: &dyn Inside) -> Vec<i32> {
+    let mut keep = Process::of_container(spec).descriptors();
+    keep.extend(spec.namespaces.descriptors());
+    keep.extend(inside.descriptors());
+    if let NetNs::Join(netns) = &spec.netns {
+        keep.push(netns.as_raw_fd());
+    }
+    keep
+}
+
+fn wait_for_byte(pipe: OwnedFd, what: &str) -> Result<bool, Failure> {
+    Ok(File::from(pipe).read(&mut [0]).at(Step::Pipe, what)? != 0)
+}
+
 fn run(
     spec: &LaunchSpec<'_>,
-    in_child_netns: &dyn Fn() -> Result<(), String>,
+    inside: &dyn Inside,
     go: OwnedFd,
-    process: Process<'_>,
+    status: i32,
 ) -> Result<i32, Failure> {
-    // Only now: the kernel takes the cgroup that the caller is in as the namespace's top.
-    unshare(CloneFlags::CLONE_NEWCGROUP).at(Step::Namespace, "cgroup")?;
-    if let NetNs::Join(netns) = &spec.netns {
-        join_namespace(netns, CloneFlags::CLONE_NEWNET).at(Step::Namespace, "network")?;
-    }
-    set_oom_score(spec.oom_score_adj)?;
+    let mut process = Process::of_container(spec);
+    let own_network = own_network(spec);
+    spec.namespaces.settle(&spec.netns)?;
+    kernel::new_session_keyring().at(Step::Keyring, "")?;
     let root = rootfs::build(spec)?;
+    if let Some(wanted) = &spec.settings.console {
+        process.terminal = Some(console::make(&root, wanted)?);
+    }
 
-    if File::from(go).read(&mut [0]).at(Step::Pipe, "start")? == 0 {
+    if !wait_for_byte(go, "start")? {
         return Ok(0);
     }
 
-    in_child_netns().map_err(|reason| Failure::refused(Step::Network, reason))?;
-    set_sysctls(spec)?;
+    inside.before_root()?;
+    set_sysctls(spec, own_network)?;
+    process.open_labels()?;
+    rootfs::set_readonly(&root, &spec.readonly_paths)?;
+    rootfs::hide(&root, &spec.masked_paths)?;
     rootfs::enter(&root)?;
     drop(root);
     if let Some(hostname) = &spec.hostname {
         nix::unistd::sethostname(hostname).at(Step::Hostname, hostname)?;
     }
+    if let Some(domainname) = &spec.domainname {
+        kernel::set_domainname(domainname).at(Step::Hostname, domainname)?;
+    }
     process.make_cwd()?;
     if spec.rootfs_readonly {
         rootfs::remount_root_readonly()?;
     }
-    rootfs::set_readonly(&spec.readonly_paths)?;
-    rootfs::hide(&spec.masked_paths)?;
+    rootfs::set_propagation(spec)?;
+    if let Some(reports) = inside.before_program()? {
+        kernel::replace_descriptor(status, reports).at(Step::Pipe, "reports")?;
+    }
     process.execute()
 }
 
@@ -117,9 +140,19 @@ pub(crate) fn set_oom_score(score: Option<i32>) -> Result<(), Failure> {
         .at(Step::OomScore, score.to_string())
 }
 
+/// Whether network settings are the container's own. Asked before it joins.
+fn own_network(spec: &LaunchSpec<'_>) -> bool {
+    match &spec.netns {
+        NetNs::New => true,
+        NetNs::Host => false,
+        // Who lists each mount also made that network for this container, or answers for it.
+        NetNs::Join(netns) => matches!(spec.view, View::Listed(_)) && !is_own(netns, "net"),
+    }
+}
+
 /// The kernel's names that belong to a namespace of the container; all others would change the host.
-fn set_sysctls(spec: &LaunchSpec<'_>) -> Result<(), Failure> {
-    const IPC: [&str; 9] = [
+fn set_sysctls(spec: &LaunchSpec<'_>, own_network: bool) -> Result<(), Failure> {
+    const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
         "kernel.msgmni",
@@ -128,12 +161,14 @@ fn set_sysctls(spec: &LaunchSpec<'_>) -> Result<(), Failure> {
         "kernel.shmmax",
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
-        "kernel.domainname",
     ];
-    let own_network = matches!(spec.netns, NetNs::New);
+    const UTS: [&str; 2] = ["kernel.domainname", "kernel.hostname"];
+    let (ipc, uts) = (&spec.namespaces.ipc, &spec.namespaces.uts);
+    let is_host = |namespace: &Namespace| matches!(namespace, Namespace::Host);
     for (name, value) in &spec.sysctls {
-        let own = IPC.contains(&name.as_str())
-            || name.starts_with("fs.mqueue.")
+        let own = (!is_host(ipc)
+            && (IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.")))
+            || (!is_host(uts) && UTS.contains(&name.as_str()))
             || (own_network && name.starts_with("net."));
         if !own || name.contains(['/']) || name.contains("..") {
             return Err(Failure::refused(

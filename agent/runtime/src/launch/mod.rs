@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::fcntl::OFlag;
@@ -13,11 +13,17 @@ use nix::unistd::pipe2;
 
 use crate::failure::{At, Failure, Step};
 use crate::kernel::{self, Forked};
+use crate::namespaces::UserNs;
 use crate::reap::{self, Exit};
-use crate::spec::{LaunchSpec, NetNs};
+use crate::spec::LaunchSpec;
 
+mod between;
 pub(crate) mod child;
+pub(crate) mod console;
+mod inside;
 pub(crate) mod process;
+
+pub use inside::Inside;
 
 /// Clones the container's first process. `in_child_netns` runs in it after [`Created::start`], inside its network
 /// namespace and still with the host's files in view: the place for addresses and routes. Its error text ends the
@@ -29,27 +35,58 @@ pub fn prepare(
     spec: &LaunchSpec<'_>,
     in_child_netns: &dyn Fn() -> Result<(), String>,
 ) -> Result<Created, Failure> {
+    prepare_with(spec, &inside::Network(in_child_netns))
+}
+
+/// The same with more to do inside: see [`Inside`].
+///
+/// # Errors
+/// When the process cannot be made. What goes wrong inside it comes from [`Created::start`].
+pub fn prepare_with(spec: &LaunchSpec<'_>, inside: &dyn Inside) -> Result<Created, Failure> {
     let (go_read, go_write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, &spec.id)?;
     let (status_read, status_write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, &spec.id)?;
 
-    let mut flags =
-        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    if matches!(spec.netns, NetNs::New) {
-        flags |= libc::CLONE_NEWNET;
-    }
-    let cgroup = spec.cgroup.clone_target();
-    match kernel::clone_process(flags as u64, cgroup.as_ref().map(AsFd::as_fd))
-        .at(Step::Clone, &spec.id)?
-    {
+    // A new user namespace has no users until they are mapped from outside.
+    let (mapped_read, mapped_write) = match spec.namespaces.user {
+        UserNs::New { .. } => pipe2(OFlag::O_CLOEXEC)
+            .map(|(read, write)| (Some(read), Some(write)))
+            .at(Step::Pipe, &spec.id)?,
+        UserNs::Host | UserNs::Join(_) => (None, None),
+    };
+
+    let forked = if spec.namespaces.need_a_go_between() {
+        let mut keep = child::descriptors(spec, inside);
+        keep.extend([go_read.as_raw_fd(), status_write.as_raw_fd()]);
+        keep.extend(mapped_read.as_ref().map(AsRawFd::as_raw_fd));
+        between::clone_process(spec, keep)?
+    } else {
+        let flags = spec.namespaces.clone_flags(&spec.netns);
+        let cgroup = spec.cgroup.clone_target();
+        kernel::clone_process(flags as u64, cgroup.as_ref().map(AsFd::as_fd))
+            .at(Step::Clone, &spec.id)?
+    };
+    match forked {
         Forked::Child { in_cgroup } => {
             let pipes = child::Pipes {
                 go: go_read,
                 status: status_write,
+                mapped: mapped_read,
             };
-            child::main(spec, in_child_netns, pipes, in_cgroup)
+            child::main(spec, inside, pipes, in_cgroup)
         }
         Forked::Parent { pid, pidfd } => {
             let pidfd = kernel::or_open_pidfd(pidfd, pid).at(Step::Clone, "pidfd")?;
+            if let Some(mapped) = mapped_write {
+                let told = spec
+                    .namespaces
+                    .user
+                    .write_maps(pid)
+                    .and_then(|()| File::from(mapped).write_all(&[1]).at(Step::Pipe, "maps"));
+                if let Err(failure) = told {
+                    kill_and_reap(pid, &pidfd);
+                    return Err(failure);
+                }
+            }
             Ok(Created {
                 pid,
                 pidfd,
@@ -168,6 +205,14 @@ impl Running {
     pub fn signal(&self, signal: i32) -> std::io::Result<()> {
         Ok(kernel::pidfd_signal(self.pidfd.as_fd(), signal)?)
     }
+}
+
+/// Reads a report that [`Inside::before_program`] has directed elsewhere, up to the end of the stream.
+///
+/// # Errors
+/// What the report says, or that it could not be read.
+pub fn read_report(from: OwnedFd) -> Result<(), Failure> {
+    read_status(File::from(from))
 }
 
 /// A report from the child, or nothing once execve (or death) has closed its end.

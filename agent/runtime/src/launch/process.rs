@@ -1,6 +1,8 @@
 //! The last steps before a program runs, the same for a container's first process and for an exec.
 
 use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -9,11 +11,14 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::stat::{Mode, umask};
 
+use super::console;
 use crate::capabilities::Capabilities;
 use crate::failure::{At, Failure, Step};
-use crate::kernel::{self, confine};
+use crate::kernel::{self, confine, sched};
 use crate::seccomp::SeccompProgram;
-use crate::spec::{LaunchSpec, Rlimit, Stdio};
+use crate::spec::{LaunchSpec, ProcessSettings, Rlimit, Stdio};
+
+mod home;
 
 /// A program and what it may do.
 pub(crate) struct Process<'a> {
@@ -29,6 +34,11 @@ pub(crate) struct Process<'a> {
     pub(crate) no_new_privs: bool,
     pub(crate) rlimits: &'a [Rlimit],
     pub(crate) stdio: &'a Stdio,
+    pub(crate) settings: &'a ProcessSettings,
+    /// Takes the place of `stdio`.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// See [`Process::open_labels`].
+    pub(crate) labels: Vec<(File, String)>,
 }
 
 /// When `PATH` is not among the variables.
@@ -49,13 +59,50 @@ impl<'a> Process<'a> {
             no_new_privs: spec.no_new_privs,
             rlimits: &spec.rlimits,
             stdio: &spec.stdio,
+            settings: &spec.settings,
+            terminal: None,
+            labels: Vec::new(),
         }
     }
 
     pub(crate) fn descriptors(&self) -> Vec<i32> {
-        [&self.stdio.stdin, &self.stdio.stdout, &self.stdio.stderr]
+        let mut all = [&self.stdio.stdin, &self.stdio.stdout, &self.stdio.stderr]
             .map(|fd| fd.as_raw_fd())
-            .to_vec()
+            .to_vec();
+        all.extend(self.preserved());
+        all.extend(
+            self.settings
+                .console
+                .as_ref()
+                .map(|console| console.receiver.as_raw_fd()),
+        );
+        all
+    }
+
+    fn preserved(&self) -> std::ops::Range<i32> {
+        3..3 + self.settings.preserved_fds as i32
+    }
+
+    /// The kernel's files that set a security label, opened while its own /proc is in view: one of the container's could
+    /// lead anywhere (CVE-2025-52881).
+    pub(crate) fn open_labels(&mut self) -> Result<(), Failure> {
+        let labels = [
+            (
+                "/proc/self/attr/apparmor/exec",
+                "exec ",
+                &self.settings.apparmor,
+            ),
+            ("/proc/self/attr/exec", "", &self.settings.selinux),
+        ];
+        for (path, prefix, label) in labels {
+            let Some(label) = label else { continue };
+            let file = File::options()
+                .write(true)
+                .open(path)
+                .at(Step::Label, path)?;
+            self.labels.push((file, format!("{prefix}{label}")));
+        }
+        Ok(())
     }
 
     /// The working directory, made by root when the image lacks it, as Docker does.
@@ -74,12 +121,17 @@ impl<'a> Process<'a> {
     }
 
     /// Never comes back, except with what went wrong.
-    pub(crate) fn execute(self) -> Result<i32, Failure> {
-        let (args, env) = (c_strings(self.args)?, c_strings(self.env)?);
+    pub(crate) fn execute(mut self) -> Result<i32, Failure> {
+        let args = c_strings(self.args)?;
+        let mut env = c_strings(self.env)?;
+        if self.settings.home_from_passwd && !self.env.iter().any(|one| one.starts_with("HOME=")) {
+            env.push(home::of(self.uid));
+        }
         // A session of its own: no signal from the supervisor's terminal, and a terminal of its own if it has one.
         nix::unistd::setsid().at(Step::Stdio, "session")?;
         self.connect_stdio().at(Step::Stdio, "standard streams")?;
-        kernel::close_on_exec_from(3).at(Step::Stdio, "descriptors")?;
+        kernel::close_on_exec_from(self.preserved().end).at(Step::Stdio, "descriptors")?;
+        self.schedule()?;
         for limit in self.rlimits {
             set_rlimit(limit)?;
         }
@@ -91,10 +143,16 @@ impl<'a> Process<'a> {
             // default filter allows.
             self.load_seccomp()?;
         }
+        if let Some(terminal) = &self.terminal {
+            console::give_to(terminal, self.uid)?;
+        }
         self.capabilities.bound()?;
         confine::become_user(self.uid, self.gid, self.additional_gids)
             .at(Step::User, format!("{}:{}", self.uid, self.gid))?;
         self.capabilities.apply(self.uid)?;
+        for (mut file, label) in std::mem::take(&mut self.labels) {
+            file.write_all(label.as_bytes()).at(Step::Label, label)?;
+        }
         self.enter_cwd()?;
         umask(Mode::from_bits_truncate(self.umask));
         if self.no_new_privs {
@@ -110,16 +168,40 @@ impl<'a> Process<'a> {
         confine::load_seccomp(program.instructions()).at(Step::Seccomp, "")
     }
 
+    /// While the rights to it are there.
+    fn schedule(&self) -> Result<(), Failure> {
+        let settings = self.settings;
+        if let Some(scheduler) = &settings.scheduler {
+            sched::set_scheduler(scheduler).at(Step::Scheduling, "scheduler")?;
+        }
+        if let Some(priority) = settings.io_priority {
+            sched::set_io_priority(priority).at(Step::Scheduling, "I/O priority")?;
+        }
+        if let Some(cpus) = &settings.cpu_affinity {
+            sched::set_affinity(cpus).at(Step::Scheduling, "CPU affinity")?;
+        }
+        if let Some(personality) = settings.personality {
+            sched::set_personality(personality).at(Step::Scheduling, "personality")?;
+        }
+        Ok(())
+    }
+
     fn connect_stdio(&self) -> nix::Result<()> {
         // The three may be any of 0 to 2 themselves, in any order: first all out of the way.
         let away = |fd: &OwnedFd| fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(3));
-        let (stdin, stdout, stderr) = (
-            away(&self.stdio.stdin)?,
-            away(&self.stdio.stdout)?,
-            away(&self.stdio.stderr)?,
-        );
-        kernel::become_stdio([stdin, stdout, stderr])?;
-        if self.stdio.terminal {
+        let Stdio {
+            stdin,
+            stdout,
+            stderr,
+            ..
+        } = self.stdio;
+        let streams = match &self.terminal {
+            Some(terminal) => [terminal; 3],
+            None => [stdin, stdout, stderr],
+        };
+        let [stdin, stdout, stderr] = streams;
+        kernel::become_stdio([away(stdin)?, away(stdout)?, away(stderr)?])?;
+        if self.stdio.terminal || self.terminal.is_some() {
             kernel::set_controlling_terminal(std::io::stdin().as_fd())?;
         }
         Ok(())

@@ -12,17 +12,21 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, mkdirat};
 
-use crate::cgroup::Cgroup;
 use crate::failure::{At, Failure, Step};
-use crate::spec::{LaunchSpec, Rootfs};
+use crate::spec::{LaunchSpec, Rootfs, View};
 
+mod copy_up;
 mod dev;
+mod listed;
 mod mask;
 mod system;
 mod target;
 mod volumes;
 
+pub(crate) use dev::bind_console;
+pub(crate) use listed::set_propagation;
 pub(crate) use mask::{hide, remount_root_readonly, set_readonly};
+pub(crate) use target::lookup;
 
 /// Nothing that is mounted from now on reaches the host.
 pub(crate) fn make_private() -> Result<(), Failure> {
@@ -38,7 +42,10 @@ pub(crate) fn make_private() -> Result<(), Failure> {
 
 /// Mounts everything and answers the new root. The calling process is alone in its mount namespace.
 pub(crate) fn build(spec: &LaunchSpec<'_>) -> Result<OwnedFd, Failure> {
-    make_private()?;
+    match &spec.view {
+        View::Standard => make_private()?,
+        View::Listed(wanted) => listed::detach_from_host(wanted, &spec.rootfs)?,
+    }
     let root = match &spec.rootfs {
         Rootfs::Overlay {
             lower,
@@ -48,18 +55,21 @@ pub(crate) fn build(spec: &LaunchSpec<'_>) -> Result<OwnedFd, Failure> {
         } => overlay(lower, upper, work, merged)?,
         Rootfs::Directory(folder) => bind_self(folder)?,
     };
-    system::mount_proc(&root)?;
-    system::mount_sys(&root)?;
-    mount_cgroup(&root, spec.cgroup)?;
-    dev::make(&root, spec)?;
-    for volume in &spec.mounts {
-        volumes::mount_volume(&root, volume)?;
+    match &spec.view {
+        View::Standard => standard(&root, spec)?,
+        View::Listed(wanted) => listed::build(&root, wanted, spec)?,
     }
     Ok(root)
 }
 
-fn mount_cgroup(root: &OwnedFd, cgroup: &Cgroup) -> Result<(), Failure> {
-    system::mount_cgroup(root, cgroup.place())
+fn standard(root: &OwnedFd, spec: &LaunchSpec<'_>) -> Result<(), Failure> {
+    system::mount_proc(root)?;
+    system::mount_sys(root)?;
+    system::mount_cgroup(root, spec.cgroup.place())?;
+    dev::make(root, spec)?;
+    spec.mounts
+        .iter()
+        .try_for_each(|volume| volumes::mount_volume(root, volume))
 }
 
 /// `root` becomes `/`, and the host's files are out of reach.

@@ -36,18 +36,46 @@ pub(super) fn mount_sys(root: &OwnedFd) -> Result<(), Failure> {
     .map(drop)
 }
 
+/// Where the cgroup goes when we decide.
+const CGROUP: &str = "sys/fs/cgroup";
+
 /// The container's own cgroup, read-only, laid out as on the host. Bind mounts of what is there: cheaper than a new
 /// instance for each hierarchy, and the cgroup namespace makes the names in /proc fit.
 pub(super) fn mount_cgroup(root: &OwnedFd, cgroup: &Place) -> Result<(), Failure> {
-    let name = "sys/fs/cgroup";
     // Inside the sysfs that was just mounted: the image has no say here.
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let on = openat(root, name, flags, Mode::empty()).at(Step::Sys, name)?;
+    let on = openat(root, CGROUP, FOLDER, Mode::empty()).at(Step::Sys, CGROUP)?;
+    let top = || openat(root, CGROUP, FOLDER, Mode::empty()).at(Step::Sys, CGROUP);
+    mount_cgroup_on(&on, &top, cgroup, MsFlags::MS_RDONLY | INERT)
+}
+
+const FOLDER: OFlag = OFlag::O_PATH
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+
+/// The same on any folder. `top` finds that folder anew, which then is the mount.
+pub(super) fn mount_cgroup_on(
+    on: &OwnedFd,
+    top: &dyn Fn() -> Result<OwnedFd, Failure>,
+    cgroup: &Place,
+    flags: MsFlags,
+) -> Result<(), Failure> {
     match cgroup {
-        Place::V2(folder) => bind_readonly(folder, (root, name), &on),
+        Place::V2(folder) => {
+            bind(folder, on)?;
+            remount(&top()?, flags).at(Step::Sys, folder)
+        }
         Place::V1(folders) => {
-            let tmpfs = mount_at((root, name), &on, "tmpfs", INERT, Some("mode=755,size=64k"))
-                .at(Step::Sys, name)?;
+            let options = Some("mode=755,size=64k");
+            mount(
+                Some("tmpfs"),
+                fd_path(on).as_str(),
+                Some("tmpfs"),
+                INERT,
+                options,
+            )
+            .at(Step::Sys, CGROUP)?;
+            let tmpfs = top()?;
             for folder in folders {
                 let Some(hierarchy) = folder.mount.file_name().and_then(|name| name.to_str())
                 else {
@@ -56,8 +84,11 @@ pub(super) fn mount_cgroup(root: &OwnedFd, cgroup: &Place) -> Result<(), Failure
                 mkdirat(&tmpfs, hierarchy, Mode::from_bits_truncate(0o755))
                     .at(Step::Sys, hierarchy)?;
                 let on =
-                    openat(&tmpfs, hierarchy, flags, Mode::empty()).at(Step::Sys, hierarchy)?;
-                bind_readonly(&folder.path, (&tmpfs, hierarchy), &on)?;
+                    openat(&tmpfs, hierarchy, FOLDER, Mode::empty()).at(Step::Sys, hierarchy)?;
+                bind(&folder.path, &on)?;
+                let bound =
+                    openat(&tmpfs, hierarchy, FOLDER, Mode::empty()).at(Step::Sys, hierarchy)?;
+                remount(&bound, flags).at(Step::Sys, &folder.path)?;
                 for controller in folder
                     .controllers
                     .iter()
@@ -68,16 +99,12 @@ pub(super) fn mount_cgroup(root: &OwnedFd, cgroup: &Place) -> Result<(), Failure
                     }
                 }
             }
-            remount_readonly(&tmpfs).at(Step::Sys, name)
+            remount(&tmpfs, flags | MsFlags::MS_RDONLY).at(Step::Sys, CGROUP)
         }
     }
 }
 
-fn bind_readonly(
-    source: &Path,
-    (parent, name): (&OwnedFd, &str),
-    on: &OwnedFd,
-) -> Result<(), Failure> {
+fn bind(source: &Path, on: &OwnedFd) -> Result<(), Failure> {
     mount(
         Some(source),
         fd_path(on).as_str(),
@@ -85,19 +112,15 @@ fn bind_readonly(
         MsFlags::MS_BIND,
         None::<&str>,
     )
-    .at(Step::Sys, source)?;
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let top = openat(parent, name, flags, Mode::empty()).at(Step::Sys, name)?;
-    remount_readonly(&top).at(Step::Sys, source)
+    .at(Step::Sys, source)
 }
 
-fn remount_readonly(top: &OwnedFd) -> nix::Result<()> {
-    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | INERT;
+fn remount(top: &OwnedFd, flags: MsFlags) -> nix::Result<()> {
     mount(
         None::<&str>,
         fd_path(top).as_str(),
         None::<&str>,
-        flags,
+        MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags,
         None::<&str>,
     )
 }

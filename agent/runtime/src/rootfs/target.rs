@@ -19,7 +19,7 @@ pub(super) enum Kind {
 }
 
 /// An O_PATH descriptor of `path` as a process with this root would find it.
-pub(super) fn lookup(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
+pub(crate) fn lookup(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -114,6 +114,29 @@ pub(super) fn find_or_make(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> nix
         OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
         Mode::empty(),
     )
+}
+
+/// A folder, found or made, on a way that has no link at all. ELOOP where the image has one.
+pub(super) fn find_or_make_without_links(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut folder = root.try_clone().map_err(|_| Errno::EMFILE)?;
+    for part in path.components() {
+        let name = match part {
+            Component::Normal(name) => name,
+            Component::RootDir | Component::CurDir => continue,
+            Component::ParentDir | Component::Prefix(_) => return Err(Errno::EINVAL),
+        };
+        folder = match openat(&folder, name, flags, Mode::empty()) {
+            Err(Errno::ENOENT) => {
+                mkdirat(&folder, name, Mode::from_bits_truncate(0o755))?;
+                openat(&folder, name, flags, Mode::empty())?
+            }
+            // What O_DIRECTORY says of a link.
+            Err(Errno::ENOTDIR) => return Err(Errno::ELOOP),
+            other => other?,
+        };
+    }
+    Ok(folder)
 }
 
 #[cfg(test)]

@@ -1,0 +1,247 @@
+//! Mounts that somebody else has listed, one by one and in order.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::sys::statvfs::fstatvfs;
+
+use super::mask::kept;
+use super::target::{Kind, find_or_make, find_or_make_without_links, lookup};
+use super::{copy_up, dev, fd_path, system};
+use crate::failure::{At, Failure, Step};
+use crate::kernel::mounts::change_recursive;
+use crate::spec::{FileSystem, LaunchSpec, Listed, Origin, Rootfs, View};
+
+/// Files of /proc on which LXCFS and the like may mount their own: figures to be read, none of which is trusted by us.
+const SHOWN_BY_OTHERS: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+];
+
+/// The container's mounts do not reach the host unless the list says so, and then only below its root.
+pub(super) fn detach_from_host(wanted: &Listed, rootfs: &Rootfs) -> Result<(), Failure> {
+    let flags = if wanted.propagation.is_empty() {
+        MsFlags::MS_SLAVE | MsFlags::MS_REC
+    } else {
+        wanted.propagation
+    };
+    change(Path::new("/"), flags)?;
+    // Otherwise the bind mount of the root on itself, and all that follows, would show outside.
+    match rootfs {
+        Rootfs::Directory(folder) => change(&mount_above(folder)?, MsFlags::MS_PRIVATE),
+        Rootfs::Overlay { merged, .. } => change(&mount_above(merged)?, MsFlags::MS_PRIVATE),
+    }
+}
+
+fn change(path: &Path, propagation: MsFlags) -> Result<(), Failure> {
+    mount(None::<&str>, path, None::<&str>, propagation, None::<&str>).at(Step::Rootfs, path)
+}
+
+/// The mount point that `folder` lies on.
+fn mount_above(folder: &Path) -> Result<PathBuf, Failure> {
+    let folder = std::fs::canonicalize(folder).at(Step::Rootfs, folder)?;
+    let text = std::fs::read_to_string("/proc/self/mountinfo").at(Step::Rootfs, "mountinfo")?;
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4));
+    Ok(points
+        .map(unescaped)
+        .filter(|point| folder.starts_with(point))
+        .max_by_key(|point| point.components().count())
+        .unwrap_or_else(|| "/".into()))
+}
+
+/// Blanks and the like are octal in mountinfo (proc_pid_mountinfo(5)).
+fn unescaped(point: &str) -> PathBuf {
+    let replaced = point
+        .replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\");
+    PathBuf::from(replaced)
+}
+
+/// Makes the root's mount point private to the container, then everything in the list, then the devices.
+pub(super) fn build(root: &OwnedFd, wanted: &Listed, spec: &LaunchSpec<'_>) -> Result<(), Failure> {
+    for file_system in &wanted.file_systems {
+        mount_one(root, file_system, spec)?;
+    }
+    let dev_is_bound = wanted.file_systems.iter().any(|one| {
+        same_path(&one.target, Path::new("/dev")) && matches!(one.origin, Origin::Bind { .. })
+    });
+    if dev_is_bound {
+        return Ok(());
+    }
+    dev::make_in_listed(root, spec)
+}
+
+/// After the change of root, for a container whose mounts others are to see.
+pub(crate) fn set_propagation(spec: &LaunchSpec<'_>) -> Result<(), Failure> {
+    match &spec.view {
+        View::Listed(wanted) if !wanted.propagation.is_empty() => {
+            change(Path::new("/"), wanted.propagation)
+        }
+        View::Listed(_) | View::Standard => Ok(()),
+    }
+}
+
+fn mount_one(root: &OwnedFd, one: &FileSystem, spec: &LaunchSpec<'_>) -> Result<(), Failure> {
+    let target = &one.target;
+    match &one.origin {
+        Origin::Bind { source, recursive } => bind(root, one, source, *recursive)?,
+        Origin::Cgroup => {
+            let on = target_for(root, one, Kind::Folder)?;
+            let top = || lookup(root.as_fd(), target).at(Step::Mount, target);
+            system::mount_cgroup_on(&on, &top, spec.cgroup.place(), one.flags)?;
+        }
+        Origin::New { kind, source } => {
+            let on = target_for(root, one, Kind::Folder)?;
+            let data = (!one.data.is_empty()).then_some(one.data.as_str());
+            let (from, to) = (Some(source.as_str()), fd_path(&on));
+            // A copy has to be written before the mount is read-only.
+            let flags = if one.copy_up {
+                one.flags - MsFlags::MS_RDONLY
+            } else {
+                one.flags
+            };
+            mount(from, to.as_str(), Some(kind.as_str()), flags, data).at(Step::Mount, target)?;
+            if one.copy_up {
+                let top = lookup(root.as_fd(), target).at(Step::Mount, target)?;
+                copy_up::copy(&on, &top).at(Step::Mount, target)?;
+                if one.flags.contains(MsFlags::MS_RDONLY) {
+                    remount(&top, one.flags).at(Step::Mount, target)?;
+                }
+            }
+        }
+    }
+    settle(root, one)
+}
+
+/// What takes a call of its own, on the top of what was mounted.
+fn settle(root: &OwnedFd, one: &FileSystem) -> Result<(), Failure> {
+    let (set, clear) = one.recursive;
+    if one.propagation.is_empty() && set | clear == 0 {
+        return Ok(());
+    }
+    let target = &one.target;
+    let top = lookup(root.as_fd(), target).at(Step::Mount, target)?;
+    if set | clear != 0 {
+        change_recursive(top.as_fd(), set, clear).at(Step::Mount, target)?;
+    }
+    one.propagation
+        .iter()
+        .try_for_each(|flags| change(Path::new(&fd_path(&top)), *flags))
+}
+
+fn bind(root: &OwnedFd, one: &FileSystem, source: &Path, recursive: bool) -> Result<(), Failure> {
+    let opened =
+        open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Mount, source)?;
+    let mode = fstat(&opened).at(Step::Mount, source)?.st_mode;
+    let is_folder = SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR;
+    let kind = if is_folder { Kind::Folder } else { Kind::File };
+    let is_proc = is_on_proc(&opened).at(Step::Mount, source)?;
+    let on = if is_proc && same_path(&one.target, Path::new("/proc")) {
+        // The host's processes for a container that shares their namespace.
+        plain_folder(root, &one.target)?
+    } else {
+        target_for(root, one, kind)?
+    };
+    let mut flags = MsFlags::MS_BIND;
+    flags.set(MsFlags::MS_REC, recursive);
+    let (from, to) = (fd_path(&opened), fd_path(&on));
+    mount(
+        Some(from.as_str()),
+        to.as_str(),
+        None::<&str>,
+        flags,
+        None::<&str>,
+    )
+    .at(Step::Mount, &one.target)?;
+    if one.flags.is_empty() && one.cleared.is_empty() {
+        return Ok(());
+    }
+    // A bind mount takes its flags only in a second call.
+    let top = lookup(root.as_fd(), &one.target).at(Step::Mount, &one.target)?;
+    let now = kept(fstatvfs(&top).at(Step::Mount, &one.target)?.flags());
+    let wanted = one.flags | (now - one.cleared);
+    match remount(&top, wanted) {
+        // In a user namespace what the host has forbidden stays forbidden, and asking for less is refused.
+        Err(nix::errno::Errno::EPERM) => remount(&top, one.flags | now),
+        other => other,
+    }
+    .at(Step::Mount, &one.target)
+}
+
+fn remount(top: &OwnedFd, flags: MsFlags) -> nix::Result<()> {
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags;
+    mount(
+        None::<&str>,
+        fd_path(top).as_str(),
+        None::<&str>,
+        flags,
+        None::<&str>,
+    )
+}
+
+fn is_on_proc(file: &OwnedFd) -> nix::Result<bool> {
+    Ok(fstatfs(file)?.filesystem_type() == PROC_SUPER_MAGIC)
+}
+
+/// The mount's place in the root. The kernel's own file systems go on ordinary folders only, never behind a link of the
+/// image; and nothing lies in /proc but the few files that others show there.
+fn target_for(root: &OwnedFd, one: &FileSystem, kind: Kind) -> Result<OwnedFd, Failure> {
+    let target = &one.target;
+    if !target
+        .components()
+        .any(|part| matches!(part, Component::Normal(_)))
+    {
+        let reason = format!("{} cannot be mounted on", target.display());
+        return Err(Failure::refused(Step::Mount, reason));
+    }
+    if matches!(&one.origin, Origin::New { kind, .. } if kind == "proc" || kind == "sysfs")
+        || same_path(target, Path::new("/dev"))
+    {
+        return plain_folder(root, target);
+    }
+    let on = find_or_make(root.as_fd(), target, kind).at(Step::Mount, target)?;
+    let is_shown = SHOWN_BY_OTHERS
+        .iter()
+        .any(|shown| same_path(target, Path::new(shown)));
+    if is_on_proc(&on).at(Step::Mount, target)? && !is_shown {
+        let reason = format!("{} leads into /proc", target.display());
+        return Err(Failure::refused(Step::Mount, reason));
+    }
+    Ok(on)
+}
+
+fn plain_folder(root: &OwnedFd, target: &Path) -> Result<OwnedFd, Failure> {
+    match find_or_make_without_links(root, target) {
+        Err(nix::errno::Errno::ELOOP) => Err(Failure::refused(
+            Step::Mount,
+            format!("the image's {} is not a folder", target.display()),
+        )),
+        other => other.at(Step::Mount, target),
+    }
+}
+
+fn same_path(path: &Path, as_this: &Path) -> bool {
+    let names = |path: &Path| -> Vec<std::ffi::OsString> {
+        path.components()
+            .filter_map(|part| match part {
+                Component::Normal(name) => Some(name.to_owned()),
+                _ => None,
+            })
+            .collect()
+    };
+    names(path) == names(as_this)
+}

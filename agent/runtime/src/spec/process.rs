@@ -1,0 +1,48 @@
+//! What may be said of a process beyond what an app of the supervisor needs.
+
+use std::os::fd::OwnedFd;
+
+/// A terminal that is made inside the container.
+#[derive(Debug)]
+pub struct Console {
+    /// A connected unix socket: the terminal's other end is sent there with SCM_RIGHTS.
+    pub receiver: OwnedFd,
+    /// Rows and columns.
+    pub size: Option<(u16, u16)>,
+}
+
+/// sched_setattr(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scheduler {
+    /// SCHED_* of linux/sched.h.
+    pub policy: u32,
+    /// SCHED_FLAG_*.
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    /// Nanoseconds; SCHED_DEADLINE only, as the next two.
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// All of it is absent by default.
+#[derive(Debug, Default)]
+pub struct ProcessSettings {
+    /// Takes the place of the standard streams.
+    pub console: Option<Console>,
+    /// Descriptors from 3 on, this many, are the program's too.
+    pub preserved_fds: u32,
+    /// HOME is taken from the container's /etc/passwd when the variables lack it.
+    pub home_from_passwd: bool,
+    pub scheduler: Option<Scheduler>,
+    /// Class and level as one number (linux/ioprio.h).
+    pub io_priority: Option<i32>,
+    /// Bits of CPU numbers.
+    pub cpu_affinity: Option<Vec<usize>>,
+    /// PER_* of linux/personality.h.
+    pub personality: Option<u64>,
+    /// An AppArmor profile, or a SELinux label, from the next execve on.
+    pub apparmor: Option<String>,
+    pub selinux: Option<String>,
+}
