@@ -71,6 +71,16 @@ pub struct Capabilities {
     bits: u64,
     /// What a user other than root keeps as well; always within the set.
     ambient: u64,
+    /// In place of what follows from the two above.
+    exact: Option<Sets>,
+}
+
+/// The kernel's other sets (capabilities(7)); `bits` is the bounding one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Sets {
+    effective: u64,
+    permitted: u64,
+    inheritable: u64,
 }
 
 impl Capabilities {
@@ -82,6 +92,21 @@ impl Capabilities {
         DOCKER
             .into_iter()
             .fold(Capabilities::none(), Capabilities::with)
+    }
+
+    /// The five sets one by one, whoever the user is: bounding, effective, permitted, inheritable, ambient.
+    pub fn exactly(sets: [&[Capability]; 5]) -> Capabilities {
+        let [bits, effective, permitted, inheritable, ambient] =
+            sets.map(|set| set.iter().fold(0, |bits, one| bits | one.bit()));
+        Capabilities {
+            bits,
+            ambient,
+            exact: Some(Sets {
+                effective,
+                permitted,
+                inheritable,
+            }),
+        }
     }
 
     #[must_use]
@@ -119,7 +144,12 @@ impl Capabilities {
     /// Second half, after it.
     pub(crate) fn apply(self, uid: u32) -> Result<(), Failure> {
         let held = if uid == 0 { self.bits } else { self.ambient };
-        confine::set_capabilities(held, held, self.ambient)
+        let sets = self.exact.unwrap_or(Sets {
+            effective: held,
+            permitted: held,
+            inheritable: self.ambient,
+        });
+        confine::set_capabilities(sets.effective, sets.permitted, sets.inheritable)
             .at(Step::Capabilities, "permitted set")?;
         confine::set_ambient(self.ambient).at(Step::Capabilities, "ambient set")?;
         nix::sys::prctl::set_keepcaps(false).at(Step::Capabilities, "keepcaps")

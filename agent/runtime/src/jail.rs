@@ -213,7 +213,7 @@ fn shut(spec: JailSpec<'_>, status: i32) -> Result<JailFds, Failure> {
     }
     umask(Mode::from_bits_truncate(0o022));
     if let Some(program) = spec.seccomp {
-        confine::load_seccomp(program.instructions()).at(Step::Seccomp, "")?;
+        confine::load_seccomp(program.instructions(), program.flags()).at(Step::Seccomp, "")?;
     }
     Ok(JailFds {
         read_dirs,
@@ -247,5 +247,5 @@ fn fence(folders: Vec<OwnedFd>, read_only: bool) -> Result<Vec<OwnedFd>, Failure
 /// When the kernel has no seccomp.
 pub fn confine_self(program: &SeccompProgram) -> Result<(), Failure> {
     set_no_new_privs().at(Step::NoNewPrivs, "")?;
-    confine::load_seccomp(program.instructions()).at(Step::Seccomp, "")
+    confine::load_seccomp(program.instructions(), program.flags()).at(Step::Seccomp, "")
 }

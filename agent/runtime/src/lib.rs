@@ -17,6 +17,7 @@
 //! | [`exec`] | one more process in a running container |
 //! | [`jail`] | a locked-down child of the supervisor that runs a closure |
 //! | [`reap`] | exits of all of these |
+//! | [`sealed`] | the calling program, where no container can overwrite it |
 //! | `kernel` | the system calls that neither std nor nix wrap: the only `unsafe` in the crate |
 
 pub mod capabilities;
@@ -29,6 +30,7 @@ pub mod launch;
 pub mod namespaces;
 pub mod reap;
 mod rootfs;
+pub mod sealed;
 pub mod seccomp;
 pub mod spec;
 

@@ -12,6 +12,7 @@ mod devices;
 mod files;
 pub(crate) mod layout;
 mod limits;
+mod raw;
 mod tree;
 mod v1;
 mod v2;

@@ -26,6 +26,22 @@ impl CgroupTree {
         })
     }
 
+    /// The same with cgroups straight at the top, or in a folder that somebody else names and keeps.
+    ///
+    /// # Errors
+    /// No cgroups at all, or a parent with `..`.
+    pub fn detect_below(parent: &Path) -> Result<CgroupTree, CgroupError> {
+        let parent = parent.to_string_lossy();
+        let parent = match parent.trim_matches('/') {
+            "" => PathBuf::new(),
+            some => checked_parent(some)?,
+        };
+        Ok(CgroupTree {
+            layout: Layout::detect()?,
+            parent,
+        })
+    }
+
     /// The v2 tree at `mount`, also on a machine whose controllers are all in v1 (then no limit but devices can be set).
     ///
     /// # Errors

@@ -93,7 +93,7 @@ pub(crate) fn set_ambient(set: u64) -> nix::Result<()> {
 }
 
 /// Loads a classic BPF filter for this process and its children. Needs no_new_privs or CAP_SYS_ADMIN.
-pub(crate) fn load_seccomp(filter: &[sock_filter]) -> nix::Result<()> {
+pub(crate) fn load_seccomp(filter: &[sock_filter], flags: u64) -> nix::Result<()> {
     #[repr(C)]
     struct Program {
         len: u16,
@@ -104,6 +104,19 @@ pub(crate) fn load_seccomp(filter: &[sock_filter]) -> nix::Result<()> {
         len,
         filter: filter.as_ptr(),
     };
+    if flags != 0 {
+        const SET_MODE_FILTER: libc::c_uint = 1;
+        // SAFETY: as below.
+        Errno::result(unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                SET_MODE_FILTER,
+                flags,
+                &raw const program,
+            )
+        })?;
+        return Ok(());
+    }
     // SAFETY: `program` has the layout of struct sock_fprog and points to `len` instructions.
     Errno::result(unsafe {
         libc::prctl(

@@ -165,7 +165,7 @@ impl<'a> Process<'a> {
         let Some(program) = self.seccomp else {
             return Ok(());
         };
-        confine::load_seccomp(program.instructions()).at(Step::Seccomp, "")
+        confine::load_seccomp(program.instructions(), program.flags()).at(Step::Seccomp, "")
     }
 
     /// While the rights to it are there.

@@ -8,21 +8,21 @@ use std::collections::BTreeSet;
 
 use seccompiler::sock_filter;
 
-const LOAD_WORD: u16 = 0x20;
-const JUMP_IF_EQUAL: u16 = 0x15;
-const JUMP_IF_GREATER: u16 = 0x25;
-const JUMP_IF_AT_LEAST: u16 = 0x35;
-const JUMP: u16 = 0x05;
-const RETURN: u16 = 0x06;
+pub(super) const LOAD_WORD: u16 = 0x20;
+pub(super) const JUMP_IF_EQUAL: u16 = 0x15;
+pub(super) const JUMP_IF_GREATER: u16 = 0x25;
+pub(super) const JUMP_IF_AT_LEAST: u16 = 0x35;
+pub(super) const JUMP: u16 = 0x05;
+pub(super) const RETURN: u16 = 0x06;
 
 const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 
 /// Offsets in struct seccomp_data.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
+pub(super) const NUMBER: u32 = 0;
+pub(super) const ARCHITECTURE: u32 = 4;
 
-fn plain(code: u16, k: u32) -> sock_filter {
+pub(super) fn plain(code: u16, k: u32) -> sock_filter {
     sock_filter {
         code,
         jt: 0,
@@ -33,14 +33,19 @@ fn plain(code: u16, k: u32) -> sock_filter {
 
 /// Expects the call's number to be loaded; falls out at its end for a call that is not in the set.
 pub(super) fn allow(calls: &BTreeSet<i64>) -> Vec<sock_filter> {
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for call in calls.iter().map(|call| *call as u32) {
+    ranges(calls.iter().map(|call| (*call as u32, RET_ALLOW)))
+}
+
+/// The same for calls in ascending order, each with its answer.
+pub(super) fn ranges(calls: impl Iterator<Item = (u32, u32)>) -> Vec<sock_filter> {
+    let mut ranges: Vec<(u32, u32, u32)> = Vec::new();
+    for (call, answer) in calls {
         match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == call => *last = call,
-            _ => ranges.push((call, call)),
+            Some((_, last, same)) if *last + 1 == call && *same == answer => *last = call,
+            _ => ranges.push((call, call, answer)),
         }
     }
-    let check = |(first, last)| {
+    let check = |(first, last, answer)| {
         [
             sock_filter {
                 code: JUMP_IF_AT_LEAST,
@@ -54,7 +59,7 @@ pub(super) fn allow(calls: &BTreeSet<i64>) -> Vec<sock_filter> {
                 jf: 0,
                 k: last,
             },
-            plain(RETURN, RET_ALLOW),
+            plain(RETURN, answer),
         ]
     };
     ranges.into_iter().flat_map(check).collect()

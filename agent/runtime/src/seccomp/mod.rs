@@ -11,8 +11,11 @@ use crate::capabilities::Capabilities;
 
 mod docker;
 mod fast;
+mod rules;
 #[cfg(test)]
 mod tests;
+
+pub use rules::{Action, Argument, Compare, Rule};
 
 /// Why no filter could be made.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,8 @@ pub enum SeccompError {
 #[derive(Debug, Clone)]
 pub struct SeccompProgram {
     instructions: Vec<sock_filter>,
+    /// SECCOMP_FILTER_FLAG_* to load it with.
+    flags: u64,
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -82,7 +87,10 @@ impl SeccompProgram {
             quick.extend(fast::answer(libc::SYS_clone3 as u32, libc::ENOSYS as u32));
         }
         let instructions = fast::on_native(native_audit_arch()?, quick, careful);
-        Ok(SeccompProgram { instructions })
+        Ok(SeccompProgram {
+            instructions,
+            flags: 0,
+        })
     }
 
     /// These calls and no others; a forbidden one ends the process with SIGSYS. For jails whose needs are known.
@@ -92,7 +100,10 @@ impl SeccompProgram {
     pub fn allow_only(calls: &[i64]) -> Result<SeccompProgram, SeccompError> {
         let rules = calls.iter().map(|call| (*call, vec![])).collect();
         let instructions = compile(rules, SeccompAction::KillProcess, SeccompAction::Allow)?;
-        Ok(SeccompProgram { instructions })
+        Ok(SeccompProgram {
+            instructions,
+            flags: 0,
+        })
     }
 
     /// All calls but these, which answer `errno`.
@@ -106,7 +117,10 @@ impl SeccompProgram {
             SeccompAction::Allow,
             SeccompAction::Errno(errno as u32),
         )?;
-        Ok(SeccompProgram { instructions })
+        Ok(SeccompProgram {
+            instructions,
+            flags: 0,
+        })
     }
 
     /// For a jail that works on files: no new program, no tracing, no mounts, no namespaces, no sockets, nothing that
@@ -152,6 +166,10 @@ impl SeccompProgram {
             libc::SYS_mount_setattr,
         ];
         SeccompProgram::deny(&DENIED, libc::EPERM)
+    }
+
+    pub(crate) fn flags(&self) -> u64 {
+        self.flags
     }
 
     pub(crate) fn instructions(&self) -> &[sock_filter] {

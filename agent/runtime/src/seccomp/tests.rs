@@ -7,7 +7,7 @@ const ALLOW: u32 = 0x7fff_0000;
 const KILL: u32 = 0x8000_0000;
 
 /// Runs a classic BPF program over a seccomp_data, as the kernel would.
-fn answer(program: &SeccompProgram, call: i64, first_argument: u64) -> u32 {
+pub(super) fn answer(program: &SeccompProgram, call: i64, first_argument: u64) -> u32 {
     answer_on(native_audit_arch().unwrap(), program, call, first_argument)
 }
 

@@ -1,0 +1,98 @@
+//! A cgroup's files by their own names, for callers whose limits are written in the kernel's words.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files::{is_gone, write};
+use super::{Cgroup, CgroupError, Controller, Place};
+
+impl Cgroup {
+    /// One folder for all controllers.
+    pub fn is_unified(&self) -> bool {
+        matches!(self.place, Place::V2(_))
+    }
+
+    /// The folder of a controller, which may not be there; None when v1 has no hierarchy of it.
+    pub fn folder(&self, controller: Controller) -> Option<&Path> {
+        match &self.place {
+            Place::V1(folders) => folders
+                .iter()
+                .find(|folder| folder.controllers.contains(&controller))
+                .map(|folder| folder.path.as_path()),
+            Place::V2(folder) => Some(folder),
+        }
+    }
+
+    /// All its folders: one for each hierarchy.
+    pub fn folders(&self) -> Vec<&Path> {
+        match &self.place {
+            Place::V1(folders) => folders.iter().map(|folder| folder.path.as_path()).collect(),
+            Place::V2(folder) => vec![folder],
+        }
+    }
+
+    /// # Errors
+    /// A name that is a path, a controller or a file that is not there, or what the kernel says to the value.
+    pub fn write_raw(
+        &self,
+        controller: Controller,
+        file: &str,
+        value: &str,
+    ) -> Result<(), CgroupError> {
+        let path = self.raw_path(controller, file)?;
+        match write(&path, value) {
+            Err(CgroupError::Write { source, .. })
+                if source.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                Err(CgroupError::Unsupported {
+                    limit: "named",
+                    path,
+                })
+            }
+            other => other,
+        }
+    }
+
+    /// None when the controller or the file is not there.
+    ///
+    /// # Errors
+    /// A name that is a path, or a file that cannot be read.
+    pub fn read_raw(
+        &self,
+        controller: Controller,
+        file: &str,
+    ) -> Result<Option<String>, CgroupError> {
+        let Ok(path) = self.raw_path(controller, file) else {
+            return Ok(None);
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(CgroupError::Io { path, source }),
+        }
+    }
+
+    /// # Errors
+    /// When the freezer cannot be read.
+    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
+        let (file, frozen) = match &self.place {
+            Place::V1(_) => ("freezer.state", "FROZEN"),
+            Place::V2(_) => ("cgroup.freeze", "1"),
+        };
+        let state = self.read_raw(Controller::Freezer, file)?;
+        Ok(state.is_some_and(|state| state.trim() == frozen))
+    }
+
+    fn raw_path(&self, controller: Controller, file: &str) -> Result<PathBuf, CgroupError> {
+        if file.is_empty() || file.contains(['/', '\0']) {
+            return Err(CgroupError::BadName { name: file.into() });
+        }
+        match self.folder(controller) {
+            Some(folder) => Ok(folder.join(file)),
+            None => Err(CgroupError::Unsupported {
+                limit: "named",
+                path: Path::new(controller.v1_name()).join(file),
+            }),
+        }
+    }
+}
