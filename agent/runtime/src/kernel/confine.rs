@@ -1,7 +1,7 @@
 //! Users, capabilities and seccomp of the calling process.
 
+use libc::{c_ulong, sock_filter};
 use nix::errno::Errno;
-use seccompiler::sock_filter;
 
 use super::prctl;
 
@@ -63,7 +63,7 @@ pub(crate) fn set_capabilities(
 
 /// Drops from the bounding set everything outside `keep`.
 pub(crate) fn limit_bounding_set(keep: u64) -> nix::Result<()> {
-    for capability in 0..64u64 {
+    for capability in 0..64 {
         match prctl(libc::PR_CAPBSET_READ, [capability, 0, 0, 0]) {
             // Past the last one that this kernel knows.
             Err(Errno::EINVAL) => return Ok(()),
@@ -81,12 +81,12 @@ pub(crate) fn limit_bounding_set(keep: u64) -> nix::Result<()> {
 pub(crate) fn set_ambient(set: u64) -> nix::Result<()> {
     prctl(
         libc::PR_CAP_AMBIENT,
-        [libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0, 0, 0],
+        [libc::PR_CAP_AMBIENT_CLEAR_ALL as c_ulong, 0, 0, 0],
     )?;
-    for capability in (0..64u64).filter(|bit| set & (1 << bit) != 0) {
+    for capability in (0..64).filter(|bit| set & (1 << bit) != 0) {
         prctl(
             libc::PR_CAP_AMBIENT,
-            [libc::PR_CAP_AMBIENT_RAISE as u64, capability, 0, 0],
+            [libc::PR_CAP_AMBIENT_RAISE as c_ulong, capability, 0, 0],
         )?;
     }
     Ok(())
@@ -111,7 +111,7 @@ pub(crate) fn load_seccomp(filter: &[sock_filter], flags: u64) -> nix::Result<()
             libc::syscall(
                 libc::SYS_seccomp,
                 SET_MODE_FILTER,
-                flags,
+                flags as c_ulong,
                 &raw const program,
             )
         })?;

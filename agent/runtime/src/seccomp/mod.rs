@@ -1,11 +1,6 @@
 //! System call filters, compiled once and loaded into many processes.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use seccompiler::{
-    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, sock_filter,
-};
+use libc::{c_long, sock_filter};
 
 use crate::capabilities::Capabilities;
 
@@ -34,8 +29,6 @@ pub struct SeccompProgram {
     flags: u64,
 }
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
 /// The namespaces that clone may not make: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
 const NAMESPACE_FLAGS: u64 = 0x7e02_0000;
 
@@ -50,86 +43,66 @@ impl SeccompProgram {
     /// ENOSYS (its flags lie in memory, where no filter sees them, and libraries then use clone).
     ///
     /// # Errors
-    /// On an architecture that seccompiler does not know.
+    /// On an architecture whose number we do not know.
     pub fn docker(capabilities: Capabilities) -> Result<SeccompProgram, SeccompError> {
-        let mut free: BTreeSet<i64> = [docker::ALLOWED, docker::ALLOWED_HERE, docker::ALLOWED_NEW]
-            .concat()
-            .into_iter()
-            .collect();
+        let mut free = [docker::ALLOWED, docker::ALLOWED_HERE, docker::ALLOWED_NEW].concat();
         for (capability, calls) in docker::BY_CAPABILITY {
             if capabilities.contains(*capability) {
                 free.extend(*calls);
             }
         }
+        free.push(libc::SYS_socket);
 
-        let mut rules = Rules::new();
-        let personality = PERSONALITIES
-            .iter()
-            .map(|value| argument(0, SeccompCmpOp::Eq, *value))
-            .collect::<Result<_, _>>()?;
-        rules.insert(libc::SYS_personality, personality);
-        rules.insert(
-            libc::SYS_clone,
-            vec![argument(0, SeccompCmpOp::MaskedEq(NAMESPACE_FLAGS), 0)?],
-        );
-        rules.insert(
-            libc::SYS_socket,
-            vec![argument(0, SeccompCmpOp::Ne, AF_VSOCK)?],
-        );
-        let careful = compile(
-            rules,
-            SeccompAction::Errno(libc::EPERM as u32),
-            SeccompAction::Allow,
-        )?;
-
-        let mut quick = fast::allow(&free);
-        if !free.contains(&libc::SYS_clone3) {
-            quick.extend(fast::answer(libc::SYS_clone3 as u32, libc::ENOSYS as u32));
-        }
-        let instructions = fast::on_native(native_audit_arch()?, quick, careful);
-        Ok(SeccompProgram {
-            instructions,
-            flags: 0,
-        })
+        let mut rules = vec![
+            plain_rule(&[libc::SYS_clone3], Action::Errno(libc::ENOSYS as u16)),
+            plain_rule(&free, Action::Allow),
+            Rule {
+                arguments: vec![first_word(AF_VSOCK)],
+                ..plain_rule(&[libc::SYS_socket], Action::Errno(libc::EPERM as u16))
+            },
+            Rule {
+                arguments: vec![Argument {
+                    index: 0,
+                    compare: Compare::Masked {
+                        mask: NAMESPACE_FLAGS,
+                        value: 0,
+                    },
+                }],
+                ..plain_rule(&[libc::SYS_clone], Action::Allow)
+            },
+        ];
+        rules.extend(PERSONALITIES.map(|value| Rule {
+            arguments: vec![first_word(value)],
+            ..plain_rule(&[libc::SYS_personality], Action::Allow)
+        }));
+        SeccompProgram::from_rules(&rules, Action::Errno(libc::EPERM as u16), 0)
     }
 
     /// These calls and no others; a forbidden one ends the process with SIGSYS. For jails whose needs are known.
     ///
     /// # Errors
-    /// On an architecture that seccompiler does not know.
-    pub fn allow_only(calls: &[i64]) -> Result<SeccompProgram, SeccompError> {
-        let rules = calls.iter().map(|call| (*call, vec![])).collect();
-        let instructions = compile(rules, SeccompAction::KillProcess, SeccompAction::Allow)?;
-        Ok(SeccompProgram {
-            instructions,
-            flags: 0,
-        })
+    /// On an architecture whose number we do not know.
+    pub fn allow_only(calls: &[c_long]) -> Result<SeccompProgram, SeccompError> {
+        let rules = [plain_rule(calls, Action::Allow)];
+        SeccompProgram::from_rules(&rules, Action::KillProcess, 0)
     }
 
     /// All calls but these, which answer `errno`.
     ///
     /// # Errors
-    /// On an architecture that seccompiler does not know.
-    pub fn deny(calls: &[i64], errno: i32) -> Result<SeccompProgram, SeccompError> {
-        let rules = calls.iter().map(|call| (*call, vec![])).collect();
-        let instructions = compile(
-            rules,
-            SeccompAction::Allow,
-            SeccompAction::Errno(errno as u32),
-        )?;
-        Ok(SeccompProgram {
-            instructions,
-            flags: 0,
-        })
+    /// On an architecture whose number we do not know.
+    pub fn deny(calls: &[c_long], errno: i32) -> Result<SeccompProgram, SeccompError> {
+        let rules = [plain_rule(calls, Action::Errno(errno as u16))];
+        SeccompProgram::from_rules(&rules, Action::Allow, 0)
     }
 
     /// For a jail that works on files: no new program, no tracing, no mounts, no namespaces, no sockets, nothing that
     /// reaches into the kernel itself. Answers EPERM.
     ///
     /// # Errors
-    /// On an architecture that seccompiler does not know.
+    /// On an architecture whose number we do not know.
     pub fn files_only() -> Result<SeccompProgram, SeccompError> {
-        const DENIED: [i64; 34] = [
+        const DENIED: [c_long; 34] = [
             libc::SYS_execve,
             libc::SYS_execveat,
             libc::SYS_ptrace,
@@ -177,26 +150,21 @@ impl SeccompProgram {
     }
 }
 
-fn argument(index: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, SeccompError> {
-    // The upper half of a 32-bit argument is whatever was in the register.
-    let condition =
-        SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value).map_err(wrong)?;
-    SeccompRule::new(vec![condition]).map_err(wrong)
+fn plain_rule(calls: &[c_long], action: Action) -> Rule {
+    Rule {
+        calls: calls.iter().map(|call| *call as u32).collect(),
+        arguments: Vec::new(),
+        action,
+    }
 }
 
-fn compile(
-    rules: Rules,
-    otherwise: SeccompAction,
-    listed: SeccompAction,
-) -> Result<Vec<sock_filter>, SeccompError> {
-    let architecture =
-        TargetArch::try_from(std::env::consts::ARCH).map_err(|_| SeccompError::Architecture)?;
-    let filter = SeccompFilter::new(rules, otherwise, listed, architecture).map_err(wrong)?;
-    filter.try_into().map_err(wrong)
-}
-
-fn wrong(error: seccompiler::BackendError) -> SeccompError {
-    SeccompError::Compile(error.to_string())
+/// The first argument as 32 bits: the upper half of the register is whatever was in it.
+fn first_word(value: u64) -> Argument {
+    let compare = Compare::Masked {
+        mask: 0xffff_ffff,
+        value,
+    };
+    Argument { index: 0, compare }
 }
 
 /// AUDIT_ARCH_* of linux/audit.h.
@@ -204,6 +172,8 @@ fn native_audit_arch() -> Result<u32, SeccompError> {
     match std::env::consts::ARCH {
         "x86_64" => Ok(0xc000_003e),
         "aarch64" => Ok(0xc000_00b7),
+        "arm" => Ok(0x4000_0028),
+        "riscv64" => Ok(0xc000_00f3),
         _ => Err(SeccompError::Architecture),
     }
 }

@@ -1,11 +1,12 @@
 //! A filter from a list of rules with several actions and compared arguments, as OCI profiles have it.
 //!
-//! seccompiler knows one action for all that match. What is the same for whole ranges of calls comes first and without
+//! The crates for this know one action for all that match (seccompiler, which lacks 32-bit ARM too) or are a C library
+//! (libseccomp). What is the same for whole ranges of calls comes first and without
 //! looking at arguments, so that a profile of four hundred names stays some hundred instructions.
 
 use std::collections::BTreeMap;
 
-use seccompiler::sock_filter;
+use libc::sock_filter;
 
 use super::fast::{
     self, JUMP, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD_WORD, RETURN, plain,
@@ -114,6 +115,7 @@ impl SeccompProgram {
             plain(RETURN, Action::KillProcess.value()),
             plain(LOAD_WORD, fast::NUMBER),
         ];
+        instructions.extend(no_second_numbers(otherwise));
         instructions.extend(program);
         if instructions.len() > MAX_INSTRUCTIONS {
             return Err(SeccompError::Compile(format!(
@@ -126,6 +128,27 @@ impl SeccompProgram {
             flags,
         })
     }
+}
+
+/// x86-64 takes each call by a second number too (x32, from 0x4000_0000 on), under the same architecture: no way around the
+/// rules.
+fn no_second_numbers(otherwise: Action) -> Vec<sock_filter> {
+    if !cfg!(target_arch = "x86_64") {
+        return Vec::new();
+    }
+    let answer = match otherwise {
+        Action::Allow | Action::Log | Action::Notify | Action::Trace(_) => {
+            Action::Errno(libc::EPERM as u16)
+        }
+        other => other,
+    };
+    let is_second = sock_filter {
+        code: JUMP_IF_AT_LEAST,
+        jt: 0,
+        jf: 1,
+        k: 0x4000_0000,
+    };
+    vec![is_second, plain(RETURN, answer.value())]
 }
 
 /// Expects the call's number to be loaded, and leaves it so for another call.
@@ -208,6 +231,13 @@ fn check_argument(argument: &Argument) -> Result<Vec<sock_filter>, SeccompError>
                 plain(JUMP, MISS),
             ]
         }
+        // A condition on 32 bits.
+        Compare::Masked { mask, value } if mask >> 32 == 0 && value >> 32 == 0 => vec![
+            load(low),
+            plain(AND, mask as u32),
+            jump(JUMP_IF_EQUAL, value as u32, 1, 0),
+            plain(JUMP, MISS),
+        ],
         Compare::Masked { mask, value } => {
             let ((upper_mask, lower_mask), (upper, lower)) = (halves(mask), halves(value));
             vec![

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::capabilities::Capability;
 
@@ -7,11 +9,16 @@ const ALLOW: u32 = 0x7fff_0000;
 const KILL: u32 = 0x8000_0000;
 
 /// Runs a classic BPF program over a seccomp_data, as the kernel would.
-pub(super) fn answer(program: &SeccompProgram, call: i64, first_argument: u64) -> u32 {
+pub(super) fn answer(program: &SeccompProgram, call: c_long, first_argument: u64) -> u32 {
     answer_on(native_audit_arch().unwrap(), program, call, first_argument)
 }
 
-fn answer_on(architecture: u32, program: &SeccompProgram, call: i64, first_argument: u64) -> u32 {
+fn answer_on(
+    architecture: u32,
+    program: &SeccompProgram,
+    call: c_long,
+    first_argument: u64,
+) -> u32 {
     let mut data = [0u32; 16];
     (data[0], data[1], data[4], data[5]) = (
         call as u32,
@@ -131,7 +138,7 @@ fn the_default_filter_is_short() {
 
 #[test]
 fn every_listed_call_is_allowed_and_its_unlisted_neighbour_is_not() {
-    let listed: BTreeSet<i64> = [docker::ALLOWED, docker::ALLOWED_HERE, docker::ALLOWED_NEW]
+    let listed: BTreeSet<c_long> = [docker::ALLOWED, docker::ALLOWED_HERE, docker::ALLOWED_NEW]
         .concat()
         .into_iter()
         .collect();
@@ -152,5 +159,11 @@ fn every_listed_call_is_allowed_and_its_unlisted_neighbour_is_not() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn the_x32_numbers_are_no_way_around() {
-    assert_eq!(answer(&docker(), 0x4000_0000 | libc::SYS_read, 0), EPERM);
+    let read = 0x4000_0000 | libc::SYS_read;
+    assert_eq!(answer(&docker(), read, 0), EPERM);
+    let files = SeccompProgram::files_only().unwrap();
+    assert_eq!(answer(&files, libc::SYS_read, 0), ALLOW);
+    assert_eq!(answer(&files, read, 0), EPERM);
+    let strict = SeccompProgram::allow_only(&[libc::SYS_read]).unwrap();
+    assert_eq!(answer(&strict, read, 0), KILL);
 }

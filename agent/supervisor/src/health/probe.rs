@@ -166,7 +166,7 @@ fn netns(target: &Target<'_>) -> Result<NetNs, String> {
 
 /// No new program, no namespaces, no tracing, no signals to others: it connects, reads and ends.
 fn no_programs() -> Result<SeccompProgram, String> {
-    const DENIED: [i64; 12] = [
+    const DENIED: [libc::c_long; 12] = [
         libc::SYS_execve,
         libc::SYS_execveat,
         libc::SYS_ptrace,
