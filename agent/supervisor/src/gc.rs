@@ -82,13 +82,7 @@ pub fn sweep(config: &Config) -> Result<Option<Child>, Failure> {
     spawn_plain(Vec::new(), move |_| {
         let mut code = 0;
         for path in &trash {
-            // remove_dir_all follows no links (CVE-2022-21658).
-            let gone = match path.symlink_metadata() {
-                Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
-                Ok(_) => std::fs::remove_file(path),
-                Err(_) => Ok(()),
-            };
-            if gone.is_err() {
+            if crate::erase::erase(path).is_err() {
                 code = 1;
             }
         }

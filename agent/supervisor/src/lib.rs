@@ -22,6 +22,7 @@
 pub mod adopt;
 pub mod apps;
 pub mod disk;
+pub mod erase;
 pub mod gc;
 pub mod health;
 pub mod journal;

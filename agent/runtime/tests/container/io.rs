@@ -110,16 +110,22 @@ impl Drop for Disk {
     }
 }
 
-/// Three seconds' worth takes about three seconds: the throttle lets a slice of a tenth of a second through at once.
-fn assert_three_seconds(took: Duration, what: &str) {
-    assert!((2.6..4.5).contains(&took.as_secs_f64()), "{what}: {took:?}");
+/// Three seconds' worth takes three, and what the work itself took without a limit on a machine that may be busy. The
+/// throttle lets a slice of a tenth of a second through at once.
+fn assert_three_seconds(took: Duration, by_itself: Duration, what: &str) {
+    let longest = 4.5 + by_itself.as_secs_f64();
+    assert!(
+        (2.6..longest).contains(&took.as_secs_f64()),
+        "{what}: {took:?}, and {by_itself:?} without a limit"
+    );
 }
 
-fn assert_unthrottled(took: Duration) {
-    assert!(
-        took < Duration::from_millis(1500),
-        "without a limit: {took:?}"
-    );
+/// The best of some: another program may have had the machine.
+fn unthrottled(disk: &Disk, place: &Place, dd: &str) -> Duration {
+    let best = (0..4)
+        .map(|_| disk.timed(place, dd))
+        .find(|took| *took < Duration::from_millis(1500));
+    best.unwrap_or_else(|| panic!("{dd}: over 1.5 s without a limit, four times"))
 }
 
 pub fn direct_io_keeps_to_the_rates() {
@@ -134,11 +140,10 @@ pub fn direct_io_keeps_to_the_rates() {
         .cgroup
         .set_limits(&disk.limits(IoLimit::default()))
         .unwrap();
-    for dd in [write_bytes, read_bytes, write_operations, read_operations] {
-        assert_unthrottled(disk.timed(&place, dd));
-    }
+    let by_itself = [write_bytes, read_bytes, write_operations, read_operations]
+        .map(|dd| unthrottled(&disk, &place, dd));
     // Each comes on top of those before it, in a cgroup that is in use.
-    for (dd, rates) in [
+    let steps = [
         (
             write_bytes,
             IoLimit {
@@ -167,9 +172,10 @@ pub fn direct_io_keeps_to_the_rates() {
                 ..IoLimit::default()
             },
         ),
-    ] {
+    ];
+    for ((dd, rates), by_itself) in steps.into_iter().zip(by_itself) {
         place.cgroup.set_limits(&disk.limits(rates)).unwrap();
-        assert_three_seconds(disk.timed(&place, dd), dd);
+        assert_three_seconds(disk.timed(&place, dd), by_itself, dd);
     }
 }
 
@@ -186,13 +192,13 @@ pub fn buffered_writes_keep_to_the_rate() {
         .cgroup
         .set_limits(&disk.limits(IoLimit::default()))
         .unwrap();
-    assert_unthrottled(disk.timed(&place, dd));
+    let by_itself = unthrottled(&disk, &place, dd);
     let rates = IoLimit {
         write_bytes_per_second: Some(2 * MIB),
         ..IoLimit::default()
     };
     place.cgroup.set_limits(&disk.limits(rates)).unwrap();
-    assert_three_seconds(disk.timed(&place, dd), dd);
+    assert_three_seconds(disk.timed(&place, dd), by_itself, dd);
 }
 
 /// Which of two gets more of a busy disk is the scheduler's affair; here it is told at all, or says that it can't be.

@@ -80,15 +80,9 @@ pub fn listen(path: &Path, own: &Path, group: Option<u32>) -> Result<UnixListene
     Ok(listener)
 }
 
-/// What was in the socket's place, whatever it is. No link is followed.
+/// What was in the socket's place, whatever it is.
 fn discard(path: &Path) -> Result<(), DiskError> {
-    let gone = match path.symlink_metadata() {
-        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    gone.about("remove the old socket", path)
+    crate::erase::erase(path).about("remove the old socket", path)
 }
 
 /// Accepts connections until the receiver of `calls` is gone.
