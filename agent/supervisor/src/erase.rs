@@ -131,7 +131,7 @@ mod tests {
         fs::create_dir(&tree).unwrap();
         let mut at = open_folder(CWD, &tree).unwrap();
         let name = "d".repeat(200);
-        for _ in 0..5000 {
+        for _ in 0..1500 {
             mkdirat(&at, &name, Mode::RWXU).unwrap();
             mkdirat(&at, "side", Mode::RWXU).unwrap();
             at = open_folder(&at, name.as_str()).unwrap();
