@@ -22,7 +22,7 @@ pub fn erase(path: &Path) -> io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let top = open_folder(&CWD, path)?;
+    let top = open_folder(CWD, path)?;
     let mut names = Names(0);
     loop {
         let pass = clear(&top, &mut names)?;

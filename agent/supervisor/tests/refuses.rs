@@ -282,6 +282,16 @@ fn a_layer_with_other_bytes_gets_no_name() {
         code(board.stage("a", layer.diff_id, LayerSource::Full)),
         "bad-layer"
     );
+    // The signed bytes, and one more.
+    let longer = [&good[..], b"x"].concat();
+    std::fs::write(&blob, longer).unwrap();
+    match board.stage("a", layer.diff_id, LayerSource::Full) {
+        Answer::Failed { code, reason } => {
+            assert_eq!(code, "bad-layer");
+            assert!(reason.contains("the release says"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
     // A layer, but another one.
     let other = board.image(&rootfs(&board, "owned"), RunConfig::default());
     let other_blob = blob.with_file_name(other.layers[0].digest.hex());

@@ -16,8 +16,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub use frame::FrameError;
 
-/// Connections at a time: the daemon's, its next one after a crash, and a person's.
+/// Connections at a time: the daemon's, its next ones after a crash, and root's.
 const CONNECTIONS: usize = 4;
+
+/// Of these, what the daemon may have: root always finds one free.
+const DAEMONS_CONNECTIONS: usize = 3;
 
 /// Calls of one connection that may wait for their answer; more are not read from the socket.
 const CALLS: usize = 16;
@@ -87,7 +90,7 @@ fn discard(path: &Path) -> Result<(), DiskError> {
 
 /// Accepts connections until the receiver of `calls` is gone.
 pub async fn serve(listener: UnixListener, daemon_uid: Option<u32>, calls: mpsc::Sender<Incoming>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::new();
     while !calls.is_closed() {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -97,16 +100,18 @@ pub async fn serve(listener: UnixListener, daemon_uid: Option<u32>, calls: mpsc:
                 continue;
             }
         };
-        let uid = stream.peer_cred().map(|peer| peer.uid());
-        if !matches!(uid, Ok(uid) if may_enter(uid, daemon_uid)) {
-            tracing::warn!(
-                ?uid,
-                "a user who may not talk to the supervisor was turned away"
-            );
-            continue;
-        }
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!("a connection more than {CONNECTIONS} was turned away");
+        let uid = match stream.peer_cred() {
+            Ok(peer) if may_enter(peer.uid(), daemon_uid) => peer.uid(),
+            other => {
+                tracing::warn!(
+                    ?other,
+                    "a user who may not talk to the supervisor was turned away"
+                );
+                continue;
+            }
+        };
+        let Some(place) = places.take(uid) else {
+            tracing::warn!(uid, "a connection too many was turned away");
             continue;
         };
         let calls = calls.clone();
@@ -117,6 +122,33 @@ pub async fn serve(listener: UnixListener, daemon_uid: Option<u32>, calls: mpsc:
             }
             drop(place);
         });
+    }
+}
+
+/// Who is inside.
+struct Places {
+    all: Arc<Semaphore>,
+    daemons: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new() -> Places {
+        Places {
+            all: Arc::new(Semaphore::new(CONNECTIONS)),
+            daemons: Arc::new(Semaphore::new(DAEMONS_CONNECTIONS)),
+        }
+    }
+
+    /// A place for this user, until it is dropped.
+    fn take(&self, uid: u32) -> Option<Vec<OwnedSemaphorePermit>> {
+        let mut doors = vec![&self.all];
+        if uid != 0 {
+            doors.push(&self.daemons);
+        }
+        doors
+            .into_iter()
+            .map(|door| door.clone().try_acquire_owned().ok())
+            .collect()
     }
 }
 
@@ -210,6 +242,18 @@ mod tests {
         assert!(may_enter(999, Some(999)));
         assert!(!may_enter(1000, Some(999)));
         assert!(!may_enter(1000, None));
+    }
+
+    #[test]
+    fn a_daemon_cannot_keep_root_out() {
+        let places = Places::new();
+        let mut inside: Vec<_> = (0..10).filter_map(|_| places.take(999)).collect();
+        assert_eq!(inside.len(), DAEMONS_CONNECTIONS);
+        inside.extend(places.take(0));
+        assert_eq!(inside.len(), CONNECTIONS);
+        assert!(places.take(0).is_none());
+        inside.remove(0);
+        assert!(places.take(999).is_some());
     }
 
     #[tokio::test]

@@ -31,6 +31,11 @@ pub use store::{open_blob, read_config};
 /// Address space of the child, in bytes: the supervisor's own few MiB, a zstd window of 8, and buffers.
 const CHILD_MEMORY: u64 = 512 << 20;
 
+/// Seconds of CPU that the child may take, and a second more for so many bytes of the signed tar: some ten times what the
+/// slowest board needs. A blob that would keep it busy for ever ends with SIGXCPU.
+const CHILD_SECONDS: u64 = 60;
+const CHILD_BYTES_PER_SECOND: u64 = 256 << 10;
+
 /// Bytes of the child's report: it may name up to 4096 opaque folders.
 const REPORT_BYTES: u64 = 32 << 20;
 
@@ -110,6 +115,16 @@ pub fn start(
     let blob_digest = delta.map_or(layer.digest, |(blob, _)| blob);
     let blob = open_blob(&config.store_dir(), blob_digest)
         .map_err(|errno| fault("no-blob", format!("blob {blob_digest}: {errno}")))?;
+    if delta.is_none() {
+        let size = blob.metadata().about("look at", &config.store_dir())?.len();
+        if size != layer.size {
+            let reason = format!(
+                "blob {blob_digest} has {size} bytes; the release says {}",
+                layer.size
+            );
+            return Err(fault("bad-layer", reason));
+        }
+    }
     let layer_type = LayerType::from_media_type(&layer.media_type)
         .ok_or_else(|| fault("bad-layer", format!("type `{}`", layer.media_type)))?;
     let base = match delta {
@@ -140,11 +155,7 @@ pub fn start(
         write_dirs: vec![dest],
         files: vec![blob.into(), report_of_child],
         capabilities: unpacking(),
-        rlimits: vec![Rlimit {
-            resource: libc::RLIMIT_AS as _,
-            soft: CHILD_MEMORY,
-            hard: CHILD_MEMORY,
-        }],
+        rlimits: limits_of_child(layer.unpacked_size),
         oom_score_adj: Some(500),
         seccomp: Some(&seccomp),
         ..JailSpec::new(empty_root)
@@ -188,6 +199,17 @@ pub fn start(
         report: File::from(report),
         child,
     })
+}
+
+fn limits_of_child(unpacked_size: u64) -> Vec<Rlimit> {
+    let seconds = CHILD_SECONDS + unpacked_size / CHILD_BYTES_PER_SECOND;
+    [(libc::RLIMIT_AS, CHILD_MEMORY), (libc::RLIMIT_CPU, seconds)]
+        .map(|(resource, most)| Rlimit {
+            resource: resource as _,
+            soft: most,
+            hard: most,
+        })
+        .to_vec()
 }
 
 /// What unpacking needs of root: owners, modes, devices and file capabilities that the layer names.
