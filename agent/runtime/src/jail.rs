@@ -4,8 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::Signal;
@@ -14,7 +13,7 @@ use nix::unistd::pipe2;
 
 use crate::capabilities::Capabilities;
 use crate::failure::{At, Failure, Step};
-use crate::kernel::{self, Forked, confine, mounts};
+use crate::kernel::{self, Forked, confine};
 use crate::launch::child::{detach_from_supervisor, join_namespace, set_oom_score};
 use crate::launch::process::set_rlimit;
 use crate::launch::{child_process, kill_and_reap, read_status};
@@ -23,14 +22,16 @@ use crate::rootfs;
 use crate::seccomp::SeccompProgram;
 use crate::spec::{NetNs, Rlimit};
 
+mod fence;
+
 /// What the closure may touch. [`JailSpec::new`] allows nothing.
 #[derive(Debug)]
 pub struct JailSpec<'a> {
     /// Becomes `/`; the host's files are out of reach. It may be empty.
     pub root: PathBuf,
     pub root_readonly: bool,
-    /// Folders to read from. Where the kernel can (5.12), they are mounts of their own that end at the folder, are
-    /// read-only, and in which devices do not open and programs do not run.
+    /// Folders to read from: mounts of their own that end at the folder, are read-only, and in which devices do not open
+    /// and programs do not run.
     pub read_dirs: Vec<OwnedFd>,
     /// The same, to write to: a device node that is made there leads to no device.
     pub write_dirs: Vec<OwnedFd>,
@@ -188,10 +189,14 @@ fn shut(spec: JailSpec<'_>, status: i32) -> Result<JailFds, Failure> {
     }
 
     // Before the mount namespace is left to which these mounts belong: afterwards they could not be copied.
-    let read_dirs = fence(read_dirs, true)?;
-    let write_dirs = fence(write_dirs, false)?;
+    let fenced = fence::by_descriptor(&read_dirs, &write_dirs)?;
     unshare(CloneFlags::CLONE_NEWNS).at(Step::Namespace, "mount")?;
     rootfs::make_private()?;
+    let fenced = match fenced {
+        Some(fenced) => fenced,
+        None => fence::by_path(&spec.root, &read_dirs, &write_dirs)?,
+    };
+    drop((read_dirs, write_dirs));
     let root = rootfs::bind_self(&spec.root)?;
     rootfs::enter(&root)?;
     drop(root);
@@ -216,29 +221,10 @@ fn shut(spec: JailSpec<'_>, status: i32) -> Result<JailFds, Failure> {
         confine::load_seccomp(program.instructions(), program.flags()).at(Step::Seccomp, "")?;
     }
     Ok(JailFds {
-        read_dirs,
-        write_dirs,
+        read_dirs: fenced.read,
+        write_dirs: fenced.write,
         files,
     })
-}
-
-/// Turns folders into mounts of their own, so that `..` ends there. On a kernel without these calls (5.2, and 5.12 for
-/// read-only) a folder stays as it is, and the closure must be trusted not to leave it.
-fn fence(folders: Vec<OwnedFd>, read_only: bool) -> Result<Vec<OwnedFd>, Failure> {
-    let fence_one = |folder: OwnedFd| {
-        let fenced = match mounts::clone_tree(folder.as_fd()) {
-            Err(Errno::ENOSYS) => return Ok(folder),
-            other => other.at(Step::Mount, "folder of a jail")?,
-        };
-        match mounts::set_inert(fenced.as_fd(), read_only) {
-            Ok(()) | Err(Errno::ENOSYS) => {}
-            Err(errno) => return Err(errno).at(Step::Mount, "folder of a jail"),
-        }
-        // The mount's own descriptor names a place (O_PATH); the closure wants to read the folder.
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        openat(&fenced, ".", flags, Mode::empty()).at(Step::Mount, "folder of a jail")
-    };
-    folders.into_iter().map(fence_one).collect()
 }
 
 /// Loads a filter into the calling process, for good: for a [`spawn_plain`] body that has opened what it needs.

@@ -6,8 +6,11 @@ mod support;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
+use coracle_runtime::jail::confine_self;
 use coracle_runtime::spec::Rlimit;
 use coracle_runtime::{
     Capabilities, Capability, Exit, JailSpec, NetNs, SeccompProgram, Step, reap, spawn_jailed,
@@ -16,11 +19,20 @@ use coracle_runtime::{
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, mknodat};
 
+/// Set for the process that is to believe itself on an old kernel.
+const OLD_KERNEL: &str = "CORACLE_TEST_OLD_KERNEL";
+
 fn main() -> std::process::ExitCode {
+    if std::env::var_os(OLD_KERNEL).is_some() {
+        passed_folders_end_at_their_top();
+        a_device_node_of_a_layer_leads_to_no_device();
+        return std::process::ExitCode::SUCCESS;
+    }
     support::run(tests![
         the_closure_sees_its_root_only,
         passed_folders_end_at_their_top,
         a_device_node_of_a_layer_leads_to_no_device,
+        old_kernels_fence_folders_too,
         rights_are_what_was_given,
         memory_is_bounded,
         filters_bite,
@@ -130,6 +142,23 @@ fn a_device_node_of_a_layer_leads_to_no_device() {
     })
     .unwrap();
     assert_eq!(child.wait(), Some(Exit::Code(0)));
+}
+
+/// Before 5.12 there is no mount_setattr, before 5.2 no open_tree.
+fn old_kernels_fence_folders_too() {
+    for newer in [
+        &[libc::SYS_mount_setattr][..],
+        &[libc::SYS_open_tree, libc::SYS_clone3],
+    ] {
+        let old = SeccompProgram::deny(newer, libc::ENOSYS).unwrap();
+        let child = spawn_plain(Vec::new(), |_| {
+            confine_self(&old).expect("a filter");
+            let error = Command::new("/proc/self/exe").env(OLD_KERNEL, "1").exec();
+            eprintln!("{error}");
+            1
+        });
+        assert_eq!(child.unwrap().wait(), Some(Exit::Code(0)), "{newer:?}");
+    }
 }
 
 fn rights_are_what_was_given() {

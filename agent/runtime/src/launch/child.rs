@@ -5,8 +5,9 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::Pid;
 
 use super::process::Process;
 use super::{Inside, child_process, console};
@@ -34,7 +35,9 @@ pub(super) fn main(spec: &LaunchSpec<'_>, inside: &dyn Inside, pipes: Pipes, in_
         keep.extend([go.as_raw_fd(), status_number]);
         keep.extend(mapped.as_ref().map(AsRawFd::as_raw_fd));
         detach_from_supervisor(keep)?;
-        if !in_cgroup {
+        if in_cgroup {
+            take_all_cpus().at(Step::Cgroup, "CPUs")?;
+        } else {
             enter_cgroup(spec.cgroup)?;
         }
         set_oom_score(spec.oom_score_adj)?;
@@ -125,6 +128,16 @@ pub(crate) fn detach_from_supervisor(mut keep: Vec<i32>) -> Result<(), Failure> 
 )]
 pub(crate) fn join_namespace(of: impl AsFd, which: CloneFlags) -> nix::Result<()> {
     setns(of, which)
+}
+
+/// Of those that the cgroup has, which the kernel sees to. Entering a cgroup does the same; being born in one leaves the
+/// parent's CPUs, even where the cgroup has others, on kernels before 6.4 that did not get its fix (cpuset_fork).
+fn take_all_cpus() -> nix::Result<()> {
+    let mut all = CpuSet::new();
+    for cpu in 0..CpuSet::count() {
+        all.set(cpu)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &all)
 }
 
 pub(crate) fn enter_cgroup(cgroup: &Cgroup) -> Result<(), Failure> {

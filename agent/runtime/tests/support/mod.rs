@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use coracle_runtime::cgroup::Stats;
 use coracle_runtime::launch::Running;
 use coracle_runtime::{
     Capabilities, Cgroup, CgroupTree, Exit, Failure, LaunchSpec, Limits, Rootfs, SeccompProgram,
@@ -78,6 +79,15 @@ fn cgroup_mounts() -> Vec<(String, PathBuf)> {
                 .then(|| (kind.to_owned(), folder.into()))
         })
         .collect()
+}
+
+/// The peak lies in `expected`, or the kernel has no file for it: v2 got one with Linux 5.19.
+pub fn assert_peak(place: &Place, stats: &Stats, expected: std::ops::RangeInclusive<u64>) {
+    let files = ["memory.peak", "memory.max_usage_in_bytes"];
+    match stats.memory_peak_bytes {
+        Some(peak) => assert!(expected.contains(&peak), "{stats:?}"),
+        None => assert!(files.iter().all(|file| place.cgroup_file(file).is_none())),
+    }
 }
 
 /// Folders of our cgroups, in whatever hierarchy.

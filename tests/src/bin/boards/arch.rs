@@ -38,6 +38,15 @@ impl Arch {
         }
     }
 
+    /// How instructions are translated: on x86 by one thread for all CPUs, since kernels patch their own code behind an
+    /// `int3` that the others must not run into, and with a thread for each they did (Linux 6.12 on QEMU 7.2).
+    pub fn qemu_accelerator(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "tcg,thread=single",
+            Arch::Arm64 => "tcg,thread=multi",
+        }
+    }
+
     /// The kernel's name of the first serial line.
     pub fn console(self) -> &'static str {
         match self {

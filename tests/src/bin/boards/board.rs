@@ -28,6 +28,8 @@ impl Layout {
 pub struct Board {
     pub name: &'static str,
     pub arch: Arch,
+    /// Debian's, whose kernel it has; None is this machine's own.
+    pub suite: Option<&'static str>,
     pub layout: Layout,
     /// Tests that make no sense on this board and say so, in the order they run; any other that says so is a failure.
     pub not_here: &'static [&'static str],
@@ -35,10 +37,11 @@ pub struct Board {
     pub time_limit: Duration,
 }
 
-pub const BOARDS: [Board; 5] = [
+pub const BOARDS: [Board; 9] = [
     Board {
         name: "x86-64",
         arch: Arch::X86_64,
+        suite: None,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         time_limit: Duration::from_secs(170),
@@ -46,6 +49,7 @@ pub const BOARDS: [Board; 5] = [
     Board {
         name: "x86-64-v1",
         arch: Arch::X86_64,
+        suite: None,
         layout: Layout::V1,
         not_here: &[
             "io::buffered_writes_keep_to_the_rate",
@@ -57,13 +61,47 @@ pub const BOARDS: [Board; 5] = [
     Board {
         name: "x86-64-hybrid",
         arch: Arch::X86_64,
+        suite: None,
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         time_limit: Duration::from_secs(170),
     },
     Board {
+        name: "x86-64-bullseye",
+        arch: Arch::X86_64,
+        suite: Some("bullseye"),
+        layout: Layout::V2,
+        not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
+        time_limit: Duration::from_secs(170),
+    },
+    Board {
+        name: "x86-64-bullseye-hybrid",
+        arch: Arch::X86_64,
+        suite: Some("bullseye"),
+        layout: Layout::Hybrid,
+        not_here: &["io::buffered_writes_keep_to_the_rate"],
+        time_limit: Duration::from_secs(170),
+    },
+    Board {
+        name: "x86-64-trixie",
+        arch: Arch::X86_64,
+        suite: Some("trixie"),
+        layout: Layout::V2,
+        not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
+        time_limit: Duration::from_secs(170),
+    },
+    Board {
+        name: "x86-64-forky",
+        arch: Arch::X86_64,
+        suite: Some("forky"),
+        layout: Layout::V2,
+        not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
+        time_limit: Duration::from_secs(170),
+    },
+    Board {
         name: "arm64",
         arch: Arch::Arm64,
+        suite: None,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         time_limit: Duration::from_secs(300),
@@ -71,6 +109,7 @@ pub const BOARDS: [Board; 5] = [
     Board {
         name: "arm64-hybrid",
         arch: Arch::Arm64,
+        suite: None,
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         time_limit: Duration::from_secs(300),

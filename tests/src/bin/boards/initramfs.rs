@@ -2,6 +2,7 @@
 
 use crate::board::Board;
 use crate::cpio::Archive;
+use crate::kernel::Kernel;
 use crate::modules;
 use crate::packages::{Cache, usr_or_top};
 use crate::programs::Program;
@@ -17,8 +18,7 @@ const MODULES: [&str; 5] = ["overlay", "loop", "lzo_rle", "zram", "bfq"];
 pub fn build(
     board: &Board,
     cache: &Cache,
-    kernel: &Path,
-    release: &str,
+    kernel: &Kernel,
     programs: &[Program],
     only: &str,
 ) -> Result<Vec<u8>> {
@@ -37,7 +37,7 @@ pub fn build(
         0o644,
         format!("layout={}\nonly='{only}'\n", board.layout.name()).as_bytes(),
     );
-    let busybox = cache.unpacked(board.arch.busybox_package())?;
+    let busybox = cache.unpacked(board.arch.busybox_package(), None)?;
     archive.file(
         "bin/busybox",
         0o755,
@@ -45,8 +45,7 @@ pub fn build(
     );
     archive.link("bin/sh", "busybox");
 
-    let folder = usr_or_top(kernel, "lib/modules").join(release);
-    let loaded = modules::in_load_order(&folder, &MODULES)?;
+    let loaded = modules::in_load_order(&kernel.modules, &MODULES)?;
     for (at, (name, content)) in loaded.iter().enumerate() {
         archive.file(&format!("board/modules/{at:02}-{name}.ko"), 0o644, content);
     }

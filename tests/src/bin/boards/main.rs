@@ -8,7 +8,9 @@
 //! |---|---|
 //! | `board` | the boards there are |
 //! | `arch` | what differs between architectures |
+//! | `apt` | asking apt |
 //! | `packages` | Debian packages, unpacked into a cache |
+//! | `kernel` | a kernel and where its modules are |
 //! | `modules` | a kernel's modules in the order they load |
 //! | `programs` | the test programs and their libraries |
 //! | `cpio` | the archive format that the kernel unpacks |
@@ -16,10 +18,12 @@
 //! | `qemu` | booting, with a time limit |
 //! | `verdict` | what the board's serial console said |
 
+mod apt;
 mod arch;
 mod board;
 mod cpio;
 mod initramfs;
+mod kernel;
 mod modules;
 mod packages;
 mod programs;
@@ -28,6 +32,7 @@ mod verdict;
 
 use anyhow::{Context, Result, bail};
 use board::{BOARDS, Board};
+use kernel::Kernel;
 use packages::Cache;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,15 +71,15 @@ fn boards() -> Result<()> {
 }
 
 fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
-    let kernel = cache.unpacked(board.arch.kernel_package())?;
-    let release = packages::kernel_release(&kernel)?;
+    let kernel = Kernel::of(board, cache)?;
     println!(
-        "{}: Linux {release}, cgroups: {}",
+        "{}: Linux {}, cgroups: {}",
         board.name,
+        kernel.release,
         board.layout.name()
     );
     let programs = programs::build(board.arch, cache)?;
-    let image = initramfs::build(board, cache, &kernel, &release, &programs, only)?;
+    let image = initramfs::build(board, cache, &kernel, &programs, only)?;
     let initramfs = cache.folder().join(format!("{}.cpio", board.name));
     std::fs::write(&initramfs, image).with_context(|| initramfs.display().to_string())?;
 
@@ -82,7 +87,7 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
     let started = Instant::now();
     let machine = qemu::Machine {
         arch: board.arch,
-        kernel: kernel.join("boot").join(format!("vmlinuz-{release}")),
+        kernel: kernel.image,
         initramfs,
         time_limit: board.time_limit,
         log: log.clone(),
