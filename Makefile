@@ -4,12 +4,13 @@
 #   make test     everything that must hold, as root                  (CI runs this)
 #   make check    formatting, lints, licences, dependency arrows      (part of test)
 #   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
+#   make arm      the board's programs for 64-bit and 32-bit ARM, static, with their sizes
 #   make bench    measurements beside other tools → docs/benchmarks.md
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test check boards bench setup setup-boards setup-arm-boards setup-bench clean help
+.PHONY: demo test check boards arm bench setup setup-boards setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
@@ -17,6 +18,7 @@ PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mo
 BOARD_PACKAGES := qemu-system-x86 xz-utils
 ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 ARM_TARGET := aarch64-unknown-linux-gnu
+ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
 BENCH_PACKAGES := time crun runc xdelta3 zstd
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # The example app is one static file; a folder of its own keeps it apart from the dynamic build of the workspace.
@@ -93,6 +95,22 @@ setup-arm-boards: setup-boards
 boards: setup-arm-boards
 	@$(CARGO) build --quiet --package coracle-tests --bin coracle-boards
 	$(TARGET)/debug/coracle-boards $(BOARDS)
+
+# Each is started once, in emulation: a program that cannot tell its version is no program.
+arm: setup
+	@$(call install,$(ARM_PACKAGES))
+	for board in aarch64-unknown-linux-gnu:aarch64-linux-gnu-gcc:aarch64 armv7-unknown-linux-gnueabihf:arm-linux-gnueabihf-gcc:arm; do
+	  IFS=: read -r triple linker machine <<< "$$board"
+	  rustup target list --installed | grep -qx "$$triple" || { echo "adding Rust's $$triple"; rustup --quiet target add "$$triple"; }
+	  name=$${triple//-/_}
+	  export "CC_$$name=$$linker" "CARGO_TARGET_$${name^^}_LINKER=$$linker" "CARGO_TARGET_$${name^^}_RUSTFLAGS=-C target-feature=+crt-static"
+	  echo "building for $$triple …"
+	  $(CARGO) build --quiet --release --target "$$triple" -p coracle-supervisor -p coracle-daemon -p coracle-cli
+	  for program in coracle-supervisor coracled coracle; do
+	    file=$(TARGET)/$$triple/release/$$program
+	    printf '%-30s %9d bytes   %s\n' "$$triple" "$$(stat -c %s "$$file")" "$$(qemu-$$machine-static "$$file" --version)"
+	  done
+	done
 
 setup-bench: setup
 	@$(call install,$(BENCH_PACKAGES))
