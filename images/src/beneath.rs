@@ -153,8 +153,9 @@ impl Walker {
 
     /// Leaves all folders that are open below the first `depth` components.
     pub(crate) fn leave_to(&mut self, depth: usize) -> Result<(), Errno> {
-        while self.frames.len() > depth {
-            let frame = self.frames.pop().expect("longer than depth");
+        while self.frames.len() > depth
+            && let Some(frame) = self.frames.pop()
+        {
             if self.keep_times {
                 fs::futimens(&frame.fd, &frame.times)?;
             }

@@ -35,6 +35,22 @@ pub(crate) struct Section {
     pub(crate) size: u64,
 }
 
+impl Section {
+    fn read(source: &mut impl Read) -> Result<Self, DeltaError> {
+        Ok(Self {
+            packed: u64::from_le_bytes(array(source)?),
+            size: u64::from_le_bytes(array(source)?),
+        })
+    }
+}
+
+/// The next bytes of the header.
+fn array<const N: usize>(source: &mut impl Read) -> Result<[u8; N], DeltaError> {
+    let mut bytes = [0; N];
+    source.read_exact(&mut bytes).map_err(DeltaError::Read)?;
+    Ok(bytes)
+}
+
 /// The facts at a delta's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeltaHeader {
@@ -61,19 +77,14 @@ impl DeltaHeader {
         if version != VERSION || bytes[10..12] != [0, 0] {
             return Err(DeltaError::Version(version));
         }
-        let digest = |at: usize| Sha256Digest(bytes[at..at + 32].try_into().expect("32 bytes"));
-        let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-        let section = |at: usize| Section {
-            packed: number(at),
-            size: number(at + 8),
-        };
+        let mut rest = &bytes[12..];
         Ok(Self {
-            base: digest(12),
-            target: digest(44),
-            target_size: number(76),
-            control: section(84),
-            literal: section(100),
-            diff: section(116),
+            base: Sha256Digest(array(&mut rest)?),
+            target: Sha256Digest(array(&mut rest)?),
+            target_size: u64::from_le_bytes(array(&mut rest)?),
+            control: Section::read(&mut rest)?,
+            literal: Section::read(&mut rest)?,
+            diff: Section::read(&mut rest)?,
         })
     }
 

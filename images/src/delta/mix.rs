@@ -76,13 +76,29 @@ impl Counter {
     }
 }
 
+/// How much each input counts, 16.16.
+#[derive(Clone, Copy)]
+struct Weights<const INPUTS: usize> {
+    /// For the two views of each input.
+    inputs: [[i32; 2]; INPUTS],
+    bias: i32,
+}
+
+impl<const INPUTS: usize> Weights<INPUTS> {
+    /// One third each.
+    const FRESH: Self = Self {
+        inputs: [[(1 << 16) / 3; 2]; INPUTS],
+        bias: (1 << 16) / 3,
+    };
+}
+
 /// Predicts decisions of one kind from `INPUTS` hashed contexts.
 pub(crate) struct Predictor<const INPUTS: usize> {
     /// One table a context.
     tables: Vec<Counter>,
     table_bits: u32,
-    /// Weights: a set for each selector, an entry for each input and one for the bias; 16.16.
-    weights: Vec<i32>,
+    /// A set for each selector.
+    weights: Vec<Weights<INPUTS>>,
     limit: u32,
     rate: i32,
 }
@@ -91,11 +107,10 @@ impl<const INPUTS: usize> Predictor<INPUTS> {
     /// `table_bits`: log2 of the entries a context's table has; `selectors`: sets of weights; `limit`: up to
     /// how many sightings a counter slows down.
     pub(crate) fn new(table_bits: u32, selectors: usize, limit: u32, rate: i32) -> Self {
-        let weight = (1 << 16) / 3;
         Self {
             tables: vec![Counter::default(); INPUTS << table_bits],
             table_bits,
-            weights: vec![weight; selectors * (2 * INPUTS + 1)],
+            weights: vec![Weights::FRESH; selectors],
             limit,
             rate,
         }
@@ -112,9 +127,8 @@ impl<const INPUTS: usize> Predictor<INPUTS> {
     ) -> io::Result<bool> {
         let mut slots = [0; INPUTS];
         let mut inputs = [[0i32; 2]; INPUTS];
-        let weights = &mut self.weights[selector * (2 * INPUTS + 1)..][..2 * INPUTS + 1];
-        let (bias, weights) = weights.split_last_mut().expect("one weight at least");
-        let mut sum = i64::from(*bias) * 256;
+        let weights = &mut self.weights[selector];
+        let mut sum = i64::from(weights.bias) * 256;
         for index in 0..INPUTS {
             let hash = contexts[index].wrapping_mul(0x9E37_79B1) >> (32 - self.table_bits);
             slots[index] = (index << self.table_bits) + hash as usize;
@@ -124,8 +138,9 @@ impl<const INPUTS: usize> Predictor<INPUTS> {
                 // Two views of one counter: its logit, and its distance from one half.
                 inputs[index] = [stretch.of(p), (p as i32 - 32768) >> 5];
             }
-            sum += i64::from(weights[2 * index]) * i64::from(inputs[index][0]);
-            sum += i64::from(weights[2 * index + 1]) * i64::from(inputs[index][1]);
+            for (weight, input) in weights.inputs[index].into_iter().zip(inputs[index]) {
+                sum += i64::from(weight) * i64::from(input);
+            }
         }
         let logit = (sum >> 16).clamp(-i64::from(LOGIT_MAX), i64::from(LOGIT_MAX)) as i32;
         let p = squash(logit);
@@ -135,13 +150,12 @@ impl<const INPUTS: usize> Predictor<INPUTS> {
             ((i64::from(input) * i64::from(error) * i64::from(self.rate)) >> 18) as i32
         };
         for index in 0..INPUTS {
-            let w = &mut weights[2 * index];
-            *w = w.saturating_add(step(inputs[index][0]));
-            let w = &mut weights[2 * index + 1];
-            *w = w.saturating_add(step(inputs[index][1]));
+            for (weight, input) in weights.inputs[index].iter_mut().zip(inputs[index]) {
+                *weight = weight.saturating_add(step(input));
+            }
             self.tables[slots[index]].learn(bit, self.limit);
         }
-        *bias = bias.saturating_add(step(256));
+        weights.bias = weights.bias.saturating_add(step(256));
         Ok(bit)
     }
 }

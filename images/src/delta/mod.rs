@@ -10,6 +10,7 @@
 mod address;
 mod apply;
 mod format;
+mod machine;
 mod mix;
 mod model;
 mod range;

@@ -10,7 +10,8 @@
 
 use std::io;
 
-use super::address::{AddressMap, Field, Guess, Machine};
+use super::address::{AddressMap, Field, Guess};
+use super::machine::Machine;
 use super::mix::{Predictor, Stretch};
 use super::range::BitCoder;
 
@@ -77,9 +78,9 @@ impl DiffModel {
         position: u64,
         new: u8,
     ) -> io::Result<u8> {
-        let near: &[u8; BEHIND + AHEAD + 1] = window[at - BEHIND..=at + AHEAD]
-            .try_into()
-            .expect("the range has that length");
+        let near = at.checked_sub(BEHIND).and_then(|from| window.get(from..));
+        let near = near.and_then(|near| near.first_chunk::<{ BEHIND + AHEAD + 1 }>());
+        let near = near.ok_or(io::ErrorKind::InvalidInput)?;
         let field = self.addresses.field(near, position);
         let old = near[BEHIND];
         let is_changed = self.code_flag(coder, near, &field, position, old != new)?;

@@ -1,11 +1,12 @@
 //! OCI image layouts: what the registry, the board's store and the USB stick are made of
 //! (image-spec `image-layout.md`).
 
+mod error;
+mod files;
 mod media;
 mod types;
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use coracle_digest::Sha256Digest;
@@ -13,8 +14,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::limits::Limits;
-use crate::store::{BlobStore, StoreError};
+use crate::store::BlobStore;
 
+use files::{json, parse, read_file, write_file};
+
+pub use error::LayoutError;
 pub use media::{
     CONFIG, DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, EMPTY, INDEX, LayerType, MANIFEST,
     is_index, is_manifest,
@@ -30,73 +34,6 @@ const INDEX_FILE: &str = "index.json";
 
 /// Indexes inside indexes that are followed.
 const INDEX_DEPTH: usize = 4;
-
-/// Why a layout or a document in it can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LayoutError {
-    /// No `oci-layout` file of version 1.
-    #[error("`{0}` is no OCI image layout")]
-    NotALayout(PathBuf),
-    /// The file system said no.
-    #[error("reading or writing `{path}`")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The blobs.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A document above [`Limits::document_bytes`].
-    #[error("{what} has {size} bytes, {limit} are allowed")]
-    TooLarge {
-        /// Which document.
-        what: String,
-        /// Its bytes.
-        size: u64,
-        /// Bytes that are allowed.
-        limit: u64,
-    },
-    /// The bytes do not have the digest or the size that the descriptor says.
-    #[error("the blob {0} is damaged")]
-    Damaged(Sha256Digest),
-    /// Not the JSON that it should be.
-    #[error("{what} can't be understood")]
-    Json {
-        /// Which document.
-        what: String,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// No such tag.
-    #[error("there is no image `{0}` in the layout")]
-    NoTag(String),
-    /// The layout has several images, so one must be named.
-    #[error("the layout has {0} images; say which")]
-    Ambiguous(usize),
-    /// An index has nothing for the machine.
-    #[error("the image has nothing for {os}/{architecture}")]
-    NoPlatform {
-        /// GOOS asked for.
-        os: String,
-        /// GOARCH asked for.
-        architecture: String,
-    },
-    /// A media type that is neither manifest nor index.
-    #[error("`{0}` is no image")]
-    NotAnImage(String),
-    /// The config's DiffIDs and the manifest's layers are not equally many.
-    #[error("the image has {layers} layers but {diff_ids} DiffIDs")]
-    LayerCount {
-        /// In the manifest.
-        layers: usize,
-        /// In the config.
-        diff_ids: usize,
-    },
-}
 
 /// An image, read and checked.
 #[derive(Debug, Clone)]
@@ -145,7 +82,7 @@ impl Layout {
         let store = BlobStore::open(&dir)?;
         if !dir.join(INDEX_FILE).exists() {
             let index = empty_index();
-            write_file(&dir, INDEX_FILE, &json(&index))?;
+            write_file(&dir, INDEX_FILE, &json(&index)?)?;
         }
         if !dir.join(LAYOUT_FILE).exists() {
             write_file(&dir, LAYOUT_FILE, LAYOUT_TEXT.as_bytes())?;
@@ -266,7 +203,7 @@ impl Layout {
         media_type: &str,
         document: &impl Serialize,
     ) -> Result<Descriptor, LayoutError> {
-        self.put(media_type, &json(document))
+        self.put(media_type, &json(document)?)
     }
 
     /// Gives an entry of the index a tag; another entry with it is replaced.
@@ -294,7 +231,7 @@ impl Layout {
 
     /// Replaces `index.json` in one step.
     pub fn write_index(&self, index: &Index) -> Result<(), LayoutError> {
-        write_file(&self.dir, INDEX_FILE, &json(index))
+        write_file(&self.dir, INDEX_FILE, &json(index)?)
     }
 }
 
@@ -326,55 +263,6 @@ fn empty_index() -> Index {
         manifests: Vec::new(),
         annotations: Default::default(),
     }
-}
-
-fn json(document: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(document).expect("our documents have string keys only")
-}
-
-fn parse<T: DeserializeOwned>(bytes: &[u8], what: impl Fn() -> String) -> Result<T, LayoutError> {
-    serde_json::from_slice(bytes).map_err(|source| LayoutError::Json {
-        what: what(),
-        source,
-    })
-}
-
-fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, LayoutError> {
-    let failed = |source| LayoutError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let limit = limits.document_bytes;
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
-    let size = bytes.len() as u64;
-    if size > limit {
-        return Err(LayoutError::TooLarge {
-            what: path.display().to_string(),
-            size,
-            limit,
-        });
-    }
-    Ok(bytes)
-}
-
-/// Temporary file, fsync, rename, fsync of the folder.
-fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), LayoutError> {
-    let path = dir.join(name);
-    let temporary = dir.join(format!(".{name}.tmp"));
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(|source| LayoutError::Io {
-        path: path.clone(),
-        source,
-    })
 }
 
 #[cfg(test)]

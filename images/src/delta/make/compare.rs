@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::super::address::{Machine, address_at};
+use super::super::machine::{Machine, address_at};
 
 /// A run of equal bytes that is worth an operation of its own: it saves the board's time, and costs about
 /// as many bytes as its differences would.

@@ -1,0 +1,109 @@
+//! The base layer's files, of which one is open at a time.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::beneath::{Walker, components};
+use crate::delta::DeltaError;
+use crate::delta::machine::Machine;
+use crate::limits::Limits;
+
+/// An open base file.
+pub(super) struct Source {
+    file: File,
+    path: String,
+    /// Where the next read begins.
+    pub(super) at: u64,
+    pub(super) machine: Machine,
+    /// Whether the model has been told of it: only sources with differences count there.
+    pub(super) announced: bool,
+}
+
+impl Source {
+    /// Moves by `seek`, to a stretch of `length` bytes.
+    pub(super) fn seek(&mut self, seek: i64, length: u64) -> Result<(), DeltaError> {
+        let at = self
+            .at
+            .checked_add_signed(seek)
+            .filter(|at| at.checked_add(length).is_some());
+        self.at = at.ok_or(DeltaError::Malformed("a copy outside its source"))?;
+        Ok(())
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<(), DeltaError> {
+        let read = self.file.read_exact_at(buffer, self.at);
+        read.map_err(|error| DeltaError::Source {
+            path: self.path.clone(),
+            source: error,
+        })?;
+        self.at += buffer.len() as u64;
+        Ok(())
+    }
+}
+
+/// The base layer's unpacked tree, and the file of it that is open.
+pub(super) struct Sources {
+    base: Walker,
+    limits: Limits,
+    open: Option<Source>,
+    /// Opened so far.
+    count: u64,
+}
+
+impl Sources {
+    pub(super) fn new(base: OwnedFd, limits: &Limits) -> Self {
+        Self {
+            base: Walker::reader(base),
+            limits: *limits,
+            open: None,
+            count: 0,
+        }
+    }
+
+    /// Opens a base file in place of the last one, at its start, and returns its size.
+    pub(super) fn open(&mut self, path: &[u8], machine: Machine) -> Result<u64, DeltaError> {
+        self.count += 1;
+        if self.count > self.limits.entries {
+            return Err(DeltaError::Malformed("too many sources"));
+        }
+        let shown = String::from_utf8_lossy(&path[..path.len().min(200)]).into_owned();
+        let parts = components(path, &self.limits).map_err(DeltaError::SourcePath)?;
+        let (name, folder) = parts
+            .split_last()
+            .ok_or(DeltaError::Malformed("a source without a name"))?;
+        // Not blocking: opening a pipe or a device of the tree must not hang before it is refused.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = self
+            .base
+            .enter(folder)
+            .and_then(|fd| openat(fd, *name, flags, Mode::empty()));
+        let failed = |source: io::Error| DeltaError::Source {
+            path: shown.clone(),
+            source,
+        };
+        let file = File::from(opened.map_err(|errno| failed(errno.into()))?);
+        let facts = file.metadata().map_err(failed)?;
+        if !facts.is_file() {
+            return Err(failed(io::Error::other("not a regular file")));
+        }
+        self.open = Some(Source {
+            file,
+            path: shown,
+            at: 0,
+            machine,
+            announced: false,
+        });
+        Ok(facts.size())
+    }
+
+    /// The file that is open.
+    pub(super) fn current(&mut self) -> Result<&mut Source, DeltaError> {
+        self.open
+            .as_mut()
+            .ok_or(DeltaError::Malformed("no source is open"))
+    }
+}
