@@ -1,5 +1,6 @@
 //! The one field of a certificate that webpki does not hand out: `notBefore`
 //! (RFC 5280 section 4.1.2.5). Reads DER and nothing else; what it cannot read has no bound.
+//! By hand, because the crates that hand it out (x509-parser, x509-cert) bring a dozen others to the board.
 
 /// `notBefore` of a DER certificate, in Unix seconds.
 pub fn not_before(certificate: &[u8]) -> Option<u64> {
@@ -42,14 +43,22 @@ fn time(text: &[u8], year_digits: usize) -> Option<u64> {
     if text.len() != year_digits + 10 || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let number = |from: usize, digits: usize| text.get(from..from + digits)?.parse::<i64>().ok();
-    let mut year = number(0, year_digits)?;
-    if year_digits == 2 {
-        year += if year < 50 { 2000 } else { 1900 };
-    }
-    let part = |n: usize| number(year_digits + 2 * n, 2);
-    let days = crate::clock::days(year, part(0)?, part(1)?);
-    u64::try_from(days * 86_400 + part(2)? * 3600 + part(3)? * 60 + part(4)?).ok()
+    let (year, rest) = text.split_at(year_digits);
+    let century = match year_digits {
+        2 if year < "50" => "20",
+        2 => "19",
+        _ => "",
+    };
+    let part = |n: usize| &rest[2 * n..2 * n + 2];
+    let written = format!(
+        "{century}{year}-{}-{}T{}:{}:{}Z",
+        part(0),
+        part(1),
+        part(2),
+        part(3),
+        part(4)
+    );
+    crate::clock::parse_rfc3339(&written).map(|time| time.as_secs())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes of one line, as Docker cuts them.
 pub const LINE_BYTES: usize = 16 * 1024;
@@ -129,30 +129,10 @@ fn line(text: &[u8], stream: &str, at: SystemTime) -> Vec<u8> {
     json
 }
 
-/// UTC with nanoseconds; the civil date by the usual era arithmetic (400 years have 146,097 days).
+/// RFC 3339 in UTC, with nanoseconds. A clock outside the years 1970 to 9999 stays at their end.
 fn rfc3339(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
-    let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{nanos:09}Z",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
+    let last = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_nanos(at.clamp(UNIX_EPOCH, last)).to_string()
 }
 
 impl LogFile {
@@ -214,7 +194,6 @@ impl LogFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn copy(stdout: &[u8], rotation: Rotation) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
