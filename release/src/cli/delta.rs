@@ -1,0 +1,87 @@
+//! `delta`: deltas by hand.
+
+use super::say;
+use crate::failure::Failure;
+use crate::{delta, human};
+use clap::Subcommand;
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DeltaCommand {
+    /// Make the delta from one layer file to another
+    Make {
+        /// The older layer: tar, tar.gz or tar.zst
+        #[arg(long, value_name = "FILE")]
+        base: PathBuf,
+        /// The newer layer
+        #[arg(long, value_name = "FILE")]
+        target: PathBuf,
+        /// The delta
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Make the newer layer's tar from the older layer and a delta
+    Apply {
+        /// The older layer: a file, or the folder that it was unpacked to
+        #[arg(long, value_name = "PATH")]
+        base: PathBuf,
+        /// The delta
+        #[arg(long, value_name = "FILE")]
+        delta: PathBuf,
+        /// The newer layer, uncompressed
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Say what a delta is from and to
+    Info {
+        /// The delta
+        file: PathBuf,
+    },
+}
+
+impl DeltaCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Make {
+                base,
+                target,
+                output,
+            } => {
+                let (header, size) = delta::make_file(&base, &target, &output)?;
+                let full = std::fs::metadata(&target)?.len();
+                say(&format!(
+                    "{}: {} instead of {}\nfrom {}\nto   {}",
+                    output.display(),
+                    human::bytes(size),
+                    human::bytes(full),
+                    header.base,
+                    header.target
+                ));
+            }
+            Self::Apply {
+                base,
+                delta,
+                output,
+            } => {
+                let (digest, size) = delta::apply_file(&base, &delta, &output)?;
+                say(&format!(
+                    "{}: {digest}, {}",
+                    output.display(),
+                    human::bytes(size)
+                ));
+            }
+            Self::Info { file } => {
+                let (header, size) = delta::info(&file)?;
+                say(&format!(
+                    "{}: {}\nfrom {}\nto   {} ({} uncompressed)",
+                    file.display(),
+                    human::bytes(size),
+                    header.base,
+                    header.target,
+                    human::bytes(header.target_size)
+                ));
+            }
+        }
+        Ok(())
+    }
+}

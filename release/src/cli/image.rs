@@ -1,0 +1,146 @@
+//! `image`: images from folders.
+
+use super::say;
+use crate::failure::Failure;
+use crate::{human, image};
+use clap::{Args, Subcommand, ValueEnum};
+use coracle_images::build::{Build, Compression, Owner};
+use coracle_images::layout::{Empty, Platform, RunConfig};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ImageCommand {
+    /// Pack folders as an image, into an OCI layout (made when it is not there)
+    ///
+    /// The same folders give the same bytes: members are sorted, and with SOURCE_DATE_EPOCH their
+    /// times are held. Example:
+    ///   coracle-release image build --rootfs ./rootfs --entrypoint /bin/web --env PORT=8080 \
+    ///       --user 1000:1000 --expose 8080/tcp --output images --tag shop/web:1.4
+    #[command(verbatim_doc_comment)]
+    Build(Box<ImageBuild>),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImageBuild {
+    /// The lowest layer
+    #[arg(long, value_name = "DIR", required_unless_present = "layer")]
+    rootfs: Option<PathBuf>,
+    /// A further layer on top of it; once for each, upwards
+    #[arg(long, value_name = "DIR")]
+    layer: Vec<PathBuf>,
+    /// The program and its first arguments; once for each word
+    #[arg(long, value_name = "WORD", required = true, allow_hyphen_values = true)]
+    entrypoint: Vec<String>,
+    /// Further arguments that a release may replace; once for each word
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    cmd: Vec<String>,
+    /// A variable; once for each
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Working folder
+    #[arg(long, value_name = "PATH", default_value = "")]
+    workdir: String,
+    /// Who runs it: uid, uid:gid or a name from the image's /etc/passwd
+    #[arg(long, value_name = "USER", default_value = "")]
+    user: String,
+    /// A port that it listens on, like 8080/tcp; for people, nothing is opened
+    #[arg(long, value_name = "PORT")]
+    expose: Vec<String>,
+    /// For which machine
+    #[arg(long, value_name = "linux/ARCH", value_parser = image::platform)]
+    platform: Option<Platform>,
+    /// zstd, gzip or none
+    #[arg(long, value_name = "KIND", default_value = "zstd")]
+    compression: CompressionName,
+    /// Owner of every file, like 0:0; the folder's own owners when left out
+    #[arg(long, value_name = "UID:GID", value_parser = owner)]
+    owner: Option<(u32, u32)>,
+    /// The OCI layout
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// The image's name
+    #[arg(long, value_name = "NAME:TAG")]
+    tag: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CompressionName {
+    Zstd,
+    Gzip,
+    None,
+}
+
+fn owner(text: &str) -> Result<(u32, u32), String> {
+    let pair = text
+        .split_once(':')
+        .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    pair.ok_or_else(|| format!("`{text}` is no owner; write `0:0`"))
+}
+
+impl ImageCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Build(args) => build(*args),
+        }
+    }
+}
+
+fn build(args: ImageBuild) -> Result<(), Failure> {
+    let bad_env = |text: &&String| text.split_once('=').is_none_or(|(name, _)| name.is_empty());
+    if let Some(text) = args.env.iter().find(bad_env) {
+        return Err(Failure::usage(format!("--env `{text}` is not NAME=VALUE")));
+    }
+    let layers: Vec<PathBuf> = args.rootfs.into_iter().chain(args.layer).collect();
+    if let Some(dir) = layers.iter().find(|dir| !dir.is_dir()) {
+        return Err(Failure::usage(format!(
+            "layer `{}` is no folder",
+            dir.display()
+        )));
+    }
+    let clamp = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let clamp_mtime = clamp
+        .map(|text| {
+            let wrong = || Failure::usage(format!("SOURCE_DATE_EPOCH `{text}` is no number"));
+            text.parse().map_err(|_| wrong())
+        })
+        .transpose()?;
+    let build = Build {
+        layers,
+        config: RunConfig {
+            user: args.user,
+            exposed_ports: args
+                .expose
+                .into_iter()
+                .map(|port| (port, Empty {}))
+                .collect(),
+            env: args.env,
+            entrypoint: args.entrypoint,
+            cmd: args.cmd,
+            working_dir: args.workdir,
+            ..RunConfig::default()
+        },
+        platform: args.platform.unwrap_or_else(image::host_platform),
+        clamp_mtime,
+        compression: match args.compression {
+            CompressionName::Zstd => Compression::Zstd(19),
+            CompressionName::Gzip => Compression::Gzip(9),
+            CompressionName::None => Compression::None,
+        },
+        owner: args
+            .owner
+            .map_or(Owner::Kept, |(uid, gid)| Owner::All(uid, gid)),
+        annotations: Default::default(),
+    };
+    let built = image::build(&build, &args.output, &args.tag)?;
+    say(&format!("{} {}", args.tag, built.manifest.digest));
+    for layer in &built.layers {
+        say(&format!(
+            "  layer {} {} ({} unpacked, {} files)",
+            layer.diff_id,
+            human::bytes(layer.descriptor.size),
+            human::bytes(layer.unpacked_bytes),
+            layer.entries
+        ));
+    }
+    Ok(())
+}
