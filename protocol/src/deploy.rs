@@ -1,9 +1,10 @@
 //! The assignment: which board runs which release. Signed by the console (role `deploy`) or for a
 //! stick (role `offline-deploy`); it names a release by digest and can change nothing in it.
 
+use crate::document::{ends_after_it_begins, line, understood, within};
 use crate::limits::LIMITS;
 use crate::names::{BoardId, HardwareClass};
-use crate::release::{Blob, within};
+use crate::release::Blob;
 use crate::root::Role;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
@@ -89,15 +90,7 @@ pub struct Delta {
 impl Deploy {
     /// Checks each limit; the first fault, named by its field.
     pub fn check(&self) -> Result<(), String> {
-        if self.spec_version != 1 {
-            return Err(format!(
-                "spec_version {} is not known; this program reads 1",
-                self.spec_version
-            ));
-        }
-        if let Some(name) = self.critical.first() {
-            return Err(format!("critical extension `{name}` is not known"));
-        }
+        understood(self.spec_version, &self.critical)?;
         match &self.target {
             Target::Boards(boards) => within(
                 "target.boards",
@@ -117,7 +110,7 @@ impl Deploy {
         }
         within("deltas", self.deltas.len() as u64, LIMITS.deltas as u64)?;
         for delta in &self.deltas {
-            crate::release::line("deltas.media_type", &delta.media_type)?;
+            line("deltas.media_type", &delta.media_type)?;
             within("deltas.size", delta.size, LIMITS.blob_bytes)?;
         }
         for (field, value) in [
@@ -128,9 +121,6 @@ impl Deploy {
         ] {
             within(field, value, LIMITS.integer)?;
         }
-        if self.expires < self.issued_at {
-            return Err("expires is before issued_at".into());
-        }
-        Ok(())
+        ends_after_it_begins(self.issued_at, self.expires)
     }
 }

@@ -17,9 +17,12 @@
 //! | [`enrol`] | a board asks a console for its certificate |
 //! | [`stick`] | what lies on a USB stick |
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 pub mod counters;
 pub mod deploy;
 pub mod desired;
+mod document;
 pub mod dsse;
 pub mod enrol;
 pub mod key;

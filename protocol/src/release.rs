@@ -9,8 +9,6 @@ use std::net::Ipv4Addr;
 
 mod checks;
 
-pub(crate) use checks::{line, within};
-
 /// The payload type of a release.
 pub const RELEASE_TYPE: &str = "application/vnd.coracle.release.v1+json";
 

@@ -199,6 +199,24 @@ impl Phase {
     }
 }
 
+/// The word on the wire.
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Received => "received",
+            Self::Verified => "verified",
+            Self::Fetching => "fetching",
+            Self::Staging => "staging",
+            Self::Switching => "switching",
+            Self::Trial => "trial",
+            Self::Committed => "committed",
+            Self::Refused => "refused",
+            Self::RolledBack => "rolled-back",
+            Self::Failed => "failed",
+        })
+    }
+}
+
 /// A message on `telemetry`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Telemetry {
@@ -219,4 +237,32 @@ pub struct AppUse {
     pub cpu_usage_us: u64,
     /// Processes and threads.
     pub pids: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Phase;
+
+    #[test]
+    fn a_phase_is_shown_as_it_is_on_the_wire() {
+        let mut words = 0;
+        for word in [
+            "received",
+            "verified",
+            "fetching",
+            "staging",
+            "switching",
+            "trial",
+            "committed",
+            "refused",
+            "rolled-back",
+            "failed",
+        ] {
+            let phase: Phase = serde_json::from_value(word.into()).unwrap();
+            assert_eq!(phase.to_string(), word);
+            assert_eq!(phase as usize, words);
+            words += 1;
+        }
+        assert_eq!(words, Phase::Failed as usize + 1);
+    }
 }

@@ -1,9 +1,9 @@
 //! The root document: which keys may sign what. Everything on a board is trusted because this is.
 
+use crate::document::{ends_after_it_begins, understood, within};
 use crate::dsse::{DsseError, Envelope};
 use crate::key::PublicKey;
 use crate::limits::LIMITS;
-use crate::release::within;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -173,22 +173,13 @@ fn role_of(root: &Root, role: Role) -> Result<(Vec<PublicKey>, usize), RootError
 fn parse(payload: &[u8]) -> Result<Root, RootError> {
     let root: Root =
         serde_json::from_slice(payload).map_err(|e| RootError::Malformed(e.to_string()))?;
-    let bad = |text: String| Err(RootError::Malformed(text));
-    if root.spec_version != 1 {
-        return bad(format!(
-            "spec_version {} is not known; this program reads 1",
-            root.spec_version
-        ));
-    }
-    if let Some(name) = root.critical.first() {
-        return bad(format!("critical extension `{name}` is not known"));
-    }
+    understood(root.spec_version, &root.critical).map_err(RootError::Malformed)?;
     if root.keys.len() > LIMITS.keys {
-        return bad(format!(
+        return Err(RootError::Malformed(format!(
             "{} keys; the limit is {}",
             root.keys.len(),
             LIMITS.keys
-        ));
+        )));
     }
     for (field, value) in [
         ("version", root.version),
@@ -197,9 +188,7 @@ fn parse(payload: &[u8]) -> Result<Root, RootError> {
     ] {
         within(field, value, LIMITS.integer).map_err(RootError::Malformed)?;
     }
-    if root.expires < root.issued_at {
-        return bad("expires is before issued_at".into());
-    }
+    ends_after_it_begins(root.issued_at, root.expires).map_err(RootError::Malformed)?;
     for (role, entry) in &root.roles {
         within("roles.epoch", entry.epoch, LIMITS.integer).map_err(RootError::Malformed)?;
         within("roles.keys", entry.keys.len() as u64, LIMITS.keys as u64)

@@ -217,7 +217,9 @@ impl BoardProgress {
         let mut out = format!(
             "{}: {}",
             self.board,
-            self.phase.map_or("waiting for the board", word)
+            self.phase
+                .map_or("waiting for the board".to_owned(), |phase| phase
+                    .to_string())
         );
         if let Some(percent) = self
             .percent
@@ -243,21 +245,6 @@ impl BoardProgress {
             );
         }
         out
-    }
-}
-
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Received => "received",
-        Phase::Verified => "verified",
-        Phase::Fetching => "fetching",
-        Phase::Staging => "staging",
-        Phase::Switching => "switching",
-        Phase::Trial => "trial",
-        Phase::Committed => "committed",
-        Phase::Refused => "refused",
-        Phase::RolledBack => "rolled-back",
-        Phase::Failed => "failed",
     }
 }
 

@@ -113,7 +113,7 @@ async fn follow(mut lines: Lines, trial: Option<&str>) -> Result<Feedback, Failu
                 (Phase::Refused | Phase::Failed, _) => {}
                 // The blobs came from here, not from a network.
                 (Phase::Fetching, _) => {}
-                _ => say(word(phase))?,
+                _ => say(&phase.to_string().replace('-', " "))?,
             }
         }
         if phase.is_end() {
@@ -121,21 +121,6 @@ async fn follow(mut lines: Lines, trial: Option<&str>) -> Result<Feedback, Failu
         }
     }
     Err(Failure::NoEnd)
-}
-
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Received => "received",
-        Phase::Verified => "verified",
-        Phase::Fetching => "fetching",
-        Phase::Staging => "staging",
-        Phase::Switching => "switching",
-        Phase::Trial => "trial",
-        Phase::Committed => "committed",
-        Phase::Refused => "refused",
-        Phase::RolledBack => "rolled back",
-        Phase::Failed => "failed",
-    }
 }
 
 fn say(line: &str) -> Result<(), Failure> {
@@ -175,7 +160,7 @@ async fn send_all(
     }
     let (mut sent, mut full, mut deltas) = (0, 0, 0);
     for (need, found) in plan {
-        let blob = send_one_of(client, medium, &found).await?;
+        let blob = send_one_of(client, medium, need, &found).await?;
         sent += blob.size;
         full += need.full.size;
         deltas += usize::from(blob != need.full);
@@ -192,17 +177,24 @@ async fn send_all(
 }
 
 /// The first that can be read and is what its name says.
-async fn send_one_of(client: &Client, medium: &Medium, found: &[Blob]) -> Result<Blob, Failure> {
-    for (at, blob) in found.iter().enumerate() {
+async fn send_one_of(
+    client: &Client,
+    medium: &Medium,
+    need: &LayerNeed,
+    found: &[Blob],
+) -> Result<Blob, Failure> {
+    let Some((last, others)) = found.split_last() else {
+        return Err(Failure::NoLayer(need.diff_id));
+    };
+    for blob in others {
         match send(client, medium, blob).await {
             Ok(()) => return Ok(*blob),
-            Err(Failure::Medium(e)) if at + 1 < found.len() => {
-                say(&format!("{e}; trying another"))?;
-            }
+            Err(Failure::Medium(e)) => say(&format!("{e}; trying another"))?,
             Err(e) => return Err(e),
         }
     }
-    unreachable!("the plan names one at least")
+    send(client, medium, last).await?;
+    Ok(*last)
 }
 
 /// Sends one blob. Its last piece goes only when the digest is right, so that the daemon never

@@ -9,6 +9,7 @@ use coracle_images::Limits;
 use coracle_images::decompress::{Measured, tar_stream};
 use coracle_images::delta::{MEDIA_TYPE, make};
 use coracle_images::layout::LayerType;
+use coracle_images::layout::{EMPTY, MANIFEST};
 use coracle_protocol::deploy::Delta;
 use coracle_protocol::release::Layer;
 use std::fs::File;
@@ -93,14 +94,13 @@ pub fn publish(blobs: &Blobs, manifests: &Manifests, pair: &Pair, delta: &Delta)
     let Some(subject) = manifests.get(&repository, &image) else {
         return;
     };
-    const EMPTY: &[u8] = b"{}";
-    const TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+    const CONFIG: &[u8] = b"{}";
     let manifest = serde_json::json!({
         "schemaVersion": 2,
-        "mediaType": TYPE,
+        "mediaType": MANIFEST,
         "artifactType": MEDIA_TYPE,
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json",
-                   "digest": Sha256Digest::of(EMPTY), "size": EMPTY.len()},
+        "config": {"mediaType": EMPTY,
+                   "digest": Sha256Digest::of(CONFIG), "size": CONFIG.len()},
         "layers": [{"mediaType": MEDIA_TYPE, "digest": delta.digest, "size": delta.size}],
         "subject": {"mediaType": subject.media_type, "digest": pair.manifest.digest,
                     "size": pair.manifest.size},
@@ -108,9 +108,9 @@ pub fn publish(blobs: &Blobs, manifests: &Manifests, pair: &Pair, delta: &Delta)
     })
     .to_string();
     let reference = Reference::Digest(Sha256Digest::of(manifest.as_bytes()));
-    let stored = blobs.put(EMPTY).map_err(|e| e.to_string()).and_then(|_| {
+    let stored = blobs.put(CONFIG).map_err(|e| e.to_string()).and_then(|_| {
         manifests
-            .put(&repository, &reference, TYPE, manifest.as_bytes())
+            .put(&repository, &reference, MANIFEST, manifest.as_bytes())
             .map_err(|e| e.to_string())
     });
     if let Err(error) = stored {

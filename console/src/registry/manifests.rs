@@ -6,14 +6,10 @@ use super::{MANIFEST_BYTES, Reference, RegistryError, Repository};
 use crate::blobs::Blobs;
 use crate::files::{self, Mode};
 use coracle_digest::Sha256Digest;
+use coracle_images::layout::{DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// An OCI descriptor, as a referrers list holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,10 +99,7 @@ impl Manifests {
         if manifest.schema_version != 2 {
             return Err(invalid("schemaVersion is not 2".into()));
         }
-        if !matches!(
-            media_type,
-            IMAGE_MANIFEST | IMAGE_INDEX | DOCKER_MANIFEST | DOCKER_LIST
-        ) {
+        if !matches!(media_type, MANIFEST | INDEX | DOCKER_MANIFEST | DOCKER_LIST) {
             return Err(invalid(format!("media type `{media_type}` is not served")));
         }
         if manifest

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use coracle_digest::Sha256Digest;
+use coracle_images::layout::INDEX;
 use std::collections::BTreeMap;
 
 /// What the registry's routes work on.
@@ -262,11 +263,10 @@ impl Registry {
         if let Some(kind) = filter {
             found.retain(|d| d.artifact_type.as_ref() == Some(kind));
         }
-        let media_type = "application/vnd.oci.image.index.v1+json";
         let body = serde_json::json!({
-            "schemaVersion": 2, "mediaType": media_type, "manifests": found,
+            "schemaVersion": 2, "mediaType": INDEX, "manifests": found,
         });
-        let mut response = ([(header::CONTENT_TYPE, media_type)], body.to_string()).into_response();
+        let mut response = ([(header::CONTENT_TYPE, INDEX)], body.to_string()).into_response();
         if filter.is_some()
             && let Ok(value) = "artifactType".parse()
         {

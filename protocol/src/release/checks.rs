@@ -1,6 +1,7 @@
 //! The rules of a release: each limit, and the sense of each field.
 
 use super::{App, Health, NetworkMode, Probe, Release};
+use crate::document::{ends_after_it_begins, line, text, understood, within};
 use crate::limits::LIMITS;
 use std::collections::BTreeSet;
 
@@ -8,15 +9,7 @@ impl Release {
     /// Checks each limit and the sense of each field; the first fault, named by its path.
     pub fn check(&self) -> Result<(), String> {
         let l = &LIMITS;
-        if self.spec_version != 1 {
-            return Err(format!(
-                "spec_version {} is not known; this program reads 1",
-                self.spec_version
-            ));
-        }
-        if let Some(name) = self.critical.first() {
-            return Err(format!("critical extension `{name}` is not known"));
-        }
+        understood(self.spec_version, &self.critical)?;
         line("version", &self.version)?;
         for (field, value) in [
             ("epoch", self.epoch),
@@ -26,9 +19,7 @@ impl Release {
         ] {
             within(field, value, l.integer)?;
         }
-        if self.expires < self.issued_at {
-            return Err("expires is before issued_at".into());
-        }
+        ends_after_it_begins(self.issued_at, self.expires)?;
         if self.hardware.is_empty() {
             return Err("hardware names no class; no board would take it".into());
         }
@@ -201,37 +192,6 @@ impl Health {
             }
             Probe::Tcp { .. } => {}
         }
-        Ok(())
-    }
-}
-
-pub(crate) fn within(field: &str, value: u64, limit: u64) -> Result<(), String> {
-    if value > limit {
-        Err(format!("{field} is {value}; the limit is {limit}"))
-    } else {
-        Ok(())
-    }
-}
-
-fn text(field: &str, value: &str) -> Result<(), String> {
-    within(
-        &format!("{field}: length"),
-        value.len() as u64,
-        LIMITS.text_bytes as u64,
-    )?;
-    if value.contains('\0') {
-        Err(format!("{field} holds a NUL byte"))
-    } else {
-        Ok(())
-    }
-}
-
-/// As [`text`], on one line: it is shown in terminals and logs.
-pub(crate) fn line(field: &str, value: &str) -> Result<(), String> {
-    text(field, value)?;
-    if value.chars().any(char::is_control) {
-        Err(format!("{field} holds a control character"))
-    } else {
         Ok(())
     }
 }

@@ -1,0 +1,193 @@
+//! From two documents to a deployment that this board may run now.
+
+use super::documents::RootTimes;
+use super::{Refusal, VerifiedDeploy, VerifiedRelease};
+use crate::counters::{Counter, Seen};
+use crate::deploy::{AssignmentRole, Target};
+use crate::names::{BoardId, HardwareClass};
+use crate::time::TimeBound;
+use coracle_digest::Sha256Digest;
+
+/// A release and an assignment that agree, for this board, now. What it does *not* say: that the
+/// board has room for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VerifiedDeployment {
+    release: VerifiedRelease,
+    deploy: VerifiedDeploy,
+    seen: Seen,
+}
+
+/// What a deployment is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Board<'a> {
+    /// Who this board is.
+    pub id: &'a BoardId,
+    /// What it is.
+    pub hardware: &'a HardwareClass,
+    /// What it has accepted so far.
+    pub seen: &'a Seen,
+    /// Build time of the program, the least that the time can be.
+    pub built_at: TimeBound,
+}
+
+/// From where time and the newest assignment go on. The first document under a raised epoch starts
+/// at the root that raised it: what a stolen key had moved ahead counts no longer.
+fn start(
+    seen: &Seen,
+    (assigned, deploy_epoch): (Counter, u64),
+    (released, release_epoch): (Counter, u64),
+    root: RootTimes,
+) -> (TimeBound, u64) {
+    let raised = |old: Counter, epoch| old != Counter::default() && epoch > old.epoch;
+    if raised(assigned, deploy_epoch) || raised(released, release_epoch) {
+        (
+            TimeBound::at(root.issued_at),
+            seen.newest_issued_at.min(root.issued_at),
+        )
+    } else {
+        (seen.time, seen.newest_issued_at)
+    }
+}
+
+impl VerifiedDeployment {
+    /// Both documents against the board. The same assignment again passes whatever the counters say
+    /// when its digest is in `already`. For an offer from outside, that is what runs now and nothing
+    /// else: with the previous set in it, whoever replays the previous message takes the board back.
+    /// The previous set belongs in it only when the board itself goes back.
+    pub fn accept(
+        release: VerifiedRelease,
+        deploy: VerifiedDeploy,
+        board: Board<'_>,
+        already: &[Sha256Digest],
+    ) -> Result<Self, Refusal> {
+        let (r, d) = (release.document(), deploy.document());
+        if d.release.digest != release.digest() || d.release.size != release.size() {
+            return Err(Refusal::ReleaseMismatch {
+                want: d.release.digest,
+                got: release.digest(),
+            });
+        }
+        let list = |names: Vec<&str>| {
+            names
+                .iter()
+                .take(4)
+                .map(|n| format!("`{n}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let for_us = match &d.target {
+            Target::Boards(boards) => boards.contains(board.id),
+            Target::Hardware(classes) => classes.contains(board.hardware),
+        };
+        if !for_us {
+            let target = match &d.target {
+                Target::Boards(boards) => list(boards.iter().map(BoardId::as_str).collect()),
+                Target::Hardware(classes) => {
+                    list(classes.iter().map(HardwareClass::as_str).collect())
+                }
+            };
+            return Err(Refusal::WrongBoard {
+                target,
+                board: board.id.clone(),
+            });
+        }
+        if !r.hardware.contains(board.hardware) {
+            let supported = list(r.hardware.iter().map(HardwareClass::as_str).collect());
+            return Err(Refusal::WrongHardware {
+                supported,
+                hardware: board.hardware.clone(),
+            });
+        }
+        if already.contains(&deploy.digest()) {
+            return Ok(Self {
+                seen: board.seen.clone(),
+                release,
+                deploy,
+            });
+        }
+        let assignment = Counter {
+            epoch: d.epoch,
+            value: d.seq,
+        };
+        let seen = match d.role {
+            AssignmentRole::Deploy => board.seen.deploy,
+            AssignmentRole::OfflineDeploy => board.seen.offline_deploy,
+        };
+        if assignment <= seen {
+            return Err(Refusal::OldAssignment {
+                got: assignment,
+                seen,
+            });
+        }
+        let counter = Counter {
+            epoch: r.epoch,
+            value: r.release_counter,
+        };
+        let highest = board
+            .seen
+            .releases
+            .get(&r.product)
+            .copied()
+            .unwrap_or_default();
+        if counter < highest {
+            return Err(Refusal::OldRelease {
+                product: r.product.to_string(),
+                got: counter,
+                seen: highest,
+            });
+        }
+        let root = deploy.root_times();
+        let (time, newest_issued_at) = start(board.seen, (seen, d.epoch), (highest, r.epoch), root);
+        let now = time.max(board.built_at).raised_to(root.issued_at);
+        for (document, expires, now) in [
+            ("root document", root.expires, now),
+            ("release", r.expires, now),
+            ("assignment", d.expires, now),
+            // The console itself says that the release was out of date when it assigned it. Also
+            // keeps the online key from moving time, or the newest assignment, past what the
+            // developers' key allowed.
+            ("release", r.expires, TimeBound::at(d.issued_at)),
+        ] {
+            if now.is_past(expires) {
+                return Err(Refusal::Expired {
+                    document,
+                    expires,
+                    now: now.unix_seconds(),
+                });
+            }
+        }
+        if d.issued_at < newest_issued_at {
+            return Err(Refusal::OlderThanOtherRole {
+                got: d.issued_at,
+                seen: newest_issued_at,
+            });
+        }
+        let mut next = board.seen.clone();
+        match d.role {
+            AssignmentRole::Deploy => next.deploy = assignment,
+            AssignmentRole::OfflineDeploy => next.offline_deploy = assignment,
+        }
+        next.newest_issued_at = d.issued_at;
+        next.releases
+            .insert(r.product.clone(), counter.max(highest));
+        next.time = now.raised_to(r.issued_at).raised_to(d.issued_at);
+        Ok(Self {
+            release,
+            deploy,
+            seen: next,
+        })
+    }
+
+    /// The release.
+    pub fn release(&self) -> &VerifiedRelease {
+        &self.release
+    }
+    /// The assignment.
+    pub fn deploy(&self) -> &VerifiedDeploy {
+        &self.deploy
+    }
+    /// What the board has seen once it takes this: to be persisted *before* anything is activated.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+}
