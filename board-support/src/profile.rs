@@ -174,6 +174,10 @@ impl Profile {
     }
 
     /// The profile that needs no file: the generic one of an architecture.
+    #[expect(
+        clippy::expect_used,
+        reason = "the text is compiled in, and a test parses all three"
+    )]
     pub fn generic(architecture: Architecture) -> Self {
         let (name, text) = match architecture {
             Architecture::X86_64 => (
@@ -189,7 +193,7 @@ impl Profile {
                 include_str!("../../config/boards/generic-armv7.toml"),
             ),
         };
-        Self::parse(text, Path::new(name)).expect("compiled in, and parsed by a test")
+        Self::parse(text, Path::new(name)).expect("a compiled-in profile is one")
     }
 
     /// Whether a whole disk (`/dev/mmcblk0`) plays a role on this board.

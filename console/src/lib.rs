@@ -16,6 +16,8 @@
 //! | [`audit`] | who changed what |
 //! | [`tokens`], [`check`] | the other subcommands |
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 pub mod access;
 pub mod audit;
 pub mod blobs;

@@ -1,6 +1,8 @@
 //! `coracle-console`: reads the command line, does what it says, turns an error into an exit code
 //! (1 failed, 2 usage).
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 use clap::Parser;
 use coracle_console::settings::{Command, CommandLine};
 use coracle_console::{check, serve, tokens};

@@ -4,6 +4,8 @@
 //! on the engineer's machine. What only the last two need (making images and deltas) is behind the feature
 //! `make`, so that boards do not carry it.
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 mod beneath;
 pub mod decompress;
 pub mod delta;

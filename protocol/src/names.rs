@@ -98,6 +98,11 @@ name!(
 );
 
 impl BoardId {
+    /// A board that nobody has enrolled yet. A stick may be for its hardware class; what is for boards
+    /// by name never fits.
+    pub fn unenrolled() -> Self {
+        Self("unenrolled.board".to_owned())
+    }
     /// The part before the dot.
     pub fn tenant(&self) -> &str {
         self.0.split_once('.').map_or("", |(tenant, _)| tenant)
@@ -111,6 +116,12 @@ impl BoardId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_unenrolled_boards_is_a_board_name() {
+        let name = BoardId::unenrolled();
+        assert_eq!(BoardId::new(name.as_str()), Ok(name));
+    }
 
     #[test]
     fn a_board_name_cannot_reach_another_topic() {

@@ -16,6 +16,8 @@
 //! | [`console`] | HTTP to the console: REST and registry |
 //! | [`push`], [`deploy`] | images and release to the console; deployments and what became of them |
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 pub mod cli;
 pub mod console;
 pub mod delta;

@@ -1,5 +1,7 @@
 //! `coracle-release`: see the library.
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 use clap::Parser;
 use coracle_release::cli::Cli;
 use std::process::ExitCode;

@@ -11,6 +11,8 @@
 //! | [`board`] | what this board is and what its kernel lacks |
 //! | [`table`], [`human`], [`output`] | how it looks |
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 mod apps;
 mod args;
 mod board;

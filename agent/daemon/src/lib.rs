@@ -15,6 +15,7 @@
 //! Each task owns its state and talks over bounded channels. [`daemon`] starts and joins them.
 //! Nothing here can stop an app by crashing: apps belong to the supervisor.
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
 // The shape of `docker info` is one long literal.
 #![recursion_limit = "256"]
 

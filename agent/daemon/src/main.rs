@@ -1,5 +1,7 @@
 //! `coracled`: settings, socket, privileges, run, drain. The one place that makes exit codes.
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 use anyhow::Context;
 use coracle_board_support::config::Config;
 use coracle_daemon::{args, args::Parsed, daemon, privileges};

@@ -19,6 +19,8 @@
 //! | [`supervisor`] | the owner of all of it: one loop |
 //! | [`gc`], [`disk`], [`notify`], `kernel` | layers that are to go; files; systemd; system calls |
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 pub mod adopt;
 pub mod apps;
 pub mod disk;

@@ -1,5 +1,7 @@
 //! Settings, build, run, drain; and the one place where an error becomes an exit code.
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 use anyhow::Context;
 use coracle_board_support::config::{Config, DEFAULT_CONFIG_FILE};
 use coracle_supervisor::settings::Settings;

@@ -16,6 +16,8 @@
 //! assert_eq!(digest.to_string().parse(), Ok(digest));
 //! ```
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
 use std::fmt;
 use std::io;
 use std::str::FromStr;

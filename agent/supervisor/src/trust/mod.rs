@@ -24,10 +24,6 @@ pub fn built_at() -> TimeBound {
     TimeBound::at(said.unwrap_or(WRITTEN).max(WRITTEN))
 }
 
-/// The name of a board that nobody has enrolled yet. A stick may be for its hardware class; what is
-/// for boards by name never fits.
-const UNENROLLED: &str = "unenrolled.board";
-
 /// Why the trust store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
@@ -130,8 +126,9 @@ impl Trust {
 
     /// Makes `seen` last in both slots.
     pub fn persist(&mut self, next: &Seen) -> Result<(), TrustError> {
-        let Counters::Good { seen, generation } = &mut self.counters else {
-            return Err(self.seen().map(|_| ()).unwrap_err());
+        let (seen, generation) = match &mut self.counters {
+            Counters::Good { seen, generation } => (seen, generation),
+            Counters::Damaged(text) => return Err(TrustError::Counters(text.clone())),
         };
         if seen == next && *generation > 0 {
             return Ok(());
@@ -149,9 +146,7 @@ impl Trust {
 
     /// Who this board is to a document.
     pub fn board_or_unenrolled(&self) -> BoardId {
-        self.board.clone().unwrap_or_else(|| {
-            BoardId::new(UNENROLLED).expect("the name of unenrolled boards is a board name")
-        })
+        self.board.clone().unwrap_or_else(BoardId::unenrolled)
     }
 
     /// Takes the board's name from enrolment, once: a daemon in foreign hands cannot make the board

@@ -81,7 +81,7 @@ fn the_first_name_stays() {
         BoardId::new("acme.two").unwrap(),
     );
     let mut trust = place.load().unwrap();
-    assert_eq!(trust.board_or_unenrolled().as_str(), UNENROLLED);
+    assert_eq!(trust.board_or_unenrolled().as_str(), "unenrolled.board");
     trust.name_board(first.clone()).unwrap();
     trust.name_board(first.clone()).unwrap();
     assert!(matches!(
