@@ -4,7 +4,7 @@ mod support;
 
 use std::net::Ipv4Addr;
 
-use coracle_network::{Endpoint, Namespace, Network, NetworkError, Protocol, configure_inside};
+use coracle_network::{Endpoint, Namespace, Network, NetworkError, Protocol};
 use support::*;
 
 /// Interfaces, addresses, routes and rules of this thread's namespace. Link numbers count up, so they are left out.
@@ -31,22 +31,13 @@ fn detach_and_destroy_leave_nothing() {
     let before = state_of_the_board();
     let state = tempfile::tempdir().unwrap();
     block_on(async {
-        let mut network = Network::open(config(), state.path()).unwrap();
-        network.reconcile(&[]).await.unwrap();
+        let mut network = started(state.path()).await;
         let empty = state_of_the_board();
-        let container = Netns::new();
         let ports = [
             port(None, 8080, 80, Protocol::Tcp),
             port(Some(BOARD), 53, 53, Protocol::Udp),
         ];
-        let endpoint = network
-            .attach("web", container.namespace(), &ports)
-            .await
-            .unwrap();
-        container.run(move || {
-            configure_inside(&endpoint).unwrap();
-            serve(80);
-        });
+        let _container = serving(&mut network, "web", &ports).await;
         client.run(|| ask_tcp(BOARD, 8080).unwrap());
         let listed = nft_list();
         assert!(
@@ -74,19 +65,10 @@ fn a_restart_keeps_the_living_and_removes_the_rest() {
     let client = board();
     let state = tempfile::tempdir().unwrap();
     block_on(async {
-        let (live, orphan, gone) = (Netns::new(), Netns::new(), Netns::new());
-        let mut network = Network::open(config(), state.path()).unwrap();
-        network.reconcile(&[]).await.unwrap();
+        let (orphan, gone) = (Netns::new(), Netns::new());
+        let mut network = started(state.path()).await;
         let ports = [port(None, 8080, 80, Protocol::Tcp)];
-        let endpoint = network
-            .attach("live", live.namespace(), &ports)
-            .await
-            .unwrap();
-        let configured = endpoint.clone();
-        live.run(move || {
-            configure_inside(&configured).unwrap();
-            serve(80);
-        });
+        let (_live, endpoint) = serving(&mut network, "live", &ports).await;
         let ports = [port(None, 9090, 80, Protocol::Tcp)];
         let orphaned = network
             .attach("orphan", orphan.namespace(), &ports)
@@ -159,18 +141,9 @@ fn opening_again_without_reconcile_leaves_running_ports_alone() {
     let client = board();
     let state = tempfile::tempdir().unwrap();
     block_on(async {
-        let mut network = Network::open(config(), state.path()).unwrap();
-        network.reconcile(&[]).await.unwrap();
-        let container = Netns::new();
+        let mut network = started(state.path()).await;
         let ports = [port(None, 8080, 80, Protocol::Tcp)];
-        let endpoint = network
-            .attach("web", container.namespace(), &ports)
-            .await
-            .unwrap();
-        container.run(move || {
-            configure_inside(&endpoint).unwrap();
-            serve(80);
-        });
+        let _container = serving(&mut network, "web", &ports).await;
         drop(network);
         let mut network = Network::open(config(), state.path()).unwrap();
         network.ensure().await.unwrap();
@@ -183,23 +156,14 @@ fn a_flushed_ruleset_is_made_again_with_the_next_port() {
     let client = board();
     let state = tempfile::tempdir().unwrap();
     block_on(async {
-        let mut network = Network::open(config(), state.path()).unwrap();
-        network.reconcile(&[]).await.unwrap();
+        let mut network = started(state.path()).await;
         let wanted = nft_list();
         output("nft", &["flush", "ruleset"]);
         network.ensure().await.unwrap();
         assert_eq!(nft_list(), wanted);
         output("nft", &["flush", "ruleset"]);
-        let container = Netns::new();
         let ports = [port(None, 8080, 80, Protocol::Tcp)];
-        let endpoint = network
-            .attach("web", container.namespace(), &ports)
-            .await
-            .unwrap();
-        container.run(move || {
-            configure_inside(&endpoint).unwrap();
-            serve(80);
-        });
+        let _container = serving(&mut network, "web", &ports).await;
         client.run(|| ask_tcp(BOARD, 8080).unwrap());
     });
 }
@@ -209,8 +173,7 @@ fn a_taken_port_is_refused_with_its_owner_and_nothing_is_left_of_a_failed_attach
     let _client = board();
     let state = tempfile::tempdir().unwrap();
     block_on(async {
-        let mut network = Network::open(config(), state.path()).unwrap();
-        network.reconcile(&[]).await.unwrap();
+        let mut network = started(state.path()).await;
         let (a, b) = (Netns::new(), Netns::new());
         let every = port(None, 8080, 80, Protocol::Tcp);
         network
@@ -251,8 +214,7 @@ fn an_app_keeps_its_address_over_detach_and_restart() {
     block_on(async {
         let mut first: Vec<Endpoint> = Vec::new();
         for round in 0..2 {
-            let mut network = Network::open(config(), state.path()).unwrap();
-            network.reconcile(&[]).await.unwrap();
+            let mut network = started(state.path()).await;
             let spaces: Vec<Netns> = (0..3).map(|_| Netns::new()).collect();
             // The second time in another order.
             let order = if round == 0 { [0, 1, 2] } else { [2, 0, 1] };
@@ -313,8 +275,7 @@ fn as_many_ports_as_are_allowed_go_in_and_out() {
     let _client = board();
     let state = tempfile::tempdir().unwrap();
     block_on(async {
-        let mut network = Network::open(config(), state.path()).unwrap();
-        network.reconcile(&[]).await.unwrap();
+        let mut network = started(state.path()).await;
         let app = "a".repeat(100);
         let ports: Vec<_> = (1..=256)
             .map(|n| port(Some(BOARD), n, n, Protocol::Tcp))

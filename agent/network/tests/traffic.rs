@@ -4,7 +4,7 @@ mod support;
 
 use std::net::Ipv4Addr;
 
-use coracle_network::{Network, Protocol, configure_inside, configure_loopback};
+use coracle_network::{Network, Protocol, configure_loopback};
 use support::*;
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
@@ -18,13 +18,8 @@ fn a_container_reaches_the_outside_as_the_board() {
         let mut network = Network::open(config(), state.path()).unwrap();
         let ensured = network.ensure().await.unwrap();
         assert!(ensured.bridge_created && ensured.forwarding_switched_on);
-        let container = Netns::new();
-        let endpoint = network
-            .attach("web", container.namespace(), &[])
-            .await
-            .unwrap();
+        let (container, _) = attached(&mut network, "web", &[]).await;
         container.run(move || {
-            configure_inside(&endpoint).unwrap();
             assert_eq!(ask_tcp(CLIENT, 7000).unwrap(), BOARD.to_string());
             assert_eq!(ask_udp(CLIENT, 7000).unwrap(), BOARD.to_string());
         });
@@ -38,28 +33,16 @@ fn published_ports_are_reached_from_outside_the_board_itself_and_neighbours() {
     block_on(async {
         let mut network = Network::open(config(), state.path()).unwrap();
         network.ensure().await.unwrap();
-        let (web, neighbour) = (Netns::new(), Netns::new());
         let ports = [
             port(None, 8080, 80, Protocol::Tcp),
             port(None, 8080, 80, Protocol::Udp),
             port(Some(BOARD), 8081, 80, Protocol::Tcp),
             port(Some(Ipv4Addr::LOCALHOST), 8082, 80, Protocol::Tcp),
         ];
-        let endpoint = network
-            .attach("web", web.namespace(), &ports)
-            .await
-            .unwrap();
+        let (web, endpoint) = serving(&mut network, "web", &ports).await;
         let address = endpoint.ip;
-        web.run(move || {
-            configure_inside(&endpoint).unwrap();
-            serve(80);
-            serve(81);
-        });
-        let other = network
-            .attach("other", neighbour.namespace(), &[])
-            .await
-            .unwrap();
-        neighbour.run(move || configure_inside(&other).unwrap());
+        web.run(|| serve(81));
+        let (neighbour, _) = attached(&mut network, "other", &[]).await;
 
         client.run(move || {
             assert_eq!(ask_tcp(BOARD, 8080).unwrap(), CLIENT.to_string());
@@ -112,13 +95,8 @@ fn a_container_reaches_the_boards_own_services_only_when_allowed() {
             block_on(async {
                 let mut network = Network::open(config, state.path()).unwrap();
                 network.ensure().await.unwrap();
-                let container = Netns::new();
-                let endpoint = network
-                    .attach("web", container.namespace(), &[])
-                    .await
-                    .unwrap();
+                let (container, _) = attached(&mut network, "web", &[]).await;
                 container.run(move || {
-                    configure_inside(&endpoint).unwrap();
                     for at in [GATEWAY, BOARD] {
                         if allowed {
                             ask_tcp(at, 7001).unwrap();
@@ -145,13 +123,8 @@ fn a_container_cannot_reach_the_boards_loopback_nor_lie_about_its_address() {
     block_on(async {
         let mut network = Network::open(config, state.path()).unwrap();
         network.ensure().await.unwrap();
-        let container = Netns::new();
-        let endpoint = network
-            .attach("evil", container.namespace(), &[])
-            .await
-            .unwrap();
+        let (container, _) = attached(&mut network, "evil", &[]).await;
         container.run(move || {
-            configure_inside(&endpoint).unwrap();
             ask_tcp(GATEWAY, 7002).unwrap();
             // A container with CAP_NET_ADMIN sends 127.0.0.1 out of eth0 (CVE-2020-8558).
             std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();

@@ -33,51 +33,49 @@ fn refused(board: &Board, answer: Answer, expected: &str) -> String {
     }
 }
 
+fn failed(answer: Answer) -> String {
+    match answer {
+        Answer::Failed { code, .. } => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// For a board on which something runs.
+fn refused_with(answer: Answer) -> String {
+    match answer {
+        Answer::Refused { code, .. } => code,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn supervisor_refuses_unsigned() {
     let (board, release, deploy) = good();
+    let signed_release = sign(RELEASE_TYPE, &release, &board.keys.release);
+    let signed_deploy = sign(DEPLOY_TYPE, &deploy, &board.keys.deploy);
     let unsigned = |kind, bytes: Vec<u8>| Envelope::unsigned(kind, &bytes);
     let no_release = unsigned(RELEASE_TYPE, serde_json::to_vec(&release).unwrap());
-    let signed_deploy = sign(DEPLOY_TYPE, &deploy, &board.keys.deploy);
-    refused(
-        &board,
-        board.offer_signed("a", no_release, signed_deploy),
-        "bad-signature",
-    );
-
     let no_deploy = unsigned(DEPLOY_TYPE, serde_json::to_vec(&deploy).unwrap());
-    let signed_release = sign(RELEASE_TYPE, &release, &board.keys.release);
-    refused(
-        &board,
-        board.offer_signed("a", signed_release, no_deploy),
-        "bad-signature",
-    );
-
     // The console's key must not do for the developers'.
     let by_console = sign(RELEASE_TYPE, &release, &board.keys.deploy);
-    let signed_deploy = sign(DEPLOY_TYPE, &deploy, &board.keys.deploy);
-    refused(
-        &board,
-        board.offer_signed("a", by_console, signed_deploy),
-        "bad-signature",
-    );
     let stranger = SigningKey::generate().unwrap().0;
     let by_stranger = sign(DEPLOY_TYPE, &deploy, &stranger);
-    let signed_release = sign(RELEASE_TYPE, &release, &board.keys.release);
-    refused(
-        &board,
-        board.offer_signed("a", signed_release, by_stranger),
-        "bad-signature",
-    );
+    for (release, deploy) in [
+        (no_release, signed_deploy.clone()),
+        (signed_release.clone(), no_deploy),
+        (by_console, signed_deploy),
+        (signed_release, by_stranger),
+    ] {
+        let answer = board.offer_signed("a", release, deploy);
+        refused(&board, answer, "bad-signature");
+    }
 
     // And what was never accepted cannot be activated.
-    let activate = Request::Activate {
-        activity: "a".into(),
-    };
-    assert!(matches!(board.ask(activate), Answer::Failed { code, .. } if code == "no-offer"));
+    assert_eq!(failed(board.activate("a")), "no-offer");
     let layer = release.apps[0].image.layers[0].diff_id;
-    assert!(
-        matches!(board.stage("a", layer, LayerSource::Full), Answer::Failed { code, .. } if code == "no-offer")
+    assert_eq!(
+        failed(board.stage("a", layer, LayerSource::Full)),
+        "no-offer"
     );
 }
 
@@ -183,17 +181,12 @@ fn supervisor_refuses_expired_once_it_knows_the_time() {
     // A verified document raises the bound of time, over a restart too.
     let (release, deploy) = board.documents("2", apps());
     assert_eq!(board.carry_out("2", &release, &deploy).0, Phase::Committed);
-    board.kill_supervisor();
-    board.start_supervisor();
+    board.restart_supervisor();
     let (mut release, _) = board.documents("3", apps());
     release.issued_at = now() - 7200;
     release.expires = now() - 3600;
     let deploy = board.deploy_of(&release, 50);
-    let answer = board.offer("3", &release, &deploy);
-    assert!(
-        matches!(&answer, Answer::Refused { code, .. } if code == "expired"),
-        "{answer:?}"
-    );
+    assert_eq!(refused_with(board.offer("3", &release, &deploy)), "expired");
 }
 
 #[test]
@@ -206,17 +199,16 @@ fn supervisor_refuses_replayed_and_rolled_back() {
     assert_eq!(board.carry_out("2", &release, &deploy).0, Phase::Committed);
     let needs = board.needs("again", &release, &deploy);
     assert!(needs.already, "what runs is nothing to do");
-    let code = |answer: Answer| match answer {
-        Answer::Refused { code, .. } => code,
-        other => panic!("{other:?}"),
-    };
     assert_eq!(
-        code(board.offer("a", &old_release, &old_deploy)),
+        refused_with(board.offer("a", &old_release, &old_deploy)),
         "old-assignment"
     );
     // A new assignment of the old release: the console's key cannot go back behind the developers'.
     let newer = board.deploy_of(&old_release, 99);
-    assert_eq!(code(board.offer("a", &old_release, &newer)), "old-release");
+    assert_eq!(
+        refused_with(board.offer("a", &old_release, &newer)),
+        "old-release"
+    );
     // Nor can a replay of what ran before.
     let (third, deploy_third) = board.documents("3", apps());
     let deploy_third = Deploy {
@@ -227,12 +219,14 @@ fn supervisor_refuses_replayed_and_rolled_back() {
         board.carry_out("3", &third, &deploy_third).0,
         Phase::Committed
     );
-    assert_eq!(code(board.offer("a", &release, &deploy)), "old-assignment");
-    // Not after a crash either.
-    board.kill_supervisor();
-    board.start_supervisor();
     assert_eq!(
-        code(board.offer("a", &old_release, &old_deploy)),
+        refused_with(board.offer("a", &release, &deploy)),
+        "old-assignment"
+    );
+    // Not after a crash either.
+    board.restart_supervisor();
+    assert_eq!(
+        refused_with(board.offer("a", &old_release, &old_deploy)),
         "old-assignment"
     );
     assert_eq!(board.status().current.unwrap().version, "3");
@@ -251,10 +245,9 @@ fn both_counter_slots_torn_refuses_new_and_keeps_running() {
     let image = release.apps[0].image.clone();
     let (release, _) = board.documents("2", vec![app(&image, "exec sleep 1000")]);
     let deploy = board.deploy_of(&release, 77);
-    let answer = board.offer("2", &release, &deploy);
-    assert!(
-        matches!(&answer, Answer::Refused { code, .. } if code == "counters-damaged"),
-        "{answer:?}"
+    assert_eq!(
+        refused_with(board.offer("2", &release, &deploy)),
+        "counters-damaged"
     );
 }
 
@@ -267,19 +260,15 @@ fn a_layer_with_other_bytes_gets_no_name() {
         .join("store/blobs/sha256")
         .join(layer.digest.hex());
     board.needs("a", &release, &deploy);
-    let code = |answer: Answer| match answer {
-        Answer::Failed { code, .. } => code,
-        other => panic!("{other:?}"),
-    };
     let good = std::fs::read(&blob).unwrap();
     std::fs::remove_file(&blob).unwrap();
     assert_eq!(
-        code(board.stage("a", layer.diff_id, LayerSource::Full)),
+        failed(board.stage("a", layer.diff_id, LayerSource::Full)),
         "no-blob"
     );
     std::fs::write(&blob, b"no layer at all").unwrap();
     assert_eq!(
-        code(board.stage("a", layer.diff_id, LayerSource::Full)),
+        failed(board.stage("a", layer.diff_id, LayerSource::Full)),
         "bad-layer"
     );
     // The signed bytes, and one more.
@@ -296,16 +285,13 @@ fn a_layer_with_other_bytes_gets_no_name() {
     let other = board.image(&rootfs(&board, "owned"), RunConfig::default());
     let other_blob = blob.with_file_name(other.layers[0].digest.hex());
     std::fs::copy(other_blob, &blob).unwrap();
-    let answer = code(board.stage("a", layer.diff_id, LayerSource::Full));
+    let answer = failed(board.stage("a", layer.diff_id, LayerSource::Full));
     assert!(
         ["diff-id-mismatch", "bad-layer"].contains(&answer.as_str()),
         "{answer}"
     );
     assert!(board.status().layers.is_empty());
-    let activate = Request::Activate {
-        activity: "a".into(),
-    };
-    assert_eq!(code(board.ask(activate)), "not-staged");
+    assert_eq!(failed(board.activate("a")), "not-staged");
 
     std::fs::write(&blob, good).unwrap();
     assert_eq!(

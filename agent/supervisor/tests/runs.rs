@@ -3,7 +3,7 @@
 
 mod board;
 
-use board::{Board, app, http_health, rootfs, wait_for};
+use board::{Board, app, http_health, kill, rootfs, wait_for};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
 use coracle_protocol::deploy::Delta;
@@ -38,9 +38,23 @@ fn image(board: &Board, page: &str) -> Image {
     board.image(&rootfs(board, page), config)
 }
 
+/// A board on which `web` runs with that page.
+fn running(page: &str) -> (Board, Image) {
+    let mut board = Board::start();
+    let image = image(&board, page);
+    board.commit("1", vec![web(&image, 8081)]);
+    (board, image)
+}
+
 fn page(board: &Board) -> Option<String> {
     let ip = board.app("web")?.ip?;
     board.get(&format!("http://{ip}:8080/"))
+}
+
+fn wait_for_page(board: &Board, expected: &str) {
+    wait_for(expected, WAIT, || {
+        page(board).filter(|page| page == expected)
+    });
 }
 
 #[test]
@@ -92,23 +106,12 @@ fn a_signed_release_runs_with_its_limits_network_and_log() {
 
 #[test]
 fn an_update_replaces_and_cleans_and_a_failing_one_goes_back() {
-    let mut board = Board::start();
-    let first = image(&board, "page one");
-    assert_eq!(
-        board.deploy("1", vec![web(&first, 8081)]).0,
-        Phase::Committed
-    );
+    let (mut board, first) = running("page one");
     let second = image(&board, "page two");
-    assert_eq!(
-        board.deploy("2", vec![web(&second, 8081)]).0,
-        Phase::Committed
-    );
+    board.commit("2", vec![web(&second, 8081)]);
     assert_eq!(page(&board).as_deref(), Some("page two"));
     let third = image(&board, "page three");
-    assert_eq!(
-        board.deploy("3", vec![web(&third, 8081)]).0,
-        Phase::Committed
-    );
+    board.commit("3", vec![web(&third, 8081)]);
     let status = board.status();
     assert_eq!(status.previous.as_ref().unwrap().1, "2");
     assert!(
@@ -128,9 +131,7 @@ fn an_update_replaces_and_cleans_and_a_failing_one_goes_back() {
         "{reason}"
     );
     assert_eq!(board.status().current.unwrap().version, "3");
-    wait_for("the old page", WAIT, || {
-        page(&board).filter(|page| page == "page three")
-    });
+    wait_for_page(&board, "page three");
     assert!(board.status().last_failure.unwrap().contains("unhealthy"));
 
     // Ends again and again.
@@ -149,9 +150,7 @@ fn an_update_replaces_and_cleans_and_a_failing_one_goes_back() {
     let (phase, reason) = board.deploy("6", vec![absent]);
     assert_eq!(phase, Phase::Failed);
     assert!(reason.unwrap().contains("/bin/absent"));
-    wait_for("the old page", WAIT, || {
-        page(&board).filter(|page| page == "page three")
-    });
+    wait_for_page(&board, "page three");
 }
 
 #[test]
@@ -161,7 +160,7 @@ fn a_killed_supervisor_takes_nothing_with_it() {
     let mut web = web(&image, 8081);
     web.args[2] =
         "while true; do echo tick; sleep 0.1; done & exec httpd -f -p 8080 -h /www".into();
-    assert_eq!(board.deploy("1", vec![web]).0, Phase::Committed);
+    board.commit("1", vec![web]);
     let before = board.app("web").unwrap();
     board.kill_supervisor();
     let ip = before.ip.unwrap();
@@ -192,8 +191,7 @@ fn a_killed_supervisor_takes_nothing_with_it() {
     });
 
     // The end of an adopted app is noticed, and it is started again.
-    let pid = rustix::process::Pid::from_raw(before.pid.unwrap() as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    kill(before.pid.unwrap());
     let again = wait_for("a new process", WAIT, || {
         board
             .app("web")
@@ -205,16 +203,10 @@ fn a_killed_supervisor_takes_nothing_with_it() {
 
 #[test]
 fn an_app_that_died_with_the_supervisor_is_started_again() {
-    let mut board = Board::start();
-    let image = image(&board, "page one");
-    assert_eq!(
-        board.deploy("1", vec![web(&image, 8081)]).0,
-        Phase::Committed
-    );
+    let (mut board, _) = running("page one");
     let before = board.app("web").unwrap().pid.unwrap();
     board.kill_supervisor();
-    let pid = rustix::process::Pid::from_raw(before as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    kill(before);
     board.start_supervisor();
     wait_for("a new process", WAIT, || {
         board
@@ -226,41 +218,23 @@ fn an_app_that_died_with_the_supervisor_is_started_again() {
 
 #[test]
 fn a_cut_in_the_trial_goes_back_and_says_so() {
-    let mut board = Board::start();
-    let first = image(&board, "page one");
-    assert_eq!(
-        board.deploy("1", vec![web(&first, 8081)]).0,
-        Phase::Committed
-    );
+    let (mut board, _) = running("page one");
     let second = image(&board, "page two");
     let mut long = web(&second, 8081);
     long.trial_seconds = 600;
     let (release, deploy) = board.documents("2", vec![long]);
     let needs = board.needs("2", &release, &deploy);
-    for layer in needs.layers {
-        assert_eq!(
-            board.stage("2", layer.diff_id, LayerSource::Full),
-            Answer::Done
-        );
-    }
-    let request = Request::Activate {
-        activity: "2".into(),
-    };
-    assert_eq!(board.ask(request), Answer::Done);
-    wait_for("the trial", WAIT, || {
-        page(&board).filter(|page| page == "page two")
-    });
+    board.stage_all("2", &needs);
+    assert_eq!(board.activate("2"), Answer::Done);
+    wait_for_page(&board, "page two");
     assert_eq!(board.status().current.unwrap().state, SetState::Trial);
-    board.kill_supervisor();
-    board.start_supervisor();
+    board.restart_supervisor();
     // Nobody was there to hear it: whoever watches first is told.
     let mut events = board.watch();
     let (phase, reason) = board.end_of(&mut events, "2");
     assert_eq!(phase, Phase::RolledBack);
     assert!(reason.unwrap().contains("restarted"));
-    wait_for("the old page", WAIT, || {
-        page(&board).filter(|page| page == "page one")
-    });
+    wait_for_page(&board, "page one");
     let answer = board.offer("2", &release, &deploy);
     assert!(
         matches!(&answer, Answer::Refused { reason, .. } if reason.contains("did not stay")),
@@ -275,7 +249,7 @@ fn memory_beyond_the_limit_is_an_oom_kill_that_is_told() {
     let mut greedy = app(&image, "sleep 2; x=x; while true; do x=$x$x; done");
     greedy.restart = Restart::No;
     greedy.limits.memory_bytes = 8 << 20;
-    assert_eq!(board.deploy("1", vec![greedy]).0, Phase::Committed);
+    board.commit("1", vec![greedy]);
     let dead = wait_for("the OOM kill", WAIT, || {
         board.app("web").filter(|app| app.state == AppState::Exited)
     });
@@ -285,12 +259,7 @@ fn memory_beyond_the_limit_is_an_oom_kill_that_is_told() {
 
 #[test]
 fn people_stop_start_and_restart_an_app() {
-    let mut board = Board::start();
-    let image = image(&board, "page one");
-    assert_eq!(
-        board.deploy("1", vec![web(&image, 8081)]).0,
-        Phase::Committed
-    );
+    let (mut board, _) = running("page one");
     let first = board.app("web").unwrap().pid;
     assert_eq!(board.control("web", AppAction::Restart), Answer::Done);
     let second = wait_for("the restart", WAIT, || {
@@ -307,8 +276,7 @@ fn people_stop_start_and_restart_an_app() {
         board.app("web").filter(|app| app.state == AppState::Exited)
     });
     // It stays so over a restart of the supervisor.
-    board.kill_supervisor();
-    board.start_supervisor();
+    board.restart_supervisor();
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(board.app("web").unwrap().state, AppState::Exited);
     assert_eq!(board.control("web", AppAction::Start), Answer::Done);
@@ -346,7 +314,7 @@ fn volumes_outlive_updates_and_probes_run_inside() {
     let file = board.state().join("volumes/data/x");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "first\n");
     keeper.args[2] = "echo second > /data/x; exec sleep 1000".into();
-    assert_eq!(board.deploy("2", vec![keeper]).0, Phase::Committed);
+    board.commit("2", vec![keeper]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "second\n");
 }
 
@@ -367,14 +335,8 @@ fn an_app_that_stops_its_own_probes_does_not_stop_the_supervisor() {
     hostile.health = Some(health);
     let (release, deploy) = board.documents("1", vec![hostile]);
     let needs = board.needs("a", &release, &deploy);
-    for layer in needs.layers {
-        let staged = board.stage("a", layer.diff_id, LayerSource::Full);
-        assert_eq!(staged, Answer::Done);
-    }
-    let activate = Request::Activate {
-        activity: "a".into(),
-    };
-    assert_eq!(board.ask(activate), Answer::Done);
+    board.stage_all("a", &needs);
+    assert_eq!(board.activate("a"), Answer::Done);
     let end = Instant::now() + Duration::from_secs(5);
     while Instant::now() < end {
         let asked = Instant::now();
@@ -403,8 +365,7 @@ fn two_apps_find_each_other_by_name() {
         (Phase::Committed, None)
     );
     // The same apps again, one of them adopted.
-    board.kill_supervisor();
-    board.start_supervisor();
+    board.restart_supervisor();
     wait_for("a probe inside an adopted app", WAIT, || {
         board.app("asks").filter(|app| app.healthy == Some(true))
     });
@@ -412,12 +373,7 @@ fn two_apps_find_each_other_by_name() {
 
 #[test]
 fn nothing_is_left_after_stop_all() {
-    let mut board = Board::start();
-    let image = image(&board, "page one");
-    assert_eq!(
-        board.deploy("1", vec![web(&image, 8081)]).0,
-        Phase::Committed
-    );
+    let (mut board, _) = running("page one");
     let pid = board.app("web").unwrap().pid.unwrap();
     assert!(board.links().contains("cor0") && board.tables().contains("coracle"));
     assert!(!board.cgroups().is_empty());
@@ -435,12 +391,7 @@ fn nothing_is_left_after_stop_all() {
 
 #[test]
 fn a_delta_makes_the_layer_and_a_bad_one_does_not() {
-    let mut board = Board::start();
-    let first = image(&board, "page one");
-    assert_eq!(
-        board.deploy("1", vec![web(&first, 8081)]).0,
-        Phase::Committed
-    );
+    let (mut board, first) = running("page one");
     let second = image(&board, "page two");
     let (old, new) = (first.layers[0].diff_id, second.layers[0].diff_id);
     let mut bytes = Vec::new();
@@ -491,12 +442,7 @@ fn a_delta_makes_the_layer_and_a_bad_one_does_not() {
         Answer::Done
     );
     let mut events = board.watch();
-    assert_eq!(
-        board.ask(Request::Activate {
-            activity: "2".into()
-        }),
-        Answer::Done
-    );
+    assert_eq!(board.activate("2"), Answer::Done);
     assert_eq!(board.end_of(&mut events, "2").0, Phase::Committed);
     assert_eq!(page(&board).as_deref(), Some("page two"));
 }
@@ -513,26 +459,21 @@ fn a_kill_at_any_moment_leaves_one_whole_set() {
         app.stop_grace_seconds = 0;
         app
     };
-    assert_eq!(board.deploy("0", vec![app(0)]).0, Phase::Committed);
+    board.commit("0", vec![app(0)]);
     let mut outcomes = Vec::new();
     let mut committed = 0;
     for round in 1..=8_usize {
         let version = round.to_string();
         let next = committed + 1;
         let (release, deploy) = board.documents(&version, vec![app(next)]);
-        for layer in board.needs(&version, &release, &deploy).layers {
-            assert_eq!(
-                board.stage(&version, layer.diff_id, LayerSource::Full),
-                Answer::Done
-            );
-        }
+        let needs = board.needs(&version, &release, &deploy);
+        board.stage_all(&version, &needs);
         let mut client = board.client();
         client.send(Request::Activate {
             activity: version.clone(),
         });
         std::thread::sleep(Duration::from_millis(round as u64 * round as u64 * 25));
-        board.kill_supervisor();
-        board.start_supervisor();
+        board.restart_supervisor();
         let set = wait_for("a committed set", WAIT, || {
             board
                 .status()
@@ -544,9 +485,7 @@ fn a_kill_at_any_moment_leaves_one_whole_set() {
             committed = next;
         }
         let expected = format!("page {}", committed % 2);
-        wait_for("the page of the set that it says", WAIT, || {
-            page(&board).filter(|page| *page == expected)
-        });
+        wait_for_page(&board, &expected);
         assert!(!board.state().join("deployments/trial.json").exists());
         outcomes.push(is_new);
     }
@@ -561,19 +500,17 @@ fn a_killed_log_writer_is_replaced_and_the_app_does_not_notice() {
     let mut board = Board::start();
     let image = image(&board, "x");
     let ticker = app(&image, "while true; do echo tick; sleep 0.05; done");
-    assert_eq!(board.deploy("1", vec![ticker]).0, Phase::Committed);
+    board.commit("1", vec![ticker]);
     let before = board.app("web").unwrap();
     for adopted in [false, true] {
         if adopted {
-            board.kill_supervisor();
-            board.start_supervisor();
+            board.restart_supervisor();
         }
         let text =
             std::fs::read_to_string(board.dir.path().join("run/supervisor/apps.json")).unwrap();
         let state: serde_json::Value = serde_json::from_str(&text).unwrap();
         let writer = state["apps"][0]["log_writer"]["pid"].as_i64().unwrap();
-        let pid = rustix::process::Pid::from_raw(writer as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        kill(writer as u32);
         wait_for("a new writer", WAIT, || {
             board.log().contains("a new one goes on").then_some(())
         });

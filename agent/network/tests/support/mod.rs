@@ -6,12 +6,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use coracle_network::{Namespace, NetworkConfig, Protocol, PublishedPort};
+use coracle_network::{
+    Endpoint, Namespace, Network, NetworkConfig, Protocol, PublishedPort, configure_inside,
+};
 use nix::sched::{CloneFlags, unshare};
 
 pub const BOARD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -113,6 +116,40 @@ pub fn board() -> Netns {
 
 pub fn config() -> NetworkConfig {
     NetworkConfig::new("cor0", "172.30.0.0/16".parse().unwrap())
+}
+
+/// The network as the supervisor has it after its start.
+pub async fn started(state: &Path) -> Network {
+    let mut network = Network::open(config(), state).unwrap();
+    network.reconcile(&[]).await.unwrap();
+    network
+}
+
+/// A container on the network, and its place there.
+pub async fn attached(
+    network: &mut Network,
+    app: &str,
+    ports: &[PublishedPort],
+) -> (Netns, Endpoint) {
+    let container = Netns::new();
+    let endpoint = network
+        .attach(app, container.namespace(), ports)
+        .await
+        .unwrap();
+    let inside = endpoint.clone();
+    container.run(move || configure_inside(&inside).unwrap());
+    (container, endpoint)
+}
+
+/// As [`attached`], with a server on port 80.
+pub async fn serving(
+    network: &mut Network,
+    app: &str,
+    ports: &[PublishedPort],
+) -> (Netns, Endpoint) {
+    let (container, endpoint) = attached(network, app, ports).await;
+    container.run(|| serve(80));
+    (container, endpoint)
 }
 
 pub fn port(

@@ -65,6 +65,12 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// SIGKILL.
+pub fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
 pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;
     loop {
@@ -176,6 +182,12 @@ impl Board {
         child.wait().unwrap();
         // A connection attempt must not meet the dead one's socket.
         let _ = std::fs::remove_file(self.socket());
+    }
+
+    /// As after a crash.
+    pub fn restart_supervisor(&mut self) {
+        self.kill_supervisor();
+        self.start_supervisor();
     }
 
     pub fn stop_all(&mut self) {
@@ -375,6 +387,26 @@ impl Board {
         })
     }
 
+    /// Every layer that is lacking, from its full blob.
+    pub fn stage_all(&self, activity: &str, needs: &Needs) {
+        for layer in &needs.layers {
+            let answer = self.stage(activity, layer.diff_id, LayerSource::Full);
+            assert_eq!(answer, Answer::Done, "{}", self.log());
+        }
+    }
+
+    pub fn activate(&self, activity: &str) -> Answer {
+        self.ask(Request::Activate {
+            activity: activity.into(),
+        })
+    }
+
+    /// Offer, stage, activate, and it is kept.
+    #[track_caller]
+    pub fn commit(&mut self, version: &str, apps: Vec<App>) {
+        assert_eq!(self.deploy(version, apps), (Phase::Committed, None));
+    }
+
     /// Offer, stage, activate; what it ended as, and why.
     pub fn deploy(&mut self, version: &str, apps: Vec<App>) -> (Phase, Option<String>) {
         let (release, deploy) = self.documents(version, apps);
@@ -388,15 +420,9 @@ impl Board {
         deploy: &Deploy,
     ) -> (Phase, Option<String>) {
         let needs = self.needs(activity, release, deploy);
-        for layer in needs.layers {
-            let answer = self.stage(activity, layer.diff_id, LayerSource::Full);
-            assert_eq!(answer, Answer::Done, "{}", self.log());
-        }
+        self.stage_all(activity, &needs);
         let mut events = self.watch();
-        let request = Request::Activate {
-            activity: activity.into(),
-        };
-        assert_eq!(self.ask(request), Answer::Done, "{}", self.log());
+        assert_eq!(self.activate(activity), Answer::Done, "{}", self.log());
         self.end_of(&mut events, activity)
     }
 
