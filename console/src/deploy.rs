@@ -1,115 +1,35 @@
 //! From "this release on these boards" to signed assignments: one document for each board, with
 //! the board's next `seq`, durable before it is published.
 
-use crate::blobs::{BlobError, Blobs, blocking};
+mod error;
+mod signer;
+
+use crate::blobs::{Blobs, blocking};
 use crate::clock::now;
 use crate::deltas::Deltas;
 use crate::live::{Change, Live};
 use crate::republish::Republish;
-use crate::secrets::{NoRandom, random_hex};
-use crate::store::{Board, DeltaRow, Deployment, NewAssignment, Store, StoreError};
+use crate::secrets::random_hex;
+use crate::store::{Board, DeltaRow, Deployment, NewAssignment, Store};
 use coracle_digest::Sha256Digest;
-use coracle_protocol::deploy::{AssignmentRole, DEPLOY_TYPE, Deploy, Target};
+use coracle_protocol::deploy::{AssignmentRole, Deploy, Target};
 use coracle_protocol::desired::{Desired, Document};
-use coracle_protocol::dsse::{DsseError, Envelope};
-use coracle_protocol::key::SigningKey;
+use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::{BoardId, HardwareClass};
 use coracle_protocol::release::Blob;
-use coracle_protocol::root::{Role, TrustedRoot};
-use coracle_protocol::verify::{Refusal, VerifiedDeploy, VerifiedRelease};
+use coracle_protocol::verify::VerifiedRelease;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
+
+pub use error::DeployError;
+pub use signer::Signer;
 
 /// Boards of one deployment.
 pub const BOARDS: usize = 1000;
 /// An assignment is good for so long when the operator does not say, in seconds: 90 days.
 pub const EXPIRES_IN: u64 = 90 * 24 * 3600;
-
-/// Why nothing was deployed.
-#[derive(Debug, thiserror::Error)]
-pub enum DeployError {
-    /// No boards.
-    #[error("no boards are named")]
-    NoBoards,
-    /// Too many.
-    #[error("{0} boards are named; the limit is {BOARDS}")]
-    TooMany(usize),
-    /// The release was never uploaded.
-    #[error("release {0} is not known")]
-    UnknownRelease(Sha256Digest),
-    /// Boards that were never given an enrolment.
-    #[error("these boards are not known: {}", .0.join(", "))]
-    UnknownBoards(Vec<String>),
-    /// A document that boards would refuse.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// A document that cannot be signed.
-    #[error(transparent)]
-    Sign(#[from] DsseError),
-    /// The key does not serve.
-    #[error("the deploy key is not one of role `deploy` in the root document")]
-    NotADeployKey,
-    /// The root does not serve.
-    #[error("the root document asks for {0} deploy signatures; a console has one key")]
-    Threshold(usize),
-    /// The root names no such role.
-    #[error("the root document has no role `deploy`")]
-    NoRole,
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The disk.
-    #[error(transparent)]
-    Blob(#[from] BlobError),
-    /// The random source.
-    #[error(transparent)]
-    Random(#[from] NoRandom),
-    /// A document that is no JSON: cannot happen with the types that are signed.
-    #[error("a document cannot be written: {0}")]
-    Json(#[from] serde_json::Error),
-}
-
-/// The deploy key, once the root was seen to know it.
-#[derive(Clone)]
-pub struct Signer {
-    key: Arc<SigningKey>,
-    root: Arc<TrustedRoot>,
-    epoch: u64,
-}
-
-impl Signer {
-    /// Takes a key that the root names for role `deploy`.
-    pub fn new(key: SigningKey, root: TrustedRoot) -> Result<Self, DeployError> {
-        let (keys, threshold, epoch) = root.role(Role::Deploy).ok_or(DeployError::NoRole)?;
-        if !keys.contains(&key.public()) {
-            return Err(DeployError::NotADeployKey);
-        }
-        if threshold != 1 {
-            return Err(DeployError::Threshold(threshold));
-        }
-        Ok(Self {
-            key: Arc::new(key),
-            root: Arc::new(root),
-            epoch,
-        })
-    }
-
-    /// The root that documents are checked against.
-    pub fn root(&self) -> &TrustedRoot {
-        &self.root
-    }
-
-    fn sign(&self, deploy: &Deploy) -> Result<Envelope, DeployError> {
-        let mut envelope = Envelope::unsigned(DEPLOY_TYPE, &serde_json::to_vec(deploy)?);
-        envelope.sign(&self.key)?;
-        // What a board would refuse is found here, not there.
-        VerifiedDeploy::open(&envelope, &self.root)?;
-        Ok(envelope)
-    }
-}
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -276,7 +196,7 @@ impl Deployer {
                 digest: release.digest(),
                 size: release.size(),
             },
-            epoch: self.signer.epoch,
+            epoch: self.signer.epoch(),
             seq,
             issued_at,
             expires: issued_at.saturating_add(order.expires_in),

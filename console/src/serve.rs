@@ -1,15 +1,17 @@
 //! `coracle-console serve`: everything started in order, watched, and stopped in order.
 
+mod broker;
+
 use crate::blobs::Blobs;
 use crate::board_port;
 use crate::boards_api::{self, BoardsApi};
-use crate::ca::{CONSOLE, Ca, Pair};
+use crate::ca::Ca;
 use crate::check;
 use crate::deltas::Deltas;
 use crate::deploy::Deployer;
 use crate::files::{self, Mode};
 use crate::ingest;
-use crate::link::{self, Target};
+use crate::link;
 use crate::live::Live;
 use crate::mosquitto::Broker;
 use crate::registry::{self, Manifests, Registry, Uploads};
@@ -22,12 +24,13 @@ use crate::tokens;
 use crate::web::{self, Web};
 use axum::Router;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use broker::{link_ca, link_pair, target, trusted_by_boards};
 
 /// For requests under way when the console stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -252,61 +255,6 @@ async fn listen(option: &'static str, address: SocketAddr) -> Result<TcpListener
             address,
             source,
         })
-}
-
-/// Where the link connects, and what boards are told.
-fn target(settings: &Serve) -> Result<(Target, String), ServeError> {
-    let Some(broker) = &settings.mqtt_broker else {
-        let listen = settings.mqtt_listen;
-        let host = if listen.ip().is_unspecified() {
-            "localhost".to_owned()
-        } else if listen.ip().is_loopback() {
-            listen.ip().to_string()
-        } else {
-            settings.advertise.clone()
-        };
-        let target = Target {
-            host,
-            port: listen.port(),
-            client_id: CONSOLE.into(),
-        };
-        return Ok((target, host_port(&settings.advertise, listen.port())));
-    };
-    let wrong = || ServeError::BrokerAddress(broker.clone());
-    let (host, port) = broker.rsplit_once(':').ok_or_else(wrong)?;
-    let target = Target {
-        host: host.trim_matches(['[', ']']).to_owned(),
-        port: port.parse().map_err(|_| wrong())?,
-        client_id: "coracle-console".into(),
-    };
-    Ok((target, broker.clone()))
-}
-
-fn link_pair(settings: &Serve, ca: &Ca) -> Pair {
-    match (&settings.mqtt_cert, &settings.mqtt_key) {
-        (Some(certificate), Some(key)) => Pair {
-            certificate: certificate.clone(),
-            key: key.clone(),
-        },
-        _ => ca.client().clone(),
-    }
-}
-
-fn link_ca(settings: &Serve, ca: &Ca) -> PathBuf {
-    settings
-        .mqtt_ca
-        .clone()
-        .unwrap_or_else(|| ca.files().certificate.clone())
-}
-
-// Boards trust what their enrolment file names, and nothing else: a broker under another CA would
-// be a stranger to them.
-fn trusted_by_boards(settings: &Serve, ca: &Ca) -> Result<String, ServeError> {
-    let mut pem = ca.certificate_pem().trim_end().to_owned() + "\n";
-    if let Some(file) = &settings.mqtt_ca {
-        pem.push_str(&tls::authorities(file)?);
-    }
-    Ok(pem)
 }
 
 async fn serve_operators(listener: TcpListener, routes: Router, stop: CancellationToken) {

@@ -8,8 +8,10 @@
 //! | `uploads` | blobs on their way in |
 //! | `manifests` | manifests, tags, referrers on disk |
 //! | `routes` | what each path and method does |
+//! | `lists` | the two paths that answer with lists |
 
 mod errors;
+mod lists;
 mod manifests;
 mod names;
 mod routes;

@@ -1,6 +1,7 @@
 //! Paths and methods of the registry (distribution-spec, "Endpoints"). Repository names hold
 //! slashes, so that paths are read from their end.
 
+use super::lists::query;
 use super::{MANIFEST_BYTES, Manifests, Reference, RegistryError, Repository, Uploads};
 use crate::access;
 use crate::blobs::{self, Blobs};
@@ -8,12 +9,10 @@ use crate::store::Store;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use coracle_digest::Sha256Digest;
-use coracle_images::layout::INDEX;
-use std::collections::BTreeMap;
 
 /// What the registry's routes work on.
 #[derive(Clone)]
@@ -221,59 +220,6 @@ impl Registry {
             _ => Err(RegistryError::Unsupported),
         }
     }
-
-    async fn tags(&self, repository: Repository, uri: &Uri) -> Result<Response, RegistryError> {
-        let query = query(uri);
-        let manifests = self.manifests.clone();
-        let name = repository.clone();
-        let mut tags = blocking(move || manifests.tags(&name))
-            .await?
-            .ok_or_else(|| RegistryError::NameUnknown(repository.to_string()))?;
-        if let Some(last) = query.get("last") {
-            tags.retain(|tag| tag > last);
-        }
-        let most = query
-            .get("n")
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(usize::MAX);
-        let more = tags.len() > most;
-        tags.truncate(most);
-        let link = tags
-            .last()
-            .filter(|_| more)
-            .map(|last| format!("</v2/{repository}/tags/list?n={most}&last={last}>; rel=\"next\""));
-        let body = axum::Json(serde_json::json!({"name": repository.as_str(), "tags": tags}));
-        Ok(match link {
-            Some(link) => ([(header::LINK, link)], body).into_response(),
-            None => body.into_response(),
-        })
-    }
-
-    async fn referrers(
-        &self,
-        repository: Repository,
-        subject: &str,
-        uri: &Uri,
-    ) -> Result<Response, RegistryError> {
-        let subject = digest(subject)?;
-        let manifests = self.manifests.clone();
-        let mut found = blocking(move || manifests.referrers(&repository, &subject)).await?;
-        let query = query(uri);
-        let filter = query.get("artifactType");
-        if let Some(kind) = filter {
-            found.retain(|d| d.artifact_type.as_ref() == Some(kind));
-        }
-        let body = serde_json::json!({
-            "schemaVersion": 2, "mediaType": INDEX, "manifests": found,
-        });
-        let mut response = ([(header::CONTENT_TYPE, INDEX)], body.to_string()).into_response();
-        if filter.is_some()
-            && let Ok(value) = "artifactType".parse()
-        {
-            response.headers_mut().insert("oci-filters-applied", value);
-        }
-        Ok(response)
-    }
 }
 
 fn repository(name: &str) -> Result<Repository, RegistryError> {
@@ -281,7 +227,7 @@ fn repository(name: &str) -> Result<Repository, RegistryError> {
         .ok_or_else(|| RegistryError::NameInvalid(name.chars().take(255).collect()))
 }
 
-fn digest(text: &str) -> Result<Sha256Digest, RegistryError> {
+pub(super) fn digest(text: &str) -> Result<Sha256Digest, RegistryError> {
     text.parse()
         .map_err(|e| RegistryError::DigestInvalid(format!("{e}")))
 }
@@ -325,13 +271,7 @@ fn first_byte(headers: &HeaderMap) -> Result<Option<u64>, RegistryError> {
         .ok_or_else(|| RegistryError::DigestInvalid("Content-Range cannot be read".into()))
 }
 
-fn query(uri: &Uri) -> BTreeMap<String, String> {
-    axum::extract::Query::<BTreeMap<String, String>>::try_from_uri(uri)
-        .map(|q| q.0)
-        .unwrap_or_default()
-}
-
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RegistryError> {
     tokio::task::spawn_blocking(work)

@@ -5,36 +5,27 @@
 //! release before the tree gets its name. The child has the blob, an empty folder, a base tree to read
 //! and a place for its report; no other file, no network.
 
+mod child;
 mod store;
 
 use crate::disk::{self, About, DiskError};
+use child::Report;
 use coracle_board_support::config::Config;
 use coracle_digest::Sha256Digest;
 use coracle_images::Limits;
 use coracle_images::layout::LayerType;
-use coracle_images::unpack::{self, Source, UnpackError};
+use coracle_images::unpack;
 use coracle_protocol::release::Layer;
-use coracle_runtime::spec::Rlimit;
-use coracle_runtime::{
-    Capabilities, Capability, Child, Exit, JailSpec, SeccompProgram, spawn_jailed,
-};
-use serde::{Deserialize, Serialize};
+use coracle_runtime::{Child, Exit};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use store::open_folder;
 
 pub use store::{open_blob, read_config};
-
-/// Address space of the child, in bytes: the supervisor's own few MiB, a zstd window of 8, and buffers.
-const CHILD_MEMORY: u64 = 512 << 20;
-
-/// Seconds of CPU that the child may take, and a second more for so many bytes of the signed tar: some ten times what the
-/// slowest board needs. A blob that would keep it busy for ever ends with SIGXCPU.
-const CHILD_SECONDS: u64 = 60;
-const CHILD_BYTES_PER_SECOND: u64 = 256 << 10;
 
 /// Bytes of the child's report: it may name up to 4096 opaque folders.
 const REPORT_BYTES: u64 = 32 << 20;
@@ -76,20 +67,6 @@ pub struct Staging {
     folder: PathBuf,
     report: File,
     child: Child,
-}
-
-#[derive(Serialize, Deserialize)]
-enum Report {
-    Applied {
-        diff_id: Sha256Digest,
-        tar_bytes: u64,
-        entries: u64,
-        opaque: Vec<Vec<u8>>,
-    },
-    Failed {
-        code: String,
-        reason: String,
-    },
 }
 
 /// The layers that are on the board.
@@ -144,54 +121,19 @@ pub fn start(
         .map_err(|errno| fault("jail", errno))?;
     let report_of_child = report.try_clone().map_err(|error| fault("jail", error))?;
 
-    let limits = Limits {
-        unpacked_bytes: layer.unpacked_size,
-        ..Limits::default()
-    };
-    let seccomp = SeccompProgram::files_only().map_err(|error| fault("jail", error))?;
-    let jail = JailSpec {
-        root_readonly: true,
-        read_dirs: base.into_iter().collect(),
-        write_dirs: vec![dest],
-        files: vec![blob.into(), report_of_child],
-        capabilities: unpacking(),
-        rlimits: limits_of_child(layer.unpacked_size),
-        oom_score_adj: Some(500),
-        seccomp: Some(&seccomp),
-        ..JailSpec::new(empty_root)
-    };
     let from_delta = delta.is_some();
-    let child = spawn_jailed(jail, |mut fds| {
-        let (Some(report), Some(blob)) = (fds.files.pop(), fds.files.pop()) else {
-            return 1;
-        };
-        let (Some(dest), base) = (fds.write_dirs.pop(), fds.read_dirs.pop()) else {
-            return 1;
-        };
-        let blob = File::from(blob);
-        let source = match base {
-            Some(base) => Source::Delta { blob, base },
-            None => Source::Full {
-                blob,
-                layer: layer_type,
-            },
-        };
-        let said = match unpack::apply_layer(source, dest, &limits) {
-            Ok(applied) => Report::Applied {
-                diff_id: applied.diff_id,
-                tar_bytes: applied.tar_bytes,
-                entries: applied.entries,
-                opaque: applied.opaque_pending,
-            },
-            Err(error) => failed(&error, from_delta),
-        };
-        let json = serde_json::to_vec(&said).unwrap_or_default();
-        match File::from(report).write_all(&json) {
-            Ok(()) => 0,
-            Err(_) => 1,
-        }
-    })
-    .map_err(|failure| fault("jail", failure))?;
+    let child = child::Unpacking {
+        blob,
+        layer_type,
+        base,
+        dest,
+        report: report_of_child,
+        limits: Limits {
+            unpacked_bytes: layer.unpacked_size,
+            ..Limits::default()
+        },
+    }
+    .spawn(empty_root)?;
     Ok(Staging {
         layer: layer.clone(),
         from_delta,
@@ -199,55 +141,6 @@ pub fn start(
         report: File::from(report),
         child,
     })
-}
-
-fn limits_of_child(unpacked_size: u64) -> Vec<Rlimit> {
-    let seconds = CHILD_SECONDS + unpacked_size / CHILD_BYTES_PER_SECOND;
-    [(libc::RLIMIT_AS, CHILD_MEMORY), (libc::RLIMIT_CPU, seconds)]
-        .map(|(resource, most)| Rlimit {
-            resource: resource as _,
-            soft: most,
-            hard: most,
-        })
-        .to_vec()
-}
-
-/// What unpacking needs of root: owners, modes, devices and file capabilities that the layer names.
-fn unpacking() -> Capabilities {
-    [
-        Capability::CHOWN,
-        Capability::DAC_OVERRIDE,
-        Capability::FOWNER,
-        Capability::FSETID,
-        Capability::MKNOD,
-        Capability::SETFCAP,
-    ]
-    .into_iter()
-    .fold(Capabilities::none(), Capabilities::with)
-}
-
-fn failed(error: &UnpackError, from_delta: bool) -> Report {
-    let mut reason = error.to_string();
-    let mut no_space = false;
-    let mut below: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = below {
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            no_space |= matches!(io.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
-        }
-        below = cause.source();
-        if let Some(next) = below {
-            reason = format!("{reason}: {next}");
-        }
-    }
-    let code = match (no_space, from_delta) {
-        (true, _) => "no-space",
-        (_, true) => "bad-delta",
-        (_, false) => "bad-layer",
-    };
-    Report::Failed {
-        code: code.to_owned(),
-        reason,
-    }
 }
 
 impl Staging {

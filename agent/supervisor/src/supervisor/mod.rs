@@ -10,7 +10,9 @@
 //! | `status` | says what runs |
 //! | `stop` | `stop-all` |
 
+mod bridge;
 mod deploy;
+mod ends;
 mod requests;
 mod running;
 mod start;

@@ -1,17 +1,12 @@
-//! Starts, ends, probes and restarts the active set's apps.
+//! Starts, probes and restarts the active set's apps, and writes down which run.
 
 use super::Supervisor;
-use crate::adopt::{AdoptedEnd, ProcessId, RunState, RunningApp};
-use crate::apps::etc;
+use crate::adopt::{ProcessId, RunState, RunningApp};
 use crate::apps::launch::{self, Ground, Launched};
 use crate::apps::{AppRun, Phase, Process};
 use crate::health::{Verdict, probe};
-use crate::logs;
 use crate::machine::State;
-use coracle_network::Network;
 use coracle_protocol::release::{NetworkMode, Restart};
-use coracle_runtime::{Exit, reap_all};
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 impl Supervisor {
@@ -42,23 +37,6 @@ impl Supervisor {
             Err(fault) => {
                 app.fault = Some(fault.clone());
                 Err(fault)
-            }
-        }
-    }
-
-    /// Apps on the bridge find each other by name.
-    fn share_names(&self) {
-        let place = |app: &'_ AppRun| Some(app.process.as_ref()?.endpoint.as_ref()?.ip);
-        let all = self
-            .apps
-            .iter()
-            .filter_map(|app| Some((app.name().as_str(), place(app)?)));
-        let all: Vec<(&str, Ipv4Addr)> = all.collect();
-        for (name, own) in &all {
-            let others = all.iter().filter(|(other, _)| other != name);
-            let others: Vec<_> = others.copied().collect();
-            if let Err(error) = etc::write_hosts(&self.settings, name, *own, &others) {
-                tracing::warn!(app = name, %error, "it does not know the others by name");
             }
         }
     }
@@ -125,7 +103,7 @@ impl Supervisor {
         }
     }
 
-    fn probed(&mut self, index: usize, result: Result<(), String>) {
+    pub(super) fn probed(&mut self, index: usize, result: Result<(), String>) {
         let app = &mut self.apps[index];
         let Some(tracker) = &mut app.tracker else {
             return;
@@ -147,155 +125,6 @@ impl Supervisor {
             app.stop(Instant::now());
         }
         self.app_changed(&name, what);
-    }
-
-    /// Children that have ended: apps, probes, log writers, unpacking, sweeping.
-    pub(super) async fn reap(&mut self) {
-        for (pid, exit) in reap_all() {
-            self.child_ended(pid, exit).await;
-        }
-    }
-
-    async fn child_ended(&mut self, pid: i32, exit: Exit) {
-        if let Some(job) = self.staging.take_if(|job| job.staging.pid() == pid) {
-            self.staged(job, exit);
-        } else if self.sweeper == Some(pid) {
-            self.sweeper = None;
-            if !exit.success() {
-                tracing::warn!(
-                    ?exit,
-                    "not everything that was thrown away could be deleted"
-                );
-            }
-        } else if let Some(index) = self.find(|app| probe_pid(app) == Some(pid)) {
-            if let Some(running) = self.apps[index].probe.take() {
-                self.probed(index, running.result(exit.success(), exit.shell_code()));
-            }
-        } else {
-            self.process_ended(pid, Some(exit.shell_code())).await;
-        }
-    }
-
-    pub(super) async fn adopted_ended(&mut self, end: AdoptedEnd) {
-        self.process_ended(end.pid, end.code).await;
-    }
-
-    async fn process_ended(&mut self, pid: i32, code: Option<i32>) {
-        let main = |app: &AppRun| app.process.as_ref().is_some_and(|p| p.running.pid == pid);
-        let writer = |app: &AppRun| {
-            app.process
-                .as_ref()
-                .is_some_and(|p| p.log_writer == Some(pid))
-        };
-        if let Some(index) = self.find(main) {
-            self.app_ended(index, code).await;
-        } else if let Some(index) = self.find(writer)
-            // 0: both pipes have ended, because the app has, or has closed them.
-            && code != Some(0)
-        {
-            self.replace_log_writer(index);
-        }
-    }
-
-    fn find(&self, which: impl Fn(&AppRun) -> bool) -> Option<usize> {
-        self.apps.iter().position(which)
-    }
-
-    async fn app_ended(&mut self, index: usize, code: Option<i32>) {
-        let app = &mut self.apps[index];
-        let name = app.name().clone();
-        if let Some(running) = app.probe.take() {
-            let _ = running.child.kill();
-        }
-        let oom = app.process.as_ref().is_some_and(|process| {
-            let kills = process
-                .cgroup
-                .stats()
-                .ok()
-                .and_then(|stats| stats.oom_kills);
-            kills.unwrap_or(0) > process.oom_kills_before
-        });
-        let ground = Ground {
-            settings: &self.settings,
-            tree: &self.tree,
-        };
-        for fault in launch::clear(&ground, &mut self.bridge.0, name.as_str()).await {
-            tracing::warn!(app = %name, fault, "after its end");
-        }
-        let stopped = matches!(app.phase, Phase::Stopping { .. });
-        app.ended(code, oom, Instant::now());
-        let what = match stopped {
-            true => "stopped".to_owned(),
-            false => app.end_text(),
-        };
-        self.store_run_state();
-        self.app_changed(&name, what);
-    }
-
-    pub(super) fn replace_log_writer(&mut self, index: usize) {
-        let app = &mut self.apps[index];
-        let name = app.name().clone();
-        let Some(process) = &mut app.process else {
-            return;
-        };
-        process.log_writer = None;
-        let Some(output) = &process.output else {
-            return;
-        };
-        match logs::start_writer(output, &self.settings, &name) {
-            Ok(pid) => {
-                tracing::warn!(app = %name, "its log writer had ended; a new one goes on");
-                process.log_writer = Some(pid);
-            }
-            Err(error) => tracing::error!(app = %name, %error, "its log ends here"),
-        }
-        self.store_run_state();
-    }
-
-    /// Opens the bridge and holds it against the apps that run.
-    pub(super) async fn open_bridge(&mut self) {
-        let live: Vec<_> = self
-            .apps
-            .iter()
-            .filter_map(|app| {
-                let endpoint = app.process.as_ref()?.endpoint.clone()?;
-                Some((app.name().to_string(), endpoint))
-            })
-            .collect();
-        let settings = &self.settings;
-        let opened = Network::open(settings.network.clone(), &settings.config.state_dir);
-        self.bridge.0 = match opened {
-            Ok(mut network) => match network.reconcile(&live).await {
-                Ok(done) => {
-                    for name in done.without_link {
-                        tracing::warn!(app = name, "it has lost its network and is started again");
-                        if let Some(index) = self.find(|app| app.name().as_str() == name) {
-                            self.apps[index].stop(Instant::now());
-                        }
-                    }
-                    Ok(network)
-                }
-                Err(error) => Err(error.to_string()),
-            },
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = &self.bridge.0 {
-            tracing::error!(
-                error,
-                "the apps' bridge is not there; it is tried again with each start"
-            );
-        }
-    }
-
-    /// Deletes what was thrown away, one child at a time.
-    pub(super) fn sweep(&mut self) {
-        if self.sweeper.is_some() {
-            return;
-        }
-        match crate::gc::sweep(&self.settings.config) {
-            Ok(child) => self.sweeper = child.map(|child| child.pid),
-            Err(error) => tracing::warn!(%error, "what was thrown away stays for now"),
-        }
     }
 
     /// Writes down what a next supervisor needs to adopt what runs.
@@ -331,10 +160,6 @@ impl Supervisor {
             tracing::error!(%error, "the list of running apps");
         }
     }
-}
-
-fn probe_pid(app: &AppRun) -> Option<i32> {
-    app.probe.as_ref().map(|running| running.child.pid)
 }
 
 fn process(launched: Launched) -> Process {

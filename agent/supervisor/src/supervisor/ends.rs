@@ -1,0 +1,129 @@
+//! What ends: children of every kind, and apps that were adopted.
+
+use super::Supervisor;
+use crate::adopt::AdoptedEnd;
+use crate::apps::launch::{self, Ground};
+use crate::apps::{AppRun, Phase};
+use crate::logs;
+use coracle_runtime::{Exit, reap_all};
+use std::time::Instant;
+
+impl Supervisor {
+    /// Children that have ended: apps, probes, log writers, unpacking, sweeping.
+    pub(super) async fn reap(&mut self) {
+        for (pid, exit) in reap_all() {
+            self.child_ended(pid, exit).await;
+        }
+    }
+
+    async fn child_ended(&mut self, pid: i32, exit: Exit) {
+        if let Some(job) = self.staging.take_if(|job| job.staging.pid() == pid) {
+            self.staged(job, exit);
+        } else if self.sweeper == Some(pid) {
+            self.sweeper = None;
+            if !exit.success() {
+                tracing::warn!(
+                    ?exit,
+                    "not everything that was thrown away could be deleted"
+                );
+            }
+        } else if let Some(index) = self.find(|app| probe_pid(app) == Some(pid)) {
+            if let Some(running) = self.apps[index].probe.take() {
+                self.probed(index, running.result(exit.success(), exit.shell_code()));
+            }
+        } else {
+            self.process_ended(pid, Some(exit.shell_code())).await;
+        }
+    }
+
+    pub(super) async fn adopted_ended(&mut self, end: AdoptedEnd) {
+        self.process_ended(end.pid, end.code).await;
+    }
+
+    async fn process_ended(&mut self, pid: i32, code: Option<i32>) {
+        let main = |app: &AppRun| app.process.as_ref().is_some_and(|p| p.running.pid == pid);
+        let writer = |app: &AppRun| {
+            app.process
+                .as_ref()
+                .is_some_and(|p| p.log_writer == Some(pid))
+        };
+        if let Some(index) = self.find(main) {
+            self.app_ended(index, code).await;
+        } else if let Some(index) = self.find(writer)
+            // 0: both pipes have ended, because the app has, or has closed them.
+            && code != Some(0)
+        {
+            self.replace_log_writer(index);
+        }
+    }
+
+    pub(super) fn find(&self, which: impl Fn(&AppRun) -> bool) -> Option<usize> {
+        self.apps.iter().position(which)
+    }
+
+    async fn app_ended(&mut self, index: usize, code: Option<i32>) {
+        let app = &mut self.apps[index];
+        let name = app.name().clone();
+        if let Some(running) = app.probe.take() {
+            let _ = running.child.kill();
+        }
+        let oom = app.process.as_ref().is_some_and(|process| {
+            let kills = process
+                .cgroup
+                .stats()
+                .ok()
+                .and_then(|stats| stats.oom_kills);
+            kills.unwrap_or(0) > process.oom_kills_before
+        });
+        let ground = Ground {
+            settings: &self.settings,
+            tree: &self.tree,
+        };
+        for fault in launch::clear(&ground, &mut self.bridge.0, name.as_str()).await {
+            tracing::warn!(app = %name, fault, "after its end");
+        }
+        let stopped = matches!(app.phase, Phase::Stopping { .. });
+        app.ended(code, oom, Instant::now());
+        let what = match stopped {
+            true => "stopped".to_owned(),
+            false => app.end_text(),
+        };
+        self.store_run_state();
+        self.app_changed(&name, what);
+    }
+
+    pub(super) fn replace_log_writer(&mut self, index: usize) {
+        let app = &mut self.apps[index];
+        let name = app.name().clone();
+        let Some(process) = &mut app.process else {
+            return;
+        };
+        process.log_writer = None;
+        let Some(output) = &process.output else {
+            return;
+        };
+        match logs::start_writer(output, &self.settings, &name) {
+            Ok(pid) => {
+                tracing::warn!(app = %name, "its log writer had ended; a new one goes on");
+                process.log_writer = Some(pid);
+            }
+            Err(error) => tracing::error!(app = %name, %error, "its log ends here"),
+        }
+        self.store_run_state();
+    }
+
+    /// Deletes what was thrown away, one child at a time.
+    pub(super) fn sweep(&mut self) {
+        if self.sweeper.is_some() {
+            return;
+        }
+        match crate::gc::sweep(&self.settings.config) {
+            Ok(child) => self.sweeper = child.map(|child| child.pid),
+            Err(error) => tracing::warn!(%error, "what was thrown away stays for now"),
+        }
+    }
+}
+
+fn probe_pid(app: &AppRun) -> Option<i32> {
+    app.probe.as_ref().map(|running| running.child.pid)
+}

@@ -1,0 +1,51 @@
+use super::BOARDS;
+use crate::blobs::BlobError;
+use crate::secrets::NoRandom;
+use crate::store::StoreError;
+use coracle_digest::Sha256Digest;
+use coracle_protocol::dsse::DsseError;
+use coracle_protocol::verify::Refusal;
+
+/// Why nothing was deployed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// No boards.
+    #[error("no boards are named")]
+    NoBoards,
+    /// Too many.
+    #[error("{0} boards are named; the limit is {BOARDS}")]
+    TooMany(usize),
+    /// The release was never uploaded.
+    #[error("release {0} is not known")]
+    UnknownRelease(Sha256Digest),
+    /// Boards that were never given an enrolment.
+    #[error("these boards are not known: {}", .0.join(", "))]
+    UnknownBoards(Vec<String>),
+    /// A document that boards would refuse.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A document that cannot be signed.
+    #[error(transparent)]
+    Sign(#[from] DsseError),
+    /// The key does not serve.
+    #[error("the deploy key is not one of role `deploy` in the root document")]
+    NotADeployKey,
+    /// The root does not serve.
+    #[error("the root document asks for {0} deploy signatures; a console has one key")]
+    Threshold(usize),
+    /// The root names no such role.
+    #[error("the root document has no role `deploy`")]
+    NoRole,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The disk.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The random source.
+    #[error(transparent)]
+    Random(#[from] NoRandom),
+    /// A document that is no JSON: cannot happen with the types that are signed.
+    #[error("a document cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
+}

@@ -1,0 +1,128 @@
+//! The files that the broker reads, and the user that reads them.
+
+use super::MESSAGE_BYTES;
+use crate::ca::CONSOLE;
+use crate::files::{self, FileError};
+use coracle_protocol::topics::{PREFIX, Topic};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+
+pub(super) fn configuration(folder: &Path, listen: SocketAddr, user: &str) -> String {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let (ca, certificate, key) = (at("ca.crt"), at("server.crt"), at("server.key"));
+    let (acl, folder) = (at("acl"), folder.display());
+    format!(
+        "# Written by coracle-console at each start; changes are lost.
+user {user}
+per_listener_settings false
+listener {port} {ip}
+cafile {ca}
+certfile {certificate}
+keyfile {key}
+tls_version tlsv1.2
+require_certificate true
+use_identity_as_username true
+use_username_as_clientid true
+allow_anonymous false
+acl_file {acl}
+persistence true
+persistence_location {folder}/
+persistence_file broker.db
+autosave_interval 60
+message_size_limit {MESSAGE_BYTES}
+max_queued_messages 10000
+max_inflight_messages 20
+max_keepalive 600
+persistent_client_expiration 90d
+log_dest stderr
+log_type error
+log_type warning
+connection_messages false
+",
+        port = listen.port(),
+        ip = listen.ip(),
+    )
+}
+
+// `%u` is the common name of the client's certificate: one pattern keeps all boards apart.
+pub(super) fn acl() -> String {
+    let mut text = format!("user {CONSOLE}\ntopic readwrite {PREFIX}/#\n\n");
+    let mut line = |way: &str, topic: Topic| {
+        text.push_str(&format!("pattern {way} {PREFIX}/%u/{}\n", topic.level()));
+    };
+    line("read", Topic::Desired);
+    for topic in [
+        Topic::Current,
+        Topic::Feedback,
+        Topic::Presence,
+        Topic::Telemetry,
+    ] {
+        line("write", topic);
+    }
+    text
+}
+
+pub(super) struct User {
+    pub(super) name: String,
+    uid: u32,
+    gid: u32,
+}
+
+// Mosquitto opens its files after it has given up root, so that the user must reach them.
+pub(super) fn user_for(folder: &Path) -> Option<User> {
+    if fs::metadata("/proc/self").map_or(1, |m| m.uid()) != 0 {
+        return None;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let user = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|n| *n == "mosquitto")?;
+        let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        Some(User {
+            name: name.to_owned(),
+            uid,
+            gid,
+        })
+    })?;
+    let reached = folder
+        .ancestors()
+        .skip(1)
+        .all(|f| fs::metadata(f).is_ok_and(|m| m.permissions().mode() & 0o001 != 0));
+    if !reached {
+        tracing::warn!(
+            folder = %folder.display(),
+            "the broker runs as root: user mosquitto cannot reach its folder (chmod o+x its parents)"
+        );
+        return None;
+    }
+    Some(user)
+}
+
+pub(super) fn give(folder: &Path, user: &User) -> Result<(), FileError> {
+    let own = |path: &Path| chown(path, Some(user.uid), Some(user.gid)).map_err(files::at(path));
+    own(folder)?;
+    for entry in fs::read_dir(folder).map_err(files::at(folder))?.flatten() {
+        own(&entry.path())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_reads_only_desired_and_writes_only_the_rest() {
+        assert_eq!(
+            acl(),
+            "user console\ntopic readwrite coracle/v1/#\n\n\
+             pattern read coracle/v1/%u/desired\n\
+             pattern write coracle/v1/%u/current\n\
+             pattern write coracle/v1/%u/feedback\n\
+             pattern write coracle/v1/%u/presence\n\
+             pattern write coracle/v1/%u/telemetry\n"
+        );
+    }
+}
