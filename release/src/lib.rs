@@ -5,6 +5,7 @@
 //! | [`cli`] | the command line: subcommands, and which function each one calls |
 //! | [`failure`] | how an error becomes words and an exit code |
 //! | [`files`] | whole files: read within limits, written in one step |
+//! | [`envelope_file`] | signed documents on the disk |
 //! | [`human`] | "64MiB", "90d" |
 //! | [`progress`] | bars and lines on stderr |
 //! | [`keys`], [`root`] | key files; the root document |
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod console;
 pub mod delta;
 pub mod deploy;
+pub mod envelope_file;
 pub mod failure;
 pub mod files;
 pub mod human;

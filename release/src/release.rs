@@ -1,6 +1,6 @@
 //! The signed release: made, opened again before it is written, shown.
 
-use crate::files::{self, FileError};
+use crate::envelope_file::{self, EnvelopeFileError};
 use crate::human;
 use crate::keys::KeyFileError;
 use coracle_protocol::Sha256Digest;
@@ -17,21 +17,12 @@ use std::path::{Path, PathBuf};
 /// Why a release can't be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
-    /// The file.
-    #[error("{0}")]
-    File(#[from] FileError),
+    /// The envelope's file.
+    #[error(transparent)]
+    File(#[from] EnvelopeFileError),
     /// A key file.
     #[error("{0}")]
     Key(#[from] KeyFileError),
-    /// Not an envelope with a release.
-    #[error("`{path}`")]
-    Envelope {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: DsseError,
-    },
     /// Not a release.
     #[error("`{path}`: {fault}")]
     Malformed {
@@ -177,21 +168,18 @@ pub struct ReleaseEnvelope {
 
 /// Reads a release file; held against the protocol's rules, and with a root against its signatures.
 pub fn read(path: &Path, root: Option<&TrustedRoot>) -> Result<ReleaseEnvelope, ReleaseError> {
-    let json = files::read(path, LIMITS.envelope_bytes as u64)?;
-    let in_envelope = |source| ReleaseError::Envelope {
-        path: path.to_owned(),
-        source,
-    };
+    let in_envelope = envelope_file::at(path);
     let malformed = |fault| ReleaseError::Malformed {
         path: path.to_owned(),
         fault,
     };
-    let envelope = Envelope::parse(&json).map_err(in_envelope)?;
+    let envelope = envelope_file::read(path)?;
     if envelope.payload_type != RELEASE_TYPE {
-        return Err(in_envelope(DsseError::PayloadType {
+        let other = DsseError::PayloadType {
             expected: RELEASE_TYPE,
             got: envelope.payload_type.chars().take(80).collect(),
-        }));
+        };
+        return Err(in_envelope(other).into());
     }
     let payload = envelope.payload_unverified().map_err(in_envelope)?;
     let release: Release =

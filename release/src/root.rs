@@ -1,12 +1,11 @@
 //! The root document: who may sign what. Made here without a signature, then signed by one key after
 //! the other, each where it is kept.
 
-use crate::files::{self, Access, FileError};
+use crate::envelope_file::{self, EnvelopeFileError};
 use crate::human;
 use crate::keys::{self, KeyFileError};
 use coracle_protocol::dsse::{DsseError, Envelope};
 use coracle_protocol::key::PublicKey;
-use coracle_protocol::limits::LIMITS;
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root, RootError, TrustedRoot};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,21 +14,12 @@ use std::path::{Path, PathBuf};
 /// Why a root can't be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum RootFileError {
-    /// The file.
-    #[error("{0}")]
-    File(#[from] FileError),
+    /// The envelope's file.
+    #[error(transparent)]
+    File(#[from] EnvelopeFileError),
     /// A key file.
     #[error("{0}")]
     Key(#[from] KeyFileError),
-    /// The envelope.
-    #[error("`{path}`")]
-    Envelope {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: DsseError,
-    },
     /// Not a root, or not one that boards would take.
     #[error("`{path}`")]
     Root {
@@ -122,25 +112,9 @@ pub fn state(path: &Path, envelope: &Envelope) -> Result<Option<TrustedRoot>, Ro
     }
 }
 
-/// Writes an envelope.
-pub fn write(path: &Path, envelope: &Envelope) -> Result<(), FileError> {
-    let mut json = envelope.to_json();
-    json.push(b'\n');
-    files::write(path, &json, Access::Public)
-}
-
-/// Reads an envelope.
-pub fn read_envelope(path: &Path) -> Result<Envelope, RootFileError> {
-    let json = files::read(path, LIMITS.envelope_bytes as u64)?;
-    Envelope::parse(&json).map_err(|source| RootFileError::Envelope {
-        path: path.to_owned(),
-        source,
-    })
-}
-
 /// Reads a root that boards would take.
 pub fn read_trusted(path: &Path) -> Result<TrustedRoot, RootFileError> {
-    let envelope = read_envelope(path)?;
+    let envelope = envelope_file::read(path)?;
     TrustedRoot::from_image(&envelope).map_err(|source| RootFileError::Root {
         path: path.to_owned(),
         source,
@@ -161,7 +135,7 @@ pub fn document(path: &Path, envelope: &Envelope) -> Result<Root, RootFileError>
 
 /// Adds one key's signature to the file. `previous`: the root before it, whose keys sign too.
 pub fn sign(path: &Path, key: &Path, previous: Option<&Path>) -> Result<Envelope, RootFileError> {
-    let mut envelope = read_envelope(path)?;
+    let mut envelope = envelope_file::read(path)?;
     let root = document(path, &envelope)?;
     state(path, &envelope)?;
     let key = keys::read_private(key)?;
@@ -186,13 +160,8 @@ pub fn sign(path: &Path, key: &Path, previous: Option<&Path>) -> Result<Envelope
             },
         });
     }
-    envelope
-        .sign(&key)
-        .map_err(|source| RootFileError::Envelope {
-            path: path.to_owned(),
-            source,
-        })?;
-    write(path, &envelope)?;
+    envelope.sign(&key).map_err(envelope_file::at(path))?;
+    envelope_file::write(path, &envelope).map_err(EnvelopeFileError::File)?;
     Ok(envelope)
 }
 
@@ -205,7 +174,7 @@ fn in_role(root: &Root, key: PublicKey, role: Role) -> bool {
 
 /// A root in words.
 pub fn show(path: &Path) -> Result<String, RootFileError> {
-    let envelope = read_envelope(path)?;
+    let envelope = envelope_file::read(path)?;
     let root = document(path, &envelope)?;
     let signed = match state(path, &envelope)? {
         Some(_) => "complete".to_owned(),

@@ -6,28 +6,10 @@ use super::{MANIFEST_BYTES, Reference, RegistryError, Repository};
 use crate::blobs::Blobs;
 use crate::files::{self, Mode};
 use coracle_digest::Sha256Digest;
-use coracle_images::layout::{DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST};
-use serde::{Deserialize, Serialize};
+use coracle_images::layout::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, INDEX, MANIFEST};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-/// An OCI descriptor, as a referrers list holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// Of what it points to.
-    pub media_type: String,
-    /// Of its bytes.
-    pub digest: Sha256Digest,
-    /// In bytes.
-    pub size: u64,
-    /// Of the artifact.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// Copied from the manifest.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-}
 
 /// What of a manifest this registry looks at (image-spec `manifest.md`, `image-index.md`).
 #[derive(Debug, Deserialize)]
@@ -140,6 +122,7 @@ impl Manifests {
                 digest,
                 size: bytes.len() as u64,
                 artifact_type,
+                platform: None,
                 annotations: manifest.annotations,
             };
             let json = serde_json::to_vec(&descriptor).unwrap_or_default();

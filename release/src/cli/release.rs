@@ -1,6 +1,7 @@
 //! `release`: releases made, signed and shown.
 
 use super::{json, say};
+use crate::envelope_file;
 use crate::failure::Failure;
 use crate::image::{self, Measurer};
 use crate::release::{self, Signer};
@@ -89,7 +90,7 @@ fn create(args: ReleaseCreate) -> Result<(), Failure> {
     let mut images = Measurer::new(&layout, args.platform.unwrap_or_else(image::host_platform));
     let release = file.release(&args.file, human::now(), signer.epoch(), &mut images)?;
     let envelope = release::sign(&release, &signer, &args.output)?;
-    root::write(&args.output, &envelope)?;
+    envelope_file::write(&args.output, &envelope)?;
     // What was written is what is shown: it is read from the disk.
     let written = release::read(&args.output, signer.root().filter(|_| args.root.is_some()))?;
     say(&release::describe(&written));
@@ -102,7 +103,7 @@ fn create(args: ReleaseCreate) -> Result<(), Failure> {
 fn sign(key: &Path, file: &Path) -> Result<(), Failure> {
     let mut release = release::read(file, None)?;
     release.envelope.sign(&keys::read_private(key)?)?;
-    root::write(file, &release.envelope)?;
+    envelope_file::write(file, &release.envelope)?;
     say(&format!(
         "{}: {} signatures",
         file.display(),

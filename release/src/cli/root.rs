@@ -1,6 +1,7 @@
 //! `root`: the document that says which keys may sign what.
 
 use super::{json, say};
+use crate::envelope_file;
 use crate::failure::Failure;
 use crate::human::{self, Expiry};
 use crate::root::{self, RoleInput, RootInput};
@@ -121,7 +122,7 @@ fn create(args: RootCreate) -> Result<(), Failure> {
     let envelope = root::create(input, &roles)?;
     // Whatever boards would refuse but for the missing signatures is refused now.
     root::state(&args.output, &envelope)?;
-    root::write(&args.output, &envelope)?;
+    envelope_file::write(&args.output, &envelope)?;
     say(&format!(
         "{}: not signed yet; {} of {} root keys sign it with `coracle-release root sign --key KEY {}`",
         args.output.display(),
@@ -150,7 +151,7 @@ fn sign(key: &Path, previous: Option<&Path>, file: &Path) -> Result<(), Failure>
 
 fn show(file: &Path, as_json: bool) -> Result<(), Failure> {
     if as_json {
-        return json(&root::document(file, &root::read_envelope(file)?)?);
+        return json(&root::document(file, &envelope_file::read(file)?)?);
     }
     say(&root::show(file)?);
     Ok(())
