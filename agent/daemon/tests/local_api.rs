@@ -433,7 +433,28 @@ async fn the_unmodified_docker_client_reads_and_restarts() {
         "changes are audited"
     );
     let refused = docker_output(&daemon, &["exec", "web", "sh"]).await;
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("Coracle does not serve"));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.contains("Coracle does not serve"), "{told}");
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_served_is_heard_out() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let mut stream = tokio::net::UnixStream::connect(daemon.docker_socket())
+        .await
+        .unwrap();
+    let head = "POST /containers/web/exec HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n{}";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let early =
+        tokio::time::timeout(std::time::Duration::from_millis(300), stream.readable()).await;
+    assert!(early.is_err(), "it is answered before it has been heard");
+    stream.write_all(b"\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains(" 501 "), "{answer}");
+    assert!(answer.contains("Coracle does not serve"), "{answer}");
 }
 
 #[tokio::test]

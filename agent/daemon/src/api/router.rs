@@ -145,14 +145,21 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
         ) => Err(Fault::not_found(format!("No such object: {name}"))),
         ("GET", ["events"]) => containers::events(api, &query),
         (_, ["coracle", "v1", rest @ ..]) => own::route(api, peer, rest, request).await,
-        _ => Err(Fault::new(
-            StatusCode::NOT_IMPLEMENTED,
-            format!(
-                "Coracle does not serve {method} {path}: apps come from signed releases (see `coracle --help`)"
-            ),
-        )),
+        _ => {
+            // A client that still sends when the connection is closed never sees the answer.
+            let _ = read_body(request, UNSERVED_BODY).await;
+            Err(Fault::new(
+                StatusCode::NOT_IMPLEMENTED,
+                format!(
+                    "Coracle does not serve {method} {path}: apps come from signed releases (see `coracle --help`)"
+                ),
+            ))
+        }
     }
 }
+
+/// Bytes of a request that is not served, which are read for courtesy.
+const UNSERVED_BODY: usize = 64 << 10;
 
 /// `v1.24` to [`docker::API_VERSION`]; another number is refused as Docker does.
 fn is_version(part: &str) -> Result<bool, Fault> {
