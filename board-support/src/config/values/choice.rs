@@ -1,0 +1,79 @@
+//! What may be chosen: who starts containers by hand, what is logged, which profile.
+
+use super::PlainName;
+use serde::{Deserialize, Serialize};
+
+/// Who may start containers by hand on the board, through the local Docker Engine API.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocalPolicy {
+    /// Only images that a verified release names.
+    #[default]
+    Signed,
+    /// Any image; a container belongs to the user who created it.
+    Owner,
+    /// Nothing is started by hand.
+    None,
+}
+
+/// The least severe event that is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Something failed and a person may have to act.
+    Error,
+    /// Something failed and Coracle goes on by itself.
+    Warn,
+    /// State changes: a deployment, a start, a stop.
+    #[default]
+    Info,
+    /// Each step.
+    Debug,
+    /// Each message.
+    Trace,
+}
+
+impl LogLevel {
+    /// As `tracing` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Which board profile is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ProfileChoice {
+    /// By device tree and DMI.
+    #[default]
+    Auto,
+    /// The one of this name.
+    Named(PlainName),
+}
+
+impl TryFrom<String> for ProfileChoice {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        PlainName::try_from(text)
+            .map(Self::Named)
+            .map_err(|fault| format!("{fault}; or \"auto\""))
+    }
+}
+
+impl From<ProfileChoice> for String {
+    fn from(choice: ProfileChoice) -> String {
+        match choice {
+            ProfileChoice::Auto => "auto".to_owned(),
+            ProfileChoice::Named(name) => name.into(),
+        }
+    }
+}
