@@ -6,8 +6,9 @@ mod facts;
 pub use facts::Detected;
 
 use crate::config::{Config, PlainName, ProfileChoice};
-use crate::profile::{Architecture, Profile, ProfileError};
+use crate::profile::{Architecture, Profile, ProfileError, Setting, SiteFile, settings};
 use crate::text::Text;
+use crate::toml_file;
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -17,12 +18,16 @@ use std::path::{Path, PathBuf};
 pub const PROFILE_LIMIT: usize = 256;
 
 /// A profile, why it is this one, and which files could not be considered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Chosen {
-    /// The profile.
+    /// The profile, with what board.toml changes.
     pub profile: Profile,
     /// Why.
     pub reason: Reason,
+    /// board.toml, when it was merged over the profile.
+    pub site_file: Option<PathBuf>,
+    /// Every value of the profile, with the file that it is from.
+    pub settings: Vec<Setting>,
     /// One sentence for each file that was left out. A broken profile of another board must not
     /// keep this one from starting.
     pub left_out: Vec<String>,
@@ -32,7 +37,7 @@ pub struct Chosen {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "because")]
 pub enum Reason {
-    /// This board has a file of its own.
+    /// This board has a whole profile of its own.
     Override {
         /// The file.
         file: PathBuf,
@@ -63,7 +68,7 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Override { file } => write!(f, "{} exists", file.display()),
+            Self::Override { file } => write!(f, "{} is a profile of its own", file.display()),
             Self::Named => f.write_str("coracle.toml names it (agent.board_profile)"),
             Self::DeviceTree { compatible } => {
                 write!(f, "the device tree is compatible with `{compatible}`")
@@ -103,32 +108,63 @@ pub enum DetectError {
     },
 }
 
-/// Chooses the profile: board.toml of this board, then the name in coracle.toml, then the device
-/// tree, then DMI, then the generic one.
+/// Chooses the profile: board.toml of this board when it is a whole one, then the name in
+/// coracle.toml, then the device tree, then DMI, then the generic one. A board.toml that is not
+/// whole is merged over what was chosen.
 pub fn choose(config: &Config, detected: &Detected) -> Result<Chosen, DetectError> {
-    let chosen = |profile, reason| Chosen {
-        profile,
-        reason,
-        left_out: Vec::new(),
-    };
-    let file = config.board_override_file();
-    if file.exists() {
-        let profile = Profile::load(&file)?;
-        return Ok(chosen(profile, Reason::Override { file }));
+    let site = SiteFile::load(&config.board_override_file())?;
+    if let Some(site) = &site
+        && site.is_whole()
+    {
+        let file = site.path().to_owned();
+        let text = toml_file::read_text(&file)?;
+        let profile = site.profile()?;
+        return Ok(Chosen {
+            settings: settings(&profile, &text, None),
+            profile,
+            reason: Reason::Override { file },
+            site_file: None,
+            left_out: Vec::new(),
+        });
     }
     let folder = config.profiles_dir();
-    match &config.board_profile {
-        ProfileChoice::Named(name) => {
-            named(&folder, name).map(|profile| chosen(profile, Reason::Named))
-        }
-        ProfileChoice::Auto => Ok(automatic(&folder, detected)),
+    let mut chosen = match &config.board_profile {
+        ProfileChoice::Named(name) => named(&folder, name)?,
+        ProfileChoice::Auto => automatic(&folder, detected),
+    };
+    let written = match chosen.reason {
+        Reason::Generic {
+            architecture,
+            compiled_in: true,
+        } => Profile::generic_text(architecture).1.to_owned(),
+        _ => toml_file::read_text(&file_of(&folder, chosen.profile.name.as_str()))?,
+    };
+    if let Some(site) = &site {
+        chosen.profile = site.over(&chosen.profile)?;
+        chosen.site_file = Some(site.path().to_owned());
+    }
+    chosen.settings = settings(&chosen.profile, &written, site.as_ref());
+    Ok(chosen)
+}
+
+fn file_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.toml"))
+}
+
+fn found(profile: Profile, reason: Reason, left_out: Vec<String>) -> Chosen {
+    Chosen {
+        profile,
+        reason,
+        site_file: None,
+        settings: Vec::new(),
+        left_out,
     }
 }
 
-fn named(folder: &Path, name: &PlainName) -> Result<Profile, DetectError> {
-    let file = folder.join(format!("{}.toml", name.as_str()));
+fn named(folder: &Path, name: &PlainName) -> Result<Chosen, DetectError> {
+    let file = file_of(folder, name.as_str());
     if file.exists() {
-        return Ok(Profile::load(&file)?);
+        return Ok(found(Profile::load(&file)?, Reason::Named, Vec::new()));
     }
     let (profiles, _) = load_folder(folder);
     let known: Vec<&str> = profiles.iter().map(|p| p.name.as_str()).collect();
@@ -142,11 +178,7 @@ fn named(folder: &Path, name: &PlainName) -> Result<Profile, DetectError> {
 fn automatic(folder: &Path, detected: &Detected) -> Chosen {
     let (profiles, left_out) = load_folder(folder);
     let (profile, reason) = recognise(profiles, detected);
-    Chosen {
-        profile,
-        reason,
-        left_out,
-    }
+    found(profile, reason, left_out)
 }
 
 /// The pure part: `profiles` in the order of their names.

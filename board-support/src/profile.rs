@@ -1,13 +1,34 @@
 //! Board profiles: one TOML file says what a kind of board is. Strict (an unknown key is an error
 //! with its line), with units in the names, and bounded: no list is longer than its type says.
+//!
+//! | file | sections |
+//! |---|---|
+//! | `resources` | `[reserve]`, `[storage]`, `[quotas]` |
+//! | `network` | `[network]` |
+//! | `hardware` | `[[devices]]`, `[watchdog]`, `[[leds]]`, `[thermal]`, `[identity]` |
+//! | `kernel` | `[kernel]`, `[cgroup]` |
+//! | `site` | what a board's own file puts over a profile, and where each value comes from |
 
+mod hardware;
+mod kernel;
+mod network;
+mod resources;
+mod site;
 mod values;
 
 pub use crate::toml_file::TomlFileError as ProfileError;
-pub use values::{Architecture, Count, DmiRule, NetworkMode, StorageRole};
+pub use hardware::{
+    AppDevice, DeviceKind, Identity, Led, LedPattern, Thermal, ThermalZone, Watchdog,
+};
+pub use kernel::{CgroupLayout, CgroupNeeds, KernelNeeds};
+pub use network::{NetworkDefaults, NetworkMode, Uplink, UplinkCost, UplinkKind};
+pub use resources::{IoCeilings, Medium, Quotas, Reserve, StateDisk, Storage, StorageRole, Wear};
+pub(crate) use site::settings;
+pub use site::{Origin, Setting, SiteFile};
+pub use values::{Architecture, Count, DmiRule, Percent};
 
-use crate::config::{LinkName, Mtu, PlainName, Subnet};
-use crate::text::{Text, matches};
+use crate::config::PlainName;
+use crate::text::Text;
 use crate::toml_file;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -42,12 +63,27 @@ pub struct Profile {
     pub network: NetworkDefaults,
     /// Limits of an app that names none.
     pub quotas: Quotas,
-    /// The hardware watchdog, where there is one.
+    /// What an app may ask for by name.
     #[serde(default)]
+    pub devices: Vec<AppDevice, 16>,
+    /// The hardware watchdog, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<Watchdog>,
+    /// Lights that tell how the board is.
+    #[serde(default)]
+    pub leds: Vec<Led, 4>,
+    /// When apps are slowed so that the board cools down; never where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thermal: Option<Thermal>,
+    /// Where the serial number stands.
+    #[serde(default)]
+    pub identity: Identity,
     /// What the kernel must have.
     #[serde(default)]
     pub kernel: KernelNeeds,
+    /// How control groups must be mounted.
+    #[serde(default)]
+    pub cgroup: CgroupNeeds,
 }
 
 /// `[match]`: one rule that holds is enough.
@@ -60,99 +96,19 @@ pub struct MatchRules {
     pub dmi: Vec<DmiRule, 8>,
 }
 
-/// `[reserve]`: kept for the kernel, the init system and Coracle itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reserve {
-    /// In MiB.
-    pub memory_mib: u32,
-    /// In thousandths of a core.
-    pub cpu_millis: u32,
-    /// In MiB.
-    pub disk_mib: u32,
-}
-
-/// `[storage]`: patterns over `/dev/…` of whole disks, `*` and `?`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Storage {
-    /// Where the state folder lies: what an app's IO limits are set on.
-    pub state: Vec<Text, 4>,
-    /// Where sticks appear.
-    pub removable: Vec<Text, 4>,
-}
-
-/// `[network]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkDefaults {
-    /// The apps' subnet, unless coracle.toml names one.
-    #[serde(default)]
-    pub subnet: Option<Subnet>,
-    /// The bridge's MTU, unless coracle.toml names one; the uplink's when left out.
-    #[serde(default)]
-    pub mtu: Option<Mtu>,
-    /// Links that lead to the world, the preferred one first.
-    #[serde(default)]
-    pub uplinks: Vec<LinkName, 4>,
-    /// Modes that an app may ask for.
-    pub modes: Vec<NetworkMode, 4>,
-}
-
-/// `[quotas]`: the limits of an app whose release names none. Rates are per second and on the
-/// device of [`Storage::state`]; one that is left out is no limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Quotas {
-    /// Memory in MiB.
-    pub memory_mib: Count,
-    /// Thousandths of a core.
-    pub cpu_millis: Count,
-    /// Processes and threads.
-    pub pids: Count,
-    /// Writable layer in MiB.
-    pub disk_mib: Count,
-    /// Logs in MiB.
-    pub log_mib: Count,
-    /// Open files of one process.
-    pub open_files: Count,
-    /// Bytes read per second.
-    #[serde(default)]
-    pub io_read_bytes_per_second: Option<u64>,
-    /// Bytes written per second.
-    #[serde(default)]
-    pub io_write_bytes_per_second: Option<u64>,
-}
-
-/// `[watchdog]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Watchdog {
-    /// `/dev/watchdog0`.
-    pub device: Text,
-    /// The board resets when it is not fed for so long, in seconds. No longer than the hardware
-    /// can count: the Raspberry Pi's stops at 15.
-    pub timeout_seconds: Count,
-}
-
-/// `[kernel]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct KernelNeeds {
-    /// Options beyond those that Coracle asks for on each board: `CONFIG_BCM2835_WDT`.
-    pub required_options: Vec<Text, 16>,
-}
-
 impl Profile {
     /// Reads a profile from a file.
     pub fn load(path: &Path) -> Result<Self, ProfileError> {
-        let profile: Self = toml_file::read(path)?;
-        profile.named_like(path)
+        Self::parse(&toml_file::read_text(path)?, path)?.named_like(path)
     }
 
     /// Reads a profile from text; `path` is for messages only.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ProfileError> {
-        toml_file::parse(text, path)
+        let profile: Self = toml_file::parse(text, path)?;
+        profile
+            .consistent()
+            .map_err(|(key, message)| toml_file::fault(text, path, key, message))?;
+        Ok(profile)
     }
 
     /// A profile is chosen by its file's name, so the two must not differ. `board.toml`, the
@@ -179,7 +135,13 @@ impl Profile {
         reason = "the text is compiled in, and a test parses all three"
     )]
     pub fn generic(architecture: Architecture) -> Self {
-        let (name, text) = match architecture {
+        let (name, text) = Self::generic_text(architecture);
+        Self::parse(text, Path::new(name)).expect("compiled in, and parsed by a test")
+    }
+
+    /// Name and text of [`Profile::generic`].
+    pub(crate) fn generic_text(architecture: Architecture) -> (&'static str, &'static str) {
+        match architecture {
             Architecture::X86_64 => (
                 "generic-x86-64",
                 include_str!("../../config/boards/generic-x86-64.toml"),
@@ -192,17 +154,38 @@ impl Profile {
                 "generic-armv7",
                 include_str!("../../config/boards/generic-armv7.toml"),
             ),
-        };
-        Self::parse(text, Path::new(name)).expect("a compiled-in profile is one")
+        }
     }
 
-    /// Whether a whole disk (`/dev/mmcblk0`) plays a role on this board.
-    pub fn is_storage(&self, role: StorageRole, device: &str) -> bool {
-        let patterns = match role {
-            StorageRole::State => &self.storage.state,
-            StorageRole::Removable => &self.storage.removable,
-        };
-        patterns.iter().any(|pattern| matches(pattern, device))
+    /// What no single value shows: a key, and what is wrong with it.
+    fn consistent(&self) -> Result<(), (&'static str, String)> {
+        for (at, device) in self.devices.iter().enumerate() {
+            let name = device.name.as_str();
+            if device.nodes.is_empty() {
+                return Err(("devices", format!("`{name}` has no nodes")));
+            }
+            if self.devices[..at].iter().any(|d| d.name == device.name) {
+                return Err(("devices", format!("`{name}` is named twice")));
+            }
+        }
+        for (at, uplink) in self.network.uplinks.iter().enumerate() {
+            if self.network.uplinks[..at]
+                .iter()
+                .any(|u| u.link == uplink.link)
+            {
+                let message = format!("`{}` is named twice", uplink.link.as_str());
+                return Err(("network.uplinks", message));
+            }
+        }
+        if self.reserve.memory_mib >= self.memory_mib.get() {
+            let message = format!(
+                "{} MiB leave nothing of memory_mib = {} for apps",
+                self.reserve.memory_mib,
+                self.memory_mib.get()
+            );
+            return Err(("reserve.memory_mib", message));
+        }
+        Ok(())
     }
 }
 

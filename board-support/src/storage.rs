@@ -27,7 +27,7 @@ pub fn disks(root: &Path, profile: &Profile, role: StorageRole) -> Vec<Disk, DIS
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| profile.is_storage(role, &format!("/dev/{name}")))
+        .filter(|name| profile.storage.plays(role, &format!("/dev/{name}")))
         .filter(|name| !folder.join(name).join("partition").exists())
         .collect();
     names.sort();

@@ -40,13 +40,50 @@ pub enum TomlFileError {
     },
 }
 
+/// A fault that the parser itself cannot see, at the line where `key` (`section.name`) stands.
+pub(crate) fn fault(text: &str, path: &Path, key: &str, message: String) -> TomlFileError {
+    TomlFileError::Invalid {
+        path: path.to_owned(),
+        line: line_of(text, key).unwrap_or(1),
+        key: format!("{key}: "),
+        message,
+    }
+}
+
+/// The line, from 1, at which a dotted key stands, or else the table that would hold it.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let (mut section, mut nearest) = (String::new(), None);
+    for (number, content) in text.lines().enumerate() {
+        let content = content.trim();
+        if let Some(header) = content.strip_prefix('[') {
+            section = header
+                .split(']')
+                .next()
+                .unwrap_or("")
+                .replace(['[', ' '], "");
+            if key == section || key.starts_with(&format!("{section}.")) {
+                nearest = Some(number + 1);
+            }
+        } else if let Some((name, _)) = content.split_once('=') {
+            let full = match section.as_str() {
+                "" => name.trim().to_owned(),
+                section => format!("{section}.{}", name.trim()),
+            };
+            if key == full || key.starts_with(&format!("{full}.")) {
+                return Some(number + 1);
+            }
+        }
+    }
+    nearest
+}
+
 /// Reads `path` into `T`.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, TomlFileError> {
     parse(&read_text(path)?, path)
 }
 
 /// Reads at most [`FILE_LIMIT_BYTES`] of text.
-fn read_text(path: &Path) -> Result<String, TomlFileError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, TomlFileError> {
     let failed = |source| TomlFileError::Read {
         path: path.to_owned(),
         source,

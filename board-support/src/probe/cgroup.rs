@@ -1,23 +1,10 @@
 //! Control groups: which layout is mounted, and which controllers can be used in it.
 
+pub use crate::profile::CgroupLayout;
 use crate::text::{Text, cut, read_text};
 use heapless::Vec;
 use serde::Serialize;
 use std::path::Path;
-
-/// How the hierarchies are mounted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CgroupLayout {
-    /// No hierarchy is mounted.
-    None,
-    /// One hierarchy per controller.
-    V1,
-    /// One hierarchy for all.
-    V2,
-    /// Controllers on v1, and a v2 hierarchy beside them that has none of those that limit.
-    Hybrid,
-}
 
 /// A controller that Coracle uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -74,12 +74,95 @@ fn an_unknown_key_a_wrong_unit_and_a_zero_are_refused_with_their_line() {
 
 #[test]
 fn lists_are_bounded() {
-    let good = text_of("generic-arm64");
-    let many = ["\"/dev/x\""; 5].join(", ");
+    let good = text_of("generic-armv7");
     let line = good.lines().find(|l| l.starts_with("state = ")).unwrap();
-    fault(&good.replace(line, &format!("state = [{many}]")));
-    let long = "x".repeat(97);
-    fault(&good.replace(line, &format!("state = [\"{long}\"]")));
+    let disks = |count: usize, device: &str| {
+        let disk = format!("{{ device = \"{device}\", medium = \"sd\" }}");
+        good.replace(line, &format!("state = [{}]", vec![disk; count].join(", ")))
+    };
+    assert!(Profile::parse(&disks(4, "/dev/x"), Path::new("x.toml")).is_ok());
+    fault(&disks(5, "/dev/x"));
+    assert!(Profile::parse(&disks(1, &"x".repeat(96)), Path::new("x.toml")).is_ok());
+    fault(&disks(1, &"x".repeat(97)));
+}
+
+#[test]
+fn what_no_single_value_shows_is_refused_with_its_line() {
+    let good = text_of("raspberrypi4");
+    let message = fault(&good.replace("name = \"spi\"", "name = \"gpio\""));
+    assert!(
+        message.contains("devices: `gpio` is named twice"),
+        "{message}"
+    );
+    let message = fault(&good.replace("nodes = [\"/dev/i2c-1\"]", "nodes = []"));
+    assert!(message.contains("`i2c` has no nodes"), "{message}");
+    let message = fault(&good.replace("link = \"end0\"", "link = \"eth0\""));
+    assert!(
+        message.contains("network.uplinks: `eth0` is named twice"),
+        "{message}"
+    );
+    let message = fault(&good.replace("restore_celsius = 68", "restore_celsius = 75"));
+    assert!(message.contains("restore < throttle"), "{message}");
+    let reserve = good.find("[reserve]").unwrap();
+    let at = good[reserve..].find("memory_mib = 128").unwrap() + reserve;
+    let mut greedy = good.clone();
+    greedy.replace_range(at..at + "memory_mib = 128".len(), "memory_mib = 1024");
+    let line = greedy[..at].lines().count() + 1;
+    let message = fault(&greedy);
+    assert!(
+        message.starts_with(&format!("x.toml:{line}: reserve.memory_mib: ")),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_board_says_what_its_state_folder_lies_on() {
+    let black = Profile::parse(&text_of("beaglebone-black"), Path::new("x.toml")).unwrap();
+    assert_eq!(black.storage.medium("/dev/mmcblk1"), Some(Medium::Emmc));
+    assert_eq!(black.storage.medium("/dev/mmcblk0"), Some(Medium::Sd));
+    assert_eq!(black.storage.medium("/dev/sda"), None);
+    assert!(black.storage.plays(StorageRole::Removable, "/dev/sda"));
+}
+
+#[test]
+fn thermal_thresholds_lie_below_the_kernels_own_and_watchdogs_within_the_hardwares() {
+    // (profile, where the kernel itself acts in °C by the device tree, the longest timeout in seconds)
+    for (name, kernel_acts, longest) in [
+        ("raspberrypi3", 90, 15),
+        ("raspberrypi4", 90, 15),
+        ("raspberrypi5", 85, 15),
+        ("imx8mm-evk", 85, 128),
+        ("stm32mp157c-dk2", 85, 32),
+        ("jetson-orin-nano", 95, 255),
+    ] {
+        let profile = Profile::parse(&text_of(name), Path::new("x.toml")).unwrap();
+        let thermal = profile.thermal.expect(name);
+        assert!(
+            thermal
+                .zones
+                .iter()
+                .all(|z| z.throttle_celsius < kernel_acts),
+            "{name}"
+        );
+        assert!(
+            profile.watchdog.expect(name).timeout_seconds.get() <= longest,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn each_profile_cites_its_sources() {
+    for entry in std::fs::read_dir(shipped()).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let sources = text.split_once("# Sources\n").expect("no `# Sources`").1;
+        assert!(sources.starts_with("# - "), "{}", path.display());
+        if text.contains("device_tree_compatible") && !text.contains("linux,dummy-virt") {
+            let cited = sources.split("\n\n").next().unwrap();
+            assert!(cited.contains("/boot/dts/"), "{}", path.display());
+        }
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The values that a profile may hold, checked while they are read.
+//! Single values that a profile may hold, checked while they are read.
 
 use crate::text::{Text, matches};
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,12 @@ use serde::{Deserialize, Serialize};
 pub struct Count(u32);
 
 impl Count {
+    /// For a default of this crate.
+    pub(super) const fn new(number: u32) -> Self {
+        assert!(number > 0);
+        Self(number)
+    }
+
     /// The number, 1 at least.
     pub fn get(self) -> u32 {
         self.0
@@ -36,6 +42,34 @@ impl TryFrom<i64> for Count {
 impl From<Count> for u32 {
     fn from(count: Count) -> u32 {
         count.0
+    }
+}
+
+/// 1 to 100 of a hundred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "u8")]
+pub struct Percent(u8);
+
+impl Percent {
+    /// 1 to 100.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Percent {
+    type Error = String;
+    fn try_from(number: i64) -> Result<Self, String> {
+        match u8::try_from(number) {
+            Ok(number @ 1..=100) => Ok(Self(number)),
+            _ => Err(format!("{number} is not allowed; allowed are 1 to 100")),
+        }
+    }
+}
+
+impl From<Percent> for u8 {
+    fn from(percent: Percent) -> u8 {
+        percent.0
     }
 }
 
@@ -72,42 +106,6 @@ impl Architecture {
             Self::Arm => "arm",
         }
     }
-}
-
-/// How an app may reach the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkMode {
-    /// The board's own network.
-    Host,
-    /// A loopback and nothing else.
-    None,
-    /// An address on the board's bridge, NAT to the world.
-    Bridge,
-    /// The network of another container.
-    Container,
-}
-
-impl NetworkMode {
-    /// As a release spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Host => "host",
-            Self::None => "none",
-            Self::Bridge => "bridge",
-            Self::Container => "container",
-        }
-    }
-}
-
-/// What a disk is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StorageRole {
-    /// The state folder.
-    State,
-    /// Sticks.
-    Removable,
 }
 
 /// DMI strings with `*` and `?`; both must match. `sys_vendor` and `product_name` of

@@ -1,0 +1,82 @@
+//! `[network]`: how this kind of board reaches the world, and what apps may ask for.
+
+use crate::config::{LinkName, Mtu, Subnet};
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+/// `[network]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkDefaults {
+    /// The apps' subnet, unless coracle.toml names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<Subnet>,
+    /// The bridge's MTU, unless coracle.toml names one; the uplink's when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<Mtu>,
+    /// Links that lead to the world, the preferred one first.
+    #[serde(default)]
+    pub uplinks: Vec<Uplink, 8>,
+    /// Modes that an app may ask for.
+    pub modes: Vec<NetworkMode, 4>,
+}
+
+/// One entry of `network.uplinks`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uplink {
+    /// `eth0`.
+    pub link: LinkName,
+    /// What it runs over.
+    pub kind: UplinkKind,
+    /// Whether bytes cost money.
+    pub cost: UplinkCost,
+}
+
+/// What an uplink runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UplinkKind {
+    /// A cable.
+    Ethernet,
+    /// 802.11.
+    Wifi,
+    /// A mobile network.
+    Lte,
+}
+
+/// Whether bytes cost money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UplinkCost {
+    /// They do not.
+    Free,
+    /// They do: what can wait waits for a free uplink.
+    Metered,
+}
+
+/// How an app may reach the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// The board's own network.
+    Host,
+    /// A loopback and nothing else.
+    None,
+    /// An address on the board's bridge, NAT to the world.
+    Bridge,
+    /// The network of another container.
+    Container,
+}
+
+impl NetworkMode {
+    /// As a release spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::None => "none",
+            Self::Bridge => "bridge",
+            Self::Container => "container",
+        }
+    }
+}
