@@ -3,9 +3,10 @@
 
 use super::{Count, Percent};
 use crate::config::PlainName;
-use crate::text::Text;
+use crate::text::{Text, cut, read_text};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// One entry of `devices`: what an app may ask for by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,4 +152,16 @@ impl TryFrom<WrittenZone> for ThermalZone {
 pub struct Identity {
     /// Files that hold the serial number; the first that is there and not empty counts.
     pub serial_number: Vec<Text, 4>,
+}
+
+impl Identity {
+    /// The serial number, looked for below `root`, which is `/` on a board. Firmware ends it with a
+    /// NUL in the device tree and with a line break in sysfs.
+    pub fn read(&self, root: &Path) -> Option<Text> {
+        let files = self.serial_number.iter();
+        files
+            .map(|file| read_text(&root.join(file.trim_start_matches('/')), 256))
+            .map(|text| cut(text.trim_matches(|c: char| c == '\0' || c.is_whitespace())))
+            .find(|serial| !serial.is_empty())
+    }
 }

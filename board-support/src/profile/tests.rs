@@ -152,6 +152,23 @@ fn thermal_thresholds_lie_below_the_kernels_own_and_watchdogs_within_the_hardwar
 }
 
 #[test]
+fn the_serial_number_is_the_first_that_is_there() {
+    let profile = Profile::parse(&text_of("imx8mm-evk"), Path::new("x.toml")).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    assert_eq!(profile.identity.read(root.path()), None);
+    let tree = root.path().join("proc/device-tree");
+    std::fs::create_dir_all(&tree).unwrap();
+    std::fs::write(tree.join("serial-number"), b"10000000abc\0").unwrap();
+    assert_eq!(profile.identity.read(root.path()).unwrap(), "10000000abc");
+    let soc = root.path().join("sys/devices/soc0");
+    std::fs::create_dir_all(&soc).unwrap();
+    std::fs::write(soc.join("serial_number"), b"\n").unwrap();
+    assert_eq!(profile.identity.read(root.path()).unwrap(), "10000000abc");
+    std::fs::write(soc.join("serial_number"), b"1A2B\n").unwrap();
+    assert_eq!(profile.identity.read(root.path()).unwrap(), "1A2B");
+}
+
+#[test]
 fn each_profile_cites_its_sources() {
     for entry in std::fs::read_dir(shipped()).unwrap() {
         let path = entry.unwrap().path();

@@ -71,7 +71,9 @@ fn required_keys_are_required() {
         let mut inside = false;
         let kept = text.lines().filter(|line| {
             if line.starts_with('[') {
-                inside = *line == format!("[{key}]");
+                let header = line.trim_start_matches('[');
+                inside = header.starts_with(&format!("{key}]"))
+                    || header.starts_with(&format!("{key}."));
             }
             !inside && !line.starts_with(&format!("{key} ="))
         });
@@ -95,6 +97,12 @@ fn check_and_show_say_why() {
     let budget = Budget::of(&chosen.profile, &detected);
     let text = show::describe(&chosen, &detected, &budget);
     assert!(text.contains("because      no profile matches"), "{text}");
+    assert!(
+        text.contains("\nquotas.pids") && text.contains("profile "),
+        "{text}"
+    );
+    let memory = text.lines().find(|l| l.starts_with("memory_mib ")).unwrap();
+    assert!(memory.contains(" kernel "), "{memory}");
     // An empty root is a kernel that has nothing.
     let empty = tempfile::tempdir().unwrap();
     let facts = KernelFacts::read(empty.path());
