@@ -4,7 +4,7 @@
 use coracle_board_support::budget::Budget;
 use coracle_board_support::config::{Config, DEFAULT_CONFIG_FILE};
 use coracle_board_support::detect::{Detected, choose};
-use coracle_board_support::probe::{KernelFacts, gaps};
+use coracle_board_support::probe::{KernelFacts, Trials, gaps};
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "left_out": chosen.left_out,
         "detected": detected,
         "budget": Budget::of(&chosen.profile, &detected),
-        "gaps": gaps(&kernel, &chosen.profile),
+        "gaps": gaps(&kernel, &Trials::default(), &chosen.profile),
         "kernel": kernel,
     });
     println!("{}", serde_json::to_string_pretty(&report)?);

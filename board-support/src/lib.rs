@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod config;
 pub mod detect;
+mod kernel;
 pub mod probe;
 pub mod profile;
 pub mod storage;

@@ -1,26 +1,28 @@
 //! What the kernel can do, as `coracle board check` shows it: [`KernelFacts`] is what was seen,
 //! [`gaps`] is what is missing, what that costs, and how to get it.
 //!
-//! Everything is read from procfs and sysfs; nothing is created and no system call is tried. A
-//! launch probes its system calls again for itself, and falls back.
+//! The facts are read from procfs and sysfs, and nothing is changed by that. [`Trials`] use each
+//! part once, which needs root, and win over the facts. A launch probes its system calls again for
+//! itself, and falls back.
 
 mod cgroup;
 mod gap;
+mod hardware;
+mod modules;
 mod options;
+mod trial;
 
 pub use cgroup::{CgroupFacts, CgroupLayout, Controller};
 pub use gap::{Gap, Severity, gaps};
+pub use hardware::WatchdogFacts;
 pub use options::{CORACLE_OPTIONS, KernelOptions, OptionState};
+pub use trial::{Outcome, Trial, Trials};
 
-use crate::text::{Text, cut, read_text};
+use self::modules::Modules;
+use crate::text::{self, Text, cut, read_text};
 use heapless::Vec;
 use serde::Serialize;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-
-/// Symbols of the kernel that are looked through, in bytes; Linux 6.18 with everything has 12 MiB.
-const KALLSYMS_BYTES: u64 = 64 << 20;
 
 /// Whether something is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -69,10 +71,16 @@ pub struct KernelFacts {
     pub openat2: Presence,
     /// pidfd_open (5.3). By version.
     pub pidfd: Presence,
-    /// Hardware watchdogs: their names under /sys/class/watchdog.
-    pub watchdogs: Vec<Text, 4>,
-    /// A clock that runs without power.
+    /// Watchdogs.
+    pub watchdogs: Vec<WatchdogFacts, 4>,
+    /// A clock of its own.
     pub rtc: Presence,
+    /// That clock says a time that can be true: it was set, and kept running without power.
+    pub rtc_set: Presence,
+    /// A source of noise in hardware, for keys.
+    pub hardware_noise: Presence,
+    /// What the kernel was started with; cut at 2048 bytes.
+    pub command_line: heapless::String<2048>,
     /// How the kernel was configured, where it says so in plain text.
     pub options: KernelOptions,
 }
@@ -88,6 +96,7 @@ impl KernelFacts {
             version => Presence::of(version >= (major, minor)),
         };
         let modules = Modules::look(root, &release);
+        let (rtc, rtc_set) = hardware::clocks(root);
         let filesystems = read_text(&root.join("proc/filesystems"), 16 * 1024);
         let overlay_loaded = filesystems
             .lines()
@@ -112,8 +121,11 @@ impl KernelFacts {
             clone_into_cgroup: since(5, 7),
             openat2: since(5, 6),
             pidfd: since(5, 3),
-            watchdogs: names(&root.join("sys/class/watchdog")),
-            rtc: Presence::of(!names::<1>(&root.join("sys/class/rtc")).is_empty()),
+            watchdogs: WatchdogFacts::read(root),
+            rtc,
+            rtc_set,
+            hardware_noise: hardware::noise(root),
+            command_line: text::cut_to(read_text(&root.join("proc/cmdline"), 4096).trim()),
             options: KernelOptions::read(root, &release),
             release,
             version,
@@ -141,65 +153,6 @@ fn names<const N: usize>(folder: &Path) -> Vec<Text, N> {
         .collect();
     all.sort();
     all.iter().take(N).map(|name| cut(name)).collect()
-}
-
-/// Parts of the kernel that may be built in or be modules.
-struct Modules {
-    overlay: Presence,
-    nf_tables: Presence,
-    bridge: Presence,
-    veth: Presence,
-}
-
-impl Modules {
-    /// Three places tell: /sys/module (loaded, or built in with parameters), the lists of
-    /// modprobe, and the kernel's symbols. Only when the symbols can be read does "not found"
-    /// mean "not there".
-    fn look(root: &Path, release: &str) -> Self {
-        // A function that each of them cannot be without.
-        const SYMBOLS: [(&str, &str); 4] = [
-            ("overlay", "ovl_fill_super"),
-            ("nf_tables", "nf_tables_newtable"),
-            ("bridge", "br_dev_setup"),
-            ("veth", "veth_setup"),
-        ];
-        let lists = ["modules.builtin", "modules.dep"]
-            .map(|list| root.join("lib/modules").join(release).join(list))
-            .map(|path| read_text(&path, 4 << 20));
-        let mut found = SYMBOLS.map(|(module, _)| {
-            let file = format!("/{module}.ko");
-            let loaded = root.join("sys/module").join(module).is_dir();
-            loaded || lists.iter().any(|list| list.contains(&file))
-        });
-        let mut looked = false;
-        if found.contains(&false)
-            && let Ok(symbols) = File::open(root.join("proc/kallsyms"))
-        {
-            // Lines are "address type name [module]"; with kptr_restrict the address is 0.
-            for line in BufReader::new(symbols.take(KALLSYMS_BYTES))
-                .lines()
-                .map_while(Result::ok)
-            {
-                looked = true;
-                let name = line.split(' ').nth(2).unwrap_or("");
-                let name = name.split(['\t', '.']).next().unwrap_or("");
-                if let Some(at) = SYMBOLS.iter().position(|(_, symbol)| *symbol == name) {
-                    found[at] = true;
-                }
-            }
-        }
-        let [overlay, nf_tables, bridge, veth] = found.map(|seen| match (seen, looked) {
-            (true, _) => Presence::Present,
-            (false, true) => Presence::Absent,
-            (false, false) => Presence::Unknown,
-        });
-        Self {
-            overlay,
-            nf_tables,
-            bridge,
-            veth,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -52,11 +52,40 @@ pub fn disks(root: &Path, profile: &Profile, role: StorageRole) -> Vec<Disk, DIS
     found
 }
 
+/// The whole disk that a file or folder lies on; `None` where that is no disk (a tmpfs, NFS, overlayfs).
+pub fn under(path: &Path) -> Option<Disk> {
+    let device = rustix::fs::stat(path).ok()?.st_dev;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let node = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let whole = match node.join("partition").exists() {
+        true => node.parent()?.to_owned(),
+        false => node,
+    };
+    let numbers = read_text(&whole.join("dev"), 32);
+    let (major, minor) = numbers.trim().split_once(':')?;
+    Some(Disk {
+        name: cut(whole.file_name()?.to_str()?),
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::profile::Architecture;
     use std::fs;
+
+    #[test]
+    fn a_folder_of_the_kernels_lies_on_no_disk() {
+        assert_eq!(under(Path::new("/proc/self")), None);
+        assert_eq!(under(Path::new("/nowhere")), None);
+        if let Some(disk) = under(Path::new(env!("CARGO_MANIFEST_DIR"))) {
+            let node = format!("/sys/block/{}/dev", disk.name);
+            let numbers = fs::read_to_string(node).unwrap();
+            assert_eq!(numbers.trim(), format!("{}:{}", disk.major, disk.minor));
+        }
+    }
 
     #[test]
     fn whole_disks_of_the_role_are_found_and_partitions_are_not() {

@@ -10,7 +10,12 @@ pub type Text = heapless::String<96>;
 
 /// Cuts `text` to what fits, at a character's border.
 pub(crate) fn cut(text: &str) -> Text {
-    let mut kept = Text::new();
+    cut_to(text)
+}
+
+/// [`cut`] for another largest size.
+pub(crate) fn cut_to<const N: usize>(text: &str) -> heapless::String<N> {
+    let mut kept = heapless::String::new();
     for c in text.chars() {
         if kept.push(c).is_err() {
             break;

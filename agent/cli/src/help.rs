@@ -148,14 +148,18 @@ const BOARD: &str = "\
 usage: coracle board check|show [--json]
        coracle board schema
 
-check    what the kernel has and lacks for this board, what each gap costs, and how to close it
-show     the profile in force, why it is this one, what the kernel shows, and the apps' budget
+check    what the kernel has and lacks for this board, what each gap costs, and how to close it.
+         As root it uses each part once: limits in a scratch cgroup, layers on the state folder's
+         file system, links and NAT in a network namespace of its own. All of it is taken away again
+show     the profile in force, why it is this one, what the kernel shows, the apps' budget, and for
+         each value whether board.toml, the profile or the kernel says so
 schema   JSON Schema of board profiles, for editors
 
 None of them needs coracled.
 
 examples:
   coracle board check
+  coracle board check --json | jq '.gaps[].subject'
   coracle board show --json | jq .budget
   coracle board schema > board.schema.json
 

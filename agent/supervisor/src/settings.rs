@@ -173,19 +173,8 @@ fn disks(profile: &Profile, state_dir: &Path) -> Vec<(u32, u32)> {
     if !named.is_empty() {
         return named.iter().map(|disk| (disk.major, disk.minor)).collect();
     }
-    let whole = || {
-        let device = rustix::fs::stat(state_dir).ok()?.st_dev;
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        let node = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-        let node = match node.join("partition").exists() {
-            true => node.parent()?.to_owned(),
-            false => node,
-        };
-        let text = std::fs::read_to_string(node.join("dev")).ok()?;
-        let (major, minor) = text.trim().split_once(':')?;
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    };
-    whole().into_iter().collect()
+    let whole = storage::under(state_dir).map(|disk| (disk.major, disk.minor));
+    whole.into_iter().collect()
 }
 
 fn network(config: &Config, profile: &Profile) -> NetworkConfig {

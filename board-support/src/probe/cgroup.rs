@@ -44,6 +44,7 @@ impl CgroupFacts {
     pub(super) fn read(root: &Path) -> Self {
         let mounts = read_text(&root.join("proc/self/mountinfo"), 1 << 20);
         let (v1, v2_root) = mounted(&mounts);
+        let v1: std::vec::Vec<String> = v1.into_iter().map(|(name, _)| name).collect();
         let v2 = match &v2_root {
             Some(at) => {
                 let file = root
@@ -54,7 +55,9 @@ impl CgroupFacts {
             None => String::new(),
         };
         let v2: std::vec::Vec<&str> = v2.split_whitespace().collect();
+        // The list of v1's controllers: since Linux 6.14 it no longer has those that only v2 holds.
         let compiled = read_text(&root.join("proc/cgroups"), 8 * 1024);
+        let command_line = read_text(&root.join("proc/cmdline"), 4096);
         let layout = match (v1.is_empty(), v2_root.is_some()) {
             (true, true) => CgroupLayout::V2,
             (true, false) => CgroupLayout::None,
@@ -69,7 +72,8 @@ impl CgroupFacts {
                     || (built_into_v2 && layout == CgroupLayout::V2);
                 let known = compiled
                     .lines()
-                    .any(|line| line.split_whitespace().next() == Some(v1_name));
+                    .any(|line| line.split_whitespace().next() == Some(v1_name))
+                    || turned_off(&command_line, v1_name);
                 Controller {
                     name: cut(name),
                     usable,
@@ -91,13 +95,35 @@ impl CgroupFacts {
     }
 }
 
-/// The controllers that v1 hierarchies hold, and where the v2 hierarchy is. proc_pid_mountinfo(5):
+/// Whether the command line turns a controller off: `cgroup_disable=memory,io`
+/// (kernel-parameters.txt). A later word wins, and `cgroup_enable=` is one too.
+fn turned_off(command_line: &str, controller: &str) -> bool {
+    let mut off = false;
+    for word in command_line.split_whitespace() {
+        let Some((verb, list)) = word.split_once('=') else {
+            continue;
+        };
+        if list.split(',').any(|name| name == controller) {
+            off = match verb {
+                "cgroup_disable" => true,
+                "cgroup_enable" => false,
+                _ => off,
+            };
+        }
+    }
+    off
+}
+
+/// The controllers that v1 hierarchies hold with where each is, and where the v2 hierarchy is. proc_pid_mountinfo(5):
 /// after ` - ` come type, source and the super block's options; the fifth field is the mount point.
 /// A named hierarchy without controllers (`name=systemd`) does not make a board v1.
-fn mounted(mountinfo: &str) -> (std::vec::Vec<String>, Option<String>) {
+pub(super) fn mounted(mountinfo: &str) -> (std::vec::Vec<(String, String)>, Option<String>) {
     let (mut v1, mut v2) = (std::vec::Vec::new(), None);
     for line in mountinfo.lines() {
         let Some((mount, filesystem)) = line.split_once(" - ") else {
+            continue;
+        };
+        let Some(point) = mount.split(' ').nth(4) else {
             continue;
         };
         let mut fields = filesystem.split(' ');
@@ -106,9 +132,9 @@ fn mounted(mountinfo: &str) -> (std::vec::Vec<String>, Option<String>) {
                 options
                     .split(',')
                     .filter(|option| CONTROLLERS.iter().any(|(_, name, _)| name == option))
-                    .map(str::to_owned),
+                    .map(|option| (option.to_owned(), point.to_owned())),
             ),
-            (Some("cgroup2"), _) => v2 = v2.or_else(|| mount.split(' ').nth(4).map(str::to_owned)),
+            (Some("cgroup2"), _) => v2 = v2.or_else(|| Some(point.to_owned())),
             _ => {}
         }
     }

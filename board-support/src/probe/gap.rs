@@ -4,7 +4,7 @@ mod board;
 mod isolation;
 mod limits;
 
-use super::{KernelFacts, Presence};
+use super::{KernelFacts, Outcome, Presence, Trials};
 use crate::profile::Profile;
 use serde::Serialize;
 
@@ -29,16 +29,22 @@ pub struct Gap {
     pub severity: Severity,
     /// Whether it is known to be missing, or only not known to be there.
     pub certain: bool,
+    /// What the kernel said when it was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
     /// What does not work.
     pub cost: String,
     /// What to do.
     pub remedy: String,
 }
 
-/// Collects gaps; each call is one question.
-struct Gaps(Vec<Gap>);
+/// Collects gaps; each call is one question. What was tried wins over what was read.
+struct Gaps<'a> {
+    found: Vec<Gap>,
+    trials: &'a Trials,
+}
 
-impl Gaps {
+impl Gaps<'_> {
     fn ask(
         &mut self,
         presence: Presence,
@@ -47,27 +53,43 @@ impl Gaps {
         cost: &str,
         remedy: &str,
     ) {
+        let (presence, seen) = match self.trials.outcome(subject) {
+            Some(Outcome::Works) => (Presence::Present, None),
+            Some(Outcome::Fails(why)) => (Presence::Absent, Some(why.as_str().to_owned())),
+            Some(Outcome::NotTried(_)) | None => (presence, None),
+        };
         if presence != Presence::Present {
-            self.0.push(Gap {
+            self.found.push(Gap {
                 subject: subject.to_owned(),
                 severity,
                 certain: presence == Presence::Absent,
+                seen,
                 cost: cost.to_owned(),
                 remedy: remedy.to_owned(),
             });
         }
     }
+
+    /// A question that only trying can answer: no gap while it was not tried.
+    fn ask_trial(&mut self, severity: Severity, subject: &str, cost: &str, remedy: &str) {
+        self.ask(Presence::Present, severity, subject, cost, remedy);
+    }
 }
 
-/// Everything that is missing on this kernel for this board, the worst first.
-pub fn gaps(facts: &KernelFacts, profile: &Profile) -> Vec<Gap> {
-    let mut gaps = Gaps(Vec::new());
+/// Everything that is missing on this kernel for this board, the worst first. `trials` may be empty.
+pub fn gaps(facts: &KernelFacts, trials: &Trials, profile: &Profile) -> Vec<Gap> {
+    let mut gaps = Gaps {
+        found: Vec::new(),
+        trials,
+    };
     isolation::namespaces(facts, &mut gaps);
-    limits::cgroups(facts, &mut gaps);
+    limits::cgroups(facts, profile, &mut gaps);
+    limits::knobs(facts, &mut gaps);
     isolation::files_and_network(facts, &mut gaps);
     isolation::system_calls(facts, &mut gaps);
     board::hardware(facts, profile, &mut gaps);
+    board::start(facts, profile, &mut gaps);
     board::options(facts, profile, &mut gaps);
-    gaps.0.sort_by_key(|gap| gap.severity);
-    gaps.0
+    gaps.found.sort_by_key(|gap| gap.severity);
+    gaps.found
 }

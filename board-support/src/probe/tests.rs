@@ -43,6 +43,8 @@ fn complete() -> tempfile::TempDir {
         ),
         ("sys/class/watchdog/watchdog0/identity", "Broadcom\n"),
         ("sys/class/rtc/rtc0/name", "x\n"),
+        ("sys/class/rtc/rtc0/since_epoch", "1760000000\n"),
+        ("sys/class/misc/hw_random/rng_current", "iproc-rng200\n"),
     ]);
     for name in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
         let file = root.path().join("proc/self/ns").join(name);
@@ -61,7 +63,11 @@ fn a_complete_kernel_has_only_notes() {
     let facts = KernelFacts::read(complete().path());
     assert_eq!(facts.version, (6, 12));
     assert_eq!(facts.cgroup.layout, CgroupLayout::V2);
-    let found = gaps(&facts, &Profile::generic(Architecture::Aarch64));
+    let found = gaps(
+        &facts,
+        &Trials::default(),
+        &Profile::generic(Architecture::Aarch64),
+    );
     assert!(
         found.iter().all(|g| g.severity == Severity::Note),
         "{found:?}"
@@ -74,7 +80,11 @@ fn an_empty_root_lacks_everything_and_each_gap_tells_cost_and_remedy() {
     let empty = tempfile::tempdir().unwrap();
     let facts = KernelFacts::read(empty.path());
     assert_eq!(facts.nf_tables, Presence::Unknown);
-    let found = gaps(&facts, &Profile::generic(Architecture::Aarch64));
+    let found = gaps(
+        &facts,
+        &Trials::default(),
+        &Profile::generic(Architecture::Aarch64),
+    );
     assert!(found.len() >= 15, "{found:?}");
     assert_eq!(found[0].severity, Severity::Needed);
     assert!(
@@ -119,7 +129,11 @@ fn a_controller_that_the_firmware_turned_off_has_its_own_remedy() {
     )
     .unwrap();
     let facts = KernelFacts::read(root.path());
-    let found = gaps(&facts, &Profile::generic(Architecture::Aarch64));
+    let found = gaps(
+        &facts,
+        &Trials::default(),
+        &Profile::generic(Architecture::Aarch64),
+    );
     let memory = found.iter().find(|g| g.subject == "cgroup memory").unwrap();
     assert_eq!(memory.severity, Severity::Needed);
     assert!(
@@ -127,6 +141,156 @@ fn a_controller_that_the_firmware_turned_off_has_its_own_remedy() {
         "{}",
         memory.remedy
     );
+}
+
+fn board(name: &str) -> Profile {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../config/boards")
+        .join(format!("{name}.toml"));
+    Profile::load(&file).unwrap()
+}
+
+fn gap<'a>(found: &'a [Gap], subject: &str) -> Option<&'a Gap> {
+    found.iter().find(|gap| gap.subject == subject)
+}
+
+/// What the vendor's device tree for the Raspberry Pi puts before cmdline.txt.
+const PI: &str =
+    "coherent_pool=1M cgroup_disable=memory numa_policy=interleave root=/dev/mmcblk0p2";
+
+#[test]
+fn the_raspberry_pis_memory_controller_is_turned_on_in_cmdline_txt() {
+    let root = complete();
+    let write = |path: &str, text: &str| fs::write(root.path().join(path), text).unwrap();
+    // No /proc/cgroups: the command line alone tells that it is off and not missing.
+    write("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io pids");
+    write("proc/cmdline", PI);
+    let pi = board("raspberrypi4");
+    let found = gaps(&KernelFacts::read(root.path()), &Trials::default(), &pi);
+    let memory = gap(&found, "cgroup memory").unwrap();
+    assert_eq!(memory.severity, Severity::Needed);
+    for part in ["cgroup_enable=memory", "/boot/firmware/cmdline.txt"] {
+        assert!(memory.remedy.contains(part), "{}", memory.remedy);
+    }
+    assert!(gap(&found, "command line cgroup_enable=memory").is_some());
+
+    write("proc/cmdline", &format!("{PI} cgroup_enable=memory"));
+    write(
+        "sys/fs/cgroup/cgroup.controllers",
+        "cpuset cpu io memory pids",
+    );
+    let found = gaps(&KernelFacts::read(root.path()), &Trials::default(), &pi);
+    assert_eq!(gap(&found, "cgroup memory"), None);
+    assert_eq!(gap(&found, "command line cgroup_enable=memory"), None);
+    // Another kernel has it on without being asked: nothing to complain about.
+    write("proc/cmdline", "root=/dev/mmcblk0p2");
+    let found = gaps(&KernelFacts::read(root.path()), &Trials::default(), &pi);
+    assert_eq!(gap(&found, "command line cgroup_enable=memory"), None);
+}
+
+#[test]
+fn a_kernel_without_memcg_v1_is_told_from_one_without_memory_limits() {
+    const CPU: &str = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n";
+    let root = complete();
+    let write = |path: &str, text: &str| fs::write(root.path().join(path), text).unwrap();
+    write("proc/self/mountinfo", CPU);
+    let remedy = || {
+        let found = gaps(
+            &KernelFacts::read(root.path()),
+            &Trials::default(),
+            &board("generic-arm64"),
+        );
+        gap(&found, "cgroup memory").unwrap().remedy.clone()
+    };
+    assert!(remedy().contains("CONFIG_MEMCG_V1"), "{}", remedy());
+    write("proc/sys/kernel/osrelease", "6.6.31-v8+");
+    assert!(!remedy().contains("CONFIG_MEMCG_V1"), "{}", remedy());
+    write("proc/sys/kernel/osrelease", "6.12.34");
+    write("proc/cmdline", PI);
+    assert!(remedy().contains("cgroup_enable=memory"), "{}", remedy());
+}
+
+#[test]
+fn what_was_tried_wins_over_what_was_read() {
+    let facts = KernelFacts::read(complete().path());
+    assert_eq!(facts.overlayfs, Presence::Present);
+    let mut trials = Trials::default();
+    trials.note("overlayfs", Outcome::Fails(cut("Invalid argument")));
+    trials.note("CPU quota", Outcome::Fails(cut("cpu.max is not there")));
+    trials.note("IO limit", Outcome::Fails(cut("io.max is not there")));
+    trials.note(
+        "IO weight",
+        Outcome::Fails(cut("vda runs `[none]`, and iocost is off")),
+    );
+    trials.note("veth", Outcome::Works);
+    trials.note("bridge", Outcome::NotTried(cut("it needs root")));
+    let found = gaps(&facts, &trials, &board("generic-arm64"));
+    let overlay = gap(&found, "overlayfs").unwrap();
+    assert_eq!(overlay.seen.as_deref(), Some("Invalid argument"));
+    assert!(overlay.certain);
+    let quota = gap(&found, "CPU quota").unwrap();
+    assert_eq!(quota.severity, Severity::Needed);
+    assert!(quota.remedy.contains("CONFIG_CFS_BANDWIDTH"));
+    assert!(
+        gap(&found, "IO limit")
+            .unwrap()
+            .remedy
+            .contains("CONFIG_BLK_DEV_THROTTLING")
+    );
+    let weight = gap(&found, "IO weight").unwrap();
+    assert!(weight.remedy.contains("CONFIG_IOSCHED_BFQ") && weight.remedy.contains("IOCOST"));
+    for none in ["veth", "bridge", "memory limit"] {
+        assert_eq!(gap(&found, none), None, "{none}");
+    }
+    // Nobody could read that veth is there; it was tried, and is.
+    let root = complete();
+    fs::remove_dir_all(root.path().join("lib")).unwrap();
+    let facts = KernelFacts::read(root.path());
+    assert_eq!(facts.veth, Presence::Unknown);
+    assert_eq!(
+        gap(&gaps(&facts, &trials, &board("generic-arm64")), "veth"),
+        None
+    );
+}
+
+#[test]
+fn a_board_that_wants_one_hierarchy_says_so_on_another() {
+    let root = complete();
+    let layout = |board_name: &str| {
+        let facts = KernelFacts::read(root.path());
+        let found = gaps(&facts, &Trials::default(), &board(board_name));
+        gap(&found, "cgroup layout").cloned()
+    };
+    assert_eq!(layout("jetson-orin-nano"), None);
+    fs::write(root.path().join("proc/self/mountinfo"), V1_MOUNTS).unwrap();
+    let told = layout("jetson-orin-nano").unwrap();
+    assert!(told.cost.contains("run with v2"), "{}", told.cost);
+    assert_eq!(layout("beaglebone-black"), None);
+}
+
+#[test]
+fn watchdog_clock_and_noise_are_looked_at() {
+    let root = complete();
+    let write = |path: &str, text: &str| fs::write(root.path().join(path), text).unwrap();
+    write("sys/class/watchdog/watchdog0/max_timeout", "10\n");
+    write("sys/class/watchdog/watchdog0/state", "active\n");
+    write("sys/class/rtc/rtc0/since_epoch", "86400\n");
+    write("sys/class/misc/hw_random/rng_current", "none\n");
+    let facts = KernelFacts::read(root.path());
+    assert!(facts.watchdogs[0].active);
+    assert_eq!(facts.watchdogs[0].identity, "Broadcom");
+    let found = gaps(&facts, &Trials::default(), &board("raspberrypi4"));
+    let timeout = gap(&found, "watchdog timeout").unwrap();
+    assert!(timeout.cost.contains("10 s at most"), "{}", timeout.cost);
+    assert!(gap(&found, "real-time clock is set").is_some());
+    assert!(gap(&found, "hardware noise").is_some());
+    write("sys/class/watchdog/watchdog0/max_timeout", "0\n");
+    let found = gaps(
+        &KernelFacts::read(root.path()),
+        &Trials::default(),
+        &board("raspberrypi4"),
+    );
+    assert_eq!(gap(&found, "watchdog timeout"), None);
 }
 
 #[test]
@@ -156,6 +320,7 @@ fn a_plain_configuration_is_held_against_what_is_needed() {
     fs::write(root.path().join("boot/config-6.12.34"), all).unwrap();
     let found = gaps(
         &KernelFacts::read(root.path()),
+        &Trials::default(),
         &Profile::generic(Architecture::Aarch64),
     );
     assert!(subjects(&found).contains(&"CONFIG_NFT_MASQ"), "{found:?}");
@@ -172,6 +337,7 @@ fn an_old_kernel_is_told_what_it_lacks() {
     .unwrap();
     let found = gaps(
         &KernelFacts::read(root.path()),
+        &Trials::default(),
         &Profile::generic(Architecture::Aarch64),
     );
     let subjects = subjects(&found);
@@ -200,7 +366,11 @@ fn facts_and_gaps_can_be_written_as_json() {
     let json = serde_json::to_value(&facts).unwrap();
     assert_eq!(json["cgroup"]["layout"], "v2");
     assert_eq!(json["overlayfs"], "present");
-    let found = gaps(&facts, &Profile::generic(Architecture::Aarch64));
+    let found = gaps(
+        &facts,
+        &Trials::default(),
+        &Profile::generic(Architecture::Aarch64),
+    );
     assert_eq!(serde_json::to_value(&found).unwrap()[0]["severity"], "note");
 }
 

@@ -1,14 +1,17 @@
-//! `board check`: each probe, and for what is missing its cost and its remedy.
+//! `board check`: each probe, and for what is missing its cost and its remedy. As root each part is
+//! used once and taken away again; without root, what the kernel shows has to do.
 
-use super::detected;
+use super::{detected, state_folder};
 use crate::failure::Failure;
 use crate::human::printable;
 use crate::output;
 use coracle_board_support::config::Config;
 use coracle_board_support::detect::choose;
 use coracle_board_support::probe::{
-    CgroupLayout, Gap, KernelFacts, KernelOptions, Presence, Severity, gaps,
+    CgroupLayout, Gap, KernelFacts, KernelOptions, Outcome, Presence, Severity, Trials, gaps,
 };
+use coracle_board_support::profile::StorageRole;
+use coracle_board_support::storage;
 use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
@@ -24,7 +27,11 @@ pub fn check(config: &Config, json: bool) -> Result<(), Failure> {
     if let Some(options) = packed_options(Path::new("/proc/config.gz")) {
         facts.options = options;
     }
-    let gaps = gaps(&facts, &chosen.profile);
+    let state = state_folder(config);
+    let disks = storage::disks(Path::new("/"), &chosen.profile, StorageRole::State);
+    let disk = disks.first().cloned().or_else(|| storage::under(state));
+    let trials = Trials::run(state, disk.as_ref());
+    let gaps = gaps(&facts, &trials, &chosen.profile);
     let needed = gaps
         .iter()
         .filter(|g| g.severity == Severity::Needed && g.certain)
@@ -34,10 +41,12 @@ pub fn check(config: &Config, json: bool) -> Result<(), Failure> {
             "ok": needed == 0,
             "profile": chosen.profile.name,
             "gaps": gaps,
+            "trials": trials,
             "kernel": facts,
         }))?;
     } else {
-        output::text(&report(&facts, chosen.profile.name.as_str(), &gaps))?;
+        let profile = chosen.profile.name.as_str();
+        output::text(&report(&facts, &trials, profile, &gaps))?;
     }
     match needed {
         0 => Ok(()),
@@ -53,14 +62,16 @@ fn packed_options(path: &Path) -> Option<KernelOptions> {
     Some(KernelOptions::from_text(&text))
 }
 
-pub(super) fn report(facts: &KernelFacts, profile: &str, gaps: &[Gap]) -> String {
+pub(super) fn report(facts: &KernelFacts, trials: &Trials, profile: &str, gaps: &[Gap]) -> String {
     let mut text = format!(
         "Linux {}, {}, profile {profile}\n\n",
         printable(&facts.release),
         layout(facts.cgroup.layout)
     );
-    for subject in seen(facts) {
-        let _ = writeln!(text, "ok        {}", printable(&subject));
+    for subject in seen(facts, trials) {
+        if gaps.iter().all(|gap| gap.subject != subject) {
+            let _ = writeln!(text, "ok        {}", printable(&subject));
+        }
     }
     for gap in gaps {
         let word = match (gap.certain, gap.severity) {
@@ -74,19 +85,28 @@ pub(super) fn report(facts: &KernelFacts, profile: &str, gaps: &[Gap]) -> String
             Severity::Wanted => " (wanted)",
             Severity::Note => "",
         };
-        let _ = writeln!(
-            text,
-            "{word:<10}{}{weight}\n          cost:   {}\n          remedy: {}",
-            printable(&gap.subject),
-            printable(&gap.cost),
-            printable(&gap.remedy)
-        );
+        let _ = writeln!(text, "{word:<10}{}{weight}", printable(&gap.subject));
+        for (title, content) in [
+            ("seen:", gap.seen.as_deref()),
+            ("cost:", Some(gap.cost.as_str())),
+            ("remedy:", Some(gap.remedy.as_str())),
+        ] {
+            if let Some(content) = content {
+                let _ = writeln!(text, "          {title:<8}{}", printable(content));
+            }
+        }
     }
     let count = |severity| {
         gaps.iter()
             .filter(|g| g.severity == severity && g.certain)
             .count()
     };
+    for trial in trials.iter() {
+        if let Outcome::NotTried(why) = &trial.outcome {
+            let subject = printable(&trial.subject);
+            let _ = writeln!(text, "not tried {subject}: {}", printable(why));
+        }
+    }
     let _ = writeln!(
         text,
         "\n{} needed and {} wanted are missing",
@@ -106,7 +126,7 @@ fn layout(layout: CgroupLayout) -> &'static str {
 }
 
 /// What was looked for and found.
-fn seen(facts: &KernelFacts) -> Vec<String> {
+fn seen(facts: &KernelFacts, trials: &Trials) -> Vec<String> {
     let namespaces = facts
         .namespaces
         .iter()
@@ -128,6 +148,20 @@ fn seen(facts: &KernelFacts) -> Vec<String> {
     ];
     let present = parts.into_iter().filter(|(p, _)| *p == Presence::Present);
     seen.extend(present.map(|(_, subject)| subject.to_owned()));
-    seen.extend(facts.watchdogs.iter().map(|w| format!("watchdog {w}")));
+    if facts.hardware_noise == Presence::Present {
+        seen.push("hardware noise".to_owned());
+    }
+    seen.extend(facts.watchdogs.iter().map(|watchdog| {
+        let running = if watchdog.active { ", running" } else { "" };
+        format!(
+            "watchdog {} ({}{running})",
+            watchdog.name, watchdog.identity
+        )
+    }));
+    for trial in trials.iter().filter(|t| t.outcome == Outcome::Works) {
+        if !seen.iter().any(|subject| subject == trial.subject.as_str()) {
+            seen.push(trial.subject.to_string());
+        }
+    }
     seen
 }

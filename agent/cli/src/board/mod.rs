@@ -18,11 +18,18 @@ pub const SCHEMA: &str = include_str!("schema.json");
 /// while there is no such folder yet.
 fn detected(config: &Config) -> Detected {
     let detected = Detected::read(Path::new("/"));
-    let mut folders = config.state_dir.ancestors();
-    match folders.find_map(|folder| rustix::fs::statvfs(folder).ok()) {
+    match rustix::fs::statvfs(state_folder(config)).ok() {
         Some(fs) => detected.with_disk_bytes(fs.f_blocks.saturating_mul(fs.f_frsize)),
         None => detected,
     }
+}
+
+/// The state folder, or the nearest one above it while it is not there yet.
+fn state_folder(config: &Config) -> &Path {
+    let mut folders = config.state_dir.ancestors();
+    folders
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("/"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use super::*;
 use coracle_board_support::budget::Budget;
 use coracle_board_support::config::WrittenConfig;
 use coracle_board_support::detect::choose;
-use coracle_board_support::probe::{KernelFacts, gaps};
+use coracle_board_support::probe::{KernelFacts, Trials, gaps};
 use coracle_board_support::profile::Profile;
 use serde_json::Value;
 
@@ -106,7 +106,9 @@ fn check_and_show_say_why() {
     // An empty root is a kernel that has nothing.
     let empty = tempfile::tempdir().unwrap();
     let facts = KernelFacts::read(empty.path());
-    let text = check::report(&facts, "x", &gaps(&facts, &chosen.profile));
+    let trials = Trials::default();
+    let found = gaps(&facts, &trials, &chosen.profile);
+    let text = check::report(&facts, &trials, "x", &found);
     assert!(
         text.contains("MISSING   cgroups (needed)\n          cost:   no limit"),
         "{text}"

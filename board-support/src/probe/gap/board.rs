@@ -18,6 +18,27 @@ pub(super) fn hardware(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) 
             "enable the board's watchdog driver in the kernel and its device tree node",
         );
     }
+    if let Some(watchdog) = &profile.watchdog
+        && let Some(short) = facts.watchdogs.iter().find(|seen| {
+            watchdog.device.ends_with(seen.name.as_str())
+                && seen
+                    .max_timeout_seconds
+                    .is_some_and(|max| max < watchdog.timeout_seconds.get())
+        })
+    {
+        gaps.ask(
+            Presence::Absent,
+            Wanted,
+            "watchdog timeout",
+            &format!(
+                "{} counts to {} s at most; the profile asks for {}",
+                short.name,
+                short.max_timeout_seconds.unwrap_or_default(),
+                watchdog.timeout_seconds.get()
+            ),
+            "set watchdog.timeout_seconds in board.toml to what it can count",
+        );
+    }
     gaps.ask(
         facts.rtc,
         Note,
@@ -25,6 +46,71 @@ pub(super) fn hardware(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) 
         "after a power cut the time is a lower bound until the network tells it; documents are judged by that bound",
         "add a battery-backed clock if apps need the time before the network is up",
     );
+    if facts.rtc == Presence::Present {
+        gaps.ask(
+            facts.rtc_set,
+            Note,
+            "real-time clock is set",
+            "it says a time that cannot be true: it was never set, or its battery is empty",
+            "set it once the time is known (`hwclock --systohc`), and look at the battery",
+        );
+    }
+    gaps.ask(
+        facts.hardware_noise,
+        Note,
+        "hardware noise",
+        "the first keys of a fresh board wait until the kernel gathered enough noise by itself",
+        "enable the board's generator (CONFIG_HW_RANDOM and its driver), or hand a seed over (`random-seed`)",
+    );
+    gaps.ask_trial(
+        Wanted,
+        "entropy",
+        "no key can be made yet: enrolment would wait",
+        "wait, or give the kernel a source of noise (CONFIG_HW_RANDOM and the board's driver)",
+    );
+    gaps.ask_trial(
+        Note,
+        "disk quota",
+        "no hard size for an app's writable layer and volumes by project quota",
+        "ext4: `tune2fs -O project,quota -Q prjquota DISK` and mount with `prjquota`; xfs: mount with `prjquota`; CONFIG_QUOTA and CONFIG_QFMT_V2",
+    );
+}
+
+/// How the kernel was started, and how control groups were mounted.
+pub(super) fn start(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
+    let at = profile.kernel.command_line_file.as_deref();
+    let at = at.unwrap_or("the boot loader's settings");
+    for word in &profile.kernel.command_line {
+        let there = facts
+            .command_line
+            .split_whitespace()
+            .any(|w| w == word.as_str());
+        let moot = word
+            .strip_prefix("cgroup_enable=")
+            .is_some_and(|controller| facts.cgroup.usable(controller));
+        gaps.ask(
+            Presence::of(there || moot),
+            Severity::Wanted,
+            &format!("command line {word}"),
+            "the board's profile asks for it; without it a part of the kernel stays off",
+            &format!("add `{word}` to {at} and restart"),
+        );
+    }
+    let (layout, wanted) = (facts.cgroup.layout, &profile.cgroup.layouts);
+    if layout != CgroupLayout::None && !wanted.is_empty() {
+        let names: Vec<&str> = wanted.iter().map(|l| l.as_str()).collect();
+        gaps.ask(
+            Presence::of(wanted.contains(&layout)),
+            Severity::Wanted,
+            "cgroup layout",
+            &format!(
+                "control groups are mounted as {}; this kind of board is run with {}",
+                layout.as_str(),
+                names.join(" or ")
+            ),
+            "`systemd.unified_cgroup_hierarchy=1` on the kernel's command line gives v2, or mount only cgroup2",
+        );
+    }
 }
 
 pub(super) fn options(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {

@@ -1,9 +1,10 @@
 //! Gaps in what keeps limits: control groups and their controllers.
 
 use super::{Gaps, Severity};
-use crate::probe::{CgroupLayout, KernelFacts, Presence};
+use crate::probe::{CgroupLayout, KernelFacts, OptionState, Presence};
+use crate::profile::Profile;
 
-pub(super) fn cgroups(facts: &KernelFacts, gaps: &mut Gaps) {
+pub(super) fn cgroups(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
     use Severity::{Needed, Note, Wanted};
     let cgroup = &facts.cgroup;
     if cgroup.layout == CgroupLayout::None {
@@ -65,7 +66,11 @@ pub(super) fn cgroups(facts: &KernelFacts, gaps: &mut Gaps) {
             .iter()
             .any(|c| c.name.as_str() == name && c.disabled);
         let remedy = match (disabled, name) {
-            (true, "memory") => "it is compiled in but off: add `cgroup_enable=memory cgroup_memory=1` to the kernel's command line (Raspberry Pi: /boot/firmware/cmdline.txt)".to_owned(),
+            (_, "memory") if lost_v1_memory(facts) => "Linux 6.11 and newer keep cgroup v1's memory controller only with CONFIG_MEMCG_V1: set it, or use cgroup v2 (`systemd.unified_cgroup_hierarchy=1`)".to_owned(),
+            (true, "memory") => format!(
+                "it is compiled in but off: add `cgroup_enable=memory cgroup_memory=1` to the kernel's command line ({})",
+                profile.kernel.command_line_file.as_deref().unwrap_or("Raspberry Pi: /boot/firmware/cmdline.txt")
+            ),
             (true, _) => format!("it is compiled in but not mounted, or off by `cgroup_disable=`: mount it or remove `cgroup_disable={name}`"),
             (false, _) => format!("build the kernel with {option}"),
         };
@@ -94,5 +99,75 @@ pub(super) fn cgroups(facts: &KernelFacts, gaps: &mut Gaps) {
             "a limit on kernel memory alone is not enforced since Linux 5.16; kernel memory counts against the app's memory limit",
             "nothing to do: the memory limit covers it",
         );
+    }
+}
+
+/// Since 6.11 v1's half of the memory controller is an option of its own (mm/Kconfig, MEMCG_V1).
+fn lost_v1_memory(facts: &KernelFacts) -> bool {
+    let v1 = [CgroupLayout::V1, CgroupLayout::Hybrid].contains(&facts.cgroup.layout);
+    // Turned off by a person or by firmware: then the option is not what is missing.
+    let off = facts.command_line.contains("cgroup_disable=memory");
+    v1 && facts.version >= (6, 11)
+        && !off
+        && facts.options.state("CONFIG_MEMCG_V1") != OptionState::BuiltIn
+}
+
+/// Limits that were tried. Where the whole controller is missing, that was said already.
+pub(super) fn knobs(facts: &KernelFacts, gaps: &mut Gaps) {
+    use Severity::{Needed, Wanted};
+    for (controller, severity, subject, cost, remedy) in [
+        (
+            "memory",
+            Needed,
+            "memory limit",
+            "an app can use up the board's memory",
+            "build the kernel with CONFIG_MEMCG; on cgroup v1 since Linux 6.11 also CONFIG_MEMCG_V1",
+        ),
+        (
+            "cpu",
+            Needed,
+            "CPU quota",
+            "an app can use up the board's cores: its quota is not kept",
+            "build the kernel with CONFIG_CFS_BANDWIDTH, which arm64's defconfig leaves out",
+        ),
+        (
+            "cpu",
+            Wanted,
+            "CPU weight",
+            "apps share the cores evenly, whatever their weights",
+            "build the kernel with CONFIG_FAIR_GROUP_SCHED",
+        ),
+        (
+            "pids",
+            Needed,
+            "process limit",
+            "an app can use up the board's processes",
+            "build the kernel with CONFIG_CGROUP_PIDS",
+        ),
+        (
+            "cpuset",
+            Wanted,
+            "fixed cores",
+            "apps cannot be kept to cores",
+            "build the kernel with CONFIG_CPUSETS; on cgroup v1 since Linux 6.12 also CONFIG_CPUSETS_V1",
+        ),
+        (
+            "io",
+            Wanted,
+            "IO limit",
+            "an app can keep the disk busy for all: its IO rates are not kept",
+            "build the kernel with CONFIG_BLK_DEV_THROTTLING, which arm64's defconfig leaves out",
+        ),
+        (
+            "io",
+            Wanted,
+            "IO weight",
+            "apps share the disk evenly, whatever their IO weights; hard rates are kept all the same",
+            "build the kernel with CONFIG_IOSCHED_BFQ and CONFIG_BFQ_GROUP_IOSCHED and write `bfq` to /sys/block/DISK/queue/scheduler, or with CONFIG_BLK_CGROUP_IOCOST and switch it on in io.cost.qos",
+        ),
+    ] {
+        if facts.cgroup.usable(controller) {
+            gaps.ask_trial(severity, subject, cost, remedy);
+        }
     }
 }

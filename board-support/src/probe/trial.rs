@@ -1,0 +1,100 @@
+//! What the kernel does when it is asked to: each part is used once, in a scratch cgroup and on a
+//! scratch thread with namespaces of its own, and everything is taken away again. What this finds
+//! wins over what [`super::KernelFacts`] concluded from procfs, and over the profile.
+//!
+//! | file | what is tried |
+//! |---|---|
+//! | `limits` | each limit, written to a cgroup and read back |
+//! | `apart` | namespaces and filters, on a thread that then ends |
+//! | `overlay` | layers, on the file system of the state folder |
+//! | `storage` | project quotas, noise for keys |
+//! | `netlink` | bridge, veth and NAT, in an empty network namespace |
+
+mod apart;
+mod limits;
+mod netlink;
+mod overlay;
+mod storage;
+
+use crate::storage::Disk;
+use crate::text::{Text, cut};
+use heapless::Vec;
+use serde::Serialize;
+use std::io;
+use std::path::Path;
+
+/// Parts that are tried.
+pub const TRIAL_LIMIT: usize = 32;
+
+/// What came of trying.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "outcome", content = "why")]
+pub enum Outcome {
+    /// It did what it should.
+    Works,
+    /// It did not; what the kernel said.
+    Fails(Text),
+    /// It could not be tried here; why.
+    NotTried(Text),
+}
+
+/// One part and what came of trying it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trial {
+    /// As the gap of the same subject names it: `CPU quota`.
+    pub subject: Text,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Everything that was tried.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Trials(Vec<Trial, TRIAL_LIMIT>);
+
+impl Trials {
+    /// Tries everything on this machine. `state`: the state folder or the nearest one above it that
+    /// exists; `disk`: what IO limits are set on. Without root nothing is tried, and each part says so.
+    pub fn run(state: &Path, disk: Option<&Disk>) -> Self {
+        let mut trials = Self::default();
+        limits::run(Path::new("/"), disk, &mut trials);
+        apart::run(state, &mut trials);
+        trials.note("disk quota", storage::project_quota(Path::new("/"), state));
+        trials.note("entropy", storage::noise());
+        trials
+    }
+
+    /// What came of one.
+    pub fn outcome(&self, subject: &str) -> Option<&Outcome> {
+        let found = self.0.iter().find(|t| t.subject.as_str() == subject);
+        found.map(|trial| &trial.outcome)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Trial> {
+        self.0.iter()
+    }
+
+    pub(super) fn note(&mut self, subject: &str, outcome: Outcome) {
+        // The subjects are this module's own and fewer than the limit; a test counts them.
+        let _ = self.0.push(Trial {
+            subject: cut(subject),
+            outcome,
+        });
+    }
+
+    fn note_result(&mut self, subject: &str, result: io::Result<()>) {
+        let outcome = match result {
+            Ok(()) => Outcome::Works,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Outcome::NotTried(cut("it needs root"))
+            }
+            Err(error) => Outcome::Fails(cut(&error.to_string())),
+        };
+        self.note(subject, outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests;
