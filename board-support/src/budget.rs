@@ -2,8 +2,10 @@
 //! done before anything changes, and with every problem at once, so that an engineer need not
 //! find them one push at a time.
 
+mod kernel;
 mod problem;
 
+pub use kernel::unkept;
 pub use problem::{Problem, Resource};
 
 use crate::detect::Detected;
@@ -42,6 +44,8 @@ pub struct AppPromise {
     pub pids: u64,
     /// Its layers, writable layer, volumes and logs, in bytes.
     pub disk_bytes: u64,
+    /// Whether it asks for rates of disk reads or writes.
+    pub io: bool,
     /// Its network.
     pub mode: NetworkMode,
     /// Ports of the board that it takes.

@@ -28,6 +28,8 @@ pub struct WrittenConfig {
     pub network: WrittenNetwork,
     /// What people on the board may do.
     pub local: WrittenLocal,
+    /// The hardware watchdog.
+    pub watchdog: WrittenWatchdog,
     /// Logging.
     pub log: WrittenLog,
 }
@@ -80,6 +82,14 @@ pub struct WrittenLocal {
     pub allow: Option<LocalPolicy>,
 }
 
+/// `[watchdog]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenWatchdog {
+    /// Whether the supervisor arms and feeds the profile's watchdog; `false`.
+    pub feed: Option<bool>,
+}
+
 /// `[log]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -118,6 +128,8 @@ pub struct Config {
     pub mtu: Option<Mtu>,
     /// Who may start containers by hand.
     pub local_allow: LocalPolicy,
+    /// Whether the supervisor arms and feeds the board's watchdog.
+    pub feed_watchdog: bool,
     /// The least severe event that is logged.
     pub log_level: LogLevel,
 }
@@ -140,6 +152,7 @@ impl Config {
             console,
             network,
             local,
+            watchdog,
             log,
         } = written;
         let name = |given: Option<PlainName>, default: &str| {
@@ -163,6 +176,7 @@ impl Config {
             subnet: network.subnet,
             mtu: network.mtu,
             local_allow: local.allow.unwrap_or_default(),
+            feed_watchdog: watchdog.feed.unwrap_or(false),
             log_level: log.level.unwrap_or_default(),
             config_dir: config_dir.to_owned(),
             instance,
@@ -182,7 +196,7 @@ impl Config {
     pub fn profiles_dir(&self) -> PathBuf {
         self.config_dir.join("boards")
     }
-    /// A profile of this one board, which wins over [`Config::profiles_dir`] when the file exists.
+    /// What this one board changes about its profile, or with a `name` a profile of its own.
     pub fn board_override_file(&self) -> PathBuf {
         self.config_dir.join("board.toml")
     }

@@ -11,6 +11,7 @@ pub mod probe;
 pub mod profile;
 pub mod storage;
 mod text;
+pub mod thermal;
 mod toml_file;
 
 pub use text::Text;

@@ -17,6 +17,7 @@
 //! | [`logs`] | an app's output, in a child that outlives the supervisor |
 //! | [`adopt`] | what a supervisor leaves for the next one |
 //! | [`supervisor`] | the owner of all of it: one loop |
+//! | [`watchdog`], [`thermal`] | the board's watchdog; less CPU for apps while it is hot |
 //! | [`gc`], [`disk`], [`notify`], `kernel` | layers that are to go; files; systemd; system calls |
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
@@ -37,4 +38,6 @@ pub mod settings;
 pub mod socket;
 pub mod stage;
 pub mod supervisor;
+pub mod thermal;
 pub mod trust;
+pub mod watchdog;

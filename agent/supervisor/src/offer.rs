@@ -3,7 +3,7 @@
 
 use crate::settings::Settings;
 use crate::trust::{Trust, built_at};
-use coracle_board_support::budget::{AppPromise, HostPort, PortProtocol};
+use coracle_board_support::budget::{AppPromise, HostPort, PortProtocol, unkept};
 use coracle_board_support::profile::NetworkMode as BoardMode;
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::LayerType;
@@ -140,8 +140,14 @@ pub fn check_budget(
     free_bytes: u64,
 ) -> Result<(), Refused> {
     let release = accepted.release();
-    let mut problems: Vec<String> = Vec::new();
-    if let Err(found) = settings.budget.check(&promises(release, settings)) {
+    let promises = promises(release, settings);
+    let unkept = unkept(&settings.trials, &promises);
+    let code = match unkept.is_empty() {
+        true => "over-budget",
+        false => "kernel-lacks",
+    };
+    let mut problems: Vec<String> = unkept.iter().map(ToString::to_string).collect();
+    if let Err(found) = settings.budget.check(&promises) {
         problems.extend(found.iter().map(ToString::to_string));
     }
     for app in &release.apps {
@@ -174,7 +180,7 @@ pub fn check_budget(
     }
     match problems.is_empty() {
         true => Ok(()),
-        false => Err(Refused::new("over-budget", problems.join("\n"))),
+        false => Err(Refused::new(code, problems.join("\n"))),
     }
 }
 
@@ -205,6 +211,7 @@ fn promises(release: &Release, settings: &Settings) -> Vec<AppPromise> {
             cpu_millis: app.limits.cpu_millis.into(),
             pids: app.limits.pids.into(),
             disk_bytes,
+            io: asks_for_io(app),
             mode: match app.network.mode {
                 NetworkMode::Host => BoardMode::Host,
                 NetworkMode::None => BoardMode::None,

@@ -5,8 +5,9 @@ use crate::disk::{self, About, DiskError};
 use coracle_board_support::budget::Budget;
 use coracle_board_support::config::{Config, ConfigError};
 use coracle_board_support::detect::{DetectError, Detected, choose};
+use coracle_board_support::probe::{Outcome, Trials};
 use coracle_board_support::profile::{Profile, StorageRole};
-use coracle_board_support::storage;
+use coracle_board_support::storage::{self, Disk};
 use coracle_network::NetworkConfig;
 use coracle_protocol::names::{HardwareClass, NameError};
 use coracle_protocol::report::BoardFacts;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub hardware: HardwareClass,
     /// What all apps may use together.
     pub budget: Budget,
+    /// Which limits this kernel keeps: tried at start.
+    pub trials: Trials,
     /// For the status.
     pub facts: BoardFacts,
     /// The daemon's user, when the board has it. Without one only root may talk to the supervisor.
@@ -91,11 +94,13 @@ impl Settings {
             tracing::warn!(left_out, "a board profile could not be considered");
         }
         let profile = chosen.profile;
+        let disks = disks(&profile, &config.state_dir);
         let hardware = HardwareClass::new(profile.hardware_class.as_str())?;
         Ok(Self {
             budget: Budget::of(&profile, &detected),
             facts: facts(&profile, &hardware, &detected),
-            disks: disks(&profile, &config.state_dir),
+            trials: tried(&disks),
+            disks: disks.iter().map(|disk| (disk.major, disk.minor)).collect(),
             network: network(&config, &profile),
             hardware,
             daemon,
@@ -168,13 +173,23 @@ fn facts(profile: &Profile, hardware: &HardwareClass, detected: &Detected) -> Bo
 }
 
 /// The profile's disks; where none of them is here, the whole disk that the state folder lies on.
-fn disks(profile: &Profile, state_dir: &Path) -> Vec<(u32, u32)> {
+fn disks(profile: &Profile, state_dir: &Path) -> Vec<Disk> {
     let named = storage::disks(Path::new("/"), profile, StorageRole::State);
-    if !named.is_empty() {
-        return named.iter().map(|disk| (disk.major, disk.minor)).collect();
+    match named.is_empty() {
+        false => named.into_iter().collect(),
+        true => storage::under(state_dir).into_iter().collect(),
     }
-    let whole = storage::under(state_dir).map(|disk| (disk.major, disk.minor));
-    whole.into_iter().collect()
+}
+
+fn tried(disks: &[Disk]) -> Trials {
+    let trials = Trials::limits(disks.first());
+    for trial in trials.iter() {
+        if let Outcome::Fails(why) = &trial.outcome {
+            let limit = trial.subject.as_str();
+            tracing::warn!(limit, why = why.as_str(), "this kernel does not keep it");
+        }
+    }
+    trials
 }
 
 fn network(config: &Config, profile: &Profile) -> NetworkConfig {

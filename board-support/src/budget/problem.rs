@@ -84,6 +84,15 @@ pub enum Problem {
         /// The name.
         name: String,
     },
+    /// This kernel cannot keep a limit that an app asks for.
+    NotKept {
+        /// The app.
+        app: String,
+        /// `CPU quota`.
+        limit: String,
+        /// What the kernel said.
+        why: String,
+    },
     /// The profile does not allow an app's network mode.
     Mode {
         /// The app.
@@ -129,6 +138,10 @@ impl fmt::Display for Problem {
                     port.port
                 )
             }
+            Self::NotKept { app, limit, why } => write!(
+                f,
+                "`{app}`: this kernel cannot keep its {limit}: {why} (`coracle board check` says how to change that)"
+            ),
             Self::NameTwice { name } => write!(f, "two apps are named `{name}`"),
             Self::Mode { app, mode, allowed } => {
                 let allowed: Vec<&str> = allowed.iter().map(|m| m.as_str()).collect();

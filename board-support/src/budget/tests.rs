@@ -24,6 +24,7 @@ fn app(name: &str, memory_mib: u64) -> AppPromise {
         cpu_millis: 200,
         pids: 50,
         disk_bytes: 10 * MIB,
+        io: false,
         mode: NetworkMode::Bridge,
         host_ports: Vec::new(),
     }
@@ -155,4 +156,30 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_the_kernel_cannot_keep_is_refused_with_the_apps_name() {
+    use crate::probe::{Outcome, Trials};
+    use crate::text::cut;
+    let mut trials = Trials::default();
+    let quiet = app("quiet", 10);
+    let busy = AppPromise {
+        io: true,
+        ..app("busy", 10)
+    };
+    let both = [quiet, busy];
+    assert_eq!(unkept(&trials, &both), Vec::new(), "nothing was tried");
+    trials.note("IO limit", Outcome::Fails(cut("io.max is not there")));
+    trials.note("memory limit", Outcome::Works);
+    trials.note("process limit", Outcome::NotTried(cut("it needs root")));
+    trials.note("IO weight", Outcome::Fails(cut("no app can ask for one")));
+    let problems = unkept(&trials, &both);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let sentence = problems[0].to_string();
+    for part in ["`busy`", "IO limit", "io.max is not there", "board check"] {
+        assert!(sentence.contains(part), "{sentence}");
+    }
+    trials.note("CPU quota", Outcome::Fails(cut("cpu.max is not there")));
+    assert_eq!(unkept(&trials, &both).len(), 3, "each app asks for CPU");
 }

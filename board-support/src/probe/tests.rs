@@ -360,6 +360,48 @@ fn the_layer_s_kernel_fragment_sets_each_option_that_the_probe_asks_for() {
     }
 }
 
+/// Whatever a remedy tells people to set is set by the fragment, but for v1's halves of controllers:
+/// an image of ours mounts v2.
+#[test]
+fn the_layer_s_kernel_fragment_sets_each_option_that_a_remedy_names() {
+    let empty = tempfile::tempdir().unwrap();
+    let mut trials = Trials::default();
+    let mut asked = std::collections::BTreeSet::new();
+    let subjects = [
+        "memory limit",
+        "CPU quota",
+        "CPU weight",
+        "process limit",
+        "fixed cores",
+    ];
+    for subject in subjects
+        .into_iter()
+        .chain(["IO limit", "IO weight", "entropy", "disk quota"])
+    {
+        trials.note(subject, Outcome::Fails(cut("no")));
+    }
+    for root in [empty.path(), complete().path()] {
+        for gap in gaps(&KernelFacts::read(root), &trials, &board("generic-arm64")) {
+            let words = gap
+                .remedy
+                .split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            asked.extend(
+                words
+                    .filter(|w| w.starts_with("CONFIG_"))
+                    .map(str::to_owned),
+            );
+        }
+    }
+    assert!(asked.len() > 20, "{asked:?}");
+    let fragment = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../yocto-layer/meta-coracle/recipes-kernel/linux/files/coracle.cfg");
+    let set = KernelOptions::from_text(&fs::read_to_string(&fragment).unwrap());
+    for option in asked {
+        let v1_only = ["CONFIG_MEMCG_V1", "CONFIG_CPUSETS_V1"].contains(&option.as_str());
+        assert_ne!(set.state(&option) == OptionState::Off, !v1_only, "{option}");
+    }
+}
+
 #[test]
 fn facts_and_gaps_can_be_written_as_json() {
     let facts = KernelFacts::read(complete().path());

@@ -65,6 +65,13 @@ impl Trials {
         trials
     }
 
+    /// Tries the limits alone: no thread and no mount, for a process that has to stay single-threaded.
+    pub fn limits(disk: Option<&Disk>) -> Self {
+        let mut trials = Self::default();
+        limits::run(Path::new("/"), disk, &mut trials);
+        trials
+    }
+
     /// What came of one.
     pub fn outcome(&self, subject: &str) -> Option<&Outcome> {
         let found = self.0.iter().find(|t| t.subject.as_str() == subject);
@@ -76,7 +83,7 @@ impl Trials {
         self.0.iter()
     }
 
-    pub(super) fn note(&mut self, subject: &str, outcome: Outcome) {
+    pub(crate) fn note(&mut self, subject: &str, outcome: Outcome) {
         // The subjects are this module's own and fewer than the limit; a test counts them.
         let _ = self.0.push(Trial {
             subject: cut(subject),

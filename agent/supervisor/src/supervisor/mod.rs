@@ -31,6 +31,7 @@ use crate::settings::Settings;
 use crate::socket::{self, AnswerTo, Watchers};
 use crate::stage::Staging;
 use crate::trust::{Trust, TrustError};
+use crate::watchdog::{Feeder, Verdict};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{Event, LayerSource};
 use coracle_protocol::names::AppName;
@@ -164,15 +165,25 @@ impl Supervisor {
         tracing::info!(socket = %path.display(), "ready");
 
         let mut alive_at = Instant::now();
+        let mut watchdog = match self.settings.config.feed_watchdog {
+            true => Feeder::arm(self.settings.profile.watchdog.as_ref()),
+            false => None,
+        };
         loop {
             self.turn().await;
+            if let Some(watchdog) = &mut watchdog {
+                // No release can mark an app critical yet, so that none can withhold a meal.
+                watchdog.turn(Instant::now(), &Verdict::Feed);
+            }
             if let Some(interval) = notify.interval()
                 && alive_at <= Instant::now()
             {
                 notify.alive();
                 alive_at = Instant::now() + interval;
             }
-            let due = self.next_due(notify.interval().map(|_| alive_at));
+            let alive = notify.interval().map(|_| alive_at);
+            let meal = watchdog.as_ref().map(Feeder::due);
+            let due = self.next_due(alive.into_iter().chain(meal).min());
             tokio::select! {
                 Some(incoming) = calls.recv() => self.answer(incoming).await,
                 _ = children.recv() => self.reap().await,
@@ -182,6 +193,9 @@ impl Supervisor {
             }
         }
         notify.stopping();
+        if let Some(watchdog) = watchdog {
+            watchdog.disarm();
+        }
         door.abort();
         self.store_run_state();
         tracing::info!("ends; the apps stay as they are");

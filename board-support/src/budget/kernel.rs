@@ -1,0 +1,34 @@
+//! Promises that this kernel cannot keep, whatever the board has: found by trying, at start.
+
+use super::{AppPromise, Problem};
+use crate::probe::{Outcome, Trials};
+
+/// Whether an app asks for a limit.
+type Asks = fn(&AppPromise) -> bool;
+
+/// Limits as the trials name them.
+const LIMITS: [(&str, Asks); 4] = [
+    ("memory limit", |app| app.memory_bytes > 0),
+    ("CPU quota", |app| app.cpu_millis > 0),
+    ("process limit", |app| app.pids > 0),
+    ("IO limit", |app| app.io),
+];
+
+/// One problem for each app and limit that was tried and failed. What was not tried is believed.
+pub fn unkept(trials: &Trials, promises: &[AppPromise]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for promise in promises {
+        for (subject, asks) in LIMITS {
+            if let Some(Outcome::Fails(why)) = trials.outcome(subject)
+                && asks(promise)
+            {
+                problems.push(Problem::NotKept {
+                    app: promise.name.clone(),
+                    limit: subject.to_owned(),
+                    why: why.as_str().to_owned(),
+                });
+            }
+        }
+    }
+    problems
+}
