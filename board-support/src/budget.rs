@@ -5,7 +5,7 @@
 mod kernel;
 mod problem;
 
-pub use kernel::unkept;
+pub use kernel::{can_be_asked_for, unkept};
 pub use problem::{Problem, Resource};
 
 use crate::detect::Detected;

@@ -2,7 +2,7 @@
 
 use crate::apps::user::{self, UserError};
 use crate::disk::{self, About, DiskError};
-use coracle_board_support::budget::Budget;
+use coracle_board_support::budget::{Budget, can_be_asked_for};
 use coracle_board_support::config::{Config, ConfigError};
 use coracle_board_support::detect::{DetectError, Detected, choose};
 use coracle_board_support::probe::{Outcome, Trials};
@@ -184,9 +184,15 @@ fn disks(profile: &Profile, state_dir: &Path) -> Vec<Disk> {
 fn tried(disks: &[Disk]) -> Trials {
     let trials = Trials::limits(disks.first());
     for trial in trials.iter() {
-        if let Outcome::Fails(why) = &trial.outcome {
+        if let Outcome::Fails(why) = &trial.outcome
+            && can_be_asked_for(&trial.subject)
+        {
             let limit = trial.subject.as_str();
-            tracing::warn!(limit, why = why.as_str(), "this kernel does not keep it");
+            tracing::warn!(
+                limit,
+                why = why.as_str(),
+                "this kernel does not keep it; apps that ask for it are refused"
+            );
         }
     }
     trials

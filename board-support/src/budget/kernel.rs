@@ -14,6 +14,11 @@ const LIMITS: [(&str, Asks); 4] = [
     ("IO limit", |app| app.io),
 ];
 
+/// Whether an app can ask for this limit.
+pub fn can_be_asked_for(limit: &str) -> bool {
+    LIMITS.iter().any(|(subject, _)| *subject == limit)
+}
+
 /// One problem for each app and limit that was tried and failed. What was not tried is believed.
 pub fn unkept(trials: &Trials, promises: &[AppPromise]) -> Vec<Problem> {
     let mut problems = Vec::new();
