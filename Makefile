@@ -6,6 +6,9 @@
 #   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, with their sizes
 #   make bench    measurements beside other tools → docs/benchmarks.md
+#   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
+#   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)
+#   make yocto OE=DIR          meta-coracle against a checkout of openembedded-core, with bitbake inside it or beside it
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -119,6 +122,23 @@ bench: setup-bench
 	@$(CARGO) build --release --workspace --bins --examples
 	$(EXAMPLE)
 	$(TARGET)/release/coracle-bench
+
+# Both take programs that were built elsewhere, for another architecture, by PROGRAMS=DIR.
+PARTS ?= agent cli
+DEB_ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
+ALL_PROGRAMS := coracle-supervisor coracle-daemon coracle-cli coracle-console coracle-release
+
+.PHONY: install deb yocto
+install:
+	@[ -n "$(PROGRAMS)" ] || $(CARGO) build --release $(addprefix --package ,$(ALL_PROGRAMS))
+	config/install.sh "$(or $(PROGRAMS),$(TARGET)/release)" "$(DESTDIR)" $(PARTS)
+
+deb:
+	@[ -n "$(PROGRAMS)" ] || $(CARGO) build --release $(addprefix --package ,$(ALL_PROGRAMS))
+	config/debian/build.sh "$(or $(PROGRAMS),$(TARGET)/release)" "$(DEB_ARCH)" "$(or $(OUTPUT),$(TARGET)/debian)"
+
+yocto:
+	@yocto-layer/check.sh "$(OE)"
 
 clean:
 	$(CARGO) clean

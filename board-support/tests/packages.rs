@@ -1,0 +1,332 @@
+//! What `make install` and `make deb` put on a board is complete: whatever a unit, an init script, a
+//! folder rule or the documentation names is in the tree. The programs are stand-ins; what is tested
+//! is the tree. Needs make, dpkg-deb and systemd-analyze, as Debian has them.
+
+use coracle_board_support::config::Config;
+use coracle_board_support::detect::load_folder;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PROGRAMS: [&str; 5] = [
+    "coracle-supervisor",
+    "coracled",
+    "coracle",
+    "coracle-console",
+    "coracle-release",
+];
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}:\n{said}\n{failed}");
+    said
+}
+
+fn make(target: &str, variables: &[String]) {
+    let mut command = Command::new("make");
+    command.current_dir(project()).arg("--silent").arg(target);
+    // The cargo that runs this test must not hand its job server on.
+    run(command.args(variables).env_remove("MAKEFLAGS"));
+}
+
+/// A folder with a stand-in for each program of `names`.
+fn programs(names: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in names {
+        fs::write(folder.path().join(name), "#!/bin/sh\nexit 0\n").unwrap();
+    }
+    folder
+}
+
+fn installed(parts: &str) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let programs = programs(&PROGRAMS);
+    make(
+        "install",
+        &[
+            format!("DESTDIR={}", root.path().display()),
+            format!("PROGRAMS={}", programs.path().display()),
+            format!("PARTS={parts}"),
+        ],
+    );
+    root
+}
+
+/// Every file below `root`, by its path on the board.
+fn files(root: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => {
+                    let inside = path.strip_prefix(root).unwrap();
+                    found.insert(format!("/{}", inside.display()));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn read(root: &Path, file: &str) -> String {
+    fs::read_to_string(root.join(file.trim_start_matches('/'))).unwrap()
+}
+
+fn mode(root: &Path, file: &str) -> u32 {
+    let path = root.join(file.trim_start_matches('/'));
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn whatever_a_unit_or_a_script_names_is_installed() {
+    let root = installed("agent cli");
+    let root = root.path();
+    let files = files(root);
+    let mut named = 0;
+    for file in &files {
+        let text = read(root, file);
+        for line in text.lines() {
+            let words: Vec<&str> = match line.split_once('=') {
+                Some(("ExecStart", command)) => command.split(' ').collect(),
+                Some(("PROGRAM" | "CONFIG", path)) => vec![path],
+                Some(("Documentation", uri)) => vec![uri.trim_start_matches("file:")],
+                _ => continue,
+            };
+            for path in words.into_iter().filter(|word| word.starts_with('/')) {
+                assert!(
+                    files.contains(path),
+                    "{file} names {path}, which is not installed"
+                );
+                named += 1;
+            }
+        }
+    }
+    assert!(named >= 10, "only {named} paths were looked at");
+    for file in &files {
+        let program = ["/usr/bin/", "/usr/sbin/", "/etc/init.d/"]
+            .iter()
+            .any(|folder| file.starts_with(folder));
+        let expected = if program { 0o755 } else { 0o644 };
+        assert_eq!(mode(root, file), expected, "{file}");
+    }
+    for script in ["coracle-supervisor", "coracled"] {
+        run(Command::new("sh")
+            .arg("-n")
+            .arg(root.join("etc/init.d").join(script)));
+    }
+}
+
+#[test]
+fn nothing_of_config_is_forgotten_and_what_is_installed_can_be_read() {
+    let root = installed("agent cli");
+    let files = files(root.path());
+    let config = project().join("config");
+    for (from, to) in [
+        ("boards", "/etc/coracle/boards"),
+        ("systemd", "/usr/lib/systemd/system"),
+        ("sysvinit", "/etc/init.d"),
+        ("sysusers.d", "/usr/lib/sysusers.d"),
+        ("tmpfiles.d", "/usr/lib/tmpfiles.d"),
+    ] {
+        for entry in fs::read_dir(config.join(from)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(
+                files.contains(&format!("{to}/{name}")),
+                "{from}/{name} is not installed"
+            );
+        }
+    }
+    let settings = root.path().join("etc/coracle/coracle.toml");
+    let settings = Config::load(&settings).unwrap();
+    let (profiles, left_out) = load_folder(&settings.profiles_dir());
+    assert_eq!(left_out, Vec::<String>::new());
+    assert!(profiles.len() >= 12);
+    // The user that runs coracled is the one that is made, and owns what it must own.
+    let users = read(root.path(), "/usr/lib/sysusers.d/coracle.conf");
+    let user = &settings.user;
+    assert!(users.lines().any(|l| l.starts_with(&format!("u {user} "))));
+    let folders = read(root.path(), "/usr/lib/tmpfiles.d/coracle.conf");
+    for own in [
+        settings.store_dir(),
+        settings.identity_dir(),
+        settings.spool_dir(),
+    ] {
+        let line = folders
+            .lines()
+            .find(|l| l.starts_with(&format!("d {} ", own.display())));
+        let line = line.unwrap_or_else(|| panic!("nobody makes {}", own.display()));
+        assert_eq!(
+            line.split_whitespace().nth(3),
+            Some(user.as_str()),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn systemd_takes_the_units_as_they_are() {
+    let root = installed("agent cli");
+    // Units of systemd's own that ours are ordered by do not lie in this tree.
+    let units = root.path().join("usr/lib/systemd/system");
+    for unit in [
+        "local-fs",
+        "network-online",
+        "multi-user",
+        "sysinit",
+        "basic",
+        "shutdown",
+    ] {
+        fs::write(
+            units.join(format!("{unit}.target")),
+            "[Unit]\nDescription=x\n",
+        )
+        .unwrap();
+    }
+    let mut command = Command::new("systemd-analyze");
+    command
+        .arg("verify")
+        .arg("--man=no")
+        .arg("--root")
+        .arg(root.path());
+    command
+        .arg("coracle-supervisor.service")
+        .arg("coracled.service");
+    let output = command.output().expect("systemd-analyze cannot be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ours: Vec<&str> = said.lines().filter(|l| l.contains("coracle")).collect();
+    // Keys that this systemd is too old for are passed over, and the unit says so.
+    let newer = |line: &&&str| line.contains("RestartSteps") || line.contains("RestartMaxDelaySec");
+    let faults: Vec<&&str> = ours.iter().filter(|line| !newer(line)).collect();
+    assert!(faults.is_empty(), "{faults:#?}\n{said}");
+}
+
+#[test]
+fn settings_of_the_site_are_not_touched_by_another_install() {
+    let root = installed("agent cli");
+    let settings = root.path().join("etc/coracle/coracle.toml");
+    fs::write(&settings, "[log]\nlevel = \"debug\"\n").unwrap();
+    let programs = programs(&PROGRAMS);
+    make(
+        "install",
+        &[
+            format!("DESTDIR={}", root.path().display()),
+            format!("PROGRAMS={}", programs.path().display()),
+        ],
+    );
+    assert_eq!(
+        fs::read_to_string(&settings).unwrap(),
+        "[log]\nlevel = \"debug\"\n"
+    );
+}
+
+#[test]
+fn the_packages_hold_what_install_installs_and_are_the_same_twice() {
+    let stand_ins = programs(&PROGRAMS);
+    let build = |architecture: &str| {
+        let output = tempfile::tempdir().unwrap();
+        make(
+            "deb",
+            &[
+                format!("PROGRAMS={}", stand_ins.path().display()),
+                format!("DEB_ARCH={architecture}"),
+                format!("OUTPUT={}", output.path().display()),
+            ],
+        );
+        output
+    };
+    for architecture in ["amd64", "arm64", "armhf"] {
+        let output = build(architecture);
+        let package = |name: &str| {
+            let version = env!("CARGO_PKG_VERSION");
+            output
+                .path()
+                .join(format!("{name}_{version}_{architecture}.deb"))
+        };
+        let field = |name: &str, field: &str| {
+            let mut command = Command::new("dpkg-deb");
+            run(command.arg("--field").arg(package(name)).arg(field))
+                .trim()
+                .to_owned()
+        };
+        assert_eq!(field("coracle-agent", "Architecture"), architecture);
+        assert_eq!(
+            field("coracle-console", "Depends"),
+            "mosquitto, ca-certificates"
+        );
+        let unpacked = tempfile::tempdir().unwrap();
+        let mut command = Command::new("dpkg-deb");
+        run(command
+            .arg("--extract")
+            .arg(package("coracle-agent"))
+            .arg(unpacked.path()));
+        let mut held = files(unpacked.path());
+        assert!(held.remove("/usr/share/doc/coracle-agent/copyright"));
+        assert_eq!(held, files(installed("agent cli").path()));
+
+        let control = tempfile::tempdir().unwrap();
+        let mut command = Command::new("dpkg-deb");
+        run(command
+            .arg("--control")
+            .arg(package("coracle-agent"))
+            .arg(control.path()));
+        let conffiles = fs::read_to_string(control.path().join("conffiles")).unwrap();
+        let settings: BTreeSet<String> = held
+            .iter()
+            .filter(|f| f.starts_with("/etc/"))
+            .cloned()
+            .collect();
+        assert_eq!(
+            conffiles
+                .lines()
+                .map(str::to_owned)
+                .collect::<BTreeSet<_>>(),
+            settings
+        );
+        for script in ["postinst", "prerm", "postrm"] {
+            run(Command::new("sh")
+                .arg("-n")
+                .arg(control.path().join(script)));
+        }
+        if architecture == "armhf" {
+            let again = build(architecture);
+            for name in ["coracle-agent", "coracle-console", "coracle-release"] {
+                let first = package(name);
+                let second = again.path().join(first.file_name().unwrap());
+                assert!(
+                    fs::read(&first).unwrap() == fs::read(second).unwrap(),
+                    "{name} differs"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_package_without_its_programs_is_left_out() {
+    let some = programs(&["coracle-supervisor", "coracled", "coracle"]);
+    let output = tempfile::tempdir().unwrap();
+    make(
+        "deb",
+        &[
+            format!("PROGRAMS={}", some.path().display()),
+            "DEB_ARCH=arm64".to_owned(),
+            format!("OUTPUT={}", output.path().display()),
+        ],
+    );
+    let names: Vec<String> = files(output.path()).into_iter().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert!(names[0].starts_with("/coracle-agent_"), "{names:?}");
+}
