@@ -47,7 +47,7 @@ CONFFILES:coracle-config = "${sysconfdir}/coracle/coracle.toml"
 
 # coracle-agent itself is empty and brings the others.
 ALLOW_EMPTY:${PN} = "1"
-RDEPENDS:${PN} = "coracle-supervisor coracled"
+RDEPENDS:${PN}:class-target = "coracle-supervisor coracled"
 RDEPENDS:coracle-supervisor = "coracle-config"
 RDEPENDS:coracled = "coracle-config ca-certificates"
 
@@ -75,3 +75,6 @@ INITSCRIPT_PARAMS:coracled = "defaults 61 39"
 
 USERADD_PACKAGES = "coracle-config"
 USERADD_PARAM:coracle-config = "--system --user-group --no-create-home --home-dir /var/lib/coracle --shell /sbin/nologin coracle"
+
+# For a build that is tried without a board: the programs alone, for the machine that builds.
+BBCLASSEXTEND = "native"

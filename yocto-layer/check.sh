@@ -1,0 +1,107 @@
+#!/bin/sh
+# Holds meta-coracle against a checkout of openembedded-core: the crates are those of Cargo.lock, the
+# layer parses without a warning, and its recipes resolve.
+#
+#   yocto-layer/check.sh OE
+#
+#   OE             a checkout of openembedded-core; bitbake inside it or beside it, or BITBAKE=DIR
+#   NATIVE=1       also builds coracle-agent-native, with the host's cargo and python and the
+#                  crates from the registry
+#   CHECK_LAYER=1  also runs yocto-check-layer, which takes ten minutes
+#
+# bitbake does not run as root: started by root, it is run as `nobody`. Nothing of the checkout is
+# changed; what bitbake writes lies in a folder of its own, which is removed (KEEP=1 leaves it).
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+oe=${1:-}
+[ -f "$oe/oe-init-build-env" ] || {
+    echo "usage: make yocto OE=DIR, where DIR is a checkout of openembedded-core (branch wrynose)" >&2
+    exit 2
+}
+oe=$(cd "$oe" && pwd)
+for bitbake in "${BITBAKE:-}" "$oe/bitbake" "$oe/../bitbake" ''; do
+    [ ! -x "$bitbake/bin/bitbake" ] || break
+done
+[ -n "$bitbake" ] || { echo "bitbake is neither in $oe nor beside it; say BITBAKE=DIR" >&2; exit 2; }
+bitbake=$(cd "$bitbake" && pwd)
+
+missing=
+for tool in chrpath diffstat gawk lz4c zstd rpcgen file cpio python3; do
+    command -v "$tool" >/dev/null || missing="$missing $tool"
+done
+[ -z "$missing" ] || { echo "bitbake needs on this machine:$missing" >&2; exit 1; }
+
+step() { printf '\n== %s\n' "$*"; }
+step "crates of Cargo.lock"
+"$here/crates-inc.sh" --check
+echo "in step"
+
+step "oelint-adv"
+if command -v oelint-adv >/dev/null; then
+    find "$here/meta-coracle" -name '*.bb' -o -name '*.bbappend' | xargs oelint-adv --quiet
+    echo "clean"
+else
+    echo "not looked at: oelint-adv is not installed (pip install oelint-adv)"
+fi
+
+build=$(mktemp -d)
+clean() { [ -n "${KEEP:-}" ] && echo "left: $build" || rm -rf "$build"; }
+trap clean EXIT
+mkdir -p "$build/conf" "$build/home"
+cat > "$build/conf/bblayers.conf" <<EOF
+BBPATH = "\${TOPDIR}"
+BBFILES ?= ""
+BBLAYERS = "$oe/meta $here/meta-coracle"
+EOF
+cat > "$build/conf/local.conf" <<EOF
+MACHINE = "${MACHINE:-qemuarm64}"
+DISTRO = "nodistro"
+DISTRO_FEATURES:append = " coracle"
+INIT_MANAGER = "${INIT_MANAGER:-systemd}"
+CONNECTIVITY_CHECK_URIS = ""
+INHERIT:remove = "uninative"
+BB_NO_NETWORK = "1"
+EOF
+[ -n "${NATIVE:-}" ] && cat >> "$build/conf/local.conf" <<EOF
+BB_NO_NETWORK = "0"
+ASSUME_PROVIDED += "python3-native cargo-native rust-native quilt-native patch-native"
+HOSTTOOLS += "cargo rustc cc python3 patch"
+EOF
+
+as_user() {
+    if [ "$(id -u)" = 0 ]; then
+        chown -R nobody "$build"
+        setpriv --reuid="$(id -u nobody)" --regid="$(id -g nobody)" --clear-groups \
+            env -i HOME="$build/home" PATH="$bitbake/bin:$oe/scripts:$PATH" LANG=en_US.UTF-8 \
+            BUILDDIR="$build" BBPATH="$build" sh -c "cd '$build' && $1"
+    else
+        env -i HOME="$build/home" PATH="$bitbake/bin:$oe/scripts:$PATH" LANG=en_US.UTF-8 \
+            BUILDDIR="$build" BBPATH="$build" sh -c "cd '$build' && $1"
+    fi
+}
+
+# Runs bitbake and fails on a warning too: a recipe that only warns today is broken in the next series.
+quietly() {
+    log=$build/log
+    as_user "$1" > "$log" 2>&1 || { cat "$log"; return 1; }
+    if grep -E '^(WARNING|ERROR)' "$log" | grep -v -E 'has not been tested|OE-core.s config sanity'; then
+        return 1
+    fi
+    tail -2 "$log"
+}
+
+step "parsing every recipe of openembedded-core and meta-coracle"
+quietly "bitbake -p"
+step "coracle-agent, coracle-cli, coracle-console and the package group resolve"
+quietly "bitbake -n coracle-agent coracle-cli coracle-console packagegroup-coracle"
+step "coracle-image resolves"
+quietly "bitbake -g coracle-image"
+if [ -n "${NATIVE:-}" ]; then
+    step "coracle-agent-native is built"
+    quietly "bitbake coracle-agent-native"
+fi
+if [ -n "${CHECK_LAYER:-}" ]; then
+    step "yocto-check-layer"
+    quietly "yocto-check-layer '$here/meta-coracle'"
+fi
+printf '\nmeta-coracle: all of it holds\n'
