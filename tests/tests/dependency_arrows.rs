@@ -13,6 +13,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("coracle-board-support", &[]),
     ("coracle-runtime", &[]),
     ("coracle-network", &[]),
+    // The runtime's command line for podman and containerd, thin over the library.
+    ("coracle-oci", &["coracle-runtime"]),
     ("coracle-protocol", &["coracle-digest"]),
     // It knows layers and blobs, and nothing of releases.
     ("coracle-images", &["coracle-digest"]),

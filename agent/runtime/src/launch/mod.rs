@@ -207,6 +207,14 @@ impl Running {
     }
 }
 
+/// Tells whoever reads with [`read_report`] what went wrong.
+///
+/// # Errors
+/// When nobody reads any more.
+pub fn report(mut to: impl Write, failure: &Failure) -> std::io::Result<()> {
+    to.write_all(&failure.encode())
+}
+
 /// Reads a report that [`Inside::before_program`] has directed elsewhere, up to the end of the stream.
 ///
 /// # Errors

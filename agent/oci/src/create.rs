@@ -1,0 +1,225 @@
+//! `create`: a container whose first process waits for its start.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use coracle_runtime::spec::Console;
+use coracle_runtime::{Cgroup, CgroupTree, Limits, Starting, Stdio, prepare_with};
+use oci_spec::runtime::Process;
+
+use crate::alive::start_time;
+use crate::args::Create;
+use crate::config::Config;
+use crate::failure::{Doing, Failure, OnPath};
+use crate::hooks::{self, Moment};
+use crate::id::ContainerId;
+use crate::inside::{FirstProcess, MOUNTED, READY};
+use crate::journal::{Journal, now};
+use crate::state::{Record, Status};
+use crate::store::{Entry, Store};
+use crate::{limits, plan};
+
+/// What `run` goes on with.
+pub struct Created {
+    pub pid: i32,
+}
+
+/// Where a terminal's other end goes.
+pub enum Terminal<'a> {
+    None,
+    Socket(&'a Path),
+    /// Stays in this process.
+    Held(UnixStream),
+}
+
+/// The process reads and writes what this one does, or a terminal of its own.
+pub fn console(process: &Process, terminal: Terminal<'_>) -> Result<Option<Console>, Failure> {
+    let wants_one = process.terminal().unwrap_or(false);
+    let receiver = match (wants_one, terminal) {
+        (false, Terminal::None | Terminal::Held(_)) => return Ok(None),
+        (false, Terminal::Socket(_)) => {
+            return Err(Failure::Usage(
+                "--console-socket without process.terminal".into(),
+            ));
+        }
+        (true, Terminal::None) => {
+            return Err(Failure::Usage(
+                "process.terminal needs --console-socket".into(),
+            ));
+        }
+        (true, Terminal::Socket(path)) => UnixStream::connect(path).on(path)?,
+        (true, Terminal::Held(socket)) => socket,
+    };
+    let size = process.console_size().as_ref().map(|size| {
+        let cells = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+        (cells(size.height()), cells(size.width()))
+    });
+    Ok(Some(Console {
+        receiver: receiver.into(),
+        size,
+    }))
+}
+
+pub fn inherited_stdio() -> Result<Stdio, Failure> {
+    let copy = || -> std::io::Result<Stdio> {
+        use std::os::fd::AsFd;
+        Ok(Stdio {
+            stdin: std::io::stdin().as_fd().try_clone_to_owned()?,
+            stdout: std::io::stdout().as_fd().try_clone_to_owned()?,
+            stderr: std::io::stderr().as_fd().try_clone_to_owned()?,
+            terminal: false,
+        })
+    };
+    copy().doing("duplicating the standard streams")
+}
+
+pub fn create(
+    store: &Store,
+    id: &ContainerId,
+    config: &Config,
+    options: &Create,
+    terminal: Terminal<'_>,
+    journal: &Journal,
+) -> Result<Created, Failure> {
+    let entry = store.create(id)?;
+    match create_in(&entry, config, options, terminal) {
+        Ok(created) => Ok(created),
+        Err(failure) => {
+            // The first failure is the one to tell.
+            if let Err(second) = undo(entry, config) {
+                journal.warn(&format!("cleaning up: {second}"));
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn undo(entry: Entry, config: &Config) -> Result<(), Failure> {
+    if let Some(record) = entry.read()? {
+        let cgroup = crate::alive::cgroup(&record)?;
+        cgroup.kill_all()?;
+        cgroup.remove()?;
+        let hooks = config.spec.hooks().as_ref();
+        hooks::run_all(hooks, Moment::Poststop, &record.shown(Status::Stopped));
+    }
+    entry.remove()
+}
+
+fn create_in(
+    entry: &Entry,
+    config: &Config,
+    options: &Create,
+    terminal: Terminal<'_>,
+) -> Result<Created, Failure> {
+    let id = entry.id();
+    let linux = config.linux()?;
+    let seccomp = plan::seccomp::compile(linux)?;
+    let (above, name) = plan::cgroup_place(&config.spec, id)?;
+    let mut record = Record {
+        id: id.to_string(),
+        pid: 0,
+        start_time: 0,
+        bundle: config.bundle.clone(),
+        rootfs: config.rootfs()?,
+        created: now(),
+        oci_version: config.spec.version().clone(),
+        annotations: config
+            .spec
+            .annotations()
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
+        cgroup_parent: above,
+        cgroup_name: name,
+        shares_pids: plan::namespaces::shares_pids(linux),
+    };
+    let tree = CgroupTree::detect_below(&record.cgroup_parent)?;
+    let handle = tree.open(&record.cgroup_name)?;
+    refuse_used(&handle, &record)?;
+
+    let console = console(config.process()?, terminal)?;
+    let mut launch = plan::launch(config, id, &handle, seccomp.as_ref(), inherited_stdio()?)?;
+    launch.settings.console = console;
+    launch.settings.preserved_fds = options.preserve_fds;
+
+    entry.write_config(&config.text)?;
+    let cgroup = tree.create(&record.cgroup_name, &Limits::default())?;
+    entry.write(&record)?;
+    limits::of_new(&cgroup, linux.resources().as_ref())?;
+
+    let listener = entry.listen()?;
+    let (outside, inside) = UnixStream::pair().doing("making a socket pair")?;
+    let first = FirstProcess {
+        outside: inside,
+        listener,
+        hooks: config.spec.hooks().as_ref(),
+        record: record.clone(),
+        pid: std::cell::Cell::new(0),
+        args: &launch.args,
+        env: &launch.env,
+        cwd: &launch.cwd,
+    };
+    let starting = prepare_with(&launch, &first)?;
+    // Its end must be the child's alone, so that its death is seen.
+    drop(first);
+    record.pid = starting.pid();
+    record.start_time = start_time(record.pid).unwrap_or(0);
+    let starting = starting.release()?;
+    entry.write(&record)?;
+
+    let starting = wait_for(&outside, MOUNTED, starting)?;
+    let state = record.shown(Status::Creating);
+    let hooks = config.spec.hooks().as_ref();
+    hooks::run(hooks, Moment::Prestart, &state)?;
+    hooks::run(hooks, Moment::CreateRuntime, &state)?;
+    (&outside)
+        .write_all(&record.pid.to_le_bytes())
+        .doing("telling the first process")?;
+    wait_for(&outside, READY, starting)?;
+
+    if let Some(path) = &options.pid_file {
+        write_pid(path, record.pid)?;
+    }
+    Ok(Created { pid: record.pid })
+}
+
+/// Two containers in one cgroup would be stopped together. An empty one may have been made for us.
+fn refuse_used(cgroup: &Cgroup, record: &Record) -> Result<(), Failure> {
+    let folders = cgroup.folders();
+    let used = folders.iter().any(|folder| {
+        std::fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|procs| !procs.is_empty())
+    });
+    if used {
+        let path = record.cgroup_parent.join(&record.cgroup_name);
+        return Err(Failure::Config(format!(
+            "cgroup {} has processes in it",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// The next word of the first process, or why it has none.
+fn wait_for(mut outside: &UnixStream, word: u8, starting: Starting) -> Result<Starting, Failure> {
+    let mut heard = [0];
+    match outside.read(&mut heard) {
+        Ok(1) if heard[0] == word => Ok(starting),
+        _ => {
+            starting.finish()?;
+            Err(Failure::System {
+                what: "the first process",
+                source: std::io::Error::other("it died without a word"),
+            })
+        }
+    }
+}
+
+/// Whoever waits for the file finds the whole number in it.
+pub fn write_pid(path: &Path, pid: i32) -> Result<(), Failure> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    std::fs::write(&new, pid.to_string()).on(&new)?;
+    std::fs::rename(&new, path).on(path)
+}

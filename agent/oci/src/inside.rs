@@ -1,0 +1,135 @@
+//! The part of a create that runs in the container's first process, and how it talks to the command outside.
+//!
+//! ```text
+//! first process                          create                          start
+//!      │  mounts are made ── M ──────────▶ prestart and createRuntime hooks
+//!      │◀──────── pid ───────────────────│
+//!      │  createContainer hooks, change of root
+//!      │  ready ─────────── R ──────────▶ writes the state, ends
+//!      │  waits at start.sock ◀──────────────────────────── connects
+//!      │  startContainer hooks, execve; failures go down that connection
+//! ```
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use coracle_runtime::{Failure as Ended, Inside, Step};
+use oci_spec::runtime::Hooks;
+
+use crate::hooks::{self, Moment};
+use crate::state::{Record, Status};
+
+pub const MOUNTED: u8 = b'M';
+pub const READY: u8 = b'R';
+
+/// What the first process takes with it.
+pub struct FirstProcess<'a> {
+    pub outside: UnixStream,
+    pub listener: UnixListener,
+    pub hooks: Option<&'a Hooks>,
+    /// Its pid is not known in here before it is told.
+    pub record: Record,
+    pub pid: std::cell::Cell<i32>,
+    pub args: &'a [String],
+    pub env: &'a [String],
+    pub cwd: &'a Path,
+}
+
+impl Inside for FirstProcess<'_> {
+    fn descriptors(&self) -> Vec<RawFd> {
+        vec![self.outside.as_raw_fd(), self.listener.as_raw_fd()]
+    }
+
+    fn before_root(&self) -> Result<(), Ended> {
+        self.say(MOUNTED)?;
+        let mut pid = [0; 4];
+        (&self.outside)
+            .read_exact(&mut pid)
+            .map_err(|_| Ended::refused(Step::Pipe, "create ended early"))?;
+        self.pid.set(i32::from_le_bytes(pid));
+        self.run_hooks(Moment::CreateContainer, Status::Creating)
+    }
+
+    fn before_program(&self) -> Result<Option<OwnedFd>, Ended> {
+        self.look_for_program()?;
+        self.say(READY)?;
+        let (start, _) = self
+            .listener
+            .accept()
+            .map_err(|error| Ended::new(Step::Pipe, "start", error.raw_os_error().unwrap_or(0)))?;
+        if let Err(failure) = self.run_hooks(Moment::StartContainer, Status::Created) {
+            // Whoever listened before is gone.
+            let _ = coracle_runtime::launch::report(&start, &failure);
+            return Err(failure);
+        }
+        Ok(Some(start.into()))
+    }
+}
+
+impl FirstProcess<'_> {
+    fn say(&self, word: u8) -> Result<(), Ended> {
+        (&self.outside)
+            .write_all(&[word])
+            .map_err(|_| Ended::refused(Step::Pipe, "create ended early"))
+    }
+
+    fn run_hooks(&self, moment: Moment, status: Status) -> Result<(), Ended> {
+        let record = Record {
+            pid: self.pid.get(),
+            ..self.record.clone()
+        };
+        hooks::run(self.hooks, moment, &record.shown(status))
+            .map_err(|failure| Ended::refused(Step::Hook, failure.to_string()))
+    }
+
+    /// Told at create already, as runc does. It is looked for again by the execve.
+    fn look_for_program(&self) -> Result<(), Ended> {
+        let Some(program) = self.args.first() else {
+            return Ok(());
+        };
+        let missing = |errno| {
+            Err(Ended::new(
+                Step::Exec,
+                format!("{program:?}: executable file not found in $PATH"),
+                errno,
+            ))
+        };
+        let mut seen = false;
+        let mut runs = |path: &Path| match fs::metadata(path) {
+            Ok(found) if found.is_file() => {
+                seen = true;
+                found.permissions().mode() & 0o111 != 0
+            }
+            _ => false,
+        };
+        if program.contains('/') {
+            let path = self.cwd.join(program);
+            // Only a missing one is told early: what /proc/self names differs for the user who runs it.
+            return match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Ended::new(
+                    Step::Exec,
+                    format!("exec {program:?}"),
+                    libc::ENOENT,
+                )),
+                _ => Ok(()),
+            };
+        }
+        let path = self
+            .env
+            .iter()
+            .find_map(|variable| variable.strip_prefix("PATH="))
+            .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let found = path
+            .split(':')
+            .any(|folder| runs(&self.cwd.join(folder).join(program)));
+        match (found, seen) {
+            (true, _) => Ok(()),
+            (false, true) => missing(libc::EACCES),
+            (false, false) => missing(libc::ENOENT),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Putting planned limits on a cgroup.
+
+use coracle_runtime::cgroup::{CgroupError, Controller};
+use coracle_runtime::{Cgroup, Limits};
+use oci_spec::runtime::LinuxResources;
+
+use crate::failure::Failure;
+use crate::plan::devices;
+use crate::plan::resources::{self, Write};
+
+/// Also device rules: a new container has those that every container has, when none are listed.
+pub fn of_new(cgroup: &Cgroup, resources: Option<&LinuxResources>) -> Result<(), Failure> {
+    if let Some(resources) = resources {
+        change(cgroup, resources)?;
+    }
+    set_devices(cgroup, resources)
+}
+
+/// Only what is named.
+pub fn update(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
+    change(cgroup, resources)?;
+    match resources.devices() {
+        Some(list) if !list.is_empty() => set_devices(cgroup, Some(resources)),
+        _ => Ok(()),
+    }
+}
+
+fn change(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
+    let (mut writes, usage) = if cgroup.is_unified() {
+        (resources::for_v2(resources)?, "memory.current")
+    } else {
+        (resources::for_v1(resources)?, "memory.usage_in_bytes")
+    };
+    let memory = resources.memory().as_ref();
+    if let Some(memory) = memory.filter(|memory| memory.check_before_update() == Some(true)) {
+        let used = cgroup.read_raw(Controller::Memory, usage)?;
+        let used: i64 = used.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        if memory
+            .limit()
+            .is_some_and(|limit| limit > 0 && limit < used)
+        {
+            let reason = format!("memory.limit is below the {used} bytes in use");
+            return Err(Failure::Config(reason));
+        }
+    }
+    if !cgroup.is_unified() {
+        order_memory(cgroup, &mut writes)?;
+    }
+    for Write {
+        controller,
+        file,
+        value,
+    } in &writes
+    {
+        match cgroup.write_raw(*controller, file, value) {
+            // bfq took the place of the older scheduler's weight.
+            Err(CgroupError::Unsupported { .. }) if file == "blkio.weight" => {
+                cgroup.write_raw(*controller, "blkio.bfq.weight", value)?;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// The kernel keeps memory within memory and swap together at every moment: raising starts with the second.
+fn order_memory(cgroup: &Cgroup, writes: &mut [Write]) -> Result<(), Failure> {
+    const BOTH: &str = "memory.memsw.limit_in_bytes";
+    let at = |name: &str| writes.iter().position(|write| write.file == name);
+    let (Some(memory), Some(both)) = (at("memory.limit_in_bytes"), at(BOTH)) else {
+        return Ok(());
+    };
+    let number = |text: &str| match text.trim().parse::<i64>() {
+        Ok(number) if number >= 0 => number,
+        _ => i64::MAX,
+    };
+    let now = cgroup.read_raw(Controller::Memory, BOTH)?;
+    let now = now.map_or(i64::MAX, |text| number(&text));
+    if number(&writes[memory].value) > now {
+        writes.swap(memory, both);
+    }
+    Ok(())
+}
+
+fn set_devices(cgroup: &Cgroup, resources: Option<&LinuxResources>) -> Result<(), Failure> {
+    if cgroup.is_unified() {
+        let devices = devices::allowed(resources)?;
+        return Ok(cgroup.set_limits(&Limits {
+            devices,
+            ..Limits::default()
+        })?);
+    }
+    for (file, line) in devices::v1_lines(resources)? {
+        cgroup.write_raw(Controller::Devices, file, &line)?;
+    }
+    Ok(())
+}

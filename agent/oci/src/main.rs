@@ -1,0 +1,154 @@
+//! `coracle-runtime`: the OCI runtime command line that podman, conmon, containerd and dockerd drive.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`args`], [`id`] | the command line; names of containers |
+//! | [`config`], [`plan`] | config.json, and what it means in the library's words |
+//! | [`store`], [`state`], [`alive`] | what is kept of a container, and what has become of it |
+//! | [`create`], [`inside`], [`start`], [`run`] | from a bundle to a program that runs |
+//! | [`exec`], [`foreground`], [`terminal`] | one more process; waiting for one, and showing its terminal |
+//! | [`kill`], [`delete`], [`pause`], [`update`], [`limits`] | what is done to a container |
+//! | [`show`], [`events`], [`features`], [`spec`] | what is told |
+//! | [`hooks`] | programs of the configuration |
+//! | [`journal`], [`failure`] | what is written where, and every way to end badly |
+
+mod alive;
+mod args;
+mod config;
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod failure;
+mod features;
+mod foreground;
+mod hooks;
+mod id;
+mod inside;
+mod journal;
+mod kill;
+mod limits;
+mod pause;
+mod plan;
+mod run;
+mod show;
+mod spec;
+mod start;
+mod state;
+mod store;
+mod terminal;
+mod update;
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+
+use args::{Command, Global};
+use config::Config;
+use create::Terminal;
+use failure::{Doing, Failure};
+use journal::Journal;
+use store::Store;
+
+const HELP: &str = "\
+coracle-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND
+
+  create ID [-b BUNDLE] [--console-socket S] [--pid-file F] [--preserve-fds N]
+  start ID               run what create has made
+  run ID [-d] [--keep]   create and start; without -d wait for the end and delete
+  state ID               as JSON
+  kill ID [SIGNAL] [-a]  TERM unless another is named
+  delete ID [-f]
+  exec ID [-t] [-d] [-u UID[:GID]] [-e K=V] [--cwd DIR] [-p PROCESS.json] PROGRAM …
+  pause ID, resume ID
+  update ID [--memory N] [--cpu-quota N] … | -r RESOURCES.json
+  events ID [--stats] [--interval 5s]
+  ps ID [-f json] [PS OPTIONS], list [-q] [-f json]
+  spec [-b BUNDLE], features
+";
+
+/// What runc ends with when something of its own fails.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let (global, command) = match args::parse(lexopt::Parser::from_env()) {
+        Ok(parsed) => parsed,
+        Err(failure) => {
+            eprintln!("coracle-runtime: {failure}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let journal = Journal::new(&global);
+    match run(&global, command, &journal) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(FAILED)),
+        Err(failure) => {
+            journal.error(&failure.to_string());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(global: &Global, command: Command, journal: &Journal) -> Result<i32, Failure> {
+    if matches!(
+        command,
+        Command::Create(..) | Command::Run(..) | Command::Exec(..)
+    ) {
+        seal()?;
+    }
+    let store = || Store::open(&global.root);
+    match command {
+        Command::Help => print!("{HELP}"),
+        Command::Version => {
+            println!(
+                "coracle-runtime version {}\nspec: 1.3.0",
+                env!("CARGO_PKG_VERSION")
+            );
+        }
+        Command::Create(id, options) => {
+            let config = Config::load(options.bundle.as_deref())?;
+            let socket = options.console_socket.as_deref();
+            let terminal = socket.map_or(Terminal::None, Terminal::Socket);
+            create::create(&store()?, &id, &config, &options, terminal, journal)?;
+        }
+        Command::Run(id, options) => {
+            let config = Config::load(options.bundle.as_deref())?;
+            return run::run(&store()?, &id, &config, &options, journal);
+        }
+        Command::Start(id) => start::start(&store()?, &id, journal)?,
+        Command::State(id) => show::state(&store()?, &id)?,
+        Command::Kill { id, signal, all } => kill::kill(&store()?, &id, &signal, all)?,
+        Command::Delete { id, force } => delete::delete(&store()?, &id, force, journal)?,
+        Command::Exec(id, options) => return exec::exec(&store()?, &id, &options),
+        Command::Pause(id) => pause::pause(&store()?, &id)?,
+        Command::Resume(id) => pause::resume(&store()?, &id)?,
+        Command::Update(id, options) => update::update(&store()?, &id, &options)?,
+        Command::Events { id, once, interval } => events::events(&store()?, &id, once, &interval)?,
+        Command::Ps { id, json, options } => show::ps(&store()?, &id, json, &options)?,
+        Command::List { json, quiet } => show::list(&store()?, json, quiet)?,
+        Command::Spec { bundle, rootless } => spec::write(bundle.as_deref(), rootless)?,
+        Command::Features => println!("{}", features::features()),
+    }
+    Ok(0)
+}
+
+/// Executes this program anew from a place that no container can write to, unless it is there already.
+fn seal() -> Result<(), Failure> {
+    let Some(program) = coracle_runtime::sealed::program().doing("sealing the program")? else {
+        return Ok(());
+    };
+    let c_string = |bytes: Vec<u8>| CString::new(bytes).unwrap_or_default();
+    let args: Vec<CString> = std::env::args_os()
+        .map(|arg| c_string(arg.into_vec()))
+        .collect();
+    let env: Vec<CString> = std::env::vars_os()
+        .map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            c_string(name.into_vec())
+        })
+        .collect();
+    match nix::unistd::fexecve(program, &args, &env) {
+        Ok(never) => match never {},
+        Err(errno) => Err(errno).doing("executing the sealed program"),
+    }
+}

@@ -1,0 +1,204 @@
+//! cgroup v1 (runtime-spec config-linux.md; kernel, Documentation/admin-guide/cgroup-v1).
+
+use coracle_runtime::cgroup::Controller::{Blkio, Cpu, Cpuset, Memory, Pids};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
+
+use super::{Write, given, refuse_rare, throttle, write};
+use crate::failure::Failure;
+
+pub fn plan(resources: &LinuxResources) -> Result<Vec<Write>, Failure> {
+    refuse_rare(resources)?;
+    let unsupported = |what: &str| Err(Failure::Unsupported(what.into()));
+    if resources
+        .unified()
+        .as_ref()
+        .is_some_and(|unified| !unified.is_empty())
+    {
+        return unsupported("resources.unified: this machine has cgroup v1");
+    }
+    if resources
+        .hugepage_limits()
+        .as_ref()
+        .is_some_and(|limits| !limits.is_empty())
+    {
+        return unsupported("resources.hugepageLimits: cgroup v1 of this machine has no hugetlb");
+    }
+    let network = resources.network().as_ref();
+    let is_set = |network: &oci_spec::runtime::LinuxNetwork| {
+        network.class_id().is_some()
+            || network
+                .priorities()
+                .as_ref()
+                .is_some_and(|all| !all.is_empty())
+    };
+    if network.is_some_and(is_set) {
+        return unsupported("resources.network: no net_cls and net_prio");
+    }
+    let mut writes = Vec::new();
+    if let Some(memory) = resources.memory() {
+        plan_memory(memory, &mut writes)?;
+    }
+    if let Some(cpu) = resources.cpu() {
+        plan_cpu(cpu, &mut writes);
+    }
+    if let Some(limit) = resources
+        .pids()
+        .as_ref()
+        .map(|pids| pids.limit())
+        .filter(|limit| *limit != 0)
+    {
+        let value = if limit < 0 {
+            "max".into()
+        } else {
+            limit.to_string()
+        };
+        writes.push(write(Pids, "pids.max", value));
+    }
+    if let Some(io) = resources.block_io() {
+        plan_io(io, &mut writes);
+    }
+    Ok(writes)
+}
+
+/// `kernel` is left out: the file is gone, and the limit was not enforced since 5.16.
+fn plan_memory(memory: &LinuxMemory, writes: &mut Vec<Write>) -> Result<(), Failure> {
+    for (file, value) in [
+        ("memory.limit_in_bytes", memory.limit()),
+        ("memory.memsw.limit_in_bytes", memory.swap()),
+        ("memory.soft_limit_in_bytes", memory.reservation()),
+        ("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp()),
+    ] {
+        writes.extend(given(value).map(|value| write(Memory, file, value)));
+    }
+    match memory.swappiness() {
+        // What engines send for "not set".
+        None | Some(u64::MAX) => {}
+        Some(value @ 0..=100) => writes.push(write(Memory, "memory.swappiness", value)),
+        Some(value) => {
+            return Err(Failure::Config(format!(
+                "swappiness {value} is not 0 to 100"
+            )));
+        }
+    }
+    if memory.disable_oom_killer() == Some(true) {
+        writes.push(write(Memory, "memory.oom_control", 1));
+    }
+    Ok(())
+}
+
+/// The period before the quota: the kernel checks one against the other.
+fn plan_cpu(cpu: &LinuxCpu, writes: &mut Vec<Write>) {
+    let text = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
+    writes.extend(given(cpu.shares()).map(|value| write(Cpu, "cpu.shares", value)));
+    writes.extend(given(cpu.period()).map(|value| write(Cpu, "cpu.cfs_period_us", value)));
+    writes.extend(given(cpu.quota()).map(|value| write(Cpu, "cpu.cfs_quota_us", value)));
+    writes.extend(
+        cpu.burst()
+            .map(|value| write(Cpu, "cpu.cfs_burst_us", value)),
+    );
+    writes.extend(cpu.idle().map(|value| write(Cpu, "cpu.idle", value)));
+    writes.extend(given(cpu.realtime_period()).map(|value| write(Cpu, "cpu.rt_period_us", value)));
+    writes
+        .extend(given(cpu.realtime_runtime()).map(|value| write(Cpu, "cpu.rt_runtime_us", value)));
+    writes.extend(text(cpu.cpus()).map(|value| write(Cpuset, "cpuset.cpus", value)));
+    writes.extend(text(cpu.mems()).map(|value| write(Cpuset, "cpuset.mems", value)));
+}
+
+fn plan_io(io: &LinuxBlockIo, writes: &mut Vec<Write>) {
+    writes.extend(given(io.weight()).map(|value| write(Blkio, "blkio.weight", value)));
+    writes.extend(given(io.leaf_weight()).map(|value| write(Blkio, "blkio.leaf_weight", value)));
+    for device in io.weight_device().iter().flatten() {
+        let line = |value| format!("{}:{} {value}", device.major(), device.minor());
+        writes.extend(
+            given(device.weight()).map(|value| write(Blkio, "blkio.weight_device", line(value))),
+        );
+        writes.extend(
+            given(device.leaf_weight())
+                .map(|value| write(Blkio, "blkio.leaf_weight_device", line(value))),
+        );
+    }
+    for (file, devices) in [
+        (
+            "blkio.throttle.read_bps_device",
+            io.throttle_read_bps_device(),
+        ),
+        (
+            "blkio.throttle.write_bps_device",
+            io.throttle_write_bps_device(),
+        ),
+        (
+            "blkio.throttle.read_iops_device",
+            io.throttle_read_iops_device(),
+        ),
+        (
+            "blkio.throttle.write_iops_device",
+            io.throttle_write_iops_device(),
+        ),
+    ] {
+        writes.extend(
+            devices
+                .iter()
+                .flatten()
+                .map(|device| write(Blkio, file, throttle(device))),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(json: &str) -> Vec<String> {
+        let resources: LinuxResources = serde_json::from_str(json).unwrap();
+        let line = |write: Write| format!("{}={}", write.file, write.value);
+        plan(&resources).unwrap().into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn values_go_to_the_files_unchanged() {
+        let all = planned(
+            r#"{"memory":{"limit":67108864,"swap":-1,"swappiness":10,"disableOOMKiller":true},
+                "cpu":{"shares":512,"quota":50000,"period":100000,"cpus":"0"},
+                "pids":{"limit":-1},
+                "blockIO":{"weight":200,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":600}]}}"#,
+        );
+        let expected = [
+            "memory.limit_in_bytes=67108864",
+            "memory.memsw.limit_in_bytes=-1",
+            "memory.swappiness=10",
+            "memory.oom_control=1",
+            "cpu.shares=512",
+            "cpu.cfs_period_us=100000",
+            "cpu.cfs_quota_us=50000",
+            "cpuset.cpus=0",
+            "pids.max=max",
+            "blkio.weight=200",
+            "blkio.throttle.read_bps_device=8:0 600",
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn nothing_is_written_for_what_is_not_set() {
+        assert!(
+            planned(r#"{"memory":{"limit":0},"cpu":{"shares":0},"pids":{"limit":0}}"#).is_empty()
+        );
+    }
+
+    #[test]
+    fn what_it_cannot_hold_is_refused_by_name() {
+        for (json, name) in [
+            (r#"{"unified":{"memory.high":"1"}}"#, "unified"),
+            (
+                r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#,
+                "hugepageLimits",
+            ),
+            (r#"{"network":{"classID":1}}"#, "network"),
+            (r#"{"rdma":{"mlx5_1":{"hcaHandles":3}}}"#, "rdma"),
+        ] {
+            let resources: LinuxResources = serde_json::from_str(json).unwrap();
+            let refused = plan(&resources).unwrap_err().to_string();
+            assert!(refused.contains(name), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `start`: the waiting process executes its program.
+
+use coracle_runtime::launch::read_report;
+
+use crate::alive;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::hooks::{self, Moment};
+use crate::id::ContainerId;
+use crate::journal::Journal;
+use crate::state::Status;
+use crate::store::Store;
+
+pub fn start(store: &Store, id: &ContainerId, journal: &Journal) -> Result<(), Failure> {
+    let entry = store.lock(id)?;
+    let (record, status) = alive::read(&entry)?;
+    if status != Status::Created {
+        return Err(Failure::WrongStatus {
+            action: "start",
+            id: id.to_string(),
+            status,
+        });
+    }
+    let config = Config::kept(&entry, &record.bundle)?;
+    let first_process = entry.connect()?;
+    // From here on it runs or ends.
+    entry.started()?;
+    read_report(first_process.into())?;
+
+    let hooks = config.spec.hooks().as_ref();
+    for failure in hooks::run_all(hooks, Moment::Poststart, &record.shown(Status::Running)) {
+        journal.warn(&failure.to_string());
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! `update`: other limits for a container that runs.
+
+use std::io::Read;
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+
+use crate::args::Update;
+use crate::failure::{Failure, OnPath};
+use crate::id::ContainerId;
+use crate::store::Store;
+use crate::{alive, limits};
+
+pub fn update(store: &Store, id: &ContainerId, options: &Update) -> Result<(), Failure> {
+    let entry = store.lock(id)?;
+    let (record, status) = alive::read(&entry)?;
+    if !status.is_alive() {
+        return Err(Failure::WrongStatus {
+            action: "update",
+            id: id.to_string(),
+            status,
+        });
+    }
+    let resources = match &options.resources {
+        Some(path) => read(path)?,
+        None => named(options),
+    };
+    limits::update(&alive::cgroup(&record)?, &resources)
+}
+
+fn read(path: &Path) -> Result<LinuxResources, Failure> {
+    let text = if path == Path::new("-") {
+        let mut text = Vec::new();
+        std::io::stdin().read_to_end(&mut text).on(path)?;
+        text
+    } else {
+        std::fs::read(path).on(path)?
+    };
+    serde_json::from_slice(&text).map_err(|source| Failure::Json {
+        path: path.into(),
+        source,
+    })
+}
+
+fn named(options: &Update) -> LinuxResources {
+    let mut memory = LinuxMemory::default();
+    memory
+        .set_limit(options.memory)
+        .set_reservation(options.memory_reservation)
+        .set_swap(options.memory_swap);
+    let mut cpu = LinuxCpu::default();
+    cpu.set_shares(options.cpu_shares)
+        .set_quota(options.cpu_quota)
+        .set_period(options.cpu_period)
+        .set_burst(options.cpu_burst)
+        .set_idle(options.cpu_idle)
+        .set_cpus(options.cpuset_cpus.clone())
+        .set_mems(options.cpuset_mems.clone());
+    let mut block_io = LinuxBlockIo::default();
+    block_io.set_weight(options.blkio_weight);
+    let mut resources = LinuxResources::default();
+    resources
+        .set_memory(Some(memory))
+        .set_cpu(Some(cpu))
+        .set_block_io(Some(block_io));
+    if let Some(limit) = options.pids_limit {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(limit);
+        resources.set_pids(Some(pids));
+    }
+    resources
+}
