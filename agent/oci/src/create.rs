@@ -61,7 +61,11 @@ pub fn console(process: &Process, terminal: Terminal<'_>) -> Result<Option<Conso
     }))
 }
 
-pub fn inherited_stdio() -> Result<Stdio, Failure> {
+/// This process's own streams, of which one with a terminal holds none.
+pub fn stdio(console: Option<&Console>) -> Result<Stdio, Failure> {
+    if console.is_some() {
+        return Stdio::null().doing("opening /dev/null");
+    }
     let copy = || -> std::io::Result<Stdio> {
         use std::os::fd::AsFd;
         Ok(Stdio {
@@ -140,7 +144,13 @@ fn create_in(
     refuse_used(&handle, &record)?;
 
     let console = console(config.process()?, terminal)?;
-    let mut launch = plan::launch(config, id, &handle, seccomp.as_ref(), inherited_stdio()?)?;
+    let mut launch = plan::launch(
+        config,
+        id,
+        &handle,
+        seccomp.as_ref(),
+        stdio(console.as_ref())?,
+    )?;
     launch.settings.console = console;
     launch.settings.preserved_fds = options.preserve_fds;
 

@@ -9,7 +9,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use crate::args::Exec;
 use crate::config::Config;
-use crate::create::{Terminal, console, inherited_stdio, write_pid};
+use crate::create::{Terminal, console, stdio, write_pid};
 use crate::failure::{Doing, Failure, OnPath};
 use crate::foreground::{self, Signals};
 use crate::id::ContainerId;
@@ -84,7 +84,7 @@ pub fn exec(store: &Store, id: &ContainerId, options: &Exec) -> Result<i32, Fail
         no_new_privs: planned.no_new_privs,
         rlimits: planned.rlimits,
         oom_score_adj: planned.oom_score_adj,
-        stdio: inherited_stdio()?,
+        stdio: stdio(settings.console.as_ref())?,
     };
     let executed = exec_with(&spec, &settings)?;
     drop((spec, settings));

@@ -172,6 +172,7 @@ fn go_between(
             if let Some(wanted) = &settings.console {
                 process.terminal = Some(console::make_in_own_root(wanted)?);
             }
+            process.connect()?;
             process.execute()
         }
         Forked::Parent { pid, .. } => {

@@ -101,6 +101,7 @@ fn run(
         rootfs::remount_root_readonly()?;
     }
     rootfs::set_propagation(spec)?;
+    process.connect()?;
     if let Some(reports) = inside.before_program()? {
         kernel::replace_descriptor(status, reports).at(Step::Pipe, "reports")?;
     }

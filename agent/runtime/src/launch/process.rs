@@ -120,16 +120,19 @@ impl<'a> Process<'a> {
         std::fs::create_dir_all(self.cwd).at(Step::WorkingDir, self.cwd)
     }
 
-    /// Never comes back, except with what went wrong.
+    /// A session of its own, in which no signal of the caller's terminal arrives, and the standard streams.
+    pub(crate) fn connect(&self) -> Result<(), Failure> {
+        nix::unistd::setsid().at(Step::Stdio, "session")?;
+        self.connect_stdio().at(Step::Stdio, "standard streams")
+    }
+
+    /// After [`Process::connect`]. Never comes back, except with what went wrong.
     pub(crate) fn execute(mut self) -> Result<i32, Failure> {
         let args = c_strings(self.args)?;
         let mut env = c_strings(self.env)?;
         if self.settings.home_from_passwd && !self.env.iter().any(|one| one.starts_with("HOME=")) {
             env.push(home::of(self.uid));
         }
-        // A session of its own: no signal from the supervisor's terminal, and a terminal of its own if it has one.
-        nix::unistd::setsid().at(Step::Stdio, "session")?;
-        self.connect_stdio().at(Step::Stdio, "standard streams")?;
         kernel::close_on_exec_from(self.preserved().end).at(Step::Stdio, "descriptors")?;
         self.schedule()?;
         for limit in self.rlimits {

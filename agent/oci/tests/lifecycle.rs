@@ -1,0 +1,459 @@
+//! From create to delete, as engines do it. Needs root and busybox-static.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use support::{Bundle, wait_until};
+
+#[test]
+fn create_waits_and_start_runs() {
+    let bundle = Bundle::new("echo ran; sleep 30");
+    let id = bundle.id();
+    bundle.create(&id);
+    let state = bundle.state(&id);
+    assert_eq!(state["status"], "created");
+    assert_eq!(state["id"], json!(id));
+    assert_eq!(
+        state["bundle"],
+        json!(fs::canonicalize(bundle.path(".")).unwrap())
+    );
+    assert_eq!(bundle.out(), "", "nothing of the image runs before start");
+
+    bundle.ok(&["start", &id]);
+    wait_until("output", || bundle.out() == "ran\n");
+    assert_eq!(bundle.status(&id), "running");
+    let again = bundle.refused(&["start", &id]);
+    assert!(again.contains("container is running"), "{again}");
+
+    let still = bundle.refused(&["delete", &id]);
+    assert!(still.contains("container is running"), "{still}");
+    bundle.ok(&["kill", &id, "KILL"]);
+    bundle.wait_for(&id, "stopped");
+    let stopped = bundle.refused(&["kill", &id]);
+    assert!(stopped.contains("container not running"), "{stopped}");
+    bundle.ok(&["delete", &id]);
+    let gone = bundle.refused(&["state", &id]);
+    assert!(gone.contains("does not exist"), "{gone}");
+}
+
+#[test]
+fn run_tells_the_exit_code() {
+    let bundle = Bundle::new("echo out; echo err >&2; exit 42");
+    let said = bundle.run();
+    assert_eq!(
+        (said.code, said.out.as_str(), said.err.as_str()),
+        (42, "out\n", "err\n")
+    );
+    assert_eq!(
+        bundle.ok(&["list", "-q"]),
+        "",
+        "a container that was run is gone"
+    );
+
+    let killed = Bundle::new("sleep 30 & kill -9 $!; wait $!");
+    assert_eq!(killed.run().code, 137);
+}
+
+#[test]
+fn the_pid_file_holds_the_first_process() {
+    let bundle = Bundle::new("sleep 30");
+    let id = bundle.id();
+    bundle.save();
+    let run = ["run", "--detach", "--pid-file", "pid", &id];
+    let status = bundle
+        .command(&run)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+    let pid: i64 = fs::read_to_string(bundle.path("pid"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert_eq!(bundle.state(&id)["pid"], pid);
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn an_id_is_used_once() {
+    let bundle = Bundle::new("sleep 30");
+    let id = bundle.id();
+    bundle.create(&id);
+    let message = bundle.refused(&["create", &id]);
+    assert!(message.contains("exists"), "{message}");
+    assert_eq!(bundle.status(&id), "created", "the first one is as it was");
+}
+
+#[test]
+fn wrong_ids_are_refused() {
+    let bundle = Bundle::new("true");
+    bundle.save();
+    let long = "x".repeat(300);
+    for id in [
+        "",
+        "../x",
+        "/etc",
+        "a/../b",
+        ".",
+        "..",
+        "a b",
+        long.as_str(),
+    ] {
+        for command in ["create", "run", "start", "state", "delete"] {
+            let message = bundle.refused(&[command, id]);
+            assert!(
+                message.contains("container id"),
+                "{command} {id:?}: {message}"
+            );
+        }
+    }
+    assert!(!bundle.path("x").exists());
+}
+
+#[test]
+fn a_created_container_can_be_deleted() {
+    let bundle = Bundle::new("echo never");
+    let id = bundle.id();
+    bundle.create(&id);
+    let pid = bundle.state(&id)["pid"].as_i64().unwrap();
+    bundle.ok(&["delete", &id]);
+    bundle.refused(&["state", &id]);
+    assert!(!is_running(pid));
+    assert_eq!(bundle.out(), "");
+}
+
+#[test]
+fn delete_force_ends_a_running_one() {
+    let bundle = Bundle::new("sleep 30 & sleep 30");
+    let id = bundle.id();
+    bundle.start(&id);
+    bundle.ok(&["delete", "--force", &id]);
+    bundle.refused(&["state", &id]);
+    bundle.ok(&["delete", "--force", &id]);
+    bundle.refused(&["delete", &id]);
+    let left = Path::new("/sys/fs/cgroup/memory/coracle-runtime").join(&id);
+    assert!(!left.exists(), "{}", left.display());
+}
+
+#[test]
+fn kill_all_reaches_every_process() {
+    let mut bundle = Bundle::new("sleep 30 & sleep 30 & echo up; wait");
+    // Without a pid namespace the end of the first ends no other.
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "pid");
+    let id = bundle.id();
+    bundle.start(&id);
+    wait_until("three processes", || processes(&bundle, &id).len() == 3);
+    let all = processes(&bundle, &id);
+    bundle.ok(&["kill", "--all", &id, "KILL"]);
+    bundle.wait_for(&id, "stopped");
+    for pid in all {
+        wait_until("its end", || !is_running(pid));
+    }
+    bundle.ok(&["delete", &id]);
+}
+
+fn processes(bundle: &Bundle, id: &str) -> Vec<i64> {
+    serde_json::from_str(&bundle.ok(&["ps", "--format", "json", id])).unwrap()
+}
+
+fn is_running(pid: i64) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn pause_stops_and_resume_goes_on() {
+    let bundle = Bundle::new("while true; do echo x; sleep 0.01; done");
+    let id = bundle.id();
+    bundle.start(&id);
+    wait_until("output", || !bundle.out().is_empty());
+    bundle.ok(&["pause", &id]);
+    assert_eq!(bundle.status(&id), "paused");
+    let before = bundle.out().len();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(bundle.out().len(), before);
+    let message = bundle.refused(&["exec", &id, "true"]);
+    assert!(message.contains("paused"), "{message}");
+    bundle.ok(&["resume", &id]);
+    wait_until("more output", || bundle.out().len() > before);
+    bundle.refused(&["resume", &id]);
+
+    bundle.ok(&["pause", &id]);
+    bundle.ok(&["kill", &id, "KILL"]);
+    bundle.wait_for(&id, "stopped");
+}
+
+#[test]
+fn signals_arrive() {
+    let bundle =
+        Bundle::new("trap 'echo got; exit 3' USR1; echo up; while true; do sleep 0.01; done");
+    let id = bundle.id();
+    bundle.start(&id);
+    wait_until("output", || bundle.out() == "up\n");
+    bundle.ok(&["kill", &id, "SIGUSR1"]);
+    wait_until("the answer", || bundle.out() == "up\ngot\n");
+    bundle.wait_for(&id, "stopped");
+    let message = bundle.refused(&["kill", &id, "NOTHING"]);
+    assert!(message.contains("no signal"), "{message}");
+}
+
+#[test]
+fn update_changes_limits() {
+    let mut bundle = Bundle::new("sleep 30");
+    bundle.config["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
+    bundle.config["linux"]["resources"]["pids"] = json!({"limit": 50});
+    let id = bundle.id();
+    bundle.start(&id);
+    let figures = |bundle: &Bundle| -> Value {
+        serde_json::from_str(&bundle.ok(&["events", "--stats", &id])).unwrap()
+    };
+    assert_eq!(
+        figures(&bundle)["data"]["memory"]["usage"]["limit"],
+        64 << 20
+    );
+    assert_eq!(figures(&bundle)["data"]["pids"]["limit"], 50);
+    bundle.ok(&["update", "--memory", "32M", "--pids-limit", "20", &id]);
+    assert_eq!(
+        figures(&bundle)["data"]["memory"]["usage"]["limit"],
+        32 << 20
+    );
+    fs::write(
+        bundle.path("limits.json"),
+        r#"{"memory":{"limit":50331648}}"#,
+    )
+    .unwrap();
+    bundle.ok(&["update", "-r", "limits.json", &id]);
+    assert_eq!(
+        figures(&bundle)["data"]["memory"]["usage"]["limit"],
+        48 << 20
+    );
+    assert_eq!(
+        figures(&bundle)["data"]["pids"]["limit"],
+        20,
+        "what is not named stays"
+    );
+}
+
+#[test]
+fn a_limit_is_hard() {
+    let mut bundle = Bundle::new("dd if=/dev/zero of=/dev/null bs=200M count=1; echo $?");
+    bundle.config["linux"]["resources"]["memory"] = json!({"limit": 32 << 20, "swap": 32 << 20});
+    let said = bundle.run();
+    assert!(said.out.contains("137"), "{said:?}");
+}
+
+#[test]
+fn hooks_run_in_order_and_read_the_state() {
+    let mut bundle = Bundle::new("echo program >> /log/log");
+    let log = bundle.path("log");
+    fs::create_dir(&log).unwrap();
+    let mut hooks = serde_json::Map::new();
+    for kind in [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "poststart",
+        "poststop",
+    ] {
+        let script = format!(
+            "cat > {0}/{kind}.json; echo {kind} >> {0}/log",
+            log.display()
+        );
+        hooks.insert(kind.into(), json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]));
+    }
+    let script = "cat > /log/startContainer.json; echo startContainer >> /log/log";
+    hooks.insert(
+        "startContainer".into(),
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}]),
+    );
+    bundle.config["hooks"] = Value::Object(hooks);
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts
+        .push(json!({"destination": "/log", "type": "bind", "source": log, "options": ["rbind"]}));
+    let id = bundle.id();
+    bundle.create(&id);
+    assert_eq!(
+        read(&log.join("log")),
+        "prestart\ncreateRuntime\ncreateContainer\n"
+    );
+    let pid = bundle.state(&id)["pid"].clone();
+    bundle.ok(&["start", &id]);
+    bundle.wait_for(&id, "stopped");
+    bundle.ok(&["delete", &id]);
+    let lines = read(&log.join("log"));
+    let mut seen: Vec<&str> = lines.lines().collect();
+    // The program runs beside the poststart hooks.
+    seen[4..6].sort_unstable();
+    assert_eq!(
+        seen,
+        [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+            "poststart",
+            "program",
+            "poststop"
+        ]
+    );
+    for (kind, status) in [
+        ("prestart", "creating"),
+        ("createRuntime", "creating"),
+        ("createContainer", "creating"),
+        ("startContainer", "created"),
+        ("poststart", "running"),
+        ("poststop", "stopped"),
+    ] {
+        let state: Value = serde_json::from_str(&read(&log.join(format!("{kind}.json")))).unwrap();
+        assert_eq!(state["id"], json!(id), "{kind}");
+        assert_eq!(state["status"], status, "{kind}");
+        if kind != "poststop" {
+            assert_eq!(state["pid"], pid, "{kind}");
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn a_failing_hook_ends_the_create() {
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let mut bundle = Bundle::new("true");
+        bundle.config["hooks"] = json!({kind: [{"path": "/bin/false"}]});
+        bundle.save();
+        let id = bundle.id();
+        let message = bundle.refused(&["create", &id]);
+        assert!(message.contains(kind), "{message}");
+        bundle.refused(&["state", &id]);
+    }
+    let mut bundle = Bundle::new("true");
+    bundle.config["hooks"] = json!({"startContainer": [{"path": "/bin/nothing"}]});
+    let id = bundle.id();
+    bundle.create(&id);
+    let message = bundle.refused(&["start", &id]);
+    assert!(message.contains("startContainer"), "{message}");
+    bundle.wait_for(&id, "stopped");
+}
+
+#[test]
+fn a_hook_has_its_time() {
+    let mut bundle = Bundle::new("true");
+    bundle.config["hooks"] =
+        json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "30"], "timeout": 1}]});
+    bundle.save();
+    let began = Instant::now();
+    let message = bundle.refused(&["create", &bundle.id()]);
+    assert!(message.contains("within 1 s"), "{message}");
+    assert!(began.elapsed().as_secs() < 10);
+}
+
+#[test]
+fn a_missing_program_is_told_at_create() {
+    let mut bundle = Bundle::new("");
+    for (program, text) in [
+        ("nothing", "executable file not found in $PATH"),
+        ("/bin/nothing", "No such file or directory"),
+    ] {
+        bundle.config["process"]["args"] = json!([program]);
+        bundle.save();
+        let message = bundle.refused(&["create", &bundle.id()]);
+        assert!(
+            message.contains(program) && message.contains(text),
+            "{message}"
+        );
+    }
+    assert_eq!(bundle.ok(&["list", "-q"]), "");
+}
+
+#[test]
+fn the_log_is_what_engines_read() {
+    let bundle = Bundle::new("true");
+    let said = bundle.runtime(&[
+        "--log",
+        "log.json",
+        "--log-format",
+        "json",
+        "state",
+        "nothing",
+    ]);
+    assert_eq!(said.code, 1);
+    let line: Value = serde_json::from_str(&read(&bundle.path("log.json"))).unwrap();
+    assert_eq!(line["level"], "error");
+    assert_eq!(line["msg"], "container does not exist: nothing");
+}
+
+#[test]
+fn a_terminal_is_sent_to_the_console_socket() {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    use std::io::Read;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+    let mut bundle = Bundle::new("tty; stty size; test -c /dev/console && echo console");
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.config["process"]["consoleSize"] = json!({"height": 33, "width": 99});
+    bundle.save();
+    let listener = std::os::unix::net::UnixListener::bind(bundle.path("console")).unwrap();
+    let id = bundle.id();
+    bundle.ok(&["create", "--console-socket", "console", &id]);
+    let (socket, _) = listener.accept().unwrap();
+    let mut text = [0; 64];
+    let mut space = nix::cmsg_space!([i32; 1]);
+    let mut slices = [std::io::IoSliceMut::new(&mut text)];
+    let message = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut slices,
+        Some(&mut space),
+        MsgFlags::empty(),
+    )
+    .unwrap();
+    let fd = message
+        .cmsgs()
+        .unwrap()
+        .find_map(|part| match part {
+            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+            _ => None,
+        })
+        .expect("a descriptor");
+    #[allow(
+        unsafe_code,
+        reason = "the message has brought it, and nobody else owns it"
+    )]
+    // SAFETY: as above.
+    let mut master = fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    bundle.ok(&["start", &id]);
+    let mut shown = Vec::new();
+    // EIO when the container has ended.
+    let _ = master.read_to_end(&mut shown);
+    assert_eq!(
+        String::from_utf8_lossy(&shown),
+        "/dev/pts/0\r\n33 99\r\nconsole\r\n"
+    );
+}
+
+#[test]
+fn a_console_socket_and_a_terminal_belong_together() {
+    let mut bundle = Bundle::new("true");
+    bundle.save();
+    let message = bundle.refused(&["create", "--console-socket", "s", &bundle.id()]);
+    assert!(message.contains("process.terminal"), "{message}");
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.save();
+    let message = bundle.refused(&["create", &bundle.id()]);
+    assert!(message.contains("--console-socket"), "{message}");
+}
+
+#[test]
+fn features_names_what_there_is() {
+    let bundle = Bundle::new("true");
+    let features: Value = serde_json::from_str(&bundle.ok(&["features"])).unwrap();
+    assert_eq!(features["ociVersionMax"], "1.3.0");
+    assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
+    assert_eq!(features["hooks"].as_array().unwrap().len(), 6);
+}
