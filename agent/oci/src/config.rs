@@ -48,9 +48,15 @@ impl Config {
         Ok(Config { bundle, text, spec })
     }
 
-    pub fn process(&self) -> Result<&Process, Failure> {
-        let missing = || Failure::Config("there is no process".into());
-        self.spec.process().as_ref().ok_or_else(missing)
+    /// A container may be created without one, and cannot be started then.
+    pub fn process(&self) -> Option<&Process> {
+        self.spec.process().as_ref()
+    }
+
+    pub fn wants_terminal(&self) -> bool {
+        self.process()
+            .and_then(|process| process.terminal())
+            .unwrap_or(false)
     }
 
     pub fn linux(&self) -> Result<&Linux, Failure> {
@@ -101,7 +107,8 @@ impl Config {
         {
             return unsupported("linux.netDevices");
         }
-        self.check_process(self.process()?)
+        self.process()
+            .map_or(Ok(()), |process| self.check_process(process))
     }
 
     /// Also for a process that is executed later.

@@ -143,7 +143,7 @@ fn create_in(
     let handle = tree.open(&record.cgroup_name)?;
     refuse_used(&handle, &record)?;
 
-    let console = console(config.process()?, terminal)?;
+    let console = console(config.process().unwrap_or(&plan::process::none()), terminal)?;
     let mut launch = plan::launch(
         config,
         id,
@@ -180,7 +180,8 @@ fn create_in(
     entry.write(&record)?;
 
     let starting = wait_for(&outside, MOUNTED, starting)?;
-    let state = record.shown(Status::Creating);
+    // The environment is there, which is what the word says (runtime.md, Lifecycle).
+    let state = record.shown(Status::Created);
     let hooks = config.spec.hooks().as_ref();
     hooks::run(hooks, Moment::Prestart, &state)?;
     hooks::run(hooks, Moment::CreateRuntime, &state)?;

@@ -31,8 +31,7 @@ pub fn delete(
     };
     match alive::status(&entry, &record)? {
         Status::Stopped | Status::Creating => {}
-        Status::Created => end(&record)?,
-        Status::Running | Status::Paused if force => end(&record)?,
+        Status::Created | Status::Running | Status::Paused if force => end(&record)?,
         status => {
             return Err(Failure::WrongStatus {
                 action: "delete",

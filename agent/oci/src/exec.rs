@@ -124,7 +124,10 @@ fn process(config: &Config, options: &Exec) -> Result<Process, Failure> {
             }
         });
     }
-    let mut process = config.process()?.clone();
+    let mut process = config
+        .process()
+        .cloned()
+        .unwrap_or_else(plan::process::none);
     if options.args.is_empty() {
         return Err(Failure::Usage("exec needs a program".into()));
     }

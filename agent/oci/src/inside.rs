@@ -51,7 +51,7 @@ impl Inside for FirstProcess<'_> {
             .read_exact(&mut pid)
             .map_err(|_| Ended::refused(Step::Pipe, "create ended early"))?;
         self.pid.set(i32::from_le_bytes(pid));
-        self.run_hooks(Moment::CreateContainer, Status::Creating)
+        self.run_hooks(Moment::CreateContainer)
     }
 
     fn before_program(&self) -> Result<Option<OwnedFd>, Ended> {
@@ -61,7 +61,7 @@ impl Inside for FirstProcess<'_> {
             .listener
             .accept()
             .map_err(|error| Ended::new(Step::Pipe, "start", error.raw_os_error().unwrap_or(0)))?;
-        if let Err(failure) = self.run_hooks(Moment::StartContainer, Status::Created) {
+        if let Err(failure) = self.run_hooks(Moment::StartContainer) {
             // Whoever listened before is gone.
             let _ = coracle_runtime::launch::report(&start, &failure);
             return Err(failure);
@@ -77,12 +77,12 @@ impl FirstProcess<'_> {
             .map_err(|_| Ended::refused(Step::Pipe, "create ended early"))
     }
 
-    fn run_hooks(&self, moment: Moment, status: Status) -> Result<(), Ended> {
+    fn run_hooks(&self, moment: Moment) -> Result<(), Ended> {
         let record = Record {
             pid: self.pid.get(),
             ..self.record.clone()
         };
-        hooks::run(self.hooks, moment, &record.shown(status))
+        hooks::run(self.hooks, moment, &record.shown(Status::Created))
             .map_err(|failure| Ended::refused(Step::Hook, failure.to_string()))
     }
 
@@ -108,13 +108,19 @@ impl FirstProcess<'_> {
         };
         if program.contains('/') {
             let path = self.cwd.join(program);
-            // Only a missing one is told early: what /proc/self names differs for the user who runs it.
-            return match fs::symlink_metadata(&path) {
+            // Nothing of /proc, which differs for whoever runs it.
+            if path.starts_with("/proc") {
+                return Ok(());
+            }
+            return match fs::metadata(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Ended::new(
                     Step::Exec,
                     format!("exec {program:?}"),
                     libc::ENOENT,
                 )),
+                Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => Err(
+                    Ended::new(Step::Exec, format!("exec {program:?}"), libc::EACCES),
+                ),
                 _ => Ok(()),
             };
         }

@@ -37,7 +37,7 @@ pub fn run(
     // Before there is a child whose end could be missed.
     let signals = Signals::hold()?;
     let created = create(store, id, config, options, terminal, journal)?;
-    let shows = config.process()?.terminal().unwrap_or(false);
+    let shows = config.wants_terminal();
     let master = match &held {
         Some(here) if shows => Some(foreground::receive_master(here)?),
         _ => None,

@@ -116,12 +116,14 @@ fn wrong_ids_are_refused() {
 }
 
 #[test]
-fn a_created_container_can_be_deleted() {
+fn a_created_container_is_deleted_by_force() {
     let bundle = Bundle::new("echo never");
     let id = bundle.id();
     bundle.create(&id);
     let pid = bundle.state(&id)["pid"].as_i64().unwrap();
-    bundle.ok(&["delete", &id]);
+    let message = bundle.refused(&["delete", &id]);
+    assert!(message.contains("container is created"), "{message}");
+    bundle.ok(&["delete", "--force", &id]);
     bundle.refused(&["state", &id]);
     assert!(!is_running(pid));
     assert_eq!(bundle.out(), "");
@@ -302,9 +304,9 @@ fn hooks_run_in_order_and_read_the_state() {
         ]
     );
     for (kind, status) in [
-        ("prestart", "creating"),
-        ("createRuntime", "creating"),
-        ("createContainer", "creating"),
+        ("prestart", "created"),
+        ("createRuntime", "created"),
+        ("createContainer", "created"),
         ("startContainer", "created"),
         ("poststart", "running"),
         ("poststop", "stopped"),
@@ -360,6 +362,7 @@ fn a_missing_program_is_told_at_create() {
     for (program, text) in [
         ("nothing", "executable file not found in $PATH"),
         ("/bin/nothing", "No such file or directory"),
+        ("/etc", "Permission denied"),
     ] {
         bundle.config["process"]["args"] = json!([program]);
         bundle.save();
@@ -370,6 +373,67 @@ fn a_missing_program_is_told_at_create() {
         );
     }
     assert_eq!(bundle.ok(&["list", "-q"]), "");
+}
+
+#[test]
+fn without_a_process_there_is_nothing_to_start() {
+    let mut bundle = Bundle::new("");
+    bundle.config["process"] = Value::Null;
+    let id = bundle.id();
+    bundle.create(&id);
+    let message = bundle.refused(&["start", &id]);
+    assert!(message.contains("no program is named"), "{message}");
+    bundle.wait_for(&id, "stopped");
+    bundle.ok(&["delete", &id]);
+}
+
+#[test]
+fn namespaces_of_another_container_are_joined() {
+    let first = Bundle::new("sleep 60");
+    let id = first.id();
+    first.start(&id);
+    let pid = first.state(&id)["pid"].clone();
+    let mut second = Bundle::new("");
+    let kinds = [
+        ("pid", "pid"),
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("cgroup", "cgroup"),
+    ];
+    let paths: Vec<Value> = kinds
+        .iter()
+        .map(|(kind, file)| json!({"type": kind, "path": format!("/proc/{pid}/ns/{file}")}))
+        .chain([json!({"type": "mount"})])
+        .collect();
+    second.config["linux"]["namespaces"] = json!(paths);
+    let script = "hostname; cat /proc/1/cmdline | head -c 5; for n in pid net ipc uts cgroup; do test $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) || echo not $n; done";
+    second.config["process"]["args"] = json!(["sh", "-c", script]);
+    let said = second.run();
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (0, "coracle\nsleep"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn clocks_can_be_its_own() {
+    let mut bundle = Bundle::new("cat /proc/uptime");
+    bundle.config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "time"}));
+    bundle.config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000}});
+    let said = bundle.run();
+    let uptime: f64 = said
+        .out
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap_or_else(|_| panic!("{said:?}"));
+    assert!(uptime > 1_000_000.0, "{said:?}");
 }
 
 #[test]

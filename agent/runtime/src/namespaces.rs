@@ -53,7 +53,7 @@ pub enum TimeNs {
     Join(OwnedFd),
 }
 
-/// All but the network's, which is [`LaunchSpec::netns`](crate::LaunchSpec), and the mount namespace, which is always new.
+/// All but the network's, which is [`LaunchSpec::netns`](crate::LaunchSpec).
 /// The default is what an app has: everything its own, but for users and clocks.
 #[derive(Debug, Default)]
 pub struct Namespaces {
@@ -61,6 +61,8 @@ pub struct Namespaces {
     pub uts: Namespace,
     pub ipc: Namespace,
     pub cgroup: Namespace,
+    /// None is new; never the caller's own, in which the container's mounts would be the host's.
+    pub mount: Option<OwnedFd>,
     pub user: UserNs,
     pub time: TimeNs,
 }
@@ -68,7 +70,11 @@ pub struct Namespaces {
 impl Namespaces {
     /// For the clone that makes the container's first process. The cgroup's is made later, by that process.
     pub(crate) fn clone_flags(&self, network: &NetNs) -> i32 {
-        let mut flags = libc::CLONE_NEWNS;
+        let mut flags = if self.mount.is_none() {
+            libc::CLONE_NEWNS
+        } else {
+            0
+        };
         for (namespace, flag) in [
             (&self.pid, libc::CLONE_NEWPID),
             (&self.uts, libc::CLONE_NEWUTS),
@@ -146,6 +152,9 @@ impl Namespaces {
         if let NetNs::Join(fd) = network {
             join_namespace(fd, CloneFlags::CLONE_NEWNET).at(Step::Namespace, "network")?;
         }
+        if let Some(fd) = &self.mount {
+            join_namespace(fd, CloneFlags::CLONE_NEWNS).at(Step::Namespace, "mount")?;
+        }
         Ok(())
     }
 
@@ -159,6 +168,7 @@ impl Namespaces {
             .into_iter()
             .filter_map(joined)
             .collect();
+        all.extend(self.mount.as_ref().map(AsRawFd::as_raw_fd));
         if let UserNs::Join(fd) = &self.user {
             all.push(fd.as_raw_fd());
         }

@@ -68,7 +68,7 @@ pub fn launch<'a>(
     seccomp: Option<&'a SeccompProgram>,
     stdio: Stdio,
 ) -> Result<LaunchSpec<'a>, Failure> {
-    let (spec, linux, process) = (&config.spec, config.linux()?, config.process()?);
+    let (spec, linux, process) = (&config.spec, config.linux()?, config.process());
     let rootfs = Rootfs::Directory(config.rootfs()?);
     let mut launch = LaunchSpec::new(id.as_str(), rootfs, cgroup).doing("opening /dev/null")?;
     let (netns, namespaces) = namespaces::plan(linux)?;
@@ -108,7 +108,7 @@ pub fn launch<'a>(
     launch.seccomp = seccomp;
     launch.stdio = stdio;
 
-    let planned = process::plan(process)?;
+    let planned = process::plan(process.unwrap_or(&process::none()))?;
     launch.args = planned.args;
     launch.env = planned.env;
     launch.cwd = planned.cwd;

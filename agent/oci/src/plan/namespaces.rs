@@ -18,17 +18,20 @@ enum Wanted {
 }
 
 pub fn plan(linux: &Linux) -> Result<(NetNs, Namespaces), Failure> {
-    match find(linux, Kind::Mount)? {
-        Wanted::New => {}
+    let mount = match find(linux, Kind::Mount)? {
+        Wanted::New => None,
         Wanted::Nothing => {
             return Err(Failure::Unsupported(
                 "a container without a mount namespace of its own".into(),
             ));
         }
-        Wanted::Join(_) => {
-            return Err(Failure::Unsupported("joining a mount namespace".into()));
+        Wanted::Join(fd) if is_own(&fd) => {
+            return Err(Failure::Unsupported(
+                "joining the host's mount namespace".into(),
+            ));
         }
-    }
+        Wanted::Join(fd) => Some(fd),
+    };
     let network = match find(linux, Kind::Network)? {
         Wanted::Nothing => NetNs::Host,
         Wanted::New => NetNs::New,
@@ -39,6 +42,7 @@ pub fn plan(linux: &Linux) -> Result<(NetNs, Namespaces), Failure> {
         uts: plain(linux, Kind::Uts)?,
         ipc: plain(linux, Kind::Ipc)?,
         cgroup: plain(linux, Kind::Cgroup)?,
+        mount,
         user: users(linux)?,
         time: time(linux)?,
     };
@@ -78,6 +82,16 @@ fn find(linux: &Linux, kind: Kind) -> Result<Wanted, Failure> {
         )));
     }
     Ok(Wanted::Join(file.into()))
+}
+
+fn is_own(mount: &OwnedFd) -> bool {
+    let inode = |fd: &OwnedFd| {
+        nix::sys::stat::fstat(fd)
+            .map(|is| (is.st_dev, is.st_ino))
+            .ok()
+    };
+    let own = File::open("/proc/self/ns/mnt").map(OwnedFd::from).ok();
+    own.is_some_and(|own| inode(&own) == inode(mount))
 }
 
 /// On nsfs (linux/magic.h, NSFS_MAGIC).

@@ -26,6 +26,16 @@ pub struct Planned {
     pub settings: ProcessSettings,
 }
 
+/// For a container that is created without one.
+pub fn none() -> Process {
+    let mut none = Process::default();
+    none.set_args(None)
+        .set_env(None)
+        .set_rlimits(None)
+        .set_capabilities(None);
+    none
+}
+
 pub fn plan(process: &Process) -> Result<Planned, Failure> {
     let user = process.user();
     Ok(Planned {

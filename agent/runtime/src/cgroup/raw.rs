@@ -72,15 +72,33 @@ impl Cgroup {
         }
     }
 
+    /// Frozen, or on the way to it.
+    ///
     /// # Errors
     /// When the freezer cannot be read.
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
-        let (file, frozen) = match &self.place {
-            Place::V1(_) => ("freezer.state", "FROZEN"),
-            Place::V2(_) => ("cgroup.freeze", "1"),
-        };
-        let state = self.read_raw(Controller::Freezer, file)?;
-        Ok(state.is_some_and(|state| state.trim() == frozen))
+        match &self.place {
+            Place::V1(_) => self.says("freezer.state", |state| {
+                matches!(state.trim(), "FROZEN" | "FREEZING")
+            }),
+            Place::V2(_) => self.says("cgroup.freeze", |state| state.trim() == "1"),
+        }
+    }
+
+    /// No process moves any more.
+    ///
+    /// # Errors
+    /// When the freezer cannot be read.
+    pub fn is_at_rest(&self) -> Result<bool, CgroupError> {
+        match &self.place {
+            Place::V1(_) => self.says("freezer.state", |state| state.trim() == "FROZEN"),
+            Place::V2(_) => self.says("cgroup.events", |events| events.contains("frozen 1")),
+        }
+    }
+
+    fn says(&self, file: &str, what: impl Fn(&str) -> bool) -> Result<bool, CgroupError> {
+        let text = self.read_raw(Controller::Freezer, file)?;
+        Ok(text.is_some_and(|text| what(&text)))
     }
 
     fn raw_path(&self, controller: Controller, file: &str) -> Result<PathBuf, CgroupError> {

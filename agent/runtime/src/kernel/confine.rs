@@ -61,6 +61,36 @@ pub(crate) fn set_capabilities(
     Ok(())
 }
 
+/// The effective set becomes the permitted one again, which a change of user has emptied (PR_SET_KEEPCAPS).
+pub(crate) fn raise_effective() -> nix::Result<()> {
+    let header = CapHeader {
+        version: CAPABILITY_VERSION,
+        pid: 0,
+    };
+    let mut data = [CapData {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    }; 2];
+    // SAFETY: version 3 writes two data structs, and reads them in the second call.
+    unsafe {
+        Errno::result(libc::syscall(
+            libc::SYS_capget,
+            &raw const header,
+            data.as_mut_ptr(),
+        ))?;
+        for half in &mut data {
+            half.effective = half.permitted;
+        }
+        Errno::result(libc::syscall(
+            libc::SYS_capset,
+            &raw const header,
+            data.as_ptr(),
+        ))?;
+    }
+    Ok(())
+}
+
 /// Drops from the bounding set everything outside `keep`.
 pub(crate) fn limit_bounding_set(keep: u64) -> nix::Result<()> {
     for capability in 0..64 {

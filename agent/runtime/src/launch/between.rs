@@ -22,6 +22,8 @@ pub(super) fn clone_process(spec: &LaunchSpec<'_>, mut keep: Vec<i32>) -> Result
     let go_between = match kernel::clone_process(0, None).at(Step::Clone, &spec.id)? {
         Forked::Child { .. } => {
             keep.extend([status_write.as_raw_fd(), pid_write.as_raw_fd()]);
+            // The parent's ends are closed with all the rest, and must not be closed a second time.
+            std::mem::forget((status_read, pid_read));
             match enter(spec, keep) {
                 Ok(Forked::Child { in_cgroup }) => {
                     drop((pid_write, status_write));

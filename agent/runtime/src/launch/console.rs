@@ -44,7 +44,7 @@ fn open(root: BorrowedFd<'_>, wanted: &Console) -> Result<(OwnedFd, OwnedFd), Fa
     let found = rootfs::lookup(root, path).at(Step::Console, path)?;
     let is = fstat(&found).at(Step::Console, path)?;
     let on = fstatfs(&found).at(Step::Console, path)?.filesystem_type();
-    if !SFlag::from_bits_truncate(is.st_mode).contains(SFlag::S_IFCHR)
+    if is.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFCHR.bits()
         || (major(is.st_rdev), minor(is.st_rdev)) != PTMX
         || on.0 as i64 != DEVPTS_SUPER_MAGIC
     {

@@ -141,10 +141,6 @@ impl<'a> Process<'a> {
 
         if self.no_new_privs {
             nix::sys::prctl::set_no_new_privs().at(Step::NoNewPrivs, "")?;
-        } else {
-            // Without it only CAP_SYS_ADMIN may load a filter, so it comes before the change of user, whose calls the
-            // default filter allows.
-            self.load_seccomp()?;
         }
         if let Some(terminal) = &self.terminal {
             console::give_to(terminal, self.uid)?;
@@ -152,11 +148,21 @@ impl<'a> Process<'a> {
         self.capabilities.bound()?;
         confine::become_user(self.uid, self.gid, self.additional_gids)
             .at(Step::User, format!("{}:{}", self.uid, self.gid))?;
+        let mut is_there = false;
+        if !self.no_new_privs {
+            // Without it only CAP_SYS_ADMIN may load a filter, which then sees all that follows: so whatever can be done
+            // comes before. A folder that is open only by a capability is entered when the user has those, below.
+            is_there = self.enter_cwd().is_ok();
+            confine::raise_effective().at(Step::Capabilities, "effective set")?;
+            self.load_seccomp()?;
+        }
         self.capabilities.apply(self.uid)?;
         for (mut file, label) in std::mem::take(&mut self.labels) {
             file.write_all(label.as_bytes()).at(Step::Label, label)?;
         }
-        self.enter_cwd()?;
+        if !is_there {
+            self.enter_cwd()?;
+        }
         umask(Mode::from_bits_truncate(self.umask));
         if self.no_new_privs {
             self.load_seccomp()?;

@@ -198,6 +198,19 @@ fn numbers(device: &DeviceNode) -> (SFlag, u64) {
 pub(super) fn make_in_listed(root: &OwnedFd, spec: &LaunchSpec<'_>) -> Result<(), Failure> {
     let dev = mount_point(root, "dev", Step::Dev)?;
     let own_users = !spec.namespaces.user.is_host();
+    // First, since the list may give one of ours another owner. A multiplexer of the host is of no use beside a devpts.
+    for node in spec
+        .devices
+        .iter()
+        .filter(|node| node.path != Path::new("/dev/ptmx"))
+    {
+        let (Some(above), Some(name)) = (node.path.parent(), node.path.file_name()) else {
+            let reason = format!("{} cannot be a device", node.path.display());
+            return Err(Failure::refused(Step::Dev, reason));
+        };
+        let folder = find_or_make_without_links(root, above).at(Step::Dev, &node.path)?;
+        node_or_bind((&folder, name), node, own_users)?;
+    }
     for (name, major, minor) in NODES {
         let node = DeviceNode {
             path: Path::new("/dev").join(name),
@@ -216,14 +229,6 @@ pub(super) fn make_in_listed(root: &OwnedFd, spec: &LaunchSpec<'_>) -> Result<()
             Err(Errno::EEXIST) => {}
             other => other.at(Step::Dev, Path::new("/dev").join(name))?,
         }
-    }
-    for node in &spec.devices {
-        let (Some(above), Some(name)) = (node.path.parent(), node.path.file_name()) else {
-            let reason = format!("{} cannot be a device", node.path.display());
-            return Err(Failure::refused(Step::Dev, reason));
-        };
-        let folder = find_or_make_without_links(root, above).at(Step::Dev, &node.path)?;
-        node_or_bind((&folder, name), node, own_users)?;
     }
     Ok(())
 }

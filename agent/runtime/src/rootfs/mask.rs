@@ -22,13 +22,14 @@ pub(crate) fn hide(root: &OwnedFd, paths: &[PathBuf]) -> Result<(), Failure> {
         let Some(on) = find(root, path)? else {
             continue;
         };
-        let kind = SFlag::from_bits_truncate(fstat(&on).at(Step::Mask, path)?.st_mode);
+        let mode = fstat(&on).at(Step::Mask, path)?.st_mode;
+        let is_folder = mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
         let on = fd_path(&on);
         let bind = |from: &str| {
             let flags = MsFlags::MS_BIND;
             mount(Some(from), on.as_str(), None::<&str>, flags, None::<&str>)
         };
-        match (kind.contains(SFlag::S_IFDIR), empty) {
+        match (is_folder, empty) {
             (false, _) => bind("/dev/null"),
             (true, Some(other)) => {
                 let other = lookup(root.as_fd(), other).at(Step::Mask, other)?;
