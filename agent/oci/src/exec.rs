@@ -36,6 +36,12 @@ pub fn exec(store: &Store, id: &ContainerId, options: &Exec) -> Result<i32, Fail
     let process = process(&config, options)?;
     config.check_process(&process)?;
     let linux = config.linux()?;
+    if plan::namespaces::shares_mounts(linux)? {
+        // It would find itself among the host's files.
+        return Err(Failure::Unsupported(
+            "exec in a container that has the host's mount namespace".into(),
+        ));
+    }
     let seccomp = plan::seccomp::compile(linux)?;
     let planned = plan::process::plan(&process)?;
     let cgroup = alive::cgroup(&record)?;

@@ -418,6 +418,31 @@ fn namespaces_of_another_container_are_joined() {
 }
 
 #[test]
+fn without_a_mount_namespace_the_host_sees_no_mount() {
+    let mut bundle = Bundle::new(
+        "readlink /proc/self/ns/mnt; ls /; test -c /dev/null && echo null; touch /x || true; sleep 60",
+    );
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "mount");
+    bundle.config["root"]["readonly"] = json!(true);
+    let id = bundle.id();
+    bundle.start(&id);
+    wait_until("output", || bundle.out().contains("null\n"));
+    let own = fs::read_link("/proc/self/ns/mnt").unwrap();
+    let out = bundle.out();
+    assert_eq!(out.lines().next(), own.to_str());
+    assert!(out.contains("proc\n") && !out.contains("boot\n"), "{out}");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(
+        !mounts.contains(bundle.root().to_str().unwrap()),
+        "{mounts}"
+    );
+    assert!(!bundle.root().join("x").exists());
+    let message = bundle.refused(&["exec", &id, "ls", "/"]);
+    assert!(message.contains("host's mount namespace"), "{message}");
+}
+
+#[test]
 fn clocks_can_be_its_own() {
     let mut bundle = Bundle::new("cat /proc/uptime");
     bundle.config["linux"]["namespaces"]

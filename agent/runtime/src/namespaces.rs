@@ -53,6 +53,17 @@ pub enum TimeNs {
     Join(OwnedFd),
 }
 
+/// The mount namespace.
+#[derive(Debug, Default)]
+pub enum MountNs {
+    #[default]
+    New,
+    Join(OwnedFd),
+    /// This one, the caller's own. What the container mounts is made in another all the same, and then kept as a tree in
+    /// nobody's namespace: the host never sees it. Needs open_tree (5.2).
+    Host(OwnedFd),
+}
+
 /// All but the network's, which is [`LaunchSpec::netns`](crate::LaunchSpec).
 /// The default is what an app has: everything its own, but for users and clocks.
 #[derive(Debug, Default)]
@@ -61,8 +72,7 @@ pub struct Namespaces {
     pub uts: Namespace,
     pub ipc: Namespace,
     pub cgroup: Namespace,
-    /// None is new; never the caller's own, in which the container's mounts would be the host's.
-    pub mount: Option<OwnedFd>,
+    pub mount: MountNs,
     pub user: UserNs,
     pub time: TimeNs,
 }
@@ -70,10 +80,9 @@ pub struct Namespaces {
 impl Namespaces {
     /// For the clone that makes the container's first process. The cgroup's is made later, by that process.
     pub(crate) fn clone_flags(&self, network: &NetNs) -> i32 {
-        let mut flags = if self.mount.is_none() {
-            libc::CLONE_NEWNS
-        } else {
-            0
+        let mut flags = match self.mount {
+            MountNs::New | MountNs::Host(_) => libc::CLONE_NEWNS,
+            MountNs::Join(_) => 0,
         };
         for (namespace, flag) in [
             (&self.pid, libc::CLONE_NEWPID),
@@ -152,7 +161,7 @@ impl Namespaces {
         if let NetNs::Join(fd) = network {
             join_namespace(fd, CloneFlags::CLONE_NEWNET).at(Step::Namespace, "network")?;
         }
-        if let Some(fd) = &self.mount {
+        if let MountNs::Join(fd) = &self.mount {
             join_namespace(fd, CloneFlags::CLONE_NEWNS).at(Step::Namespace, "mount")?;
         }
         Ok(())
@@ -168,7 +177,9 @@ impl Namespaces {
             .into_iter()
             .filter_map(joined)
             .collect();
-        all.extend(self.mount.as_ref().map(AsRawFd::as_raw_fd));
+        if let MountNs::Join(fd) | MountNs::Host(fd) = &self.mount {
+            all.push(fd.as_raw_fd());
+        }
         if let UserNs::Join(fd) = &self.user {
             all.push(fd.as_raw_fd());
         }

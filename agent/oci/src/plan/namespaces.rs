@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use coracle_runtime::NetNs;
-use coracle_runtime::namespaces::{IdMap, Namespace, Namespaces, TimeNs, UserNs};
+use coracle_runtime::namespaces::{IdMap, MountNs, Namespace, Namespaces, TimeNs, UserNs};
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType as Kind};
 
 use crate::failure::{Failure, OnPath};
@@ -19,18 +19,10 @@ enum Wanted {
 
 pub fn plan(linux: &Linux) -> Result<(NetNs, Namespaces), Failure> {
     let mount = match find(linux, Kind::Mount)? {
-        Wanted::New => None,
-        Wanted::Nothing => {
-            return Err(Failure::Unsupported(
-                "a container without a mount namespace of its own".into(),
-            ));
-        }
-        Wanted::Join(fd) if is_own(&fd) => {
-            return Err(Failure::Unsupported(
-                "joining the host's mount namespace".into(),
-            ));
-        }
-        Wanted::Join(fd) => Some(fd),
+        Wanted::New => MountNs::New,
+        Wanted::Nothing => MountNs::Host(own_mounts()?),
+        Wanted::Join(fd) if is_own(&fd) => MountNs::Host(fd),
+        Wanted::Join(fd) => MountNs::Join(fd),
     };
     let network = match find(linux, Kind::Network)? {
         Wanted::Nothing => NetNs::Host,
@@ -84,14 +76,18 @@ fn find(linux: &Linux, kind: Kind) -> Result<Wanted, Failure> {
     Ok(Wanted::Join(file.into()))
 }
 
+fn own_mounts() -> Result<OwnedFd, Failure> {
+    let path = "/proc/self/ns/mnt";
+    File::open(path).on(path).map(OwnedFd::from)
+}
+
 fn is_own(mount: &OwnedFd) -> bool {
     let inode = |fd: &OwnedFd| {
         nix::sys::stat::fstat(fd)
             .map(|is| (is.st_dev, is.st_ino))
             .ok()
     };
-    let own = File::open("/proc/self/ns/mnt").map(OwnedFd::from).ok();
-    own.is_some_and(|own| inode(&own) == inode(mount))
+    own_mounts().is_ok_and(|own| inode(&own) == inode(mount))
 }
 
 /// On nsfs (linux/magic.h, NSFS_MAGIC).
@@ -151,6 +147,15 @@ fn time(linux: &Linux) -> Result<TimeNs, Failure> {
         Wanted::New => Ok(TimeNs::New(offsets)),
         Wanted::Join(fd) => Ok(TimeNs::Join(fd)),
     }
+}
+
+/// Whether the container's root is known to its first process only, and not to its mount namespace.
+pub fn shares_mounts(linux: &Linux) -> Result<bool, Failure> {
+    Ok(match find(linux, Kind::Mount)? {
+        Wanted::Nothing => true,
+        Wanted::New => false,
+        Wanted::Join(fd) => is_own(&fd),
+    })
 }
 
 /// The host's processes are the container's too: its end is not the end of its first process.

@@ -62,7 +62,17 @@ pub(crate) fn change_recursive(
 
 /// A private copy of the mount under `dir`, with `dir` as its top: `..` ends there. ENOSYS before 5.2.
 pub(crate) fn clone_tree(dir: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
+    open_tree(dir, 0)
+}
+
+/// The same with all mounts below it.
+pub(crate) fn clone_whole_tree(dir: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    open_tree(dir, libc::AT_RECURSIVE as u32)
+}
+
+fn open_tree(dir: BorrowedFd<'_>, flags: u32) -> nix::Result<OwnedFd> {
+    let flags =
+        flags | libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
     // SAFETY: the path is a valid C string.
     let fd = Errno::result(unsafe {
         libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), c"".as_ptr(), flags)

@@ -14,7 +14,7 @@ use super::{Inside, child_process, console};
 use crate::cgroup::Cgroup;
 use crate::failure::{At, Failure, Step};
 use crate::kernel;
-use crate::namespaces::{Namespace, is_own};
+use crate::namespaces::{MountNs, Namespace, is_own};
 use crate::rootfs;
 use crate::spec::{LaunchSpec, NetNs, View};
 
@@ -88,7 +88,15 @@ fn run(
     process.open_labels()?;
     rootfs::set_readonly(&root, &spec.readonly_paths)?;
     rootfs::hide(&root, &spec.masked_paths)?;
-    rootfs::enter(&root)?;
+    match &spec.namespaces.mount {
+        MountNs::New | MountNs::Join(_) => rootfs::enter(&root)?,
+        MountNs::Host(host) => {
+            if spec.rootfs_readonly {
+                rootfs::set_mount_readonly(&root)?;
+            }
+            rootfs::enter_beside(&root, host)?;
+        }
+    }
     drop(root);
     if let Some(hostname) = &spec.hostname {
         nix::unistd::sethostname(hostname).at(Step::Hostname, hostname)?;
@@ -97,10 +105,12 @@ fn run(
         kernel::set_domainname(domainname).at(Step::Hostname, domainname)?;
     }
     process.make_cwd()?;
-    if spec.rootfs_readonly {
-        rootfs::remount_root_readonly()?;
+    if !matches!(spec.namespaces.mount, MountNs::Host(_)) {
+        if spec.rootfs_readonly {
+            rootfs::remount_root_readonly()?;
+        }
+        rootfs::set_propagation(spec)?;
     }
-    rootfs::set_propagation(spec)?;
     process.connect()?;
     if let Some(reports) = inside.before_program()? {
         kernel::replace_descriptor(status, reports).at(Step::Pipe, "reports")?;

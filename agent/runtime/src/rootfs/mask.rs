@@ -86,6 +86,12 @@ pub(crate) fn remount_root_readonly() -> Result<(), Failure> {
     remount_readonly("/", now).at(Step::Mask, "/")
 }
 
+/// The same from outside.
+pub(crate) fn set_mount_readonly(root: &OwnedFd) -> Result<(), Failure> {
+    let now = fstatvfs(root).at(Step::Mask, "/")?.flags();
+    remount_readonly(&fd_path(root), now).at(Step::Mask, "/")
+}
+
 /// A remount sets all flags, so the ones that are there have to be named again.
 fn remount_readonly(path: &str, now: FsFlags) -> nix::Result<()> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | kept(now);

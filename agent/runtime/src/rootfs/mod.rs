@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, mkdirat};
 
 use crate::failure::{At, Failure, Step};
+use crate::kernel::mounts::clone_whole_tree;
+use crate::launch::child::join_namespace;
 use crate::spec::{LaunchSpec, Rootfs, View};
 
 mod copy_up;
@@ -25,7 +28,7 @@ mod volumes;
 
 pub(crate) use dev::bind_console;
 pub(crate) use listed::set_propagation;
-pub(crate) use mask::{hide, remount_root_readonly, set_readonly};
+pub(crate) use mask::{hide, remount_root_readonly, set_mount_readonly, set_readonly};
 pub(crate) use target::lookup;
 
 /// Nothing that is mounted from now on reaches the host.
@@ -78,6 +81,16 @@ pub(crate) fn enter(root: &OwnedFd) -> Result<(), Failure> {
     // Old and new root in one place: the old one ends up on top, and goes with the next call (pivot_root(2), Notes).
     nix::unistd::pivot_root(".", ".").at(Step::Pivot, "new root")?;
     umount2(".", MntFlags::MNT_DETACH).at(Step::Pivot, "old root")?;
+    nix::unistd::chdir("/").at(Step::Pivot, "/")
+}
+
+/// The same for a process that is to be in the host's mount namespace. The tree of mounts is copied out of the one that
+/// it was made in, which ends here, and is then this process's root only.
+pub(crate) fn enter_beside(root: &OwnedFd, host: &OwnedFd) -> Result<(), Failure> {
+    let tree = clone_whole_tree(root.as_fd()).at(Step::Pivot, "new root")?;
+    join_namespace(host, CloneFlags::CLONE_NEWNS).at(Step::Namespace, "mount")?;
+    nix::unistd::fchdir(&tree).at(Step::Pivot, "new root")?;
+    nix::unistd::chroot(".").at(Step::Pivot, "new root")?;
     nix::unistd::chdir("/").at(Step::Pivot, "/")
 }
 
