@@ -43,6 +43,8 @@ pub struct Exec {
     pub preserve_fds: u32,
     pub detach: bool,
     pub ignore_paused: bool,
+    /// Below the container's: `path`, or `controller,…:path` for some of v1's hierarchies.
+    pub cgroup: Option<String>,
     /// A `process` of the specification; the rest is then not asked for.
     pub process: Option<PathBuf>,
     pub tty: bool,
@@ -257,6 +259,7 @@ fn exec(parser: &mut lexopt::Parser) -> Result<Command, Failure> {
             Long("pid-file") => exec.pid_file = Some(parser.value()?.into()),
             Long("preserve-fds") => exec.preserve_fds = parser.value()?.parse()?,
             Long("detach") | Short('d') => exec.detach = true,
+            Long("cgroup") => exec.cgroup = Some(parser.value()?.string()?),
             Long("ignore-paused") => exec.ignore_paused = true,
             Long("process") | Short('p') => exec.process = Some(parser.value()?.into()),
             Long("tty") | Short('t') => exec.tty = true,

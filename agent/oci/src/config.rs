@@ -97,9 +97,6 @@ impl Config {
         if linux.intel_rdt().is_some() {
             return unsupported("linux.intelRdt: no board has it");
         }
-        if linux.memory_policy().is_some() {
-            return unsupported("linux.memoryPolicy: boards have one memory node");
-        }
         if linux
             .net_devices()
             .as_ref()

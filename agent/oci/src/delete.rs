@@ -31,7 +31,9 @@ pub fn delete(
     };
     match alive::status(&entry, &record)? {
         Status::Stopped | Status::Creating => {}
-        Status::Created | Status::Running | Status::Paused if force => end(&record)?,
+        // The specification wants an error; containerd gives up a task that was never started by deleting it.
+        Status::Created => end(&record)?,
+        Status::Running | Status::Paused if force => end(&record)?,
         status => {
             return Err(Failure::WrongStatus {
                 action: "delete",

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use coracle_runtime::{ExecSpec, exec_with};
+use coracle_runtime::cgroup::Controller;
+use coracle_runtime::{Cgroup, ExecSpec, exec_with};
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use crate::args::Exec;
@@ -45,6 +46,10 @@ pub fn exec(store: &Store, id: &ContainerId, options: &Exec) -> Result<i32, Fail
     let seccomp = plan::seccomp::compile(linux)?;
     let planned = plan::process::plan(&process)?;
     let cgroup = alive::cgroup(&record)?;
+    let cgroup = match &options.cgroup {
+        Some(wanted) => below(&cgroup, wanted)?,
+        None => cgroup,
+    };
 
     let (terminal, held) = match &options.console_socket {
         Some(path) => (Terminal::Socket(path), None),
@@ -58,6 +63,7 @@ pub fn exec(store: &Store, id: &ContainerId, options: &Exec) -> Result<i32, Fail
     settings.console = console(&process, terminal)?;
     settings.preserved_fds = options.preserve_fds;
     settings.personality = plan::process::personality(linux)?;
+    settings.memory_policy = plan::process::memory_policy(linux)?;
     settings.cpu_affinity = affinity(&process)?;
     let shows = settings.console.is_some();
 
@@ -105,6 +111,20 @@ pub fn exec(store: &Store, id: &ContainerId, options: &Exec) -> Result<i32, Fail
     foreground::wait(executed.pid, &signals, master)
 }
 
+/// A cgroup that the container has made below its own.
+fn below(cgroup: &Cgroup, wanted: &str) -> Result<Cgroup, Failure> {
+    let (names, path) = match wanted.split_once(':') {
+        Some((names, path)) => (names.split(',').collect(), path),
+        None => (Vec::new(), wanted),
+    };
+    let known = |name: &&str| {
+        Controller::from_name(name)
+            .ok_or_else(|| Failure::Usage(format!("--cgroup: no controller {name:?}")))
+    };
+    let controllers: Vec<Controller> = names.iter().map(known).collect::<Result<_, _>>()?;
+    Ok(cgroup.below(path.trim_matches('/').as_ref(), &controllers)?)
+}
+
 fn affinity(process: &Process) -> Result<Option<Vec<usize>>, Failure> {
     let Some(wanted) = process.exec_cpu_affinity() else {
         return Ok(None);
@@ -114,7 +134,7 @@ fn affinity(process: &Process) -> Result<Option<Vec<usize>>, Failure> {
         .as_ref()
         .or(wanted.initial().as_ref());
     match list {
-        Some(list) if !list.is_empty() => plan::process::cpu_list(list).map(Some),
+        Some(list) if !list.is_empty() => plan::process::number_list(list).map(Some),
         _ => Ok(None),
     }
 }
@@ -150,6 +170,9 @@ fn process(config: &Config, options: &Exec) -> Result<Process, Failure> {
         if !variable.contains('=') {
             return Err(Failure::Usage(format!("--env {variable:?} has no value")));
         }
+        // A later one takes the place of an earlier.
+        let name = variable.split('=').next().unwrap_or_default();
+        env.retain(|other| other.split('=').next() != Some(name));
         env.push(variable.clone());
     }
     process.set_env(Some(env));

@@ -59,26 +59,43 @@ impl Moment {
 }
 
 /// In order; the first that fails ends it.
+///
+/// One that says nothing of variables has those of this process.
 pub fn run(hooks: Option<&Hooks>, moment: Moment, state: &Shown<'_>) -> Result<(), Failure> {
+    run_with(hooks, moment, state, None)
+}
+
+/// The same with other variables than this process's: the container's, for what is run inside it.
+pub fn run_with(
+    hooks: Option<&Hooks>,
+    moment: Moment,
+    state: &Shown<'_>,
+    env: Option<&[String]>,
+) -> Result<(), Failure> {
     let Some(hooks) = hooks else { return Ok(()) };
     moment
         .of(hooks)
         .iter()
-        .try_for_each(|hook| run_one(hook, moment, state))
+        .try_for_each(|hook| run_one(hook, moment, state, env))
 }
 
 /// All of them, with what failed: for moments at which nothing can be taken back.
 pub fn run_all(hooks: Option<&Hooks>, moment: Moment, state: &Shown<'_>) -> Vec<Failure> {
     let list = hooks.map_or(&[][..], |hooks| moment.of(hooks));
     list.iter()
-        .filter_map(|hook| run_one(hook, moment, state).err())
+        .filter_map(|hook| run_one(hook, moment, state, None).err())
         .collect()
 }
 
 /// How often a hook with a timeout is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-fn run_one(hook: &Hook, moment: Moment, state: &Shown<'_>) -> Result<(), Failure> {
+fn run_one(
+    hook: &Hook,
+    moment: Moment,
+    state: &Shown<'_>,
+    env: Option<&[String]>,
+) -> Result<(), Failure> {
     let failed = |reason: String| Failure::Hook {
         kind: moment.name(),
         path: hook.path().clone(),
@@ -91,8 +108,11 @@ fn run_one(hook: &Hook, moment: Moment, state: &Shown<'_>) -> Result<(), Failure
     if let Some((name, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(rest);
     }
-    command.env_clear();
-    for variable in hook.env().iter().flatten() {
+    let env = hook.env().as_deref().or(env);
+    if env.is_some() {
+        command.env_clear();
+    }
+    for variable in env.into_iter().flatten() {
         let (name, value) = variable
             .split_once('=')
             .ok_or_else(|| failed(format!("the variable {variable:?} has no value")))?;

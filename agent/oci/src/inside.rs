@@ -82,7 +82,8 @@ impl FirstProcess<'_> {
             pid: self.pid.get(),
             ..self.record.clone()
         };
-        hooks::run(self.hooks, moment, &record.shown(Status::Created))
+        let env = (moment == Moment::StartContainer).then_some(self.env);
+        hooks::run_with(self.hooks, moment, &record.shown(Status::Created), env)
             .map_err(|failure| Ended::refused(Step::Hook, failure.to_string()))
     }
 

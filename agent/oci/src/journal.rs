@@ -38,7 +38,7 @@ impl Journal {
     }
 
     pub fn error(&self, message: &str) {
-        eprintln!("coracle-runtime: {message}");
+        eprintln!("coracle-runtime: error: {message}");
         self.write("error", message);
     }
 

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     let (global, command) = match args::parse(lexopt::Parser::from_env()) {
         Ok(parsed) => parsed,
         Err(failure) => {
-            eprintln!("coracle-runtime: {failure}");
+            eprintln!("coracle-runtime: error: {failure}");
             return ExitCode::from(FAILED);
         }
     };

@@ -2,7 +2,6 @@
 
 use coracle_runtime::launch::read_report;
 
-use crate::alive;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::hooks::{self, Moment};
@@ -10,6 +9,7 @@ use crate::id::ContainerId;
 use crate::journal::Journal;
 use crate::state::Status;
 use crate::store::Store;
+use crate::{alive, kill};
 
 pub fn start(store: &Store, id: &ContainerId, journal: &Journal) -> Result<(), Failure> {
     let entry = store.lock(id)?;
@@ -28,8 +28,10 @@ pub fn start(store: &Store, id: &ContainerId, journal: &Journal) -> Result<(), F
     read_report(first_process.into())?;
 
     let hooks = config.spec.hooks().as_ref();
-    for failure in hooks::run_all(hooks, Moment::Poststart, &record.shown(Status::Running)) {
-        journal.warn(&failure.to_string());
-    }
-    Ok(())
+    hooks::run(hooks, Moment::Poststart, &record.shown(Status::Running)).inspect_err(|_| {
+        // The program runs by now; one whose hooks have failed must not (runtime.md, Lifecycle).
+        if let Err(second) = kill::to_first(&record, libc::SIGKILL) {
+            journal.warn(&second.to_string());
+        }
+    })
 }

@@ -11,7 +11,7 @@ use crate::seccomp::SeccompProgram;
 mod process;
 mod view;
 
-pub use process::{Console, ProcessSettings, Scheduler};
+pub use process::{Console, MemoryPolicy, ProcessSettings, Scheduler};
 pub use view::{FileSystem, Listed, Origin, View};
 
 /// Where the container's files come from.

@@ -121,6 +121,7 @@ pub fn launch<'a>(
     launch.oom_score_adj = planned.oom_score_adj;
     launch.settings = planned.settings;
     launch.settings.personality = process::personality(linux)?;
+    launch.settings.memory_policy = process::memory_policy(linux)?;
     Ok(launch)
 }
 

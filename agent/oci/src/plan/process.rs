@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::spec::{ProcessSettings, Rlimit, Scheduler};
+use coracle_runtime::spec::{MemoryPolicy, ProcessSettings, Rlimit, Scheduler};
 use coracle_runtime::{Capabilities, Capability};
 use oci_spec::runtime::{
     Capabilities as Names, IOPriorityClass, Linux, LinuxPersonalityDomain, LinuxSchedulerFlag,
-    LinuxSchedulerPolicy, PosixRlimitType, Process,
+    LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, PosixRlimitType, Process,
 };
 
 use crate::failure::Failure;
@@ -96,13 +96,22 @@ fn capabilities(process: &Process) -> Result<Capabilities, Failure> {
     };
     let permitted = set(wanted.permitted());
     let inheritable = set(wanted.inheritable());
+    let bounding = set(wanted.bounding());
+    // Told here and not by the last steps of a start (capabilities(7), Programmatically adjusting capability sets).
+    if let Some(one) = inheritable.iter().find(|one| !bounding.contains(one)) {
+        let reason = format!(
+            "CAP_{} is inheritable and not in the bounding set: Operation not permitted",
+            one.name()
+        );
+        return Err(Failure::Config(reason));
+    }
     // The kernel keeps in ambient only what is in both of these.
     let ambient: Vec<Capability> = set(wanted.ambient())
         .into_iter()
         .filter(|one| permitted.contains(one) && inheritable.contains(one))
         .collect();
     Ok(Capabilities::exactly([
-        &set(wanted.bounding()),
+        &bounding,
         &set(wanted.effective()),
         &permitted,
         &inheritable,
@@ -125,6 +134,12 @@ fn rlimits(process: &Process) -> Result<Vec<Rlimit>, Failure> {
         let resource = resource(limit.typ());
         if planned.iter().any(|other| other.resource == resource) {
             return Err(Failure::Config(format!("two limits of {:?}", limit.typ())));
+        }
+        if limit.soft() > limit.hard() {
+            let (kind, soft, hard) = (limit.typ(), limit.soft(), limit.hard());
+            return Err(Failure::Config(format!(
+                "{kind}: soft limit {soft} is above the hard one, {hard}"
+            )));
         }
         planned.push(Rlimit {
             resource,
@@ -236,9 +251,41 @@ pub fn personality(linux: &Linux) -> Result<Option<u64>, Failure> {
     }))
 }
 
+/// linux/mempolicy.h.
+pub fn memory_policy(linux: &Linux) -> Result<Option<MemoryPolicy>, Failure> {
+    use MemoryPolicyFlagType as Flag;
+    use MemoryPolicyModeType as Mode;
+    let Some(wanted) = linux.memory_policy() else {
+        return Ok(None);
+    };
+    let mode = match wanted.mode() {
+        Mode::MpolDefault => 0,
+        Mode::MpolPreferred => 1,
+        Mode::MpolBind => 2,
+        Mode::MpolInterleave => 3,
+        Mode::MpolLocal => 4,
+        Mode::MpolPreferredMany => 5,
+        Mode::MpolWeightedInterleave => 6,
+    };
+    let flag = |flag: &Flag| match flag {
+        Flag::MpolFStaticNodes => 1 << 15,
+        Flag::MpolFRelativeNodes => 1 << 14,
+        Flag::MpolFNumaBalancing => 1 << 13,
+    };
+    Ok(Some(MemoryPolicy {
+        mode: wanted
+            .flags()
+            .iter()
+            .flatten()
+            .map(flag)
+            .fold(mode, |all, one| all | one),
+        nodes: number_list(wanted.nodes().as_deref().unwrap_or_default())?,
+    }))
+}
+
 /// `0-1,3`, as for a cpuset.
-pub fn cpu_list(text: &str) -> Result<Vec<usize>, Failure> {
-    let wrong = || Failure::Config(format!("{text:?} is no list of CPUs"));
+pub fn number_list(text: &str) -> Result<Vec<usize>, Failure> {
+    let wrong = || Failure::Config(format!("{text:?} is no list of numbers"));
     let number = |text: &str| text.trim().parse::<usize>().ok().filter(|n| *n < 4096);
     let mut cpus = Vec::new();
     for part in text.split(',').filter(|part| !part.trim().is_empty()) {
@@ -261,10 +308,10 @@ mod tests {
 
     #[test]
     fn lists_of_cpus_are_ranges() {
-        assert_eq!(cpu_list("0-2, 5").unwrap(), [0, 1, 2, 5]);
-        assert!(cpu_list("").unwrap().is_empty());
+        assert_eq!(number_list("0-2, 5").unwrap(), [0, 1, 2, 5]);
+        assert!(number_list("").unwrap().is_empty());
         for wrong in ["2-1", "x", "-1", "0-99999"] {
-            assert!(cpu_list(wrong).is_err(), "{wrong}");
+            assert!(number_list(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -29,6 +29,11 @@ impl Controller {
         Controller::Pids,
     ];
 
+    /// By its v1 name.
+    pub fn from_name(name: &str) -> Option<Controller> {
+        Self::ALL.into_iter().find(|known| known.v1_name() == name)
+    }
+
     pub(crate) fn v1_name(self) -> &'static str {
         match self {
             Controller::Cpu => "cpu",

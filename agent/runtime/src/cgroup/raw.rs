@@ -1,7 +1,7 @@
 //! A cgroup's files by their own names, for callers whose limits are written in the kernel's words.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::files::{is_gone, write};
 use super::{Cgroup, CgroupError, Controller, Place};
@@ -21,6 +21,44 @@ impl Cgroup {
                 .map(|folder| folder.path.as_path()),
             Place::V2(folder) => Some(folder),
         }
+    }
+
+    /// One below it that is there; for some controllers only, unless there are none in the list.
+    ///
+    /// # Errors
+    /// A path with `..`, or a folder that is missing.
+    pub fn below(&self, path: &Path, only: &[Controller]) -> Result<Cgroup, CgroupError> {
+        if path
+            .components()
+            .any(|part| !matches!(part, Component::Normal(_)))
+        {
+            return Err(CgroupError::BadName {
+                name: path.display().to_string(),
+            });
+        }
+        let moved = |folder: &Path| {
+            let folder = folder.join(path);
+            match std::fs::metadata(&folder) {
+                Ok(_) => Ok(folder),
+                Err(source) => Err(CgroupError::Io {
+                    path: folder,
+                    source,
+                }),
+            }
+        };
+        let place = match &self.place {
+            Place::V2(folder) => Place::V2(moved(folder)?),
+            Place::V1(folders) => {
+                let mut all = folders.clone();
+                for folder in &mut all {
+                    if only.is_empty() || only.iter().any(|one| folder.controllers.contains(one)) {
+                        folder.path = moved(&folder.path)?;
+                    }
+                }
+                Place::V1(all)
+            }
+        };
+        Ok(Cgroup { place })
     }
 
     /// All its folders: one for each hierarchy.

@@ -264,6 +264,23 @@ pub(crate) fn become_stdio(streams: [RawFd; 3]) -> nix::Result<()> {
     Ok(())
 }
 
+/// Soft and hard.
+pub(crate) fn rlimit(resource: u32) -> nix::Result<(u64, u64)> {
+    // struct rlimit64
+    let mut limit = [0_u64; 2];
+    // SAFETY: `limit` outlives the call; no new value is given.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            ptr::null::<u64>(),
+            limit.as_mut_ptr(),
+        )
+    })?;
+    Ok((limit[0], limit[1]))
+}
+
 /// Takes the kernel's number, so that a limit newer than nix can be set.
 pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
     // struct rlimit64

@@ -4,7 +4,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-use crate::spec::Scheduler;
+use crate::spec::{MemoryPolicy, Scheduler};
 
 /// `struct sched_attr` up to SCHED_ATTR_SIZE_VER0 (linux/sched/types.h).
 #[repr(C)]
@@ -44,10 +44,7 @@ pub(crate) fn set_io_priority(priority: i32) -> nix::Result<()> {
 }
 
 pub(crate) fn set_affinity(cpus: &[usize]) -> nix::Result<()> {
-    let mut words = [0_u64; 64];
-    for cpu in cpus {
-        *words.get_mut(cpu / 64).ok_or(Errno::EINVAL)? |= 1 << (cpu % 64);
-    }
+    let words = bits(cpus)?;
     // SAFETY: `words` is valid for its size in bytes.
     Errno::result(unsafe {
         libc::syscall(
@@ -58,6 +55,30 @@ pub(crate) fn set_affinity(cpus: &[usize]) -> nix::Result<()> {
         )
     })?;
     Ok(())
+}
+
+pub(crate) fn set_memory_policy(wanted: &MemoryPolicy) -> nix::Result<()> {
+    let words = bits(&wanted.nodes)?;
+    // The kernel counts one less than it is told (mm/mempolicy.c, get_nodes).
+    let count = if wanted.nodes.is_empty() {
+        0
+    } else {
+        64 * words.len() + 1
+    };
+    // SAFETY: `words` is valid for `count` - 1 bits.
+    Errno::result(unsafe {
+        libc::syscall(libc::SYS_set_mempolicy, wanted.mode, words.as_ptr(), count)
+    })?;
+    Ok(())
+}
+
+/// Room for 4096 CPUs or nodes.
+fn bits(numbers: &[usize]) -> nix::Result<[u64; 64]> {
+    let mut words = [0_u64; 64];
+    for number in numbers {
+        *words.get_mut(number / 64).ok_or(Errno::EINVAL)? |= 1 << (number % 64);
+    }
+    Ok(words)
 }
 
 pub(crate) fn set_personality(personality: u64) -> nix::Result<()> {

@@ -123,6 +123,10 @@ impl<'a> Process<'a> {
     /// A session of its own, in which no signal of the caller's terminal arrives, and the standard streams.
     pub(crate) fn connect(&self) -> Result<(), Failure> {
         nix::unistd::setsid().at(Step::Stdio, "session")?;
+        // What may be refused, before the wait for the start. The rest could be too little for the wait.
+        for limit in self.rlimits {
+            raise_rlimit(limit)?;
+        }
         self.connect_stdio().at(Step::Stdio, "standard streams")
     }
 
@@ -188,6 +192,9 @@ impl<'a> Process<'a> {
         }
         if let Some(cpus) = &settings.cpu_affinity {
             sched::set_affinity(cpus).at(Step::Scheduling, "CPU affinity")?;
+        }
+        if let Some(policy) = &settings.memory_policy {
+            sched::set_memory_policy(policy).at(Step::Scheduling, "memory policy")?;
         }
         if let Some(personality) = settings.personality {
             sched::set_personality(personality).at(Step::Scheduling, "personality")?;
@@ -284,6 +291,16 @@ fn c_strings(texts: &[String]) -> Result<Vec<CString>, Failure> {
                 .map_err(|_| Failure::refused(Step::Exec, "an argument holds a zero byte"))
         })
         .collect()
+}
+
+/// Only a hard limit that is above the one that is there.
+fn raise_rlimit(limit: &Rlimit) -> Result<(), Failure> {
+    let (_, hard) =
+        kernel::rlimit(limit.resource).at(Step::Rlimit, format!("number {}", limit.resource))?;
+    if limit.hard > hard {
+        set_rlimit(limit)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn set_rlimit(limit: &Rlimit) -> Result<(), Failure> {

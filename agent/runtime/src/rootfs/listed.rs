@@ -228,7 +228,10 @@ fn plain_folder(root: &OwnedFd, target: &Path) -> Result<OwnedFd, Failure> {
     match find_or_make_without_links(root, target) {
         Err(nix::errno::Errno::ELOOP) => Err(Failure::refused(
             Step::Mount,
-            format!("the image's {} is not a folder", target.display()),
+            format!(
+                "the image's {} is not a folder, and a file system of the kernel must be mounted on ordinary directory",
+                target.display()
+            ),
         )),
         other => other.at(Step::Mount, target),
     }

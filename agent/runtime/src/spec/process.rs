@@ -26,6 +26,14 @@ pub struct Scheduler {
     pub period: u64,
 }
 
+/// set_mempolicy(2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryPolicy {
+    /// MPOL_* with MPOL_F_* (linux/mempolicy.h).
+    pub mode: i32,
+    pub nodes: Vec<usize>,
+}
+
 /// All of it is absent by default.
 #[derive(Debug, Default)]
 pub struct ProcessSettings {
@@ -40,6 +48,7 @@ pub struct ProcessSettings {
     pub io_priority: Option<i32>,
     /// Bits of CPU numbers.
     pub cpu_affinity: Option<Vec<usize>>,
+    pub memory_policy: Option<MemoryPolicy>,
     /// PER_* of linux/personality.h.
     pub personality: Option<u64>,
     /// An AppArmor profile, or a SELinux label, from the next execve on.
