@@ -17,7 +17,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use crate::network::Endpoint;
+use crate::endpoint::Endpoint;
 
 /// Linux gives each namespace's loopback this index.
 const LOOPBACK_INDEX: u32 = 1;

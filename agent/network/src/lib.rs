@@ -13,6 +13,7 @@
 //! Which one is missing is said by name when the kernel refuses.
 
 mod config;
+mod endpoint;
 mod error;
 mod inside;
 mod link;
@@ -23,10 +24,11 @@ mod pool;
 mod sysctl;
 
 pub use config::{ConfigError, MAX_PORTS_PER_APP, NetworkConfig, Protocol, PublishedPort};
+pub use endpoint::Endpoint;
 pub use error::NetworkError;
 pub use inside::{InsideError, configure_inside, configure_loopback};
 pub use link::{LinkError, Namespace};
-pub use network::{Endpoint, Ensured, Network, Reconciled};
+pub use network::{Ensured, Network, Reconciled};
 pub use nft::NftError;
 pub use pool::PoolError;
 pub use sysctl::SysctlError;

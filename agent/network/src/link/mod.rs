@@ -1,0 +1,194 @@
+//! Bridge, veths and addresses by rtnetlink: the only folder that knows the crate.
+
+use std::io;
+
+use futures_util::TryStreamExt;
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::Handle;
+use tokio::task::JoinHandle;
+
+mod bridge;
+mod routes;
+mod veth;
+
+pub use veth::Namespace;
+pub(crate) use veth::Veth;
+
+/// Interfaces, routes or addresses that one dump may list before we give up on it.
+const MAX_DUMP: usize = 65_536;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("cannot open a rtnetlink socket (the kernel needs CONFIG_NET and CONFIG_INET)")]
+    Open(#[source] io::Error),
+    #[error("cannot {action} {name}{}", hint(.action, .source))]
+    Request {
+        action: &'static str,
+        name: String,
+        source: rtnetlink::Error,
+    },
+    #[error(
+        "interface {name} is a {found}, not a {wanted}: another program's, so it is left alone"
+    )]
+    WrongKind {
+        name: String,
+        found: String,
+        wanted: &'static str,
+    },
+    #[error("the kernel lists more than {MAX_DUMP} {what}")]
+    TooMany { what: &'static str },
+}
+
+impl LinkError {
+    fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Request { source, .. } => errno(source),
+            _ => None,
+        }
+    }
+}
+
+fn errno(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => Some(-message.raw_code()),
+        _ => None,
+    }
+}
+
+const CREATE_BRIDGE: &str = "create bridge";
+const CREATE_VETH: &str = "create veth";
+
+fn hint(action: &str, source: &rtnetlink::Error) -> &'static str {
+    match (action, errno(source)) {
+        (_, Some(libc::EPERM)) => " (CAP_NET_ADMIN is needed)",
+        (CREATE_BRIDGE, Some(libc::EOPNOTSUPP)) => " (the kernel needs CONFIG_BRIDGE)",
+        (CREATE_VETH, Some(libc::EOPNOTSUPP)) => " (the kernel needs CONFIG_VETH)",
+        (CREATE_VETH, Some(libc::EEXIST)) => " (the name, or eth0 inside, is taken)",
+        _ => "",
+    }
+}
+
+/// An interface as a dump tells it.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub index: u32,
+    pub name: String,
+    pub controller: Option<u32>,
+    /// `bridge`, `veth`; empty for hardware.
+    pub kind: String,
+}
+
+/// A connection to the namespace that it was opened in. Its task ends with it.
+pub(crate) struct Links {
+    handle: Handle,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Links {
+    /// Must be called inside a tokio runtime.
+    pub fn open() -> Result<Self, LinkError> {
+        let (connection, handle, _notices) =
+            rtnetlink::new_connection().map_err(LinkError::Open)?;
+        let task = tokio::spawn(connection);
+        Ok(Self { handle, task })
+    }
+
+    /// The interface of that name, if there is one.
+    pub async fn find(&self, name: &str) -> Result<Option<Link>, LinkError> {
+        let request = self.handle.link().get().match_name(name.to_owned());
+        match request.execute().try_next().await {
+            Ok(found) => Ok(found.map(|m| link(&m))),
+            Err(e) if errno(&e) == Some(libc::ENODEV) => Ok(None),
+            Err(source) => Err(request_error("look for", name, source)),
+        }
+    }
+
+    pub async fn list(&self) -> Result<Vec<Link>, LinkError> {
+        let mut stream = std::pin::pin!(self.handle.link().get().execute());
+        let mut links = Vec::new();
+        while let Some(message) = next(&mut stream, "list", "interfaces").await? {
+            bounded(links.len(), "interfaces")?;
+            links.push(link(&message));
+        }
+        Ok(links)
+    }
+
+    /// Removes an interface; one that is gone already is no error, since a veth goes with its container's namespace.
+    pub async fn remove(&self, name: &str) -> Result<bool, LinkError> {
+        let Some(link) = self.find(name).await? else {
+            return Ok(false);
+        };
+        let removed = self.handle.link().del(link.index).execute().await;
+        match removed.map_err(|e| request_error("remove", name, e)) {
+            Err(e) if e.errno() == Some(libc::ENODEV) => Ok(false),
+            Err(e) => Err(e),
+            Ok(()) => Ok(true),
+        }
+    }
+}
+
+fn request_error(action: &'static str, name: &str, source: rtnetlink::Error) -> LinkError {
+    LinkError::Request {
+        action,
+        name: name.to_owned(),
+        source,
+    }
+}
+
+async fn next<T, S>(
+    stream: &mut S,
+    action: &'static str,
+    name: &str,
+) -> Result<Option<T>, LinkError>
+where
+    S: futures_util::TryStream<Ok = T, Error = rtnetlink::Error> + Unpin,
+{
+    let next = stream.try_next().await;
+    next.map_err(|e| request_error(action, name, e))
+}
+
+fn bounded(count: usize, what: &'static str) -> Result<(), LinkError> {
+    if count < MAX_DUMP {
+        Ok(())
+    } else {
+        Err(LinkError::TooMany { what })
+    }
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        controller: None,
+        kind: String::new(),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Controller(index) => link.controller = Some(*index),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        link.kind = kind_name(kind);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn kind_name(kind: &InfoKind) -> String {
+    match kind {
+        InfoKind::Bridge => "bridge".to_owned(),
+        InfoKind::Veth => "veth".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}

@@ -1,0 +1,202 @@
+//! Which app has which address, remembered across restarts.
+//!
+//! The file says who was *last given* an address; who uses one now is told by the supervisor (`reconcile`), because only
+//! it knows which containers live. So starting an app again writes nothing: no fsync stands in the way of a launch.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use ipnet::Ipv4Net;
+
+use file::{Lease, Stored, VERSION};
+
+pub(crate) mod file;
+
+/// Addresses remembered for apps that are gone. Beyond it the oldest is forgotten.
+const MAX_REMEMBERED: usize = 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    #[error("address pool {path}: cannot {action}")]
+    File {
+        path: PathBuf,
+        action: &'static str,
+        source: io::Error,
+    },
+    #[error("no address is left in {subnet}: {in_use} apps use one")]
+    Exhausted { subnet: Ipv4Net, in_use: usize },
+    #[error("{app} cannot take {ip}: {reason}")]
+    Claim {
+        app: String,
+        ip: Ipv4Addr,
+        reason: String,
+    },
+}
+
+/// The addresses of one subnet. The first is the gateway's, the last the broadcast's; neither is handed out.
+#[derive(Debug)]
+pub struct Pool {
+    path: PathBuf,
+    subnet: Ipv4Net,
+    leases: Vec<Lease>,
+    in_use: BTreeSet<Ipv4Addr>,
+    forwarding_was_off: bool,
+}
+
+impl Pool {
+    /// Reads the pool, or starts an empty one. One for another subnet is started over, since its addresses mean nothing
+    /// here.
+    pub fn open(path: &Path, subnet: Ipv4Net) -> Result<Self, PoolError> {
+        let mut pool = Self {
+            path: path.to_owned(),
+            subnet: subnet.trunc(),
+            leases: Vec::new(),
+            in_use: BTreeSet::new(),
+            forwarding_was_off: false,
+        };
+        if let Some(stored) = Stored::read(path)? {
+            pool.forwarding_was_off = stored.forwarding_was_off;
+            if stored.subnet == pool.subnet {
+                pool.leases = stored.leases;
+            }
+        }
+        Ok(pool)
+    }
+
+    /// The app's address: its last one where nobody else has it, else one never given, else the one given longest ago.
+    /// `may_reuse` is false while it isn't known who lives: then a remembered address goes to its app only.
+    pub fn allocate(&mut self, app: &str, may_reuse: bool) -> Result<Ipv4Addr, PoolError> {
+        if let Some(lease) = self.leases.iter().find(|l| l.app == app) {
+            let ip = lease.ip;
+            self.in_use.insert(ip);
+            return Ok(ip);
+        }
+        let given: BTreeSet<Ipv4Addr> = self.leases.iter().map(|l| l.ip).collect();
+        let fresh = self
+            .usable()
+            .find(|ip| !given.contains(ip) && !self.in_use.contains(ip));
+        let ip = match fresh {
+            Some(ip) => ip,
+            None => {
+                let oldest = self
+                    .leases
+                    .iter()
+                    .position(|l| may_reuse && !self.in_use.contains(&l.ip));
+                let Some(oldest) = oldest else {
+                    return Err(PoolError::Exhausted {
+                        subnet: self.subnet,
+                        in_use: self.in_use.len(),
+                    });
+                };
+                self.leases.remove(oldest).ip
+            }
+        };
+        self.remember(app, ip)?;
+        self.in_use.insert(ip);
+        Ok(ip)
+    }
+
+    /// Takes note that a live app has this address, whatever the file says.
+    ///
+    /// # Errors
+    /// When the address isn't one of this subnet, or another live app has it.
+    pub fn claim(&mut self, app: &str, ip: Ipv4Addr) -> Result<(), PoolError> {
+        let claim = |reason: String| PoolError::Claim {
+            app: app.to_owned(),
+            ip,
+            reason,
+        };
+        if !self.is_usable(ip) {
+            return Err(claim(format!(
+                "it is no container address of {}",
+                self.subnet
+            )));
+        }
+        let holder = self.leases.iter().find(|l| l.ip == ip);
+        if let Some(holder) = holder
+            && holder.app != app
+            && self.in_use.contains(&ip)
+        {
+            return Err(claim(format!("{} has it", holder.app)));
+        }
+        if holder.is_none_or(|h| h.app != app) {
+            self.remember(app, ip)?;
+        }
+        self.in_use.insert(ip);
+        Ok(())
+    }
+
+    /// The address may be given again; the app that had it gets it back first.
+    pub fn release(&mut self, ip: Ipv4Addr) {
+        self.in_use.remove(&ip);
+    }
+
+    /// Nobody uses an address: the state before the live apps are claimed.
+    pub fn release_all(&mut self) {
+        self.in_use.clear();
+    }
+
+    pub(crate) fn forwarding_was_off(&self) -> bool {
+        self.forwarding_was_off
+    }
+
+    pub(crate) fn note_forwarding_was_off(&mut self) -> Result<(), PoolError> {
+        self.forwarding_was_off = true;
+        self.save()
+    }
+
+    /// Forgets everything, the file too.
+    pub fn destroy(&mut self) -> Result<(), PoolError> {
+        self.leases.clear();
+        self.in_use.clear();
+        self.forwarding_was_off = false;
+        file::remove(&self.path).map_err(|e| file::error(&self.path, "remove it", e))
+    }
+
+    fn usable(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let first = u32::from(self.subnet.network()) + 2;
+        let last = u32::from(self.subnet.broadcast()) - 1;
+        (first..=last).map(Ipv4Addr::from)
+    }
+
+    fn is_usable(&self, ip: Ipv4Addr) -> bool {
+        let host = u32::from(ip);
+        self.subnet.contains(&ip)
+            && host > u32::from(self.subnet.network()) + 1
+            && host < u32::from(self.subnet.broadcast())
+    }
+
+    fn remember(&mut self, app: &str, ip: Ipv4Addr) -> Result<(), PoolError> {
+        self.leases.retain(|l| l.app != app && l.ip != ip);
+        while self.leases.len() >= MAX_REMEMBERED {
+            let Some(oldest) = self
+                .leases
+                .iter()
+                .position(|l| !self.in_use.contains(&l.ip))
+            else {
+                break;
+            };
+            self.leases.remove(oldest);
+        }
+        self.leases.push(Lease {
+            app: app.to_owned(),
+            ip,
+        });
+        self.save()
+    }
+
+    fn save(&self) -> Result<(), PoolError> {
+        Stored {
+            version: VERSION,
+            subnet: self.subnet,
+            forwarding_was_off: self.forwarding_was_off,
+            leases: self.leases.clone(),
+        }
+        .write(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests;
