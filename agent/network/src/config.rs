@@ -1,15 +1,21 @@
 //! What a network is asked to be, and the checks that hold before anything touches the kernel.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize};
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::endpoint::{Rates, Wanted};
+use crate::port::PublishedPort;
 
 /// IFNAMSIZ less the terminating zero (linux/if.h): what the kernel takes as the name of an interface.
 pub const MAX_INTERFACE_NAME: usize = 15;
 /// Ports one app may publish. Bounds the netlink message that carries them (36 to 110 bytes each).
 pub const MAX_PORTS_PER_APP: usize = 256;
+/// Aliases of one container on one network.
+pub const MAX_ALIASES: usize = 16;
+/// Bytes a second. Less would hold up a single full packet for seconds; more is no limit on a board (100 Gbit/s).
+const MIN_RATE: u64 = 1024;
+const MAX_RATE: u64 = 12_500_000_000;
 /// A veth's name is the prefix and eight hexadecimal digits of the address.
 const MAX_PREFIX: usize = MAX_INTERFACE_NAME - 8;
 
@@ -18,8 +24,18 @@ const MAX_PREFIX: usize = MAX_INTERFACE_NAME - 8;
 pub struct NetworkConfig {
     /// The bridge's interface name, 1 to 15 bytes.
     pub bridge: String,
-    /// The containers' addresses; the first one is the bridge's, as their gateway. Prefix 8 to 29.
+    /// The containers' addresses. Prefix 8 to 29.
     pub subnet: Ipv4Net,
+    /// The bridge's own address, the containers' gateway; none is the subnet's first.
+    pub gateway: Option<Ipv4Addr>,
+    /// Where addresses are taken from that nobody asked for; none is the whole subnet.
+    pub range: Option<Ipv4Net>,
+    /// IPv6 for the containers, prefix 48 to 96: each one's address ends with its IPv4 address. None drops IPv6.
+    pub subnet6: Option<Ipv6Net>,
+    /// No way out and none in: its containers reach each other, and nothing else.
+    pub internal: bool,
+    /// A resolver listens on the gateway's port 53.
+    pub resolver: bool,
     /// Bytes, for bridge and veths. 576 (RFC 791) to 9216.
     pub mtu: u32,
     /// Our nftables tables' name (one in family `ip`, one in `inet`). Starts with `coracle`, so that we never own another's.
@@ -45,8 +61,32 @@ pub enum ConfigError {
     Table(String),
     #[error("subnet {0} must have a prefix from 8 to 29: room for a gateway and containers")]
     Subnet(Ipv4Net),
+    #[error(
+        "{0:?} is no name for a network: 1 to 63 of a-z 0-9 _ - . that start with a letter or digit"
+    )]
+    NetworkName(String),
+    #[error("gateway {0} is no host's address of {1}")]
+    Gateway(Ipv4Addr, Ipv4Net),
+    #[error("range {0} is not within {1}")]
+    Range(Ipv4Net, Ipv4Net),
+    #[error("IPv6 subnet {0} must have a prefix from 48 to 96: addresses end with the IPv4 ones")]
+    Subnet6(Ipv6Net),
     #[error("an MTU of {0} is outside 576 to 9216")]
     Mtu(u32),
+    #[error("an MTU of {0} is below 1280, which IPv6 needs")]
+    Mtu6(u32),
+    #[error("{app}: {mac:02x?} is no MAC of one interface")]
+    Mac { app: String, mac: [u8; 6] },
+    #[error("{app}: a rate of {rate} bytes a second is outside {MIN_RATE} to {MAX_RATE}")]
+    Rate { app: String, rate: u64 },
+    #[error("{app}: {count} aliases; at most {MAX_ALIASES} are possible")]
+    TooManyAliases { app: String, count: usize },
+    #[error(
+        "{app}: {name:?} is no host name: labels of 1 to 63 of A-Z a-z 0-9 _ -, with dots between"
+    )]
+    Alias { app: String, name: String },
+    #[error("{app} publishes ports in an internal network, which nothing reaches from outside")]
+    InternalPorts { app: String },
     #[error("{app} publishes {count} ports; at most {MAX_PORTS_PER_APP} are possible")]
     TooManyPorts { app: String, count: usize },
     #[error("{app} publishes port 0, which means nothing")]
@@ -62,6 +102,11 @@ impl NetworkConfig {
         Self {
             bridge: bridge.to_owned(),
             subnet,
+            gateway: None,
+            range: None,
+            subnet6: None,
+            internal: false,
+            resolver: false,
             mtu: 1500,
             table: format!("coracle-{bridge}"),
             ifname_prefix: prefix,
@@ -69,9 +114,16 @@ impl NetworkConfig {
         }
     }
 
-    /// The bridge's own address: the subnet's first.
+    /// The bridge's own address.
     pub fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.subnet.network()) + 1)
+        let first = Ipv4Addr::from(u32::from(self.subnet.network()) + 1);
+        self.gateway.unwrap_or(first)
+    }
+
+    /// Whether the address can be a container's or the gateway's: of the subnet, and neither its first nor its last.
+    pub(crate) fn is_host(&self, ip: Ipv4Addr) -> bool {
+        let subnet = self.subnet;
+        subnet.contains(&ip) && ip != subnet.network() && ip != subnet.broadcast()
     }
 
     /// Refuses what the kernel would refuse later with less explanation.
@@ -88,6 +140,25 @@ impl NetworkConfig {
         }
         if !(8..=29).contains(&self.subnet.prefix_len()) {
             return Err(ConfigError::Subnet(self.subnet));
+        }
+        if let Some(gateway) = self.gateway
+            && !self.is_host(gateway)
+        {
+            return Err(ConfigError::Gateway(gateway, self.subnet));
+        }
+        if let Some(range) = self.range
+            && !self.subnet.contains(&range)
+        {
+            return Err(ConfigError::Range(range, self.subnet));
+        }
+        if let Some(subnet) = self.subnet6
+            && !(48..=96).contains(&subnet.prefix_len())
+        {
+            return Err(ConfigError::Subnet6(subnet));
+        }
+        // RFC 8200 5: IPv6 asks for more.
+        if self.subnet6.is_some() && self.mtu < 1280 {
+            return Err(ConfigError::Mtu6(self.mtu));
         }
         if !(576..=9216).contains(&self.mtu) {
             return Err(ConfigError::Mtu(self.mtu));
@@ -113,8 +184,53 @@ fn interface_name(what: &'static str, name: &str, limit: usize) -> Result<(), Co
     Ok(())
 }
 
-/// Checks an app's name and ports; collisions with other apps are the network's to find.
-pub(crate) fn check_request(app: &str, ports: &[PublishedPort]) -> Result<(), ConfigError> {
+/// Checks an app's name and what it asks for; collisions with other apps are the network's to find.
+pub(crate) fn check_request(app: &str, wanted: &Wanted<'_>) -> Result<(), ConfigError> {
+    let name = || app.to_owned();
+    check_ports(app, wanted.ports)?;
+    if let Some(interface) = wanted.interface {
+        interface_name("container interface", interface, MAX_INTERFACE_NAME)?;
+    }
+    if let Some(mac) = wanted.mac
+        && (mac[0] & 1 == 1 || mac == [0; 6])
+    {
+        return Err(ConfigError::Mac { app: name(), mac });
+    }
+    let Rates {
+        ingress_bytes_per_second,
+        egress_bytes_per_second,
+    } = wanted.rates;
+    for rate in [ingress_bytes_per_second, egress_bytes_per_second]
+        .into_iter()
+        .flatten()
+    {
+        if !(MIN_RATE..=MAX_RATE).contains(&rate) {
+            return Err(ConfigError::Rate { app: name(), rate });
+        }
+    }
+    if wanted.aliases.len() > MAX_ALIASES {
+        return Err(ConfigError::TooManyAliases {
+            app: name(),
+            count: wanted.aliases.len(),
+        });
+    }
+    match wanted.aliases.iter().find(|alias| !is_host_name(alias)) {
+        Some(alias) => Err(ConfigError::Alias {
+            app: name(),
+            name: alias.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// RFC 1035 2.3.4: labels of 1 to 63 bytes, 253 in all.
+fn is_host_name(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(good);
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+fn check_ports(app: &str, ports: &[PublishedPort]) -> Result<(), ConfigError> {
     let printable = app.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
     if app.is_empty() || app.len() > 100 || !printable {
         return Err(ConfigError::App {
@@ -136,71 +252,6 @@ pub(crate) fn check_request(app: &str, ports: &[PublishedPort]) -> Result<(), Co
         });
     }
     Ok(())
-}
-
-/// The transport of a published port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    /// The IP protocol number (IANA).
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-/// A door from the board into a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PublishedPort {
-    /// Only connections to this address of the board; none, or 0.0.0.0, means each of its addresses.
-    #[serde(default)]
-    pub host_ip: Option<Ipv4Addr>,
-    pub host_port: u16,
-    pub container_port: u16,
-    pub protocol: Protocol,
-}
-
-impl PublishedPort {
-    /// The one address that is listened on, if it is one.
-    pub fn bound_to(&self) -> Option<Ipv4Addr> {
-        self.host_ip.filter(|ip| !ip.is_unspecified())
-    }
-
-    /// Whether both want the same packets: the same transport and port, and one address or every address.
-    pub fn collides_with(&self, other: &Self) -> bool {
-        self.protocol == other.protocol
-            && self.host_port == other.host_port
-            && match (self.bound_to(), other.bound_to()) {
-                (Some(a), Some(b)) => a == b,
-                _ => true,
-            }
-    }
-}
-
-impl fmt::Display for PublishedPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(ip) = self.bound_to() {
-            write!(f, "{ip}:")?;
-        }
-        write!(f, "{}/{}", self.host_port, self.protocol)
-    }
 }
 
 #[cfg(test)]
@@ -234,29 +285,5 @@ mod tests {
             ..config()
         };
         assert_eq!(config.check(), Err(ConfigError::Table("filter".into())));
-    }
-
-    #[test]
-    fn a_port_on_every_address_collides_with_one_on_a_single_address() {
-        let any = PublishedPort {
-            host_ip: None,
-            host_port: 80,
-            container_port: 8080,
-            protocol: Protocol::Tcp,
-        };
-        let one = PublishedPort {
-            host_ip: Some(Ipv4Addr::LOCALHOST),
-            ..any
-        };
-        let two = PublishedPort {
-            host_ip: Some(Ipv4Addr::new(10, 0, 0, 1)),
-            ..any
-        };
-        let udp = PublishedPort {
-            protocol: Protocol::Udp,
-            ..any
-        };
-        assert!(any.collides_with(&one) && one.collides_with(&any));
-        assert!(!one.collides_with(&two) && !any.collides_with(&udp));
     }
 }

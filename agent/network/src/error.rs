@@ -1,13 +1,17 @@
 //! Why a network operation failed; several reasons where one operation has several steps that go on after an error.
 
+use std::io;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
-use crate::config::{ConfigError, PublishedPort};
+use crate::config::ConfigError;
+use crate::inside::InsideError;
 use crate::link::LinkError;
+use crate::networks::{DefinitionError, MAX_NETWORKS_PER_APP};
 use crate::nft::NftError;
 use crate::pool::PoolError;
+use crate::port::PublishedPort;
 use crate::sysctl::SysctlError;
 
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +25,15 @@ pub enum NetworkError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     #[error(transparent)]
+    Inside(#[from] InsideError),
+    #[error(transparent)]
     Sysctl(#[from] SysctlError),
     #[error(
         "subnet {subnet} overlaps the route {route} of {interface}: give the network another subnet"
     )]
     Overlap {
-        subnet: Ipv4Net,
-        route: Ipv4Net,
+        subnet: IpNet,
+        route: IpNet,
         interface: String,
     },
     #[error("port {port} is published by {owner} already; {app} cannot have it")]
@@ -40,8 +46,45 @@ pub enum NetworkError {
     Attached { app: String, ip: Ipv4Addr },
     #[error("bridge {bridge} is not there: the network has to be ensured first")]
     NoBridge { bridge: String },
+    #[error("there is no network {name}")]
+    NoNetwork { name: String },
+    #[error("a network {name} is there already")]
+    NetworkExists { name: String },
+    #[error("network {name} cannot be removed")]
+    NotRemovable { name: String },
+    #[error("network {name} is used by {apps}")]
+    InUse { name: String, apps: String },
+    #[error("subnet {subnet} overlaps {other} of network {name}")]
+    OverlapsNetwork {
+        subnet: Ipv4Net,
+        other: Ipv4Net,
+        name: String,
+    },
+    #[error("no subnet is free beside the board's routes: give the network one")]
+    NoFreeSubnet,
+    #[error("there are {0} networks already, as many as are possible")]
+    TooManyDefinitions(usize),
+    #[error("{app} is on {MAX_NETWORKS_PER_APP} networks already, as many as are possible")]
+    TooManyNetworks { app: String },
+    #[error("no random bytes for an IPv6 subnet")]
+    Random(#[source] io::Error),
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
     #[error("{} steps failed: {}", .0.len(), list(.0))]
     Several(Vec<NetworkError>),
+}
+
+impl NetworkError {
+    /// The kernel was built without what IPv6 needs here.
+    pub(crate) fn lacks_ipv6(&self) -> bool {
+        match self {
+            Self::Nft(NftError::MissingOption { option, .. }) => {
+                option.contains("IPV6") || option.contains("NAT")
+            }
+            Self::Several(errors) => errors.iter().any(Self::lacks_ipv6),
+            _ => false,
+        }
+    }
 }
 
 fn list(errors: &[NetworkError]) -> String {

@@ -1,15 +1,17 @@
-//! The container's half, done by its own process in its own namespace before the program starts.
+//! The container's half, done by its own process in its own namespace before the program starts; or, for a network that
+//! comes later, through a socket that was opened in the container's namespace.
 //!
 //! Blocking and without a runtime, because the caller is the child side of a launch: one socket, a few requests, each
 //! answered by the kernel inside `send`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -17,7 +19,10 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
 use crate::endpoint::Endpoint;
+use crate::link::Namespace;
 
 /// Linux gives each namespace's loopback this index.
 const LOOPBACK_INDEX: u32 = 1;
@@ -27,6 +32,11 @@ const ANSWER_BYTES: usize = 8192;
 pub enum InsideError {
     #[error("inside the container: cannot {action} a rtnetlink socket")]
     Socket {
+        action: &'static str,
+        source: io::Error,
+    },
+    #[error("cannot {action} network namespace of the container")]
+    Namespace {
         action: &'static str,
         source: io::Error,
     },
@@ -41,21 +51,50 @@ pub enum InsideError {
 /// # Errors
 /// Names the step that the kernel refused. Nothing is undone: the namespace dies with the process.
 pub fn configure_inside(endpoint: &Endpoint) -> Result<(), InsideError> {
-    let mut socket = RouteSocket::open()?;
+    configure(&mut RouteSocket::open()?, endpoint)
+}
+
+/// The same for a container that runs, by a process outside of it that may enter its namespace (CAP_SYS_ADMIN).
+pub(crate) fn configure_from_outside(
+    namespace: Namespace<'_>,
+    endpoint: &Endpoint,
+) -> Result<(), InsideError> {
+    configure(&mut RouteSocket::open_in(namespace)?, endpoint)
+}
+
+fn configure(socket: &mut RouteSocket, endpoint: &Endpoint) -> Result<(), InsideError> {
     socket.loopback_up()?;
     let name = &endpoint.container_if;
     let index = socket.index_of(name)?;
-    socket.request(
-        &format!("give {}/{} to {name}", endpoint.ip, endpoint.prefix),
-        RouteNetlinkMessage::NewAddress(address(index, endpoint.ip, endpoint.prefix)),
-        NLM_F_CREATE | NLM_F_EXCL,
-    )?;
+    let mut sides = vec![(
+        IpAddr::V4(endpoint.ip),
+        endpoint.prefix,
+        IpAddr::V4(endpoint.gateway),
+    )];
+    sides.extend(
+        endpoint
+            .ipv6
+            .map(|six| (six.ip.into(), six.prefix, six.gateway.into())),
+    );
+    for (ip, prefix, _) in &sides {
+        socket.request(
+            &format!("give {ip}/{prefix} to {name}"),
+            RouteNetlinkMessage::NewAddress(address(index, *ip, *prefix)),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )?;
+    }
     socket.set_up(index, name)?;
-    socket.request(
-        &format!("route through {}", endpoint.gateway),
-        RouteNetlinkMessage::NewRoute(default_route(index, endpoint.gateway)),
-        NLM_F_CREATE | NLM_F_EXCL,
-    )
+    if !endpoint.default_route {
+        return Ok(());
+    }
+    for (_, _, gateway) in &sides {
+        socket.request(
+            &format!("route through {gateway}"),
+            RouteNetlinkMessage::NewRoute(default_route(index, *gateway)),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )?;
+    }
+    Ok(())
 }
 
 /// Loopback up and nothing else: network mode `none`.
@@ -77,6 +116,29 @@ impl RouteSocket {
             socket,
             sequence: 0,
         })
+    }
+
+    /// A socket of the namespace in which it was opened: this thread goes there, opens it and comes back.
+    fn open_in(namespace: Namespace<'_>) -> Result<Self, InsideError> {
+        let failed = |action| move |source| InsideError::Namespace { action, source };
+        let open = |path: &str| std::fs::File::open(path);
+        let home = open("/proc/thread-self/ns/net").map_err(failed("find our own"))?;
+        let by_pid;
+        let there = match namespace {
+            Namespace::Fd(fd) => fd,
+            Namespace::Pid(pid) => {
+                by_pid = open(&format!("/proc/{pid}/ns/net")).map_err(failed("find"))?;
+                by_pid.as_fd()
+            }
+        };
+        let enter = |fd| move_into_link_name_space(fd, Some(LinkNameSpaceType::Network));
+        enter(there).map_err(|e| failed("enter")(e.into()))?;
+        let socket = Self::open();
+        if enter(home.as_fd()).is_err() {
+            // What this thread does next is meant for the board; in a container it would be wrong.
+            std::process::abort();
+        }
+        socket
     }
 
     fn loopback_up(&mut self) -> Result<(), InsideError> {
@@ -153,30 +215,46 @@ impl RouteSocket {
     }
 }
 
-fn address(index: u32, ip: Ipv4Addr, prefix: u8) -> AddressMessage {
+fn family(ip: IpAddr) -> AddressFamily {
+    match ip {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn address(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family(ip);
     message.header.prefix_len = prefix;
     message.header.index = index;
-    let hosts = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
-    message.attributes = vec![
-        AddressAttribute::Address(IpAddr::V4(ip)),
-        AddressAttribute::Local(IpAddr::V4(ip)),
-        AddressAttribute::Broadcast(Ipv4Addr::from(u32::from(ip) | hosts)),
-    ];
+    message.attributes = vec![AddressAttribute::Address(ip), AddressAttribute::Local(ip)];
+    match ip {
+        IpAddr::V4(ip) => {
+            let hosts = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+            let broadcast = Ipv4Addr::from(u32::from(ip) | hosts);
+            message
+                .attributes
+                .push(AddressAttribute::Broadcast(broadcast));
+        }
+        // Usable at once: the pool gives no address twice, and the test for doubles takes a second.
+        IpAddr::V6(_) => message
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::Nodad)),
+    }
     message
 }
 
-fn default_route(index: u32, gateway: Ipv4Addr) -> RouteMessage {
+fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = family(gateway);
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Boot;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
-    message.attributes = vec![
-        RouteAttribute::Gateway(RouteAddress::Inet(gateway)),
-        RouteAttribute::Oif(index),
-    ];
+    let gateway = match gateway {
+        IpAddr::V4(ip) => RouteAddress::Inet(ip),
+        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
+    };
+    message.attributes = vec![RouteAttribute::Gateway(gateway), RouteAttribute::Oif(index)];
     message
 }

@@ -19,16 +19,23 @@ mod inside;
 mod link;
 pub mod names;
 mod network;
+mod networks;
 mod nft;
 mod pool;
+mod port;
 mod sysctl;
 
-pub use config::{ConfigError, MAX_PORTS_PER_APP, NetworkConfig, Protocol, PublishedPort};
-pub use endpoint::Endpoint;
+pub use config::{ConfigError, MAX_ALIASES, MAX_PORTS_PER_APP, NetworkConfig};
+pub use endpoint::{Endpoint, Ipv6Place, Rates, Wanted};
 pub use error::NetworkError;
 pub use inside::{InsideError, configure_inside, configure_loopback};
-pub use link::{LinkError, Namespace};
+pub use link::{Counters, LinkError, Namespace};
 pub use network::{Ensured, Network, Reconciled};
+pub use networks::{
+    Attachment, DEFAULT_NETWORK, DefinitionError, Ipv6, MAX_NETWORKS, MAX_NETWORKS_PER_APP,
+    NetworkDefinition, NetworkRequest, Networks,
+};
 pub use nft::NftError;
 pub use pool::PoolError;
+pub use port::{PortError, Protocol, PublishedPort};
 pub use sysctl::SysctlError;

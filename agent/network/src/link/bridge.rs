@@ -1,9 +1,9 @@
 //! The bridge and its address.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressScope};
 use rtnetlink::{LinkBridge, LinkUnspec};
 
 use super::{CREATE_BRIDGE, LinkError, Links, bounded, next, request_error};
@@ -44,26 +44,29 @@ impl Links {
         Ok((bridge.index, created))
     }
 
-    /// The interface has this IPv4 address and no other one.
+    /// The interface has this address and no other one of its family, but for link-local ones of IPv6.
     pub async fn ensure_address(
         &self,
         index: u32,
         name: &str,
-        ip: Ipv4Addr,
+        ip: IpAddr,
         prefix: u8,
     ) -> Result<(), LinkError> {
         let addresses = self.handle.address();
         let mut stream = std::pin::pin!(addresses.get().set_link_index_filter(index).execute());
+        let family = match ip {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
         let mut stale = Vec::new();
         let mut present = false;
         while let Some(message) = next(&mut stream, "list addresses of", name).await? {
             bounded(stale.len(), "addresses")?;
-            let ours = message
-                .attributes
-                .contains(&AddressAttribute::Local(IpAddr::V4(ip)));
-            if message.header.family != AddressFamily::Inet {
+            if message.header.family != family || message.header.scope == AddressScope::Link {
                 continue;
             }
+            let has = |attribute| message.attributes.contains(&attribute);
+            let ours = has(AddressAttribute::Local(ip)) || has(AddressAttribute::Address(ip));
             if ours && message.header.prefix_len == prefix {
                 present = true;
             } else {
@@ -75,7 +78,13 @@ impl Links {
             removed.map_err(|e| request_error("remove an old address of", name, e))?;
         }
         if !present {
-            let added = addresses.add(index, IpAddr::V4(ip), prefix).execute().await;
+            let mut request = addresses.add(index, ip, prefix);
+            if ip.is_ipv6() {
+                // Nobody else hands out addresses here, and the test for doubles would take a second.
+                let now = AddressAttribute::Flags(AddressFlags::Nodad);
+                request.message_mut().attributes.push(now);
+            }
+            let added = request.execute().await;
             added.map_err(|e| request_error("give an address to", name, e))?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Bridge, veths and addresses by rtnetlink: the only folder that knows the crate.
 
 use std::io;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
@@ -9,8 +10,11 @@ use tokio::task::JoinHandle;
 
 mod bridge;
 mod routes;
+mod traffic;
 mod veth;
 
+pub(crate) use routes::Route;
+pub use traffic::Counters;
 pub use veth::Namespace;
 pub(crate) use veth::Veth;
 
@@ -57,11 +61,15 @@ fn errno(error: &rtnetlink::Error) -> Option<i32> {
 
 const CREATE_BRIDGE: &str = "create bridge";
 const CREATE_VETH: &str = "create veth";
+const SHAPE: &str = "limit what goes into the container by";
 
 fn hint(action: &str, source: &rtnetlink::Error) -> &'static str {
     match (action, errno(source)) {
         (_, Some(libc::EPERM)) => " (CAP_NET_ADMIN is needed)",
         (CREATE_BRIDGE, Some(libc::EOPNOTSUPP)) => " (the kernel needs CONFIG_BRIDGE)",
+        (SHAPE, Some(libc::ENOENT | libc::EOPNOTSUPP)) => {
+            " (the kernel needs CONFIG_NET_SCHED and CONFIG_NET_SCH_TBF)"
+        }
         (CREATE_VETH, Some(libc::EOPNOTSUPP)) => " (the kernel needs CONFIG_VETH)",
         (CREATE_VETH, Some(libc::EEXIST)) => " (the name, or eth0 inside, is taken)",
         _ => "",
@@ -78,15 +86,18 @@ pub(crate) struct Link {
     pub kind: String,
 }
 
-/// A connection to the namespace that it was opened in. Its task ends with it.
+/// A connection to the namespace that it was opened in. Its task ends with the last of its clones.
+#[derive(Clone)]
 pub(crate) struct Links {
     handle: Handle,
-    task: JoinHandle<()>,
+    _connection: Arc<Connection>,
 }
 
-impl Drop for Links {
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
@@ -95,15 +106,22 @@ impl Links {
     pub fn open() -> Result<Self, LinkError> {
         let (connection, handle, _notices) =
             rtnetlink::new_connection().map_err(LinkError::Open)?;
-        let task = tokio::spawn(connection);
-        Ok(Self { handle, task })
+        let connection = Connection(tokio::spawn(connection));
+        Ok(Self {
+            handle,
+            _connection: Arc::new(connection),
+        })
     }
 
     /// The interface of that name, if there is one.
     pub async fn find(&self, name: &str) -> Result<Option<Link>, LinkError> {
+        Ok(self.describe(name).await?.map(|m| link(&m)))
+    }
+
+    async fn describe(&self, name: &str) -> Result<Option<LinkMessage>, LinkError> {
         let request = self.handle.link().get().match_name(name.to_owned());
         match request.execute().try_next().await {
-            Ok(found) => Ok(found.map(|m| link(&m))),
+            Ok(found) => Ok(found),
             Err(e) if errno(&e) == Some(libc::ENODEV) => Ok(None),
             Err(source) => Err(request_error("look for", name, source)),
         }

@@ -1,13 +1,12 @@
-//! Apps come and go: address, veth and ports of one.
+//! Apps come and go: address, veth, ports and limits of one.
 
-use std::net::Ipv4Addr;
-
-use crate::config::{PublishedPort, check_request};
-use crate::endpoint::{CONTAINER_INTERFACE, Endpoint, mac};
+use super::{Network, refuse_taken_ports};
+use crate::config::{ConfigError, check_request};
+use crate::endpoint::{Endpoint, Wanted};
 use crate::error::{NetworkError, all_of};
+use crate::inside::configure_from_outside;
 use crate::link::{Namespace, Veth};
-
-use super::Network;
+use crate::port::PublishedPort;
 
 impl Network {
     /// Gives the app an address and a veth into its namespace, and opens its published ports.
@@ -21,23 +20,63 @@ impl Network {
         namespace: Namespace<'_>,
         ports: &[PublishedPort],
     ) -> Result<Endpoint, NetworkError> {
-        check_request(app, ports)?;
+        let wanted = Wanted {
+            ports,
+            ..Wanted::default()
+        };
+        self.attach_as(app, namespace, &wanted).await
+    }
+
+    /// As `attach`, with a fixed address, limits and so on.
+    pub async fn attach_as(
+        &mut self,
+        app: &str,
+        namespace: Namespace<'_>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Endpoint, NetworkError> {
+        check_request(app, wanted)?;
         if let Some(there) = self.attached.get(app) {
             return Err(NetworkError::Attached {
                 app: app.to_owned(),
                 ip: there.ip,
             });
         }
-        self.refuse_taken_ports(app, ports)?;
+        if self.config.internal && !wanted.ports.is_empty() {
+            let app = app.to_owned();
+            return Err(ConfigError::InternalPorts { app }.into());
+        }
+        refuse_taken_ports(app, wanted.ports, self.endpoints())?;
         let bridge = self.bridge().await?;
-        let ip = self.pool.allocate(app, self.reconciled)?;
-        let endpoint = self.place(ip, ports);
+        let ip = match wanted.ip {
+            Some(ip) => {
+                self.pool.take(app, ip, self.reconciled)?;
+                ip
+            }
+            None => self.pool.allocate(app, self.reconciled)?,
+        };
+        let endpoint = Endpoint::new(&self.config, ip, wanted);
         self.attached.insert(app.to_owned(), endpoint.clone());
         if let Err(error) = self.connect(&endpoint, bridge.index, namespace).await {
             if let Err(undo) = self.detach(app).await {
                 tracing::warn!(app, error = %undo, "could not take back a failed attachment");
             }
             return Err(error);
+        }
+        Ok(endpoint)
+    }
+
+    /// As `attach_as`, for a container that runs: its side is configured too, from here. Blocks for the few requests.
+    pub async fn attach_running(
+        &mut self,
+        app: &str,
+        namespace: Namespace<'_>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Endpoint, NetworkError> {
+        let endpoint = self.attach_as(app, namespace, wanted).await?;
+        if let Err(error) = configure_from_outside(namespace, &endpoint) {
+            let mut errors = vec![error.into()];
+            errors.extend(self.detach(app).await.err());
+            all_of(errors)?;
         }
         Ok(endpoint)
     }
@@ -58,6 +97,12 @@ impl Network {
             bridge,
         };
         self.links.add_veth(&veth, namespace).await?;
+        if let Some(rate) = endpoint.rates.ingress_bytes_per_second {
+            self.links.shape(&endpoint.host_if, rate).await?;
+        }
+        if endpoint.rates.egress_bytes_per_second.is_some() {
+            self.update_limits().await?;
+        }
         if endpoint.ports.is_empty() {
             return Ok(());
         }
@@ -65,7 +110,7 @@ impl Network {
         self.update_ports()
     }
 
-    /// Removes what `attach` made: veth, ports, hold on the address. Goes on after an error and tells all of them.
+    /// Removes what `attach` made: veth, ports, limits, hold on the address. Goes on after an error and tells all of them.
     /// An app that isn't attached is no error.
     pub async fn detach(&mut self, app: &str) -> Result<(), NetworkError> {
         let Some(endpoint) = self.attached.remove(app) else {
@@ -78,20 +123,10 @@ impl Network {
         }
         let removed = self.links.remove(&endpoint.host_if).await;
         errors.extend(removed.err().map(NetworkError::from));
+        if endpoint.rates.egress_bytes_per_second.is_some() {
+            errors.extend(self.update_limits().await.err());
+        }
         self.pool.release(endpoint.ip);
         all_of(errors)
-    }
-
-    fn place(&self, ip: Ipv4Addr, ports: &[PublishedPort]) -> Endpoint {
-        Endpoint {
-            ip,
-            prefix: self.config.subnet.prefix_len(),
-            gateway: self.config.gateway(),
-            mac: mac(ip),
-            mtu: self.config.mtu,
-            host_if: format!("{}{:08x}", self.config.ifname_prefix, u32::from(ip)),
-            container_if: CONTAINER_INTERFACE.to_owned(),
-            ports: ports.to_vec(),
-        }
     }
 }

@@ -1,13 +1,13 @@
 //! Back to order after a restart, and the end of a network.
 
 use crate::config::check_request;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Wanted};
 use crate::error::{NetworkError, all_of};
 use crate::link::Link;
 use crate::nft::Ruleset;
 use crate::sysctl;
 
-use super::{Ensured, Network};
+use super::{Ensured, Network, refuse_taken_ports};
 
 /// What `reconcile` found and put right.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +26,23 @@ impl Network {
         &mut self,
         live: &[(String, Endpoint)],
     ) -> Result<Reconciled, NetworkError> {
+        let mut found = self.reconcile_walls(live).await;
+        match (
+            &mut found,
+            self.switch_forwarding(self.config.subnet6.is_some()),
+        ) {
+            (Ok(done), Ok(switched)) => done.ensured.forwarding_switched_on = switched,
+            (Ok(_), Err(error)) => return Err(error),
+            (Err(_), _) => {}
+        }
+        found
+    }
+
+    /// `reconcile`, but for the board's forwarding.
+    pub(crate) async fn reconcile_walls(
+        &mut self,
+        live: &[(String, Endpoint)],
+    ) -> Result<Reconciled, NetworkError> {
         let mut errors = Vec::new();
         self.attached.clear();
         self.pool.release_all();
@@ -39,10 +56,18 @@ impl Network {
         }
         self.reconciled = true;
         let mut done = Reconciled::default();
-        match self.ensure().await {
-            Ok(ensured) => done.ensured = ensured,
+        match self.set_up().await {
+            Ok(created) => done.ensured.bridge_created = created,
             Err(e) => errors.push(e),
         }
+        errors.extend(self.sweep(&mut done).await.err());
+        all_of(errors)?;
+        Ok(done)
+    }
+
+    /// Links and tables that belong to nobody go, and who has lost a link is noted.
+    async fn sweep(&mut self, done: &mut Reconciled) -> Result<(), NetworkError> {
+        let mut errors = Vec::new();
         match self.our_links().await {
             Ok(links) => {
                 for link in &links {
@@ -61,13 +86,29 @@ impl Network {
             }
             Err(e) => errors.push(e),
         }
-        all_of(errors)?;
-        Ok(done)
+        errors.extend(self.remove_leftover_tables().err());
+        errors.extend(self.update_limits().await.err());
+        all_of(errors)
+    }
+
+    fn remove_leftover_tables(&mut self) -> Result<(), NetworkError> {
+        let mut errors = Vec::new();
+        for messages in Ruleset::new(&self.config).remove_leftovers() {
+            match self.nft.commit(&messages) {
+                Err(e) if e.is_missing_option() => {}
+                other => errors.extend(other.err().map(NetworkError::from)),
+            }
+        }
+        all_of(errors)
     }
 
     fn take_back(&mut self, app: &str, endpoint: &Endpoint) -> Result<(), NetworkError> {
-        check_request(app, &endpoint.ports)?;
-        self.refuse_taken_ports(app, &endpoint.ports)?;
+        let asked = Wanted {
+            ports: &endpoint.ports,
+            ..Wanted::default()
+        };
+        check_request(app, &asked)?;
+        refuse_taken_ports(app, &endpoint.ports, self.endpoints())?;
         Ok(self.pool.claim(app, endpoint.ip)?)
     }
 
@@ -103,9 +144,17 @@ impl Network {
         if self.pool.forwarding_was_off() {
             errors.extend(sysctl::set_forwarding(false).err().map(NetworkError::from));
         }
+        if let Some(listening) = self.pool.forwarding6_was_off() {
+            errors.extend(sysctl::set_forwarding6(false).err().map(NetworkError::from));
+            for interface in listening {
+                let back = sysctl::set_listening_to_routers(interface, sysctl::Listen::AsHostOnly);
+                errors.extend(back.err().map(NetworkError::from));
+            }
+        }
         // Isolation goes last.
         let tables = self.nft.commit(&Ruleset::new(&self.config).remove());
         errors.extend(tables.err().map(NetworkError::from));
+        errors.extend(self.remove_leftover_tables().err());
         errors.extend(self.pool.destroy().err().map(NetworkError::from));
         all_of(errors)
     }

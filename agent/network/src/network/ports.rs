@@ -1,9 +1,9 @@
-//! Published ports: who has which, and the maps that say so to the kernel.
+//! Published ports and limits to sending: who has which, and the tables that say so to the kernel.
 
-use crate::config::PublishedPort;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
-use crate::nft::{Forward, Ruleset};
+use crate::nft::{Forward, Limit, Ruleset, replace_limits};
+use crate::port::PublishedPort;
 
 use super::Network;
 
@@ -37,28 +37,51 @@ impl Network {
         self.attached.iter().flat_map(of).collect()
     }
 
-    pub(super) fn refuse_taken_ports(
-        &self,
-        app: &str,
-        ports: &[PublishedPort],
-    ) -> Result<(), NetworkError> {
-        let taken = |port: &PublishedPort, owner: &str| NetworkError::PortTaken {
-            port: *port,
-            app: app.to_owned(),
-            owner: owner.to_owned(),
-        };
-        for (index, port) in ports.iter().enumerate() {
-            if ports.iter().skip(index + 1).any(|p| p.collides_with(port)) {
-                return Err(taken(port, app));
-            }
-            let owner = self
-                .attached
-                .iter()
-                .find(|(_, e)| e.ports.iter().any(|p| p.collides_with(port)));
-            if let Some((owner, _)) = owner {
-                return Err(taken(port, owner));
-            }
+    /// The table of limits follows who is attached and whose interface is there.
+    pub(super) async fn update_limits(&mut self) -> Result<(), NetworkError> {
+        let links = self.links.list().await?;
+        let limits: Vec<Limit<'_>> = self
+            .attached
+            .values()
+            .filter(|e| links.iter().any(|l| l.name == e.host_if))
+            .filter_map(|e| {
+                Some(Limit {
+                    host_if: &e.host_if,
+                    bytes_per_second: e.rates.egress_bytes_per_second?,
+                })
+            })
+            .collect();
+        let messages = replace_limits(&self.config, &limits);
+        match self.nft.commit(&messages) {
+            // Without the family there is no table, and none is wanted.
+            Err(e) if limits.is_empty() && e.is_missing_option() => Ok(()),
+            other => Ok(other?),
         }
-        Ok(())
     }
+}
+
+/// # Errors
+/// `PortTaken` with the owner among `others`, or with the app itself.
+pub(crate) fn refuse_taken_ports<'a>(
+    app: &str,
+    ports: &[PublishedPort],
+    others: impl Iterator<Item = (&'a str, &'a Endpoint)> + Clone,
+) -> Result<(), NetworkError> {
+    let taken = |port: &PublishedPort, owner: &str| NetworkError::PortTaken {
+        port: *port,
+        app: app.to_owned(),
+        owner: owner.to_owned(),
+    };
+    for (index, port) in ports.iter().enumerate() {
+        if ports.iter().skip(index + 1).any(|p| p.collides_with(port)) {
+            return Err(taken(port, app));
+        }
+        let owner = others
+            .clone()
+            .find(|(_, e)| e.ports.iter().any(|p| p.collides_with(port)));
+        if let Some((owner, _)) = owner {
+            return Err(taken(port, owner));
+        }
+    }
+    Ok(())
 }

@@ -1,8 +1,8 @@
 //! The expressions that rules are made of. Each loads, compares or acts on registers of four bytes, counted from 0 here.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::message::Attributes;
 use super::uapi::*;
@@ -18,11 +18,31 @@ pub(crate) struct Expression {
     pub needs: Option<&'static str>,
 }
 
-/// Offsets in the IPv4 header.
+/// One of the two addresses in a header.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Address {
-    Source = 12,
-    Destination = 16,
+    Source,
+    Destination,
+}
+
+impl Address {
+    /// Offset and length in the header (RFC 791 3.1, RFC 8200 3).
+    fn place(self, ipv6: bool) -> (u32, u32) {
+        match (self, ipv6) {
+            (Self::Source, false) => (12, 4),
+            (Self::Destination, false) => (16, 4),
+            (Self::Source, true) => (8, 16),
+            (Self::Destination, true) => (24, 16),
+        }
+    }
+}
+
+/// The bytes of an address.
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
 }
 
 fn expression(name: &'static str, attributes: Attributes) -> Expression {
@@ -61,13 +81,13 @@ fn payload(base: u32, offset: u32, length: u32, register: u32) -> Expression {
     expression("payload", attributes)
 }
 
-fn mask(bits: [u8; 4]) -> Expression {
+fn mask(bits: &[u8]) -> Expression {
     let attributes = Attributes::default()
         .number(NFTA_BITWISE_SREG, NFT_REG32_00)
         .number(NFTA_BITWISE_DREG, NFT_REG32_00)
-        .number(NFTA_BITWISE_LEN, 4)
-        .nested(NFTA_BITWISE_MASK, value(&bits))
-        .nested(NFTA_BITWISE_XOR, value(&[0; 4]));
+        .number(NFTA_BITWISE_LEN, bits.len() as u32)
+        .nested(NFTA_BITWISE_MASK, value(bits))
+        .nested(NFTA_BITWISE_XOR, value(&vec![0; bits.len()]));
     expression("bitwise", attributes)
 }
 
@@ -96,19 +116,21 @@ pub(crate) fn family_is(family: u8) -> [Expression; 2] {
     [meta(NFT_META_NFPROTO, 0), compare(NFT_CMP_EQ, &[family])]
 }
 
-fn subnet(address: Address, operator: u32, net: Ipv4Net) -> [Expression; 3] {
-    [
-        payload(NFT_PAYLOAD_NETWORK_HEADER, address as u32, 4, 0),
-        mask(net.netmask().octets()),
-        compare(operator, &net.network().octets()),
-    ]
+fn subnet(address: Address, operator: u32, net: IpNet) -> Vec<Expression> {
+    let (offset, length) = address.place(net.addr().is_ipv6());
+    let mut rule = vec![payload(NFT_PAYLOAD_NETWORK_HEADER, offset, length, 0)];
+    if net.prefix_len() < net.max_prefix_len() {
+        rule.push(mask(&octets(net.netmask())));
+    }
+    rule.push(compare(operator, &octets(net.network())));
+    rule
 }
 
-pub(crate) fn in_subnet(address: Address, net: Ipv4Net) -> [Expression; 3] {
+pub(crate) fn in_subnet(address: Address, net: IpNet) -> Vec<Expression> {
     subnet(address, NFT_CMP_EQ, net)
 }
 
-pub(crate) fn outside_subnet(address: Address, net: Ipv4Net) -> [Expression; 3] {
+pub(crate) fn outside_subnet(address: Address, net: IpNet) -> Vec<Expression> {
     subnet(address, NFT_CMP_NEQ, net)
 }
 
@@ -121,7 +143,7 @@ fn connection(key: u32, bits: u32) -> [Expression; 3] {
         needs: Some("CONFIG_NFT_CT"),
         ..expression("ct", attributes)
     };
-    [ct, mask(bits.to_ne_bytes()), compare(NFT_CMP_NEQ, &[0; 4])]
+    [ct, mask(&bits.to_ne_bytes()), compare(NFT_CMP_NEQ, &[0; 4])]
 }
 
 pub(crate) fn established_or_related() -> [Expression; 3] {
@@ -133,26 +155,30 @@ pub(crate) fn came_through_a_published_port() -> [Expression; 3] {
 }
 
 /// The destination is one of the board's own addresses, whatever DHCP makes of them.
-pub(crate) fn to_this_board() -> [Expression; 2] {
+pub(crate) fn to_this_board(ipv6: bool) -> [Expression; 2] {
     let attributes = Attributes::default()
         .number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE)
         .number(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR)
         .number(NFTA_FIB_DREG, NFT_REG32_00);
     let fib = Expression {
-        needs: Some("CONFIG_NFT_FIB_IPV4"),
+        needs: Some(if ipv6 {
+            "CONFIG_NFT_FIB_IPV6"
+        } else {
+            "CONFIG_NFT_FIB_IPV4"
+        }),
         ..expression("fib", attributes)
     };
     [fib, compare(NFT_CMP_EQ, &RTN_LOCAL.to_ne_bytes())]
 }
 
 /// Sends to the address and port which `map` gives for the packet's [address,] protocol and port; no entry, no effect.
-pub(crate) fn destination_from_map(map: &str, with_address: bool) -> Vec<Expression> {
+pub(crate) fn destination_from_map(map: &str, with_address: bool, ipv6: bool) -> Vec<Expression> {
     let mut rule = Vec::new();
     let mut register = 0;
     if with_address {
-        let offset = Address::Destination as u32;
-        rule.push(payload(NFT_PAYLOAD_NETWORK_HEADER, offset, 4, 0));
-        register = 1;
+        let (offset, length) = Address::Destination.place(ipv6);
+        rule.push(payload(NFT_PAYLOAD_NETWORK_HEADER, offset, length, 0));
+        register = length / 4;
     }
     rule.push(meta(NFT_META_L4PROTO, register));
     // TCP and UDP have the destination port at the same place.
@@ -164,9 +190,12 @@ pub(crate) fn destination_from_map(map: &str, with_address: bool) -> Vec<Express
     rule.push(expression("lookup", lookup));
     let nat = Attributes::default()
         .number(NFTA_NAT_TYPE, NFT_NAT_DNAT)
-        .number(NFTA_NAT_FAMILY, u32::from(NFPROTO_IPV4))
+        .number(NFTA_NAT_FAMILY, u32::from(ip_family(ipv6)))
         .number(NFTA_NAT_REG_ADDR_MIN, NFT_REG32_00)
-        .number(NFTA_NAT_REG_PROTO_MIN, NFT_REG32_00 + 1);
+        .number(
+            NFTA_NAT_REG_PROTO_MIN,
+            NFT_REG32_00 + Address::Destination.place(ipv6).1 / 4,
+        );
     rule.push(Expression {
         needs: Some("CONFIG_NFT_NAT"),
         ..expression("nat", nat)
@@ -200,10 +229,49 @@ pub(crate) fn drop() -> Expression {
     verdict(NF_DROP)
 }
 
+/// NFPROTO_IPV4 or NFPROTO_IPV6.
+pub(crate) fn ip_family(ipv6: bool) -> u8 {
+    if ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 }
+}
+
+/// TCP or UDP to that port.
+pub(crate) fn to_port(protocol: u8, port: u16) -> [Expression; 4] {
+    [
+        meta(NFT_META_L4PROTO, 0),
+        compare(NFT_CMP_EQ, &[protocol]),
+        payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 0),
+        compare(NFT_CMP_EQ, &port.to_be_bytes()),
+    ]
+}
+
+/// An ICMPv6 message of that type.
+pub(crate) fn icmp6(kind: u8) -> [Expression; 4] {
+    [
+        meta(NFT_META_L4PROTO, 0),
+        compare(NFT_CMP_EQ, &[IPPROTO_ICMPV6]),
+        payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0),
+        compare(NFT_CMP_EQ, &[kind]),
+    ]
+}
+
+/// Matches what goes beyond so many bytes a second, after a burst.
+pub(crate) fn faster_than(bytes_per_second: u64, burst: u32) -> Expression {
+    let attributes = Attributes::default()
+        .bytes(NFTA_LIMIT_RATE, &bytes_per_second.to_be_bytes())
+        .bytes(NFTA_LIMIT_UNIT, &1u64.to_be_bytes())
+        .number(NFTA_LIMIT_BURST, burst)
+        .number(NFTA_LIMIT_TYPE, NFT_LIMIT_PKT_BYTES)
+        .number(NFTA_LIMIT_FLAGS, NFT_LIMIT_F_INV);
+    Expression {
+        needs: Some("CONFIG_NFT_LIMIT"),
+        ..expression("limit", attributes)
+    }
+}
+
 /// A map's key or value: each part padded to the four bytes of a register.
-pub(crate) fn concatenation(address: Option<Ipv4Addr>, protocol: Option<u8>, port: u16) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(12);
-    bytes.extend(address.map(|a| a.octets()).into_iter().flatten());
+pub(crate) fn concatenation(address: Option<IpAddr>, protocol: Option<u8>, port: u16) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24);
+    bytes.extend(address.map(octets).into_iter().flatten());
     bytes.extend(protocol.map(|p| [p, 0, 0, 0]).into_iter().flatten());
     bytes.extend(port.to_be_bytes());
     bytes.extend([0, 0]);

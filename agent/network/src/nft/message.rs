@@ -91,10 +91,11 @@ pub(crate) fn new_table(family: u8, name: &str, exclusive: bool) -> Message {
             .text(NFTA_TABLE_NAME, name)
             .number(NFTA_TABLE_FLAGS, 0),
         what: format!("table {name}"),
-        needs: if family == NFPROTO_INET {
-            "CONFIG_NF_TABLES_INET"
-        } else {
-            "CONFIG_NF_TABLES_IPV4"
+        needs: match family {
+            NFPROTO_INET => "CONFIG_NF_TABLES_INET",
+            NFPROTO_IPV6 => "CONFIG_NF_TABLES_IPV6",
+            NFPROTO_NETDEV => "CONFIG_NF_TABLES_NETDEV",
+            _ => "CONFIG_NF_TABLES_IPV4",
         },
     }
 }
@@ -112,17 +113,22 @@ pub(crate) fn delete_table(family: u8, name: &str) -> Message {
 
 /// Where packets enter a chain of ours; the policy is always accept, we drop by rule.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Hook {
+pub(crate) struct Hook<'a> {
     /// `filter` or `nat`.
     pub kind: &'static str,
     pub number: u32,
     pub priority: i32,
+    /// Family `netdev`: the interface whose packets they are.
+    pub device: Option<&'a str>,
 }
 
-pub(crate) fn new_chain(family: u8, table: &str, name: &str, hook: Hook) -> Message {
-    let place = Attributes::default()
+pub(crate) fn new_chain(family: u8, table: &str, name: &str, hook: Hook<'_>) -> Message {
+    let mut place = Attributes::default()
         .number(NFTA_HOOK_HOOKNUM, hook.number)
         .bytes(NFTA_HOOK_PRIORITY, &hook.priority.to_be_bytes());
+    if let Some(device) = hook.device {
+        place = place.text(NFTA_HOOK_DEV, device);
+    }
     Message {
         kind: NFT_MSG_NEWCHAIN,
         flags: CREATE,
@@ -134,10 +140,10 @@ pub(crate) fn new_chain(family: u8, table: &str, name: &str, hook: Hook) -> Mess
             .number(NFTA_CHAIN_POLICY, NF_ACCEPT)
             .text(NFTA_CHAIN_TYPE, hook.kind),
         what: format!("chain {table} {name}"),
-        needs: if hook.kind == "nat" {
-            "CONFIG_NF_NAT and CONFIG_NFT_NAT"
-        } else {
-            "CONFIG_NF_TABLES"
+        needs: match (hook.kind, hook.device) {
+            ("nat", _) => "CONFIG_NF_NAT and CONFIG_NFT_NAT",
+            (_, Some(_)) => "CONFIG_NETFILTER_INGRESS",
+            _ => "CONFIG_NF_TABLES",
         },
     }
 }
@@ -179,6 +185,8 @@ pub(crate) fn new_map(
     value: &[u32],
 ) -> Message {
     let joined = |types: &[u32]| types.iter().fold(0, |all, t| all << 6 | t);
+    let padded = |t: &u32| if *t == TYPE_IPV6_ADDR { 16 } else { 4 };
+    let length = |types: &[u32]| types.iter().map(padded).sum();
     Message {
         kind: NFT_MSG_NEWSET,
         flags: CREATE,
@@ -188,9 +196,9 @@ pub(crate) fn new_map(
             .text(NFTA_SET_NAME, name)
             .number(NFTA_SET_FLAGS, NFT_SET_MAP)
             .number(NFTA_SET_KEY_TYPE, joined(key))
-            .number(NFTA_SET_KEY_LEN, 4 * key.len() as u32)
+            .number(NFTA_SET_KEY_LEN, length(key))
             .number(NFTA_SET_DATA_TYPE, joined(value))
-            .number(NFTA_SET_DATA_LEN, 4 * value.len() as u32)
+            .number(NFTA_SET_DATA_LEN, length(value))
             .number(NFTA_SET_ID, id),
         what: format!("map {table} {name}"),
         needs: "CONFIG_NF_TABLES (before Linux 6.0 also CONFIG_NFT_SET_HASH)",

@@ -13,6 +13,6 @@ mod uapi;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use ruleset::{Forward, Ruleset};
+pub(crate) use ruleset::{Forward, Limit, Ruleset, replace_limits};
 pub use transaction::NftError;
 pub(crate) use transaction::NftSocket;

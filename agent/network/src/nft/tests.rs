@@ -1,11 +1,12 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::expression as x;
 use super::message as m;
 use super::transaction::{answers, batch};
 use super::uapi::*;
 use super::{Forward, Ruleset};
-use crate::config::{NetworkConfig, Protocol, PublishedPort};
+use crate::config::NetworkConfig;
+use crate::port::{Protocol, PublishedPort};
 
 /// Bytes from text such as "14 00 | 0a". Golden bytes are of little-endian machines, as every board of ours is.
 fn hex(text: &str) -> Vec<u8> {
@@ -51,7 +52,7 @@ fn a_rule_is_a_list_of_named_expressions() {
 
 #[test]
 fn a_published_port_becomes_a_padded_key_and_value() {
-    let forward = |host_ip| Forward {
+    let forward = |host_ip: Option<IpAddr>| Forward {
         app: "web".into(),
         port: PublishedPort {
             host_ip,
@@ -66,11 +67,11 @@ fn a_published_port_becomes_a_padded_key_and_value() {
         hex("11 00 00 00 1f 90 00 00")
     );
     assert_eq!(
-        x::concatenation(Some(Ipv4Addr::LOCALHOST), Some(6), 80),
+        x::concatenation(Some(Ipv4Addr::LOCALHOST.into()), Some(6), 80),
         hex("7f 00 00 01 06 00 00 00 00 50 00 00")
     );
     assert_eq!(
-        x::concatenation(Some(Ipv4Addr::new(172, 30, 0, 2)), None, 80),
+        x::concatenation(Some(Ipv4Addr::new(172, 30, 0, 2).into()), None, 80),
         hex("ac 1e 00 02 00 50 00 00")
     );
     let config = NetworkConfig::new("cor0", "172.30.0.0/16".parse().unwrap());
@@ -83,9 +84,9 @@ fn a_published_port_becomes_a_padded_key_and_value() {
         of(None).last().unwrap(),
         "elements of map coracle-cor0 ports"
     );
-    assert_eq!(of(Some(Ipv4Addr::UNSPECIFIED)), of(None));
+    assert_eq!(of(Some(Ipv4Addr::UNSPECIFIED.into())), of(None));
     assert_eq!(
-        of(Some(Ipv4Addr::LOCALHOST)).last().unwrap(),
+        of(Some(Ipv4Addr::LOCALHOST.into())).last().unwrap(),
         "elements of map coracle-cor0 ports_at"
     );
 }

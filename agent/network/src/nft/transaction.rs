@@ -41,6 +41,11 @@ fn hint(source: &io::Error) -> &'static str {
 }
 
 impl NftError {
+    /// The kernel lacks what was asked for.
+    pub(crate) fn is_missing_option(&self) -> bool {
+        matches!(self, Self::MissingOption { .. })
+    }
+
     /// The error number of a refused message.
     pub(crate) fn refused_with(&self) -> Option<i32> {
         match self {

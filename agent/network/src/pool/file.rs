@@ -31,6 +31,9 @@ pub(super) struct Stored {
     /// Whether we switched on forwarding, so that `destroy` knows to switch it off.
     #[serde(default)]
     pub forwarding_was_off: bool,
+    /// The same for IPv6: the interfaces that listened to routers then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarding6_was_off: Option<Vec<String>>,
     /// Oldest first.
     pub leases: Vec<Lease>,
 }

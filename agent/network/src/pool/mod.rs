@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 
+use crate::config::NetworkConfig;
+
 use file::{Lease, Stored, VERSION};
 
 pub(crate) mod file;
@@ -35,29 +37,36 @@ pub enum PoolError {
     },
 }
 
-/// The addresses of one subnet. The first is the gateway's, the last the broadcast's; neither is handed out.
+/// The addresses of one network. The gateway's and the subnet's first and last are not handed out.
 #[derive(Debug)]
 pub struct Pool {
     path: PathBuf,
     subnet: Ipv4Net,
+    gateway: Ipv4Addr,
+    range: Ipv4Net,
     leases: Vec<Lease>,
     in_use: BTreeSet<Ipv4Addr>,
     forwarding_was_off: bool,
+    forwarding6_was_off: Option<Vec<String>>,
 }
 
 impl Pool {
     /// Reads the pool, or starts an empty one. One for another subnet is started over, since its addresses mean nothing
     /// here.
-    pub fn open(path: &Path, subnet: Ipv4Net) -> Result<Self, PoolError> {
+    pub fn open(path: &Path, config: &NetworkConfig) -> Result<Self, PoolError> {
         let mut pool = Self {
             path: path.to_owned(),
-            subnet: subnet.trunc(),
+            subnet: config.subnet.trunc(),
+            gateway: config.gateway(),
+            range: config.range.unwrap_or(config.subnet),
             leases: Vec::new(),
             in_use: BTreeSet::new(),
             forwarding_was_off: false,
+            forwarding6_was_off: None,
         };
         if let Some(stored) = Stored::read(path)? {
             pool.forwarding_was_off = stored.forwarding_was_off;
+            pool.forwarding6_was_off = stored.forwarding6_was_off;
             if stored.subnet == pool.subnet {
                 pool.leases = stored.leases;
             }
@@ -68,7 +77,9 @@ impl Pool {
     /// The app's address: its last one where nobody else has it, else one never given, else the one given longest ago.
     /// `may_reuse` is false while it isn't known who lives: then a remembered address goes to its app only.
     pub fn allocate(&mut self, app: &str, may_reuse: bool) -> Result<Ipv4Addr, PoolError> {
-        if let Some(lease) = self.leases.iter().find(|l| l.app == app) {
+        if let Some(lease) = self.leases.iter().find(|l| l.app == app)
+            && self.is_usable(lease.ip)
+        {
             let ip = lease.ip;
             self.in_use.insert(ip);
             return Ok(ip);
@@ -83,10 +94,10 @@ impl Pool {
                 let oldest = self
                     .leases
                     .iter()
-                    .position(|l| may_reuse && !self.in_use.contains(&l.ip));
+                    .position(|l| may_reuse && self.is_free(l.ip));
                 let Some(oldest) = oldest else {
                     return Err(PoolError::Exhausted {
-                        subnet: self.subnet,
+                        subnet: self.range,
                         in_use: self.in_use.len(),
                     });
                 };
@@ -128,6 +139,19 @@ impl Pool {
         Ok(())
     }
 
+    /// The address that somebody asked for. `may_reuse` as for `allocate`.
+    pub fn take(&mut self, app: &str, ip: Ipv4Addr, may_reuse: bool) -> Result<(), PoolError> {
+        let holder = self.leases.iter().find(|l| l.ip == ip && l.app != app);
+        match holder {
+            Some(holder) if !may_reuse => Err(PoolError::Claim {
+                app: app.to_owned(),
+                ip,
+                reason: format!("{} had it, and may still run", holder.app),
+            }),
+            _ => self.claim(app, ip),
+        }
+    }
+
     /// The address may be given again; the app that had it gets it back first.
     pub fn release(&mut self, ip: Ipv4Addr) {
         self.in_use.remove(&ip);
@@ -147,25 +171,48 @@ impl Pool {
         self.save()
     }
 
+    /// The interfaces that listened to routers when we switched on IPv6 forwarding.
+    pub(crate) fn forwarding6_was_off(&self) -> Option<&[String]> {
+        self.forwarding6_was_off.as_deref()
+    }
+
+    /// A second note adds to the first, which an interrupted start may have left half done.
+    pub(crate) fn note_forwarding6_was_off(
+        &mut self,
+        listening: &[String],
+    ) -> Result<(), PoolError> {
+        let noted = self.forwarding6_was_off.get_or_insert_default();
+        for interface in listening {
+            if !noted.contains(interface) {
+                noted.push(interface.clone());
+            }
+        }
+        self.save()
+    }
+
     /// Forgets everything, the file too.
     pub fn destroy(&mut self) -> Result<(), PoolError> {
         self.leases.clear();
         self.in_use.clear();
         self.forwarding_was_off = false;
+        self.forwarding6_was_off = None;
         file::remove(&self.path).map_err(|e| file::error(&self.path, "remove it", e))
     }
 
     fn usable(&self) -> impl Iterator<Item = Ipv4Addr> {
-        let first = u32::from(self.subnet.network()) + 2;
-        let last = u32::from(self.subnet.broadcast()) - 1;
-        (first..=last).map(Ipv4Addr::from)
+        let (first, last) = (self.range.network(), self.range.broadcast());
+        let all = (u32::from(first)..=u32::from(last)).map(Ipv4Addr::from);
+        all.filter(|ip| self.is_usable(*ip))
     }
 
     fn is_usable(&self, ip: Ipv4Addr) -> bool {
-        let host = u32::from(ip);
-        self.subnet.contains(&ip)
-            && host > u32::from(self.subnet.network()) + 1
-            && host < u32::from(self.subnet.broadcast())
+        let edge = ip == self.subnet.network() || ip == self.subnet.broadcast();
+        self.subnet.contains(&ip) && !edge && ip != self.gateway
+    }
+
+    /// One of the range that no live app has.
+    fn is_free(&self, ip: Ipv4Addr) -> bool {
+        self.range.contains(&ip) && self.is_usable(ip) && !self.in_use.contains(&ip)
     }
 
     fn remember(&mut self, app: &str, ip: Ipv4Addr) -> Result<(), PoolError> {
@@ -192,6 +239,7 @@ impl Pool {
             version: VERSION,
             subnet: self.subnet,
             forwarding_was_off: self.forwarding_was_off,
+            forwarding6_was_off: self.forwarding6_was_off.clone(),
             leases: self.leases.clone(),
         }
         .write(&self.path)

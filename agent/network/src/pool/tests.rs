@@ -1,15 +1,15 @@
 use super::*;
 use std::fs;
 
-fn subnet(text: &str) -> Ipv4Net {
-    text.parse().unwrap()
+fn subnet(text: &str) -> NetworkConfig {
+    NetworkConfig::new("cor0", text.parse().unwrap())
 }
 
 #[test]
 fn an_app_finds_its_address_again_and_no_address_is_given_twice() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pool.json");
-    let mut pool = Pool::open(&path, subnet("10.9.0.0/24")).unwrap();
+    let mut pool = Pool::open(&path, &subnet("10.9.0.0/24")).unwrap();
     let web = pool.allocate("web", true).unwrap();
     let db = pool.allocate("db", true).unwrap();
     assert_eq!(
@@ -20,7 +20,7 @@ fn an_app_finds_its_address_again_and_no_address_is_given_twice() {
     let other = pool.allocate("other", true).unwrap();
     assert_ne!(other, web, "a remembered address is given last");
     drop(pool);
-    let mut pool = Pool::open(&path, subnet("10.9.0.0/24")).unwrap();
+    let mut pool = Pool::open(&path, &subnet("10.9.0.0/24")).unwrap();
     assert_eq!(pool.allocate("db", true).unwrap(), db);
     assert_eq!(pool.allocate("web", true).unwrap(), web);
 }
@@ -28,7 +28,7 @@ fn an_app_finds_its_address_again_and_no_address_is_given_twice() {
 #[test]
 fn a_full_pool_takes_the_longest_released_and_then_says_no() {
     let dir = tempfile::tempdir().unwrap();
-    let mut pool = Pool::open(&dir.path().join("p.json"), subnet("10.9.0.0/29")).unwrap();
+    let mut pool = Pool::open(&dir.path().join("p.json"), &subnet("10.9.0.0/29")).unwrap();
     let ips: Vec<_> = ["a", "b", "c", "d", "e"]
         .iter()
         .map(|app| pool.allocate(app, true).unwrap())
@@ -51,7 +51,7 @@ fn a_damaged_file_is_set_aside_not_wiped() {
         r#"{"version":1,"subnet":"10.9.0.0/24","leases":[{"app":"a","ip":"10.9.0.2"},{"app":"b","ip":"10.9.0.2"}]}"#,
     ] {
         fs::write(&path, bad).unwrap();
-        let mut pool = Pool::open(&path, subnet("10.9.0.0/24")).unwrap();
+        let mut pool = Pool::open(&path, &subnet("10.9.0.0/24")).unwrap();
         let aside = dir.path().join("pool.json.bad");
         assert_eq!(fs::read_to_string(aside).unwrap(), bad);
         pool.allocate("a", true).unwrap();
@@ -61,7 +61,7 @@ fn a_damaged_file_is_set_aside_not_wiped() {
 #[test]
 fn a_claim_of_anothers_or_a_foreign_address_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let mut pool = Pool::open(&dir.path().join("p.json"), subnet("10.9.0.0/24")).unwrap();
+    let mut pool = Pool::open(&dir.path().join("p.json"), &subnet("10.9.0.0/24")).unwrap();
     let ip = pool.allocate("a", true).unwrap();
     assert!(
         pool.claim("b", ip)
@@ -82,7 +82,7 @@ fn a_claim_of_anothers_or_a_foreign_address_is_refused() {
 fn the_stored_form_is_what_a_later_version_must_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pool.json");
-    Pool::open(&path, subnet("10.9.0.0/24"))
+    Pool::open(&path, &subnet("10.9.0.0/24"))
         .unwrap()
         .allocate("web", true)
         .unwrap();

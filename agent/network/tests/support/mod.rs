@@ -159,7 +159,7 @@ pub fn port(
     protocol: Protocol,
 ) -> PublishedPort {
     PublishedPort {
-        host_ip,
+        host_ip: host_ip.map(Into::into),
         host_port: host,
         container_port: container,
         protocol,

@@ -187,7 +187,7 @@ fn has_swap() -> bool {
 
 fn published(port: &Port) -> PublishedPort {
     PublishedPort {
-        host_ip: port.host_ip,
+        host_ip: port.host_ip.map(Into::into),
         host_port: port.host,
         container_port: port.container,
         protocol: match port.protocol {
