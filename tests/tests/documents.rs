@@ -80,6 +80,7 @@ fn each_path_that_features_and_readme_name_exists() {
         "docs/features.md",
         "docs/threat-model.md",
         "docs/architecture.md",
+        "docs/boards.md",
         "README.md",
     ] {
         let text = read(document);
