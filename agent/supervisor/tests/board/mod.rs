@@ -27,6 +27,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub const BOARD: &str = "acme.test-1";
@@ -102,7 +103,11 @@ impl Board {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("cortest-sup-{}-{number}", std::process::id());
+        // The first one makes a mount of /run/netns; two at once hide each other's namespace below theirs.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         run(Command::new("ip").args(["netns", "add", &name]));
+        drop(turn);
         run(Command::new("ip").args(["-n", &name, "link", "set", "lo", "up"]));
         let dir = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
         let key = || SigningKey::generate().unwrap().0;
