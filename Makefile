@@ -9,11 +9,12 @@
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
 #   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)
 #   make yocto OE=DIR          meta-coracle against a checkout of openembedded-core, with bitbake inside it or beside it
+#   make conformance SUITE=dir [RUNTIME=path]   coracle-runtime against a checkout of runtime-tools or youki → docs/conformance.md
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test check boards arm bench setup setup-boards setup-arm-boards setup-bench clean help
+.PHONY: demo test check boards arm bench conformance setup setup-boards setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
@@ -139,6 +140,12 @@ deb:
 
 yocto:
 	@yocto-layer/check.sh "$(OE)"
+
+# The suites' sources stay outside. GO=path names a go 1.21 or newer.
+conformance: setup
+	@[ -n "$(SUITE)" ] || { echo "SUITE= must name a checkout of opencontainers/runtime-tools or youki-dev/youki"; exit 1; }
+	$(CARGO) build --quiet --package coracle-oci
+	agent/oci/conformance.sh "$(SUITE)" "$(if $(RUNTIME),$(RUNTIME),$$(realpath $(TARGET)/debug/coracle-runtime))" $(OUT)
 
 clean:
 	$(CARGO) clean

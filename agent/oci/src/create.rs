@@ -153,6 +153,9 @@ fn create_in(
     )?;
     launch.settings.console = console;
     launch.settings.preserved_fds = options.preserve_fds;
+    if let Some(path) = plan::seccomp::listener(linux)? {
+        launch.settings.seccomp_listener = Some(UnixStream::connect(path).on(path)?.into());
+    }
 
     entry.write_config(&config.text)?;
     let cgroup = tree.create(&record.cgroup_name, &Limits::default())?;
@@ -165,6 +168,10 @@ fn create_in(
         outside: inside,
         listener,
         hooks: config.spec.hooks().as_ref(),
+        listener_metadata: linux
+            .seccomp()
+            .as_ref()
+            .and_then(|profile| profile.listener_metadata().as_deref()),
         record: record.clone(),
         pid: std::cell::Cell::new(0),
         args: &launch.args,

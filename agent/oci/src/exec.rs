@@ -43,6 +43,11 @@ pub fn exec(store: &Store, id: &ContainerId, options: &Exec) -> Result<i32, Fail
             "exec in a container that has the host's mount namespace".into(),
         ));
     }
+    if plan::seccomp::listener(linux)?.is_some() {
+        return Err(Failure::Unsupported(
+            "exec in a container with SCMP_ACT_NOTIFY".into(),
+        ));
+    }
     let seccomp = plan::seccomp::compile(linux)?;
     let planned = plan::process::plan(&process)?;
     let cgroup = alive::cgroup(&record)?;

@@ -31,6 +31,7 @@ pub struct FirstProcess<'a> {
     pub outside: UnixStream,
     pub listener: UnixListener,
     pub hooks: Option<&'a Hooks>,
+    pub listener_metadata: Option<&'a str>,
     /// Its pid is not known in here before it is told.
     pub record: Record,
     pub pid: std::cell::Cell<i32>,
@@ -68,6 +69,19 @@ impl Inside for FirstProcess<'_> {
         }
         Ok(Some(start.into()))
     }
+
+    /// The specification's containerProcessState (config-linux.md, Seccomp).
+    fn listener_message(&self) -> Vec<u8> {
+        let record = self.record();
+        let message = serde_json::json!({
+            "ociVersion": record.oci_version,
+            "fds": ["seccompFd"],
+            "pid": record.pid,
+            "metadata": self.listener_metadata.unwrap_or_default(),
+            "state": record.shown(Status::Running),
+        });
+        message.to_string().into_bytes()
+    }
 }
 
 impl FirstProcess<'_> {
@@ -78,13 +92,17 @@ impl FirstProcess<'_> {
     }
 
     fn run_hooks(&self, moment: Moment) -> Result<(), Ended> {
-        let record = Record {
-            pid: self.pid.get(),
-            ..self.record.clone()
-        };
+        let record = self.record();
         let env = (moment == Moment::StartContainer).then_some(self.env);
         hooks::run_with(self.hooks, moment, &record.shown(Status::Created), env)
             .map_err(|failure| Ended::refused(Step::Hook, failure.to_string()))
+    }
+
+    fn record(&self) -> Record {
+        Record {
+            pid: self.pid.get(),
+            ..self.record.clone()
+        }
     }
 
     /// Told at create already, as runc does. It is looked for again by the execve.

@@ -156,6 +156,7 @@ fn go_between(
         stdio: &spec.stdio,
         settings,
         terminal: None,
+        listener_message: Vec::new(),
         labels: Vec::new(),
     };
     let mut keep = process.descriptors();

@@ -1,6 +1,8 @@
 //! The profile of config.json. Engines have resolved capabilities and architectures in it by then; only the calls of
 //! this machine's own architecture are compiled, others end the process.
 
+use std::path::Path;
+
 use coracle_runtime::SeccompProgram;
 use coracle_runtime::seccomp::{Action, Argument, Compare, Rule};
 use oci_spec::runtime::{
@@ -43,6 +45,35 @@ pub fn compile(linux: &Linux) -> Result<Option<SeccompProgram>, Failure> {
     Ok(Some(SeccompProgram::from_rules(&rules, otherwise, flags)?))
 }
 
+/// Who answers for calls of SCMP_ACT_NOTIFY; None when there are none.
+pub fn listener(linux: &Linux) -> Result<Option<&Path>, Failure> {
+    const NOTIFY: LinuxSeccompAction = LinuxSeccompAction::ScmpActNotify;
+    let Some(profile) = linux.seccomp() else {
+        return Ok(None);
+    };
+    let asked = || {
+        profile
+            .syscalls()
+            .iter()
+            .flatten()
+            .filter(|one| one.action() == NOTIFY)
+    };
+    // The listener is sent when the filter holds already.
+    if profile.default_action() == NOTIFY
+        || asked().any(|one| one.names().iter().any(|name| name == "sendmsg"))
+    {
+        return Err(Failure::Unsupported(
+            "SCMP_ACT_NOTIFY for sendmsg, with which the listener is told".into(),
+        ));
+    }
+    if asked().next().is_none() {
+        return Ok(None);
+    }
+    let path = profile.listener_path().as_deref();
+    path.map(Some)
+        .ok_or_else(|| Failure::Config("SCMP_ACT_NOTIFY without a listenerPath".into()))
+}
+
 /// Conditions on the same argument are alternatives, as runc has it.
 fn split(calls: Vec<u32>, arguments: Vec<Argument>, action: Action) -> Vec<Rule> {
     let repeated = arguments
@@ -78,11 +109,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<Action, Fail
         LinuxSeccompAction::ScmpActTrace => Action::Trace(errno),
         LinuxSeccompAction::ScmpActLog => Action::Log,
         LinuxSeccompAction::ScmpActAllow => Action::Allow,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(Failure::Unsupported(
-                "SCMP_ACT_NOTIFY: no listener is served".into(),
-            ));
-        }
+        LinuxSeccompAction::ScmpActNotify => Action::Notify,
     })
 }
 

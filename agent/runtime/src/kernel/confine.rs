@@ -1,5 +1,9 @@
 //! Users, capabilities and seccomp of the calling process.
 
+use std::marker::PhantomData;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr;
+
 use libc::{c_ulong, sock_filter};
 use nix::errno::Errno;
 
@@ -124,28 +128,9 @@ pub(crate) fn set_ambient(set: u64) -> nix::Result<()> {
 
 /// Loads a classic BPF filter for this process and its children. Needs no_new_privs or CAP_SYS_ADMIN.
 pub(crate) fn load_seccomp(filter: &[sock_filter], flags: u64) -> nix::Result<()> {
-    #[repr(C)]
-    struct Program {
-        len: u16,
-        filter: *const sock_filter,
-    }
-    let len = u16::try_from(filter.len()).map_err(|_| Errno::EINVAL)?;
-    let program = Program {
-        len,
-        filter: filter.as_ptr(),
-    };
+    let program = Program::new(filter)?;
     if flags != 0 {
-        const SET_MODE_FILTER: libc::c_uint = 1;
-        // SAFETY: as below.
-        Errno::result(unsafe {
-            libc::syscall(
-                libc::SYS_seccomp,
-                SET_MODE_FILTER,
-                flags as c_ulong,
-                &raw const program,
-            )
-        })?;
-        return Ok(());
+        return seccomp(&program, flags).map(drop);
     }
     // SAFETY: `program` has the layout of struct sock_fprog and points to `len` instructions.
     Errno::result(unsafe {
@@ -158,4 +143,44 @@ pub(crate) fn load_seccomp(filter: &[sock_filter], flags: u64) -> nix::Result<()
         )
     })?;
     Ok(())
+}
+
+/// The same, with a descriptor that answers for calls whose action is to notify.
+pub(crate) fn load_seccomp_listening(filter: &[sock_filter], flags: u64) -> nix::Result<OwnedFd> {
+    /// SECCOMP_FILTER_FLAG_NEW_LISTENER
+    const NEW_LISTENER: u64 = 8;
+    let fd = seccomp(&Program::new(filter)?, flags | NEW_LISTENER)?;
+    // SAFETY: a fresh descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// `struct sock_fprog`.
+#[repr(C)]
+struct Program<'a> {
+    len: u16,
+    filter: *const sock_filter,
+    of: PhantomData<&'a [sock_filter]>,
+}
+
+impl Program<'_> {
+    fn new(filter: &[sock_filter]) -> nix::Result<Program<'_>> {
+        Ok(Program {
+            len: u16::try_from(filter.len()).map_err(|_| Errno::EINVAL)?,
+            filter: filter.as_ptr(),
+            of: PhantomData,
+        })
+    }
+}
+
+fn seccomp(program: &Program<'_>, flags: u64) -> nix::Result<libc::c_long> {
+    const SET_MODE_FILTER: libc::c_uint = 1;
+    // SAFETY: `program` has the layout of struct sock_fprog and points to `len` instructions, which it borrows.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            SET_MODE_FILTER,
+            flags as c_ulong,
+            ptr::from_ref(program),
+        )
+    })
 }

@@ -3,10 +3,12 @@
 //! Processes are here; what confines them, mounts and eBPF are in the three files beside this one.
 #![allow(unsafe_code)]
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 pub(crate) mod bpf;
 pub(crate) mod confine;
@@ -321,5 +323,24 @@ pub(crate) fn new_session_keyring() -> nix::Result<()> {
 pub(crate) fn set_domainname(name: &str) -> nix::Result<()> {
     // SAFETY: `name` is valid for its length.
     Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) })?;
+    Ok(())
+}
+
+/// SCM_RIGHTS with a text beside it.
+pub(crate) fn send_descriptor(
+    socket: &OwnedFd,
+    text: &[u8],
+    descriptor: BorrowedFd<'_>,
+) -> nix::Result<()> {
+    let fds = [descriptor.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let text = [IoSlice::new(text)];
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &text,
+        &rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
     Ok(())
 }

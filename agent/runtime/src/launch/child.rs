@@ -115,6 +115,7 @@ fn run(
     if let Some(reports) = inside.before_program()? {
         kernel::replace_descriptor(status, reports).at(Step::Pipe, "reports")?;
     }
+    process.listener_message = inside.listener_message();
     process.execute()
 }
 

@@ -1,18 +1,16 @@
 //! A terminal of the container's own devpts, whose other end is sent to whoever shows it.
 
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, major, minor};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid, fchown};
 
 use crate::failure::{At, Failure, Step};
-use crate::kernel::terminal;
+use crate::kernel::{self, terminal};
 use crate::rootfs;
 use crate::spec::Console;
 
@@ -88,14 +86,6 @@ pub(crate) fn give_to(slave: &OwnedFd, uid: u32) -> Result<(), Failure> {
 
 /// The message's text is the terminal's name, as runc sends it.
 fn send(master: OwnedFd, wanted: &Console) -> Result<(), Failure> {
-    let fds = [master.as_raw_fd()];
-    sendmsg::<()>(
-        wanted.receiver.as_raw_fd(),
-        &[IoSlice::new(b"/dev/ptmx")],
-        &[ControlMessage::ScmRights(&fds)],
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )
-    .at(Step::Console, "console socket")?;
-    Ok(())
+    kernel::send_descriptor(&wanted.receiver, b"/dev/ptmx", master.as_fd())
+        .at(Step::Console, "console socket")
 }

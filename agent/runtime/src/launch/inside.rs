@@ -28,6 +28,11 @@ pub trait Inside {
     fn before_program(&self) -> Result<Option<OwnedFd>, Failure> {
         Ok(None)
     }
+
+    /// What whoever answers for system calls is told of this process.
+    fn listener_message(&self) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 /// The short form, for a caller that only has a network to set up.

@@ -37,6 +37,7 @@ pub(crate) struct Process<'a> {
     pub(crate) settings: &'a ProcessSettings,
     /// Takes the place of `stdio`.
     pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) listener_message: Vec<u8>,
     /// See [`Process::open_labels`].
     pub(crate) labels: Vec<(File, String)>,
 }
@@ -61,6 +62,7 @@ impl<'a> Process<'a> {
             stdio: &spec.stdio,
             settings: &spec.settings,
             terminal: None,
+            listener_message: Vec::new(),
             labels: Vec::new(),
         }
     }
@@ -70,6 +72,12 @@ impl<'a> Process<'a> {
             .map(|fd| fd.as_raw_fd())
             .to_vec();
         all.extend(self.preserved());
+        all.extend(
+            self.settings
+                .seccomp_listener
+                .as_ref()
+                .map(AsRawFd::as_raw_fd),
+        );
         all.extend(
             self.settings
                 .console
@@ -178,7 +186,14 @@ impl<'a> Process<'a> {
         let Some(program) = self.seccomp else {
             return Ok(());
         };
-        confine::load_seccomp(program.instructions(), program.flags()).at(Step::Seccomp, "")
+        let (filter, flags) = (program.instructions(), program.flags());
+        let Some(socket) = &self.settings.seccomp_listener else {
+            return confine::load_seccomp(filter, flags).at(Step::Seccomp, "");
+        };
+        let answers =
+            confine::load_seccomp_listening(filter, flags).at(Step::Seccomp, "listener")?;
+        kernel::send_descriptor(socket, &self.listener_message, answers.as_fd())
+            .at(Step::Seccomp, "listener")
     }
 
     /// While the rights to it are there.

@@ -37,6 +37,12 @@ pub struct MemoryPolicy {
 /// All of it is absent by default.
 #[derive(Debug, Default)]
 pub struct ProcessSettings {
+    /// A connected unix socket, to which the descriptor goes that answers for calls of [`Action::Notify`]. The text beside it
+    /// comes from [`Inside::listener_message`]. An exec has none.
+    ///
+    /// [`Action::Notify`]: crate::seccomp::Action::Notify
+    /// [`Inside::listener_message`]: crate::Inside::listener_message
+    pub seccomp_listener: Option<OwnedFd>,
     /// Takes the place of the standard streams.
     pub console: Option<Console>,
     /// Descriptors from 3 on, this many, are the program's too.

@@ -1,0 +1,74 @@
+#!/bin/bash
+# Runs a suite of others against an OCI runtime and prints a table: `make conformance SUITE=dir`.
+#
+#   conformance.sh SUITE RUNTIME [OUT]
+#
+# SUITE is a checkout of opencontainers/runtime-tools (built with go 1.21 or newer, GO=path) or of youki (its `contest`,
+# built with cargo). RUNTIME is an absolute path. What each program says is kept in OUT. Needs root.
+set -euo pipefail
+
+suite=$(realpath "$1") runtime=$2 out=${3:-$(mktemp -d)}
+out=$(realpath -m "$out")
+mkdir -p "$out"
+# A container must not find descriptors of this shell's caller (contest, fd_control).
+for fd in /proc/self/fd/*; do
+  n=${fd##*/}
+  [ "$n" -le 2 ] || [ "$n" = 255 ] || eval "exec $n>&-" 2>/dev/null || true
+done
+
+# One program a test; it is passed when it ends with 0 and says no "not ok".
+runtime_tools() {
+  cd "$suite"
+  export GOFLAGS=-mod=vendor GOTOOLCHAIN=local
+  local go=${GO:-go} source program name passed=0 all=0 code verdict
+  [ -x runtimetest ] || CGO_ENABLED=0 "$go" build -tags "netgo osusergo" -o runtimetest ./cmd/runtimetest
+  while read -r source; do
+    program=${source%.go}.t
+    [ -x "$program" ] || "$go" build -o "$program" "./$source"
+    name=$(basename "${source%.go}") code=0 verdict=FAIL
+    RUNTIME=$runtime timeout 120 "$program" > "$out/$name.out" 2> "$out/$name.err" || code=$?
+    if [ $code = 0 ] && ! grep -q '^not ok' "$out/$name.out"; then verdict=pass; passed=$((passed + 1)); fi
+    all=$((all + 1))
+    printf '%-4s %-34s ok %-4s not ok %s\n' $verdict "$name" \
+      "$(grep -c '^ok ' "$out/$name.out" || true)" "$(grep -c '^not ok' "$out/$name.out" || true)"
+  done < <(find validation -name '*.go' | grep -v util | sort)
+  echo "$passed of $all pass; what they said is in $out"
+}
+
+# One process a group, since a panic ends the run.
+contest() {
+  cd "$suite"
+  # runtimetest is linked statically, because it runs inside a busybox image; the target is named so that build scripts are
+  # not. contest would not survive that. Both are built each time, since one alone lacks features of the other's crates.
+  local target=${CARGO_TARGET_DIR:-$suite/target}/conformance host contest inside group groups ok=0 bad=0 skipped=0 o n s
+  export RUSTUP_TOOLCHAIN=${RUSTUP_TOOLCHAIN:-stable}
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  cd tests/contest
+  CARGO_TARGET_DIR=$target cargo build --quiet --release -p contest -p runtimetest
+  RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$target/static \
+    cargo build --quiet --release -p contest -p runtimetest --target "$host"
+  cd "$suite"
+  contest=$target/release/contest inside=$target/static/$host/release/runtimetest
+  cp -n tests/contest/contest/bundle.tar.gz . || true
+  groups=$(grep -rhoE 'TestGroup::new\("[^"]+"|TestGroup::new\($' tests/contest/contest/src -A1 | grep -oE '"[^"]+"' | tr -d '"' | sort -u)
+  for group in lifecycle create $groups; do
+    timeout 120 "$contest" run --runtime "$runtime" --runtimetest "$inside" -t "$group" \
+      > "$out/$group.out" 2> "$out/$group.err" || true
+    o=$(grep -cE ': ok$' "$out/$group.out" || true)
+    n=$(grep -cE ': not ok' "$out/$group.out" || true)
+    s=$(grep -cE 'skipped' "$out/$group.out" || true)
+    grep -q '^# End group' "$out/$group.out" || n="$n, did not end"
+    printf '%-34s ok %-3s skipped %-3s not ok %s\n' "$group" "$o" "$s" "$n"
+    ok=$((ok + o)) bad=$((bad + ${n%%,*})) skipped=$((skipped + s))
+  done
+  echo "$ok ok, $bad not ok, $skipped skipped; what they said is in $out"
+}
+
+if [ -d "$suite/validation" ]; then
+  runtime_tools
+elif [ -d "$suite/tests/contest" ]; then
+  contest
+else
+  echo "$suite is neither runtime-tools nor youki" >&2
+  exit 1
+fi
