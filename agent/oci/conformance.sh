@@ -52,7 +52,7 @@ contest() {
   cp -n tests/contest/contest/bundle.tar.gz . || true
   groups=$(grep -rhoE 'TestGroup::new\("[^"]+"|TestGroup::new\($' tests/contest/contest/src -A1 | grep -oE '"[^"]+"' | tr -d '"' | sort -u)
   for group in lifecycle create $groups; do
-    timeout 120 "$contest" run --runtime "$runtime" --runtimetest "$inside" -t "$group" \
+    timeout 60 "$contest" run --runtime "$runtime" --runtimetest "$inside" -t "$group" \
       > "$out/$group.out" 2> "$out/$group.err" || true
     o=$(grep -cE ': ok$' "$out/$group.out" || true)
     n=$(grep -cE ': not ok' "$out/$group.out" || true)

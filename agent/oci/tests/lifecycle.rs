@@ -3,12 +3,14 @@
 mod support;
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use support::{Bundle, wait_until};
+use support::{Bundle, receive_descriptor, wait_until};
 
 #[test]
 fn create_waits_and_start_runs() {
@@ -478,50 +480,47 @@ fn the_log_is_what_engines_read() {
 
 #[test]
 fn a_terminal_is_sent_to_the_console_socket() {
-    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-    use std::io::Read;
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
     let mut bundle = Bundle::new("tty; stty size; test -c /dev/console && echo console");
     bundle.config["process"]["terminal"] = json!(true);
     bundle.config["process"]["consoleSize"] = json!({"height": 33, "width": 99});
     bundle.save();
-    let listener = std::os::unix::net::UnixListener::bind(bundle.path("console")).unwrap();
+    let listener = UnixListener::bind(bundle.path("console")).unwrap();
     let id = bundle.id();
     bundle.ok(&["create", "--console-socket", "console", &id]);
-    let (socket, _) = listener.accept().unwrap();
-    let mut text = [0; 64];
-    let mut space = nix::cmsg_space!([i32; 1]);
-    let mut slices = [std::io::IoSliceMut::new(&mut text)];
-    let message = recvmsg::<()>(
-        socket.as_raw_fd(),
-        &mut slices,
-        Some(&mut space),
-        MsgFlags::empty(),
-    )
-    .unwrap();
-    let fd = message
-        .cmsgs()
-        .unwrap()
-        .find_map(|part| match part {
-            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
-            _ => None,
-        })
-        .expect("a descriptor");
-    #[allow(
-        unsafe_code,
-        reason = "the message has brought it, and nobody else owns it"
-    )]
-    // SAFETY: as above.
-    let mut master = fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let (_, master) = receive_descriptor(&listener.accept().unwrap().0);
     bundle.ok(&["start", &id]);
     let mut shown = Vec::new();
     // EIO when the container has ended.
-    let _ = master.read_to_end(&mut shown);
+    let _ = fs::File::from(master).read_to_end(&mut shown);
     assert_eq!(
         String::from_utf8_lossy(&shown),
         "/dev/pts/0\r\n33 99\r\nconsole\r\n"
     );
+}
+
+#[test]
+fn a_seccomp_listener_is_told_of_the_container() {
+    let mut bundle = Bundle::new("mkdir /tmp/x; echo after");
+    bundle.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": bundle.path("listener"),
+        "listenerMetadata": "mine",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+    });
+    let listener = UnixListener::bind(bundle.path("listener")).unwrap();
+    let id = bundle.id();
+    bundle.start(&id);
+    let (text, answers) = receive_descriptor(&listener.accept().unwrap().0);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(told["state"]["id"], json!(id));
+    assert_eq!(told["pid"], bundle.state(&id)["pid"]);
+    assert_eq!(told["metadata"], "mine");
+    assert_eq!(told["fds"], json!(["seccompFd"]));
+    assert!(!bundle.root().join("tmp/x").exists());
+    // Nobody answers any more, which the kernel tells the program.
+    drop(answers);
+    wait_until("output", || bundle.out() == "after\n");
+    assert!(!bundle.root().join("tmp/x").exists());
 }
 
 #[test]

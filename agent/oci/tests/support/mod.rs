@@ -2,12 +2,15 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::{Value, json};
 
 const RUNTIME: &str = env!("CARGO_BIN_EXE_coracle-runtime");
@@ -208,4 +211,32 @@ pub fn names_below(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// A text and the descriptor beside it.
+pub fn receive_descriptor(socket: &UnixStream) -> (String, OwnedFd) {
+    let mut text = vec![0; 4096];
+    let mut space = nix::cmsg_space!([i32; 1]);
+    let mut slices = [std::io::IoSliceMut::new(&mut text)];
+    let message = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut slices,
+        Some(&mut space),
+        MsgFlags::empty(),
+    )
+    .expect("a message");
+    let fd = message
+        .cmsgs()
+        .expect("its parts")
+        .find_map(|part| match part {
+            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+            _ => None,
+        })
+        .expect("a descriptor");
+    let count = message.bytes;
+    text.truncate(count);
+    // SAFETY: the message has brought it, and nobody else owns it.
+    #[allow(unsafe_code, reason = "nix hands out numbers")]
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    (String::from_utf8(text).expect("text"), fd)
 }
