@@ -44,13 +44,14 @@ pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     (answer == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
 }
 
-/// `WDIOC_SETTIMEOUT` of linux/watchdog.h, `_IOWR('W', 6, int)`: asks for a timeout in seconds and
-/// gives the one that the driver took.
+/// `WDIOC_SETTIMEOUT` of linux/watchdog.h, `_IOWR('W', 6, int)`.
+const SET_TIMEOUT: libc::c_ulong = (3 << 30)
+    | ((size_of::<libc::c_int>() as libc::c_ulong) << 16)
+    | ((b'W' as libc::c_ulong) << 8)
+    | 6;
+
+/// Asks a watchdog for a timeout in seconds, and gives the one that its driver took.
 pub fn watchdog_timeout(node: BorrowedFd<'_>, seconds: libc::c_int) -> std::io::Result<i32> {
-    const SET_TIMEOUT: libc::c_ulong = (3 << 30)
-        | ((size_of::<libc::c_int>() as libc::c_ulong) << 16)
-        | ((b'W' as libc::c_ulong) << 8)
-        | 6;
     let mut value = seconds;
     // SAFETY: the kernel reads and writes one int, which is `value` and lives until the call returns.
     match unsafe { libc::ioctl(node.as_raw_fd(), SET_TIMEOUT as _, &raw mut value) } {
@@ -63,6 +64,12 @@ pub fn watchdog_timeout(node: BorrowedFd<'_>, seconds: libc::c_int) -> std::io::
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn requests_are_the_kernels() {
+        // As linux/watchdog.h comes out for x86-64 and ARM.
+        assert_eq!(SET_TIMEOUT, 0xc004_5706);
+    }
 
     #[test]
     fn the_size_is_the_kernels() {

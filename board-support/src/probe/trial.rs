@@ -56,6 +56,7 @@ pub struct Trials(Vec<Trial, TRIAL_LIMIT>);
 impl Trials {
     /// Tries everything on this machine. `state`: the state folder or the nearest one above it that
     /// exists; `disk`: what IO limits are set on. Without root nothing is tried, and each part says so.
+    /// Makes a thread, which ends before this returns.
     pub fn run(state: &Path, disk: Option<&Disk>) -> Self {
         let mut trials = Self::default();
         limits::run(Path::new("/"), disk, &mut trials);
