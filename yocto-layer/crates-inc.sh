@@ -25,7 +25,7 @@ awk '
     END {
         flush()
         print "# Written by yocto-layer/crates-inc.sh from Cargo.lock; not by hand.\n"
-        printf "SRC_URI += \" \\\n%s\"\n\n%s", crates, sums
+        printf "SRC_URI += \"\\\n%s\"\n\n%s", crates, sums
     }
 ' "$lock" > "$fresh"
 

@@ -32,24 +32,24 @@ do_install:append() {
     fi
 }
 
-FILES:coracle-supervisor = " \
+FILES:coracle-supervisor += "\
     ${sbindir}/coracle-supervisor \
     ${sysconfdir}/init.d/coracle-supervisor \
     ${systemd_system_unitdir}/coracle-supervisor.service \
 "
-FILES:coracled = " \
+FILES:coracled += "\
     ${bindir}/coracled \
     ${sysconfdir}/init.d/coracled \
     ${systemd_system_unitdir}/coracled.service \
 "
-FILES:coracle-config = "${sysconfdir}/coracle ${nonarch_libdir}/tmpfiles.d"
+FILES:coracle-config += "${sysconfdir}/coracle ${nonarch_libdir}/tmpfiles.d"
 CONFFILES:coracle-config = "${sysconfdir}/coracle/coracle.toml"
 
 # coracle-agent itself is empty and brings the others.
 ALLOW_EMPTY:${PN} = "1"
 RDEPENDS:${PN}:class-target = "coracle-supervisor coracled"
 RDEPENDS:coracle-supervisor = "coracle-config"
-RDEPENDS:coracled = "coracle-config ca-certificates"
+RDEPENDS:coracled = "ca-certificates coracle-config"
 
 # What the fragment makes modules; built in, they need not be there.
 RRECOMMENDS:coracle-supervisor = " \
@@ -74,7 +74,7 @@ INITSCRIPT_NAME:coracled = "coracled"
 INITSCRIPT_PARAMS:coracled = "defaults 61 39"
 
 USERADD_PACKAGES = "coracle-config"
-USERADD_PARAM:coracle-config = "--system --user-group --no-create-home --home-dir /var/lib/coracle --shell /sbin/nologin coracle"
+USERADD_PARAM:coracle-config = "--system --user-group --no-create-home --home-dir ${localstatedir}/lib/coracle --shell /sbin/nologin coracle"
 
 # For a build that is tried without a board: the programs alone, for the machine that builds.
 BBCLASSEXTEND = "native"
