@@ -34,7 +34,7 @@ pub struct Rates {
     /// Into the container. What is too much waits a little, then is dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress_bytes_per_second: Option<u64>,
-    /// Out of the container. What is too much is dropped.
+    /// Out of the container. What is too much is dropped; a second's worth can be saved up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress_bytes_per_second: Option<u64>,
 }

@@ -23,6 +23,7 @@ mod networks;
 mod nft;
 mod pool;
 mod port;
+pub mod resolver;
 mod sysctl;
 
 pub use config::{ConfigError, MAX_ALIASES, MAX_PORTS_PER_APP, NetworkConfig};

@@ -10,8 +10,9 @@
 
 use super::*;
 
-/// The least burst, in bytes: two of the largest packets that a veth hands over unsegmented (GSO_MAX_SIZE, 64 KiB).
-const MIN_BURST: u32 = 2 * 65_536;
+/// In bytes: two of the largest packets that a veth hands over unsegmented (GSO_MAX_SIZE, 64 KiB). The kernel adds a
+/// second's worth of the rate to it (net/netfilter/nft_limit.c, nft_limit_init).
+const BURST: u32 = 2 * 65_536;
 
 /// One container's limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +39,7 @@ pub(crate) fn replace(config: &NetworkConfig, limits: &[Limit<'_>]) -> Vec<Messa
             priority: FILTER,
             device: Some(limit.host_if),
         };
-        // An eighth of a second, so that short bursts pass.
-        let eighth = u32::try_from(limit.bytes_per_second / 8).unwrap_or(u32::MAX);
-        let rule = [
-            x::faster_than(limit.bytes_per_second, eighth.max(MIN_BURST)),
-            x::drop(),
-        ];
+        let rule = [x::faster_than(limit.bytes_per_second, BURST), x::drop()];
         let chain = limit.host_if;
         messages.push(m::new_chain(NFPROTO_NETDEV, table, chain, hook));
         messages.push(m::new_rule(NFPROTO_NETDEV, table, chain, &rule));

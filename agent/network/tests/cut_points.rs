@@ -1,0 +1,206 @@
+//! SIGKILL at every system call of setting up and tearing down, then a start: nothing of it is left, nothing is doubled.
+//! Needs root and ptrace(2).
+//!
+//! The one that is killed is this very program, started again with only the test `the_victim`.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use coracle_network::{
+    Attachment, DEFAULT_NETWORK, NetworkRequest, Networks, PublishedPort, Rates, Wanted,
+};
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use support::*;
+
+const STATE: &str = "CORACLE_CUT_STATE";
+const CONTAINER: &str = "CORACLE_CUT_CONTAINER";
+/// More system calls than the victim makes; beyond it something runs in circles.
+const TOO_MANY: usize = 5000;
+/// So many boards are cut at the same time.
+const WALKERS: usize = 4;
+
+/// Everything that changes a board: a network, two places with ports and limits, and all of it taken away again.
+async fn whole_life(state: &Path, container: u32) {
+    let mut networks = Networks::open(config(), state).unwrap();
+    networks.reconcile(&[]).await.unwrap();
+    let request = NetworkRequest {
+        name: "front".into(),
+        ..NetworkRequest::default()
+    };
+    networks.create(&request).await.unwrap();
+    let ports = PublishedPort::parse("8080-8081:80-81").unwrap();
+    let rates = Rates {
+        ingress_bytes_per_second: Some(1 << 20),
+        egress_bytes_per_second: Some(1 << 20),
+    };
+    let wanted = Wanted {
+        ports: &ports,
+        rates,
+        ..Wanted::default()
+    };
+    let space = coracle_network::Namespace::Pid(container);
+    networks
+        .connect(DEFAULT_NETWORK, "web", space, &wanted)
+        .await
+        .unwrap();
+    let second = Wanted {
+        interface: Some("eth1"),
+        no_default_route: true,
+        ..Wanted::default()
+    };
+    networks
+        .connect_running("front", "web", space, &second)
+        .await
+        .unwrap();
+    networks.disconnect("front", "web").await.unwrap();
+    networks.detach("web").await.unwrap();
+    networks.remove("front").await.unwrap();
+    networks.destroy().await.unwrap();
+}
+
+/// Lives only where the test below asks for it.
+#[test]
+fn the_victim() {
+    let (Ok(state), Ok(container)) = (std::env::var(STATE), std::env::var(CONTAINER)) else {
+        return;
+    };
+    let container = container.parse().unwrap();
+    ptrace::traceme().unwrap();
+    raise(Signal::SIGSTOP).unwrap();
+    block_on(whole_life(Path::new(&state), container));
+    raise(Signal::SIGSTOP).unwrap();
+}
+
+/// Runs the victim until its n-th system call is about to be made, and kills it there. False when it came to its end before.
+fn cut(n: usize, state: &Path, container: u32) -> bool {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["the_victim", "--exact", "--test-threads=1", "--quiet"])
+        .env(STATE, state)
+        .env(CONTAINER, container.to_string())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // Whichever thread of it stops, but no child of another walker.
+    let ours = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+    // The test runner has a thread for each test: the one to trace is not the process's first.
+    let first = waitpid(None, Some(ours)).unwrap();
+    let WaitStatus::Stopped(victim, Signal::SIGSTOP) = first else {
+        panic!("the victim of cut {n} does not wait: {first:?}");
+    };
+    let wait = || waitpid(victim, Some(ours)).unwrap();
+    ptrace::setoptions(victim, ptrace::Options::PTRACE_O_TRACESYSGOOD).unwrap();
+    let mut entries = 0;
+    let mut entering = true;
+    let came_to_end = loop {
+        ptrace::syscall(victim, None).unwrap();
+        match wait() {
+            WaitStatus::PtraceSyscall(_) => {
+                entries += usize::from(entering);
+                entering = !entering;
+                if entries == n && !entering {
+                    break false;
+                }
+                assert!(entries < TOO_MANY);
+            }
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => break true,
+            other => panic!("the victim of cut {n} ended by itself: {other:?}"),
+        }
+    };
+    child.kill().unwrap();
+    wait();
+    child.wait().unwrap();
+    !came_to_end
+}
+
+fn state_of_the_board() -> (BTreeSet<String>, String, String, [String; 2]) {
+    let links = ip("-br link");
+    let links = links.lines().filter_map(|l| l.split_whitespace().next());
+    let name = |l: &str| l.split('@').next().unwrap().to_owned();
+    let switches = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
+        .map(|s| std::fs::read_to_string(format!("/proc/sys/net/{s}")).unwrap());
+    // Set and cleared by the kernel when it gets to it.
+    let routes = ip("route").replace(" linkdown", "");
+    (links.map(name).collect(), routes, nft_list(), switches)
+}
+
+#[test]
+fn killed_at_any_system_call_nothing_is_left_after_the_next_start() {
+    let walkers: Vec<_> = (1..=WALKERS)
+        .map(|first| std::thread::spawn(move || walk(first)))
+        .collect();
+    let ends: Vec<usize> = walkers.into_iter().map(|w| w.join().unwrap()).collect();
+    let last = ends.into_iter().min().unwrap();
+    assert!(last > 200, "the victim made only {last} system calls");
+    println!("{last} cut points");
+}
+
+/// Every `WALKERS`-th cut point on a board of its own; the first one that the victim does not come to.
+fn walk(first: usize) -> usize {
+    let _client = board();
+    std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0").unwrap();
+    let space = Netns::new();
+    // A process that lives in the container's namespace.
+    let mut resident = space.run(|| Command::new("sleep").arg("900").spawn().unwrap());
+    let clean = state_of_the_board();
+    let inside = space.run(|| ip("-br link"));
+    // What a start without apps leads to, on a board that was never cut.
+    let fresh = tempfile::tempdir().unwrap();
+    let started = block_on(async {
+        let mut networks = Networks::open(config(), fresh.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        let started = state_of_the_board();
+        networks.destroy().await.unwrap();
+        started
+    });
+    assert_eq!(state_of_the_board(), clean);
+
+    let mut n = first;
+    loop {
+        let state = tempfile::tempdir().unwrap();
+        if !cut(n, state.path(), resident.id()) {
+            break;
+        }
+        block_on(async {
+            let mut networks = Networks::open(config(), state.path())
+                .unwrap_or_else(|e| panic!("open after cut {n}: {e}"));
+            let live: [(String, Vec<Attachment>); 0] = [];
+            networks
+                .reconcile(&live)
+                .await
+                .unwrap_or_else(|e| panic!("reconcile after cut {n}: {e}"));
+            // Made or not made, never half.
+            let made = networks.list().len();
+            if made > 0 {
+                assert!(networks.inspect("front").unwrap().endpoints().count() == 0);
+                networks
+                    .remove("front")
+                    .await
+                    .unwrap_or_else(|e| panic!("remove after cut {n}: {e}"));
+            }
+            let (links, routes, tables, switches) = state_of_the_board();
+            assert_eq!(
+                (&links, &routes, &tables),
+                (&started.0, &started.1, &started.2),
+                "cut {n}"
+            );
+            assert_eq!(switches[0], started.3[0], "cut {n}");
+            assert_eq!(space.run(|| ip("-br link")), inside, "cut {n}");
+            networks
+                .destroy()
+                .await
+                .unwrap_or_else(|e| panic!("destroy after cut {n}: {e}"));
+        });
+        assert_eq!(state_of_the_board(), clean, "cut {n}");
+        let files: Vec<_> = std::fs::read_dir(state.path()).unwrap().collect();
+        assert!(files.is_empty(), "cut {n} leaves {files:?}");
+        n += WALKERS;
+    }
+    resident.kill().unwrap();
+    resident.wait().unwrap();
+    n
+}

@@ -1,0 +1,169 @@
+//! Published ports: ranges, other transports, other owners, and ports that move while connections are open. Needs root.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use coracle_network::{
+    DEFAULT_NETWORK, NetworkRequest, Networks, Protocol, PublishedPort, Wanted, configure_inside,
+};
+use support::*;
+
+#[test]
+fn a_range_is_reached_port_by_port_over_tcp_and_udp() {
+    let client = board();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        let web = Netns::new();
+        let ports: Vec<_> = ["8000-8002:80-82", "198.51.100.1:8000-8002:80-82/udp"]
+            .iter()
+            .flat_map(|p| PublishedPort::parse(p).unwrap())
+            .collect();
+        let wanted = Wanted {
+            ports: &ports,
+            ..Wanted::default()
+        };
+        let place = networks
+            .connect(DEFAULT_NETWORK, "web", web.namespace(), &wanted)
+            .await
+            .unwrap();
+        web.run(move || {
+            configure_inside(&place).unwrap();
+            (80..=82).for_each(serve);
+        });
+        client.run(|| {
+            for port in 8000..=8002 {
+                assert_eq!(ask_tcp(BOARD, port).unwrap(), CLIENT.to_string());
+                assert_eq!(ask_udp(BOARD, port).unwrap(), CLIENT.to_string());
+            }
+            assert_silent(BOARD, 8003);
+        });
+        ask_tcp(Ipv4Addr::LOCALHOST, 8001).unwrap();
+        // One rule serves them all: ports are elements of a map.
+        assert_eq!(nft_list().matches("map @ports\n").count(), 2);
+    });
+}
+
+#[test]
+fn a_port_of_another_network_is_refused_with_its_owner_before_anything_changes() {
+    let _client = board();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        let request = NetworkRequest {
+            name: "shop".into(),
+            ..NetworkRequest::default()
+        };
+        networks.create(&request).await.unwrap();
+        let (a, b) = (Netns::new(), Netns::new());
+        let first = PublishedPort::parse("8000-8010:80-90").unwrap();
+        let wanted = Wanted {
+            ports: &first,
+            ..Wanted::default()
+        };
+        networks
+            .connect(DEFAULT_NETWORK, "web", a.namespace(), &wanted)
+            .await
+            .unwrap();
+        let before = (ip("-br link"), nft_list());
+        let second = PublishedPort::parse("127.0.0.1:8005:80").unwrap();
+        let wanted = Wanted {
+            ports: &second,
+            ..Wanted::default()
+        };
+        let refused = networks
+            .connect("shop", "cart", b.namespace(), &wanted)
+            .await;
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "port 127.0.0.1:8005/tcp is published by web already; cart cannot have it"
+        );
+        assert_eq!((ip("-br link"), nft_list()), before);
+    });
+}
+
+#[test]
+fn an_open_connection_outlives_its_door_and_the_door_can_lead_elsewhere() {
+    let client = board();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        let (old, new) = (Netns::new(), Netns::new());
+        let ports = [port(None, 8080, 80, Protocol::Tcp)];
+        let door = Wanted {
+            ports: &ports,
+            ..Wanted::default()
+        };
+        let place = networks
+            .connect(DEFAULT_NETWORK, "old", old.namespace(), &door)
+            .await
+            .unwrap();
+        // Says its name on every line that it is sent.
+        let answer = |space: &Netns, place, name: &'static str| {
+            space.run(move || {
+                configure_inside(&place).unwrap();
+                let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap();
+                std::thread::spawn(move || {
+                    while let Ok((mut stream, _)) = listener.accept() {
+                        std::thread::spawn(move || {
+                            let mut byte = [0];
+                            while stream.read_exact(&mut byte).is_ok() {
+                                let _ = stream.write_all(name.as_bytes());
+                            }
+                        });
+                    }
+                });
+            });
+        };
+        answer(&old, place, "old");
+        let say = |stream: &mut TcpStream| {
+            let mut name = [0; 3];
+            stream.write_all(b"?").unwrap();
+            stream.read_exact(&mut name).unwrap();
+            String::from_utf8(name.to_vec()).unwrap()
+        };
+        let connect = || {
+            let stream = TcpStream::connect((BOARD, 8080)).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(3)))
+                .unwrap();
+            stream
+        };
+        let mut open = client.run(move || {
+            let mut open = connect();
+            assert_eq!(say(&mut open), "old");
+            open
+        });
+        // Its ports go to another app, while it keeps its place.
+        let (network, app) = (DEFAULT_NETWORK, "old");
+        let kept = networks.attachments(app).remove(0);
+        networks
+            .reconcile(&[(
+                app.to_owned(),
+                vec![coracle_network::Attachment {
+                    network: network.to_owned(),
+                    endpoint: coracle_network::Endpoint {
+                        ports: Vec::new(),
+                        ..kept.endpoint
+                    },
+                }],
+            )])
+            .await
+            .unwrap();
+        let place = networks
+            .connect(network, "new", new.namespace(), &door)
+            .await
+            .unwrap();
+        answer(&new, place, "new");
+        client.run(move || {
+            assert_eq!(say(&mut connect()), "new");
+            assert_eq!(say(&mut open), "old");
+        });
+    });
+}

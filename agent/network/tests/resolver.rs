@@ -1,0 +1,236 @@
+//! Names on a user network, asked with real packets by the containers. Needs root.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use coracle_network::resolver::{Zone, serve};
+use coracle_network::{NetworkRequest, Networks, Wanted, configure_inside};
+use support::*;
+
+const A: u16 = 1;
+const AAAA: u16 = 28;
+/// What the board's resolver says of every name.
+const ELSEWHERE: [u8; 4] = [203, 0, 113, 9];
+
+fn query(name: &str, kind: u16) -> Vec<u8> {
+    let mut message = b"\xab\xcd\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00".to_vec();
+    for label in name.split('.') {
+        message.push(label.len() as u8);
+        message.extend(label.as_bytes());
+    }
+    message.push(0);
+    message.extend(kind.to_be_bytes());
+    message.extend([0, 1]);
+    message
+}
+
+/// Code and addresses of an answer to `query(name, ..)`.
+fn read(answer: &[u8], asked: &[u8]) -> (u8, Vec<IpAddr>) {
+    assert_eq!(answer[..2], asked[..2]);
+    assert_eq!(
+        answer[12..asked.len()].to_ascii_lowercase(),
+        asked[12..].to_ascii_lowercase()
+    );
+    let mut found = Vec::new();
+    let mut at = asked.len();
+    for _ in 0..u16::from_be_bytes([answer[6], answer[7]]) {
+        let length = usize::from(answer[at + 11]);
+        let bytes = &answer[at + 12..at + 12 + length];
+        found.push(match length {
+            4 => IpAddr::from(<[u8; 4]>::try_from(bytes).unwrap()),
+            _ => IpAddr::from(<[u8; 16]>::try_from(bytes).unwrap()),
+        });
+        at += 12 + length;
+    }
+    (answer[3] & 15, found)
+}
+
+fn look_up(at: Ipv4Addr, name: &str, kind: u16) -> Option<(u8, Vec<IpAddr>)> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(4)))
+        .unwrap();
+    let asked = query(name, kind);
+    socket.send_to(&asked, (at, 53)).unwrap();
+    let mut buffer = [0; 512];
+    let (length, _) = socket.recv_from(&mut buffer).ok()?;
+    Some(read(&buffer[..length], &asked))
+}
+
+fn look_up_tcp(at: Ipv4Addr, name: &str) -> (u8, Vec<IpAddr>) {
+    let mut stream = TcpStream::connect((at, 53)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(4)))
+        .unwrap();
+    let asked = query(name, A);
+    stream
+        .write_all(&(asked.len() as u16).to_be_bytes())
+        .unwrap();
+    stream.write_all(&asked).unwrap();
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut answer).unwrap();
+    read(&answer, &asked)
+}
+
+fn answer_elsewhere(query: &[u8]) -> Vec<u8> {
+    let mut answer = query.to_vec();
+    answer[2] |= 0x80;
+    answer[7] = 1;
+    answer.extend(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04");
+    answer.extend(ELSEWHERE);
+    answer
+}
+
+/// The board's resolver: it knows one address, over UDP and TCP.
+fn serve_elsewhere() {
+    let udp = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
+    let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = udp.recv_from(&mut buffer) {
+            // One that is forged comes first, with another number.
+            let mut forged = answer_elsewhere(&buffer[..length]);
+            forged[0] ^= 1;
+            let _ = udp.send_to(&forged, from);
+            let _ = udp.send_to(&answer_elsewhere(&buffer[..length]), from);
+        }
+    });
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = tcp.accept() {
+            let mut head = [0; 2];
+            stream.read_exact(&mut head).unwrap();
+            let mut query = vec![0; usize::from(u16::from_be_bytes(head))];
+            stream.read_exact(&mut query).unwrap();
+            let answer = answer_elsewhere(&query);
+            stream
+                .write_all(&(answer.len() as u16).to_be_bytes())
+                .unwrap();
+            stream.write_all(&answer).unwrap();
+        }
+    });
+}
+
+#[test]
+fn members_find_each_other_by_name_and_alias_and_the_world_by_the_boards_resolver() {
+    let client = board();
+    client.run(serve_elsewhere);
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        for name in ["front", "back"] {
+            let request = NetworkRequest {
+                name: name.into(),
+                resolver: true,
+                ..Default::default()
+            };
+            networks.create(&request).await.unwrap();
+        }
+        let (web, db, stranger) = (Netns::new(), Netns::new(), Netns::new());
+        let aliases = ["Store".to_owned(), "any".to_owned()];
+        let named = Wanted {
+            aliases: &aliases,
+            ..Wanted::default()
+        };
+        let any = ["any".to_owned()];
+        let shared = Wanted {
+            aliases: &any,
+            ..Wanted::default()
+        };
+        let mut places = Vec::new();
+        for (network, app, space, wanted) in [
+            ("front", "web", &web, &shared),
+            ("front", "db", &db, &named),
+            ("back", "stranger", &stranger, &shared),
+        ] {
+            let place = networks
+                .connect(network, app, space.namespace(), wanted)
+                .await
+                .unwrap();
+            places.push(place.clone());
+            space.run(move || configure_inside(&place).unwrap());
+        }
+        let front = networks.inspect("front").unwrap();
+        let gateway = front.config().gateway();
+        let zone = |resolvers: &[IpAddr]| {
+            let zone = Zone::new(front.endpoints(), resolvers);
+            serde_json::to_string(&zone).unwrap() + "\n"
+        };
+        let udp = UdpSocket::bind((gateway, 53)).unwrap();
+        let tcp = TcpListener::bind((gateway, 53)).unwrap();
+        let (mut control, its_end) = UnixStream::pair().unwrap();
+        let clients = front.config().subnet;
+        let resolver = std::thread::spawn(move || serve(clients, udp, tcp, its_end));
+        // The first one does not exist, so the second is asked.
+        let resolvers = [Ipv4Addr::new(198, 51, 100, 77).into(), CLIENT.into()];
+        control.write_all(zone(&resolvers).as_bytes()).unwrap();
+
+        let db_at = [places[1].ip.into(), places[1].ipv6.unwrap().ip.into()];
+        let web_ip = IpAddr::from(places[0].ip);
+        web.run(move || {
+            for name in ["db", "DB", "store"] {
+                assert_eq!(
+                    look_up(gateway, name, A).unwrap(),
+                    (0, vec![db_at[0]]),
+                    "{name}"
+                );
+                assert_eq!(
+                    look_up(gateway, name, AAAA).unwrap(),
+                    (0, vec![db_at[1]]),
+                    "{name}"
+                );
+                assert_eq!(look_up_tcp(gateway, name), (0, vec![db_at[0]]));
+            }
+            // 15 is MX: the name is ours, so nobody else is asked.
+            assert_eq!(look_up(gateway, "db", 15).unwrap(), (0, vec![]));
+            assert_eq!(look_up(gateway, "any", A).unwrap().1, [db_at[0], web_ip]);
+            let elsewhere = (0, vec![ELSEWHERE.into()]);
+            assert_eq!(look_up(gateway, "example.org", A).unwrap(), elsewhere);
+            assert_eq!(look_up_tcp(gateway, "example.org"), elsewhere);
+            // Of another network: unknown here.
+            assert_eq!(look_up(gateway, "stranger", A).unwrap(), elsewhere);
+        });
+        // Neither another network nor the world is answered.
+        stranger.run(move || assert_eq!(look_up(gateway, "db", A), None));
+        client.run(move || {
+            ip(&format!("route add {gateway}/32 via 198.51.100.1"));
+            assert_eq!(look_up(gateway, "db", A), None);
+        });
+
+        // The uplink is down: members are still found, and the rest fails soon.
+        control.write_all(zone(&[]).as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        web.run(move || {
+            let start = Instant::now();
+            assert_eq!(look_up(gateway, "db", A).unwrap(), (0, vec![db_at[0]]));
+            assert_eq!(look_up(gateway, "example.org", A).unwrap(), (2, vec![]));
+            assert_eq!(look_up_tcp(gateway, "example.org"), (2, vec![]));
+            assert!(start.elapsed() < Duration::from_secs(1));
+        });
+        // A flood of queries and of connections later it still answers.
+        let connections = web.run(move || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            for _ in 0..2000 {
+                socket
+                    .send_to(&query("example.org", A), (gateway, 53))
+                    .unwrap();
+                socket.send_to(b"nonsense", (gateway, 53)).unwrap();
+            }
+            let open: Vec<_> = (0..40)
+                .filter_map(|_| TcpStream::connect((gateway, 53)).ok())
+                .collect();
+            assert_eq!(look_up(gateway, "db", A).unwrap(), (0, vec![db_at[0]]));
+            open
+        });
+        drop(connections);
+        // It ends with the one that started it.
+        control.shutdown(Shutdown::Both).unwrap();
+        resolver.join().unwrap().unwrap();
+    });
+}
