@@ -1,16 +1,18 @@
-//! A container's network on a board: a bridge, one veth and one address per container, NAT to the outside, published
-//! ports, and walls between containers, the board's own services and the world.
+//! Containers' networks on a board: bridges, a veth and an address for each container, NAT to the outside, published ports,
+//! names, limits to what passes, and walls between containers, networks, the board's own services and the world.
 //!
-//! Everything goes over netlink; no other program is started and none is needed on the board. IPv4 only: IPv6 from
-//! containers is dropped at the bridge, so that it is no way around the walls.
+//! Everything goes over netlink; no other program is started and none is needed on the board. A network without an IPv6
+//! subnet drops IPv6 at its bridge, so that it is no way around the walls. `docs/networking.md` has the whole picture.
 //!
-//! - [`Network`] is the host's side, for a single-threaded tokio runtime with CAP_NET_ADMIN.
+//! - [`Networks`] is the host's side of all networks, [`Network`] of one, for a single-threaded tokio runtime with
+//!   CAP_NET_ADMIN (and CAP_SYS_ADMIN to configure a container that runs already).
 //! - [`configure_inside`] is the container's side, blocking, for the child process before it becomes the program.
-//! - [`names`] gives the texts of hosts, hostname and resolv.conf.
+//! - [`names`] gives the texts of hosts, hostname and resolv.conf; [`resolver`] answers on a network, in a process of its own.
 //!
 //! Kernel options: CONFIG_BRIDGE, CONFIG_VETH, CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET, CONFIG_NF_TABLES_IPV4,
-//! CONFIG_NF_CONNTRACK, CONFIG_NF_NAT, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_CT, CONFIG_NFT_FIB_IPV4.
-//! Which one is missing is said by name when the kernel refuses.
+//! CONFIG_NF_CONNTRACK, CONFIG_NF_NAT, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_CT, CONFIG_NFT_FIB_IPV4. For IPv6
+//! CONFIG_NF_TABLES_IPV6 and CONFIG_NFT_FIB_IPV6; for limits CONFIG_NET_SCH_TBF, CONFIG_NF_TABLES_NETDEV,
+//! CONFIG_NETFILTER_INGRESS and CONFIG_NFT_LIMIT. Which one is missing is said by name when the kernel refuses.
 
 mod config;
 mod endpoint;

@@ -9,6 +9,16 @@ use nix::errno::Errno;
 
 use super::prctl;
 
+mod user_calls {
+    #[cfg(not(target_arch = "arm"))]
+    pub(super) use libc::{SYS_setgroups as GROUPS, SYS_setresgid as GROUP, SYS_setresuid as USER};
+    /// The older ones take numbers of 16 bits there.
+    #[cfg(target_arch = "arm")]
+    pub(super) use libc::{
+        SYS_setgroups32 as GROUPS, SYS_setresgid32 as GROUP, SYS_setresuid32 as USER,
+    };
+}
+
 /// Becomes `uid` and `gid` with exactly these supplementary groups.
 ///
 /// The raw system calls, because libc's wrappers signal every thread it believes to exist, and a process that came from
@@ -17,12 +27,12 @@ pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()>
     // SAFETY: `groups` is valid for its length; the others take integers.
     unsafe {
         Errno::result(libc::syscall(
-            libc::SYS_setgroups,
+            user_calls::GROUPS,
             groups.len(),
             groups.as_ptr(),
         ))?;
-        Errno::result(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
-        Errno::result(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        Errno::result(libc::syscall(user_calls::GROUP, gid, gid, gid))?;
+        Errno::result(libc::syscall(user_calls::USER, uid, uid, uid))?;
     }
     Ok(())
 }

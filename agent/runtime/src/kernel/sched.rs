@@ -83,6 +83,6 @@ fn bits(numbers: &[usize]) -> nix::Result<[u64; 64]> {
 
 pub(crate) fn set_personality(personality: u64) -> nix::Result<()> {
     // SAFETY: an integer.
-    Errno::result(unsafe { libc::syscall(libc::SYS_personality, personality) })?;
+    Errno::result(unsafe { libc::syscall(libc::SYS_personality, personality as libc::c_ulong) })?;
     Ok(())
 }
