@@ -20,8 +20,8 @@ CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
 	skopeo mtools dosfstools busybox-static faketime util-linux procps python3-minimal
 BOARD_PACKAGES := qemu-system-x86 xz-utils
-ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-ARM_TARGET := aarch64-unknown-linux-gnu
+ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
+ARM_TARGETS := aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
 BENCH_PACKAGES := time crun runc xdelta3 zstd
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -92,9 +92,13 @@ setup-boards: setup
 # downloading a kernel; nothing of it is installed.
 setup-arm-boards: setup-boards
 	@$(call install,$(ARM_BOARD_PACKAGES))
-	rustup target list --installed | grep -qx $(ARM_TARGET) || { echo "adding Rust's $(ARM_TARGET)"; rustup --quiet target add $(ARM_TARGET); }
-	dpkg --print-foreign-architectures | grep -qx arm64 || { echo "adding Debian's architecture arm64"; dpkg --add-architecture arm64; }
-	apt-cache show linux-image-arm64:arm64 >/dev/null 2>&1 || apt-get update -qq
+	for target in $(ARM_TARGETS); do
+	  rustup target list --installed | grep -qx $$target || { echo "adding Rust's $$target"; rustup --quiet target add $$target; }
+	done
+	for foreign in arm64 armhf; do
+	  dpkg --print-foreign-architectures | grep -qx $$foreign || { echo "adding Debian's architecture $$foreign"; dpkg --add-architecture $$foreign; }
+	done
+	apt-cache show linux-image-arm64:arm64 linux-image-armmp:armhf >/dev/null 2>&1 || apt-get update -qq
 
 boards: setup-arm-boards
 	@$(CARGO) build --quiet --package coracle-tests --bin coracle-boards

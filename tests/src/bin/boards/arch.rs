@@ -4,6 +4,8 @@
 pub enum Arch {
     X86_64,
     Arm64,
+    /// 32-bit ARM with hardware floating point: Debian's armhf.
+    Armhf,
 }
 
 impl Arch {
@@ -13,6 +15,7 @@ impl Arch {
         match self {
             Arch::X86_64 => "linux-image-cloud-amd64",
             Arch::Arm64 => "linux-image-arm64:arm64",
+            Arch::Armhf => "linux-image-armmp:armhf",
         }
     }
 
@@ -20,6 +23,7 @@ impl Arch {
         match self {
             Arch::X86_64 => "busybox-static:amd64",
             Arch::Arm64 => "busybox-static:arm64",
+            Arch::Armhf => "busybox-static:armhf",
         }
     }
 
@@ -27,6 +31,7 @@ impl Arch {
         match self {
             Arch::X86_64 => "qemu-system-x86_64",
             Arch::Arm64 => "qemu-system-aarch64",
+            Arch::Armhf => "qemu-system-arm",
         }
     }
 
@@ -35,6 +40,8 @@ impl Arch {
         match self {
             Arch::X86_64 => &["-M", "q35", "-cpu", "max"],
             Arch::Arm64 => &["-M", "virt", "-cpu", "cortex-a72"],
+            // A kernel without LPAE reaches nothing above 4 GiB.
+            Arch::Armhf => &["-M", "virt,highmem=off", "-cpu", "cortex-a15"],
         }
     }
 
@@ -43,7 +50,7 @@ impl Arch {
     pub fn qemu_accelerator(self) -> &'static str {
         match self {
             Arch::X86_64 => "tcg,thread=single",
-            Arch::Arm64 => "tcg,thread=multi",
+            Arch::Arm64 | Arch::Armhf => "tcg,thread=multi",
         }
     }
 
@@ -51,7 +58,7 @@ impl Arch {
     pub fn console(self) -> &'static str {
         match self {
             Arch::X86_64 => "ttyS0",
-            Arch::Arm64 => "ttyAMA0",
+            Arch::Arm64 | Arch::Armhf => "ttyAMA0",
         }
     }
 
@@ -63,6 +70,7 @@ impl Arch {
             Arch::Arm64 if cfg!(target_arch = "aarch64") => None,
             Arch::X86_64 => Some(("x86_64-unknown-linux-gnu", "x86_64-linux-gnu-gcc")),
             Arch::Arm64 => Some(("aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc")),
+            Arch::Armhf => Some(("armv7-unknown-linux-gnueabihf", "arm-linux-gnueabihf-gcc")),
         }
     }
 }

@@ -37,7 +37,7 @@ pub struct Board {
     pub time_limit: Duration,
 }
 
-pub const BOARDS: [Board; 9] = [
+pub const BOARDS: [Board; 10] = [
     Board {
         name: "x86-64",
         arch: Arch::X86_64,
@@ -112,6 +112,14 @@ pub const BOARDS: [Board; 9] = [
         suite: None,
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
+        time_limit: Duration::from_secs(300),
+    },
+    Board {
+        name: "armhf",
+        arch: Arch::Armhf,
+        suite: None,
+        layout: Layout::V2,
+        not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         time_limit: Duration::from_secs(300),
     },
 ];
