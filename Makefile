@@ -95,10 +95,10 @@ setup-arm-boards: setup-boards
 	for target in $(ARM_TARGETS); do
 	  rustup target list --installed | grep -qx $$target || { echo "adding Rust's $$target"; rustup --quiet target add $$target; }
 	done
-	for foreign in arm64 armhf; do
+	for foreign in arm64; do
 	  dpkg --print-foreign-architectures | grep -qx $$foreign || { echo "adding Debian's architecture $$foreign"; dpkg --add-architecture $$foreign; }
 	done
-	apt-cache show linux-image-arm64:arm64 linux-image-armmp:armhf >/dev/null 2>&1 || apt-get update -qq
+	apt-cache show linux-image-arm64:arm64 >/dev/null 2>&1 || apt-get update -qq
 
 boards: setup-arm-boards
 	@$(CARGO) build --quiet --package coracle-tests --bin coracle-boards

@@ -20,14 +20,14 @@ impl Apt {
         }
     }
 
-    /// Its lists lie below `folder` and are fetched once: a released suite changes little.
-    pub fn of_suite(suite: &str, folder: &Path) -> Result<Apt> {
+    /// Its lists lie below `folder` and are fetched once: a released suite changes little. `architecture` is Debian's name.
+    pub fn of_suite(suite: &str, architecture: &str, folder: &Path) -> Result<Apt> {
         let (lists, cache) = (folder.join("lists"), folder.join("cache"));
         for made in [&lists, &cache] {
             std::fs::create_dir_all(made).with_context(|| made.display().to_string())?;
         }
         let sources = folder.join("sources.list");
-        let line = format!("deb [arch=amd64 signed-by={KEYRING}] {MIRROR} {suite} main\n");
+        let line = format!("deb [arch={architecture} signed-by={KEYRING}] {MIRROR} {suite} main\n");
         std::fs::write(&sources, line)?;
         let apt = Apt {
             options: vec![
@@ -36,6 +36,8 @@ impl Apt {
                 format!("Dir::State::Lists={}", lists.display()),
                 format!("Dir::Cache={}", cache.display()),
                 "Acquire::Languages=none".into(),
+                format!("APT::Architecture={architecture}"),
+                format!("APT::Architectures={architecture}"),
             ],
         };
         if !folder.join("fetched").exists() {

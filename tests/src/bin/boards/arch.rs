@@ -27,6 +27,14 @@ impl Arch {
         }
     }
 
+    /// Debian's suite to take packages from; None where this machine's apt is set up for the architecture.
+    pub const fn suite(self) -> Option<&'static str> {
+        match self {
+            Arch::X86_64 | Arch::Arm64 => None,
+            Arch::Armhf => Some("bookworm"),
+        }
+    }
+
     pub fn qemu(self) -> &'static str {
         match self {
             Arch::X86_64 => "qemu-system-x86_64",

@@ -35,9 +35,14 @@ pub fn build(
     archive.file(
         "board/settings",
         0o644,
-        format!("layout={}\nonly='{only}'\n", board.layout.name()).as_bytes(),
+        format!(
+            "layout={}\nonly='{only}'\nwithout='{}'\n",
+            board.layout.name(),
+            board.without.join(" ")
+        )
+        .as_bytes(),
     );
-    let busybox = cache.unpacked(board.arch.busybox_package(), None)?;
+    let busybox = cache.unpacked(board.arch.busybox_package(), board.arch.suite())?;
     archive.file(
         "bin/busybox",
         0o755,

@@ -27,7 +27,11 @@ impl Cache {
     pub fn unpacked(&self, package: &str, suite: Option<&str>) -> Result<PathBuf> {
         let apt = match suite {
             None => Apt::of_this_machine(),
-            Some(suite) => Apt::of_suite(suite, &self.folder.join(format!("apt-{suite}")))?,
+            Some(suite) => {
+                let architecture = package.split_once(':').map_or("amd64", |(_, name)| name);
+                let folder = self.folder.join(format!("apt-{suite}-{architecture}"));
+                Apt::of_suite(suite, architecture, &folder)?
+            }
         };
         let packages = apt.stands_for(package)?;
         let package = &packages[0];
