@@ -5,7 +5,6 @@ use coracle_tests::service::run;
 use std::path::Path;
 use std::process::Command;
 
-const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 pub struct Apt {
@@ -27,7 +26,8 @@ impl Apt {
             std::fs::create_dir_all(made).with_context(|| made.display().to_string())?;
         }
         let sources = folder.join("sources.list");
-        let line = format!("deb [arch={architecture} signed-by={KEYRING}] {MIRROR} {suite} main\n");
+        let mirror = Apt::of_this_machine().mirror()?;
+        let line = format!("deb [arch={architecture} signed-by={KEYRING}] {mirror} {suite} main\n");
         std::fs::write(&sources, line)?;
         let apt = Apt {
             options: vec![
@@ -46,6 +46,17 @@ impl Apt {
             std::fs::write(folder.join("fetched"), "")?;
         }
         Ok(apt)
+    }
+
+    /// Where this machine has Debian from.
+    fn mirror(&self) -> Result<String> {
+        let mut targets = self.command("apt-get");
+        targets.args(["indextargets", "--format", "$(REPO_URI)"]);
+        let text = run(targets.arg("Created-By: Packages"))?;
+        text.lines()
+            .find(|uri| uri.trim_end_matches('/').ends_with("/debian"))
+            .map(str::to_owned)
+            .context("apt has no mirror of Debian: see sources.list(5)")
     }
 
     fn command(&self, program: &str) -> Command {
