@@ -14,17 +14,23 @@ use std::collections::BTreeMap;
 /// Longest path and query, in bytes.
 const PATH: usize = 4096;
 
-/// The query of a request. Values keep their percent escapes except where a caller decodes them.
+/// The query of a request, decoded. A key without a value is set.
 pub struct Query(BTreeMap<String, String>);
 
 impl Query {
     fn of(request: &Request<Incoming>) -> Self {
-        let pairs = request.uri().query().unwrap_or_default().split('&');
-        let pair = |text: &str| {
-            let (key, value) = text.split_once('=').unwrap_or((text, "1"));
-            (key.to_owned(), decode(value))
-        };
-        Self(pairs.filter(|p| !p.is_empty()).map(pair).collect())
+        Self::from_text(request.uri().query().unwrap_or_default())
+    }
+
+    fn from_text(query: &str) -> Self {
+        let pairs = query.split('&').flat_map(|pair| {
+            let bare = !pair.contains('=');
+            form_urlencoded::parse(pair.as_bytes()).map(move |(key, value)| match bare {
+                true => (key.into_owned(), "1".to_owned()),
+                false => (key.into_owned(), value.into_owned()),
+            })
+        });
+        Self(pairs.collect())
     }
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -37,25 +43,6 @@ impl Query {
             None | Some("" | "0" | "no" | "false" | "none")
         )
     }
-}
-
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let (high, low) = (digit(rest.next()), digit(rest.next()));
-                if let (Some(high), Some(low)) = (high, low) {
-                    bytes.push((high * 16 + low) as u8);
-                }
-            }
-            other => bytes.push(other),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Answers any request.
@@ -223,7 +210,20 @@ mod tests {
     }
 
     #[test]
-    fn escapes() {
-        assert_eq!(decode("%7B%22a%22%3A1%7D+x%"), "{\"a\":1} x");
+    fn queries_are_decoded() {
+        let query =
+            Query::from_text("all&filters=%7B%22a%22%3A1%7D+x%&tail=10&empty=&bad=%zz&&all=0");
+        for (key, value) in [
+            ("all", "0"),
+            ("filters", "{\"a\":1} x%"),
+            ("tail", "10"),
+            ("empty", ""),
+            ("bad", "%zz"),
+        ] {
+            assert_eq!(query.get(key), Some(value), "{key}");
+        }
+        assert!(Query::from_text("all").is_set("all"));
+        assert!(!query.is_set("all"));
+        assert!(!Query::from_text("").is_set("all"));
     }
 }
