@@ -76,6 +76,16 @@ fn the_victim() {
     raise(Signal::SIGSTOP).unwrap();
 }
 
+/// Ends with the walker, also with one that fails.
+struct Resident(std::process::Child);
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs the victim until its n-th system call is about to be made, and kills it there. False when it came to its end before.
 fn cut(n: usize, state: &Path, container: u32) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -145,7 +155,7 @@ fn walk(first: usize) -> usize {
     std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0").unwrap();
     let space = Netns::new();
     // A process that lives in the container's namespace.
-    let mut resident = space.run(|| Command::new("sleep").arg("900").spawn().unwrap());
+    let resident = Resident(space.run(|| Command::new("sleep").arg("900").spawn().unwrap()));
     let clean = state_of_the_board();
     let inside = space.run(|| ip("-br link"));
     // What a start without apps leads to, on a board that was never cut.
@@ -162,7 +172,7 @@ fn walk(first: usize) -> usize {
     let mut n = first;
     loop {
         let state = tempfile::tempdir().unwrap();
-        if !cut(n, state.path(), resident.id()) {
+        if !cut(n, state.path(), resident.0.id()) {
             break;
         }
         block_on(async {
@@ -200,7 +210,5 @@ fn walk(first: usize) -> usize {
         assert!(files.is_empty(), "cut {n} leaves {files:?}");
         n += WALKERS;
     }
-    resident.kill().unwrap();
-    resident.wait().unwrap();
     n
 }

@@ -110,7 +110,10 @@ fn an_internal_network_has_no_way_out_and_none_in() {
             assert_silent(CLIENT, 7000);
             assert_silent(gateway, 7001);
             assert_silent(BOARD, 8080);
+            send_udp_soon(CLIENT, 7003);
         });
+        // Not even a packet that bears the container's own address leaves.
+        assert_eq!(client.run(|| listen_udp(7003)), None);
         out.run(move || assert_silent(b_ip, 80));
         let refused = networks.connect("inner", "c", a.namespace(), &wanted).await;
         let why = refused.unwrap_err().to_string();
