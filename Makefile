@@ -24,6 +24,8 @@ ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cros
 ARM_TARGETS := aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
 BENCH_PACKAGES := time crun runc xdelta3 zstd
+# A mirror that is being synchronised has some lists and not others: what is missing is told by the install.
+UPDATE := { apt-get update -qq || echo "apt-get update failed in part: going on with the lists that are there"; }
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # The example app is one static file; a folder of its own keeps it apart from the dynamic build of the workspace.
 EXAMPLE := $(CARGO) rustc --quiet --package coracle-example-hello --release --target-dir $(TARGET)/static -- -C target-feature=+crt-static
@@ -42,7 +44,7 @@ setup:
 	command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.90 or newer (rustup.rs)"; exit 1; }
 	if [ $${#missing[@]} -gt 0 ]; then
 	  echo "installing: $${missing[*]}"
-	  apt-get update -qq
+	  $(UPDATE)
 	  # A packaged mosquitto must not start by itself: the console starts its own.
 	  printf '#!/bin/sh\nexit 101\n' > /tmp/coracle-policy && chmod +x /tmp/coracle-policy
 	  had=1; [ -e /usr/sbin/policy-rc.d ] || { had=0; cp /tmp/coracle-policy /usr/sbin/policy-rc.d; }
@@ -50,7 +52,7 @@ setup:
 	    || { tail -20 /tmp/coracle-setup.log; [ $$had = 1 ] || rm -f /usr/sbin/policy-rc.d; exit 1; }
 	  [ $$had = 1 ] || rm -f /usr/sbin/policy-rc.d
 	fi
-	apt-cache show python3.11-minimal >/dev/null 2>&1 || apt-get update -qq
+	apt-cache show python3.11-minimal >/dev/null 2>&1 || $(UPDATE)
 
 demo: setup
 	@echo "building (the first time takes some minutes) …"
@@ -77,7 +79,7 @@ for p in $(1); do
   [ "$$(dpkg-query -W -f='$${db:Status-Status}' "$$p" 2>/dev/null)" = installed ] || missing+=("$$p")
 done
 if [ $${#missing[@]} -gt 0 ]; then
-  echo "installing: $${missing[*]}"; apt-get update -qq
+  echo "installing: $${missing[*]}"; $(UPDATE)
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" > /tmp/coracle-setup.log 2>&1 \
     || { tail -20 /tmp/coracle-setup.log; exit 1; }
 fi
@@ -86,7 +88,7 @@ endef
 # Kernels are fetched and unpacked below the target folder by coracle-boards, and not installed.
 setup-boards: setup
 	@$(call install,$(BOARD_PACKAGES))
-	apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || apt-get update -qq
+	apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || $(UPDATE)
 
 # As setup-boards, for ARM: a compiler for C, which links, and Rust's libraries. The foreign architecture is for
 # downloading a kernel; nothing of it is installed.
@@ -98,7 +100,7 @@ setup-arm-boards: setup-boards
 	for foreign in arm64; do
 	  dpkg --print-foreign-architectures | grep -qx $$foreign || { echo "adding Debian's architecture $$foreign"; dpkg --add-architecture $$foreign; }
 	done
-	apt-cache show linux-image-arm64:arm64 >/dev/null 2>&1 || apt-get update -qq
+	apt-cache show linux-image-arm64:arm64 >/dev/null 2>&1 || $(UPDATE)
 
 boards: setup-arm-boards
 	@$(CARGO) build --quiet --package coracle-tests --bin coracle-boards
