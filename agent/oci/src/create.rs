@@ -101,9 +101,7 @@ pub fn create(
 
 fn undo(entry: Entry, config: &Config) -> Result<(), Failure> {
     if let Some(record) = entry.read()? {
-        let cgroup = crate::alive::cgroup(&record)?;
-        cgroup.kill_all()?;
-        cgroup.remove()?;
+        crate::place::remove(&record)?;
         let hooks = config.spec.hooks().as_ref();
         hooks::run_all(hooks, Moment::Poststop, &record.shown(Status::Stopped));
     }
@@ -119,7 +117,7 @@ fn create_in(
     let id = entry.id();
     let linux = config.linux()?;
     let seccomp = plan::seccomp::compile(linux)?;
-    let (above, name) = plan::cgroup_place(&config.spec, id)?;
+    let (above, name) = crate::place::of_container(&config.spec, id)?;
     let mut record = Record {
         id: id.to_string(),
         pid: 0,

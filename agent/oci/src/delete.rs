@@ -9,7 +9,7 @@ use crate::id::ContainerId;
 use crate::journal::Journal;
 use crate::state::{Record, Status};
 use crate::store::{Entry, Store};
-use crate::{alive, kill};
+use crate::{alive, kill, place};
 
 /// A killed process with much memory takes a while.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,12 +67,7 @@ fn end(record: &Record) -> Result<(), Failure> {
 /// After its end: what it left running, its cgroup, its state; then the poststop hooks.
 pub fn remove(entry: Entry, record: &Record, journal: &Journal) -> Result<(), Failure> {
     let config = Config::kept(&entry, &record.bundle);
-    let cgroup = alive::cgroup(record)?;
-    if !cgroup.processes()?.is_empty() {
-        cgroup.kill_all()?;
-    }
-    cgroup.remove()?;
-    remove_own_parent(record);
+    place::remove(record)?;
     entry.remove()?;
     let hooks = config
         .as_ref()
@@ -82,14 +77,4 @@ pub fn remove(entry: Entry, record: &Record, journal: &Journal) -> Result<(), Fa
         journal.warn(&failure.to_string());
     }
     Ok(())
-}
-
-/// The folder that we made for containers without a place of their own goes with the last of them.
-fn remove_own_parent(record: &Record) {
-    if record.cgroup_parent == std::path::Path::new("coracle-runtime")
-        && let Ok(tree) = coracle_runtime::CgroupTree::detect_below(&record.cgroup_parent)
-        && tree.list().is_empty()
-    {
-        let _ = tree.remove_parent();
-    }
 }

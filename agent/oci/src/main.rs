@@ -29,6 +29,7 @@ mod journal;
 mod kill;
 mod limits;
 mod pause;
+mod place;
 mod plan;
 mod run;
 mod show;

@@ -143,6 +143,38 @@ fn delete_force_ends_a_running_one() {
 }
 
 #[test]
+fn the_folders_above_a_cgroup_go_with_it_also_when_create_fails() {
+    let mut bundle = Bundle::new("true");
+    let id = bundle.id();
+    bundle.config["linux"]["cgroupsPath"] = format!("above-{id}/deep/{id}").into();
+    let above = Path::new("/sys/fs/cgroup/memory/coracle-runtime").join(format!("above-{id}"));
+    bundle.create(&id);
+    assert!(above.join("deep").join(&id).is_dir());
+    bundle.ok(&["delete", &id]);
+    assert!(!above.exists(), "{}", above.display());
+
+    bundle.config["process"]["args"] = serde_json::json!(["/no/such/program"]);
+    bundle.save();
+    bundle.refused(&["create", &id]);
+    assert!(!above.exists(), "{}", above.display());
+}
+
+/// Each takes the folder above away with it when it believes to be the last.
+#[test]
+fn containers_that_come_and_go_at_once_leave_each_other_alone() {
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    let said = Bundle::new("true").run();
+                    assert_eq!(said.code, 0, "{}", said.err);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn kill_all_reaches_every_process() {
     let mut bundle = Bundle::new("sleep 30 & sleep 30 & echo up; wait");
     // Without a pid namespace the end of the first ends no other.

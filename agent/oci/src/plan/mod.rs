@@ -8,12 +8,12 @@
 //! | [`seccomp`] | the profile |
 //! | [`resources`] | limits, as writes to the files of cgroup v1 or v2; [`devices`] rules |
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use coracle_runtime::spec::{DeviceKind, DeviceNode, Listed, View};
 use coracle_runtime::{Cgroup, LaunchSpec, Rootfs, SeccompProgram, Stdio};
 use nix::mount::MsFlags;
-use oci_spec::runtime::{LinuxDeviceType, Spec};
+use oci_spec::runtime::LinuxDeviceType;
 
 use crate::config::Config;
 use crate::failure::{Doing, Failure};
@@ -25,40 +25,6 @@ pub mod namespaces;
 pub mod process;
 pub mod resources;
 pub mod seccomp;
-
-/// Folder above, and name, of the container's cgroup, below the top.
-pub fn cgroup_place(spec: &Spec, id: &ContainerId) -> Result<(PathBuf, String), Failure> {
-    let wanted = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.cgroups_path().as_ref());
-    let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(("coracle-runtime".into(), id.to_string()));
-    };
-    let text = wanted.to_string_lossy();
-    if text.contains(':') && !text.starts_with('/') {
-        let reason = format!(
-            "cgroupsPath {text:?} is systemd's; set the engine's cgroup manager to cgroupfs"
-        );
-        return Err(Failure::Unsupported(reason));
-    }
-    let names: Vec<&str> = text
-        .split('/')
-        .filter(|part| !part.is_empty() && *part != ".")
-        .collect();
-    let Some((name, above)) = names.split_last() else {
-        return Err(Failure::Config(format!("cgroupsPath {text:?} is the top")));
-    };
-    if names.contains(&"..") {
-        return Err(Failure::Config(format!("cgroupsPath {text:?} has ..")));
-    }
-    let above: PathBuf = if wanted.is_absolute() {
-        above.iter().collect()
-    } else {
-        Path::new("coracle-runtime").join(above.iter().collect::<PathBuf>())
-    };
-    Ok((above, (*name).to_owned()))
-}
 
 /// Everything that the library is told of a container.
 pub fn launch<'a>(

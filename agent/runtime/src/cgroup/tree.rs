@@ -1,5 +1,6 @@
 //! Finding, making and listing cgroups.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files::remove_dir;
@@ -59,18 +60,36 @@ impl CgroupTree {
     /// A limit that the kernel lacks or refuses. What was made is removed again.
     pub fn create(&self, name: &str, limits: &Limits) -> Result<Cgroup, CgroupError> {
         let cgroup = self.open(name)?;
-        let made = match &cgroup.place {
-            Place::V1(folders) => v1::create(folders, &self.parent),
-            Place::V2(folder) => self
-                .v2_mount()
-                .map_or(Ok(()), |mount| v2::create(mount, &self.parent, folder)),
-        };
-        if let Err(error) = made.and_then(|()| cgroup.set_limits(limits)) {
+        if let Err(error) = self
+            .make(&cgroup.place)
+            .and_then(|()| cgroup.set_limits(limits))
+        {
             // The first failure is the one to tell.
             let _ = cgroup.remove();
             return Err(error);
         }
         Ok(cgroup)
+    }
+
+    /// Another program may take the parent away, which is empty, between its making and its use.
+    fn make(&self, place: &Place) -> Result<(), CgroupError> {
+        let mut tries_left = 16;
+        loop {
+            let made = match place {
+                Place::V1(folders) => v1::create(folders, &self.parent),
+                Place::V2(folder) => self
+                    .v2_mount()
+                    .map_or(Ok(()), |mount| v2::create(mount, &self.parent, folder)),
+            };
+            match made {
+                Err(CgroupError::Io { source, .. } | CgroupError::Write { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && tries_left > 0 =>
+                {
+                    tries_left -= 1;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// A handle on a cgroup that exists, or is about to.
@@ -135,6 +154,18 @@ impl CgroupTree {
                 .iter()
                 .try_for_each(|h| remove_dir(&h.mount.join(&self.parent))),
             Layout::V2(mount) => remove_dir(&mount.join(&self.parent)),
+        }
+    }
+
+    /// Removes our folder itself when nothing is in it; whether it is gone. What others have just made in it stays.
+    pub fn remove_empty_parent(&self) -> bool {
+        let gone = |mount: &Path| match std::fs::remove_dir(mount.join(&self.parent)) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(()) => true,
+        };
+        match &self.layout {
+            Layout::V1(hierarchies) => hierarchies.iter().all(|h| gone(&h.mount)),
+            Layout::V2(mount) => gone(mount),
         }
     }
 
