@@ -32,6 +32,21 @@ fn given<T: PartialEq + From<u8>>(value: Option<T>) -> Option<T> {
     value.filter(|value| *value != T::from(0))
 }
 
+/// Below 0 is no limit.
+fn or_max(value: i64) -> String {
+    if value < 0 {
+        "max".into()
+    } else {
+        value.to_string()
+    }
+}
+
+/// The same file on both versions.
+fn pids(resources: &LinuxResources) -> Option<Write> {
+    let limit = given(resources.pids().as_ref().map(|pids| pids.limit()))?;
+    Some(write(Controller::Pids, "pids.max", or_max(limit)))
+}
+
 /// `8:0 1048576`
 fn throttle(device: &LinuxThrottleDevice) -> String {
     format!("{}:{} {}", device.major(), device.minor(), device.rate())

@@ -1,9 +1,9 @@
 //! cgroup v1 (runtime-spec config-linux.md; kernel, Documentation/admin-guide/cgroup-v1).
 
-use coracle_runtime::cgroup::Controller::{Blkio, Cpu, Cpuset, Memory, Pids};
+use coracle_runtime::cgroup::Controller::{Blkio, Cpu, Cpuset, Memory};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::{Write, given, refuse_rare, throttle, write};
+use super::{Write, given, pids, refuse_rare, throttle, write};
 use crate::failure::Failure;
 
 pub fn plan(resources: &LinuxResources) -> Result<Vec<Write>, Failure> {
@@ -41,19 +41,7 @@ pub fn plan(resources: &LinuxResources) -> Result<Vec<Write>, Failure> {
     if let Some(cpu) = resources.cpu() {
         plan_cpu(cpu, &mut writes);
     }
-    if let Some(limit) = resources
-        .pids()
-        .as_ref()
-        .map(|pids| pids.limit())
-        .filter(|limit| *limit != 0)
-    {
-        let value = if limit < 0 {
-            "max".into()
-        } else {
-            limit.to_string()
-        };
-        writes.push(write(Pids, "pids.max", value));
-    }
+    writes.extend(pids(resources));
     if let Some(io) = resources.block_io() {
         plan_io(io, &mut writes);
     }

@@ -1,10 +1,10 @@
 //! cgroup v2 (kernel, Documentation/admin-guide/cgroup-v2.rst), with runc's conversions of what v1 counted otherwise.
 
 use coracle_runtime::Limits;
-use coracle_runtime::cgroup::Controller::{Blkio, Cpu, Cpuset, Memory, Pids};
+use coracle_runtime::cgroup::Controller::{Blkio, Cpu, Cpuset, Memory};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::{Write, given, refuse_rare, write};
+use super::{Write, given, or_max, pids, refuse_rare, write};
 use crate::failure::Failure;
 
 pub fn plan(resources: &LinuxResources) -> Result<Vec<Write>, Failure> {
@@ -16,14 +16,7 @@ pub fn plan(resources: &LinuxResources) -> Result<Vec<Write>, Failure> {
     if let Some(cpu) = resources.cpu() {
         plan_cpu(cpu, &mut writes);
     }
-    if let Some(limit) = resources
-        .pids()
-        .as_ref()
-        .map(|pids| pids.limit())
-        .filter(|limit| *limit != 0)
-    {
-        writes.push(write(Pids, "pids.max", or_max(limit)));
-    }
+    writes.extend(pids(resources));
     if let Some(io) = resources.block_io() {
         plan_io(io, &mut writes);
     }
@@ -41,14 +34,6 @@ pub fn plan(resources: &LinuxResources) -> Result<Vec<Write>, Failure> {
         writes.push(write(Memory, file, value));
     }
     Ok(writes)
-}
-
-fn or_max(value: i64) -> String {
-    if value < 0 {
-        "max".into()
-    } else {
-        value.to_string()
-    }
 }
 
 fn plan_memory(memory: &LinuxMemory, writes: &mut Vec<Write>) -> Result<(), Failure> {
