@@ -115,10 +115,11 @@ arm: setup
 	  name=$${triple//-/_}
 	  export "CC_$$name=$$linker" "CARGO_TARGET_$${name^^}_LINKER=$$linker" "CARGO_TARGET_$${name^^}_RUSTFLAGS=-C target-feature=+crt-static"
 	  echo "building for $$triple …"
-	  $(CARGO) build --quiet --release --target "$$triple" -p coracle-supervisor -p coracle-daemon -p coracle-cli
+	  $(CARGO) build --quiet --release --target "$$triple" -p coracle-agent
+	  folder=$(TARGET)/$$triple/release
+	  printf '%-30s %9d bytes in all\n' "$$triple" "$$(stat -c %s "$$folder/coracle-agent")"
 	  for program in coracle-supervisor coracled coracle; do
-	    file=$(TARGET)/$$triple/release/$$program
-	    printf '%-30s %9d bytes   %s\n' "$$triple" "$$(stat -c %s "$$file")" "$$(qemu-$$machine-static "$$file" --version)"
+	    printf '%-30s   %s\n' "" "$$(qemu-$$machine-static -0 "$$program" "$$folder/coracle-agent" --version)"
 	  done
 	done
 
@@ -133,7 +134,7 @@ bench: setup-bench
 # Both take programs that were built elsewhere, for another architecture, by PROGRAMS=DIR.
 PARTS ?= agent cli
 DEB_ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
-ALL_PROGRAMS := coracle-supervisor coracle-daemon coracle-cli coracle-console coracle-release
+ALL_PROGRAMS := coracle-agent coracle-console coracle-release
 
 .PHONY: install deb yocto
 install:

@@ -16,6 +16,8 @@ shift 2
 here=$(cd "$(dirname "$0")" && pwd)
 
 program() { install -D -m 0755 "$programs/$1" "$root/$2/$1"; }
+# The programs of a board are one file, which goes by the name that it is called by.
+call() { mkdir -p "$root/$2" && ln -sfn "$3" "$root/$2/$1"; }
 data() { install -D -m 0644 "$1" "$root/$2/$(basename "$1")"; }
 script() { install -D -m 0755 "$1" "$root/$2/$(basename "$1")"; }
 setting() { [ -e "$root/$2/$(basename "$1")" ] || data "$1" "$2"; }
@@ -23,8 +25,9 @@ setting() { [ -e "$root/$2/$(basename "$1")" ] || data "$1" "$2"; }
 for part in "$@"; do
     case $part in
     agent)
-        program coracle-supervisor usr/sbin
-        program coracled usr/bin
+        program coracle-agent usr/bin
+        call coracle-supervisor usr/sbin ../bin/coracle-agent
+        call coracled usr/bin coracle-agent
         setting "$here/coracle.toml" etc/coracle
         for profile in "$here"/boards/*.toml; do data "$profile" etc/coracle/boards; done
         for unit in "$here"/systemd/*.service; do data "$unit" usr/lib/systemd/system; done
@@ -34,7 +37,10 @@ for part in "$@"; do
         data "$here/../README.md" usr/share/doc/coracle
         data "$here/../LICENSE" usr/share/doc/coracle
         ;;
-    cli) program coracle usr/bin ;;
+    cli)
+        program coracle-agent usr/bin
+        call coracle usr/bin coracle-agent
+        ;;
     console) program coracle-console usr/bin ;;
     release) program coracle-release usr/bin ;;
     *)

@@ -98,8 +98,8 @@ quietly() {
 
 step "parsing every recipe of openembedded-core and meta-coracle"
 quietly "bitbake -p"
-step "coracle-agent, coracle-cli, coracle-console and the package group resolve"
-quietly "bitbake -n coracle-agent coracle-cli coracle-console packagegroup-coracle"
+step "coracle-agent, coracle-console and the package group resolve"
+quietly "bitbake -n coracle-agent coracle-console packagegroup-coracle"
 step "coracle-image resolves"
 quietly "bitbake -g coracle-image"
 if [ -n "${NATIVE:-}" ]; then

@@ -118,6 +118,16 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, T
 
 /// The line (from 1) of a byte offset, and `section.key: ` as it stands there.
 fn locate(text: &str, offset: usize) -> (usize, String) {
+    let line = 1 + text.get(..offset).unwrap_or(text).matches('\n').count();
+    let shown = match key_at(text, offset) {
+        key if key.is_empty() => key,
+        key => format!("{key}: "),
+    };
+    (line, shown)
+}
+
+/// `section.key` as it stands at a byte offset; `[section]` on a line without a key.
+pub(crate) fn key_at(text: &str, offset: usize) -> String {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let mut section = "";
@@ -133,11 +143,9 @@ fn locate(text: &str, offset: usize) -> (usize, String) {
             key = name.trim();
         }
     }
-    let key = match (section, key) {
-        ("", "") => String::new(),
-        ("", key) => format!("{key}: "),
-        (section, "") => format!("[{section}]: "),
-        (section, key) => format!("{section}.{key}: "),
-    };
-    (line, key)
+    match (section, key) {
+        ("", key) => key.to_owned(),
+        (section, "") => format!("[{section}]"),
+        (section, key) => format!("{section}.{key}"),
+    }
 }

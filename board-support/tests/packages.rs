@@ -10,13 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PROGRAMS: [&str; 5] = [
-    "coracle-supervisor",
-    "coracled",
-    "coracle",
-    "coracle-console",
-    "coracle-release",
-];
+const PROGRAMS: [&str; 3] = ["coracle-agent", "coracle-console", "coracle-release"];
 
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -316,7 +310,7 @@ fn the_packages_hold_what_install_installs_and_are_the_same_twice() {
 
 #[test]
 fn a_package_without_its_programs_is_left_out() {
-    let some = programs(&["coracle-supervisor", "coracled", "coracle"]);
+    let some = programs(&["coracle-agent"]);
     let output = tempfile::tempdir().unwrap();
     make(
         "deb",

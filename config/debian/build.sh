@@ -88,6 +88,6 @@ package() {
     dpkg-deb --root-owner-group -Zxz --build "$tree" "$output/${name}_${version}_${architecture}.deb"
 }
 
-package coracle-agent "runs signed containers on this board" "ca-certificates" "agent cli" "coracle-supervisor coracled coracle"
+package coracle-agent "runs signed containers on this board" "ca-certificates" "agent cli" "coracle-agent"
 package coracle-console "fleet console for boards that run Coracle" "mosquitto, ca-certificates" "console" "coracle-console"
 package coracle-release "makes and signs releases for boards that run Coracle" "" "release" "coracle-release"

@@ -10,6 +10,7 @@ use std::process::Command;
 pub struct World {
     prefix: String,
     dir: PathBuf,
+    built: PathBuf,
     programs: PathBuf,
     lan: Lan,
     keep: bool,
@@ -32,11 +33,14 @@ impl World {
         std::fs::create_dir_all(dir.join("logs"))?;
         // The boards' unprivileged users pass through.
         set_mode(&dir, 0o755)?;
-        let programs = program_folder()?;
+        let built = program_folder()?;
+        let programs = dir.join("programs");
+        lay_out_programs(&built, &programs)?;
         let lan = Lan::create(prefix)?;
         Ok(Self {
             prefix: prefix.to_owned(),
             dir,
+            built,
             programs,
             lan,
             keep,
@@ -63,14 +67,17 @@ impl World {
     pub fn program(&self, name: &str) -> Command {
         Command::new(self.program_path(name))
     }
-    /// Its path.
+    /// Its path, by the name that it is called by.
     pub fn program_path(&self, name: &str) -> PathBuf {
         self.programs.join(name)
     }
+    /// What was built beside this program and is not shipped: an example.
+    pub fn built_path(&self, name: &str) -> PathBuf {
+        self.built.join(name)
+    }
     /// The example app, one static file (`make` builds it beside the workspace).
     pub fn static_example(&self) -> PathBuf {
-        self.programs
-            .join("../static/release/coracle-example-hello")
+        self.built.join("../static/release/coracle-example-hello")
     }
     /// Whether things stay when this is dropped.
     pub fn keep(&self) -> bool {
@@ -100,6 +107,24 @@ pub fn set_mode(path: &Path, mode: u32) -> Result<()> {
         .with_context(|| path.display().to_string())
 }
 
+/// Name, and the file that answers to it: as on a board, where three programs are one file.
+const SHIPPED: [(&str, &str); 5] = [
+    ("coracle-supervisor", "coracle-agent"),
+    ("coracled", "coracle-agent"),
+    ("coracle", "coracle-agent"),
+    ("coracle-console", "coracle-console"),
+    ("coracle-release", "coracle-release"),
+];
+
+fn lay_out_programs(built: &Path, programs: &Path) -> Result<()> {
+    std::fs::create_dir(programs)?;
+    set_mode(programs, 0o755)?;
+    for (name, file) in SHIPPED {
+        std::os::unix::fs::symlink(built.join(file), programs.join(name))?;
+    }
+    Ok(())
+}
+
 /// The folder of the binaries built beside this one: a test runs from its `deps` subfolder.
 fn program_folder() -> Result<PathBuf> {
     let me = std::env::current_exe()?;
@@ -107,13 +132,7 @@ fn program_folder() -> Result<PathBuf> {
     if dir.ends_with("deps") {
         dir = dir.parent().context("no folder")?;
     }
-    for name in [
-        "coracle-console",
-        "coracle-release",
-        "coracle-supervisor",
-        "coracled",
-        "coracle",
-    ] {
+    for (_, name) in SHIPPED {
         if !dir.join(name).exists() {
             bail!(
                 "{} is missing; build it first: cargo build --workspace --bins",

@@ -10,6 +10,7 @@
 //! | [`supervisor`] | the client of the process that may make containers |
 //! | [`api`] | HTTP on docker.sock: Docker's and Coracle's own |
 //! | [`docker`] | shapes of the Docker Engine API |
+//! | [`program`], [`args`] | the command line, and exit codes |
 //! | [`reporter`], [`telemetry`], [`metrics`] | what runs, told to whoever asks |
 //!
 //! Each task owns its state and talks over bounded channels. [`daemon`] starts and joins them.
@@ -32,6 +33,7 @@ pub mod identity;
 pub mod link;
 pub mod metrics;
 pub mod privileges;
+pub mod program;
 pub mod random;
 pub mod reporter;
 pub mod supervisor;

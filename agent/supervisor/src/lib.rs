@@ -17,6 +17,7 @@
 //! | [`logs`] | an app's output, in a child that outlives the supervisor |
 //! | [`adopt`] | what a supervisor leaves for the next one |
 //! | [`supervisor`] | the owner of all of it: one loop |
+//! | [`program`] | the command line, and exit codes |
 //! | [`watchdog`], [`thermal`] | the board's watchdog; less CPU for apps while it is hot |
 //! | [`gc`], [`disk`], [`notify`], `kernel` | layers that are to go; files; systemd; system calls |
 
@@ -34,6 +35,7 @@ pub mod logs;
 pub mod machine;
 pub mod notify;
 pub mod offer;
+pub mod program;
 pub mod settings;
 pub mod socket;
 pub mod stage;

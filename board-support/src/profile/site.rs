@@ -6,7 +6,7 @@
 
 use super::{Profile, ProfileError};
 use crate::toml_file;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -91,12 +91,14 @@ impl SiteFile {
         let mut merged =
             Table::try_from(profile).map_err(|error| fault("profile", error.to_string()))?;
         overlay(&mut merged, &self.table);
-        let merged = Profile::deserialize(Value::Table(merged)).map_err(|error| {
-            // Without text there is no span; the path of keys stands in the last line instead.
-            let shown = error.to_string();
-            let key = shown.rsplit_once("in `").map_or("", |(_, rest)| rest);
-            let key = key.split('`').next().unwrap_or("");
-            fault(key, error.message().replace('\n', ", "))
+        // Through text, not `Value`: one deserializer of each type in the program is enough.
+        let text = merged.to_string();
+        let merged: Profile = toml::from_str(&text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            fault(
+                &toml_file::key_at(&text, start),
+                error.message().replace('\n', ", "),
+            )
         })?;
         merged
             .consistent()

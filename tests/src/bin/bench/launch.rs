@@ -15,7 +15,7 @@ const RUNS_PER_ROUND: usize = 10;
 /// Medians in ms and ratios to crun.
 pub fn table(world: &World) -> Result<String> {
     let bundle = bundle(world)?;
-    let ours = world.program_path("examples/launch_bench");
+    let ours = world.built_path("examples/launch_bench");
     let (mut coracle, mut crun, mut runc) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         // The example prints the median of its own 50 runs: request to reaped, clean-up included.

@@ -1,20 +1,24 @@
-SUMMARY = "Coracle's two processes on a board"
+SUMMARY = "Coracle's two processes and command on a board"
 DESCRIPTION = "coracle-supervisor verifies what the developers signed and runs it in containers; \
-coracled, which holds no capability, links the board to its fleet."
+coracled, which holds no capability, links the board to its fleet; coracle shows both to people. \
+The three are one file, coracle-agent, which goes by the name that it is called by."
 
 require recipes-coracle/coracle-workspace.inc
 
-CORACLE_PACKAGES = "coracle-supervisor coracle-daemon"
+CORACLE_PACKAGES = "coracle-agent"
 
 inherit systemd update-rc.d useradd
 
 # A package of its own for each, since each has a unit and an init script of its own.
-PACKAGES =+ "coracle-supervisor coracled coracle-config"
+PACKAGES =+ "coracle-program coracle-supervisor coracled coracle-cli coracle-config"
 
 do_install:append() {
-    # The cargo class puts every program in bindir; the supervisor is root's.
+    # The cargo class puts the program in bindir; the supervisor is root's.
     install -d ${D}${sbindir}
-    mv ${D}${bindir}/coracle-supervisor ${D}${sbindir}/
+    lnr=$(realpath --no-symlinks --relative-to=${sbindir} ${bindir}/coracle-agent)
+    ln -s $lnr ${D}${sbindir}/coracle-supervisor
+    ln -s coracle-agent ${D}${bindir}/coracled
+    ln -s coracle-agent ${D}${bindir}/coracle
 
     install -d ${D}${sysconfdir}/coracle/boards
     install -m 0644 ${S}/config/coracle.toml ${D}${sysconfdir}/coracle/
@@ -32,6 +36,8 @@ do_install:append() {
     fi
 }
 
+FILES:coracle-program += "${bindir}/coracle-agent"
+FILES:coracle-cli += "${bindir}/coracle"
 FILES:coracle-supervisor += "\
     ${sbindir}/coracle-supervisor \
     ${sysconfdir}/init.d/coracle-supervisor \
@@ -48,8 +54,9 @@ CONFFILES:coracle-config = "${sysconfdir}/coracle/coracle.toml"
 # coracle-agent itself is empty and brings the others.
 ALLOW_EMPTY:${PN} = "1"
 RDEPENDS:${PN}:class-target = "coracle-supervisor coracled"
-RDEPENDS:coracle-supervisor = "coracle-config"
-RDEPENDS:coracled = "ca-certificates coracle-config"
+RDEPENDS:coracle-supervisor = "coracle-config coracle-program"
+RDEPENDS:coracled = "ca-certificates coracle-config coracle-program"
+RDEPENDS:coracle-cli = "coracle-program"
 
 # What the fragment makes modules; built in, they need not be there.
 RRECOMMENDS:coracle-supervisor = " \

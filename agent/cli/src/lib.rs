@@ -1,0 +1,77 @@
+//! `coracle`: what people type on the board. It talks to coracled over docker.sock, reads sticks,
+//! and looks at the kernel.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`args`], [`help`] | the command line, and what `--help` prints |
+//! | [`failure`] | every way to end badly, and its exit code |
+//! | [`client`], [`body`] | HTTP/1.1 over the unix socket |
+//! | [`status`], [`apps`], [`logs`], [`enrol`] | the commands that ask the daemon |
+//! | [`usb`], [`stick`] | a release from a folder or a vfat image |
+//! | [`board`] | what this board is and what its kernel lacks |
+//! | [`table`], [`human`], [`output`] | how it looks |
+
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
+mod apps;
+mod args;
+mod board;
+mod body;
+mod client;
+mod enrol;
+mod failure;
+mod help;
+mod human;
+mod logs;
+mod output;
+mod status;
+mod stick;
+mod table;
+mod usb;
+
+use args::{Command, Invocation};
+use client::Client;
+use failure::Failure;
+use std::process::ExitCode;
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    let end = args::parse(lexopt::Parser::from_env())
+        .map_err(Failure::from)
+        .and_then(run);
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        // `coracle ps | head -1`: whoever read has enough.
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("coracle: {}", human::printable(&failure.to_string()));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(invocation: Invocation) -> Result<(), Failure> {
+    let Invocation {
+        place,
+        json,
+        command,
+    } = invocation;
+    let client = || place.socket().map(Client::new);
+    match command {
+        Command::Help(text) => output::text(text),
+        Command::OwnVersion => output::text(&format!("coracle {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Ps => apps::ps(&client()?, json).await,
+        Command::Stats => apps::stats(&client()?, json).await,
+        Command::Images => apps::images(&client()?, json).await,
+        Command::Control { action, app } => apps::control(&client()?, action, &app).await,
+        Command::Logs(wanted) => logs::show(&client()?, &wanted).await,
+        Command::Status => status::show(&client()?, json).await,
+        Command::Version => status::version(client().ok().as_ref(), json).await,
+        Command::Enrol { file } => enrol::enrol(&client()?, &file).await,
+        Command::UsbApply { path } => usb::apply(&client()?, &path).await,
+        Command::BoardCheck => board::check(&place.config()?, json),
+        Command::BoardShow => board::show(&place.config()?, json),
+        Command::BoardSchema => output::text(board::SCHEMA),
+    }
+}

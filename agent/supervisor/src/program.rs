@@ -1,0 +1,112 @@
+//! The program: settings, build, run, drain; and the one place where an error becomes an exit code.
+
+use crate::settings::Settings;
+use crate::supervisor::{Supervisor, stop_all};
+use anyhow::Context;
+use coracle_board_support::config::{Config, DEFAULT_CONFIG_FILE};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+coracle-supervisor: the only process on the board that makes containers; it runs as root
+
+  coracle-supervisor [--config FILE]            run; SIGTERM ends it and leaves the apps running
+  coracle-supervisor stop-all [--config FILE]   end every app and take the apps' network away
+  coracle-supervisor --version
+
+  --config FILE   coracle.toml; /etc/coracle/coracle.toml when left out
+
+Examples
+  coracle-supervisor
+  coracle-supervisor stop-all --config /etc/coracle/coracle.toml
+
+Exit codes: 0 done, 1 failed, 2 this was typed wrongly.
+";
+
+enum Asked {
+    Run(PathBuf),
+    StopAll(PathBuf),
+    Say(String),
+}
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    let asked = match arguments() {
+        Ok(asked) => asked,
+        Err(error) => {
+            eprintln!("coracle-supervisor: {error}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = match asked {
+        Asked::Say(text) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Asked::Run(file) => run(&file, false),
+        Asked::StopAll(file) => run(&file, true),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("coracle-supervisor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn arguments() -> Result<Asked, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut file = PathBuf::from(DEFAULT_CONFIG_FILE);
+    let mut stop = false;
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("config") => file = parser.value()?.into(),
+            Long("help") | Short('h') => return Ok(Asked::Say(HELP.to_owned())),
+            Long("version") => {
+                let version = concat!("coracle-supervisor ", env!("CARGO_PKG_VERSION"), "\n");
+                return Ok(Asked::Say(version.to_owned()));
+            }
+            Value(word) if word == "stop-all" => stop = true,
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(match stop {
+        true => Asked::StopAll(file),
+        false => Asked::Run(file),
+    })
+}
+
+fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
+    // The level is in the file, so the file is read once before anything can be logged.
+    let level = Config::load(file)?
+        .log_level
+        .as_str()
+        .parse::<tracing::Level>()?;
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_ansi(false)
+        .init();
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "it makes containers and has to run as root"
+    );
+    let settings = Settings::load(file)?;
+    // One thread, for ever: the child side of a launch runs ordinary code after clone.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime")?;
+    runtime.block_on(async {
+        match stop {
+            true => stop_all(&settings).await.map_err(anyhow::Error::from),
+            false => Supervisor::start(settings)
+                .await?
+                .run()
+                .await
+                .map_err(Into::into),
+        }
+    })
+}
