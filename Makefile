@@ -30,6 +30,11 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 # The example app is one static file; a folder of its own keeps it apart from the dynamic build of the workspace.
 EXAMPLE := $(CARGO) rustc --quiet --package coracle-example-hello --release --target-dir $(TARGET)/static -- -C target-feature=+crt-static
 
+# coracle-runtime is started once for each thing that an engine wants: static and at a fixed address it is in main in half the
+# time, and small pages of code stay small (docs/launch.md).
+OCI := $(CARGO) rustc --quiet --package coracle-oci --bin coracle-runtime --release --target-dir $(TARGET)/static -- \
+	-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-z,noseparate-code
+
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
 
@@ -129,6 +134,7 @@ setup-bench: setup
 bench: setup-bench
 	@$(CARGO) build --release --workspace --bins --examples
 	$(EXAMPLE)
+	$(OCI)
 	$(TARGET)/release/coracle-bench
 
 # Both take programs that were built elsewhere, for another architecture, by PROGRAMS=DIR.

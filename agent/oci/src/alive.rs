@@ -1,5 +1,8 @@
 //! Whether a container's first process still is what it was, and what it is doing.
 
+use std::path::Path;
+use std::sync::OnceLock;
+
 use coracle_runtime::{Cgroup, CgroupTree};
 
 use crate::failure::Failure;
@@ -19,9 +22,21 @@ pub fn start_time(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// Below `parent`. The machine's mounts are looked at once in the life of a command.
+pub fn cgroups(parent: &Path) -> Result<CgroupTree, Failure> {
+    static TOP: OnceLock<CgroupTree> = OnceLock::new();
+    let top = match TOP.get() {
+        Some(top) => top,
+        None => {
+            let found = CgroupTree::detect_below(Path::new(""))?;
+            TOP.get_or_init(|| found)
+        }
+    };
+    Ok(top.below(parent)?)
+}
+
 pub fn cgroup(record: &Record) -> Result<Cgroup, Failure> {
-    let tree = CgroupTree::detect_below(&record.cgroup_parent)?;
-    Ok(tree.open(&record.cgroup_name)?)
+    Ok(cgroups(&record.cgroup_parent)?.open(&record.cgroup_name)?)
 }
 
 pub fn status(entry: &Entry, record: &Record) -> Result<Status, Failure> {

@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use coracle_runtime::spec::Console;
-use coracle_runtime::{Cgroup, CgroupTree, Limits, Starting, Stdio, prepare_with};
+use coracle_runtime::{Cgroup, Limits, Starting, Stdio, prepare_with};
 use oci_spec::runtime::Process;
 
-use crate::alive::start_time;
+use crate::alive::{self, start_time};
 use crate::args::Create;
 use crate::config::Config;
 use crate::failure::{Doing, Failure, OnPath};
@@ -91,7 +91,7 @@ pub fn create(
         Ok(created) => Ok(created),
         Err(failure) => {
             // The first failure is the one to tell.
-            if let Err(second) = undo(entry, config) {
+            if let Err(second) = undo(entry) {
                 journal.warn(&format!("cleaning up: {second}"));
             }
             Err(failure)
@@ -99,11 +99,11 @@ pub fn create(
     }
 }
 
-fn undo(entry: Entry, config: &Config) -> Result<(), Failure> {
+fn undo(entry: Entry) -> Result<(), Failure> {
     if let Some(record) = entry.read()? {
         crate::place::remove(&record)?;
-        let hooks = config.spec.hooks().as_ref();
-        hooks::run_all(hooks, Moment::Poststop, &record.shown(Status::Stopped));
+        let state = record.shown(Status::Stopped);
+        hooks::run_all(record.hooks.as_ref(), Moment::Poststop, &state);
     }
     entry.remove()
 }
@@ -136,8 +136,9 @@ fn create_in(
         cgroup_parent: above,
         cgroup_name: name,
         shares_pids: plan::namespaces::shares_pids(linux),
+        hooks: config.spec.hooks().clone(),
     };
-    let tree = CgroupTree::detect_below(&record.cgroup_parent)?;
+    let tree = alive::cgroups(&record.cgroup_parent)?;
     let handle = tree.open(&record.cgroup_name)?;
     refuse_used(&handle, &record)?;
 
@@ -165,7 +166,6 @@ fn create_in(
     let first = FirstProcess {
         outside: inside,
         listener,
-        hooks: config.spec.hooks().as_ref(),
         listener_metadata: linux
             .seccomp()
             .as_ref()
@@ -187,7 +187,7 @@ fn create_in(
     let starting = wait_for(&outside, MOUNTED, starting)?;
     // The environment is there, which is what the word says (runtime.md, Lifecycle).
     let state = record.shown(Status::Created);
-    let hooks = config.spec.hooks().as_ref();
+    let hooks = record.hooks.as_ref();
     hooks::run(hooks, Moment::Prestart, &state)?;
     hooks::run(hooks, Moment::CreateRuntime, &state)?;
     (&outside)

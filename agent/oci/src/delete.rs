@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
 use crate::failure::Failure;
 use crate::hooks::{self, Moment};
 use crate::id::ContainerId;
@@ -66,14 +65,10 @@ fn end(record: &Record) -> Result<(), Failure> {
 
 /// After its end: what it left running, its cgroup, its state; then the poststop hooks.
 pub fn remove(entry: Entry, record: &Record, journal: &Journal) -> Result<(), Failure> {
-    let config = Config::kept(&entry, &record.bundle);
     place::remove(record)?;
     entry.remove()?;
-    let hooks = config
-        .as_ref()
-        .ok()
-        .and_then(|config| config.spec.hooks().as_ref());
-    for failure in hooks::run_all(hooks, Moment::Poststop, &record.shown(Status::Stopped)) {
+    let state = record.shown(Status::Stopped);
+    for failure in hooks::run_all(record.hooks.as_ref(), Moment::Poststop, &state) {
         journal.warn(&failure.to_string());
     }
     Ok(())

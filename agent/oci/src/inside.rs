@@ -18,7 +18,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use coracle_runtime::{Failure as Ended, Inside, Step};
-use oci_spec::runtime::Hooks;
 
 use crate::hooks::{self, Moment};
 use crate::state::{Record, Status};
@@ -30,7 +29,6 @@ pub const READY: u8 = b'R';
 pub struct FirstProcess<'a> {
     pub outside: UnixStream,
     pub listener: UnixListener,
-    pub hooks: Option<&'a Hooks>,
     pub listener_metadata: Option<&'a str>,
     /// Its pid is not known in here before it is told.
     pub record: Record,
@@ -94,8 +92,13 @@ impl FirstProcess<'_> {
     fn run_hooks(&self, moment: Moment) -> Result<(), Ended> {
         let record = self.record();
         let env = (moment == Moment::StartContainer).then_some(self.env);
-        hooks::run_with(self.hooks, moment, &record.shown(Status::Created), env)
-            .map_err(|failure| Ended::refused(Step::Hook, failure.to_string()))
+        hooks::run_with(
+            record.hooks.as_ref(),
+            moment,
+            &record.shown(Status::Created),
+            env,
+        )
+        .map_err(|failure| Ended::refused(Step::Hook, failure.to_string()))
     }
 
     fn record(&self) -> Record {

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::CgroupTree;
 use oci_spec::runtime::Spec;
 
 use crate::alive;
@@ -10,7 +9,8 @@ use crate::failure::Failure;
 use crate::id::ContainerId;
 use crate::state::Record;
 
-/// Below the top, for containers that name no place or a relative one.
+/// Below the top, for containers that name a relative place. One that names none is at the top by this name and its own:
+/// no folder has to be made for it and taken away again in each hierarchy.
 const OWN: &str = "coracle-runtime";
 
 /// Folder above, and name, of the container's cgroup, below the top.
@@ -20,7 +20,7 @@ pub fn of_container(spec: &Spec, id: &ContainerId) -> Result<(PathBuf, String), 
         .as_ref()
         .and_then(|linux| linux.cgroups_path().as_ref());
     let Some(wanted) = wanted.filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok((OWN.into(), id.to_string()));
+        return Ok((PathBuf::new(), format!("{OWN}-{id}")));
     };
     let text = wanted.to_string_lossy();
     if text.contains(':') && !text.starts_with('/') {
@@ -58,7 +58,7 @@ pub fn remove(record: &Record) -> Result<(), Failure> {
     for folder in record.cgroup_parent.ancestors() {
         // Not one that another container has come into.
         if !folder.starts_with(OWN)
-            || !CgroupTree::detect_below(folder).is_ok_and(|tree| tree.remove_empty_parent())
+            || !alive::cgroups(folder).is_ok_and(|tree| tree.remove_empty_parent())
         {
             break;
         }

@@ -2,7 +2,6 @@
 
 use coracle_runtime::launch::read_report;
 
-use crate::config::Config;
 use crate::failure::Failure;
 use crate::hooks::{self, Moment};
 use crate::id::ContainerId;
@@ -21,13 +20,12 @@ pub fn start(store: &Store, id: &ContainerId, journal: &Journal) -> Result<(), F
             status,
         });
     }
-    let config = Config::kept(&entry, &record.bundle)?;
     let first_process = entry.connect()?;
     // From here on it runs or ends.
     entry.started()?;
     read_report(first_process.into())?;
 
-    let hooks = config.spec.hooks().as_ref();
+    let hooks = record.hooks.as_ref();
     hooks::run(hooks, Moment::Poststart, &record.shown(Status::Running)).inspect_err(|_| {
         // The program runs by now; one whose hooks have failed must not (runtime.md, Lifecycle).
         if let Err(second) = kill::to_first(&record, libc::SIGKILL) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Hooks;
 use serde::{Deserialize, Serialize};
 
 /// The specification's words (runtime.md, State), and `paused`, which engines know.
@@ -53,6 +54,9 @@ pub struct Record {
     pub cgroup_name: String,
     /// Shares the host's processes, so that the end of the first one is not the end of all.
     pub shares_pids: bool,
+    /// Kept here, so that a start and a delete need not read the whole configuration for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
 }
 
 /// As on standard output and on a hook's standard input.

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use support::{Bundle, receive_descriptor, wait_until};
+use support::{Bundle, cgroup, receive_descriptor, wait_until};
 
 #[test]
 fn create_waits_and_start_runs() {
@@ -134,11 +134,12 @@ fn delete_force_ends_a_running_one() {
     let bundle = Bundle::new("sleep 30 & sleep 30");
     let id = bundle.id();
     bundle.start(&id);
+    let left = cgroup(&format!("coracle-runtime-{id}"));
+    assert!(left.is_dir(), "{}", left.display());
     bundle.ok(&["delete", "--force", &id]);
     bundle.refused(&["state", &id]);
     bundle.ok(&["delete", "--force", &id]);
     bundle.refused(&["delete", &id]);
-    let left = Path::new("/sys/fs/cgroup/memory/coracle-runtime").join(&id);
     assert!(!left.exists(), "{}", left.display());
 }
 
@@ -147,7 +148,7 @@ fn the_folders_above_a_cgroup_go_with_it_also_when_create_fails() {
     let mut bundle = Bundle::new("true");
     let id = bundle.id();
     bundle.config["linux"]["cgroupsPath"] = format!("above-{id}/deep/{id}").into();
-    let above = Path::new("/sys/fs/cgroup/memory/coracle-runtime").join(format!("above-{id}"));
+    let above = cgroup(&format!("coracle-runtime/above-{id}"));
     bundle.create(&id);
     assert!(above.join("deep").join(&id).is_dir());
     bundle.ok(&["delete", &id]);

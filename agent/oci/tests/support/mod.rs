@@ -29,6 +29,13 @@ pub struct Said {
     pub err: String,
 }
 
+/// A folder below the top of the cgroups, in a hierarchy that limits memory.
+pub fn cgroup(path: &str) -> PathBuf {
+    let (v1, v2) = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup");
+    let top = if Path::new(v1).exists() { v1 } else { v2 };
+    Path::new(top).join(path)
+}
+
 /// Ids are cgroups too, which all tests share.
 fn unique() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);

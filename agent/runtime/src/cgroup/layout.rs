@@ -1,5 +1,7 @@
 //! Where this machine keeps its cgroups.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::CgroupError;
@@ -55,6 +57,10 @@ pub(crate) struct Hierarchy {
     pub(crate) controllers: Vec<Controller>,
 }
 
+/// For some hundred mounts at once: the kernel looks for the place where it was anew at each read, and std, which knows
+/// no size of the file, would begin with 32 bytes (and [`Read::take`] keeps it from asking for one).
+const MOUNTINFO_ROOM: usize = 32 << 10;
+
 /// Which cgroups this machine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -66,10 +72,13 @@ pub(crate) enum Layout {
 impl Layout {
     pub(super) fn detect() -> Result<Layout, CgroupError> {
         let path = Path::new("/proc/self/mountinfo");
-        let text = std::fs::read_to_string(path).map_err(|source| CgroupError::Io {
-            path: path.into(),
-            source,
-        })?;
+        let mut text = String::with_capacity(MOUNTINFO_ROOM);
+        File::open(path)
+            .and_then(|file| file.take(u64::MAX).read_to_string(&mut text))
+            .map_err(|source| CgroupError::Io {
+                path: path.into(),
+                source,
+            })?;
         Layout::parse(&text).ok_or(CgroupError::NotMounted)
     }
 

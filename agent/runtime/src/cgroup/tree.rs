@@ -32,14 +32,20 @@ impl CgroupTree {
     /// # Errors
     /// No cgroups at all, or a parent with `..`.
     pub fn detect_below(parent: &Path) -> Result<CgroupTree, CgroupError> {
-        let parent = parent.to_string_lossy();
-        let parent = match parent.trim_matches('/') {
-            "" => PathBuf::new(),
-            some => checked_parent(some)?,
-        };
         Ok(CgroupTree {
             layout: Layout::detect()?,
-            parent,
+            parent: parent_or_top(parent)?,
+        })
+    }
+
+    /// The same machine's cgroups with another folder: the mounts are not looked at again.
+    ///
+    /// # Errors
+    /// A parent with `..`.
+    pub fn below(&self, parent: &Path) -> Result<CgroupTree, CgroupError> {
+        Ok(CgroupTree {
+            layout: self.layout.clone(),
+            parent: parent_or_top(parent)?,
         })
     }
 
@@ -174,6 +180,13 @@ impl CgroupTree {
             Layout::V1(_) => None,
             Layout::V2(mount) => Some(mount),
         }
+    }
+}
+
+fn parent_or_top(parent: &Path) -> Result<PathBuf, CgroupError> {
+    match parent.to_string_lossy().trim_matches('/') {
+        "" => Ok(PathBuf::new()),
+        some => checked_parent(some),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Mounts that somebody else has listed, one by one and in order.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, fstat};
@@ -40,35 +41,30 @@ pub(super) fn detach_from_host(wanted: &Listed, rootfs: &Rootfs) -> Result<(), F
     change(Path::new("/"), flags)?;
     // Otherwise the bind mount of the root on itself, and all that follows, would show outside.
     match rootfs {
-        Rootfs::Directory(folder) => change(&mount_above(folder)?, MsFlags::MS_PRIVATE),
-        Rootfs::Overlay { merged, .. } => change(&mount_above(merged)?, MsFlags::MS_PRIVATE),
+        Rootfs::Directory(folder) => make_mount_private(folder),
+        Rootfs::Overlay { merged, .. } => make_mount_private(merged),
     }
 }
 
-fn change(path: &Path, propagation: MsFlags) -> Result<(), Failure> {
-    mount(None::<&str>, path, None::<&str>, propagation, None::<&str>).at(Step::Rootfs, path)
-}
-
-/// The mount point that `folder` lies on.
-fn mount_above(folder: &Path) -> Result<PathBuf, Failure> {
+/// The mount that `folder` lies on: found by trying, since only the top of a mount can be changed (EINVAL elsewhere),
+/// and a machine's list of mounts is long to read.
+fn make_mount_private(folder: &Path) -> Result<(), Failure> {
     let folder = std::fs::canonicalize(folder).at(Step::Rootfs, folder)?;
-    let text = std::fs::read_to_string("/proc/self/mountinfo").at(Step::Rootfs, "mountinfo")?;
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4));
-    Ok(points
-        .map(unescaped)
-        .filter(|point| folder.starts_with(point))
-        .max_by_key(|point| point.components().count())
-        .unwrap_or_else(|| "/".into()))
+    for above in folder.ancestors() {
+        match propagate(above, MsFlags::MS_PRIVATE) {
+            Err(Errno::EINVAL) => {}
+            other => return other.at(Step::Rootfs, above),
+        }
+    }
+    Err(Errno::EINVAL).at(Step::Rootfs, folder)
 }
 
-/// Blanks and the like are octal in mountinfo (proc_pid_mountinfo(5)).
-fn unescaped(point: &str) -> PathBuf {
-    let replaced = point
-        .replace("\\040", " ")
-        .replace("\\011", "\t")
-        .replace("\\012", "\n")
-        .replace("\\134", "\\");
-    PathBuf::from(replaced)
+fn change(path: &Path, propagation: MsFlags) -> Result<(), Failure> {
+    propagate(path, propagation).at(Step::Rootfs, path)
+}
+
+fn propagate(path: &Path, propagation: MsFlags) -> nix::Result<()> {
+    mount(None::<&str>, path, None::<&str>, propagation, None::<&str>)
 }
 
 /// Makes the root's mount point private to the container, then everything in the list, then the devices.
@@ -176,7 +172,7 @@ fn bind(root: &OwnedFd, one: &FileSystem, source: &Path, recursive: bool) -> Res
     let wanted = one.flags | (now - one.cleared);
     match remount(&top, wanted) {
         // In a user namespace what the host has forbidden stays forbidden, and asking for less is refused.
-        Err(nix::errno::Errno::EPERM) => remount(&top, one.flags | now),
+        Err(Errno::EPERM) => remount(&top, one.flags | now),
         other => other,
     }
     .at(Step::Mount, &one.target)
@@ -226,7 +222,7 @@ fn target_for(root: &OwnedFd, one: &FileSystem, kind: Kind) -> Result<OwnedFd, F
 
 fn plain_folder(root: &OwnedFd, target: &Path) -> Result<OwnedFd, Failure> {
     match find_or_make_without_links(root, target) {
-        Err(nix::errno::Errno::ELOOP) => Err(Failure::refused(
+        Err(Errno::ELOOP) => Err(Failure::refused(
             Step::Mount,
             format!(
                 "the image's {} is not a folder, and a file system of the kernel must be mounted on ordinary directory",
