@@ -97,13 +97,6 @@ impl Config {
         if linux.intel_rdt().is_some() {
             return unsupported("linux.intelRdt: no board has it");
         }
-        if linux
-            .net_devices()
-            .as_ref()
-            .is_some_and(|devices| !devices.is_empty())
-        {
-            return unsupported("linux.netDevices");
-        }
         self.process()
             .map_or(Ok(()), |process| self.check_process(process))
     }

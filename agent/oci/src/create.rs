@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use coracle_runtime::spec::Console;
-use coracle_runtime::{Cgroup, Limits, Starting, Stdio, prepare_with};
+use coracle_runtime::{Cgroup, Limits, NetNs, Starting, Stdio, prepare_with};
 use oci_spec::runtime::Process;
 
 use crate::alive::{self, start_time};
@@ -18,7 +18,7 @@ use crate::inside::{FirstProcess, MOUNTED, READY};
 use crate::journal::{Journal, now};
 use crate::state::{Record, Status};
 use crate::store::{Entry, Store};
-use crate::{limits, plan};
+use crate::{limits, net_devices, plan};
 
 /// What `run` goes on with.
 pub struct Created {
@@ -156,6 +156,13 @@ fn create_in(
         launch.settings.seccomp_listener = Some(UnixStream::connect(path).on(path)?.into());
     }
 
+    let devices = net_devices::find(linux)?;
+    if !devices.is_empty() && matches!(launch.netns, NetNs::Host) {
+        return Err(Failure::Config(
+            "linux.netDevices without a network namespace".into(),
+        ));
+    }
+
     entry.write_config(&config.text)?;
     let cgroup = tree.create(&record.cgroup_name, &Limits::default())?;
     entry.write(&record)?;
@@ -171,6 +178,7 @@ fn create_in(
             .as_ref()
             .and_then(|profile| profile.listener_metadata().as_deref()),
         record: record.clone(),
+        net_devices: &devices,
         pid: std::cell::Cell::new(0),
         args: &launch.args,
         env: &launch.env,
@@ -181,6 +189,14 @@ fn create_in(
     drop(first);
     record.pid = starting.pid();
     record.start_time = start_time(record.pid).unwrap_or(0);
+    if !devices.is_empty() {
+        // The first process waits; dropping it lets it end.
+        let namespace = net_devices::namespace(&launch.netns, record.pid)?;
+        if let Err(failure) = net_devices::move_to(&devices, &namespace) {
+            starting.kill_and_reap();
+            return Err(failure);
+        }
+    }
     let starting = starting.release()?;
     entry.write(&record)?;
 

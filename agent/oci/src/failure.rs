@@ -38,6 +38,8 @@ pub enum Failure {
         what: &'static str,
         source: io::Error,
     },
+    #[error("{what}: {source}")]
+    Network { what: String, source: io::Error },
     #[error("{}: {source}", path.display())]
     Json {
         path: PathBuf,

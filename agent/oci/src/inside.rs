@@ -20,6 +20,7 @@ use std::path::Path;
 use coracle_runtime::{Failure as Ended, Inside, Step};
 
 use crate::hooks::{self, Moment};
+use crate::net_devices::{self, NetDevice};
 use crate::state::{Record, Status};
 
 pub const MOUNTED: u8 = b'M';
@@ -32,6 +33,7 @@ pub struct FirstProcess<'a> {
     pub listener_metadata: Option<&'a str>,
     /// Its pid is not known in here before it is told.
     pub record: Record,
+    pub net_devices: &'a [NetDevice],
     pub pid: std::cell::Cell<i32>,
     pub args: &'a [String],
     pub env: &'a [String],
@@ -44,6 +46,8 @@ impl Inside for FirstProcess<'_> {
     }
 
     fn before_root(&self) -> Result<(), Ended> {
+        net_devices::bring_up(self.net_devices)
+            .map_err(|failure| Ended::refused(Step::Network, failure.to_string()))?;
         self.say(MOUNTED)?;
         let mut pid = [0; 4];
         (&self.outside)

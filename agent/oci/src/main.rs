@@ -10,6 +10,7 @@
 //! | [`kill`], [`delete`], [`pause`], [`update`], [`limits`] | what is done to a container |
 //! | [`show`], [`events`], [`features`], [`spec`] | what is told |
 //! | [`hooks`] | programs of the configuration |
+//! | [`net_devices`] | network devices of the host that become the container's |
 //! | [`journal`], [`failure`] | what is written where, and every way to end badly |
 
 mod alive;
@@ -28,6 +29,7 @@ mod inside;
 mod journal;
 mod kill;
 mod limits;
+mod net_devices;
 mod pause;
 mod place;
 mod plan;

@@ -195,7 +195,7 @@ fn the_working_directory_of_exec_is_inside() {
 /// CVE-2019-5736: the image's program is this one, and its root writes to it.
 #[test]
 fn the_runtime_cannot_be_overwritten() {
-    let before = fs::read(env!("CARGO_BIN_EXE_coracle-runtime")).unwrap();
+    let before = fs::read(support::runtime()).unwrap();
     // Holds the runtime open by the way of a link, and writes to it when it runs no more.
     let script = "exec 9< /proc/$1/exe && shift; for i in 1 2 3 4 5 6 7 8 9 10; do echo spoilt > /proc/self/fd/9 && exit 0; sleep 0.05; done; exit 1";
     let mut bundle = Bundle::new("sleep 60");
@@ -242,10 +242,7 @@ fn the_runtime_cannot_be_overwritten() {
     .unwrap();
     bundle.config["process"]["args"] = json!(["/bin/evil"]);
     bundle.run();
-    assert_eq!(
-        fs::read(env!("CARGO_BIN_EXE_coracle-runtime")).unwrap(),
-        before
-    );
+    assert_eq!(fs::read(support::runtime()).unwrap(), before);
 }
 
 /// The program that runs as /proc/self/exe lies on a read-only mount of its own, or in sealed memory.

@@ -576,3 +576,25 @@ fn features_names_what_there_is() {
     assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
     assert_eq!(features["hooks"].as_array().unwrap().len(), 6);
 }
+
+/// Whether or not this machine has the hierarchy: held, or refused by its name.
+#[test]
+fn huge_pages_are_limited_or_refused_by_name() {
+    let mut bundle = Bundle::new("sleep 60");
+    bundle.config["linux"]["resources"]["hugepageLimits"] =
+        json!([{"pageSize": "2MB", "limit": 4_194_304}]);
+    bundle.save();
+    let id = bundle.id();
+    let v1 = Path::new("/sys/fs/cgroup/hugetlb").join(format!("coracle-runtime-{id}"));
+    let v2 = Path::new("/sys/fs/cgroup").join(format!("coracle-runtime-{id}"));
+    let said = bundle.runtime(&["create", &id]);
+    if said.code == 1 {
+        let missing = "hugetlb.2MB";
+        assert!(said.err.contains(missing), "{said:?}");
+        assert!(!Path::new("/sys/fs/cgroup/hugetlb").exists(), "{said:?}");
+        return;
+    }
+    let limit = fs::read_to_string(v1.join("hugetlb.2MB.limit_in_bytes"))
+        .or_else(|_| fs::read_to_string(v2.join("hugetlb.2MB.max")));
+    assert_eq!(limit.unwrap().trim(), "4194304");
+}

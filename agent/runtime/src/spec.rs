@@ -12,7 +12,7 @@ mod process;
 mod view;
 
 pub use process::{Console, MemoryPolicy, ProcessSettings, Scheduler};
-pub use view::{FileSystem, Listed, Origin, View};
+pub use view::{FileSystem, Listed, Origin, Owners, View};
 
 /// Where the container's files come from.
 #[derive(Debug, Clone)]

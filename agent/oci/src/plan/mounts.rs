@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use coracle_runtime::spec::{FileSystem, Origin};
+use coracle_runtime::spec::{FileSystem, Origin, Owners};
 use nix::mount::MsFlags;
-use oci_spec::runtime::{Linux, Mount, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, Mount, Spec};
 
-use super::propagation;
+use super::{namespaces, propagation};
 use crate::failure::Failure;
 
 /// linux/mount.h; nix does not know it.
@@ -71,6 +71,8 @@ pub fn known_options() -> Vec<String> {
             "dirsync",
             "remount",
             "tmpcopyup",
+            "idmap",
+            "ridmap",
             "silent",
             "loud",
         ])
@@ -92,10 +94,6 @@ pub fn root_propagation(linux: &Linux) -> Result<MsFlags, Failure> {
 
 fn one(mount: &Mount, bundle: &Path) -> Result<FileSystem, Failure> {
     let target = mount.destination().clone();
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        let reason = format!("id-mapped mount {}", target.display());
-        return Err(Failure::Unsupported(reason));
-    }
     let mut planned = FileSystem {
         origin: Origin::Cgroup,
         // Some write it relative, which older versions of the specification allowed.
@@ -106,6 +104,7 @@ fn one(mount: &Mount, bundle: &Path) -> Result<FileSystem, Failure> {
         recursive: (0, 0),
         data: String::new(),
         copy_up: false,
+        owners: None,
     };
     let mut bind = None;
     let mut data: Vec<&str> = Vec::new();
@@ -131,7 +130,34 @@ fn one(mount: &Mount, bundle: &Path) -> Result<FileSystem, Failure> {
             source: source.to_string_lossy().into_owned(),
         },
     };
+    planned.owners = owners(mount, &planned)?;
     Ok(planned)
+}
+
+/// Mappings say so without the option too; the option without mappings takes the container's.
+fn owners(mount: &Mount, planned: &FileSystem) -> Result<Option<Owners>, Failure> {
+    let wrong = |reason: &str| {
+        let target = planned.target.display();
+        Err(Failure::Config(format!(
+            "id-mapped mount {target}: {reason}"
+        )))
+    };
+    let listed = |maps: &Option<Vec<LinuxIdMapping>>| namespaces::maps(maps);
+    let (uids, gids) = (listed(mount.uid_mappings()), listed(mount.gid_mappings()));
+    if planned.owners.is_none() && uids.is_empty() && gids.is_empty() {
+        return Ok(None);
+    }
+    if !matches!(planned.origin, Origin::Bind { .. }) {
+        return wrong("it is no bind mount");
+    }
+    if uids.is_empty() != gids.is_empty() {
+        return wrong("uidMappings and gidMappings go together");
+    }
+    if uids.is_empty() {
+        return Ok(planned.owners.clone());
+    }
+    let below = matches!(planned.owners, Some(Owners::OfContainer { below: true }));
+    Ok(Some(Owners::Listed { uids, gids, below }))
 }
 
 fn apply<'a>(
@@ -166,10 +192,8 @@ fn apply<'a>(
         "dirsync" => planned.flags |= MsFlags::MS_DIRSYNC,
         "remount" => planned.flags |= MsFlags::MS_REMOUNT,
         "tmpcopyup" => planned.copy_up = true,
-        "idmap" | "ridmap" => {
-            let reason = format!("id-mapped mount {}", planned.target.display());
-            return Err(Failure::Unsupported(reason));
-        }
+        "idmap" => planned.owners = Some(Owners::OfContainer { below: false }),
+        "ridmap" => planned.owners = Some(Owners::OfContainer { below: true }),
         other => data.push(other),
     }
     Ok(())
@@ -236,10 +260,33 @@ mod tests {
     }
 
     #[test]
-    fn id_mapped_mounts_are_refused_by_name() {
-        let json = r#"{"destination":"/x","type":"bind","source":"/d","options":["idmap"]}"#;
-        let mount: Mount = serde_json::from_str(json).unwrap();
-        let refused = one(&mount, Path::new("/")).unwrap_err().to_string();
-        assert!(refused.contains("id-mapped mount /x"), "{refused}");
+    fn owners_are_the_container_s_or_listed() {
+        let maps = r#"[{"containerID":0,"hostID":7,"size":1}]"#;
+        let one = planned(
+            r#"{"destination":"/x","type":"bind","source":"/d","options":["rbind","ridmap"]}"#,
+        );
+        assert_eq!(one.owners, Some(Owners::OfContainer { below: true }));
+        let one = planned(&format!(
+            r#"{{"destination":"/x","type":"bind","source":"/d","uidMappings":{maps},"gidMappings":{maps}}}"#
+        ));
+        let map = coracle_runtime::namespaces::IdMap {
+            inside: 0,
+            outside: 7,
+            size: 1,
+        };
+        let (uids, gids, below) = (vec![map], vec![map], false);
+        assert_eq!(one.owners, Some(Owners::Listed { uids, gids, below }));
+    }
+
+    #[test]
+    fn half_an_id_mapping_is_refused_and_so_is_one_of_a_new_file_system() {
+        for json in [
+            r#"{"destination":"/x","type":"bind","source":"/d","uidMappings":[{"containerID":0,"hostID":7,"size":1}]}"#,
+            r#"{"destination":"/x","type":"tmpfs","source":"t","options":["idmap"]}"#,
+        ] {
+            let mount: Mount = serde_json::from_str(json).unwrap();
+            let refused = one(&mount, Path::new("/")).unwrap_err().to_string();
+            assert!(refused.contains("id-mapped mount /x"), "{refused}");
+        }
     }
 }

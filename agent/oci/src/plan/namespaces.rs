@@ -103,15 +103,16 @@ fn plain(linux: &Linux, kind: Kind) -> Result<Namespace, Failure> {
     })
 }
 
-fn users(linux: &Linux) -> Result<UserNs, Failure> {
-    let maps = |maps: &Option<Vec<LinuxIdMapping>>| -> Vec<IdMap> {
-        let map = |map: &LinuxIdMapping| IdMap {
-            inside: map.container_id(),
-            outside: map.host_id(),
-            size: map.size(),
-        };
-        maps.iter().flatten().map(map).collect()
+pub fn maps(maps: &Option<Vec<LinuxIdMapping>>) -> Vec<IdMap> {
+    let map = |map: &LinuxIdMapping| IdMap {
+        inside: map.container_id(),
+        outside: map.host_id(),
+        size: map.size(),
     };
+    maps.iter().flatten().map(map).collect()
+}
+
+fn users(linux: &Linux) -> Result<UserNs, Failure> {
     let (uids, gids) = (maps(linux.uid_mappings()), maps(linux.gid_mappings()));
     match find(linux, Kind::User)? {
         Wanted::Nothing if uids.is_empty() && gids.is_empty() => Ok(UserNs::Host),

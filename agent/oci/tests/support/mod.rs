@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::{Value, json};
 
-const RUNTIME: &str = env!("CARGO_BIN_EXE_coracle-runtime");
+/// `CORACLE_RUNTIME` names it where the tests do not run on the machine that built them.
+pub fn runtime() -> PathBuf {
+    std::env::var_os("CORACLE_RUNTIME")
+        .map_or(env!("CARGO_BIN_EXE_coracle-runtime").into(), PathBuf::from)
+}
 
 /// A bundle, a folder of states, and containers that all end with it.
 pub struct Bundle {
@@ -65,13 +69,13 @@ impl Bundle {
         for applet in [
             "sh", "cat", "echo", "ls", "true", "sleep", "id", "grep", "touch", "mkdir", "mount",
             "pwd", "env", "test", "stat", "kill", "hostname", "wc", "readlink", "head", "dd",
-            "tty", "stty",
+            "tty", "stty", "ip", "ping", "mknod", "mkfifo", "umount", "ln",
         ] {
             symlink("busybox", root.join("bin").join(applet)).expect("a link");
         }
         let example = folder.path().join("example");
         fs::create_dir(&example).expect("a folder");
-        let made = Command::new(RUNTIME)
+        let made = Command::new(runtime())
             .args(["spec", "-b"])
             .arg(&example)
             .status()
@@ -106,7 +110,7 @@ impl Bundle {
 
     /// The binary with its states in this bundle.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(RUNTIME);
+        let mut command = Command::new(runtime());
         command
             .arg("--root")
             .arg(self.path("states"))

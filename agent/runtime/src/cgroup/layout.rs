@@ -17,10 +17,13 @@ pub enum Controller {
     Devices,
     Freezer,
     Pids,
+    Hugetlb,
+    NetCls,
+    NetPrio,
 }
 
 impl Controller {
-    const ALL: [Controller; 8] = [
+    const ALL: [Controller; 11] = [
         Controller::Cpu,
         Controller::Cpuacct,
         Controller::Cpuset,
@@ -29,6 +32,9 @@ impl Controller {
         Controller::Devices,
         Controller::Freezer,
         Controller::Pids,
+        Controller::Hugetlb,
+        Controller::NetCls,
+        Controller::NetPrio,
     ];
 
     /// By its v1 name.
@@ -46,6 +52,9 @@ impl Controller {
             Controller::Devices => "devices",
             Controller::Freezer => "freezer",
             Controller::Pids => "pids",
+            Controller::Hugetlb => "hugetlb",
+            Controller::NetCls => "net_cls",
+            Controller::NetPrio => "net_prio",
         }
     }
 }

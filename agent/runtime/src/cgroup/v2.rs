@@ -13,7 +13,7 @@ use crate::kernel::bpf;
 mod memory;
 
 /// Asked for one by one, since a kernel that lacks one refuses the whole line.
-const CONTROLLERS: [&str; 5] = ["+cpuset", "+cpu", "+io", "+memory", "+pids"];
+const CONTROLLERS: [&str; 6] = ["+cpuset", "+cpu", "+io", "+memory", "+pids", "+hugetlb"];
 
 pub(super) fn create(mount: &Path, parent: &Path, folder: &Path) -> Result<(), CgroupError> {
     let mut path = mount.to_path_buf();

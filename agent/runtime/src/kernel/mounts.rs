@@ -1,6 +1,7 @@
 //! The newer mount calls, which work on descriptors.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 
 use nix::errno::Errno;
 
@@ -45,7 +46,12 @@ pub(crate) fn change_recursive(
         attr_clr,
         ..MountAttr::default()
     };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    set_attributes(mount, &attr, true)
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, attr: &MountAttr, below: bool) -> nix::Result<()> {
+    let below = if below { libc::AT_RECURSIVE } else { 0 };
+    let flags = libc::AT_EMPTY_PATH | below;
     // SAFETY: the path is a valid C string and `attr` outlives the call.
     Errno::result(unsafe {
         libc::syscall(
@@ -53,8 +59,41 @@ pub(crate) fn change_recursive(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            ptr::from_ref(attr),
             size_of::<MountAttr>(),
+        )
+    })?;
+    Ok(())
+}
+
+/// The files of a tree that is in no namespace yet belong to whom `users` says. EINVAL where the file system cannot.
+pub(crate) fn map_owners(
+    mount: BorrowedFd<'_>,
+    users: BorrowedFd<'_>,
+    below: bool,
+) -> nix::Result<()> {
+    let attr = MountAttr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        userns_fd: users.as_raw_fd() as u64,
+        ..MountAttr::default()
+    };
+    set_attributes(mount, &attr, below)
+}
+
+/// Puts such a tree on a place.
+pub(crate) fn move_to(tree: BorrowedFd<'_>, on: BorrowedFd<'_>) -> nix::Result<()> {
+    /// MOVE_MOUNT_F_EMPTY_PATH and MOVE_MOUNT_T_EMPTY_PATH
+    const BY_DESCRIPTOR: libc::c_uint = 0x04 | 0x40;
+    let nothing = c"".as_ptr();
+    // SAFETY: both paths are valid C strings.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            nothing,
+            on.as_raw_fd(),
+            nothing,
+            BY_DESCRIPTOR,
         )
     })?;
     Ok(())

@@ -15,7 +15,7 @@ use crate::cgroup::Cgroup;
 use crate::failure::{At, Failure, Step};
 use crate::kernel;
 use crate::namespaces::{MountNs, Namespace, is_own};
-use crate::rootfs;
+use crate::rootfs::{self, IdMapped};
 use crate::spec::{LaunchSpec, NetNs, View};
 
 /// The child's ends.
@@ -27,11 +27,17 @@ pub(super) struct Pipes {
     pub(super) mapped: Option<OwnedFd>,
 }
 
-pub(super) fn main(spec: &LaunchSpec<'_>, inside: &dyn Inside, pipes: Pipes, in_cgroup: bool) -> ! {
+pub(super) fn main(
+    spec: &LaunchSpec<'_>,
+    inside: &dyn Inside,
+    id_mapped: &IdMapped,
+    pipes: Pipes,
+    in_cgroup: bool,
+) -> ! {
     let Pipes { go, status, mapped } = pipes;
     let status_number = status.as_raw_fd();
     let setup = || {
-        let mut keep = descriptors(spec, inside);
+        let mut keep = descriptors(spec, inside, id_mapped);
         keep.extend([go.as_raw_fd(), status_number]);
         keep.extend(mapped.as_ref().map(AsRawFd::as_raw_fd));
         detach_from_supervisor(keep)?;
@@ -44,14 +50,19 @@ pub(super) fn main(spec: &LaunchSpec<'_>, inside: &dyn Inside, pipes: Pipes, in_
         if let Some(mapped) = mapped {
             wait_for_byte(mapped, "maps")?;
         }
-        run(spec, inside, go, status_number)
+        run(spec, inside, id_mapped, go, status_number)
     };
     child_process(status, setup, |code| code)
 }
 
 /// All that the launch needs of the caller's descriptors.
-pub(super) fn descriptors(spec: &LaunchSpec<'_>, inside: &dyn Inside) -> Vec<i32> {
+pub(super) fn descriptors(
+    spec: &LaunchSpec<'_>,
+    inside: &dyn Inside,
+    id_mapped: &IdMapped,
+) -> Vec<i32> {
     let mut keep = Process::of_container(spec).descriptors();
+    keep.extend(id_mapped.descriptors());
     keep.extend(spec.namespaces.descriptors());
     keep.extend(inside.descriptors());
     if let NetNs::Join(netns) = &spec.netns {
@@ -67,6 +78,7 @@ fn wait_for_byte(pipe: OwnedFd, what: &str) -> Result<bool, Failure> {
 fn run(
     spec: &LaunchSpec<'_>,
     inside: &dyn Inside,
+    id_mapped: &IdMapped,
     go: OwnedFd,
     status: i32,
 ) -> Result<i32, Failure> {
@@ -74,7 +86,7 @@ fn run(
     let own_network = own_network(spec);
     spec.namespaces.settle(&spec.netns)?;
     kernel::new_session_keyring().at(Step::Keyring, "")?;
-    let root = rootfs::build(spec)?;
+    let root = rootfs::build(spec, id_mapped)?;
     if let Some(wanted) = &spec.settings.console {
         process.terminal = Some(console::make(&root, wanted)?);
     }

@@ -15,6 +15,7 @@ use crate::failure::{At, Failure, Step};
 use crate::kernel::{self, Forked};
 use crate::namespaces::UserNs;
 use crate::reap::{self, Exit};
+use crate::rootfs::IdMapped;
 use crate::spec::LaunchSpec;
 
 mod between;
@@ -54,8 +55,9 @@ pub fn prepare_with(spec: &LaunchSpec<'_>, inside: &dyn Inside) -> Result<Create
         UserNs::Host | UserNs::Join(_) => (None, None),
     };
 
+    let id_mapped = IdMapped::prepare(spec)?;
     let forked = if spec.namespaces.need_a_go_between() {
-        let mut keep = child::descriptors(spec, inside);
+        let mut keep = child::descriptors(spec, inside, &id_mapped);
         keep.extend([go_read.as_raw_fd(), status_write.as_raw_fd()]);
         keep.extend(mapped_read.as_ref().map(AsRawFd::as_raw_fd));
         between::clone_process(spec, keep)?
@@ -72,7 +74,7 @@ pub fn prepare_with(spec: &LaunchSpec<'_>, inside: &dyn Inside) -> Result<Create
                 status: status_write,
                 mapped: mapped_read,
             };
-            child::main(spec, inside, pipes, in_cgroup)
+            child::main(spec, inside, &id_mapped, pipes, in_cgroup)
         }
         Forked::Parent { pid, pidfd } => {
             let pidfd = kernel::or_open_pidfd(pidfd, pid).at(Step::Clone, "pidfd")?;

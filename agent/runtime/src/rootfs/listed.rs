@@ -12,9 +12,9 @@ use nix::sys::statvfs::fstatvfs;
 
 use super::mask::kept;
 use super::target::{Kind, find_or_make, find_or_make_without_links, lookup};
-use super::{copy_up, dev, fd_path, system};
+use super::{IdMapped, copy_up, dev, fd_path, system};
 use crate::failure::{At, Failure, Step};
-use crate::kernel::mounts::change_recursive;
+use crate::kernel::mounts::{change_recursive, move_to};
 use crate::spec::{FileSystem, LaunchSpec, Listed, Origin, Rootfs, View};
 
 /// Files of /proc on which LXCFS and the like may mount their own: figures to be read, none of which is trusted by us.
@@ -68,9 +68,14 @@ fn propagate(path: &Path, propagation: MsFlags) -> nix::Result<()> {
 }
 
 /// Makes the root's mount point private to the container, then everything in the list, then the devices.
-pub(super) fn build(root: &OwnedFd, wanted: &Listed, spec: &LaunchSpec<'_>) -> Result<(), Failure> {
-    for file_system in &wanted.file_systems {
-        mount_one(root, file_system, spec)?;
+pub(super) fn build(
+    root: &OwnedFd,
+    wanted: &Listed,
+    spec: &LaunchSpec<'_>,
+    id_mapped: &IdMapped,
+) -> Result<(), Failure> {
+    for (place, file_system) in wanted.file_systems.iter().enumerate() {
+        mount_one(root, file_system, spec, id_mapped.at(place))?;
     }
     let dev_is_bound = wanted.file_systems.iter().any(|one| {
         same_path(&one.target, Path::new("/dev")) && matches!(one.origin, Origin::Bind { .. })
@@ -91,10 +96,21 @@ pub(crate) fn set_propagation(spec: &LaunchSpec<'_>) -> Result<(), Failure> {
     }
 }
 
-fn mount_one(root: &OwnedFd, one: &FileSystem, spec: &LaunchSpec<'_>) -> Result<(), Failure> {
+fn mount_one(
+    root: &OwnedFd,
+    one: &FileSystem,
+    spec: &LaunchSpec<'_>,
+    tree: Option<&OwnedFd>,
+) -> Result<(), Failure> {
     let target = &one.target;
     match &one.origin {
-        Origin::Bind { source, recursive } => bind(root, one, source, *recursive)?,
+        Origin::Bind { source, recursive } => {
+            let from = match tree {
+                Some(tree) => Source::Tree(tree),
+                None => Source::Path(source, *recursive),
+            };
+            bind(root, one, &from)?;
+        }
         Origin::Cgroup => {
             let on = target_for(root, one, Kind::Folder)?;
             let top = || lookup(root.as_fd(), target).at(Step::Mount, target);
@@ -139,29 +155,41 @@ fn settle(root: &OwnedFd, one: &FileSystem) -> Result<(), Failure> {
         .try_for_each(|flags| change(Path::new(&fd_path(&top)), *flags))
 }
 
-fn bind(root: &OwnedFd, one: &FileSystem, source: &Path, recursive: bool) -> Result<(), Failure> {
-    let opened =
-        open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Mount, source)?;
-    let mode = fstat(&opened).at(Step::Mount, source)?.st_mode;
+/// Of a bind mount.
+enum Source<'a> {
+    /// With all mounts below it, or alone.
+    Path(&'a Path, bool),
+    /// Made outside: see [`IdMapped`].
+    Tree(&'a OwnedFd),
+}
+
+fn bind(root: &OwnedFd, one: &FileSystem, source: &Source<'_>) -> Result<(), Failure> {
+    let opened = match source {
+        Source::Path(path, _) => {
+            open(*path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Mount, path)?
+        }
+        Source::Tree(tree) => tree.try_clone().at(Step::Mount, &one.target)?,
+    };
+    let mode = fstat(&opened).at(Step::Mount, &one.target)?.st_mode;
     let is_folder = SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR;
     let kind = if is_folder { Kind::Folder } else { Kind::File };
-    let is_proc = is_on_proc(&opened).at(Step::Mount, source)?;
+    let is_proc = is_on_proc(&opened).at(Step::Mount, &one.target)?;
     let on = if is_proc && same_path(&one.target, Path::new("/proc")) {
         // The host's processes for a container that shares their namespace.
         plain_folder(root, &one.target)?
     } else {
         target_for(root, one, kind)?
     };
-    let mut flags = MsFlags::MS_BIND;
-    flags.set(MsFlags::MS_REC, recursive);
-    let (from, to) = (fd_path(&opened), fd_path(&on));
-    mount(
-        Some(from.as_str()),
-        to.as_str(),
-        None::<&str>,
-        flags,
-        None::<&str>,
-    )
+    match source {
+        Source::Tree(tree) => move_to(tree.as_fd(), on.as_fd()),
+        Source::Path(_, recursive) => {
+            let mut flags = MsFlags::MS_BIND;
+            flags.set(MsFlags::MS_REC, *recursive);
+            let (from, to) = (fd_path(&opened), fd_path(&on));
+            let (from, none) = (Some(from.as_str()), None::<&str>);
+            mount(from, to.as_str(), none, flags, none)
+        }
+    }
     .at(Step::Mount, &one.target)?;
     if one.flags.is_empty() && one.cleared.is_empty() {
         return Ok(());

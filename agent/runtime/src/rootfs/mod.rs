@@ -20,6 +20,7 @@ use crate::spec::{LaunchSpec, Rootfs, View};
 
 mod copy_up;
 mod dev;
+mod id_mapped;
 mod listed;
 mod mask;
 mod system;
@@ -27,6 +28,7 @@ mod target;
 mod volumes;
 
 pub(crate) use dev::bind_console;
+pub(crate) use id_mapped::IdMapped;
 pub(crate) use listed::set_propagation;
 pub(crate) use mask::{hide, remount_root_readonly, set_mount_readonly, set_readonly};
 pub(crate) use target::lookup;
@@ -44,7 +46,7 @@ pub(crate) fn make_private() -> Result<(), Failure> {
 }
 
 /// Mounts everything and answers the new root. The calling process is alone in its mount namespace.
-pub(crate) fn build(spec: &LaunchSpec<'_>) -> Result<OwnedFd, Failure> {
+pub(crate) fn build(spec: &LaunchSpec<'_>, id_mapped: &IdMapped) -> Result<OwnedFd, Failure> {
     match &spec.view {
         View::Standard => make_private()?,
         View::Listed(wanted) => listed::detach_from_host(wanted, &spec.rootfs)?,
@@ -60,7 +62,7 @@ pub(crate) fn build(spec: &LaunchSpec<'_>) -> Result<OwnedFd, Failure> {
     };
     match &spec.view {
         View::Standard => standard(&root, spec)?,
-        View::Listed(wanted) => listed::build(&root, wanted, spec)?,
+        View::Listed(wanted) => listed::build(&root, wanted, spec, id_mapped)?,
     }
     Ok(root)
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use nix::mount::MsFlags;
 
+use crate::namespaces::IdMap;
+
 /// Who decides what is mounted.
 #[derive(Debug, Default)]
 pub enum View {
@@ -34,6 +36,22 @@ pub enum Origin {
     New { kind: String, source: String },
 }
 
+/// Who the files of a bind mount belong to, in place of their owners on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owners {
+    /// What is root's on disk is the root's of the container's user namespace, and so on.
+    OfContainer {
+        /// Mounts below it too.
+        below: bool,
+    },
+    /// Owners `inside` are those on disk, `outside` what they become.
+    Listed {
+        uids: Vec<IdMap>,
+        gids: Vec<IdMap>,
+        below: bool,
+    },
+}
+
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSystem {
@@ -51,4 +69,6 @@ pub struct FileSystem {
     pub data: String,
     /// A tmpfs begins with a copy of what the image has at the target.
     pub copy_up: bool,
+    /// Bind mounts only; needs Linux 5.12.
+    pub owners: Option<Owners>,
 }

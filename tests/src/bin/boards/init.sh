@@ -54,6 +54,7 @@ mkswap /dev/zram0 > /dev/null && swapon /dev/zram0
 # Whoever asks for a backtrace gets the whole log full of them: the assertion says enough.
 export RUST_BACKTRACE=0
 export CORACLE_TESTS_WITHOUT="$without"
+export CORACLE_RUNTIME=/board/bin/coracle-runtime
 for test in /board/tests/*; do
   "$test" $only
   echo "CORACLE-BOARD exit ${test##*/} $?"

@@ -5,21 +5,21 @@ use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::modules;
 use crate::packages::{Cache, usr_or_top};
-use crate::programs::Program;
+use crate::programs::Programs;
 use anyhow::{Context, Result};
 use std::path::Path;
 
 const INIT: &str = include_str!("init.sh");
 
-/// overlay: images; loop: a disk to throttle; zram, with the compression it starts with: memory to swap
+/// veth: a device to give away; overlay: images; loop: a disk to throttle; zram, with the compression it starts with: memory to swap
 /// to; bfq: a scheduler with weights.
-const MODULES: [&str; 5] = ["overlay", "loop", "lzo_rle", "zram", "bfq"];
+const MODULES: [&str; 6] = ["veth", "overlay", "loop", "lzo_rle", "zram", "bfq"];
 
 pub fn build(
     board: &Board,
     cache: &Cache,
     kernel: &Kernel,
-    programs: &[Program],
+    programs: &Programs,
     only: &str,
 ) -> Result<Vec<u8>> {
     let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
@@ -56,9 +56,11 @@ pub fn build(
     }
 
     let mut libraries: Vec<&Path> = Vec::new();
-    for program in programs {
+    let tests = programs.tests.iter().map(|program| ("tests", program));
+    let started = programs.started.iter().map(|program| ("bin", program));
+    for (folder, program) in tests.chain(started) {
         archive.file(
-            &format!("board/tests/{}", program.name),
+            &format!("board/{folder}/{}", program.name),
             0o755,
             &read(&program.file)?,
         );

@@ -78,7 +78,7 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
         kernel.release,
         board.layout.name()
     );
-    let programs = programs::build(board.arch, cache)?;
+    let programs = programs::build(board.arch, cache, board.oci)?;
     let image = initramfs::build(board, cache, &kernel, &programs, only)?;
     let initramfs = cache.folder().join(format!("{}.cpio", board.name));
     std::fs::write(&initramfs, image).with_context(|| initramfs.display().to_string())?;
@@ -99,7 +99,7 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
     });
     let text = std::fs::read(&log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let names: Vec<&str> = programs.iter().map(|p| p.name.as_str()).collect();
+    let names: Vec<&str> = programs.tests.iter().map(|p| p.name.as_str()).collect();
     // What the console said tells more than how QEMU ended.
     let not_here: Vec<&str> = board
         .not_here

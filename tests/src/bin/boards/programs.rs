@@ -10,6 +10,17 @@ use std::process::Command;
 /// The runtime's tests that need a kernel to themselves. No libtest in them: they run on nothing but libc.
 const TESTS: [&str; 2] = ["container", "jail"];
 
+/// Those of the OCI command line, which start it as a program.
+const OCI_TESTS: [&str; 6] = [
+    "confined",
+    "exec",
+    "hostile",
+    "id_mapped",
+    "lifecycle",
+    "net_devices",
+];
+const OCI_PROGRAM: &str = "coracle-runtime";
+
 pub struct Program {
     pub name: String,
     pub file: PathBuf,
@@ -17,14 +28,36 @@ pub struct Program {
     pub libraries: Vec<PathBuf>,
 }
 
-pub fn build(arch: Arch, cache: &Cache) -> Result<Vec<Program>> {
+/// The tests, and beside them the program that some of them start.
+pub struct Programs {
+    pub tests: Vec<Program>,
+    pub started: Option<Program>,
+}
+
+/// `oci` asks for the tests of the command line too.
+pub fn build(arch: Arch, cache: &Cache, oci: bool) -> Result<Programs> {
+    let mut tests = compile(arch, cache, "coracle-runtime", &TESTS)?;
+    let mut started = None;
+    if oci {
+        let mut more = compile(arch, cache, "coracle-oci", &OCI_TESTS)?;
+        let at = more
+            .iter()
+            .position(|one| one.name == OCI_PROGRAM)
+            .context("cargo did not build the command line")?;
+        started = Some(more.remove(at));
+        tests.extend(more);
+    }
+    Ok(Programs { tests, started })
+}
+
+fn compile(arch: Arch, cache: &Cache, package: &str, tests: &[&str]) -> Result<Vec<Program>> {
     let target = cache.folder().parent().context("no target folder")?;
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
     command
         .args(["test", "--quiet", "--no-run", "--message-format=json"])
-        .args(["--package", "coracle-runtime"])
-        .args(TESTS.iter().flat_map(|test| ["--test", test]))
+        .args(["--package", package])
+        .args(tests.iter().flat_map(|test| ["--test", test]))
         .arg("--target-dir")
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
@@ -41,10 +74,12 @@ pub fn build(arch: Arch, cache: &Cache) -> Result<Vec<Program>> {
     let messages = run(&mut command)?;
     let mut built: Vec<(String, PathBuf)> = messages.lines().filter_map(test_program).collect();
     built.sort();
-    ensure!(
-        built.len() == TESTS.len(),
-        "cargo built {built:?} instead of {TESTS:?}"
-    );
+    for test in tests {
+        ensure!(
+            built.iter().any(|(name, _)| name == test),
+            "cargo built {built:?} and no {test}"
+        );
+    }
     built
         .into_iter()
         .map(|(name, file)| {
@@ -61,12 +96,12 @@ pub fn build(arch: Arch, cache: &Cache) -> Result<Vec<Program>> {
         .collect()
 }
 
-/// Name and file, when this message of cargo's tells of a test program.
+/// Name and file, when this message of cargo's tells of a program.
 fn test_program(message: &str) -> Option<(String, PathBuf)> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
     let file = message["executable"].as_str()?;
     let name = message["target"]["name"].as_str()?;
-    (message["profile"]["test"] == true).then(|| (name.into(), file.into()))
+    Some((name.into(), file.into()))
 }
 
 /// `ldd` has lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.

@@ -1,7 +1,7 @@
 //! cgroup v1 (runtime-spec config-linux.md; kernel, Documentation/admin-guide/cgroup-v1).
 
-use coracle_runtime::cgroup::Controller::{Blkio, Cpu, Cpuset, Memory};
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
+use coracle_runtime::cgroup::Controller::{Blkio, Cpu, Cpuset, Hugetlb, Memory, NetCls, NetPrio};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources};
 
 use super::{Write, given, pids, refuse_rare, throttle, write};
 use crate::failure::Failure;
@@ -16,24 +16,6 @@ pub fn plan(resources: &LinuxResources) -> Result<Vec<Write>, Failure> {
     {
         return unsupported("resources.unified: this machine has cgroup v1");
     }
-    if resources
-        .hugepage_limits()
-        .as_ref()
-        .is_some_and(|limits| !limits.is_empty())
-    {
-        return unsupported("resources.hugepageLimits: cgroup v1 of this machine has no hugetlb");
-    }
-    let network = resources.network().as_ref();
-    let is_set = |network: &oci_spec::runtime::LinuxNetwork| {
-        network.class_id().is_some()
-            || network
-                .priorities()
-                .as_ref()
-                .is_some_and(|all| !all.is_empty())
-    };
-    if network.is_some_and(is_set) {
-        return unsupported("resources.network: no net_cls and net_prio");
-    }
     let mut writes = Vec::new();
     if let Some(memory) = resources.memory() {
         plan_memory(memory, &mut writes)?;
@@ -45,7 +27,24 @@ pub fn plan(resources: &LinuxResources) -> Result<Vec<Write>, Failure> {
     if let Some(io) = resources.block_io() {
         plan_io(io, &mut writes);
     }
+    for limit in resources.hugepage_limits().iter().flatten() {
+        let file = format!("hugetlb.{}.limit_in_bytes", limit.page_size());
+        writes.push(write(Hugetlb, &file, limit.limit()));
+    }
+    if let Some(network) = resources.network() {
+        plan_network(network, &mut writes);
+    }
     Ok(writes)
+}
+
+/// Marks for tc(8) and nft(8), and priorities by device.
+fn plan_network(network: &LinuxNetwork, writes: &mut Vec<Write>) {
+    let class = given(network.class_id());
+    writes.extend(class.map(|class| write(NetCls, "net_cls.classid", class)));
+    for one in network.priorities().iter().flatten() {
+        let line = format!("{} {}", one.name(), one.priority());
+        writes.push(write(NetPrio, "net_prio.ifpriomap", line));
+    }
 }
 
 /// `kernel` is left out: the file is gone, and the limit was not enforced since 5.16.
@@ -167,6 +166,20 @@ mod tests {
     }
 
     #[test]
+    fn huge_pages_and_marks_of_packets_have_hierarchies_of_their_own() {
+        let all = planned(
+            r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}],
+                "network":{"classID":1048577,"priorities":[{"name":"lo","priority":5}]}}"#,
+        );
+        let expected = [
+            "hugetlb.2MB.limit_in_bytes=4194304",
+            "net_cls.classid=1048577",
+            "net_prio.ifpriomap=lo 5",
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
     fn nothing_is_written_for_what_is_not_set() {
         assert!(
             planned(r#"{"memory":{"limit":0},"cpu":{"shares":0},"pids":{"limit":0}}"#).is_empty()
@@ -177,11 +190,6 @@ mod tests {
     fn what_it_cannot_hold_is_refused_by_name() {
         for (json, name) in [
             (r#"{"unified":{"memory.high":"1"}}"#, "unified"),
-            (
-                r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#,
-                "hugepageLimits",
-            ),
-            (r#"{"network":{"classID":1}}"#, "network"),
             (r#"{"rdma":{"mlx5_1":{"hcaHandles":3}}}"#, "rdma"),
         ] {
             let resources: LinuxResources = serde_json::from_str(json).unwrap();

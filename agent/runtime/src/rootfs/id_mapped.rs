@@ -1,0 +1,129 @@
+//! Bind mounts whose files belong to others than on disk (mount_setattr(2), ID-mapped mounts).
+//!
+//! They are made outside and handed over as trees in nobody's namespace: the right to map owners lies with the users of the
+//! file system, which a container with users of its own does not have.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::pipe2;
+
+use crate::failure::{At, Failure, Step};
+use crate::kernel::{self, Forked, mounts};
+use crate::launch::kill_and_reap;
+use crate::namespaces::UserNs;
+use crate::spec::{FileSystem, LaunchSpec, Origin, Owners, View};
+
+/// Those of a launch, by their place in the list.
+#[derive(Debug, Default)]
+pub(crate) struct IdMapped(Vec<(usize, OwnedFd)>);
+
+impl IdMapped {
+    /// In the process that launches.
+    pub(crate) fn prepare(spec: &LaunchSpec<'_>) -> Result<IdMapped, Failure> {
+        let View::Listed(listed) = &spec.view else {
+            return Ok(IdMapped::default());
+        };
+        let mut made = Vec::new();
+        for (place, one) in listed.file_systems.iter().enumerate() {
+            if let Some(owners) = &one.owners {
+                made.push((place, make(one, owners, &spec.namespaces.user)?));
+            }
+        }
+        Ok(IdMapped(made))
+    }
+
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.0.iter().map(|(_, mount)| mount.as_raw_fd())
+    }
+
+    pub(super) fn at(&self, place: usize) -> Option<&OwnedFd> {
+        let found = self.0.iter().find(|(one, _)| *one == place);
+        found.map(|(_, mount)| mount)
+    }
+}
+
+fn make(one: &FileSystem, owners: &Owners, container: &UserNs) -> Result<OwnedFd, Failure> {
+    let Origin::Bind { source, recursive } = &one.origin else {
+        let reason = format!(
+            "{}: only bind mounts can have other owners",
+            one.target.display()
+        );
+        return Err(Failure::refused(Step::Mount, reason));
+    };
+    let opened =
+        open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Mount, source)?;
+    let tree = if *recursive {
+        mounts::clone_whole_tree(opened.as_fd())
+    } else {
+        mounts::clone_tree(opened.as_fd())
+    }
+    .at(Step::Mount, source)?;
+    let (users, below) = match owners {
+        Owners::OfContainer { below } => (container.open(source)?, *below),
+        Owners::Listed { uids, gids, below } => {
+            let listed = UserNs::New {
+                uids: uids.clone(),
+                gids: gids.clone(),
+            };
+            (listed.open(source)?, *below)
+        }
+    };
+    match mounts::map_owners(tree.as_fd(), users.as_fd(), below) {
+        // What the kernel says of a file system that has not learnt it.
+        Err(Errno::EINVAL) => Err(Failure::refused(
+            Step::Mount,
+            format!(
+                "the file system of {} cannot show other owners (id-mapped mount {})",
+                source.display(),
+                one.target.display()
+            ),
+        )),
+        other => other.at(Step::Mount, source).map(|()| tree),
+    }
+}
+
+impl UserNs {
+    /// As a descriptor; a namespace that is yet to be made has its like in one that nobody lives in.
+    fn open(&self, source: &Path) -> Result<OwnedFd, Failure> {
+        match self {
+            UserNs::Host => Err(Failure::refused(
+                Step::Mount,
+                format!(
+                    "owners of {} are to be the container's, which has no user namespace",
+                    source.display()
+                ),
+            )),
+            UserNs::Join(namespace) => namespace.try_clone().at(Step::IdMap, "user namespace"),
+            UserNs::New { .. } => self.uninhabited(),
+        }
+    }
+
+    fn uninhabited(&self) -> Result<OwnedFd, Failure> {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "user namespace")?;
+        match kernel::clone_process(libc::CLONE_NEWUSER as u64, None)
+            .at(Step::Clone, "user namespace")?
+        {
+            Forked::Child { .. } => {
+                drop(write);
+                // Until it is killed, or its parent is gone.
+                let _ = File::from(read).read(&mut [0]);
+                kernel::exit_now(0)
+            }
+            Forked::Parent { pid, pidfd } => {
+                let pidfd = kernel::or_open_pidfd(pidfd, pid).at(Step::Clone, "pidfd")?;
+                let path = format!("/proc/{pid}/ns/user");
+                let made = self
+                    .write_maps(pid)
+                    .and_then(|()| File::open(&path).at(Step::IdMap, &path));
+                kill_and_reap(pid, &pidfd);
+                Ok(made?.into())
+            }
+        }
+    }
+}
