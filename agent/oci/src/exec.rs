@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 
 use coracle_runtime::cgroup::Controller;
 use coracle_runtime::{Cgroup, ExecSpec, exec_with};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use crate::args::Exec;
@@ -14,11 +16,17 @@ use crate::create::{Terminal, console, stdio, write_pid};
 use crate::failure::{Doing, Failure, OnPath};
 use crate::foreground::{self, Signals};
 use crate::id::ContainerId;
+use crate::journal::Journal;
 use crate::state::Status;
 use crate::store::Store;
 use crate::{alive, plan};
 
-pub fn exec(store: &Store, id: &ContainerId, options: &Exec) -> Result<i32, Failure> {
+pub fn exec(
+    store: &Store,
+    id: &ContainerId,
+    options: &Exec,
+    journal: &Journal,
+) -> Result<i32, Failure> {
     let entry = store.look(id)?;
     let (record, status) = alive::read(&entry)?;
     let fits = match status {
@@ -69,7 +77,12 @@ pub fn exec(store: &Store, id: &ContainerId, options: &Exec) -> Result<i32, Fail
     settings.preserved_fds = options.preserve_fds;
     settings.personality = plan::process::personality(linux)?;
     settings.memory_policy = plan::process::memory_policy(linux)?;
-    settings.cpu_affinity = affinity(&process)?;
+    let (initial, last) = affinity(&process)?;
+    if let Some(cpus) = &initial {
+        move_to_cpus(cpus, journal)?;
+    }
+    // Entering a cgroup gives the process all of that one's CPUs.
+    settings.cpu_affinity = last.or(initial);
     let shows = settings.console.is_some();
 
     let first = coracle_runtime::ProcessHandle::open(record.pid).doing("exec")?;
@@ -130,18 +143,32 @@ fn below(cgroup: &Cgroup, wanted: &str) -> Result<Cgroup, Failure> {
     Ok(cgroup.below(path.trim_matches('/').as_ref(), &controllers)?)
 }
 
-fn affinity(process: &Process) -> Result<Option<Vec<usize>>, Failure> {
+/// CPUs until the process is in the container's cgroup, and from then on.
+type Affinity = (Option<Vec<usize>>, Option<Vec<usize>>);
+
+fn affinity(process: &Process) -> Result<Affinity, Failure> {
     let Some(wanted) = process.exec_cpu_affinity() else {
-        return Ok(None);
+        return Ok((None, None));
     };
-    let list = wanted
-        .cpu_affinity_final()
-        .as_ref()
-        .or(wanted.initial().as_ref());
-    match list {
-        Some(list) if !list.is_empty() => plan::process::number_list(list).map(Some),
-        _ => Ok(None),
+    let list = |text: &Option<String>| {
+        let text = text.as_deref().filter(|text| !text.is_empty());
+        text.map(plan::process::number_list).transpose()
+    };
+    Ok((list(wanted.initial())?, list(wanted.cpu_affinity_final())?))
+}
+
+/// This command, and so all that it starts.
+fn move_to_cpus(cpus: &[usize], journal: &Journal) -> Result<(), Failure> {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        set.set(*cpu).doing("execCPUAffinity.initial")?;
     }
+    sched_setaffinity(Pid::from_raw(0), &set).doing("execCPUAffinity.initial")?;
+    let mask = cpus.iter().fold(0_u128, |mask, cpu| {
+        mask | 1_u128.checked_shl(*cpu as u32).unwrap_or(0)
+    });
+    journal.debug(&format!("initial CPU affinity: 0x{mask:x}"));
+    Ok(())
 }
 
 /// The one that `--process` names, or the container's own with what the options change.

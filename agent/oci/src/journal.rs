@@ -18,6 +18,7 @@ struct Line<'a> {
 pub struct Journal {
     file: Option<File>,
     json: bool,
+    debug: bool,
 }
 
 impl Journal {
@@ -34,6 +35,7 @@ impl Journal {
         Journal {
             file,
             json: global.log_json,
+            debug: global.debug,
         }
     }
 
@@ -47,6 +49,14 @@ impl Journal {
             eprintln!("coracle-runtime: warning: {message}");
         }
         self.write("warning", message);
+    }
+
+    /// Only with `--debug`.
+    pub fn debug(&self, message: &str) {
+        if self.debug {
+            eprintln!("coracle-runtime: debug: {message}");
+            self.write("debug", message);
+        }
     }
 
     fn write(&self, level: &str, msg: &str) {

@@ -121,7 +121,7 @@ fn run(global: &Global, command: Command, journal: &Journal) -> Result<i32, Fail
         Command::State(id) => show::state(&store()?, &id)?,
         Command::Kill { id, signal, all } => kill::kill(&store()?, &id, &signal, all)?,
         Command::Delete { id, force } => delete::delete(&store()?, &id, force, journal)?,
-        Command::Exec(id, options) => return exec::exec(&store()?, &id, &options),
+        Command::Exec(id, options) => return exec::exec(&store()?, &id, &options, journal),
         Command::Pause(id) => pause::pause(&store()?, &id)?,
         Command::Resume(id) => pause::resume(&store()?, &id)?,
         Command::Update(id, options) => update::update(&store()?, &id, &options)?,

@@ -216,3 +216,26 @@ pub fn in_user_namespace(config: &mut Value) {
         .push(json!({"type": "user"}));
     config["process"]["args"] = json!(["sleep", "60"]);
 }
+
+#[test]
+fn cpus_are_those_of_before_and_after_the_cgroup() {
+    let (bundle, id) = sleeping(|_| {});
+    let process = |affinity: Value| {
+        let args = json!(["grep", "Cpus_allowed_list", "/proc/self/status"]);
+        let user = json!({"uid": 0, "gid": 0});
+        let process = json!({"args": args, "cwd": "/", "user": user, "env": ["PATH=/bin"], "execCPUAffinity": affinity});
+        fs::write(bundle.path("process.json"), process.to_string()).unwrap();
+        bundle.runtime(&["--debug", "exec", "-p", "process.json", &id])
+    };
+    let said = process(json!({"initial": "0"}));
+    assert!(said.out.ends_with("\t0\n"), "{said:?}");
+    assert!(said.err.contains("CPU affinity: 0x1"), "{said:?}");
+    let said = process(json!({"initial": "0", "final": "0-1"}));
+    let all = std::thread::available_parallelism().unwrap().get();
+    assert!(
+        said.out
+            .ends_with(if all > 1 { "\t0-1\n" } else { "\t0\n" }),
+        "{said:?}"
+    );
+    assert_eq!(process(json!({"initial": "4000"})).code, 1);
+}

@@ -46,7 +46,7 @@ pub fn table(world: &World) -> Result<String> {
 }
 
 /// A bundle as `runc spec` writes it, without a terminal.
-fn bundle(world: &World) -> Result<std::path::PathBuf> {
+pub fn bundle(world: &World) -> Result<std::path::PathBuf> {
     let dir = world.dir().join("bundle");
     std::fs::create_dir_all(dir.join("rootfs/bin"))?;
     std::fs::copy("/bin/busybox", dir.join("rootfs/bin/busybox"))
@@ -87,7 +87,7 @@ fn oci_runs(runtime: &str, bundle: &Path) -> Result<Vec<f64>> {
         .collect())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -4,6 +4,7 @@
 mod delta;
 mod launch;
 mod memory;
+mod oci;
 mod sizes;
 
 use anyhow::{Context, Result};
@@ -14,6 +15,12 @@ use std::fmt::Write;
 use std::process::Command;
 
 fn main() -> Result<()> {
+    // One part alone is printed, and the page stays as it is.
+    if std::env::args().nth(1).as_deref() == Some("oci") {
+        let world = World::create("corbench", false)?;
+        println!("{}", oci::table(&world)?);
+        return Ok(());
+    }
     let tell = |text: &str| println!("  {text}");
     let world = World::create("corbench", false)?;
     let engineer = Engineer::make_keys(&world, &tell)?;
@@ -28,6 +35,7 @@ fn main() -> Result<()> {
     for (title, section) in [
         ("Sizes", sizes::table(&world)?),
         ("Launch", launch::table(&world)?),
+        ("OCI command line", oci::table(&world)?),
         ("Delta", delta::table(&world, &engineer)?),
         ("Memory", memory::table(&world, &engineer, &console)?),
     ] {

@@ -50,7 +50,7 @@ pub const BOARDS: [Board; 10] = [
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
-        time_limit: Duration::from_secs(420),
+        time_limit: Duration::from_secs(600),
     },
     Board {
         name: "x86-64-v1",
@@ -64,7 +64,7 @@ pub const BOARDS: [Board; 10] = [
             "cgroup::a_tree_without_controllers_holds_no_limit",
         ],
         without: &[],
-        time_limit: Duration::from_secs(420),
+        time_limit: Duration::from_secs(600),
     },
     Board {
         name: "x86-64-hybrid",

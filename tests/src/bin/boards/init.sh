@@ -40,6 +40,12 @@ hierarchies() {
     mkdir "/sys/fs/cgroup/$controllers"
     mount -t cgroup -o "$controllers" cgroup "/sys/fs/cgroup/$controllers"
   done
+  # Not every kernel has these for v1.
+  for controllers in hugetlb net_cls,net_prio; do
+    mkdir "/sys/fs/cgroup/$controllers"
+    mount -t cgroup -o "$controllers" cgroup "/sys/fs/cgroup/$controllers" 2>/dev/null \
+      || rmdir "/sys/fs/cgroup/$controllers"
+  done
 }
 case $layout in
   v2) one_tree /sys/fs/cgroup ;;

@@ -10,15 +10,9 @@ use std::process::Command;
 /// The runtime's tests that need a kernel to themselves. No libtest in them: they run on nothing but libc.
 const TESTS: [&str; 2] = ["container", "jail"];
 
-/// Those of the OCI command line, which start it as a program.
-const OCI_TESTS: [&str; 6] = [
-    "confined",
-    "exec",
-    "hostile",
-    "id_mapped",
-    "lifecycle",
-    "net_devices",
-];
+/// Those of the OCI command line, which start it as a program. Not `id_mapped`: a board has no file system but tmpfs, which
+/// can show other owners since Linux 6.3.
+const OCI_TESTS: [&str; 5] = ["confined", "exec", "hostile", "lifecycle", "net_devices"];
 const OCI_PROGRAM: &str = "coracle-runtime";
 
 pub struct Program {
