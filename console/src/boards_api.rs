@@ -1,5 +1,6 @@
 //! The boards' port (TLS): `POST /enrol` for whoever holds a one-time token,
-//! `GET /blobs/sha256/<hex>` with ranges for whoever holds a certificate of the fleet.
+//! `GET /blobs/sha256/<hex>` with ranges for whoever holds a certificate of the fleet,
+//! `GET /root/<version>` for anybody.
 
 use crate::audit;
 use crate::blobs::{self, Blobs};
@@ -46,6 +47,7 @@ pub fn router(api: BoardsApi) -> Router {
     Router::new()
         .route("/enrol", post(enrol))
         .route("/blobs/sha256/{hex}", get(blob))
+        .route("/root/{version}", get(root))
         .fallback(|| async { Problem::missing("no such path", "boards use /enrol and /blobs") })
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .with_state(api)
@@ -98,6 +100,20 @@ fn refused(error: EnrolmentError) -> Problem {
         error.to_string(),
         "ask the operator for a new enrolment file for this board",
     )
+}
+
+/// A root document. It holds public keys only, so that whoever asks may have it: a board whose
+/// certificate has expired too.
+async fn root(State(api): State<BoardsApi>, Path(version): Path<u64>) -> Response {
+    match api.store.root(version).await {
+        Ok(Some(root)) => Json(root).into_response(),
+        Ok(None) => Problem::missing(
+            format!("there is no root version {version} yet"),
+            "the one before it is the newest",
+        )
+        .into_response(),
+        Err(error) => Problem::inside(error).into_response(),
+    }
 }
 
 async fn blob(

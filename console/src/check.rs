@@ -44,12 +44,18 @@ pub fn trust(root: &Path, deploy_key: &Path) -> Result<Signer, TrustError> {
 }
 
 fn trusted_root(path: &Path) -> Result<TrustedRoot, TrustError> {
-    let content = |fault: String| TrustError::Content {
+    TrustedRoot::from_image(&root_envelope(path)?).map_err(|e| TrustError::Content {
         path: path.to_owned(),
-        fault,
-    };
-    let envelope = Envelope::parse(&read(path)?).map_err(|e| content(e.to_string()))?;
-    TrustedRoot::from_image(&envelope).map_err(|e| content(e.to_string()))
+        fault: e.to_string(),
+    })
+}
+
+/// The root document as it is in its file.
+pub fn root_envelope(path: &Path) -> Result<Envelope, TrustError> {
+    Envelope::parse(&read(path)?).map_err(|e| TrustError::Content {
+        path: path.to_owned(),
+        fault: e.to_string(),
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TrustError> {

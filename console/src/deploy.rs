@@ -110,7 +110,7 @@ impl Deployer {
             .release(&order.release)
             .await?
             .ok_or(DeployError::UnknownRelease(order.release))?;
-        let release = VerifiedRelease::open(&row.envelope, self.signer.root())?;
+        let release = VerifiedRelease::open(&row.envelope, &self.signer.root())?;
         let until = tokio::time::Instant::now() + self.delta_wait;
         let deployment = Deployment {
             id: random_hex(8)?,
@@ -196,7 +196,7 @@ impl Deployer {
                 digest: release.digest(),
                 size: release.size(),
             },
-            epoch: self.signer.epoch(),
+            epoch: self.signer.epoch()?,
             seq,
             issued_at,
             expires: issued_at.saturating_add(order.expires_in),

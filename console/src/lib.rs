@@ -37,6 +37,7 @@ pub mod problem;
 pub mod registry;
 pub mod republish;
 pub mod rest;
+pub mod roots;
 pub mod secrets;
 pub mod serve;
 pub mod settings;

@@ -105,6 +105,14 @@ impl Link {
     pub fn is_up(&self) -> bool {
         *self.up.borrow()
     }
+    /// Waits for the end of a connection.
+    pub async fn wait_down(&mut self) -> Result<(), LinkError> {
+        self.up
+            .wait_for(|up| !*up)
+            .await
+            .map(|_| ())
+            .map_err(|_| LinkError::Closed)
+    }
     /// Waits for a connection.
     pub async fn wait_up(&mut self) -> Result<(), LinkError> {
         self.up

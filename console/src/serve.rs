@@ -17,6 +17,7 @@ use crate::mosquitto::Broker;
 use crate::registry::{self, Manifests, Registry, Uploads};
 use crate::republish::Republish;
 use crate::rest::{self, Advertised, Rest};
+use crate::roots::{Roots, RootsError};
 use crate::settings::{Serve, State, host_port};
 use crate::store::Store;
 use crate::tls;
@@ -46,6 +47,9 @@ pub enum ServeError {
     /// Root document or deploy key.
     #[error(transparent)]
     Trust(#[from] check::TrustError),
+    /// Root documents.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     /// The fleet's CA.
     #[error(transparent)]
     Ca(#[from] crate::ca::CaError),
@@ -101,6 +105,8 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     )?;
     let store = Store::open(&state.database()).await?;
     tokens::first(&store, &state).await?;
+    let root_file = check::root_envelope(&settings.root)?;
+    let roots = Roots::open(store.clone(), signer.clone(), &root_file).await?;
     let blobs = Blobs::open(&state.registry())?;
     let live = Live::default();
     let republish = Republish::default();
@@ -157,6 +163,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         blobs: blobs.clone(),
         deployer,
         deltas,
+        roots: roots.clone(),
         live: live.clone(),
         link: link.clone(),
         advertised: advertised.clone(),
@@ -184,7 +191,8 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     let tasks = [
         tokio::spawn(pump.run(republish.clone(), link_stop.clone())),
         tokio::spawn(ingest::run(inbox, store.clone(), live, republish.clone())),
-        tokio::spawn(republish.run(store.clone(), link, stop.clone())),
+        tokio::spawn(republish.run(store.clone(), link.clone(), stop.clone())),
+        tokio::spawn(roots.announce(link, stop.clone())),
         tokio::spawn(serve_operators(operators, operator_routes, stop.clone())),
         tokio::spawn(board_port::serve(
             boards,

@@ -16,6 +16,17 @@ pub struct Desired {
     pub release: Document,
 }
 
+/// The retained message on [`crate::topics::ROOT_NOTICE`]: the newest root document. A board that lacks
+/// more than this one asks the console for those between: `GET <console>/root/<version>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootNotice {
+    /// Its version.
+    pub version: u64,
+    /// Its envelope, when it fits into the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Envelope>,
+}
+
 /// An envelope in the message, or the blob that holds its JSON when the message would grow past
 /// `LIMITS.mqtt_message_bytes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

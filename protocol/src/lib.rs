@@ -12,6 +12,7 @@
 //! | [`root`], [`release`], [`deploy`] | the signed documents |
 //! | [`verify`] | bytes → `VerifiedRelease`, `VerifiedDeploy`, `VerifiedDeployment` |
 //! | [`counters`], [`time`] | what may never go back |
+//! | [`trust_state`] | what a board trusts now, as it says it |
 //! | [`topics`], [`desired`], [`report`] | MQTT: topics, what a board is told, what it says |
 //! | [`local`] | daemon ↔ supervisor on the board |
 //! | [`enrol`] | a board asks a console for its certificate |
@@ -36,6 +37,7 @@ pub mod stick;
 mod strict;
 pub mod time;
 pub mod topics;
+pub mod trust_state;
 pub mod verify;
 
 /// Digests and sizes as OCI writes them.

@@ -28,6 +28,9 @@ pub struct Limits {
     pub deltas: usize,
     /// Keys in a root document.
     pub keys: usize,
+    /// Root documents that one stick or one update brings: a board that lacks more takes the next
+    /// ones the next time.
+    pub roots: usize,
     /// Largest blob, in bytes (64 GiB).
     pub blob_bytes: u64,
     /// Largest integer in any document: what JSON carries exactly.
@@ -48,6 +51,7 @@ pub const LIMITS: Limits = Limits {
     hardware_classes: 32,
     deltas: 256,
     keys: 32,
+    roots: 64,
     blob_bytes: 64 << 30,
     integer: (1 << 53) - 1,
 };

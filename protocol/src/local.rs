@@ -8,6 +8,7 @@ use crate::dsse::Envelope;
 use crate::names::{AppName, BoardId};
 use crate::release::Blob;
 use crate::report::{BoardFacts, Phase, SetStatus};
+use crate::trust_state::TrustState;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,14 @@ pub enum Request {
     Identity {
         /// Common name of the certificate.
         board: BoardId,
+    },
+    /// What the board trusts. Answer: [`Answer::Trust`].
+    Trust,
+    /// The next root document: the supervisor verifies it by the one in force and keeps it. One that
+    /// it has already changes nothing. Answer: [`Answer::Done`] or [`Answer::Refused`].
+    Root {
+        /// The document.
+        root: Envelope,
     },
     /// Two documents; the supervisor verifies them itself, checks the budget and says what is
     /// missing. Nothing is changed. Answer: [`Answer::Needs`] or [`Answer::Refused`].
@@ -128,6 +137,8 @@ pub enum Answer {
     Done,
     /// To [`Request::Status`].
     Status(Status),
+    /// To [`Request::Trust`].
+    Trust(Trusted),
     /// To [`Request::Offer`].
     Needs(Needs),
     /// Not accepted: by trust or by budget.
@@ -146,6 +157,15 @@ pub enum Answer {
     },
 }
 
+/// What the board trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trusted {
+    /// The root document in force.
+    pub root: Envelope,
+    /// The rest.
+    pub state: TrustState,
+}
+
 /// Everything that runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -161,6 +181,9 @@ pub struct Status {
     pub last_failure: Option<String>,
     /// Layers on the board.
     pub layers: Vec<Sha256Digest>,
+    /// What the board trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustState>,
 }
 
 /// What an accepted offer needs.
@@ -199,6 +222,11 @@ pub enum Event {
         code: Option<String>,
         /// In words.
         reason: Option<String>,
+    },
+    /// The root document changed; ask for the status.
+    Root {
+        /// Its version.
+        version: u64,
     },
     /// An app changed state; ask for the status.
     AppChanged {

@@ -2,6 +2,7 @@
 
 use crate::names::AppName;
 use crate::release::AppLimits;
+use crate::trust_state::TrustState;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -27,6 +28,9 @@ pub struct Current {
     pub set: Option<SetStatus>,
     /// diff_ids of the layers that the board holds: what deltas can start from.
     pub layers: Vec<Sha256Digest>,
+    /// What the board trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustState>,
 }
 
 /// What a board is.

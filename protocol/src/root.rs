@@ -4,6 +4,7 @@ use crate::document::{ends_after_it_begins, understood, within};
 use crate::dsse::{DsseError, Envelope};
 use crate::key::PublicKey;
 use crate::limits::LIMITS;
+use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,6 +95,7 @@ pub enum RootError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedRoot {
     root: Root,
+    digest: Sha256Digest,
 }
 
 impl TrustedRoot {
@@ -102,8 +104,11 @@ impl TrustedRoot {
     pub fn from_image(envelope: &Envelope) -> Result<Self, RootError> {
         let root = parse(&envelope.payload_unverified()?)?;
         let (keys, threshold) = role_of(&root, Role::Root)?;
-        envelope.verify(ROOT_TYPE, &keys, threshold)?;
-        Ok(Self { root })
+        let payload = envelope.verify(ROOT_TYPE, &keys, threshold)?;
+        Ok(Self {
+            root,
+            digest: Sha256Digest::of(payload.bytes()),
+        })
     }
 
     /// The next root: signed by a threshold of the old keys and of its own (TUF 5.3.4, 5.3.5).
@@ -129,7 +134,20 @@ impl TrustedRoot {
         }
         let (keys, threshold) = role_of(&root, Role::Root)?;
         envelope.verify(ROOT_TYPE, &keys, threshold)?;
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            digest: Sha256Digest::of(payload.bytes()),
+        })
+    }
+
+    /// SHA-256 of the payload.
+    pub fn digest(&self) -> Sha256Digest {
+        self.digest
+    }
+
+    /// Version of a root document before anybody checked a signature: to choose what to ask for.
+    pub fn version_unverified(envelope: &Envelope) -> Result<u64, RootError> {
+        Ok(parse(&envelope.payload_unverified()?)?.version)
     }
 
     /// The document.

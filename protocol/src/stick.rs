@@ -21,12 +21,15 @@ pub struct Stick {
     pub deploy: Envelope,
     /// The release.
     pub release: Envelope,
+    /// Root documents that boards may lack, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<Envelope>,
 }
 
 /// Why `stick.json` was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StickError {
-    /// Larger than two envelopes can be.
+    /// Larger than its envelopes can be.
     #[error("{INDEX} has {bytes} bytes; the limit is {limit}")]
     TooLarge { bytes: usize, limit: usize },
     /// Not the JSON that it should be.
@@ -38,8 +41,9 @@ pub enum StickError {
 }
 
 impl Stick {
-    /// Largest `stick.json`, in bytes: two envelopes and what stands around them.
-    pub const BYTES: usize = 2 * LIMITS.envelope_bytes + 1024;
+    /// Largest `stick.json`, in bytes: two envelopes, as much again for root documents, which are small,
+    /// and what stands around them.
+    pub const BYTES: usize = 4 * LIMITS.envelope_bytes + 1024;
 
     /// Reads `stick.json`. Says nothing about the signatures.
     pub fn parse(json: &[u8]) -> Result<Self, StickError> {
@@ -51,6 +55,13 @@ impl Stick {
         }
         let stick: Self =
             serde_json::from_slice(json).map_err(|e| StickError::Malformed(e.to_string()))?;
+        if stick.roots.len() > LIMITS.roots {
+            return Err(StickError::Malformed(format!(
+                "{} root documents; the limit is {}",
+                stick.roots.len(),
+                LIMITS.roots
+            )));
+        }
         if stick.stick_version == 1 {
             Ok(stick)
         } else {

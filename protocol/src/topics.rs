@@ -5,6 +5,10 @@ use crate::names::BoardId;
 /// What every topic starts with.
 pub const PREFIX: &str = "coracle/v1";
 
+/// Retained, QoS 1, console → every board: [`crate::desired::RootNotice`]. No board has this name: it
+/// holds no dot.
+pub const ROOT_NOTICE: &str = "coracle/v1/fleet/root";
+
 /// The last level of a board's topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Topic {

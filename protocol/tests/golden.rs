@@ -5,11 +5,12 @@
 
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::counters::{Counter, Seen};
-use coracle_protocol::desired::{Desired, Document};
+use coracle_protocol::desired::{Desired, Document, RootNotice};
 use coracle_protocol::dsse::{Envelope, Signature};
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile};
 use coracle_protocol::local::{
     Answer, AppAction, Call, Event, LayerNeed, LayerSource, Message, Needs, Reply, Request, Status,
+    Trusted,
 };
 use coracle_protocol::names::{AppName, BoardId, ProductName};
 use coracle_protocol::release::{AppLimits, Blob, Port, Protocol};
@@ -19,6 +20,7 @@ use coracle_protocol::report::{
 };
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
+use coracle_protocol::trust_state::TrustState;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -146,6 +148,25 @@ fn set() -> SetStatus {
     }
 }
 
+fn trust() -> TrustState {
+    TrustState {
+        root_version: 2,
+        root: digest("root"),
+        root_expires: 1_900_000_000,
+        time: 1_800_000_000,
+        deploy: Counter {
+            epoch: 1,
+            value: 42,
+        },
+        offline_deploy: Counter::default(),
+        releases: BTreeMap::from([(
+            ProductName::new("shop").unwrap(),
+            Counter { epoch: 1, value: 7 },
+        )]),
+        damage: Some("no counter slot is whole".into()),
+    }
+}
+
 fn all() -> Vec<(&'static str, (String, String))> {
     let activity = || "0123abcd".to_owned();
     let call = |request| twice(&Call { id: 7, request });
@@ -157,6 +178,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
         previous: Some((digest("old assignment"), "1.0".into())),
         last_failure: Some("web: unhealthy".into()),
         layers: vec![digest("tar")],
+        trust: Some(trust()),
     };
     let needs = Needs {
         already: false,
@@ -200,6 +222,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 board: board(),
                 set: Some(set()),
                 layers: vec![digest("tar")],
+                trust: Some(trust()),
             }),
         ),
         (
@@ -209,6 +232,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 board: board(),
                 set: None,
                 layers: vec![],
+                trust: None,
             }),
         ),
         (
@@ -388,7 +412,42 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 stick_version: 1,
                 deploy: envelope("deploy"),
                 release: envelope("release"),
+                roots: vec![],
             }),
+        ),
+        (
+            "stick_with_roots",
+            twice(&Stick {
+                stick_version: 1,
+                deploy: envelope("deploy"),
+                release: envelope("release"),
+                roots: vec![envelope("root")],
+            }),
+        ),
+        (
+            "root_notice",
+            twice(&RootNotice {
+                version: 2,
+                root: Some(envelope("root")),
+            }),
+        ),
+        ("call_trust", call(Request::Trust)),
+        (
+            "call_root",
+            call(Request::Root {
+                root: envelope("root"),
+            }),
+        ),
+        (
+            "reply_trust",
+            reply(Answer::Trust(Trusted {
+                root: envelope("root"),
+                state: trust(),
+            })),
+        ),
+        (
+            "event_root",
+            twice(&Message::Event(Event::Root { version: 2 })),
         ),
         (
             "seen",

@@ -6,7 +6,7 @@ mod fleet;
 mod image;
 mod keys;
 mod release;
-mod root;
+mod trust;
 mod usb;
 
 use crate::failure::Failure;
@@ -17,9 +17,9 @@ const EXAMPLES: &str = "\
 Examples, from keys to a running app:
   coracle-release keys new --role root --output root-a.pk8        (three of these, kept apart)
   coracle-release keys new --role release --output release.pk8    (and deploy, offline-deploy)
-  coracle-release root create --output root.json --root-key root-?.pk8.pub --root-threshold 2 \\
+  coracle-release trust create --output root.json --root-key root-?.pk8.pub --root-threshold 2 \\
       --release-key release.pk8.pub --deploy-key deploy.pk8.pub --offline-deploy-key offline.pk8.pub
-  coracle-release root sign --key root-a.pk8 root.json            (and with a second root key)
+  coracle-release trust sign --key root-a.pk8 root.json           (and with a second root key)
   coracle-release image build --rootfs ./rootfs --entrypoint /web --output images --tag shop/web:1
   coracle-release release create release.toml --images images --key release.pk8 --output release.json
   coracle-release push --console https://console:8080 --token-file token --images images release.json
@@ -41,8 +41,8 @@ enum Command {
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// The root document: which keys may sign what
-    #[command(subcommand)]
-    Root(root::RootCommand),
+    #[command(subcommand, alias = "root")]
+    Trust(Box<trust::TrustCommand>),
     /// Images from folders
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -69,7 +69,7 @@ impl Cli {
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Keys(command) => command.run(),
-            Command::Root(command) => command.run(),
+            Command::Trust(command) => command.run(),
             Command::Image(command) => command.run(),
             Command::Release(command) => command.run(),
             Command::Delta(command) => command.run(),

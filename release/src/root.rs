@@ -1,6 +1,10 @@
 //! The root document: who may sign what. Made here without a signature, then signed by one key after
 //! the other, each where it is kept.
 
+pub mod chain;
+pub mod parts;
+pub mod rotate;
+
 use crate::envelope_file::{self, EnvelopeFileError};
 use crate::human;
 use crate::keys::{self, KeyFileError};
@@ -28,6 +32,37 @@ pub enum RootFileError {
         /// Why.
         #[source]
         source: RootError,
+    },
+    /// Two files that should hold the same document.
+    #[error(
+        "`{path}` holds another document than `{first}`; only signatures of one document go together"
+    )]
+    OtherDocument {
+        /// The file that differs.
+        path: PathBuf,
+        /// The one before it.
+        first: PathBuf,
+    },
+    /// A chain with a gap.
+    #[error("no root document is named")]
+    NoRoots,
+    /// More than boards read at once.
+    #[error("{count} root documents; a stick holds up to {limit}")]
+    TooMany {
+        /// Named.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A key that is to go and is not there.
+    #[error("key {key} is not in role `{role}` of `{path}`; `coracle-release trust inspect {}` lists them", path.display())]
+    NoSuchKey {
+        /// The file.
+        path: PathBuf,
+        /// The key's hint.
+        key: String,
+        /// The role.
+        role: Role,
     },
     /// A key that is no root key signs for nothing.
     #[error(
@@ -133,8 +168,13 @@ pub fn document(path: &Path, envelope: &Envelope) -> Result<Root, RootFileError>
     serde_json::from_slice(&payload).map_err(|e| failed(RootError::Malformed(e.to_string())))
 }
 
-/// Adds one key's signature to the file. `previous`: the root before it, whose keys sign too.
-pub fn sign(path: &Path, key: &Path, previous: Option<&Path>) -> Result<Envelope, RootFileError> {
+/// Adds one key's signature and writes `output`. `previous`: the root before it, whose keys sign too.
+pub fn sign(
+    path: &Path,
+    key: &Path,
+    previous: Option<&Path>,
+    output: &Path,
+) -> Result<Envelope, RootFileError> {
     let mut envelope = envelope_file::read(path)?;
     let root = document(path, &envelope)?;
     state(path, &envelope)?;
@@ -161,7 +201,7 @@ pub fn sign(path: &Path, key: &Path, previous: Option<&Path>) -> Result<Envelope
         });
     }
     envelope.sign(&key).map_err(envelope_file::at(path))?;
-    envelope_file::write(path, &envelope).map_err(EnvelopeFileError::File)?;
+    envelope_file::write(output, &envelope).map_err(EnvelopeFileError::File)?;
     Ok(envelope)
 }
 

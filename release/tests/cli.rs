@@ -110,6 +110,85 @@ fn the_next_root_is_signed_by_old_and_new() {
 }
 
 #[test]
+fn people_sign_apart_and_their_parts_are_merged() {
+    let place = Place::with_keys();
+    let unsigned = "trust create --output new.json --root-key root-a.pk8.pub root-b.pk8.pub root-c.pk8.pub \
+         --root-threshold 2 --release-key release.pk8.pub --deploy-key deploy.pk8.pub";
+    place.run(unsigned).ok();
+    let before = place.read("new.json");
+    for name in ["a", "b"] {
+        let line = format!("trust sign --key root-{name}.pk8 --output part.{name} new.json");
+        let said = place.run(&line).ok();
+        assert!(said.contains("1 signatures, more are needed"), "{said}");
+    }
+    assert_eq!(
+        place.read("new.json"),
+        before,
+        "the document stays as it was"
+    );
+    let said = place
+        .run("trust merge --output whole.json part.a part.b part.a")
+        .ok();
+    assert!(said.contains("2 signatures, complete"), "{said}");
+    place.run("trust verify whole.json").ok();
+    place
+        .run("trust merge --output bad.json part.a root.json")
+        .failed(1, &["root.json", "another document"]);
+    assert!(!place.path("bad.json").exists());
+}
+
+#[test]
+fn a_stolen_key_is_rotated_out() {
+    let place = Place::with_keys();
+    place.run("keys new --role release --output new.pk8").ok();
+    place.run("keys new --role root --output root-d.pk8").ok();
+    let hint = |file: &str| {
+        let text = String::from_utf8(place.read(file)).unwrap();
+        coracle_protocol::key::PublicKey::try_from(text.trim().to_owned())
+            .unwrap()
+            .key_id()
+    };
+    let (stolen, lost) = (hint("release.pk8.pub"), hint("root-a.pk8.pub"));
+    place
+        .run(&format!(
+            "trust rotate --from root.json --output root-2.json --remove release={stolen} --add release=new.pk8.pub \
+             --raise-epoch release --remove root={lost} --add root=root-d.pk8.pub"
+        ))
+        .ok();
+    let shown = place.run("trust inspect root-2.json").ok();
+    for line in [
+        "root version 2",
+        "role release: 1 of 1, epoch 2",
+        "not enough yet",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    assert!(
+        !shown.contains(&stolen) && !shown.contains(&lost),
+        "{shown}"
+    );
+    for key in ["root-b", "root-d"] {
+        place
+            .run(&format!("trust sign --key {key}.pk8 root-2.json"))
+            .ok();
+    }
+    place
+        .run("trust verify root.json root-2.json")
+        .failed(1, &["root-2.json", "1 of 2 required signatures"]);
+    place
+        .run("trust sign --previous root.json --key root-a.pk8 root-2.json")
+        .ok();
+    let said = place.run("trust verify root.json root-2.json").ok();
+    assert!(said.contains("root version 2 holds"), "{said}");
+    place
+        .run("trust rotate --from root.json --output x.json --remove release=0123")
+        .failed(1, &["0123", "role `release`", "trust inspect"]);
+    place
+        .run("trust rotate --from root.json --output x.json --add release=root-a.pk8.pub --threshold release=3")
+        .failed(1, &["threshold 3 with 2 distinct keys"]);
+}
+
+#[test]
 fn images_are_made_again_bit_for_bit() {
     let place = Place::new().with_images();
     for blob in names(&place.path("old/blobs/sha256")) {

@@ -95,6 +95,15 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
         if let Some(failure) = &status.last_failure {
             line("failure", failure.clone());
         }
+        if let Some(trust) = &status.trust {
+            line("root", format!("version {}", trust.root_version));
+            if let Some(damage) = &trust.damage {
+                line(
+                    "trust",
+                    format!("{damage}; nothing new is accepted, what runs goes on"),
+                );
+            }
+        }
         line("layers", status.layers.len().to_string());
     }
     if let Some(last) = last {

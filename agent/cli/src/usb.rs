@@ -9,6 +9,7 @@ use crate::stick::{Medium, MediumError};
 use crate::{output, status};
 use bytes::Bytes;
 use coracle_digest::Hasher;
+use coracle_protocol::dsse::Envelope;
 use coracle_protocol::local::{LayerNeed, Needs};
 use coracle_protocol::release::Blob;
 use coracle_protocol::report::{Feedback, Phase};
@@ -42,6 +43,9 @@ pub async fn apply(client: &Client, path: &Path) -> Result<(), Failure> {
     quit_on_panic();
     let medium = Medium::open(path)?;
     let documents = medium.documents()?;
+    for root in &documents.roots {
+        send_root(client, root).await?;
+    }
     let (end, sent_deltas) = round(client, &medium, &documents, Take::Smallest).await?;
     let end = match end.code.as_deref() {
         // The daemon has thrown the delta away and asks for the full layer.
@@ -55,6 +59,17 @@ pub async fn apply(client: &Client, path: &Path) -> Result<(), Failure> {
         Phase::Committed => Ok(()),
         _ => Err(Failure::Deployment(Box::new(end))),
     }
+}
+
+/// One root document, which may be the next one. The supervisor passes over what it has already.
+async fn send_root(client: &Client, root: &Envelope) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Root<'a> {
+        root: &'a Envelope,
+    }
+    let answer = client.post("/coracle/v1/root", &Root { root }).await?;
+    whole(answer).await?;
+    Ok(())
 }
 
 /// Offer, blobs, switch. How it ended, and whether a delta was sent.
@@ -88,8 +103,8 @@ async fn round(
 async fn offer(client: &Client, documents: &Stick) -> Result<Offered, Failure> {
     #[derive(Serialize)]
     struct Offer<'a> {
-        deploy: &'a coracle_protocol::dsse::Envelope,
-        release: &'a coracle_protocol::dsse::Envelope,
+        deploy: &'a Envelope,
+        release: &'a Envelope,
     }
     let offer = Offer {
         deploy: &documents.deploy,

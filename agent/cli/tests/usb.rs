@@ -40,6 +40,7 @@ fn board_and_stick(on_stick: &[&[u8]]) -> (Daemon, PathBuf) {
         stick_version: 1,
         deploy: Envelope::unsigned("d", b"{}"),
         release: Envelope::unsigned("r", release.as_bytes()),
+        roots: vec![Envelope::unsigned("root", b"next")],
     };
     let root = daemon.folder().join("stick");
     let blobs = root.join("coracle/blobs/sha256");

@@ -8,7 +8,7 @@ use crate::fetch::Patience;
 use crate::identity::{self, Identity, Overrides};
 use crate::link::{self, LinkState, Outbox};
 use crate::metrics::Counters;
-use crate::{reporter, supervisor, telemetry};
+use crate::{reporter, roots, supervisor, telemetry};
 use coracle_board_support::config::Config;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,7 @@ pub async fn run(
     let (offered_end, offered) = watch::channel(None);
     let (heard, _) = broadcast::channel(FEEDBACK);
     let (last_end, last) = watch::channel(None);
+    let (roots_end, notices) = watch::channel(None);
     let (supervisor, supervisor_ends) = supervisor::channel();
     let outbox = Arc::new(Outbox::open(&config.spool_dir().join("feedback"))?);
     let blobs = Blobs::open(&config.store_dir())?;
@@ -107,9 +108,16 @@ pub async fn run(
         last: last_end,
         counters,
     };
+    let rooting = tokio::spawn(roots::run(
+        supervisor.clone(),
+        identity.clone(),
+        notices,
+        shutdown.clone(),
+    ));
     let link_ends = link::Ends {
         identity,
         desired: desired_end,
+        roots: roots_end,
         state: link_state_end,
         shutdown: shutdown.clone(),
     };
@@ -152,6 +160,7 @@ pub async fn run(
         }
         let _ = reporter.await;
         let _ = telemetry.await;
+        let _ = rooting.await;
     };
     if tokio::time::timeout(DRAIN, drain).await.is_err() {
         tracing::warn!("not everything was drained in time");

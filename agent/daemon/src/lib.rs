@@ -36,5 +36,6 @@ pub mod privileges;
 pub mod program;
 pub mod random;
 pub mod reporter;
+pub mod roots;
 pub mod supervisor;
 pub mod telemetry;

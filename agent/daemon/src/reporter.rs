@@ -39,7 +39,9 @@ async fn changed(notices: &mut tokio::sync::broadcast::Receiver<Notice>) {
         match notices.recv().await {
             Ok(
                 Notice::Connected
-                | Notice::Event(Event::AppChanged { .. } | Event::Deployment { .. }),
+                | Notice::Event(
+                    Event::AppChanged { .. } | Event::Deployment { .. } | Event::Root { .. },
+                ),
             ) => break,
             Ok(Notice::Lost) => {}
             Err(RecvError::Lagged(_)) => break,
@@ -56,6 +58,7 @@ fn of(status: Status) -> Current {
         board: status.board,
         set: status.current,
         layers: status.layers,
+        trust: status.trust,
     }
 }
 

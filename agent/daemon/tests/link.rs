@@ -3,11 +3,16 @@
 
 mod support;
 
-use coracle_protocol::desired::{Desired, Document};
+use coracle_protocol::counters::Counter;
+use coracle_protocol::desired::{Desired, Document, RootNotice};
+use coracle_protocol::dsse::Envelope;
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
-use coracle_protocol::local::{Answer, Event, LayerNeed, Needs, Request};
+use coracle_protocol::local::{Answer, Event, LayerNeed, Needs, Request, Trusted};
 use coracle_protocol::names::BoardId;
 use coracle_protocol::report::{Current, Feedback, Phase, Presence};
+use coracle_protocol::root::{ROOT_TYPE, TrustedRoot};
+use coracle_protocol::topics::ROOT_NOTICE;
+use coracle_protocol::trust_state::TrustState;
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -23,6 +28,15 @@ use tokio::net::TcpListener;
 
 /// Serves blobs, and enrols with `token`.
 async fn console(fleet: Arc<Fleet>, blobs: &[&'static [u8]]) -> (u16, Arc<Mutex<Vec<String>>>) {
+    console_with(fleet, blobs, BTreeMap::new()).await
+}
+
+/// Serves what stands in `more` too, by its path.
+async fn console_with(
+    fleet: Arc<Fleet>,
+    blobs: &[&'static [u8]],
+    more: BTreeMap<String, Vec<u8>>,
+) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let acceptor = tokio_rustls::TlsAcceptor::from(fleet.server());
@@ -38,11 +52,13 @@ async fn console(fleet: Arc<Fleet>, blobs: &[&'static [u8]]) -> (u16, Arc<Mutex<
             };
             let shown = stream.get_ref().1.peer_certificates().is_some();
             let (blobs, fleet, seen) = (blobs.clone(), fleet.clone(), seen.clone());
+            let more = more.clone();
             let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                 let path = request.uri().path().to_owned();
                 let found = blobs
                     .get(path.trim_start_matches("/blobs/sha256/"))
                     .copied();
+                let known = more.get(&path).cloned();
                 seen.lock().unwrap().push(path.clone());
                 let fleet = fleet.clone();
                 async move {
@@ -60,6 +76,7 @@ async fn console(fleet: Arc<Fleet>, blobs: &[&'static [u8]]) -> (u16, Arc<Mutex<
                                 (403, b"{\"error\":\"the token was used\"}".to_vec())
                             }
                         }
+                        _ if known.is_some() => (200, known.unwrap_or_default()),
                         (_, Some(bytes)) if shown => (200, bytes.to_vec()),
                         _ => (404, vec![]),
                     };
@@ -97,7 +114,7 @@ impl Broker {
             std::fs::write(&path, text).unwrap();
             path.display().to_string()
         };
-        let acl = "user console\ntopic readwrite coracle/v1/#\npattern read coracle/v1/%u/desired\npattern write coracle/v1/%u/current\npattern write coracle/v1/%u/feedback\npattern write coracle/v1/%u/presence\npattern write coracle/v1/%u/telemetry\n";
+        let acl = "user console\ntopic readwrite coracle/v1/#\npattern read coracle/v1/%u/desired\npattern read coracle/v1/fleet/root\npattern write coracle/v1/%u/current\npattern write coracle/v1/%u/feedback\npattern write coracle/v1/%u/presence\npattern write coracle/v1/%u/telemetry\n";
         let config = format!(
             "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\nacl_file {}\nuser root\n",
             file("broker-ca.pem", &fleet.ca_pem),
@@ -455,4 +472,121 @@ async fn enrolment_makes_a_key_and_a_link() {
     use std::os::unix::fs::PermissionsExt;
     let key = daemon.state().join("identity/board.key");
     assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// A supervisor that trusts version `have` and takes what is one higher.
+fn trusting(have: u64) -> impl FnMut(&Request, &State) -> Option<Answer> + Send {
+    let mut version = have;
+    move |request, _| match request {
+        Request::Trust => Some(Answer::Trust(Trusted {
+            root: documents(BOARD, 1).root,
+            state: TrustState {
+                root_version: version,
+                root: blob(b"root").digest,
+                root_expires: 4_000_000_000,
+                time: 1,
+                deploy: Counter::default(),
+                offline_deploy: Counter::default(),
+                releases: BTreeMap::new(),
+                damage: None,
+            },
+        })),
+        Request::Root { root } => match TrustedRoot::version_unverified(root) {
+            Ok(next) if next == version + 1 => {
+                version = next;
+                Some(Answer::Done)
+            }
+            other => Some(Answer::Refused {
+                code: "bad-root".into(),
+                reason: format!("{other:?} after {version}"),
+            }),
+        },
+        _ => None,
+    }
+}
+
+/// A root with that version; the fake supervisor looks at nothing else.
+fn root_of(version: u64) -> Envelope {
+    let root = documents(BOARD, 1).root.payload_unverified().unwrap();
+    let mut root: serde_json::Value = serde_json::from_slice(&root).unwrap();
+    root["version"] = version.into();
+    Envelope::unsigned(ROOT_TYPE, root.to_string().as_bytes())
+}
+
+#[tokio::test]
+async fn a_new_root_comes_over_mqtt_and_those_between_from_the_console() {
+    let fleet = Arc::new(Fleet::new());
+    let mut daemon = Daemon::prepare();
+    let roots: BTreeMap<String, Vec<u8>> = (2..=4)
+        .map(|v| (format!("/root/{v}"), root_of(v).to_json()))
+        .collect();
+    let (blobs, asked) = console_with(fleet.clone(), &[], roots).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), blobs, broker.port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), trusting(1));
+    let (client, heard) = listen(&fleet, broker.port);
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    let given = || -> Vec<u64> {
+        let calls = supervisor.state.calls.lock().unwrap();
+        calls
+            .iter()
+            .filter_map(|call| match call {
+                Request::Root { root } => TrustedRoot::version_unverified(root).ok(),
+                _ => None,
+            })
+            .collect()
+    };
+    let tell = async |version: u64, root: Option<Envelope>| {
+        let options = rumqttc::PublishOptions::at_least_once().retained();
+        let json = serde_json::to_vec(&RootNotice { version, root }).unwrap();
+        client.publish(ROOT_NOTICE, json, options).await.unwrap();
+    };
+    // The next one, in the message: nobody is asked for anything.
+    tell(2, Some(root_of(2))).await;
+    support::until("version 2", || given() == [2]).await;
+    assert!(asked.lock().unwrap().iter().all(|p| !p.contains("root")));
+    // Two have been missed.
+    tell(4, Some(root_of(4))).await;
+    support::until("version 4", || given() == [2, 3, 4]).await;
+    // Known ones and nonsense are no work.
+    tell(3, Some(root_of(3))).await;
+    client
+        .publish(
+            ROOT_NOTICE,
+            b"{}".to_vec(),
+            rumqttc::PublishOptions::at_least_once(),
+        )
+        .await
+        .unwrap();
+    // The retained notice comes again after a crash.
+    daemon.kill();
+    daemon.start().await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(given(), [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_root_from_a_stick_goes_to_the_supervisor() {
+    let mut daemon = Daemon::prepare();
+    let _supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), trusting(1));
+    daemon.start().await;
+    let put = async |version: u64| {
+        let body = serde_json::json!({"root": root_of(version)}).to_string();
+        let path = "/coracle/v1/root";
+        daemon
+            .json(hyper::Method::POST, path, body.as_bytes())
+            .await
+    };
+    support::until("the supervisor", || {
+        daemon.log().contains("ready") && daemon.supervisor_socket().exists()
+    })
+    .await;
+    let (status, answer) = put(3).await;
+    assert_eq!(status, 403, "{answer}");
+    assert!(
+        answer["message"].as_str().unwrap().contains("after 1"),
+        "{answer}"
+    );
+    assert_eq!(put(2).await.0, 204);
 }

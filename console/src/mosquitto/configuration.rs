@@ -3,7 +3,7 @@
 use super::MESSAGE_BYTES;
 use crate::ca::CONSOLE;
 use crate::files::{self, FileError};
-use coracle_protocol::topics::{PREFIX, Topic};
+use coracle_protocol::topics::{PREFIX, ROOT_NOTICE, Topic};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -61,6 +61,7 @@ pub(super) fn acl() -> String {
     ] {
         line("write", topic);
     }
+    text.push_str(&format!("pattern read {ROOT_NOTICE}\n"));
     text
 }
 
@@ -122,7 +123,8 @@ mod tests {
              pattern write coracle/v1/%u/current\n\
              pattern write coracle/v1/%u/feedback\n\
              pattern write coracle/v1/%u/presence\n\
-             pattern write coracle/v1/%u/telemetry\n"
+             pattern write coracle/v1/%u/telemetry\n\
+             pattern read coracle/v1/fleet/root\n"
         );
     }
 }

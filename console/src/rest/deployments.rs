@@ -89,6 +89,13 @@ fn refused(error: DeployError) -> Problem {
             format!("boards would refuse this: {text} ({})", refusal.code()),
             "check the release, the deploy key and the root document",
         ),
+        DeployError::NotADeployKey | DeployError::Threshold(_) | DeployError::NoRole => {
+            Problem::new(
+                StatusCode::CONFLICT,
+                text,
+                "start the console with a --deploy-key that the root document in force names",
+            )
+        }
         other => Problem::inside(other),
     }
 }

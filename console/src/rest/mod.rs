@@ -9,12 +9,14 @@
 //! | `GET /releases`, `GET /releases/<digest>` | releases, newest first; one with its document |
 //! | `POST /deployments` `{release, boards, expires_in_seconds?}` | `{id, boards: [{board, activity, seq, deltas}]}` |
 //! | `GET /deployments`, `GET /deployments/<id>` | each board's phase, reason, bytes |
+//! | `POST /roots` (envelope) | `{version}`; every board is told |
 //! | `GET /audit` | who changed what |
 //! | `GET /status` | the console itself |
 
 mod boards;
 mod deployments;
 mod releases;
+mod roots;
 mod views;
 
 pub use boards::new_enrolment;
@@ -29,6 +31,7 @@ use crate::deploy::Deployer;
 use crate::link::Link;
 use crate::live::Live;
 use crate::problem::Problem;
+use crate::roots::Roots;
 use crate::store::{Identity, Store};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::middleware::{self, Next};
@@ -62,6 +65,8 @@ pub struct Rest {
     pub deployer: Deployer,
     /// Told of new releases.
     pub deltas: Deltas,
+    /// Takes root documents.
+    pub roots: Roots,
     /// Told of changes.
     pub live: Live,
     /// For `/status`.
@@ -84,6 +89,7 @@ pub fn router(rest: Rest) -> Router {
             get(deployments::list).post(deployments::add),
         )
         .route("/deployments/{id}", get(deployments::one))
+        .route("/roots", post(roots::add))
         .route("/audit", get(audit))
         .route("/status", get(status))
         .fallback(|| async { Problem::missing("no such path", "GET /api/v1/boards is one") })

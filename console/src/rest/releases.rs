@@ -101,7 +101,7 @@ pub(super) async fn add(
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let root = rest.deployer.signer.root();
-    let release = add_release(&rest.store, &rest.blobs, root, &body, &who.name)
+    let release = add_release(&rest.store, &rest.blobs, &root, &body, &who.name)
         .await
         .map_err(refused)?;
     let document = release.document();

@@ -13,6 +13,7 @@ mod deltas;
 mod deployments;
 mod enrolments;
 mod releases;
+mod roots;
 mod tokens;
 
 pub use audit::AuditEntry;

@@ -103,6 +103,7 @@ pub struct Fleet {
     pub boards: u16,
     pub mqtt: u16,
     release_key: SigningKey,
+    pub root_key: SigningKey,
     pub root: TrustedRoot,
     console: Option<Child>,
     extra: Vec<String>,
@@ -140,6 +141,7 @@ impl Fleet {
             boards: free_port(),
             mqtt: free_port(),
             release_key,
+            root_key,
             root: TrustedRoot::from_image(&envelope).unwrap(),
             console: None,
             extra: extra.iter().map(|s| (*s).to_owned()).collect(),
@@ -147,6 +149,16 @@ impl Fleet {
         };
         fleet.start_console();
         fleet
+    }
+
+    /// The root document with `version`, changed, and signed by the root key.
+    pub fn root_of(&self, version: u64, change: impl FnOnce(&mut Value)) -> Envelope {
+        let mut root = serde_json::to_value(self.root.document()).unwrap();
+        root["version"] = json!(version);
+        change(&mut root);
+        let mut envelope = Envelope::unsigned(ROOT_TYPE, root.to_string().as_bytes());
+        envelope.sign(&self.root_key).unwrap();
+        envelope
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -84,8 +84,15 @@ pub(super) struct EnrolFile {
     output: PathBuf,
 }
 
+impl ConsoleArgs {
+    /// The console; nothing is asked yet.
+    pub(super) fn open(&self) -> Result<Console, ConsoleError> {
+        Console::new(&self.console, &self.token_file, self.ca.as_deref())
+    }
+}
+
 fn console(args: &ConsoleArgs) -> Result<Console, ConsoleError> {
-    Console::new(&args.console, &args.token_file, args.ca.as_deref())
+    args.open()
 }
 
 pub(super) fn push(args: &Push) -> Result<(), Failure> {

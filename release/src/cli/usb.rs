@@ -4,8 +4,9 @@ use super::say;
 use crate::failure::Failure;
 use crate::human::{self, Expiry};
 use crate::release::{self, Signer};
+use crate::root::{self, chain};
 use crate::stick::{Assignment, folder, vfat};
-use crate::{image, keys, root};
+use crate::{image, keys};
 use clap::Args;
 use coracle_images::layout::Platform;
 use coracle_protocol::deploy::Target;
@@ -35,6 +36,9 @@ pub(super) struct Usb {
     /// Check under this root, and take the epoch from it
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
+    /// A root document that boards may lack, after those before it; once for each
+    #[arg(long, value_name = "FILE")]
+    with_root: Vec<PathBuf>,
     /// Epoch of role `offline-deploy`, when no --root says it
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "root")]
     epoch: u64,
@@ -105,6 +109,7 @@ pub(super) fn run(args: Usb) -> Result<(), Failure> {
         images: &images,
         bases: &bases,
         platform: &args.platform.unwrap_or_else(image::host_platform),
+        roots: &chain::stick(&args.with_root)?,
         signer: &signer,
     };
     let (place, summary) = match (args.output, args.image) {

@@ -10,6 +10,7 @@ use crate::release::{ReleaseEnvelope, Signer};
 use coracle_images::layout::{Descriptor, Layout};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::deploy::{Delta, Target};
+use coracle_protocol::dsse::Envelope;
 use coracle_protocol::release::{App, Blob};
 use coracle_protocol::stick::{FOLDER, INDEX, Stick};
 use std::collections::BTreeSet;
@@ -26,6 +27,8 @@ pub struct Input<'a> {
     pub bases: &'a [Layout],
     /// Which manifest of an index.
     pub platform: &'a coracle_images::layout::Platform,
+    /// Root documents that boards may lack, the oldest first.
+    pub roots: &'a [Envelope],
     /// Signs the assignment.
     pub signer: &'a Signer,
 }
@@ -58,6 +61,7 @@ pub fn write(input: &Input<'_>, assignment: Assignment, dir: &Path) -> Result<Su
         stick_version: 1,
         deploy: sign(input.file, assignment, deltas, input.signer)?,
         release: input.file.envelope.clone(),
+        roots: input.roots.to_vec(),
     };
     output.write_index(&index).map_err(image::at(&inner))?;
     for app in &input.file.release.apps {

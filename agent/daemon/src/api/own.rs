@@ -4,10 +4,11 @@ use super::reply::{Fault, Reply, json, typed};
 use super::router::read_body;
 use super::{Api, Body, Peer};
 use crate::blobs;
-use crate::deployment::{Command, is_end};
+use crate::deployment::{Command, Outcome, is_end};
 use crate::identity;
 use crate::link::LinkState;
 use crate::metrics;
+use crate::roots::{self, RootsError};
 use bytes::Bytes;
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::Envelope;
@@ -16,6 +17,7 @@ use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{Needs, Status};
 use coracle_protocol::release::Blob;
 use coracle_protocol::report::Feedback;
+use coracle_protocol::root::TrustedRoot;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -46,6 +48,13 @@ struct FullStatus {
 struct OfferBody {
     deploy: Envelope,
     release: Envelope,
+}
+
+/// `POST /coracle/v1/root`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RootBody {
+    root: Envelope,
 }
 
 /// `POST /coracle/v1/apply`.
@@ -79,6 +88,11 @@ pub async fn route(
             audit(peer, "offer", "");
             let body = read_body(request, 2 * LIMITS.envelope_bytes).await?;
             offer(api, parse(&body)?).await
+        }
+        ("POST", ["root"]) => {
+            audit(peer, "root", "");
+            let body: RootBody = parse(&read_body(request, LIMITS.envelope_bytes + 64).await?)?;
+            root(api, body.root).await
         }
         ("PUT", ["blobs", "sha256", hex]) => {
             let digest = Sha256Digest::from_hex(hex).map_err(|e| Fault::bad(e.to_string()))?;
@@ -137,6 +151,18 @@ async fn offer(api: &Api, body: OfferBody) -> Result<Reply, Fault> {
     let (answer, end) = oneshot::channel();
     send(api, Command::Offer { documents, answer })?;
     Ok(json(&end.await.map_err(|_| ending())??))
+}
+
+/// A root document from a stick.
+async fn root(api: &Api, root: Envelope) -> Result<Reply, Fault> {
+    let version = TrustedRoot::version_unverified(&root).map_err(|e| Fault::bad(e.to_string()))?;
+    match roots::give(&api.supervisor, version, root).await {
+        Ok(()) => Ok(super::reply::empty(StatusCode::NO_CONTENT)),
+        Err(RootsError::Refused { code, reason, .. }) => {
+            Err(Outcome::refused(&code, reason).into())
+        }
+        Err(error) => Err(Outcome::failed("supervisor", error.to_string()).into()),
+    }
 }
 
 async fn apply(api: &Api, activity: String) -> Result<Reply, Fault> {

@@ -15,7 +15,7 @@ use coracle_protocol::verify::{
 };
 use std::path::PathBuf;
 
-/// Checks documents against the root that came with the board's image.
+/// Checks documents against the root that the supervisor says it trusts, or the one of the board's image.
 #[derive(Debug, Clone)]
 pub struct EarlyVerifier {
     /// `root.json`.
@@ -39,15 +39,19 @@ impl From<Refusal> for Outcome {
 
 impl EarlyVerifier {
     /// Signatures, limits, and whether both are for each other, for this board and not expired since
-    /// before this program was built. A board without a name leaves who it is to the supervisor.
+    /// before this program was built. `root`: the supervisor's. A board without a name leaves who it is to the supervisor.
     pub fn check(
         &self,
-        deploy: &Envelope,
-        release: &Envelope,
+        (deploy, release): (&Envelope, &Envelope),
+        root: Option<&Envelope>,
         board: Option<&BoardId>,
         status: &Status,
     ) -> Result<EarlyVerified, Outcome> {
-        let root = self.root()?;
+        let root = match root {
+            Some(root) => TrustedRoot::from_image(root)
+                .map_err(|e| Outcome::refused("no-root", e.to_string()))?,
+            None => self.root()?,
+        };
         let deploy = VerifiedDeploy::open(deploy, &root)?;
         let release = VerifiedRelease::open(release, &root)?;
         let hardware = HardwareClass::new(&status.board.hardware).ok();

@@ -5,6 +5,7 @@ use super::outcome::{self, Awaited, Outcome};
 use super::voice::Voice;
 use super::{Means, Offered, prepare};
 use crate::fetch::Fetcher;
+use crate::roots;
 use crate::supervisor::SupervisorError;
 use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::dsse::Envelope;
@@ -66,6 +67,9 @@ async fn steps(
         Documents::Console(_) => Some(fetcher(means)?),
         Documents::Here(_) => None,
     };
+    if fetcher.is_some() {
+        renew_root(means).await;
+    }
     let (deploy, release) = documents(means, &job.documents, fetcher.as_mut()).await?;
     let (verified, status, needs) = offer(means, &job.activity, &deploy, &release).await?;
     let awaited = Awaited {
@@ -149,6 +153,18 @@ fn fetcher(means: &Means) -> Result<Fetcher, Outcome> {
         means.blobs.clone(),
         means.patience,
     ))
+}
+
+/// The newest root first, as TUF has it (5.3). A console that cannot say stops no deployment: one that
+/// needs another root is refused by name.
+async fn renew_root(means: &Means) {
+    let identity = means.identity.borrow().clone();
+    let Some(identity) = identity else {
+        return;
+    };
+    if let Err(error) = roots::fetch(&means.supervisor, &identity).await {
+        tracing::warn!(%error, "no newer root document");
+    }
 }
 
 /// Both envelopes, fetched when they are not in the message.
@@ -237,10 +253,12 @@ async fn offer_once(
     release: &Envelope,
 ) -> Result<(EarlyVerified, Status, Needs), OfferError> {
     let status = means.supervisor.status().await?;
+    // One that cannot say leaves the look to the root of the image.
+    let root = roots::trusted(&means.supervisor).await.ok().map(|t| t.root);
     let board = means.identity.borrow().as_ref().map(|i| i.board.clone());
     let verified = means
         .early
-        .check(deploy, release, board.as_ref(), &status)
+        .check((deploy, release), root.as_ref(), board.as_ref(), &status)
         .map_err(OfferError::End)?;
     let request = Request::Offer {
         activity: activity.to_owned(),

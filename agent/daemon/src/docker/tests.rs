@@ -90,6 +90,7 @@ fn version_images_info_stats() {
         previous: None,
         last_failure: None,
         layers: vec![],
+        trust: None,
     };
     let machine = Machine {
         kernel: "6.1".into(),

@@ -3,10 +3,10 @@
 use super::outbox::{Item, Outbox};
 use super::{Ends, shrink};
 use crate::identity::Identity;
-use coracle_protocol::desired::Desired;
+use coracle_protocol::desired::{Desired, RootNotice};
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::report::Presence;
-use coracle_protocol::topics::Topic;
+use coracle_protocol::topics::{ROOT_NOTICE, Topic};
 use rumqttc::{
     AsyncClient, ClientError, ConnectionError, Event, LastWill, MqttOptions, Packet, Publish,
     PublishOptions, QoS, TlsConfiguration, Transport,
@@ -129,6 +129,7 @@ pub async fn run(
             Packet::ConnAck(_) => {
                 let _ = opened.0.set(Instant::now());
                 client.try_subscribe(Topic::Desired.of(board), QoS::AtLeastOnce)?;
+                client.try_subscribe(ROOT_NOTICE, QoS::AtLeastOnce)?;
                 client.try_publish(
                     Topic::Presence.of(board),
                     presence(true, session),
@@ -145,7 +146,10 @@ pub async fn run(
                 });
             }
             Packet::Publish(publish) => {
-                if let Some(desired) = read(&publish, &Topic::Desired.of(board)) {
+                if let Some(notice) = read::<RootNotice>(&publish, ROOT_NOTICE) {
+                    ends.roots.send_replace(Some(notice));
+                }
+                if let Some(desired) = read_desired(&publish, &Topic::Desired.of(board)) {
                     // Full: three newer ones wait already, and the retained one comes again.
                     if ends.desired.try_send(desired).is_err() {
                         tracing::warn!("a desired state was dropped: too many came at once");
@@ -215,26 +219,29 @@ async fn acknowledged(waiting: &mut Option<(Item, Ack)>) -> bool {
 }
 
 /// A desired state, when the message is one. An empty message is no instruction.
-fn read(publish: &Publish, topic: &str) -> Option<Desired> {
+fn read_desired(publish: &Publish, topic: &str) -> Option<Desired> {
+    let desired = read::<Desired>(publish, topic)?;
+    if desired.activity.len() > 128 {
+        tracing::warn!("the activity of a desired state has more than 128 bytes; ignored");
+        return None;
+    }
+    Some(desired)
+}
+
+/// A message of `topic`, when this is one that can be read.
+fn read<T: serde::de::DeserializeOwned>(publish: &Publish, topic: &str) -> Option<T> {
     if publish.topic.as_ref() != topic.as_bytes() || publish.payload.is_empty() {
         return None;
     }
-    if publish.payload.len() > LIMITS.mqtt_message_bytes {
-        tracing::warn!(
-            bytes = publish.payload.len(),
-            limit = LIMITS.mqtt_message_bytes,
-            "a desired state is too long; ignored"
-        );
+    let (bytes, limit) = (publish.payload.len(), LIMITS.mqtt_message_bytes);
+    if bytes > limit {
+        tracing::warn!(topic, bytes, limit, "a message is too long; ignored");
         return None;
     }
-    match serde_json::from_slice::<Desired>(&publish.payload) {
-        Ok(desired) if desired.activity.len() <= 128 => Some(desired),
-        Ok(_) => {
-            tracing::warn!("the activity of a desired state has more than 128 bytes; ignored");
-            None
-        }
-        Err(e) => {
-            tracing::warn!(error = %e, "a desired state cannot be read; ignored");
+    match serde_json::from_slice(&publish.payload) {
+        Ok(message) => Some(message),
+        Err(error) => {
+            tracing::warn!(topic, %error, "a message cannot be read; ignored");
             None
         }
     }

@@ -17,7 +17,7 @@ pub use sessions::Sessions;
 use crate::disk::DiskError;
 use crate::identity::Identity;
 use backoff::{Backoff, Failures};
-use coracle_protocol::desired::Desired;
+use coracle_protocol::desired::{Desired, RootNotice};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,6 +61,8 @@ pub struct Ends {
     pub identity: watch::Receiver<Option<Identity>>,
     /// What is wanted of the board goes there.
     pub desired: mpsc::Sender<Desired>,
+    /// The newest root document, as the console says.
+    pub roots: watch::Sender<Option<RootNotice>>,
     /// How the link is.
     pub state: watch::Sender<LinkState>,
     /// Becomes true when the daemon ends.

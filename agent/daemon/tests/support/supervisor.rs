@@ -46,6 +46,7 @@ pub fn empty_status() -> Status {
         previous: None,
         last_failure: None,
         layers: vec![],
+        trust: None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `start` | finds back to order after a restart; adoption |
 //! | `requests` | answers the daemon |
+//! | `root` | takes a new root document |
 //! | `deploy` | carries out what [`crate::machine`] decides |
 //! | `running` | starts, ends, probes and restarts apps |
 //! | `status` | says what runs |
@@ -14,6 +15,7 @@ mod bridge;
 mod deploy;
 mod ends;
 mod requests;
+mod root;
 mod running;
 mod start;
 mod status;

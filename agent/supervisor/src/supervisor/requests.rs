@@ -7,7 +7,7 @@ use crate::offer::{self, Accepted, Offer, Refused};
 use crate::socket::Incoming;
 use crate::stage;
 use coracle_digest::Sha256Digest;
-use coracle_protocol::local::{Answer, AppAction, LayerSource, Needs, Request};
+use coracle_protocol::local::{Answer, AppAction, LayerSource, Needs, Request, Trusted};
 use coracle_protocol::names::AppName;
 use coracle_runtime::Exit;
 use std::collections::BTreeMap;
@@ -51,6 +51,14 @@ impl Supervisor {
                 Ok(()) => answer.send(Answer::Done),
                 Err(error) => answer.send(refused(Refused::new("named", error.to_string()))),
             },
+            Request::Trust => answer.send(Answer::Trust(Trusted {
+                root: self.trust.root_envelope().clone(),
+                state: self.trust.state(),
+            })),
+            Request::Root { root } => answer.send(match self.take_root(&root) {
+                Ok(()) => Answer::Done,
+                Err(why) => refused(why),
+            }),
             Request::Offer {
                 activity,
                 deploy,

@@ -23,6 +23,7 @@ impl Supervisor {
             layers: stage::on_board(&self.settings.config.layers_dir())
                 .into_iter()
                 .collect(),
+            trust: Some(self.trust.state()),
         }
     }
 

@@ -3,9 +3,11 @@
 //! All of it is root's and lies in `trust/`; nothing here comes from the daemon but the board's name,
 //! which is taken once (see [`Trust::name_board`]).
 
+mod roots;
 mod slots;
 
 use crate::disk::{self, DiskError};
+use coracle_digest::Sha256Digest;
 use coracle_protocol::counters::Seen;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
@@ -55,6 +57,18 @@ pub enum TrustError {
         path: PathBuf,
         #[source]
         source: NameError,
+    },
+    /// Not the next root document.
+    #[error("{0}")]
+    NextRoot(#[from] RootError),
+    /// Another document under a version that is in force.
+    #[error(
+        "root version {version} is in force with digest {have}; another one with that version was offered, {got}"
+    )]
+    OtherRoot {
+        version: u64,
+        have: Sha256Digest,
+        got: Sha256Digest,
     },
     /// See [`Counters::Damaged`].
     #[error("{0}")]

@@ -110,3 +110,64 @@ fn counters_last_and_damage_refuses_instead_of_forgetting() {
     assert!(torn.seen().is_err());
     assert!(torn.persist(&next).is_err());
 }
+
+fn next_root(signers: &[&SigningKey], key: &SigningKey, version: u64) -> Envelope {
+    let mut envelope = root(key, version);
+    envelope.signatures.clear();
+    for signer in signers {
+        envelope.sign(signer).unwrap();
+    }
+    envelope
+}
+
+#[test]
+fn each_root_on_the_way_is_on_disk_before_the_next() {
+    let place = Place::new();
+    let (second, third) = (
+        SigningKey::generate().unwrap().0,
+        SigningKey::generate().unwrap().0,
+    );
+    let mut trust = place.load().unwrap();
+    let two = next_root(&[&place.key, &second], &second, 2);
+    let three = next_root(&[&second, &third], &third, 3);
+    assert!(matches!(
+        trust.take_root(&three),
+        Err(TrustError::NextRoot(_))
+    ));
+    assert!(trust.take_root(&two).unwrap());
+    assert_eq!(place.load().unwrap().root().document().version, 2);
+    assert!(!trust.take_root(&two).unwrap(), "once is enough");
+    assert!(trust.take_root(&three).unwrap());
+    assert_eq!(place.load().unwrap().root().document().version, 3);
+    assert!(
+        !trust.take_root(&two).unwrap(),
+        "an older one is passed over"
+    );
+    // The image's own, older root does not bring the first key back.
+    let stolen = next_root(&[&place.key], &place.key, 4);
+    assert!(place.load().unwrap().take_root(&stolen).is_err());
+}
+
+#[test]
+fn another_document_under_the_same_version_is_refused() {
+    let place = Place::new();
+    let mut trust = place.load().unwrap();
+    let other = root(&SigningKey::generate().unwrap().0, 1);
+    assert!(matches!(
+        trust.take_root(&other),
+        Err(TrustError::OtherRoot { version: 1, .. })
+    ));
+}
+
+#[test]
+fn a_root_that_cannot_be_written_is_not_in_force() {
+    let place = Place::new();
+    let mut trust = place.load().unwrap();
+    let blocked = place.trust().join("root.json.new");
+    std::fs::create_dir(&blocked).unwrap();
+    let two = next_root(&[&place.key], &place.key, 2);
+    assert!(matches!(trust.take_root(&two), Err(TrustError::Disk(_))));
+    assert_eq!(trust.root().document().version, 1);
+    std::fs::remove_dir(&blocked).unwrap();
+    assert!(trust.take_root(&two).unwrap());
+}

@@ -477,17 +477,18 @@ pub fn sign(kind: &str, document: &impl serde::Serialize, key: &SigningKey) -> E
     envelope
 }
 
-fn root(keys: &Keys) -> Envelope {
+/// The root document with this version, with an epoch for releases and assignments.
+pub fn root_document(keys: &Keys, version: u64, epoch: u64) -> Root {
     let of = |key: &SigningKey| RoleKeys {
         keys: vec![key.public().key_id()],
         threshold: 1,
-        epoch: 1,
+        epoch,
     };
     let all = [&keys.root, &keys.release, &keys.deploy];
-    let document = Root {
+    Root {
         spec_version: 1,
         critical: vec![],
-        version: 1,
+        version,
         issued_at: now(),
         expires: now() + 86_400,
         keys: all
@@ -499,8 +500,11 @@ fn root(keys: &Keys) -> Envelope {
             (Role::Release, of(&keys.release)),
             (Role::Deploy, of(&keys.deploy)),
         ]),
-    };
-    sign(ROOT_TYPE, &document, &keys.root)
+    }
+}
+
+fn root(keys: &Keys) -> Envelope {
+    sign(ROOT_TYPE, &root_document(keys, 1, 1), &keys.root)
 }
 
 /// The daemon's side of the socket.
