@@ -135,6 +135,8 @@ impl fmt::Debug for SigningKey {
 }
 
 #[cfg(test)]
+mod speccheck;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -53,6 +53,64 @@ fn keys_are_for_their_owner_and_never_replaced() {
 }
 
 #[test]
+fn a_key_with_a_passphrase_signs_with_it_alone() {
+    use std::process::Command;
+    let place = Place::with_keys();
+    place.write("right", "correct horse\n");
+    place.write("wrong", "battery staple\n");
+    let run = |line: &str, file: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_coracle-release"))
+            .current_dir(place.path(""))
+            .env("CORACLE_PASSPHRASE_FILE", file)
+            .args(line.split_whitespace())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap(), said)
+    };
+    let made = run("keys new --role root --passphrase --output l.pk8", "right");
+    assert_eq!(made.0, 0, "{}", made.1);
+    place
+        .run("trust create --output r.json --root-key l.pk8.pub --release-key release.pk8.pub --deploy-key deploy.pk8.pub")
+        .ok();
+    let (code, said) = run("trust sign --key l.pk8 r.json", "wrong");
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("does not open with this passphrase"),
+        "{said}"
+    );
+    assert_eq!(run("trust sign --key l.pk8 r.json", "right").0, 0);
+    place.run("trust verify r.json").ok();
+    place
+        .run("trust create --output x.json --root-key l.pk8 --release-key release.pk8.pub --deploy-key deploy.pk8.pub")
+        .failed(1, &["l.pk8` is a private key"]);
+
+    // OpenSSL opens it, and what OpenSSL locks is opened here.
+    let openssl = |line: &str| {
+        let done = Command::new("openssl")
+            .current_dir(place.path(""))
+            .args(line.split_whitespace())
+            .output()
+            .expect("this test needs `openssl`: apt install openssl");
+        assert!(done.status.success(), "{line}: {done:?}");
+    };
+    openssl("genpkey -algorithm ed25519 -outform DER -out plain.der");
+    openssl(
+        "pkcs8 -topk8 -inform DER -in plain.der -v2 aes-256-cbc -scrypt -passout file:right -outform DER -out o.pk8",
+    );
+    openssl("pkey -inform DER -in plain.der -pubout -outform DER -out o.spki");
+    let spki = place.read("o.spki");
+    let raw: [u8; 32] = spki[spki.len() - 32..].try_into().unwrap();
+    let public = coracle_protocol::key::PublicKey::from_bytes(raw).unwrap();
+    place.write("o.pk8.pub", String::from(public));
+    place
+        .run("trust create --output o.json --root-key o.pk8.pub --release-key release.pk8.pub --deploy-key deploy.pk8.pub")
+        .ok();
+    assert_eq!(run("trust sign --key o.pk8 o.json", "right").0, 0);
+    place.run("trust verify o.json").ok();
+}
+
+#[test]
 fn a_root_says_what_it_lacks() {
     let place = Place::with_keys();
     let shown = place.run("root show root.json").ok();

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::Output;
 
 const OFFER: &str = "POST /coracle/v1/offer";
+const ROOT: &str = "POST /coracle/v1/root";
 const APPLY: &str = "POST /coracle/v1/apply";
 const CONFIG: &[u8] = b"{}";
 const DELTA: &[u8] = b"delta";
@@ -34,13 +35,18 @@ fn blob(bytes: &[u8]) -> Value {
 
 /// A daemon that takes the offer and each blob, and a stick with those blobs.
 fn board_and_stick(on_stick: &[&[u8]]) -> (Daemon, PathBuf) {
+    board_and_stick_with(on_stick, vec![])
+}
+
+/// The same, with root documents on the stick.
+fn board_and_stick_with(on_stick: &[&[u8]], roots: Vec<Envelope>) -> (Daemon, PathBuf) {
     let daemon = Daemon::start();
     let release = json!({"apps": [{"trial_seconds": 5}, {"trial_seconds": 2}]}).to_string();
     let stick = Stick {
         stick_version: 1,
         deploy: Envelope::unsigned("d", b"{}"),
         release: Envelope::unsigned("r", release.as_bytes()),
-        roots: vec![Envelope::unsigned("root", b"next")],
+        roots,
     };
     let root = daemon.folder().join("stick");
     let blobs = root.join("coracle/blobs/sha256");
@@ -227,6 +233,71 @@ fn a_damaged_blob_is_never_sent_whole() {
     );
     assert!(sent[0].body.is_some() && sent[1].body.is_none());
     assert_eq!(daemon.asked(APPLY).len(), before);
+}
+
+/// Whoever pulls a stick and puts another in its place, or writes to it, after its documents were read.
+#[test]
+fn contents_of_a_stick_swapped_between_check_and_use() {
+    let (daemon, stick) = board_and_stick(&[CONFIG, &full()]);
+    daemon.answer(APPLY, 200, committed());
+    let swapped = stick.clone();
+    daemon.meanwhile(OFFER, move || {
+        let inner = swapped.join("coracle");
+        std::fs::rename(&inner, swapped.join("away")).unwrap();
+        let blobs = inner.join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        std::fs::write(inner.join("stick.json"), b"{}").unwrap();
+        for bytes in [CONFIG, &full()] {
+            // Of the same name and size.
+            let evil = vec![b'x'; bytes.len()];
+            std::fs::write(blobs.join(Sha256Digest::of(bytes).hex()), evil).unwrap();
+        }
+    });
+    let (_, _, err) = apply(&daemon, &stick);
+    let good = [CONFIG, &full()];
+    let whole: Vec<Vec<u8>> = daemon
+        .asked("PUT")
+        .into_iter()
+        .filter_map(|asked| asked.body)
+        .collect();
+    assert!(
+        whole.iter().all(|bytes| good.contains(&&bytes[..])),
+        "evil bytes went to the daemon whole"
+    );
+    // From the old folder everything, from the new one nothing.
+    assert!(
+        err.contains("is damaged") || whole.len() == good.len(),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_stick_brings_root_documents_before_its_offer() {
+    let stick = || {
+        let roots = [b"two", b"thr"].map(|name| Envelope::unsigned("root", name));
+        board_and_stick_with(&[CONFIG, &full()], roots.to_vec())
+    };
+    let lines = |daemon: &Daemon| -> Vec<String> {
+        let asked = daemon.asked("POST");
+        asked.into_iter().map(|asked| asked.line).collect()
+    };
+    let (daemon, place) = stick();
+    daemon.answer(ROOT, 204, "").answer(APPLY, 200, committed());
+    let (code, _, err) = apply(&daemon, &place);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(lines(&daemon), [ROOT, ROOT, OFFER, APPLY]);
+    let body = daemon.asked(ROOT)[0].body.clone().unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["root"]["payload"], json!("dHdv"), "the oldest first");
+
+    // One that the board refuses ends it there.
+    let (daemon, place) = stick();
+    let refused = r#"{"message":"this board has version 1","code":"bad-root"}"#;
+    daemon.answer(ROOT, 403, refused);
+    let (code, _, err) = apply(&daemon, &place);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("this board has version 1"), "{err}");
+    assert_eq!(lines(&daemon), [ROOT]);
 }
 
 #[test]

@@ -242,6 +242,8 @@ fn both_counter_slots_torn_refuses_new_and_keeps_running() {
     }
     board.start_supervisor();
     assert!(board.app("web").unwrap().pid.is_some());
+    let damage = board.status().trust.unwrap().damage.unwrap();
+    assert!(damage.contains("no counter slot is whole"), "{damage}");
     let image = release.apps[0].image.clone();
     let (release, _) = board.documents("2", vec![app(&image, "exec sleep 1000")]);
     let deploy = board.deploy_of(&release, 77);
@@ -249,6 +251,78 @@ fn both_counter_slots_torn_refuses_new_and_keeps_running() {
         refused_with(board.offer("2", &release, &deploy)),
         "counters-damaged"
     );
+}
+
+#[test]
+fn a_counter_file_restored_from_a_copy_is_noticed() {
+    let (mut board, release, deploy) = good();
+    assert_eq!(board.carry_out("1", &release, &deploy).0, Phase::Committed);
+    let slots = ["seen.a", "seen.b"].map(|name| board.state().join("trust").join(name));
+    let copies = slots.clone().map(|slot| std::fs::read(slot).unwrap());
+    let image = release.apps[0].image.clone();
+    let (second, deploy_second) = board.documents("2", vec![app(&image, "exec sleep 1000")]);
+    assert_eq!(
+        board.carry_out("2", &second, &deploy_second).0,
+        Phase::Committed
+    );
+    board.kill_supervisor();
+    for (slot, copy) in slots.iter().zip(copies) {
+        std::fs::write(slot, copy).unwrap();
+    }
+    board.start_supervisor();
+    assert!(board.log().contains("a copy was put in their place"));
+    let trust = board.status().trust.unwrap();
+    assert_eq!(trust.deploy.value, deploy_second.seq);
+    assert_eq!(
+        refused_with(board.offer("a", &release, &deploy)),
+        "old-assignment"
+    );
+    let newer = board.deploy_of(&release, 50);
+    assert_eq!(
+        refused_with(board.offer("a", &release, &newer)),
+        "old-release"
+    );
+}
+
+#[test]
+fn a_set_with_a_layer_missing_is_never_started() {
+    let (board, mut release, _) = good();
+    let image = board.image(&rootfs(&board, "second"), RunConfig::default());
+    let mut second = app(&image, "exec sleep 1000");
+    second.name = coracle_protocol::names::AppName::new("second").unwrap();
+    release.apps.push(second);
+    let deploy = board.deploy_of(&release, 9);
+    let needs = board.needs("a", &release, &deploy);
+    let first = release.apps[0].image.layers[0].diff_id;
+    assert!(needs.layers.len() > 1);
+    assert_eq!(board.stage("a", first, LayerSource::Full), Answer::Done);
+    // Half of a bundle: whoever holds the other half back does not get it started.
+    assert_eq!(failed(board.activate("a")), "not-staged");
+    assert_eq!(board.status().current, None);
+}
+
+#[test]
+fn a_layer_of_a_type_that_nobody_signed_for_this_board_is_refused() {
+    let (board, mut release, _) = good();
+    release.apps[0].image.layers[0].media_type = "application/x-executable".into();
+    let deploy = board.deploy_of(&release, 9);
+    let reason = refused(&board, board.offer("a", &release, &deploy), "over-budget");
+    assert!(reason.contains("application/x-executable"), "{reason}");
+}
+
+#[test]
+fn bytes_after_a_layer_are_refused() {
+    let (board, release, deploy) = good();
+    let layer = release.apps[0].image.layers[0].clone();
+    board.needs("a", &release, &deploy);
+    let blob = board.store_blob(layer.digest);
+    let mut bytes = std::fs::read(&blob).unwrap();
+    std::fs::remove_file(&blob).unwrap();
+    bytes.extend_from_slice(b"code of somebody else");
+    std::fs::write(&blob, bytes).unwrap();
+    let answer = failed(board.stage("a", layer.diff_id, LayerSource::Full));
+    assert_eq!(answer, "bad-layer");
+    assert!(board.status().layers.is_empty());
 }
 
 #[test]

@@ -190,6 +190,7 @@ attacks! {
     mix_and_match
     release_size_lies
     same_assignment_again
+    extra_app_in_assignment
     root_rotation_by_old_and_new
     root_rotation_skips_a_version
     root_rotation_signed_by_new_only

@@ -620,6 +620,13 @@ pub fn all() -> Vec<(String, Files)> {
         &|w| w.release.body["apps"][0]["privileged"] = json!(true),
     );
     add(
+        "extra_app_in_assignment",
+        "the console adds an app of its own to the developers' release",
+        "malformed",
+        "unknown field `apps`",
+        &|w| w.deploy.body["apps"] = json!([app("evil")]),
+    );
+    add(
         "unknown_critical",
         "an extension that a reader must know",
         "malformed",

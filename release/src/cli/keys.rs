@@ -27,19 +27,31 @@ pub(super) enum KeysCommand {
         /// The private key's file
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
+        /// Under a passphrase, asked for at the terminal or read from the file that
+        /// CORACLE_PASSPHRASE_FILE names
+        #[arg(long)]
+        passphrase: bool,
     },
 }
 
 impl KeysCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self {
-            Self::New { role, output } => new(role, &output),
+            Self::New {
+                role,
+                output,
+                passphrase,
+            } => new(role, &output, passphrase),
         }
     }
 }
 
-fn new(role: RoleName, output: &Path) -> Result<(), Failure> {
-    let (public, path) = keys::new(output)?;
+fn new(role: RoleName, output: &Path, passphrase: bool) -> Result<(), Failure> {
+    let passphrase = match passphrase {
+        true => Some(keys::passphrase::ask_new(output)?),
+        false => None,
+    };
+    let (public, path) = keys::new(output, passphrase.as_deref())?;
     let (role, where_kept) = match role {
         RoleName::Root => ("root", "keep it offline, each root key with another person"),
         RoleName::Release => ("release", "keep it offline, with the developers"),

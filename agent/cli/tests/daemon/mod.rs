@@ -20,11 +20,15 @@ const CAUGHT_UP: &str = "CAUGHT-UP";
 
 type Answers = BTreeMap<String, Vec<(u16, Vec<u8>)>>;
 
+/// What happens once, after a request came and before it is answered.
+type Happenings = Mutex<BTreeMap<String, Box<dyn FnOnce() + Send>>>;
+
 /// Listens until the test ends.
 pub struct Daemon {
     folder: TempDir,
     answers: Arc<Mutex<Answers>>,
     asked: Arc<Mutex<Vec<Asked>>>,
+    happenings: Arc<Happenings>,
 }
 
 impl Daemon {
@@ -34,16 +38,25 @@ impl Daemon {
         let answers: Arc<Mutex<Answers>> = Arc::default();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (given, noted) = (answers.clone(), asked.clone());
+        let happenings: Arc<Happenings> = Arc::default();
+        let happening = happenings.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                serve(stream.unwrap(), &given, &noted);
+                serve(stream.unwrap(), &given, &noted, &happening);
             }
         });
         Self {
             folder,
             answers,
             asked,
+            happenings,
         }
+    }
+
+    /// Does `what` when `METHOD path` is asked for the next time, before it is answered.
+    pub fn meanwhile(&self, line: &str, what: impl FnOnce() + Send + 'static) {
+        let mut happenings = self.happenings.lock().unwrap();
+        happenings.insert(line.to_owned(), Box::new(what));
     }
 
     /// The next answer to `METHOD path`. The last one is given again and again.
@@ -89,7 +102,12 @@ pub fn coracle(socket: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn serve(stream: UnixStream, answers: &Mutex<Answers>, asked: &Mutex<Vec<Asked>>) {
+fn serve(
+    stream: UnixStream,
+    answers: &Mutex<Answers>,
+    asked: &Mutex<Vec<Asked>>,
+    happenings: &Happenings,
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let (mut line, mut length) = (String::new(), 0);
     reader.read_line(&mut line).unwrap();
@@ -115,6 +133,9 @@ fn serve(stream: UnixStream, answers: &Mutex<Answers>, asked: &Mutex<Vec<Asked>>
         line: line.clone(),
         body,
     });
+    if let Some(what) = happenings.lock().unwrap().remove(&line) {
+        what();
+    }
     let (status, body) = match answers.lock().unwrap().get_mut(&line) {
         Some(queue) if queue.len() > 1 => queue.remove(0),
         Some(queue) => queue[0].clone(),

@@ -27,7 +27,7 @@ impl Supervisor {
         let lock = lock(&settings)?;
         let config = &settings.config;
         let journal = Journal::open(&config.deployments_dir())?;
-        let trust = Trust::load(
+        let mut trust = Trust::load(
             &config.trust_dir(),
             &config.root_file(),
             journal.has_current(),
@@ -36,6 +36,8 @@ impl Supervisor {
             tracing::error!(%damage, "no new deployment is accepted; what runs goes on");
         }
         let found = journal.load()?;
+        let sets = [&found.current, &found.previous, &found.trial];
+        trust.not_below(sets.into_iter().flatten().map(DeployedSet::deployment))?;
         let empty_root = settings.run_state_dir().join("empty");
         disk::make_folder(&empty_root, 0o555)?;
         gc::clear_staging(config)?;

@@ -3,6 +3,7 @@
 //! All of it is root's and lies in `trust/`; nothing here comes from the daemon but the board's name,
 //! which is taken once (see [`Trust::name_board`]).
 
+mod restored;
 mod roots;
 mod slots;
 

@@ -1,0 +1,59 @@
+//! Counters that are older than what runs. They are written before a set is, so that this never comes by
+//! itself: somebody put an older copy of `trust/` in its place, or a backup did.
+
+use super::{Trust, TrustError};
+use coracle_protocol::counters::{Counter, Seen};
+use coracle_protocol::deploy::AssignmentRole;
+use coracle_protocol::verify::VerifiedDeployment;
+
+/// `seen`, not below what `deployment` needed when it was accepted.
+fn at_least(seen: &Seen, deployment: &VerifiedDeployment) -> Seen {
+    let (release, deploy) = (
+        deployment.release().document(),
+        deployment.deploy().document(),
+    );
+    let mut next = seen.clone();
+    let assigned = Counter {
+        epoch: deploy.epoch,
+        value: deploy.seq,
+    };
+    let counter = match deploy.role {
+        AssignmentRole::Deploy => &mut next.deploy,
+        AssignmentRole::OfflineDeploy => &mut next.offline_deploy,
+    };
+    *counter = assigned.max(*counter);
+    let released = Counter {
+        epoch: release.epoch,
+        value: release.release_counter,
+    };
+    let counter = next.releases.entry(release.product.clone()).or_default();
+    *counter = released.max(*counter);
+    if next != *seen {
+        next.newest_issued_at = next.newest_issued_at.max(deploy.issued_at);
+        next.time = next
+            .time
+            .raised_to(release.issued_at)
+            .raised_to(deploy.issued_at);
+    }
+    next
+}
+
+impl Trust {
+    /// Brings the counters up to the sets that this board has. Damaged ones stay damaged.
+    pub fn not_below<'a>(
+        &mut self,
+        deployments: impl Iterator<Item = &'a VerifiedDeployment>,
+    ) -> Result<(), TrustError> {
+        let Ok(seen) = self.seen() else {
+            return Ok(());
+        };
+        let next = deployments.fold(seen.clone(), |seen, deployment| at_least(&seen, deployment));
+        if next == *seen {
+            return Ok(());
+        }
+        tracing::error!(
+            "the counters were older than what this board runs: a copy was put in their place; they are raised again"
+        );
+        self.persist(&next)
+    }
+}
