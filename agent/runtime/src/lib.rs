@@ -13,6 +13,7 @@
 //! | [`launch`] | the two steps, and the child's path from clone to execve |
 //! | `rootfs` | the mounts a container sees, built so that a hostile image cannot reach out |
 //! | [`cgroup`] | limits, figures and killing, the same over cgroup v1 and v2 |
+//! | [`disk`] | folders that cannot grow past a limit of bytes and inodes |
 //! | [`capabilities`], [`seccomp`] | what a process may ask of the kernel |
 //! | [`exec`] | one more process in a running container |
 //! | [`jail`] | a locked-down child of the supervisor that runs a closure |
@@ -22,6 +23,7 @@
 
 pub mod capabilities;
 pub mod cgroup;
+pub mod disk;
 pub mod exec;
 mod failure;
 mod handle;
@@ -37,6 +39,7 @@ pub mod spec;
 
 pub use capabilities::{Capabilities, Capability};
 pub use cgroup::{Cgroup, CgroupTree, Limits};
+pub use disk::{DiskLimit, DiskUse, Means, Place};
 pub use exec::{ExecSpec, Executed, exec_in, exec_with};
 pub use failure::{Failure, Step};
 pub use handle::ProcessHandle;

@@ -1,6 +1,6 @@
 //! System calls that neither std nor nix wrap, each behind a safe function: the only `unsafe` of this crate.
 //!
-//! Processes are here; what confines them, mounts and eBPF are in the three files beside this one.
+//! Processes are here; what confines them, mounts, disks and eBPF are in the files beside this one.
 #![allow(unsafe_code)]
 
 use std::io::IoSlice;
@@ -12,6 +12,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 pub(crate) mod bpf;
 pub(crate) mod confine;
+pub(crate) mod disk;
 pub(crate) mod mounts;
 pub(crate) mod sched;
 pub(crate) mod terminal;

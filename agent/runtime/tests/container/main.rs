@@ -9,6 +9,7 @@ mod support;
 mod cgroup;
 mod cpu;
 mod devices;
+mod disk;
 mod exec;
 mod io;
 mod launch;
@@ -53,6 +54,18 @@ fn main() -> std::process::ExitCode {
         pids::a_live_limit_moves_the_border,
         devices::a_device_needs_node_and_rule,
         devices::live_rules_replace_the_old_ones,
+        disk::an_image_ends_a_disk_filler,
+        disk::an_image_ends_an_inode_filler,
+        disk::an_image_keeps_what_is_in_it,
+        disk::an_image_does_not_fit_where_there_is_no_room,
+        disk::an_image_grows_in_use,
+        disk::an_image_is_whole_wherever_its_making_is_cut,
+        disk::a_quota_ends_a_disk_filler,
+        disk::a_quota_ends_an_inode_filler,
+        disk::a_quota_moves_in_use,
+        disk::a_project_is_not_used_twice,
+        disk::the_means_are_tried_and_nothing_stays,
+        disk::quotas_are_found_by_trying,
         io::direct_io_keeps_to_the_rates,
         io::buffered_writes_keep_to_the_rate,
         io::weights_are_set_where_the_kernel_has_them,

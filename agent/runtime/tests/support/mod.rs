@@ -315,7 +315,7 @@ pub fn make_image(root: &Path) {
     fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox");
     for applet in [
         "sh", "cat", "echo", "hostname", "ls", "mount", "true", "sleep", "id", "dd", "head",
-        "tail", "wc",
+        "tail", "wc", "rm",
     ] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("a link");
     }

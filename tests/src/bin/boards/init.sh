@@ -57,6 +57,10 @@ ifconfig lo 127.0.0.1 up
 echo 64M > /sys/block/zram0/disksize
 mkswap /dev/zram0 > /dev/null && swapon /dev/zram0
 
+# A file system with project quotas, in force.
+zcat /board/quota.ext4.gz > /quota.ext4
+mount -t ext4 -o loop,prjquota /quota.ext4 /quota || echo "CORACLE-BOARD no project quotas"
+
 # Whoever asks for a backtrace gets the whole log full of them: the assertion says enough.
 export RUST_BACKTRACE=0
 export CORACLE_TESTS_WITHOUT="$without"

@@ -7,13 +7,19 @@ use crate::modules;
 use crate::packages::{Cache, usr_or_top};
 use crate::programs::Programs;
 use anyhow::{Context, Result};
+use coracle_tests::service::run;
 use std::path::Path;
+use std::process::Command;
 
 const INIT: &str = include_str!("init.sh");
 
-/// veth: a device to give away; overlay: images; loop: a disk to throttle; zram, with the compression it starts with: memory to swap
-/// to; bfq: a scheduler with weights.
-const MODULES: [&str; 6] = ["veth", "overlay", "loop", "lzo_rle", "zram", "bfq"];
+/// veth: a device to give away; overlay: images; loop: a disk to throttle, and images of limited folders; zram, with the
+/// compression it starts with: memory to swap to; bfq: a scheduler with weights; ext4 and quota_v2: what limits disks.
+const MODULES: [&str; 8] = [
+    "veth", "overlay", "loop", "lzo_rle", "zram", "bfq", "ext4", "quota_v2",
+];
+/// Before ext4, where the kernel has it as a module of its own: ext4 asks for it by an alias.
+const CHECKSUM: &str = "crc32c_generic";
 
 pub fn build(
     board: &Board,
@@ -24,7 +30,9 @@ pub fn build(
 ) -> Result<Vec<u8>> {
     let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
     let mut archive = Archive::default();
-    for folder in ["dev", "proc", "sys", "tmp", "run", "root", "etc", "mnt"] {
+    for folder in [
+        "dev", "proc", "sys", "tmp", "run", "root", "etc", "mnt", "quota",
+    ] {
         archive.folder(folder);
     }
     // The kernel opens it for init's output before anything is mounted.
@@ -50,10 +58,12 @@ pub fn build(
     );
     archive.link("bin/sh", "busybox");
 
-    let loaded = modules::in_load_order(&kernel.modules, &MODULES)?;
+    let loaded = modules::in_load_order(&kernel.modules, &[CHECKSUM], &MODULES)?;
     for (at, (name, content)) in loaded.iter().enumerate() {
         archive.file(&format!("board/modules/{at:02}-{name}.ko"), 0o644, content);
     }
+
+    archive.file("board/quota.ext4.gz", 0o644, &quota_disk(cache)?);
 
     let mut libraries: Vec<&Path> = Vec::new();
     let tests = programs.tests.iter().map(|program| ("tests", program));
@@ -73,4 +83,23 @@ pub fn build(
         archive.file(&path, 0o755, &read(library)?);
     }
     Ok(archive.finish())
+}
+
+/// An ext4 that can count projects, for `/quota`: what a board's state partition would be.
+fn quota_disk(cache: &Cache) -> Result<Vec<u8>> {
+    let file = cache
+        .folder()
+        .join(format!("quota-{}.ext4", std::process::id()));
+    let made = run(Command::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-O", "quota,project"])
+        .args(["-E", "quotatype=prjquota"])
+        .arg(&file)
+        .arg("32M"));
+    let packed = made.and_then(|_| {
+        let output = Command::new("gzip").arg("-9c").arg(&file).output()?;
+        anyhow::ensure!(output.status.success(), "gzip ended with {}", output.status);
+        Ok(output.stdout)
+    });
+    let _ = std::fs::remove_file(&file);
+    packed
 }

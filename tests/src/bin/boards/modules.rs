@@ -11,8 +11,9 @@ use std::process::Command;
 /// Name and decompressed content.
 pub type Module = (String, Vec<u8>);
 
-/// The modules `wanted`, each after those it depends on. `folder` is `lib/modules/<release>`.
-pub fn in_load_order(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
+/// The modules `welcome`, of those the kernel has, and the modules `wanted`, each after those it depends on. `folder` is
+/// `lib/modules/<release>`.
+pub fn in_load_order(folder: &Path, welcome: &[&str], wanted: &[&str]) -> Result<Vec<Module>> {
     let mut files = BTreeMap::new();
     find(&folder.join("kernel"), &mut files)?;
     let path = folder.join("modules.builtin");
@@ -20,7 +21,8 @@ pub fn in_load_order(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     let builtin: Vec<String> = builtin.lines().map(|line| name(Path::new(line))).collect();
 
     let mut ordered = Vec::new();
-    for module in wanted {
+    let there = welcome.iter().filter(|module| files.contains_key(**module));
+    for module in there.chain(wanted) {
         load(module, &files, &builtin, &mut ordered)?;
     }
     Ok(ordered)
@@ -110,10 +112,10 @@ mod tests {
             let content = format!("code\0license=GPL\0depends={depends}\0");
             std::fs::write(folder.join("kernel/net").join(file), content).unwrap();
         }
-        let loaded = in_load_order(&folder, &["nft", "nf_nat"]).unwrap();
+        let loaded = in_load_order(&folder, &["nf-none"], &["nft", "nf_nat"]).unwrap();
         let names: Vec<&str> = loaded.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["nf_core", "nf_nat", "nft"]);
-        assert!(in_load_order(&folder, &["missing"]).is_err());
+        assert!(in_load_order(&folder, &[], &["missing"]).is_err());
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,0 +1,295 @@
+//! A folder that cannot grow past its limit of bytes and inodes, whoever writes in it.
+//!
+//! Two means, of which the kernel and the file system decide what there is:
+//!
+//! - **project quota** (ext4, XFS, f2fs mounted with `prjquota`): the folder stays a folder, and a writer past the limit gets
+//!   EDQUOT or ENOSPC;
+//! - **image**: a file of fixed size beside the folder, an ext4 in it, mounted on the folder by a loop device. A full one
+//!   answers ENOSPC. Its bytes are taken from the disk when it is made, so that nothing that fills up later can make a hole
+//!   in it. The file system is written by this module: a board needs no mkfs.
+//!
+//! Which one holds a folder is seen from the folder itself, so that it outlives a change of kernel or mount options.
+//! After a power cut an image is whole or not there, and its journal is replayed by the next mount.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `quota` | projects, their numbers, their limits |
+//! | `image` | an image's file, from its making to its mount |
+//! | `ext4` | a new ext4, as bytes |
+//! | `loop_device` | a file as a block device |
+
+mod ext4;
+mod image;
+mod loop_device;
+mod quota;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+
+/// The least limit of bytes.
+pub const LEAST_BYTES: u64 = 64 << 10;
+/// The greatest limit of bytes.
+pub const MOST_BYTES: u64 = 1 << 40;
+/// The least limit of inodes.
+pub const LEAST_INODES: u64 = 16;
+
+/// What a folder may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskLimit {
+    /// Bytes of contents, counted in whole blocks of 4 KiB.
+    pub bytes: u64,
+    /// Files, folders and links. An image has some more, up to a whole block of its tables.
+    pub inodes: u64,
+}
+
+impl DiskLimit {
+    /// One inode for 16 KiB, as `mkfs.ext4` does it, and never fewer than 256.
+    pub fn of_bytes(bytes: u64) -> DiskLimit {
+        DiskLimit {
+            bytes,
+            inodes: (bytes / (16 << 10)).max(256),
+        }
+    }
+
+    /// Bytes of the disk that an image takes for this: the limit, a journal and tables.
+    pub fn image_bytes(self) -> u64 {
+        ext4::Geometry::of(self).bytes()
+    }
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskUse {
+    pub bytes: u64,
+    pub inodes: u64,
+    /// None: nothing but the disk itself ends its growth.
+    pub limit: Option<DiskLimit>,
+}
+
+/// How limits are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    Quota,
+    Image,
+}
+
+impl Means {
+    /// `project quota` or `image`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Means::Quota => "project quota",
+            Means::Image => "image",
+        }
+    }
+}
+
+/// What became of trying each of the means, by using it.
+#[derive(Debug)]
+pub struct Trial {
+    pub quota: Result<(), PlaceError>,
+    pub image: Result<(), PlaceError>,
+}
+
+impl Trial {
+    /// Tries both in a scratch place below `folder`, which is taken away again. Leftovers of a try that was cut are
+    /// removed first.
+    pub fn run(folder: &Path) -> Trial {
+        let scratch = folder.join(".limit-trial");
+        let place = Place::new(scratch.join("folder"), scratch.join("image"));
+        let tried = |means| {
+            clear_scratch(&place, &scratch)?;
+            std::fs::create_dir_all(&scratch).about("make", &scratch)?;
+            let limit = DiskLimit::of_bytes(1 << 20);
+            let outcome = place
+                .make(means, limit)
+                .and_then(|()| place.open())
+                .and_then(|()| match place.usage()?.limit {
+                    Some(seen) if seen.bytes >= limit.bytes => Ok(()),
+                    _ => Err(io::Error::other("the limit is not what was set"))
+                        .about("limit", &scratch),
+                });
+            outcome.and(clear_scratch(&place, &scratch))
+        };
+        Trial {
+            quota: tried(Means::Quota),
+            image: tried(Means::Image),
+        }
+    }
+
+    /// The better of those that work.
+    pub fn best(&self) -> Option<Means> {
+        match (&self.quota, &self.image) {
+            (Ok(()), _) => Some(Means::Quota),
+            (_, Ok(())) => Some(Means::Image),
+            _ => None,
+        }
+    }
+}
+
+/// The kernel's numbers have 32 bits on 32-bit ARM.
+fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
+}
+
+fn clear_scratch(place: &Place, scratch: &Path) -> Result<(), PlaceError> {
+    place.remove()?;
+    match std::fs::remove_dir_all(scratch) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.about("remove", scratch),
+    }
+}
+
+/// A folder, and the file beside it that holds what is in it when the means is an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    folder: PathBuf,
+    image: PathBuf,
+}
+
+impl Place {
+    /// Both in folders that only the caller writes to.
+    pub fn new(folder: impl Into<PathBuf>, image: impl Into<PathBuf>) -> Place {
+        Place {
+            folder: folder.into(),
+            image: image.into(),
+        }
+    }
+
+    /// Where the contents are, once it is open.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What holds its limit; None when nothing does, or when there is no such folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be looked at.
+    pub fn means(&self) -> Result<Option<Means>, PlaceError> {
+        if self.image.symlink_metadata().is_ok() {
+            return Ok(Some(Means::Image));
+        }
+        Ok(quota::project(&self.folder)?.map(|_| Means::Quota))
+    }
+
+    /// Makes the folder with its limit. What a try that was cut has left is replaced; a place that is there already stays
+    /// as it is.
+    ///
+    /// # Errors
+    /// The step that failed; ENOSPC when an image does not fit on the disk. Nothing of it counts against the disk then.
+    pub fn make(&self, means: Means, limit: DiskLimit) -> Result<(), PlaceError> {
+        std::fs::create_dir_all(&self.folder).about("make", &self.folder)?;
+        match (means, self.means()?) {
+            (_, Some(_)) => Ok(()),
+            (Means::Quota, None) => quota::begin(&self.folder, limit),
+            (Means::Image, None) => image::make(&self.image, limit),
+        }
+    }
+
+    /// Makes the contents reachable: mounts the image, unless it is mounted.
+    ///
+    /// # Errors
+    /// The step that failed, such as a mount of an image that a bad disk has damaged.
+    pub fn open(&self) -> Result<(), PlaceError> {
+        std::fs::create_dir_all(&self.folder).about("make", &self.folder)?;
+        match self.means()? {
+            Some(Means::Image) => image::mount(&self.image, &self.folder),
+            _ => Ok(()),
+        }
+    }
+
+    /// The reverse of [`Place::open`]. Containers that have it mounted go on.
+    ///
+    /// # Errors
+    /// EBUSY while somebody else uses it in the caller's mount namespace.
+    pub fn close(&self) -> Result<(), PlaceError> {
+        image::unmount(&self.folder)
+    }
+
+    /// What it holds. Exact while it is open; of a closed image, as it was when it was closed.
+    ///
+    /// # Errors
+    /// When the kernel does not say. Of a folder without a limit only the limit is known: bytes and inodes are 0.
+    pub fn usage(&self) -> Result<DiskUse, PlaceError> {
+        match self.means()? {
+            Some(Means::Quota) => quota::usage(&self.folder),
+            Some(Means::Image) if image::is_mounted(&self.folder)? => {
+                let seen = statvfs(&self.folder)
+                    .map_err(io::Error::from)
+                    .about("ask for the use of", &self.folder)?;
+                Ok(ext4::usage(
+                    wide(seen.blocks()),
+                    wide(seen.blocks_free()),
+                    wide(seen.files()),
+                    wide(seen.files_free()),
+                ))
+            }
+            Some(Means::Image) => image::usage(&self.image),
+            None => Ok(DiskUse {
+                bytes: 0,
+                inodes: 0,
+                limit: None,
+            }),
+        }
+    }
+
+    /// Changes the limit while containers go on using it; for an image it must be open.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] when an image would have to shrink; the step that failed.
+    pub fn resize(&self, limit: DiskLimit) -> Result<(), PlaceError> {
+        match self.means()? {
+            Some(Means::Quota) => quota::set(&self.folder, limit),
+            Some(Means::Image) => image::grow(&self.image, &self.folder, limit),
+            None => Err(io::Error::from(io::ErrorKind::Unsupported))
+                .about("limit what was made without a limit:", &self.folder),
+        }
+    }
+
+    /// Takes away what deleting the folder's tree would not: the mount and the image, or the project's limit. With an image
+    /// the contents are gone, with a quota they are still there. Nothing that is missing is an error.
+    ///
+    /// # Errors
+    /// EBUSY as for [`Place::close`].
+    pub fn remove(&self) -> Result<(), PlaceError> {
+        self.close()?;
+        image::remove(&self.image)?;
+        quota::end(&self.folder)
+    }
+}
+
+/// What could not be done, and to what.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}: {source}", path.display())]
+pub struct PlaceError {
+    doing: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl PlaceError {
+    /// Whether the disk is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(
+            self.source.raw_os_error(),
+            Some(libc::ENOSPC | libc::EDQUOT)
+        )
+    }
+}
+
+/// Names the path in an I/O error.
+trait About<T> {
+    fn about(self, doing: &'static str, path: &Path) -> Result<T, PlaceError>;
+}
+
+impl<T, E: Into<io::Error>> About<T> for Result<T, E> {
+    fn about(self, doing: &'static str, path: &Path) -> Result<T, PlaceError> {
+        self.map_err(|source| PlaceError {
+            doing,
+            path: path.to_owned(),
+            source: source.into(),
+        })
+    }
+}
