@@ -28,6 +28,8 @@ pub struct WrittenConfig {
     pub network: WrittenNetwork,
     /// What people on the board may do.
     pub local: WrittenLocal,
+    /// What apps may have of the board's own folders.
+    pub volumes: WrittenVolumes,
     /// The hardware watchdog.
     pub watchdog: WrittenWatchdog,
     /// Logging.
@@ -82,6 +84,14 @@ pub struct WrittenLocal {
     pub allow: Option<LocalPolicy>,
 }
 
+/// `[volumes]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenVolumes {
+    /// Folders of the board that a release may give to its apps, each by exactly this path; none.
+    pub binds: Vec<PathBuf>,
+}
+
 /// `[watchdog]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -128,6 +138,8 @@ pub struct Config {
     pub mtu: Option<Mtu>,
     /// Who may start containers by hand.
     pub local_allow: LocalPolicy,
+    /// Folders of the board that a release may give to its apps.
+    pub binds: Vec<PathBuf>,
     /// Whether the supervisor arms and feeds the board's watchdog.
     pub feed_watchdog: bool,
     /// The least severe event that is logged.
@@ -152,6 +164,7 @@ impl Config {
             console,
             network,
             local,
+            volumes,
             watchdog,
             log,
         } = written;
@@ -176,6 +189,7 @@ impl Config {
             subnet: network.subnet,
             mtu: network.mtu,
             local_allow: local.allow.unwrap_or_default(),
+            binds: volumes.binds,
             feed_watchdog: watchdog.feed.unwrap_or(false),
             log_level: log.level.unwrap_or_default(),
             config_dir: config_dir.to_owned(),

@@ -12,6 +12,7 @@ pub mod delta;
 pub mod layout;
 mod limits;
 pub mod store;
+pub mod tree;
 pub mod unpack;
 
 #[cfg(feature = "make")]

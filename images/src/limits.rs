@@ -29,6 +29,8 @@ pub struct Limits {
     pub zstd_window_bytes: u64,
     /// Uncompressed bytes of a delta's control section: bounds the operations, and so the work.
     pub delta_control_bytes: u64,
+    /// Whether `.wh.` before a name hides what lower layers have there. A volume has no lower layers: there it is a name.
+    pub whiteouts: bool,
     /// Whether a layer may hold block and character devices.
     pub devices: bool,
 }
@@ -46,6 +48,7 @@ impl Default for Limits {
             opaque_pending: 4096,
             zstd_window_bytes: 8 << 20,
             delta_control_bytes: 64 << 20,
+            whiteouts: true,
             devices: true,
         }
     }

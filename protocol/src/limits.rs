@@ -33,6 +33,12 @@ pub struct Limits {
     pub roots: usize,
     /// Largest blob, in bytes (64 GiB).
     pub blob_bytes: u64,
+    /// Least size of a writable layer or volume, in bytes.
+    pub least_size_bytes: u64,
+    /// Largest size of one, in bytes (1 TiB).
+    pub size_bytes: u64,
+    /// Fewest inodes of one.
+    pub least_inodes: u64,
     /// Largest integer in any document: what JSON carries exactly.
     pub integer: u64,
 }
@@ -53,5 +59,8 @@ pub const LIMITS: Limits = Limits {
     keys: 32,
     roots: 64,
     blob_bytes: 64 << 30,
+    least_size_bytes: 64 << 10,
+    size_bytes: 1 << 40,
+    least_inodes: 16,
     integer: (1 << 53) - 1,
 };

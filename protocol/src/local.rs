@@ -5,9 +5,9 @@
 //! any order, and sends [`Event`]s to a connection that asked to [`Request::Watch`].
 
 use crate::dsse::Envelope;
-use crate::names::{AppName, BoardId};
+use crate::names::{AppName, BoardId, VolumeName};
 use crate::release::Blob;
-use crate::report::{BoardFacts, Phase, SetStatus};
+use crate::report::{BoardFacts, DiskUse, Phase, SetStatus};
 use crate::trust_state::TrustState;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,50 @@ pub enum Request {
         /// Who asked, by the daemon's SO_PEERCRED; for the audit line.
         uid: u32,
     },
+    /// Looks at volumes or changes them. Answer: [`Answer::Volumes`], [`Answer::Transfer`], or [`Answer::Failed`] with code
+    /// `no-volume`, `volume-exists`, `volume-in-use`, `not-owner`, `no-space`, `too-many`, `busy`.
+    Volume {
+        /// What to do.
+        action: VolumeAction,
+        /// Who asked, by the daemon's SO_PEERCRED: a volume that a person made is that person's, and root's.
+        uid: u32,
+    },
+}
+
+/// What may be done with volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum VolumeAction {
+    /// All of them.
+    List,
+    /// Make one; the answer has it alone.
+    Create {
+        /// Its name.
+        name: VolumeName,
+        /// At most so many bytes; the board's own limit when left out.
+        #[serde(default)]
+        size_bytes: Option<u64>,
+        /// At most so many files and folders.
+        #[serde(default)]
+        inodes: Option<u64>,
+    },
+    /// Delete one that no set has; the answer has it alone, as it was.
+    Remove {
+        /// Its name.
+        name: VolumeName,
+    },
+    /// Delete the caller's volumes that no set has, all of them for root; the answer has those that went.
+    Prune,
+    /// A tar of what is in it. Answer: [`Answer::Transfer`].
+    Backup {
+        /// Its name.
+        name: VolumeName,
+    },
+    /// What is in it becomes what is in a tar; whole, or not at all. Answer: [`Answer::Transfer`].
+    Restore {
+        /// Its name.
+        name: VolumeName,
+    },
 }
 
 /// What a layer is made from.
@@ -141,6 +185,18 @@ pub enum Answer {
     Trust(Trusted),
     /// To [`Request::Offer`].
     Needs(Needs),
+    /// To [`Request::Volume`].
+    Volumes {
+        /// By name.
+        volumes: Vec<VolumeStatus>,
+    },
+    /// A socket in the run folder that takes one connection, within ten seconds. Of a backup a tar comes; one without
+    /// its two blocks of zeros at the end is not whole. Of a restore a tar goes up to the end of the
+    /// stream, then one [`Verdict`] comes back as JSON.
+    Transfer {
+        /// Its path.
+        socket: String,
+    },
     /// Not accepted: by trust or by budget.
     Refused {
         /// A stable word.
@@ -184,6 +240,44 @@ pub struct Status {
     /// What the board trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustState>,
+}
+
+/// A volume on the board.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// Its name.
+    pub name: VolumeName,
+    /// The user who made it; `None`: a release did.
+    pub owner: Option<u32>,
+    /// Unix seconds.
+    pub created_at: u64,
+    /// What is in it, and what may be.
+    pub used: DiskUse,
+    /// What holds the limit: `project quota`, `image`; `None`: nothing does.
+    pub means: Option<String>,
+    /// Bytes of the board's disk that are taken for it, whatever is in it.
+    pub held_bytes: u64,
+    /// Where it is on the board, for root.
+    pub path: String,
+    /// Apps of the running set that have it.
+    pub apps: Vec<AppName>,
+    /// The set before it has it too, or alone.
+    pub in_previous: bool,
+}
+
+/// How a restore ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The volume holds what was in the tar.
+    Done,
+    /// The volume is as it was.
+    Failed {
+        /// A stable word.
+        code: String,
+        /// In words.
+        reason: String,
+    },
 }
 
 /// What an accepted offer needs.

@@ -62,6 +62,12 @@ pub struct App {
     /// Named volumes.
     #[serde(default)]
     pub volumes: Vec<VolumeMount>,
+    /// Folders in memory, empty at each start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tmpfs: Vec<TmpfsMount>,
+    /// Folders of the board itself, of those that its coracle.toml names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binds: Vec<BindMount>,
     /// Whether the root file system cannot be written.
     #[serde(default)]
     pub read_only_root: bool,
@@ -151,6 +157,32 @@ pub struct AppLimits {
     /// Open files per process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u64>,
+    /// Bytes that the writable layer may hold; past it a write fails with ENOSPC or EDQUOT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Files and folders that the writable layer may hold; one for 16 KiB when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_inodes: Option<u64>,
+    /// Where the writable layer is.
+    #[serde(default, skip_serializing_if = "DiskOn::is_storage")]
+    pub disk_on: DiskOn,
+}
+
+/// Where a writable layer is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskOn {
+    /// On the board's storage: it is still there after a power cut.
+    #[default]
+    Storage,
+    /// In memory: gone after a power cut, and counted against the app's memory. It wears no flash.
+    Memory,
+}
+
+impl DiskOn {
+    fn is_storage(&self) -> bool {
+        *self == Self::Storage
+    }
 }
 
 /// How an app reaches the world.
@@ -211,6 +243,35 @@ pub enum Protocol {
 pub struct VolumeMount {
     /// The volume.
     pub name: VolumeName,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Whether the app cannot write.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Bytes that the volume may hold; the board's own limit when left out. Apps that share a volume say the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// Files and folders that it may hold; one for 16 KiB when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inodes: Option<u64>,
+}
+
+/// A folder in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TmpfsMount {
+    /// Absolute path in the container.
+    pub target: String,
+    /// Bytes that it may hold; they count against the app's memory.
+    pub size_bytes: u64,
+}
+
+/// A folder of the board.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindMount {
+    /// Absolute path on the board, as its coracle.toml allows it.
+    pub source: String,
     /// Absolute path in the container.
     pub target: String,
     /// Whether the app cannot write.

@@ -120,6 +120,24 @@ pub struct AppStatus {
     pub cpu_usage_us: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// What its writable layer holds; `None` when it has none, or when nothing limits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskUse>,
+}
+
+/// What a writable layer or a volume holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskUse {
+    /// In use, in bytes.
+    pub bytes: u64,
+    /// Files and folders.
+    pub inodes: u64,
+    /// At most so many bytes; `None`: nothing but the disk itself ends its growth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
+    /// At most so many files and folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_inodes: Option<u64>,
 }
 
 /// States of an app.

@@ -10,13 +10,13 @@ use coracle_protocol::dsse::{Envelope, Signature};
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile};
 use coracle_protocol::local::{
     Answer, AppAction, Call, Event, LayerNeed, LayerSource, Message, Needs, Reply, Request, Status,
-    Trusted,
+    Trusted, Verdict, VolumeAction, VolumeStatus,
 };
-use coracle_protocol::names::{AppName, BoardId, ProductName};
-use coracle_protocol::release::{AppLimits, Blob, Port, Protocol};
+use coracle_protocol::names::{AppName, BoardId, ProductName, VolumeName};
+use coracle_protocol::release::{AppLimits, Blob, DiskOn, Port, Protocol};
 use coracle_protocol::report::{
-    AppState, AppStatus, AppUse, BoardFacts, Current, Feedback, Fetched, Phase, Presence, SetState,
-    SetStatus, Telemetry,
+    AppState, AppStatus, AppUse, BoardFacts, Current, DiskUse, Feedback, Fetched, Phase, Presence,
+    SetState, SetStatus, Telemetry,
 };
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
@@ -75,6 +75,29 @@ fn app() -> AppName {
     AppName::new("web").unwrap()
 }
 
+fn disk_use() -> DiskUse {
+    DiskUse {
+        bytes: 4096,
+        inodes: 2,
+        limit_bytes: Some(64 << 20),
+        limit_inodes: Some(4096),
+    }
+}
+
+fn volume() -> VolumeStatus {
+    VolumeStatus {
+        name: VolumeName::new("data").unwrap(),
+        owner: Some(1000),
+        created_at: 1_800_000_000,
+        used: disk_use(),
+        means: Some("image".into()),
+        held_bytes: 70 << 20,
+        path: "/var/lib/coracle/volumes/data/room/data".into(),
+        apps: vec![app()],
+        in_previous: true,
+    }
+}
+
 fn set() -> SetStatus {
     let limits = AppLimits {
         memory_bytes: 64 << 20,
@@ -85,6 +108,9 @@ fn set() -> SetStatus {
         io_read_operations_per_second: Some(100),
         io_write_operations_per_second: Some(100),
         open_files: Some(256),
+        disk_bytes: Some(64 << 20),
+        disk_inodes: Some(4096),
+        disk_on: DiskOn::Memory,
     };
     let running = AppStatus {
         name: app(),
@@ -111,6 +137,7 @@ fn set() -> SetStatus {
         memory_bytes: Some(1 << 20),
         cpu_usage_us: Some(12),
         pids: Some(3),
+        disk: Some(disk_use()),
     };
     let waiting = AppStatus {
         name: AppName::new("logger").unwrap(),
@@ -137,6 +164,7 @@ fn set() -> SetStatus {
         memory_bytes: None,
         cpu_usage_us: None,
         pids: None,
+        disk: None,
     };
     SetStatus {
         deployment: digest("assignment"),
@@ -170,6 +198,7 @@ fn trust() -> TrustState {
 fn all() -> Vec<(&'static str, (String, String))> {
     let activity = || "0123abcd".to_owned();
     let call = |request| twice(&Call { id: 7, request });
+    let volumes = |action| call(Request::Volume { action, uid: 1000 });
     let reply = |answer| twice(&Message::Reply(Reply { id: 7, answer }));
     let status = Status {
         version: "0.1.0".into(),
@@ -348,6 +377,56 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 action: AppAction::Restart,
                 uid: 1000,
             }),
+        ),
+        ("call_volume_list", volumes(VolumeAction::List)),
+        (
+            "call_volume_create",
+            volumes(VolumeAction::Create {
+                name: volume().name,
+                size_bytes: Some(64 << 20),
+                inodes: Some(4096),
+            }),
+        ),
+        (
+            "call_volume_remove",
+            volumes(VolumeAction::Remove {
+                name: volume().name,
+            }),
+        ),
+        ("call_volume_prune", volumes(VolumeAction::Prune)),
+        (
+            "call_volume_backup",
+            volumes(VolumeAction::Backup {
+                name: volume().name,
+            }),
+        ),
+        (
+            "call_volume_restore",
+            volumes(VolumeAction::Restore {
+                name: volume().name,
+            }),
+        ),
+        (
+            "reply_volumes",
+            reply(Answer::Volumes {
+                volumes: vec![volume()],
+            }),
+        ),
+        (
+            "reply_transfer",
+            reply(Answer::Transfer {
+                socket: "/run/coracle/transfer-1.sock".into(),
+            }),
+        ),
+        (
+            "verdicts",
+            twice(&vec![
+                Verdict::Done,
+                Verdict::Failed {
+                    code: code(),
+                    reason: reason(),
+                },
+            ]),
         ),
         ("reply_done", reply(Answer::Done)),
         ("reply_status", reply(Answer::Status(status))),

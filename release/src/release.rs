@@ -245,11 +245,25 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
             app.limits.cpu_millis,
             app.limits.pids
         );
+        if let Some(disk) = app.limits.disk_bytes {
+            let _ = writeln!(out, "  writable layer {}", human::bytes(disk));
+        }
         for port in &app.network.ports {
             let _ = writeln!(out, "  port {} → {}", port.host, port.container);
         }
         for volume in &app.volumes {
-            let _ = writeln!(out, "  volume {} at {}", volume.name, volume.target);
+            let size = volume.size_bytes.map_or_else(
+                || "the board's limit".to_owned(),
+                |size| human::bytes(size).to_string(),
+            );
+            let _ = writeln!(out, "  volume {} at {}, {size}", volume.name, volume.target);
+        }
+        for tmpfs in &app.tmpfs {
+            let size = human::bytes(tmpfs.size_bytes);
+            let _ = writeln!(out, "  memory at {}, {size}", tmpfs.target);
+        }
+        for bind in &app.binds {
+            let _ = writeln!(out, "  the board's {} at {}", bind.source, bind.target);
         }
         let _ = writeln!(out, "  health {}", health(app.health.as_ref()));
     }

@@ -4,9 +4,10 @@
 use crate::files::{self, FileError};
 use crate::human::{Expiry, Size};
 use crate::image::{ImageError, Measurer};
-use coracle_protocol::names::{AppName, HardwareClass, ProductName};
+use coracle_protocol::names::{AppName, HardwareClass, ProductName, VolumeName};
 use coracle_protocol::release::{
-    App, AppLimits, Health, Image, Network, Release, Restart, VolumeMount,
+    App, AppLimits, BindMount, DiskOn, Health, Image, Network, Release, Restart, TmpfsMount,
+    VolumeMount,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,7 +76,11 @@ struct AppTable {
     #[serde(default)]
     network: Network,
     #[serde(default)]
-    volumes: Vec<VolumeMount>,
+    volumes: Vec<VolumeTable>,
+    #[serde(default)]
+    tmpfs: Vec<TmpfsTable>,
+    #[serde(default)]
+    binds: Vec<BindMount>,
     #[serde(default)]
     read_only_root: bool,
     health: Option<Health>,
@@ -99,6 +104,30 @@ struct LimitsTable {
     io_read_operations_per_second: Option<u64>,
     io_write_operations_per_second: Option<u64>,
     open_files: Option<u64>,
+    disk: Option<Size>,
+    disk_inodes: Option<u64>,
+    #[serde(default)]
+    disk_on: DiskOn,
+}
+
+/// As [`VolumeMount`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VolumeTable {
+    name: VolumeName,
+    target: String,
+    #[serde(default)]
+    read_only: bool,
+    size: Option<Size>,
+    inodes: Option<u64>,
+}
+
+/// As [`TmpfsMount`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TmpfsTable {
+    target: String,
+    size: Size,
 }
 
 fn ten() -> u32 {
@@ -174,14 +203,40 @@ impl AppTable {
                 io_read_operations_per_second: l.io_read_operations_per_second,
                 io_write_operations_per_second: l.io_write_operations_per_second,
                 open_files: l.open_files,
+                disk_bytes: l.disk.map(|size| size.0),
+                disk_inodes: l.disk_inodes,
+                disk_on: l.disk_on,
             },
             network: self.network,
-            volumes: self.volumes,
+            volumes: self.volumes.into_iter().map(VolumeTable::mount).collect(),
+            tmpfs: self.tmpfs.into_iter().map(TmpfsTable::mount).collect(),
+            binds: self.binds,
             read_only_root: self.read_only_root,
             health: self.health,
             restart: self.restart,
             trial_seconds: self.trial_seconds,
             stop_grace_seconds: self.stop_grace_seconds,
+        }
+    }
+}
+
+impl VolumeTable {
+    fn mount(self) -> VolumeMount {
+        VolumeMount {
+            name: self.name,
+            target: self.target,
+            read_only: self.read_only,
+            size_bytes: self.size.map(|size| size.0),
+            inodes: self.inodes,
+        }
+    }
+}
+
+impl TmpfsTable {
+    fn mount(self) -> TmpfsMount {
+        TmpfsMount {
+            target: self.target,
+            size_bytes: self.size.0,
         }
     }
 }

@@ -358,6 +358,79 @@ fn faults_of_a_release_file_are_named() {
         ),
         (
             "pids = 32",
+            "pids = 32\ndisk = \"1KiB\"",
+            1,
+            &["app `web`", "limits.disk is 1024", "65536"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\ndisk = \"2TiB\"",
+            1,
+            &["limits.disk is 2199023255552", "1099511627776"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\ndisk_inodes = 100",
+            1,
+            &["limits.disk", "inodes need a limit of bytes"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\ndisk = \"1MiB\"\ndisk_inodes = 1000",
+            1,
+            &["limits.disk: inodes is 1000", "256"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\ndisk_on = \"tape\"",
+            1,
+            &["unknown variant `tape`"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[[apps.volumes]]\nname = \"data\"\ntarget = \"/data\"\nsize = \"1KiB\"",
+            1,
+            &["volumes `data`: size is 1024"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[[apps.volumes]]\nname = \"data\"\ntarget = \"/data\"\nsize = \"1MiB\"\n\
+             [[apps]]\nname = \"other\"\nimage = \"shop/web:1\"\n\
+             [apps.limits]\nmemory = \"8MiB\"\ncpu_millis = 100\npids = 8\n\
+             [[apps.volumes]]\nname = \"data\"\ntarget = \"/data\"\nsize = \"2MiB\"",
+            1,
+            &[
+                "app `other`",
+                "volumes `data`",
+                "app `web`, which shares it",
+            ],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[[apps.volumes]]\nname = \"data\"\ntarget = \"/data\"\nsise = \"1MiB\"",
+            1,
+            &["unknown field `sise`"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[[apps.tmpfs]]\ntarget = \"/run\"\nsize = \"65MiB\"",
+            1,
+            &["tmpfs `/run`: size", "the app's memory"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[[apps.tmpfs]]\ntarget = \"/run\"\nsize = \"1MiB\"\n[[apps.binds]]\nsource = \"/srv\"\ntarget = \"/run\"",
+            1,
+            &["binds.target `/run` stands twice"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[[apps.binds]]\nsource = \"/srv/../etc\"\ntarget = \"/etc/x\"",
+            1,
+            &["binds.source `/srv/../etc`"],
+        ),
+        (
+            "pids = 32",
             "pids = 32\nprivileged = true",
             1,
             &["unknown field `privileged`"],

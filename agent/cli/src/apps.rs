@@ -105,6 +105,9 @@ struct Use<'a> {
     memory_limit_bytes: u64,
     pids: Option<u64>,
     pids_limit: u32,
+    /// Of its writable layer.
+    disk_bytes: Option<u64>,
+    disk_limit_bytes: Option<u64>,
 }
 
 /// `coracle stats`
@@ -140,11 +143,14 @@ pub async fn stats(client: &Client, json: bool) -> Result<(), Failure> {
                 or_dash(u.memory_bytes.map(part)),
                 or_dash(u.pids.map(|p| p.to_string())),
                 u.pids_limit.to_string(),
+                or_dash(u.disk_bytes.map(size)),
+                or_dash(u.disk_limit_bytes.map(size)),
             ]
         })
         .collect();
     let titles = [
-        "NAME", ">CPU", ">LIMIT", ">MEMORY", ">LIMIT", ">USED", ">PIDS", ">LIMIT",
+        "NAME", ">CPU", ">LIMIT", ">MEMORY", ">LIMIT", ">USED", ">PIDS", ">LIMIT", ">DISK",
+        ">LIMIT",
     ];
     output::text(&table::layout(titles, &rows))
 }
@@ -164,6 +170,8 @@ fn used<'a>(app: &'a AppStatus, before: &[AppStatus], seconds: f64) -> Use<'a> {
         memory_limit_bytes: app.limits.memory_bytes,
         pids: app.pids,
         pids_limit: app.limits.pids,
+        disk_bytes: app.disk.map(|disk| disk.bytes),
+        disk_limit_bytes: app.disk.and_then(|disk| disk.limit_bytes),
     }
 }
 

@@ -35,6 +35,7 @@ pub enum Command {
         action: Action,
         app: AppName,
     },
+    Volume(VolumeCommand),
     Enrol {
         file: PathBuf,
     },
@@ -45,6 +46,10 @@ pub enum Command {
     BoardShow,
     BoardSchema,
 }
+
+mod volume;
+
+pub use volume::{NewVolume, VolumeCommand};
 
 /// What is done to an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +115,8 @@ struct Words {
     follow: bool,
     timestamps: bool,
     tail: Option<Option<u64>>,
+    size: Option<u64>,
+    inodes: Option<u64>,
     plain: std::collections::VecDeque<OsString>,
 }
 
@@ -152,6 +159,7 @@ pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
             let file = words.path("enrol", "the enrolment file")?;
             words.end("enrol", Command::Enrol { file })?
         }
+        "volume" => words.volume()?,
         "usb" => words.usb()?,
         "board" => words.board()?,
         _ => return Err(UsageError::Command(name)),
@@ -178,6 +186,8 @@ fn gather(mut parser: lexopt::Parser) -> Result<Words, lexopt::Error> {
                     _ => Some(value.parse()?),
                 });
             }
+            Long("size") => words.size = Some(parser.value()?.parse_with(volume::size)?),
+            Long("inodes") => words.inodes = Some(parser.value()?.parse()?),
             Value(value) => words.plain.push_back(value),
             other => return Err(other.unexpected()),
         }
@@ -209,6 +219,8 @@ impl Words {
             (self.follow, "--follow"),
             (self.timestamps, "--timestamps"),
             (self.tail.is_some(), "--tail"),
+            (self.size.is_some(), "--size"),
+            (self.inodes.is_some(), "--inodes"),
         ];
         let option = extra.into_iter().find(|(given, _)| *given);
         let plain = self
@@ -309,6 +321,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_protocol::names::VolumeName;
 
     fn read(line: &str) -> Result<Invocation, UsageError> {
         parse(lexopt::Parser::from_args(line.split_whitespace()))
@@ -362,6 +375,19 @@ mod tests {
             }
         );
         assert_eq!(command("board check --json"), Command::BoardCheck);
+        assert_eq!(
+            command("volume ls --json"),
+            Command::Volume(VolumeCommand::List)
+        );
+        let new = NewVolume {
+            name: VolumeName::new("data").unwrap(),
+            size_bytes: Some(64 << 20),
+            inodes: Some(100),
+        };
+        assert_eq!(
+            command("volume create data --size 64MiB --inodes 100"),
+            Command::Volume(VolumeCommand::Create(new))
+        );
         assert_eq!(command("--version"), Command::OwnVersion);
         assert!(matches!(command("help logs"), Command::Help(t) if t == help::of("logs").unwrap()));
         assert!(matches!(command("--help"), Command::Help(_)));
@@ -386,6 +412,16 @@ mod tests {
             "usb apply a b",
             "board",
             "board chek",
+            "volume",
+            "volume lss",
+            "volume rm",
+            "volume rm ../x",
+            "volume rm a b",
+            "volume rm data --size 1MiB",
+            "volume create",
+            "volume create data --size big",
+            "volume create data --size 1MiB --json",
+            "ps --size 1MiB",
             "enrol",
             "ps --jsno",
             "help nothing",

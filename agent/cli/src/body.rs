@@ -1,4 +1,4 @@
-//! The body of a request: nothing, all at once, or piece by piece.
+//! The body of a request: nothing, all at once, or piece by piece, of known length or not.
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
@@ -19,6 +19,8 @@ pub enum Body {
     /// an error, or too few of them, breaks the request off, so that the daemon never takes half a
     /// blob for a whole one.
     Stream(mpsc::Receiver<io::Result<Bytes>>, u64),
+    /// Pieces of which nobody knows how many come. What they are has its own end in it.
+    Endless(mpsc::Receiver<io::Result<Bytes>>),
 }
 
 impl Body {
@@ -26,6 +28,12 @@ impl Body {
     pub fn stream(bytes: u64) -> (mpsc::Sender<io::Result<Bytes>>, Self) {
         let (sender, receiver) = mpsc::channel(PIECES);
         (sender, Self::Stream(receiver, bytes))
+    }
+
+    /// A body of unknown length, and where its pieces go.
+    pub fn endless() -> (mpsc::Sender<io::Result<Bytes>>, Self) {
+        let (sender, receiver) = mpsc::channel(PIECES);
+        (sender, Self::Endless(receiver))
     }
 }
 
@@ -40,6 +48,9 @@ impl hyper::body::Body for Body {
         match &mut *self {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Endless(pieces) => pieces
+                .poll_recv(cx)
+                .map(|piece| piece.map(|piece| piece.map(Frame::data))),
             Self::Stream(pieces, left) => pieces.poll_recv(cx).map(|piece| match piece {
                 Some(Ok(piece)) => {
                     *left = left.saturating_sub(piece.len() as u64);
@@ -57,9 +68,10 @@ impl hyper::body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match self {
-            Self::Whole(bytes) => bytes.len() as u64,
-            Self::Stream(_, left) => *left,
-        })
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(_, left) => SizeHint::with_exact(*left),
+            Self::Endless(_) => SizeHint::default(),
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::enrol::FileError;
 use crate::stick::MediumError;
 use coracle_board_support::config::ConfigError;
 use coracle_board_support::detect::DetectError;
+use coracle_protocol::names::VolumeName;
 use coracle_protocol::report::{Feedback, Phase};
 use std::io;
 
@@ -49,6 +50,15 @@ pub enum Failure {
     /// `board check`.
     #[error("{0} of what Coracle needs is missing")]
     Needed(usize),
+    /// No volume of this name.
+    #[error("there is no volume `{0}`; `coracle volume ls` shows those there are")]
+    NoVolume(VolumeName),
+    /// A tar that broke off.
+    #[error("the backup of `{0}` is not whole and of no use: what was written has to go")]
+    HalfBackup(VolumeName),
+    /// A tar for a terminal.
+    #[error("a backup is not for a terminal: `coracle volume backup NAME > FILE`")]
+    Terminal,
     /// Standard output.
     #[error("cannot write: {0}")]
     Output(#[source] io::Error),

@@ -11,6 +11,7 @@ usage: coracle [--socket PATH | --config FILE] COMMAND [--json]
   restart|stop|start APP
   stats                 memory, CPU and processes of each app
   images                images of the running set
+  volume ls             volumes; also inspect, create, rm, prune, backup, restore
   enrol FILE            make this a board of a fleet
   usb apply DIR|IMAGE   install a release from a stick
   board check           what the kernel lacks, what that costs, how to get it
@@ -20,7 +21,8 @@ usage: coracle [--socket PATH | --config FILE] COMMAND [--json]
 
   --socket PATH         coracled's socket
   --config FILE         settings that say where it is (default /etc/coracle/coracle.toml)
-  --json                for programs: ps, status, stats, images, version, board check, board show
+  --json                for programs: ps, status, stats, images, version, volume ls and inspect,
+                        board check, board show
   -h, --help            print this; `coracle COMMAND --help` for one command
   -V, --version         print the version of this program
 
@@ -93,7 +95,7 @@ exit codes: 0 ok; 1 failed, such as no such app; 2 wrong usage; 3 refused;
 const STATS: &str = "\
 usage: coracle stats [--json]
 
-Memory, CPU and processes of each app, beside their limits. CPU is taken over one second; 100 % is
+Memory, CPU, processes and writable layer of each app, beside their limits. CPU is taken over one second; 100 % is
 one core.
 
 examples:
@@ -113,6 +115,35 @@ examples:
   coracle images --json
 
 exit codes: 0 ok; 1 failed; 2 wrong usage; 4 coracled cannot be reached
+";
+
+const VOLUME: &str = "\
+usage: coracle volume ls [--json]
+       coracle volume inspect NAME [--json]
+       coracle volume create NAME [--size SIZE] [--inodes N]
+       coracle volume rm NAME
+       coracle volume prune
+       coracle volume backup NAME > FILE
+       coracle volume restore NAME < FILE
+
+Volumes outlive apps and releases. One that a person made is that person's and root's; one that a
+release made is root's. What the running set or the one before it has is never removed.
+
+create    with a hard limit of bytes and files; the board's own when left out
+rm        and everything that is in it
+prune     yours that no set has; for root everybody's
+backup    a tar of what is in it. Apps may go on; a file that shrinks meanwhile ends the backup
+restore   what is in it becomes what is in the tar: whole, or not at all. The apps that have it must
+          be stopped; a tar with names that lead out of it is refused
+
+examples:
+  coracle volume ls
+  coracle volume create photos --size 64MiB
+  coracle volume backup data | gzip > data.tar.gz
+  coracle stop web && zcat data.tar.gz | coracle volume restore data && coracle start web
+
+exit codes: 0 ok; 1 failed, such as in use or no room; 2 wrong usage; 3 refused: not yours;
+            4 coracled cannot be reached
 ";
 
 const ENROL: &str = "\
@@ -188,6 +219,7 @@ pub fn of(command: &str) -> Option<&'static str> {
         "stats" => STATS,
         "images" => IMAGES,
         "enrol" => ENROL,
+        "volume" => VOLUME,
         "usb" => USB,
         "board" => BOARD,
         "version" => VERSION,
@@ -202,7 +234,7 @@ mod tests {
 
     #[test]
     fn each_command_has_examples_and_exit_codes() {
-        for line in GENERAL.lines().skip(4).take(12) {
+        for line in GENERAL.lines().skip(4).take(13) {
             for command in line.split_whitespace().next().unwrap().split('|') {
                 let text = of(command).unwrap_or_else(|| panic!("no help on `{command}`"));
                 assert!(text.contains("examples:\n  coracle "), "{command}");

@@ -7,6 +7,7 @@
 //! | [`failure`] | every way to end badly, and its exit code |
 //! | [`client`], [`body`] | HTTP/1.1 over the unix socket |
 //! | [`status`], [`apps`], [`logs`], [`enrol`] | the commands that ask the daemon |
+//! | [`volumes`] | volumes: looked at, made, removed, backed up, restored |
 //! | [`usb`], [`stick`] | a release from a folder or a vfat image |
 //! | [`board`] | what this board is and what its kernel lacks |
 //! | [`table`], [`human`], [`output`] | how it looks |
@@ -28,6 +29,7 @@ mod status;
 mod stick;
 mod table;
 mod usb;
+mod volumes;
 
 use args::{Command, Invocation};
 use client::Client;
@@ -66,6 +68,7 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
         Command::Images => apps::images(&client()?, json).await,
         Command::Control { action, app } => apps::control(&client()?, action, &app).await,
         Command::Logs(wanted) => logs::show(&client()?, &wanted).await,
+        Command::Volume(command) => volumes::run(&client()?, &command, json).await,
         Command::Status => status::show(&client()?, json).await,
         Command::Version => status::version(client().ok().as_ref(), json).await,
         Command::Enrol { file } => enrol::enrol(&client()?, &file).await,

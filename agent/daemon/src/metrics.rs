@@ -108,7 +108,7 @@ pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> S
         &one(status.layers.len() as u64),
     );
     let apps = status.current.as_ref().map_or(&[][..], |set| &set.apps);
-    let per_app: [(&str, &str, &str, Value); 7] = [
+    let per_app: [(&str, &str, &str, Value); 9] = [
         ("app_running", "gauge", "Whether the app runs.", |a| {
             Some((a.state == AppState::Running).into())
         }),
@@ -134,6 +134,18 @@ pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> S
             |a| a.cpu_usage_us,
         ),
         ("app_pids", "gauge", "Processes and threads.", |a| a.pids),
+        (
+            "app_disk_bytes",
+            "gauge",
+            "Bytes in the writable layer.",
+            |a| a.disk.map(|disk| disk.bytes),
+        ),
+        (
+            "app_disk_limit_bytes",
+            "gauge",
+            "Limit of the writable layer.",
+            |a| a.disk?.limit_bytes,
+        ),
     ];
     for (name, kind, help, value) in per_app {
         let lines: Vec<_> = apps

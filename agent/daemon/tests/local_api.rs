@@ -322,6 +322,7 @@ fn running() -> SetStatus {
         memory_bytes: Some(5 << 20),
         cpu_usage_us: Some(1_000_000),
         pids: Some(3),
+        disk: None,
     };
     SetStatus {
         deployment: blob(b"deployment").digest,

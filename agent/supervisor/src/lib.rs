@@ -15,6 +15,7 @@
 //! | [`apps`] | one app: plan, launch, stop, restart |
 //! | [`health`] | probes, and what they add up to |
 //! | [`logs`] | an app's output, in a child that outlives the supervisor |
+//! | [`volumes`] | what outlives apps: limits, owners, backups |
 //! | [`adopt`] | what a supervisor leaves for the next one |
 //! | [`supervisor`] | the owner of all of it: one loop |
 //! | [`program`] | the command line, and exit codes |
@@ -42,4 +43,5 @@ pub mod stage;
 pub mod supervisor;
 pub mod thermal;
 pub mod trust;
+pub mod volumes;
 pub mod watchdog;

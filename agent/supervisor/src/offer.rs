@@ -13,6 +13,10 @@ use coracle_protocol::release::{App, Blob, NetworkMode, Protocol, Release};
 use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
 use std::collections::BTreeSet;
 
+mod storage;
+
+pub use storage::Free;
+
 /// Not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {reason}")]
@@ -131,25 +135,31 @@ pub fn verify(
     Ok(Accepted { offer, deployment })
 }
 
-/// Holds a release against the board: what it promises its apps, and the room for what is missing.
-/// `free_bytes`: of the state folder's file system. All problems at once, one a line.
+/// Holds a release against the board: what it promises its apps, and the room for what is missing. All problems at once,
+/// one a line.
 pub fn check_budget(
     accepted: &Accepted,
     settings: &Settings,
     on_board: &BTreeSet<Sha256Digest>,
-    free_bytes: u64,
+    free: Free,
 ) -> Result<(), Refused> {
     let release = accepted.release();
     let promises = promises(release, settings);
     let unkept = unkept(&settings.trials, &promises);
-    let code = match unkept.is_empty() {
+    let no_limits = storage::not_limited(release, settings);
+    let code = match unkept.is_empty() && no_limits.is_empty() {
         true => "over-budget",
         false => "kernel-lacks",
     };
     let mut problems: Vec<String> = unkept.iter().map(ToString::to_string).collect();
-    if let Err(found) = settings.budget.check(&promises) {
+    problems.extend(no_limits);
+    let kept = storage::KeptVolumes::beside(release, settings);
+    if let Err(found) = kept.less_of(&settings.budget).check(&promises) {
         problems.extend(found.iter().map(ToString::to_string));
+        problems.extend(kept.hint(&found));
     }
+    problems.extend(storage::volumes(release, settings));
+    problems.extend(storage::inodes(release, settings, free));
     for app in &release.apps {
         for layer in &app.image.layers {
             if LayerType::from_media_type(&layer.media_type).is_none() {
@@ -173,11 +183,7 @@ pub fn check_budget(
         .flat_map(|app| &app.image.layers)
         .filter(|layer| !on_board.contains(&layer.diff_id) && counted.insert(layer.diff_id))
         .fold(0, |sum, layer| sum.saturating_add(layer.unpacked_size));
-    if missing > free_bytes {
-        problems.push(format!(
-            "the layers that are not on the board need {missing} bytes; {free_bytes} are free"
-        ));
-    }
+    problems.extend(storage::room(release, settings, free, missing));
     match problems.is_empty() {
         true => Ok(()),
         false => Err(Refused::new(code, problems.join("\n"))),
@@ -192,16 +198,22 @@ fn asks_for_io(app: &App) -> bool {
         || limits.io_write_operations_per_second.is_some()
 }
 
-/// What the apps promise not to pass. A layer that several apps share counts once, for the first.
+/// Bytes of the disk that the apps of a release have.
+pub fn disk_of_apps(release: &Release, settings: &Settings) -> u64 {
+    let promises = promises(release, settings);
+    promises.iter().map(|promise| promise.disk_bytes).sum()
+}
+
+/// What the apps promise not to pass. What several apps share counts once, for the first: layers and volumes.
 fn promises(release: &Release, settings: &Settings) -> Vec<AppPromise> {
     let mut counted = BTreeSet::new();
-    let quotas = &settings.profile.quotas;
-    let own = quotas
-        .disk_mib
-        .mib_in_bytes()
-        .saturating_add(quotas.log_mib.mib_in_bytes());
+    let mut volumes = BTreeSet::new();
+    let logs = settings.profile.quotas.log_mib.mib_in_bytes();
     let mut promise = |app: &App| {
         let layers = app.image.layers.iter();
+        let own = logs
+            .saturating_add(storage::layer_cost(app, settings))
+            .saturating_add(storage::volumes_cost(app, settings, &mut volumes));
         let disk_bytes = layers
             .filter(|layer| counted.insert(layer.diff_id))
             .fold(own, |sum, layer| sum.saturating_add(layer.unpacked_size));

@@ -11,6 +11,8 @@ use coracle_board_support::storage::{self, Disk};
 use coracle_network::NetworkConfig;
 use coracle_protocol::names::{HardwareClass, NameError};
 use coracle_protocol::report::BoardFacts;
+use coracle_runtime::Means;
+use coracle_runtime::disk::{PlaceError, Trial};
 use std::path::{Path, PathBuf};
 
 /// Why the settings cannot be used.
@@ -55,6 +57,10 @@ pub struct Settings {
     pub budget: Budget,
     /// Which limits this kernel keeps: tried at start.
     pub trials: Trials,
+    /// What holds limits of the disk on the state folder's file system: tried at start.
+    pub means: Option<Means>,
+    /// Why nothing does.
+    pub no_means: String,
     /// For the status.
     pub facts: BoardFacts,
     /// The daemon's user, when the board has it. Without one only root may talk to the supervisor.
@@ -96,7 +102,10 @@ impl Settings {
         let profile = chosen.profile;
         let disks = disks(&profile, &config.state_dir);
         let hardware = HardwareClass::new(profile.hardware_class.as_str())?;
+        let (means, no_means) = disk_limits(&config);
         Ok(Self {
+            means,
+            no_means,
             budget: Budget::of(&profile, &detected),
             facts: facts(&profile, &hardware, &detected),
             trials: tried(&disks),
@@ -196,6 +205,31 @@ fn tried(disks: &[Disk]) -> Trials {
         }
     }
     trials
+}
+
+/// The containers' folder is root's alone, and lies where layers and volumes do.
+fn disk_limits(config: &Config) -> (Option<Means>, String) {
+    let trial = Trial::run(&config.containers_dir());
+    let why = |outcome: &Result<(), PlaceError>| match outcome {
+        Ok(()) => String::new(),
+        Err(why) => why.to_string(),
+    };
+    let no_quota = why(&trial.quota);
+    match trial.best() {
+        Some(means) => {
+            tracing::info!(means = means.name(), no_quota, "limits of the disk");
+            (Some(means), String::new())
+        }
+        None => {
+            let no_image = trial.image.as_ref().map(why).unwrap_or_default();
+            let text = format!("project quota: {no_quota}; image: {no_image}");
+            tracing::warn!(
+                why = text,
+                "nothing limits what apps write; releases that ask for limits of the disk are refused"
+            );
+            (None, text)
+        }
+    }
 }
 
 fn network(config: &Config, profile: &Profile) -> NetworkConfig {

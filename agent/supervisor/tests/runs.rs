@@ -301,6 +301,8 @@ fn volumes_outlive_updates_and_probes_run_inside() {
         name: VolumeName::new("data").unwrap(),
         target: "/data".into(),
         read_only: false,
+        size_bytes: None,
+        inodes: None,
     }];
     let mut health = http_health(1);
     health.probe = Probe::Exec {
@@ -311,7 +313,7 @@ fn volumes_outlive_updates_and_probes_run_inside() {
         board.deploy("1", vec![keeper.clone()]),
         (Phase::Committed, None)
     );
-    let file = board.state().join("volumes/data/x");
+    let file = board.state().join("volumes/data/room/data/x");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "first\n");
     keeper.args[2] = "echo second > /data/x; exec sleep 1000".into();
     board.commit("2", vec![keeper]);

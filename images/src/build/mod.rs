@@ -5,7 +5,6 @@
 //! versions holds what changed and nothing else.
 
 mod pack;
-mod tree;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,23 +19,14 @@ use crate::layout::{
 };
 use crate::store::StoreError;
 
-pub use tree::write_tree;
+pub use crate::tree::{Owner, TreeError, write_tree};
 
 /// Why an image can't be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A file of the root file system.
-    #[error("adding `{path}` to a layer")]
-    Tree {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Sockets and what else a tar can't hold.
-    #[error("`{0}` is of a kind that a layer can't hold")]
-    Kind(PathBuf),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
     /// Compressing.
     #[error("compressing a layer")]
     Compress(#[source] io::Error),
@@ -67,15 +57,6 @@ impl Compression {
             Self::Zstd(_) => LayerType::TarZstd,
         }
     }
-}
-
-/// Who owns the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
-    /// As the folder has it.
-    Kept,
-    /// One owner for all: user, group. For trees that a build wrote as an ordinary user.
-    All(u32, u32),
 }
 
 /// What to build.

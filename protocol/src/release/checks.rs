@@ -3,7 +3,10 @@
 use super::{App, Health, NetworkMode, Probe, Release};
 use crate::document::{ends_after_it_begins, line, text, understood, within};
 use crate::limits::LIMITS;
-use std::collections::BTreeSet;
+use crate::names::VolumeName;
+use std::collections::{BTreeMap, BTreeSet};
+
+mod storage;
 
 impl Release {
     /// Checks each limit and the sense of each field; the first fault, named by its path.
@@ -31,12 +34,14 @@ impl Release {
         within("apps", self.apps.len() as u64, l.apps as u64)?;
         let mut names = BTreeSet::new();
         let mut ports = BTreeSet::new();
+        let mut sizes = BTreeMap::<&VolumeName, storage::Size<'_>>::new();
         for app in &self.apps {
             let at = |fault: String| format!("app `{}`: {fault}", app.name);
             if !names.insert(&app.name) {
                 return Err(at("is named twice".into()));
             }
             app.check().map_err(at)?;
+            storage::shared_sizes(app, &mut sizes).map_err(at)?;
             for port in &app.network.ports {
                 if !ports.insert((port.protocol, port.host)) {
                     return Err(at(format!(
@@ -64,6 +69,8 @@ impl App {
             ("env", self.env.len()),
             ("network.ports", self.network.ports.len()),
             ("volumes", self.volumes.len()),
+            ("tmpfs", self.tmpfs.len()),
+            ("binds", self.binds.len()),
         ] {
             within(field, count as u64, entries)?;
         }
@@ -89,13 +96,7 @@ impl App {
                 l.blob_bytes,
             )?;
         }
-        let mut targets = BTreeSet::new();
-        for volume in &self.volumes {
-            volume_target(&volume.target)?;
-            if !targets.insert(&volume.target) {
-                return Err(format!("volumes.target `{}` stands twice", volume.target));
-            }
-        }
+        storage::check(self)?;
         if self.limits.memory_bytes < 1 << 20 {
             return Err("limits.memory_bytes is below 1 MiB; nothing starts in that".into());
         }
@@ -207,25 +208,5 @@ fn image_name(name: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err("image.name is not `repository:tag`".into())
-    }
-}
-
-/// Written in one way only, and not where the board mounts the kernel's own file systems.
-fn volume_target(target: &str) -> Result<(), String> {
-    text("volumes.target", target)?;
-    let plain = |part: &str| !matches!(part, "" | "." | "..");
-    if !target
-        .strip_prefix('/')
-        .is_some_and(|rest| rest.split('/').all(plain))
-    {
-        return Err(format!(
-            "volumes.target `{target}` is not an absolute path without `.`, `..`, `//` or `/` at its end"
-        ));
-    }
-    match target.split('/').nth(1) {
-        Some(top @ ("proc" | "sys" | "dev")) => Err(format!(
-            "volumes.target `{target}` lies in /{top}, which belongs to the container's runtime"
-        )),
-        _ => Ok(()),
     }
 }

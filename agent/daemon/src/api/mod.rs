@@ -7,6 +7,7 @@ mod logs;
 mod own;
 mod reply;
 mod router;
+mod volumes;
 
 pub use body::Body;
 

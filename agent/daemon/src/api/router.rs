@@ -1,7 +1,7 @@
 //! Which path is answered by what.
 
 use super::reply::{Fault, Reply, empty, json, typed};
-use super::{Api, Body, Peer, containers, own};
+use super::{Api, Body, Peer, containers, own, volumes};
 use crate::docker;
 use bytes::Bytes;
 use coracle_protocol::local::AppAction;
@@ -120,17 +120,19 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
             Err(Fault::not_found(format!("No such image: {name}")))
         }
         ("GET", ["networks"]) => Ok(json(&[(); 0])),
-        ("GET", ["volumes"]) => Ok(json(&serde_json::json!({"Volumes": [], "Warnings": []}))),
+        (_, ["volumes", rest @ ..]) => volumes::route(api, peer, rest, &query, request).await,
         (
             "GET",
             [
-                "networks" | "volumes" | "plugins" | "secrets" | "configs" | "services" | "nodes"
-                | "tasks",
+                "networks" | "plugins" | "secrets" | "configs" | "services" | "nodes" | "tasks",
                 name,
                 ..,
             ],
         ) => Err(Fault::not_found(format!("No such object: {name}"))),
         ("GET", ["events"]) => containers::events(api, &query),
+        (_, ["coracle", "v1", "volumes", rest @ ..]) => {
+            volumes::own(api, peer, rest, request).await
+        }
         (_, ["coracle", "v1", rest @ ..]) => own::route(api, peer, rest, request).await,
         _ => {
             // A client that still sends when the connection is closed never sees the answer.

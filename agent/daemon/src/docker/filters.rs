@@ -1,4 +1,4 @@
-//! `filters=` of `GET /containers/json`: `{"name": ["web"]}`, or the older `{"name": {"web": true}}`.
+//! `filters=`, of `GET /containers/json` first of all: `{"name": ["web"]}`, or the older `{"name": {"web": true}}`.
 
 use super::containers::word;
 use coracle_protocol::report::AppStatus;
@@ -15,30 +15,36 @@ enum Values {
     Map(BTreeMap<String, bool>),
 }
 
+/// Any `filters=`, by key; a key that is not `known` is an error for the client.
+pub(super) fn values(text: &str, known: &[&str]) -> Result<BTreeMap<String, Vec<String>>, String> {
+    if text.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let written: BTreeMap<String, Values> =
+        serde_json::from_str(text).map_err(|e| format!("invalid filters: {e}"))?;
+    let mut filters = BTreeMap::new();
+    for (key, values) in written {
+        if !known.contains(&key.as_str()) {
+            return Err(format!("invalid filter '{key}'"));
+        }
+        let values = match values {
+            Values::List(list) => list,
+            Values::Map(map) => map
+                .into_iter()
+                .filter(|(_, on)| *on)
+                .map(|(v, _)| v)
+                .collect(),
+        };
+        filters.insert(key, values);
+    }
+    Ok(filters)
+}
+
 impl Filters {
     /// Reads the parameter; an empty one wants everything. The error is for the client.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Ok(Self::default());
-        }
-        let written: BTreeMap<String, Values> =
-            serde_json::from_str(text).map_err(|e| format!("invalid filters: {e}"))?;
-        let mut filters = BTreeMap::new();
-        for (key, values) in written {
-            if !["name", "id", "status", "health", "label", "ancestor"].contains(&key.as_str()) {
-                return Err(format!("invalid filter '{key}'"));
-            }
-            let values = match values {
-                Values::List(list) => list,
-                Values::Map(map) => map
-                    .into_iter()
-                    .filter(|(_, on)| *on)
-                    .map(|(v, _)| v)
-                    .collect(),
-            };
-            filters.insert(key, values);
-        }
-        Ok(Self(filters))
+        let known = ["name", "id", "status", "health", "label", "ancestor"];
+        values(text, &known).map(Self)
     }
 
     /// Whether stopped containers are asked for by their state.

@@ -5,6 +5,7 @@ pub mod containers;
 pub mod filters;
 pub mod logs;
 pub mod stats;
+pub mod volumes;
 
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::local::Status;

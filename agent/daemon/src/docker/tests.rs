@@ -34,6 +34,7 @@ fn app() -> AppStatus {
         memory_bytes: Some(5 << 20),
         cpu_usage_us: Some(1000),
         pids: Some(3),
+        disk: None,
     }
 }
 

@@ -128,6 +128,8 @@ fn app() -> App {
         },
         network: Network::default(),
         volumes: vec![],
+        tmpfs: vec![],
+        binds: vec![],
         read_only_root: false,
         health: None,
         restart: Restart::default(),

@@ -1,6 +1,6 @@
 //! A folder that cannot grow past its limit of bytes and inodes, whoever writes in it.
 //!
-//! Two means, of which the kernel and the file system decide what there is:
+//! Two means last, of which the kernel and the file system decide what there is:
 //!
 //! - **project quota** (ext4, XFS, f2fs mounted with `prjquota`): the folder stays a folder, and a writer past the limit gets
 //!   EDQUOT or ENOSPC;
@@ -8,12 +8,16 @@
 //!   answers ENOSPC. Its bytes are taken from the disk when it is made, so that nothing that fills up later can make a hole
 //!   in it. The file system is written by this module: a board needs no mkfs.
 //!
+//! A third is for those who ask for it: **memory**, a tmpfs on the folder. It is empty after a power cut, and what is in it
+//! counts against the memory of the containers that write it.
+//!
 //! Which one holds a folder is seen from the folder itself, so that it outlives a change of kernel or mount options.
 //! After a power cut an image is whole or not there, and its journal is replayed by the next mount.
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `quota` | projects, their numbers, their limits |
+//! | `memory` | a tmpfs |
 //! | `image` | an image's file, from its making to its mount |
 //! | `ext4` | a new ext4, as bytes |
 //! | `loop_device` | a file as a block device |
@@ -21,6 +25,7 @@
 mod ext4;
 mod image;
 mod loop_device;
+mod memory;
 mod quota;
 
 use std::io;
@@ -73,6 +78,7 @@ pub struct DiskUse {
 pub enum Means {
     Quota,
     Image,
+    Memory,
 }
 
 impl Means {
@@ -81,51 +87,51 @@ impl Means {
         match self {
             Means::Quota => "project quota",
             Means::Image => "image",
+            Means::Memory => "memory",
         }
     }
 }
 
-/// What became of trying each of the means, by using it.
+/// What became of trying the means that last, by using them.
 #[derive(Debug)]
 pub struct Trial {
     pub quota: Result<(), PlaceError>,
-    pub image: Result<(), PlaceError>,
+    /// None: not tried, since quotas work.
+    pub image: Option<Result<(), PlaceError>>,
 }
 
 impl Trial {
-    /// Tries both in a scratch place below `folder`, which is taken away again. Leftovers of a try that was cut are
-    /// removed first.
+    /// Tries them in a scratch place below `folder`, which is taken away again. Leftovers of a try that was cut are removed
+    /// first.
     pub fn run(folder: &Path) -> Trial {
-        let scratch = folder.join(".limit-trial");
-        let place = Place::new(scratch.join("folder"), scratch.join("image"));
-        let tried = |means| {
-            clear_scratch(&place, &scratch)?;
-            std::fs::create_dir_all(&scratch).about("make", &scratch)?;
-            let limit = DiskLimit::of_bytes(1 << 20);
-            let outcome = place
-                .make(means, limit)
-                .and_then(|()| place.open())
-                .and_then(|()| match place.usage()?.limit {
-                    Some(seen) if seen.bytes >= limit.bytes => Ok(()),
-                    _ => Err(io::Error::other("the limit is not what was set"))
-                        .about("limit", &scratch),
-                });
-            outcome.and(clear_scratch(&place, &scratch))
-        };
-        Trial {
-            quota: tried(Means::Quota),
-            image: tried(Means::Image),
-        }
+        let quota = attempt(folder, Means::Quota);
+        let image = quota.is_err().then(|| attempt(folder, Means::Image));
+        Trial { quota, image }
     }
 
     /// The better of those that work.
     pub fn best(&self) -> Option<Means> {
         match (&self.quota, &self.image) {
             (Ok(()), _) => Some(Means::Quota),
-            (_, Ok(())) => Some(Means::Image),
+            (_, Some(Ok(()))) => Some(Means::Image),
             _ => None,
         }
     }
+}
+
+fn attempt(folder: &Path, means: Means) -> Result<(), PlaceError> {
+    let scratch = folder.join(".limit-trial");
+    let place = Place::new(scratch.join("folder"), scratch.join("image"));
+    let limit = DiskLimit::of_bytes(1 << 20);
+    clear_scratch(&place, &scratch)?;
+    let outcome = place
+        .make(means, limit)
+        .and_then(|()| place.open())
+        .and_then(|()| match place.usage()?.limit {
+            Some(seen) if seen.bytes == limit.bytes => Ok(()),
+            _ => Err(io::Error::other("the limit is not what was set")).about("limit", &scratch),
+        });
+    outcome.and(clear_scratch(&place, &scratch))
 }
 
 /// The kernel's numbers have 32 bits on 32-bit ARM.
@@ -170,6 +176,9 @@ impl Place {
         if self.image.symlink_metadata().is_ok() {
             return Ok(Some(Means::Image));
         }
+        if memory::is_on(&self.folder)? {
+            return Ok(Some(Means::Memory));
+        }
         Ok(quota::project(&self.folder)?.map(|_| Means::Quota))
     }
 
@@ -184,6 +193,7 @@ impl Place {
             (_, Some(_)) => Ok(()),
             (Means::Quota, None) => quota::begin(&self.folder, limit),
             (Means::Image, None) => image::make(&self.image, limit),
+            (Means::Memory, None) => memory::mount(&self.folder, limit),
         }
     }
 
@@ -199,12 +209,27 @@ impl Place {
         }
     }
 
-    /// The reverse of [`Place::open`]. Containers that have it mounted go on.
+    /// The reverse of [`Place::open`]; what was in memory is gone. Containers that have it mounted go on.
     ///
     /// # Errors
     /// EBUSY while somebody else uses it in the caller's mount namespace.
     pub fn close(&self) -> Result<(), PlaceError> {
         image::unmount(&self.folder)
+    }
+
+    /// Bytes of the disk that are taken for it, or that it may take, whatever is in it.
+    ///
+    /// # Errors
+    /// As for [`Place::usage`].
+    pub fn held_bytes(&self) -> Result<u64, PlaceError> {
+        match self.means()? {
+            Some(Means::Image) => {
+                let image = self.image.metadata().about("look at", &self.image)?;
+                Ok(image.len())
+            }
+            Some(Means::Quota) => Ok(self.usage()?.limit.map_or(0, |limit| limit.bytes)),
+            Some(Means::Memory) | None => Ok(0),
+        }
     }
 
     /// What it holds. Exact while it is open; of a closed image, as it was when it was closed.
@@ -226,6 +251,7 @@ impl Place {
                 ))
             }
             Some(Means::Image) => image::usage(&self.image),
+            Some(Means::Memory) => memory::usage(&self.folder),
             None => Ok(DiskUse {
                 bytes: 0,
                 inodes: 0,
@@ -242,6 +268,7 @@ impl Place {
         match self.means()? {
             Some(Means::Quota) => quota::set(&self.folder, limit),
             Some(Means::Image) => image::grow(&self.image, &self.folder, limit),
+            Some(Means::Memory) => memory::resize(&self.folder, limit),
             None => Err(io::Error::from(io::ErrorKind::Unsupported))
                 .about("limit what was made without a limit:", &self.folder),
         }
@@ -270,6 +297,11 @@ pub struct PlaceError {
 }
 
 impl PlaceError {
+    /// What kind of error it was.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
     /// Whether the disk is full.
     pub fn is_no_space(&self) -> bool {
         matches!(

@@ -1,8 +1,7 @@
 //! Project quotas: each limited folder is a project of its own.
 //!
-//! The project's number is written in the folder (FS_IOC_FSSETXATTR), so that no list is kept. A number is free when the
-//! quota file counts nothing for it and holds no limit for it: a tree that was thrown away and waits for its deletion still
-//! has its own.
+//! The project's number is written in the folder (FS_IOC_FSSETXATTR), so that no list is kept. A number is free when nothing
+//! is counted for it: a tree that was thrown away and waits for its deletion still has its own.
 
 use std::fs::File;
 use std::io;
@@ -50,11 +49,10 @@ pub(super) fn begin(folder: &Path, limit: DiskLimit) -> Result<(), PlaceError> {
         let text = "the file system is not mounted with prjquota";
         return Err(io::Error::other(text)).about("limit", folder);
     }
-    // Beginning at a place that differs from one folder to the next: the first try is mostly a free one.
     let mut number = FIRST;
     let free = loop {
         match kernel::quota(on, number) {
-            Ok(quota) if quota.inodes == 0 && quota.bytes == 0 && quota.hard_blocks == 0 => {
+            Ok(quota) if quota.inodes == 0 && quota.bytes == 0 => {
                 break number;
             }
             // XFS knows nothing yet of a number that was never used.

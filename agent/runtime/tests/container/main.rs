@@ -56,6 +56,8 @@ fn main() -> std::process::ExitCode {
         devices::live_rules_replace_the_old_ones,
         disk::an_image_ends_a_disk_filler,
         disk::an_image_ends_an_inode_filler,
+        disk::memory_ends_a_disk_filler,
+        disk::memory_ends_an_inode_filler,
         disk::an_image_keeps_what_is_in_it,
         disk::an_image_does_not_fit_where_there_is_no_room,
         disk::an_image_grows_in_use,

@@ -2,10 +2,12 @@
 //! away and goes on after a failure.
 
 use crate::apps::etc;
+use crate::apps::layer::{self, LayerError};
 use crate::apps::plan::{OOM_SCORE, Plan};
-use crate::disk::{self, About, DiskError};
+use crate::disk::{self, DiskError};
 use crate::logs::{self, LogError, Output};
 use crate::settings::Settings;
+use crate::volumes::{VolumeError, Volumes};
 use coracle_network::{Endpoint, Namespace, Network, NetworkError};
 use coracle_protocol::release::NetworkMode;
 use coracle_runtime::cgroup::CgroupError;
@@ -16,7 +18,7 @@ use coracle_runtime::{
     Stdio, prepare,
 };
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bytes of an endpoint as JSON: some 300, and 100 for each of up to 256 ports.
 const ENDPOINT_BYTES: u64 = 64 * 1024;
@@ -27,6 +29,12 @@ pub enum LaunchError {
     /// A folder or file.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The writable layer.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A volume.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// Limits.
     #[error("limits: {0}")]
     Cgroup(#[from] CgroupError),
@@ -102,7 +110,8 @@ async fn try_launch(
 ) -> Result<Launched, LaunchError> {
     let settings = ground.settings;
     let name = plan.name.as_str();
-    let place = prepare_folders(settings, plan, container)?;
+    let place = layer::prepare(settings, plan, container)?;
+    prepare_volumes(settings, plan)?;
     let cgroup = ground.tree.create(name, &plan.limits)?;
     let (output, ends) = logs::pipes(plan.user.uid, plan.user.gid)?;
     let stdin = File::open("/dev/null").map_err(LaunchError::Stdio)?;
@@ -110,8 +119,8 @@ async fn try_launch(
 
     let rootfs = Rootfs::Overlay {
         lower: plan.layers.clone(),
-        upper: place.join("upper"),
-        work: place.join("work"),
+        upper: place.join("layer/upper"),
+        work: place.join("layer/work"),
         merged: place.join("merged"),
     };
     let mut spec = LaunchSpec::new(name, rootfs, &cgroup).map_err(LaunchError::Stdio)?;
@@ -223,45 +232,13 @@ fn tell_child(
     etc::write(place, plan, Some(endpoint))
 }
 
-/// `containers/<app>`, with an empty writable layer when the app belongs to another set than before.
-fn prepare_folders(
-    settings: &Settings,
-    plan: &Plan,
-    container: &str,
-) -> Result<PathBuf, DiskError> {
-    let config = &settings.config;
-    let place = config.containers_dir().join(plan.name.as_str());
-    disk::make_folder(&place, 0o700)?;
-    let stamp = place.join("set");
-    if disk::read_bounded(&stamp, 256)?.as_deref() != Some(container.as_bytes()) {
-        for name in ["upper", "work"] {
-            let old = place.join(name);
-            if old.symlink_metadata().is_ok() {
-                crate::gc::throw_away(&old)?;
-            }
-        }
-        disk::write_whole(&stamp, container.as_bytes(), 0o600)?;
-    }
-    for (name, mode) in [
-        ("upper", 0o755),
-        ("work", 0o700),
-        ("merged", 0o700),
-        ("etc", 0o755),
-    ] {
-        let folder = place.join(name);
-        // The mode of `upper` is the mode of the container's `/`, which the app may have changed.
-        if !folder.exists() {
-            disk::make_folder(&folder, mode)?;
-        }
-    }
-    for (source, _, _) in &plan.volumes {
-        if !source.exists() {
-            disk::make_folder(source, 0o755)?;
-            std::os::unix::fs::chown(source, Some(plan.user.uid), Some(plan.user.gid))
-                .about("give away", source)?;
-        }
-    }
-    Ok(place)
+/// Volumes that are missing are made and are the app's user's.
+fn prepare_volumes(settings: &Settings, plan: &Plan) -> Result<(), VolumeError> {
+    let volumes = Volumes::of(settings);
+    let user = (plan.user.uid, plan.user.gid);
+    plan.volumes
+        .iter()
+        .try_for_each(|volume| volumes.ensure(volume, user))
 }
 
 fn mounts(place: &Path, plan: &Plan) -> Vec<Mount> {
@@ -269,10 +246,7 @@ fn mounts(place: &Path, plan: &Plan) -> Vec<Mount> {
         let source = place.join("etc").join(name);
         Mount::bind(source, Path::new("/etc").join(name), plan.read_only_root)
     });
-    let volumes = plan.volumes.iter();
-    let volumes =
-        volumes.map(|(source, target, read_only)| Mount::bind(source, target, *read_only));
-    names.chain(volumes).collect()
+    names.chain(plan.mounts.iter().cloned()).collect()
 }
 
 /// Takes an app's network and cgroup away, with every process that is left in it. What went wrong, in

@@ -2,6 +2,7 @@
 
 pub mod etc;
 pub mod launch;
+pub mod layer;
 pub mod plan;
 pub mod restart;
 pub mod user;

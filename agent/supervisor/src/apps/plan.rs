@@ -8,11 +8,17 @@ use coracle_images::layout::ImageConfig;
 use coracle_network::{Protocol as NetProtocol, PublishedPort};
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{App, NetworkMode, Port, Protocol};
-use coracle_runtime::Limits;
 use coracle_runtime::cgroup::{DeviceRule, Devices, IoLimit};
 use coracle_runtime::spec::Rlimit;
+use coracle_runtime::{Limits, Mount};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+mod storage;
+
+pub use storage::{
+    PlannedVolume, WritableLayer, default_limit, limit_of, planned_volumes, writable_layer,
+};
 
 /// As Docker sets it where an image says nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -32,6 +38,9 @@ pub enum PlanError {
     /// `StopSignal` of the image.
     #[error("the image's stop signal `{0}` is not known")]
     Signal(String),
+    /// A folder of the board that is not given away.
+    #[error("the board's folder `{0}` is not among [volumes] binds of its coracle.toml")]
+    Bind(String),
 }
 
 /// An app, worked out.
@@ -55,8 +64,12 @@ pub struct Plan {
     pub limits: Limits,
     /// Per process.
     pub rlimits: Vec<Rlimit>,
-    /// Volumes: the host's folder, the path in the container, whether it is read-only; outer paths first.
-    pub volumes: Vec<(PathBuf, PathBuf, bool)>,
+    /// What holds its writable layer; `None`: its root cannot be written.
+    pub layer: Option<WritableLayer>,
+    /// Volumes that must be there.
+    pub volumes: Vec<PlannedVolume>,
+    /// Volumes, folders in memory and of the board: outer paths first.
+    pub mounts: Vec<Mount>,
     /// Its network.
     pub network: NetworkMode,
     /// Published ports.
@@ -84,15 +97,6 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         return Err(PlanError::NothingToRun);
     }
     let user = user::look_up(&run.user, &layers)?;
-    let mut volumes: Vec<(PathBuf, PathBuf, bool)> = app
-        .volumes
-        .iter()
-        .map(|volume| {
-            let source = config.volumes_dir().join(volume.name.as_str());
-            (source, PathBuf::from(&volume.target), volume.read_only)
-        })
-        .collect();
-    volumes.sort_by_key(|(_, target, _)| target.components().count());
     let cwd = match run.working_dir.is_empty() {
         true => "/".into(),
         false => PathBuf::from("/").join(&run.working_dir),
@@ -109,12 +113,14 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         network: app.network.mode,
         ports: app.network.ports.iter().map(published).collect(),
         read_only_root: app.read_only_root,
+        layer: writable_layer(app, settings),
+        volumes: planned_volumes(app, settings),
+        mounts: storage::mounts(app, settings)?,
         name: app.name.clone(),
         layers,
         args,
         cwd,
         user,
-        volumes,
     })
 }
 

@@ -20,6 +20,8 @@ fn app(restart: Restart) -> AppRun {
         limits: AppLimits::default(),
         network: Default::default(),
         volumes: vec![],
+        tmpfs: vec![],
+        binds: vec![],
         read_only_root: false,
         health: None,
         restart,

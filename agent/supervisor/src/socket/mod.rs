@@ -125,6 +125,23 @@ pub async fn serve(listener: UnixListener, daemon_uid: Option<u32>, calls: mpsc:
     }
 }
 
+/// The first connection of root's or the daemon's. None when the socket fails.
+pub async fn accept_one(
+    listener: &UnixListener,
+    daemon_uid: Option<u32>,
+) -> Option<std::os::unix::net::UnixStream> {
+    loop {
+        let (stream, _) = listener.accept().await.ok()?;
+        match stream.peer_cred() {
+            Ok(peer) if may_enter(peer.uid(), daemon_uid) => return stream.into_std().ok(),
+            other => tracing::warn!(
+                ?other,
+                "a user who may not talk to the supervisor was turned away"
+            ),
+        }
+    }
+}
+
 /// Who is inside.
 struct Places {
     all: Arc<Semaphore>,

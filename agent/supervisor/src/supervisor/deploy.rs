@@ -1,7 +1,7 @@
 //! Carries out what [`crate::machine`] decides, and brings it the events.
 
 use super::{Supervisor, Trying};
-use crate::apps::{AppRun, plan, restart};
+use crate::apps::{AppRun, layer, plan, restart};
 use crate::health::{Tracker, Verdict};
 use crate::journal::{DeployedSet, Failure, StoredSet};
 use crate::machine::{Action, End, Event, Report, State, Why};
@@ -105,6 +105,14 @@ impl Supervisor {
     async fn start_new(&mut self) -> Event {
         let set = self.trying.as_ref().map(|trying| trying.set.clone());
         self.make_apps(set.as_ref());
+        // The old apps' layers first: the new ones' images need the room.
+        let container = self.container();
+        for app in &self.apps {
+            if let Err(error) = layer::clear_stale(&self.settings, app.name(), &container) {
+                let reason = format!("app `{}`: {error}", app.name());
+                return Event::Fault(Why::new("start-failed", reason));
+            }
+        }
         for index in 0..self.apps.len() {
             if let Err(fault) = self.start_app(index).await {
                 let reason = format!(
@@ -133,6 +141,10 @@ impl Supervisor {
     fn kept(&mut self) {
         if let Some(trying) = self.trying.take() {
             self.previous = self.current.replace(trying.set);
+        }
+        let kept = self.apps.iter().map(|app| app.name().as_str()).collect();
+        if let Err(error) = layer::collect(&self.settings.config, &kept) {
+            tracing::warn!(%error, "what apps left that are no more stays");
         }
         self.collect_layers();
     }

@@ -1,6 +1,7 @@
 //! What ends: children of every kind, and apps that were adopted.
 
 use super::Supervisor;
+use super::transfers::TransferJob;
 use crate::adopt::AdoptedEnd;
 use crate::apps::launch::{self, Ground};
 use crate::apps::{AppRun, Phase};
@@ -19,6 +20,8 @@ impl Supervisor {
     async fn child_ended(&mut self, pid: i32, exit: Exit) {
         if let Some(job) = self.staging.take_if(|job| job.staging.pid() == pid) {
             self.staged(job, exit);
+        } else if self.transfer.as_ref().and_then(TransferJob::pid) == Some(pid) {
+            self.transfer_ended(exit);
         } else if self.sweeper == Some(pid) {
             self.sweeper = None;
             if !exit.success() {

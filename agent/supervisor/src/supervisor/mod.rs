@@ -9,6 +9,7 @@
 //! | `deploy` | carries out what [`crate::machine`] decides |
 //! | `running` | starts, ends, probes and restarts apps |
 //! | `status` | says what runs |
+//! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
 //! | `stop` | `stop-all` |
 
 mod bridge;
@@ -20,6 +21,8 @@ mod running;
 mod start;
 mod status;
 mod stop;
+mod transfers;
+mod volumes;
 
 use crate::adopt::AdoptedEnd;
 use crate::apps::AppRun;
@@ -33,6 +36,7 @@ use crate::settings::Settings;
 use crate::socket::{self, AnswerTo, Watchers};
 use crate::stage::Staging;
 use crate::trust::{Trust, TrustError};
+use crate::volumes::VolumeError;
 use crate::watchdog::{Feeder, Verdict};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{Event, LayerSource};
@@ -41,6 +45,7 @@ use coracle_runtime::CgroupTree;
 use coracle_runtime::cgroup::CgroupError;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -63,6 +68,9 @@ pub enum SupervisorError {
     /// A file or folder.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// Volumes.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// Cgroups.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -123,6 +131,11 @@ pub struct Supervisor {
     staging: Option<StageJob>,
     stage_queue: VecDeque<StageCall>,
     sweeper: Option<i32>,
+    transfer: Option<transfers::TransferJob>,
+    /// Transfers since the start, for their sockets' names.
+    transfers: u64,
+    transfer_came: mpsc::Sender<Option<UnixStream>>,
+    transfers_that_came: mpsc::Receiver<Option<UnixStream>>,
     empty_root: PathBuf,
     watchers: Watchers,
     /// The end of a deployment that nobody was there to hear.
@@ -190,6 +203,7 @@ impl Supervisor {
                 Some(incoming) = calls.recv() => self.answer(incoming).await,
                 _ = children.recv() => self.reap().await,
                 Some(end) = self.adopted_ends.recv() => self.adopted_ended(end).await,
+                Some(came) = self.transfers_that_came.recv() => self.transfer_begins(came),
                 () = any(&mut ends) => break,
                 () = until(due) => {}
             }
@@ -208,6 +222,7 @@ impl Supervisor {
     async fn turn(&mut self) {
         let now = Instant::now();
         self.kill_overdue(now);
+        self.end_overdue_transfer(now);
         self.start_due(now).await;
         self.run_probes(now).await;
         self.next_stage();
@@ -216,7 +231,11 @@ impl Supervisor {
 
     fn next_due(&self, also: Option<Instant>) -> Option<Instant> {
         let apps = self.apps.iter().filter_map(AppRun::next_due);
-        apps.chain(self.trial_due()).chain(also).min()
+        let transfer = self.transfer.as_ref().map(transfers::TransferJob::due);
+        apps.chain(transfer)
+            .chain(self.trial_due())
+            .chain(also)
+            .min()
     }
 
     fn tell(&mut self, event: Event) {

@@ -13,7 +13,7 @@ use coracle_runtime::Exit;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-fn failed(code: &str, reason: impl Into<String>) -> Answer {
+pub(super) fn failed(code: &str, reason: impl Into<String>) -> Answer {
     Answer::Failed {
         code: code.to_owned(),
         reason: reason.into(),
@@ -107,6 +107,7 @@ impl Supervisor {
                 tracing::info!(%app, ?action, uid, "a person asks");
                 answer.send(self.control(&app, action));
             }
+            Request::Volume { action, uid } => answer.send(self.volume(&action, uid)),
         }
     }
 
@@ -125,7 +126,7 @@ impl Supervisor {
         if already {
             return Ok(accepted.needs(&on_board, true));
         }
-        let free = rustix::fs::statvfs(&config.state_dir).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
+        let free = offer::Free::of(&config.state_dir);
         offer::check_budget(&accepted, &self.settings, &on_board, free)?;
         tracing::info!(
             activity = accepted.offer.activity,
@@ -253,6 +254,13 @@ impl Supervisor {
         if !self.machine.is_idle() {
             return Err(Refused::new("busy", "another deployment is under way"));
         }
+        if self
+            .transfer
+            .as_ref()
+            .is_some_and(|job| job.restored().is_some())
+        {
+            return Err(Refused::new("busy", "a volume is being restored"));
+        }
         let accepted = self.accepted(activity)?;
         let on_board = stage::on_board(&self.settings.config.layers_dir());
         let missing = accepted.needs(&on_board, false).layers;
@@ -297,6 +305,9 @@ impl Supervisor {
     fn control(&mut self, name: &AppName, action: AppAction) -> Answer {
         if !self.machine.is_idle() {
             return failed("busy", "a deployment is under way");
+        }
+        if action != AppAction::Stop && self.is_being_restored(name) {
+            return failed("busy", "a volume of it is being restored");
         }
         let now = Instant::now();
         let Some(app) = self.apps.iter_mut().find(|app| app.name() == name) else {

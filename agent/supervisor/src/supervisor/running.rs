@@ -20,7 +20,7 @@ impl Supervisor {
             settings: &self.settings,
             tree: &self.tree,
         };
-        let container = self.active.map(|set| set.hex()).unwrap_or_default();
+        let container = self.container();
         let launched = launch::launch(&ground, &mut self.bridge.0, &plan, &container)
             .await
             .map_err(|error| error.to_string());
@@ -39,6 +39,11 @@ impl Supervisor {
                 Err(fault)
             }
         }
+    }
+
+    /// What tells the layers of one set from those of another.
+    pub(super) fn container(&self) -> String {
+        self.active.map(|set| set.hex()).unwrap_or_default()
     }
 
     /// Starts the apps whose time has come.

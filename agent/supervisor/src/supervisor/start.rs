@@ -13,11 +13,12 @@ use crate::machine::{Event, State};
 use crate::settings::Settings;
 use crate::socket::Watchers;
 use crate::trust::Trust;
+use crate::volumes::Volumes;
 use coracle_runtime::CgroupTree;
 use coracle_runtime::launch::Running;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -41,7 +42,10 @@ impl Supervisor {
         let empty_root = settings.run_state_dir().join("empty");
         disk::make_folder(&empty_root, 0o555)?;
         gc::clear_staging(config)?;
+        Volumes::of(&settings).recover()?;
+        clear_transfers(&config.run_dir);
         let (adopted, adopted_ends) = mpsc::channel(8);
+        let (transfer_came, transfers_that_came) = mpsc::channel(2);
         let mut supervisor = Self {
             tree: CgroupTree::detect(&config.cgroup_parent)?,
             bridge: BridgeHolder(Err("it has not been opened yet".to_owned())),
@@ -59,6 +63,10 @@ impl Supervisor {
             staging: None,
             stage_queue: VecDeque::new(),
             sweeper: None,
+            transfer: None,
+            transfers: 0,
+            transfer_came,
+            transfers_that_came,
             watchers: Watchers::default(),
             unheard: None,
             adopted,
@@ -191,6 +199,18 @@ impl Supervisor {
             for fault in launch::clear(&ground, &mut self.bridge.0, &name).await {
                 tracing::warn!(cgroup = name, fault, "it stays");
             }
+        }
+    }
+}
+
+/// Sockets of transfers that ended with an earlier supervisor.
+fn clear_transfers(run_dir: &Path) {
+    let entries = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_name().to_string_lossy().starts_with("transfer-")
+            && let Err(error) = crate::erase::erase(&entry.path())
+        {
+            tracing::warn!(%error, path = %entry.path().display(), "it stays");
         }
     }
 }

@@ -1,13 +1,14 @@
 //! What runs, for whoever asks.
 
 use super::Supervisor;
-use crate::apps::{AppRun, Phase};
+use super::volumes::disk_use;
+use crate::apps::{AppRun, Phase, layer};
 use crate::health::Verdict;
 use crate::journal::DeployedSet;
 use crate::machine::State;
 use crate::stage;
 use coracle_protocol::local::Status;
-use coracle_protocol::report::{AppState, AppStatus, SetState, SetStatus};
+use coracle_protocol::report::{AppState, AppStatus, DiskUse, SetState, SetStatus};
 
 impl Supervisor {
     pub(super) fn status(&self) -> Status {
@@ -51,6 +52,13 @@ impl Supervisor {
         })
     }
 
+    /// Of its writable layer, where something limits it.
+    fn layer_use(&self, run: &AppRun) -> Option<DiskUse> {
+        let used = layer::place(&self.settings.config, run.name().as_str()).usage();
+        let used = used.ok().filter(|used| used.limit.is_some())?;
+        Some(disk_use(used))
+    }
+
     fn app_status(&self, run: &AppRun) -> AppStatus {
         let app = &run.app;
         let process = run.process.as_ref();
@@ -92,6 +100,7 @@ impl Supervisor {
             memory_bytes: used.memory_bytes,
             cpu_usage_us: used.cpu_micros,
             pids: used.pids,
+            disk: self.layer_use(run),
         }
     }
 }

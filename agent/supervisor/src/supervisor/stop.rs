@@ -1,10 +1,12 @@
-//! `stop-all`: every app ends, and the network that was made for them goes. Sets, layers and volumes stay.
+//! `stop-all`: every app ends, and the network that was made for them goes. Sets, layers and volumes stay; what is mounted for them does not.
 
 use super::SupervisorError;
 use super::start::lock;
 use crate::adopt::RunState;
+use crate::apps::layer;
 use crate::disk;
 use crate::settings::Settings;
+use crate::volumes::Volumes;
 use coracle_network::Network;
 use coracle_runtime::CgroupTree;
 use coracle_runtime::launch::Running;
@@ -47,6 +49,8 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
         Ok(network) => left.extend(network.destroy().await.err().map(|error| error.to_string())),
         Err(error) => left.push(error.to_string()),
     }
+    left.extend(layer::close_all(config));
+    left.extend(Volumes::of(settings).close_all());
     left.extend(
         disk::remove(&state_file)
             .err()

@@ -615,6 +615,8 @@ pub fn app(image: &Image, script: &str) -> App {
         },
         network: Network::default(),
         volumes: vec![],
+        tmpfs: vec![],
+        binds: vec![],
         read_only_root: false,
         health: None,
         restart: Restart::Always,

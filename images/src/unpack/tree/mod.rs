@@ -74,10 +74,11 @@ impl<'a> TreeWriter<'a> {
         let Some(place) = Place::of(&parts) else {
             return self.root(member);
         };
-        if place.folder.iter().any(|part| part.starts_with(WHITEOUT)) {
+        let whiteouts = self.limits.whiteouts;
+        if whiteouts && place.folder.iter().any(|part| part.starts_with(WHITEOUT)) {
             return Err(UnpackError::Whiteout(lossy(&member.path)));
         }
-        if let Some(hidden) = place.name.strip_prefix(WHITEOUT) {
+        if whiteouts && let Some(hidden) = place.name.strip_prefix(WHITEOUT) {
             return self.whiteout(member, place.folder, hidden);
         }
         check_attributes(member)?;

@@ -9,7 +9,40 @@ use std::path::{Path, PathBuf};
 
 use tar::{EntryType, Header};
 
-use super::{BuildError, Owner};
+/// Why a folder is no tar stream.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// A file in it.
+    #[error("adding `{path}` to a tar stream")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Sockets and what else a tar can't hold.
+    #[error("`{0}` is of a kind that a layer can't hold")]
+    Kind(PathBuf),
+}
+
+/// Who owns the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// As the folder has it.
+    Kept,
+    /// One owner for all: user, group. For trees that a build wrote as an ordinary user.
+    All(u32, u32),
+}
+
+/// What the tree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// A layer: whiteouts get their names, and what a layer can't hold is an error.
+    Layer,
+    /// A volume: sockets and devices, which mean nothing outside the machine, are left out, and every name is a name.
+    Volume,
+}
 
 /// What a tree came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,10 +60,26 @@ pub fn write_tree(
     owner: Owner,
     clamp_mtime: Option<i64>,
     out: impl Write,
-) -> Result<Written, BuildError> {
+) -> Result<Written, TreeError> {
+    write(dir, Of::Layer, owner, clamp_mtime, out)
+}
+
+/// The same of a volume, whose apps may be writing meanwhile: as it is, without sockets and devices.
+pub fn write_volume(dir: &Path, out: impl Write) -> Result<Written, TreeError> {
+    write(dir, Of::Volume, Owner::Kept, None, out)
+}
+
+fn write(
+    dir: &Path,
+    of: Of,
+    owner: Owner,
+    clamp_mtime: Option<i64>,
+    out: impl Write,
+) -> Result<Written, TreeError> {
     let mut builder = tar::Builder::new(out);
     let mut state = State {
         builder: &mut builder,
+        of,
         owner,
         clamp_mtime,
         links: HashMap::new(),
@@ -49,6 +98,7 @@ pub fn write_tree(
 
 struct State<'a, W: Write> {
     builder: &'a mut tar::Builder<W>,
+    of: Of,
     owner: Owner,
     clamp_mtime: Option<i64>,
     /// First name of each file that has several.
@@ -57,7 +107,7 @@ struct State<'a, W: Write> {
 }
 
 impl<W: Write> State<'_, W> {
-    fn below(&mut self, dir: &Path, name: &Path) -> Result<(), BuildError> {
+    fn below(&mut self, dir: &Path, name: &Path) -> Result<(), TreeError> {
         let entries: io::Result<Vec<_>> = fs::read_dir(dir).and_then(Iterator::collect);
         let mut names: Vec<_> = entries
             .map_err(at(dir))?
@@ -81,9 +131,13 @@ impl<W: Write> State<'_, W> {
         Ok(())
     }
 
-    fn member(&mut self, path: &Path, name: &Path, facts: &Metadata) -> Result<(), BuildError> {
+    fn member(&mut self, path: &Path, name: &Path, facts: &Metadata) -> Result<(), TreeError> {
         let mut header = self.header(facts);
         let kind = facts.file_type();
+        let device = kind.is_char_device() || kind.is_block_device();
+        if self.of == Of::Volume && (kind.is_socket() || device) {
+            return Ok(());
+        }
         self.written.entries += 1;
         if !kind.is_dir() && facts.nlink() > 1 {
             let first = self
@@ -131,7 +185,7 @@ impl<W: Write> State<'_, W> {
             // overlayfs' whiteout, as a layer says it.
             let file = name
                 .file_name()
-                .ok_or_else(|| BuildError::Kind(path.to_owned()))?;
+                .ok_or_else(|| TreeError::Kind(path.to_owned()))?;
             let mut hidden = std::ffi::OsString::from(".wh.");
             hidden.push(file);
             header.set_entry_type(EntryType::Regular);
@@ -146,7 +200,7 @@ impl<W: Write> State<'_, W> {
             () if kind.is_fifo() => EntryType::Fifo,
             () if kind.is_char_device() => EntryType::Char,
             () if kind.is_block_device() => EntryType::Block,
-            () => return Err(BuildError::Kind(path.to_owned())),
+            () => return Err(TreeError::Kind(path.to_owned())),
         };
         header.set_entry_type(entry_type);
         if kind.is_char_device() || kind.is_block_device() {
@@ -176,7 +230,7 @@ impl<W: Write> State<'_, W> {
         header
     }
 
-    fn attributes(&mut self, path: &Path) -> Result<(), BuildError> {
+    fn attributes(&mut self, path: &Path) -> Result<(), TreeError> {
         let mut names = vec![0u8; 64 << 10];
         let length = match rustix::fs::llistxattr(path, names.as_mut_slice()) {
             Ok(length) => length,
@@ -226,9 +280,9 @@ impl Read for Exactly {
     }
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> BuildError {
+fn at(path: &Path) -> impl Fn(io::Error) -> TreeError {
     let path = path.to_owned();
-    move |source| BuildError::Tree {
+    move |source| TreeError::File {
         path: path.clone(),
         source,
     }

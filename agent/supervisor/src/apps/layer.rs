@@ -1,0 +1,134 @@
+//! An app's writable layer: `containers/<app>`, whose `layer/` cannot grow past its limit. It is the app's for as long as its
+//! set runs, through restarts of the app, the supervisor and (unless it is in memory) the board.
+
+use crate::apps::plan::Plan;
+use crate::disk::{self, DiskError};
+use crate::gc::throw_away;
+use crate::settings::Settings;
+use coracle_board_support::config::Config;
+use coracle_protocol::names::AppName;
+use coracle_runtime::disk::PlaceError;
+use coracle_runtime::{Means, Place};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Why an app has no writable layer.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// A folder or file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Its limit.
+    #[error("writable layer: {0}")]
+    Place(#[from] PlaceError),
+}
+
+/// The app's own folder.
+pub fn folder(config: &Config, app: &str) -> PathBuf {
+    config.containers_dir().join(app)
+}
+
+/// What limits its writable layer.
+pub fn place(config: &Config, app: &str) -> Place {
+    place_in(&folder(config, app))
+}
+
+fn place_in(own: &Path) -> Place {
+    Place::new(own.join("layer"), own.join("layer.ext4"))
+}
+
+/// Makes a layer ready, an empty one when the app belongs to another set (`container`) than before. Overlay's upper and work
+/// folder are in [`place`], `merged` and `etc` beside it.
+pub fn prepare(settings: &Settings, plan: &Plan, container: &str) -> Result<PathBuf, LayerError> {
+    let own = folder(&settings.config, plan.name.as_str());
+    let place = place_in(&own);
+    clear_stale(settings, &plan.name, container)?;
+    limit(settings, plan, &place)?;
+    if let Err(damage) = place.open() {
+        // Nothing in it outlives its set; better an empty one than an app that never starts.
+        tracing::error!(app = %plan.name, %damage, "its writable layer is lost, and made anew");
+        discard(&own)?;
+        limit(settings, plan, &place)?;
+        place.open()?;
+    }
+    for (folder, mode) in [
+        (place.folder().join("upper"), 0o755),
+        (place.folder().join("work"), 0o700),
+        (own.join("merged"), 0o700),
+        (own.join("etc"), 0o755),
+    ] {
+        // The mode of `upper` is the mode of the container's `/`, which the app may have changed.
+        if !folder.exists() {
+            disk::make_folder(&folder, mode)?;
+        }
+    }
+    Ok(own)
+}
+
+fn limit(settings: &Settings, plan: &Plan, place: &Place) -> Result<(), LayerError> {
+    let means = match plan.layer {
+        Some(layer) if layer.in_memory => Some((Means::Memory, layer.limit)),
+        Some(layer) => settings.means.map(|means| (means, layer.limit)),
+        None => None,
+    };
+    match means {
+        Some((means, limit)) => Ok(place.make(means, limit)?),
+        None => Ok(disk::make_folder(place.folder(), 0o700)?),
+    }
+}
+
+/// Throws the layer of another set away.
+pub fn clear_stale(settings: &Settings, app: &AppName, container: &str) -> Result<(), LayerError> {
+    let own = folder(&settings.config, app.as_str());
+    disk::make_folder(&own, 0o700)?;
+    let stamp = own.join("set");
+    if disk::read_bounded(&stamp, 256)?.as_deref() != Some(container.as_bytes()) {
+        discard(&own)?;
+        disk::write_whole(&stamp, container.as_bytes(), 0o600)?;
+    }
+    Ok(())
+}
+
+/// The image goes at once: the next one needs the room. A tree is deleted when there is time.
+fn discard(own: &Path) -> Result<(), LayerError> {
+    place_in(own).remove()?;
+    for name in ["layer", "upper", "work"] {
+        let old = own.join(name);
+        if old.symlink_metadata().is_ok() {
+            throw_away(&old)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what apps left that are no more.
+pub fn collect(config: &Config, kept: &BTreeSet<&str>) -> Result<(), LayerError> {
+    for name in names(config) {
+        if !kept.contains(name.as_str()) {
+            let own = folder(config, &name);
+            discard(&own)?;
+            throw_away(&own)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unmounts every layer; what could not be, in words.
+pub fn close_all(config: &Config) -> Vec<String> {
+    let closed = names(config)
+        .into_iter()
+        .map(|name| place(config, &name).close());
+    closed
+        .filter_map(|fault| Some(fault.err()?.to_string()))
+        .collect()
+}
+
+fn names(config: &Config) -> Vec<String> {
+    let entries = std::fs::read_dir(config.containers_dir())
+        .into_iter()
+        .flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| AppName::new(name).is_ok())
+        .collect()
+}

@@ -1,0 +1,291 @@
+//! What a release asks of the board's disk: bytes and inodes, for layers, writable layers, volumes.
+
+use crate::apps::layer;
+use crate::apps::plan::{PlannedVolume, WritableLayer, planned_volumes, writable_layer};
+use crate::settings::Settings;
+use crate::volumes::Volumes;
+use coracle_board_support::budget::{Budget, Problem, Resource};
+use coracle_protocol::names::VolumeName;
+use coracle_protocol::release::{App, Release};
+use coracle_runtime::Means;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Inodes that must be free before layers are unpacked: fewer is a shortage, whatever the layers hold.
+const FREE_INODES: u64 = 1024;
+
+/// What is free on the state folder's file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Free {
+    /// In bytes.
+    pub bytes: u64,
+    /// None where the file system does not count them (btrfs).
+    pub inodes: Option<u64>,
+    /// All that the file system can have.
+    pub all_inodes: u64,
+}
+
+impl Free {
+    /// Asks the file system; one that does not answer has nothing free.
+    pub fn of(folder: &Path) -> Free {
+        rustix::fs::statvfs(folder).map_or_else(
+            |_| Free::default(),
+            |fs| Free {
+                bytes: fs.f_bavail * fs.f_frsize,
+                inodes: (fs.f_files > 0).then_some(fs.f_favail),
+                all_inodes: fs.f_files,
+            },
+        )
+    }
+}
+
+/// The writable layer as this board holds it; None: nothing of it is on the disk.
+fn layer_on_disk(app: &App, settings: &Settings) -> Option<WritableLayer> {
+    writable_layer(app, settings).filter(|layer| !layer.in_memory)
+}
+
+/// Bytes of the disk that an app's writable layer may take.
+pub(super) fn layer_cost(app: &App, settings: &Settings) -> u64 {
+    let volumes = Volumes::of(settings);
+    layer_on_disk(app, settings).map_or(0, |layer| volumes.cost(layer.limit))
+}
+
+/// Bytes of the disk that an app's volumes may take, without those in `counted`.
+pub(super) fn volumes_cost(
+    app: &App,
+    settings: &Settings,
+    counted: &mut BTreeSet<VolumeName>,
+) -> u64 {
+    planned_volumes(app, settings)
+        .iter()
+        .filter(|volume| counted.insert(volume.name.clone()))
+        .fold(0, |sum, volume| {
+            sum.saturating_add(volume_cost(volume, settings))
+        })
+}
+
+/// One that is there and larger than is asked for stays so; without a declared size it stays as it is.
+fn volume_cost(volume: &PlannedVolume, settings: &Settings) -> u64 {
+    let volumes = Volumes::of(settings);
+    let held = volumes.held_bytes(&volume.name);
+    let wanted = volumes.cost(volume.limit);
+    match volumes.exists(&volume.name) {
+        true if !volume.is_declared && held > 0 => held,
+        true => wanted.max(held),
+        false => wanted,
+    }
+}
+
+/// All volumes of a release, each once.
+fn all_volumes(release: &Release, settings: &Settings) -> Vec<PlannedVolume> {
+    let apps = release.apps.iter();
+    let planned = apps.flat_map(|app| planned_volumes(app, settings));
+    let by_name: BTreeMap<_, _> = planned
+        .map(|volume| (volume.name.clone(), volume))
+        .collect();
+    by_name.into_values().collect()
+}
+
+/// Limits that nothing on this board can hold.
+pub(super) fn not_limited(release: &Release, settings: &Settings) -> Vec<String> {
+    if settings.means.is_some() {
+        return Vec::new();
+    }
+    let why = &settings.no_means;
+    let problem = |app: &App, what: &str| {
+        format!(
+            "app `{}` asks for a limit of its {what}, and this board cannot hold one ({why}; `coracle board check` says how to change that)",
+            app.name
+        )
+    };
+    let mut problems = Vec::new();
+    for app in &release.apps {
+        let layer = layer_on_disk(app, settings);
+        if layer.is_some() && app.limits.disk_bytes.is_some() {
+            problems.push(problem(app, "writable layer"));
+        }
+        for volume in app.volumes.iter().filter(|v| v.size_bytes.is_some()) {
+            problems.push(problem(app, &format!("volume `{}`", volume.name)));
+        }
+    }
+    problems
+}
+
+/// Volumes that cannot become what the release says, and folders that the board does not give away.
+pub(super) fn volumes(release: &Release, settings: &Settings) -> Vec<String> {
+    let volumes = Volumes::of(settings);
+    let mut problems = Vec::new();
+    for app in &release.apps {
+        for bind in &app.binds {
+            let allowed = &settings.config.binds;
+            if !allowed.iter().any(|path| path == Path::new(&bind.source)) {
+                problems.push(format!(
+                    "app `{}`: the board's folder `{}` is not among [volumes] binds of its coracle.toml",
+                    app.name, bind.source
+                ));
+            }
+        }
+    }
+    for volume in all_volumes(release, settings) {
+        let name = &volume.name;
+        if !volumes.exists(name) {
+            continue;
+        }
+        if let Some(owner) = volumes.record(name).owner.filter(|owner| *owner != 0) {
+            problems.push(format!(
+                "volume `{name}` belongs to user {owner} of this board: remove it (`coracle volume rm {name}`) or take another name"
+            ));
+        }
+        if volume.is_declared {
+            problems.extend(unfit(&volume, &volumes));
+        }
+    }
+    problems
+}
+
+/// Why a volume that is there cannot get the size that the release declares.
+fn unfit(volume: &PlannedVolume, volumes: &Volumes) -> Option<String> {
+    let name = &volume.name;
+    let wanted = volume.limit;
+    let again = format!(
+        "`coracle volume backup {name}`, remove it, and `coracle volume restore` into the new one"
+    );
+    let usage = match volumes.usage(name) {
+        Ok(usage) => usage,
+        Err(error) => return Some(format!("volume `{name}`: {error}")),
+    };
+    let Some(limit) = usage.limit else {
+        return Some(format!(
+            "volume `{name}` was made without a limit, and the release says {} bytes: {again}",
+            wanted.bytes
+        ));
+    };
+    let image = volumes.place(name).means().ok().flatten() == Some(Means::Image);
+    if image && wanted.bytes < limit.bytes {
+        return Some(format!(
+            "volume `{name}` has {} bytes and the release says {}: an image cannot shrink: {again}",
+            limit.bytes, wanted.bytes
+        ));
+    }
+    if usage.bytes > wanted.bytes || usage.inodes > wanted.inodes {
+        return Some(format!(
+            "volume `{name}` holds {} bytes in {} files, and the release says {} bytes and {} files at most",
+            usage.bytes, usage.inodes, wanted.bytes, wanted.inodes
+        ));
+    }
+    None
+}
+
+/// Volumes that are on the board and that the release does not name: they stay.
+pub(super) struct KeptVolumes {
+    names: Vec<VolumeName>,
+    bytes: u64,
+}
+
+impl KeptVolumes {
+    pub(super) fn beside(release: &Release, settings: &Settings) -> KeptVolumes {
+        let volumes = Volumes::of(settings);
+        let named: BTreeSet<VolumeName> = all_volumes(release, settings)
+            .into_iter()
+            .map(|volume| volume.name)
+            .collect();
+        let mut names = volumes.names();
+        names.retain(|name| !named.contains(name));
+        let held = names.iter().map(|name| volumes.held_bytes(name));
+        KeptVolumes {
+            bytes: held.fold(0, u64::saturating_add),
+            names,
+        }
+    }
+
+    pub(super) fn less_of(&self, budget: &Budget) -> Budget {
+        Budget {
+            disk_bytes: budget.disk_bytes.saturating_sub(self.bytes),
+            ..budget.clone()
+        }
+    }
+
+    /// Where the rest of the disk is, when that is what is missing.
+    pub(super) fn hint(&self, problems: &[Problem]) -> Option<String> {
+        let disk = |problem: &Problem| {
+            matches!(
+                problem,
+                Problem::TooMuch {
+                    resource: Resource::Disk,
+                    ..
+                }
+            )
+        };
+        if self.bytes == 0 || !problems.iter().any(disk) {
+            return None;
+        }
+        let names: Vec<&str> = self.names.iter().map(VolumeName::as_str).take(8).collect();
+        Some(format!(
+            "volumes that the release does not name hold {:.1} MiB: {} (`coracle volume ls`, `coracle volume prune`)",
+            self.bytes as f64 / f64::from(1 << 20),
+            names.join(", ")
+        ))
+    }
+}
+
+/// Inodes are taken from the state folder's file system where quotas hold the limits; an image has its own.
+pub(super) fn inodes(release: &Release, settings: &Settings, free: Free) -> Option<String> {
+    if settings.means != Some(Means::Quota) || free.inodes.is_none() {
+        return None;
+    }
+    let layers = release.apps.iter();
+    let layers = layers.filter_map(|app| Some(layer_on_disk(app, settings)?.limit.inodes));
+    let volumes = all_volumes(release, settings);
+    let volumes = volumes.iter().map(|volume| volume.limit.inodes);
+    let asked = layers.chain(volumes).fold(0, u64::saturating_add);
+    let all = free.all_inodes;
+    (asked > all).then(|| {
+        format!(
+            "inodes: the apps may make {asked} files, and the state folder's file system has {all}, {} too many",
+            asked - all
+        )
+    })
+}
+
+/// What has to be there before anything changes: layers that are missing, and images, which are made whole.
+pub(super) fn room(
+    release: &Release,
+    settings: &Settings,
+    free: Free,
+    missing: u64,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    let (mut made, mut gone) = (0_u64, 0_u64);
+    if settings.means == Some(Means::Image) {
+        for app in &release.apps {
+            made = made.saturating_add(layer_cost(app, settings));
+            let old = layer::place(&settings.config, app.name.as_str());
+            gone = gone.saturating_add(old.held_bytes().unwrap_or_default());
+        }
+        let volumes = Volumes::of(settings);
+        for volume in all_volumes(release, settings) {
+            let held = volumes.held_bytes(&volume.name);
+            made = made.saturating_add(volume_cost(&volume, settings).saturating_sub(held));
+        }
+    }
+    let wanted = missing.saturating_add(made);
+    let there = free.bytes.saturating_add(gone.min(made));
+    if missing > free.bytes || wanted > there {
+        problems.push(format!(
+            "the layers that are not on the board need {missing} bytes, new writable layers and volumes {made}; {} are free{}",
+            free.bytes,
+            match gone {
+                0 => String::new(),
+                gone => format!(", and {gone} that the running set gives back"),
+            }
+        ));
+    }
+    if missing > 0
+        && let Some(inodes) = free.inodes.filter(|inodes| *inodes < FREE_INODES)
+    {
+        problems.push(format!(
+            "inodes: {inodes} are free on the state folder's file system; layers are not unpacked with fewer than {FREE_INODES}"
+        ));
+    }
+    problems
+}

@@ -1,0 +1,61 @@
+//! `volume.json`: who made a volume and when.
+
+use crate::disk::{self, DiskError};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const NAME: &str = "volume.json";
+
+/// Bytes of the file: some 60.
+const BYTES: u64 = 4096;
+
+/// What is written down of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Always 1.
+    volume_version: u32,
+    /// The user who made it; None: a release did.
+    pub owner: Option<u32>,
+    /// Unix seconds.
+    pub created_at: u64,
+}
+
+impl Record {
+    /// Of a volume that is made now.
+    pub fn now(owner: Option<u32>) -> Record {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Record {
+            volume_version: 1,
+            owner,
+            created_at: since.map_or(0, |since| since.as_secs()),
+        }
+    }
+
+    pub(super) fn is_in(folder: &Path) -> bool {
+        folder.join(NAME).symlink_metadata().is_ok()
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> Result<(), DiskError> {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        disk::write_whole(&folder.join(NAME), &json, 0o600)
+    }
+
+    /// One that cannot be read is root's: nobody else loses or gains by that.
+    pub(super) fn read(folder: &Path) -> Record {
+        let path = folder.join(NAME);
+        let read = disk::read_bounded(&path, BYTES).map_err(|error| error.to_string());
+        let record = read.and_then(|bytes| {
+            serde_json::from_slice(&bytes.unwrap_or_default()).map_err(|error| error.to_string())
+        });
+        record.unwrap_or_else(|fault| {
+            tracing::warn!(path = %path.display(), fault, "it cannot be read: the volume counts as root's");
+            Record {
+                volume_version: 1,
+                owner: Some(0),
+                created_at: 0,
+            }
+        })
+    }
+}
