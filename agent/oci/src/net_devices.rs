@@ -8,9 +8,6 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use coracle_runtime::NetNs;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkFlags, LinkMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::Linux;
 
@@ -18,7 +15,7 @@ use crate::failure::{Doing, Failure};
 
 mod socket;
 
-use socket::{Request, RouteSocket};
+use socket::{Address, RouteSocket};
 
 /// IFNAMSIZ less the zero.
 const NAME_MAX: usize = 15;
@@ -29,7 +26,7 @@ pub struct NetDevice {
     name: String,
     index: u32,
     was_up: bool,
-    addresses: Vec<AddressMessage>,
+    addresses: Vec<Address>,
 }
 
 /// Looks for those that the configuration names, and changes nothing.
@@ -50,13 +47,13 @@ pub fn find(linux: &Linux) -> Result<Vec<NetDevice>, Failure> {
             let reason = format!("linux.netDevices: two devices are to be {name}");
             return Err(Failure::Config(reason));
         }
-        let header = socket.find(host_name)?;
+        let link = socket.find(host_name)?;
         found.push(NetDevice {
             host_name: host_name.clone(),
             name,
-            index: header.index,
-            was_up: header.flags.contains(LinkFlags::Up),
-            addresses: kept_addresses(&mut socket, header.index)?,
+            index: link.index,
+            was_up: link.up,
+            addresses: socket.addresses(link.index)?,
         });
     }
     Ok(found)
@@ -71,46 +68,6 @@ fn check_name(name: &str) -> Result<(), Failure> {
         return Err(Failure::Config(reason));
     }
     Ok(())
-}
-
-/// Permanent ones that reach beyond the link; the others come by themselves.
-fn kept_addresses(socket: &mut RouteSocket, index: u32) -> Result<Vec<AddressMessage>, Failure> {
-    let permanent = |one: &AddressMessage| {
-        one.header.index == index
-            && one.header.scope == AddressScope::Universe
-            && !one
-                .attributes
-                .iter()
-                .any(|attribute| matches!(attribute, AddressAttribute::CacheInfo(info) if info.ifa_valid != u32::MAX))
-    };
-    let all = socket.addresses()?;
-    Ok(all.into_iter().filter(permanent).map(plain).collect())
-}
-
-/// What is asked for again, without what the kernel has only told.
-fn plain(one: AddressMessage) -> AddressMessage {
-    let mut again = AddressMessage::default();
-    again.header.family = one.header.family;
-    again.header.prefix_len = one.header.prefix_len;
-    again.header.scope = one.header.scope;
-    again.attributes = one
-        .attributes
-        .into_iter()
-        .filter(|attribute| {
-            matches!(
-                attribute,
-                AddressAttribute::Address(_)
-                    | AddressAttribute::Local(_)
-                    | AddressAttribute::Broadcast(_)
-            )
-        })
-        .collect();
-    if again.header.family == AddressFamily::Inet6 {
-        // It was in use a moment ago, and the test for doubles takes a second.
-        let flags = netlink_packet_route::address::AddressFlags::Nodad;
-        again.attributes.push(AddressAttribute::Flags(flags));
-    }
-    again
 }
 
 /// The namespace to move them to. One of the container's that is made by its first process is known by `first`.
@@ -193,21 +150,12 @@ fn revive(
 ) -> Result<(), Failure> {
     let index = socket.find(name)?.index;
     for address in &device.addresses {
-        let mut address = address.clone();
-        address.header.index = index;
-        let what = format!("linux.netDevices: giving {name} its addresses back");
-        let message = RouteNetlinkMessage::NewAddress(address);
-        socket.ask(what, message, Request::Make)?;
+        socket.add(name, index, address)?;
     }
-    if !up {
-        return Ok(());
+    if up {
+        socket.set_up(name, index)?;
     }
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    link.header.flags = LinkFlags::Up;
-    link.header.change_mask = LinkFlags::Up;
-    let what = format!("linux.netDevices: bringing {name} up");
-    socket.ask(what, RouteNetlinkMessage::SetLink(link), Request::Change)
+    Ok(())
 }
 
 #[cfg(test)]
