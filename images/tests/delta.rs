@@ -144,7 +144,7 @@ fn golden_pair(dir: &Path) -> (Vec<u8>, Vec<u8>) {
 fn the_golden_delta_is_read_and_written_as_ever() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = golden_pair(dir.path());
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden-v1.delta");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden-v2.delta");
     let mut delta = Vec::new();
     make(&old[..], &new[..], &mut delta).unwrap();
     if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
@@ -153,7 +153,7 @@ fn the_golden_delta_is_read_and_written_as_ever() {
     let golden = fs::read(&path).unwrap();
     assert!(
         apply(&golden, &dir.path().join("base")).unwrap() == new,
-        "version 1 must be read for ever"
+        "version 2 must be read for ever"
     );
     // Sizes are a promise too: a program that only moved costs little.
     assert!(
@@ -166,6 +166,71 @@ fn the_golden_delta_is_read_and_written_as_ever() {
     assert_eq!(header.base, coracle_digest::Sha256Digest::of(&old));
     assert_eq!(header.target, coracle_digest::Sha256Digest::of(&new));
     assert_eq!(header.target_size, new.len() as u64);
+}
+
+#[test]
+fn a_delta_of_version_1_is_refused_by_name() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden-v1.delta");
+    let error = DeltaHeader::read(&fs::read(path).unwrap()[..]).unwrap_err();
+    assert!(
+        error.to_string().contains("delta version 1 is not known"),
+        "{error}"
+    );
+}
+
+/// A layer of many files that a build made again: same contents, every time is another.
+#[test]
+fn other_times_on_every_file_cost_kilobytes_at_most() {
+    let layer = |times: u64| {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut state = 1u32;
+        for number in 0..1000 {
+            let name = format!(
+                "usr/lib/python3.11/module{:02}/part{number}.py",
+                number % 40
+            );
+            let mut content = Vec::new();
+            for _ in 0..50 {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                content.extend(state.to_le_bytes());
+            }
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(1_700_000_000 + times * (50_000 + u64::from(state >> 20)));
+            builder
+                .append_data(&mut header, name, &content[..])
+                .unwrap();
+        }
+        builder.into_inner().unwrap()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (layer(0), layer(1));
+    tar::Archive::new(&old[..]).unpack(dir.path()).unwrap();
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    assert!(apply(&delta, dir.path()).unwrap() == new);
+    // Names and times of a thousand files; their contents are 200 KB that do not compress.
+    assert!(delta.len() < 8 << 10, "{} bytes", delta.len());
+}
+
+#[test]
+fn a_file_that_got_another_name_is_made_from_what_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut changed = program(7, 0);
+    changed.splice(30_000..30_000, *b"an insertion");
+    let base = dir.path().join("base");
+    let old = tree(&base, &[("opt/engine".to_owned(), program(7, 0))]);
+    let new = tree(
+        &dir.path().join("new"),
+        &[("srv/motor.bin".to_owned(), changed)],
+    );
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    assert!(apply(&delta, &base).unwrap() == new);
+    assert!(delta.len() < 1500, "{} bytes", delta.len());
 }
 
 #[test]

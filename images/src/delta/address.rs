@@ -1,72 +1,58 @@
-//! Where an address field is likely, and by what its difference can be guessed.
+//! Where an address is likely, and what it will be.
 //!
-//! When code grows in the middle, everything behind it moves by the same distance. A field that points to
-//! T changes by shift(T), or by shift(T) - shift(here) when it is relative. Each field that was decoded
-//! teaches shift(T) for its target, and the fields that follow with a target close by mostly agree.
+//! When code grows in the middle, everything behind it moves. The pieces of the file tell where each old byte
+//! went, so an address that leads into the file can be followed. What leads elsewhere is learned: shift(T) is
+//! by how much target T moved, and what was read from one address serves for the next one to the same place.
 
-use super::machine::{Machine, is_a32_branch, is_a64_branch, is_rel32};
-use super::model::{AHEAD, BEHIND};
+use super::layout::{Layout, Reading, Region};
+use super::machine::{
+    Distance, LOW_MASK, a32_branch, a64_branch, adrp, is_rel32, low_part, with_pages,
+};
+use super::model::{AHEAD, BEHIND, Near};
+use super::pieces::Moves;
 
 /// Bytes of a target's neighbourhood, log2: code moves in functions, not bytes.
 const AREA_BITS: u32 = 8;
 
-/// Entries of a table of shifts, log2; 8 bytes each, two tables a kind.
-const TABLE_BITS: u32 = 14;
+/// Entries of a table of shifts, log2; 8 bytes each, two tables.
+const TABLE_BITS: u32 = 13;
 
-/// What a field is taken for.
+/// What four bytes are taken for; 0 is no field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum FieldKind {
-    None = 0,
-    /// x86: four little-endian bytes, relative to their end.
+pub(crate) enum Kind {
+    /// x86: relative to their end.
     Rel32 = 1,
-    /// A word at a multiple of four: perhaps a pointer, perhaps nothing.
+    /// A word that is no address of this file.
     Word = 2,
-    /// A branch of A64 (`B`, `BL`: 26 bits) or A32 (`BL`: 24 bits), in instructions.
+    /// ARM: a branch.
     Branch = 3,
+    /// A64: `ADRP`.
+    Pages = 4,
+    /// A64: the low part of an address whose page a register has.
+    Low = 5,
+    /// A word that is an address.
+    Pointer = 6,
+    /// A word that is a distance from its own place to code.
+    Offset = 7,
 }
 
-/// A guess for the difference of one byte.
-#[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Guess {
-    state: u8,
-    diff: u8,
-}
+const KINDS: usize = 8;
 
-impl Guess {
-    const UNKNOWN: u8 = 0;
-    const WRONG: u8 = 1;
-    const GOOD: u8 = 2;
+/// Guesses for a field: by the pieces, by the same target, by a target nearby, by the last field.
+const GUESSES: usize = 4;
 
-    /// 0 nothing known, 1 already refuted in this field, 2 "no change", 3 "a change".
-    pub(crate) fn flag_context(&self) -> u32 {
-        match self.state {
-            Self::GOOD => 2 + u32::from(self.diff != 0),
-            state => state.into(),
-        }
-    }
-
-    /// State and guessed difference.
-    pub(crate) fn context(&self) -> u32 {
-        u32::from(self.state) << 8 | u32::from(self.diff)
-    }
-
-    pub(crate) fn diff(&self) -> Option<u8> {
-        (self.state == Self::GOOD).then_some(self.diff)
-    }
-}
-
-/// What is known about the current byte.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Field {
-    pub(crate) kind: FieldKind,
-    /// Byte of the field, 0 … 3.
-    pub(crate) at: u8,
-    /// From the same target.
-    pub(crate) exact: Guess,
-    /// From a target nearby.
-    pub(crate) area: Guess,
-    /// From the last field of this kind.
-    pub(crate) recent: Guess,
+/// What is expected of one byte.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct View {
+    pub(crate) predicted: u8,
+    /// Another guess, or the old byte.
+    pub(crate) other: u8,
+    /// Two bits for each guess: 0 none, 1 refuted by an earlier byte of the field, 2 as predicted, 3 otherwise.
+    pub(crate) pattern: u32,
+    /// Kind and byte of the field.
+    pub(crate) place: u32,
+    /// How often such predictions were right, 0 … 7.
+    pub(crate) trust: u32,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -77,200 +63,394 @@ struct Learned {
 }
 
 /// The field that is being coded.
+#[derive(Clone, Copy)]
 struct Open {
-    kind: FieldKind,
+    kind: Kind,
     at: u8,
     old: u32,
     new: u32,
+    /// Old address of what it leads to.
+    target: u32,
+    /// New address of the field.
+    here: u32,
+    distance: Option<Distance>,
+    /// Register or log2 of the unit.
+    detail: u8,
     keys: [u32; 2],
-    /// Guessed new words: same target, area, last.
-    guesses: [Option<u32>; 3],
+    guesses: [Option<u32>; GUESSES],
 }
 
-/// Shifts learned so far.
-pub(crate) struct AddressMap {
-    tables: Vec<Learned>,
-    last: [u32; 4],
+/// What changes with every byte, and can be set back.
+#[derive(Clone, Copy)]
+pub(crate) struct State {
     open: Option<Open>,
+    /// Last and last but one shift of each kind.
+    last: [[u32; 2]; KINDS],
+    /// How often each guess, and at the end "no change", was right; 16 bits.
+    trust: [[[u16; GUESSES + 1]; 8]; KINDS],
+    /// Of each kind, whether the last three fields changed.
+    moved: [u8; KINDS],
+    /// A64: the page that each register got, old and new.
+    pages: [Option<(u32, u32)>; 32],
+    region: Option<Region>,
+}
+
+/// Shifts learned so far, and the layouts of the file at hand.
+pub(crate) struct Addresses {
+    tables: Vec<Learned>,
+    pub(crate) state: State,
+    undo: Vec<(usize, Learned)>,
     source: u32,
-    machine: Machine,
-    /// New position minus old position in the current range.
+    old: Layout,
+    new: Layout,
+    pub(crate) moves: Moves,
+    /// New offset minus old offset in the current range.
     here: u32,
 }
 
-impl AddressMap {
+impl Addresses {
     pub(crate) fn new() -> Self {
         Self {
             tables: vec![Learned::default(); 2 << TABLE_BITS],
-            last: [0; 4],
-            open: None,
+            state: State {
+                open: None,
+                last: [[0; 2]; KINDS],
+                trust: [[[1 << 15; GUESSES + 1]; 8]; KINDS],
+                moved: [0; KINDS],
+                pages: [None; 32],
+                region: None,
+            },
+            undo: Vec::new(),
             source: 0,
-            machine: Machine::Any,
+            old: Layout::default(),
+            new: Layout::default(),
+            moves: Moves::default(),
             here: 0,
         }
     }
 
-    pub(crate) fn new_source(&mut self, machine: Machine) {
-        self.machine = machine;
+    pub(crate) fn new_source(&mut self, old: Layout, new: Layout) {
         self.source = self.source.wrapping_add(1);
-        self.open = None;
-        self.last = [0; 4];
+        (self.old, self.new) = (old, new);
+        self.moves = Moves::default();
+        self.state.open = None;
+        self.state.region = None;
+        self.state.last = [[0; 2]; KINDS];
+        self.state.pages = [None; 32];
     }
 
-    pub(crate) fn new_range(&mut self, old: u64, new: u64) {
-        self.here = new.wrapping_sub(old) as u32;
-        self.open = None;
+    pub(crate) fn new_range(&mut self, old: u32, new: u32) {
+        self.here = new.wrapping_sub(old);
+        self.state.open = None;
+        self.state.pages = [None; 32];
+    }
+
+    /// From here on what is learned can be taken back.
+    pub(crate) fn mark(&mut self) -> State {
+        self.undo.clear();
+        self.state
+    }
+
+    pub(crate) fn back_to(&mut self, state: State) {
+        while let Some((slot, learned)) = self.undo.pop() {
+            self.tables[slot] = learned;
+        }
+        self.state = state;
     }
 
     /// Looks at the byte in the middle of `near`, which lies at `position` of the source.
-    pub(crate) fn field(&mut self, near: &[u8; BEHIND + AHEAD + 1], position: u64) -> Field {
-        if let Some(kind) = self.begins(near, position) {
-            self.open = Some(self.open(kind, near, position as u32));
-        }
-        let Some(open) = &self.open else {
-            let none = Guess::default();
-            return Field {
-                kind: FieldKind::None,
-                at: 0,
-                exact: none,
-                area: none,
-                recent: none,
+    pub(crate) fn view(&mut self, near: &Near, position: u32) -> View {
+        self.begin(near, position);
+        let old = near[BEHIND];
+        let Some(open) = &self.state.open else {
+            return View {
+                predicted: old,
+                other: old,
+                ..View::default()
             };
         };
-        let old = near[BEHIND];
-        let done = (1u64 << (8 * open.at)) as u32;
-        let guess = |word: Option<u32>| match word {
-            None => Guess {
-                state: Guess::UNKNOWN,
-                diff: 0,
-            },
-            Some(word) if (word ^ open.new) & done.wrapping_sub(1) != 0 => Guess {
-                state: Guess::WRONG,
-                diff: 0,
-            },
-            Some(word) => {
-                let byte = (word >> (8 * open.at)) as u8;
-                Guess {
-                    state: Guess::GOOD,
-                    diff: byte.wrapping_sub(old),
-                }
+        let done = ((1u64 << (8 * open.at)) - 1) as u32;
+        let moved = usize::from(self.state.moved[open.kind as usize]);
+        let trust = &self.state.trust[open.kind as usize][moved];
+        let mut best = None;
+        let mut second = None;
+        let mut bytes = [None; GUESSES];
+        for (index, guess) in open.guesses.iter().enumerate() {
+            let Some(word) = guess else { continue };
+            if (word ^ open.new) & done != 0 {
+                continue;
             }
+            let byte = (word >> (8 * open.at)) as u8;
+            bytes[index] = Some(byte);
+            if best.is_none_or(|(most, _)| trust[index] > most) {
+                second = best;
+                best = Some((trust[index], byte));
+            } else if second.is_none_or(|(most, _)| trust[index] > most) {
+                second = Some((trust[index], byte));
+            }
+        }
+        let unchanged = (open.old ^ open.new) & done == 0;
+        let (sure, predicted) = match best {
+            Some((most, byte)) if !unchanged || most >= trust[GUESSES] => (most, byte),
+            _ => (if unchanged { trust[GUESSES] } else { 0 }, old),
         };
-        let [exact, area, recent] = open.guesses.map(guess);
-        Field {
-            kind: open.kind,
-            at: open.at,
-            exact,
-            area,
-            recent,
+        let mut pattern = 0;
+        for (index, byte) in bytes.iter().enumerate() {
+            let state = match byte {
+                Some(byte) if *byte == predicted => 2,
+                Some(_) => 3,
+                None => u32::from(open.guesses[index].is_some()),
+            };
+            pattern |= state << (2 * index);
+        }
+        let other = match (best, second) {
+            (Some((_, byte)), _) if byte != predicted => byte,
+            (_, Some((_, byte))) if byte != predicted => byte,
+            _ => old,
+        };
+        View {
+            predicted,
+            other,
+            pattern,
+            place: open.kind as u32 * 4 + u32::from(open.at),
+            trust: u32::from(sure >> 13),
         }
     }
 
     /// Takes in the new byte; at a field's end its target's shift is learned.
     pub(crate) fn learn(&mut self, new: u8) {
-        let Some(open) = &mut self.open else { return };
+        let Some(open) = &mut self.state.open else {
+            return;
+        };
         open.new |= u32::from(new) << (8 * open.at);
         open.at += 1;
         if open.at < 4 {
             return;
         }
-        let shift = shift_of(open.kind, open.old, open.new, self.here);
-        let keys = open.keys;
-        self.last[open.kind as usize] = shift;
-        self.open = None;
-        for (table, key) in keys.into_iter().enumerate() {
-            self.tables[slot(table, key)] = Learned { key, shift };
+        let open = *open;
+        self.state.open = None;
+        let moved = &mut self.state.moved[open.kind as usize];
+        let trust = &mut self.state.trust[open.kind as usize][usize::from(*moved)];
+        *moved = (*moved << 1 | u8::from(open.new != open.old)) & 7;
+        for (trust, guess) in trust
+            .iter_mut()
+            .zip(open.guesses.into_iter().chain([Some(open.old)]))
+        {
+            let Some(guess) = guess else { continue };
+            let goal = if guess == open.new { 65535 } else { 0 };
+            *trust = (i32::from(*trust) + (goal - i32::from(*trust)) / 32) as u16;
+        }
+        let shift = self.shift(&open);
+        let last = &mut self.state.last[open.kind as usize];
+        *last = [shift, last[0]];
+        for (table, key) in open.keys.into_iter().enumerate() {
+            let slot = slot(table, key);
+            self.undo.push((slot, self.tables[slot]));
+            self.tables[slot] = Learned { key, shift };
         }
     }
 
-    /// Whether a field begins at this byte. A relative one also ends a word that is open, as words are
-    /// mere suspicion.
-    fn begins(&self, near: &[u8; BEHIND + AHEAD + 1], position: u64) -> Option<FieldKind> {
-        let aligned = position.is_multiple_of(4);
-        match &self.open {
-            Some(open) if open.kind != FieldKind::Word => return None,
-            _ => {}
+    /// Opens a field if one begins at this byte.
+    fn begin(&mut self, near: &Near, position: u32) {
+        let open = self.state.open.as_ref().map(|open| open.kind);
+        if !matches!(open, None | Some(Kind::Word)) {
+            return;
         }
-        let top = near[BEHIND + 3];
-        let (last, before) = (near[BEHIND - 1], near[BEHIND - 2]);
-        let found = match self.machine {
-            Machine::Any => None,
-            Machine::A64 => (aligned && is_a64_branch(top)).then_some(FieldKind::Branch),
-            Machine::A32 => (aligned && is_a32_branch(top)).then_some(FieldKind::Branch),
-            Machine::X86 => is_rel32(last, before).then_some(FieldKind::Rel32),
+        let region = match self.state.region {
+            Some(region) if (region.start..region.end).contains(&position) => region,
+            _ => match self.old.at(position) {
+                Some(region) => *self.state.region.insert(*region),
+                None => return,
+            },
         };
-        if found.is_some() {
-            return found;
-        }
-        (aligned && self.open.is_none()).then_some(FieldKind::Word)
-    }
-
-    fn open(&self, kind: FieldKind, near: &[u8; BEHIND + AHEAD + 1], position: u32) -> Open {
+        let aligned = position.is_multiple_of(4);
         let old = u32::from_le_bytes([
             near[BEHIND],
             near[BEHIND + 1],
             near[BEHIND + 2],
             near[BEHIND + 3],
         ]);
-        let target = match kind {
-            FieldKind::Rel32 => position.wrapping_add(4).wrapping_add(old),
-            FieldKind::Branch => position.wrapping_add(branch(old)),
-            FieldKind::Word | FieldKind::None => old,
+        let from = position.wrapping_add(region.shift);
+        let found = match region.reading {
+            Reading::Plain => None,
+            Reading::Data if aligned => Some(self.word(old, from)),
+            Reading::X86 if is_rel32(near[BEHIND - 1], near[BEHIND - 2]) => {
+                Some((Kind::Rel32, from.wrapping_add(4).wrapping_add(old), None, 0))
+            }
+            Reading::X86 if aligned && open.is_none() => Some((Kind::Word, old, None, 0)),
+            Reading::A64 if aligned => self.a64(old, from, near),
+            Reading::A32 if aligned => a32_branch(old).map(|distance| {
+                (
+                    Kind::Branch,
+                    from.wrapping_add(distance.get(old)),
+                    Some(distance),
+                    0,
+                )
+            }),
+            _ => None,
+        };
+        if let Some((kind, target, distance, detail)) = found {
+            self.open(
+                Open {
+                    kind,
+                    at: 0,
+                    old,
+                    new: 0,
+                    target,
+                    here: 0,
+                    distance,
+                    detail,
+                    keys: [0; 2],
+                    guesses: [None; GUESSES],
+                },
+                position,
+            );
+        }
+    }
+
+    fn word(&self, old: u32, from: u32) -> (Kind, u32, Option<Distance>, u8) {
+        if old >= 4096 && self.old.offset(old).is_some() {
+            return (Kind::Pointer, old, None, 0);
+        }
+        let target = from.wrapping_add(old);
+        let code = |offset| {
+            let reading = self.old.at(offset).map(|region| region.reading);
+            matches!(reading, Some(Reading::X86 | Reading::A64 | Reading::A32))
+        };
+        if old != 0 && self.old.offset(target).is_some_and(code) {
+            return (Kind::Offset, target, None, 0);
+        }
+        (Kind::Word, old, None, 0)
+    }
+
+    fn a64(
+        &mut self,
+        old: u32,
+        from: u32,
+        near: &Near,
+    ) -> Option<(Kind, u32, Option<Distance>, u8)> {
+        if let Some(distance) = a64_branch(old) {
+            return Some((
+                Kind::Branch,
+                from.wrapping_add(distance.get(old)),
+                Some(distance),
+                0,
+            ));
+        }
+        if let Some((register, pages)) = adrp(old) {
+            let page = (from >> 12).wrapping_add(pages) << 12;
+            // The instruction that adds the low part mostly follows soon.
+            let follows = near[BEHIND + 4..BEHIND + AHEAD]
+                .chunks_exact(4)
+                .find_map(|bytes| {
+                    let word = u32::from_le_bytes(bytes.try_into().ok()?);
+                    let (base, unit) = low_part(word)?;
+                    (base == register).then_some(((word & LOW_MASK) >> 10) << unit)
+                });
+            return Some((
+                Kind::Pages,
+                page.wrapping_add(follows.unwrap_or(0)),
+                None,
+                register as u8,
+            ));
+        }
+        let (base, unit) = low_part(old)?;
+        let (page, _) = self.state.pages[base]?;
+        Some((
+            Kind::Low,
+            page.wrapping_add(((old & LOW_MASK) >> 10) << unit),
+            None,
+            (base as u8) << 3 | unit as u8,
+        ))
+    }
+
+    fn open(&mut self, mut open: Open, position: u32) {
+        let source = self.source.wrapping_mul(0x9E37_79B1);
+        // Targets are the same thing for every kind that has one; other words are kept apart.
+        let salt = match open.kind {
+            Kind::Word => 2,
+            Kind::Pages => 4,
+            _ => 0,
         };
         let key = |value: u32, table: u32| {
-            let mixed = (value ^ self.source.wrapping_mul(0x9E37_79B1)).wrapping_mul(0x85EB_CA6B);
-            (mixed ^ (mixed >> 15) ^ (kind as u32 * 2 + table)).wrapping_mul(0xC2B2_AE35) | 1
+            let mixed = (value ^ source).wrapping_mul(0x85EB_CA6B);
+            (mixed ^ (mixed >> 15) ^ (salt + table)).wrapping_mul(0xC2B2_AE35) | 1
         };
-        let keys = [key(target, 0), key(target >> AREA_BITS, 1)];
-        let found = |table: usize| {
-            let learned = self.tables[slot(table, keys[table])];
-            let shift = (learned.key == keys[table]).then_some(learned.shift)?;
-            Some(apply(kind, old, shift, self.here))
+        let exact = if open.kind == Kind::Pages {
+            open.target >> 12
+        } else {
+            open.target
         };
-        let last = Some(apply(kind, old, self.last[kind as usize], self.here));
-        Open {
-            kind,
-            at: 0,
-            old,
-            new: 0,
-            keys,
-            guesses: [found(0), found(1), last],
+        open.keys = [key(exact, 0), key(open.target >> AREA_BITS, 1)];
+        let here = self.new.address(position.wrapping_add(self.here));
+        let known = |table: usize| {
+            let learned = self.tables[slot(table, open.keys[table])];
+            (learned.key == open.keys[table]).then_some(learned.shift)
+        };
+        let last = self.state.last[open.kind as usize];
+        let by_pieces = match open.kind {
+            Kind::Word => Some(last[1]),
+            _ => self
+                .old
+                .offset(open.target)
+                .and_then(|offset| self.moves.new_offset(offset))
+                .map(|offset| self.new.address(offset).wrapping_sub(open.target)),
+        };
+        let shifts = [by_pieces, known(0), known(1), Some(last[0])];
+        open.here = here;
+        open.guesses = shifts.map(|shift| self.apply(&open, shift?));
+        self.state.open = Some(open);
+    }
+
+    /// The new word, if the target moved by `shift` and the field lies where it lies now.
+    fn apply(&self, open: &Open, shift: u32) -> Option<u32> {
+        let (target, here) = (open.target.wrapping_add(shift), open.here);
+        Some(match open.kind {
+            Kind::Word | Kind::Pointer => open.old.wrapping_add(shift),
+            Kind::Rel32 => target.wrapping_sub(here).wrapping_sub(4),
+            Kind::Offset => target.wrapping_sub(here),
+            Kind::Branch => open.distance?.put(open.old, target.wrapping_sub(here)),
+            Kind::Pages => with_pages(open.old, (target >> 12).wrapping_sub(here >> 12)),
+            Kind::Low => {
+                let (_, page) = self.state.pages[usize::from(open.detail >> 3)]?;
+                let low = target.wrapping_sub(page) >> (open.detail & 7);
+                if low >= 4096 {
+                    return None;
+                }
+                (open.old & !LOW_MASK) | low << 10
+            }
+        })
+    }
+
+    /// The inverse: by how much the target moved. Takes in what an instruction does, too.
+    fn shift(&mut self, open: &Open) -> u32 {
+        let here = open.here;
+        match open.kind {
+            Kind::Word | Kind::Pointer => open.new.wrapping_sub(open.old),
+            Kind::Rel32 => here
+                .wrapping_add(4)
+                .wrapping_add(open.new)
+                .wrapping_sub(open.target),
+            Kind::Offset => here.wrapping_add(open.new).wrapping_sub(open.target),
+            Kind::Branch => {
+                let distance = open.distance.map_or(0, |distance| distance.get(open.new));
+                here.wrapping_add(distance).wrapping_sub(open.target)
+            }
+            Kind::Pages => {
+                let old = open.target & !4095;
+                let new = match adrp(open.new) {
+                    Some((_, pages)) => (here >> 12).wrapping_add(pages) << 12,
+                    None => old,
+                };
+                self.state.pages[usize::from(open.detail)] = Some((old, new));
+                new.wrapping_sub(old)
+            }
+            Kind::Low => {
+                let (_, page) = self.state.pages[usize::from(open.detail >> 3)].unwrap_or_default();
+                let low = ((open.new & LOW_MASK) >> 10) << (open.detail & 7);
+                page.wrapping_add(low).wrapping_sub(open.target)
+            }
         }
-    }
-}
-
-/// The distance of a branch in bytes, modulo its field's size.
-fn branch(word: u32) -> u32 {
-    if word >> 24 == 0xEB {
-        (word << 8) >> 6
-    } else {
-        ((word << 6) >> 4) & 0x0FFF_FFFF
-    }
-}
-
-/// The new word, if the target moved by `shift` and the field by `here`.
-fn apply(kind: FieldKind, old: u32, shift: u32, here: u32) -> u32 {
-    match kind {
-        FieldKind::Rel32 => old.wrapping_add(shift).wrapping_sub(here),
-        FieldKind::Word | FieldKind::None => old.wrapping_add(shift),
-        FieldKind::Branch => {
-            let mask = if old >> 24 == 0xEB {
-                0x00FF_FFFF
-            } else {
-                0x03FF_FFFF
-            };
-            let moved = (branch(old).wrapping_add(shift).wrapping_sub(here)) >> 2;
-            (old & !mask) | (moved & mask)
-        }
-    }
-}
-
-/// The inverse of [`apply`].
-fn shift_of(kind: FieldKind, old: u32, new: u32, here: u32) -> u32 {
-    match kind {
-        FieldKind::Rel32 => new.wrapping_sub(old).wrapping_add(here),
-        FieldKind::Word | FieldKind::None => new.wrapping_sub(old),
-        FieldKind::Branch => branch(new).wrapping_sub(branch(old)).wrapping_add(here),
     }
 }
 

@@ -12,15 +12,12 @@ use super::DeltaError;
 pub(crate) const MAGIC: &[u8; 8] = b"CORACLED";
 
 /// The version that this code writes and reads.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 /// Bytes of the header.
-pub(crate) const HEADER_BYTES: usize = 132;
+pub(crate) const HEADER_BYTES: usize = 116;
 
-/// LZMA dictionary of the literal section, in bytes; the decoder's memory.
-pub(crate) const LITERAL_DICT: u32 = 1 << 20;
-
-/// LZMA dictionary of the control section, in bytes.
+/// LZMA dictionary of the control section, in bytes; the decoder's memory.
 pub(crate) const CONTROL_DICT: u32 = 256 << 10;
 
 /// LZMA's literal context bits; no position bits anywhere.
@@ -61,12 +58,14 @@ pub struct DeltaHeader {
     /// Bytes of that layer's tar stream.
     pub target_size: u64,
     pub(crate) control: Section,
-    pub(crate) literal: Section,
-    pub(crate) diff: Section,
+    /// Bytes of the pieces' section.
+    pub(crate) pieces: u64,
+    /// Bytes of the contents' section.
+    pub(crate) contents: u64,
 }
 
 impl DeltaHeader {
-    /// Reads the first 132 bytes of a delta.
+    /// Reads the first 116 bytes of a delta.
     pub fn read(mut source: impl Read) -> Result<Self, DeltaError> {
         let mut bytes = [0; HEADER_BYTES];
         source.read_exact(&mut bytes).map_err(DeltaError::Read)?;
@@ -83,8 +82,8 @@ impl DeltaHeader {
             target: Sha256Digest(array(&mut rest)?),
             target_size: u64::from_le_bytes(array(&mut rest)?),
             control: Section::read(&mut rest)?,
-            literal: Section::read(&mut rest)?,
-            diff: Section::read(&mut rest)?,
+            pieces: u64::from_le_bytes(array(&mut rest)?),
+            contents: u64::from_le_bytes(array(&mut rest)?),
         })
     }
 
@@ -99,10 +98,8 @@ impl DeltaHeader {
             self.target_size,
             self.control.packed,
             self.control.size,
-            self.literal.packed,
-            self.literal.size,
-            self.diff.packed,
-            self.diff.size,
+            self.pieces,
+            self.contents,
         ];
         for (index, number) in numbers.into_iter().enumerate() {
             bytes[76 + 8 * index..][..8].copy_from_slice(&number.to_le_bytes());
@@ -120,21 +117,17 @@ pub(crate) mod op {
     /// The same, for a file that is in the base under the header's name with the same content: size, header,
     /// content and padding.
     pub(crate) const SAME_FILE: u8 = 2;
-    /// Open the base file with the header's name.
-    pub(crate) const SOURCE_SAME: u8 = 3;
-    /// Open a base file.
-    pub(crate) const SOURCE: u8 = 4;
-    /// Bytes of the source.
-    pub(crate) const COPY: u8 = 5;
-    /// Bytes of the source with differences.
-    pub(crate) const ADD: u8 = 6;
-    /// Bytes of the literal section.
+    /// The member's content from the base file with the header's name, by pieces.
+    pub(crate) const FROM_SAME: u8 = 3;
+    /// The member's content from another base file, by pieces.
+    pub(crate) const FROM: u8 = 4;
+    /// Bytes that no source has.
     pub(crate) const LITERAL: u8 = 7;
     /// Zeros up to the next multiple of 512.
     pub(crate) const PAD: u8 = 8;
     /// Zeros.
     pub(crate) const ZEROS: u8 = 9;
-    /// 512 bytes of the literal section, which become the template.
+    /// 512 bytes that no source has, which become the template.
     pub(crate) const LITERAL_HEADER: u8 = 10;
 }
 

@@ -19,6 +19,9 @@ const SIGMOID: [u32; 49] = [
 /// Largest logit, in 1/256.
 const LOGIT_MAX: i32 = 12 * 256;
 
+/// Bound of a mixing weight, 16.16: keeps sums in range.
+const WEIGHT_MAX: i32 = 1 << 22;
+
 /// Probability (16 bits, never 0 or 65536) of a logit.
 pub(crate) fn squash(logit: i32) -> u32 {
     let at = (logit.clamp(-LOGIT_MAX, LOGIT_MAX - 1) + LOGIT_MAX) as u32;
@@ -27,6 +30,7 @@ pub(crate) fn squash(logit: i32) -> u32 {
 }
 
 /// Logits of 12-bit probabilities: the inverse of [`squash`].
+#[derive(Clone)]
 pub(crate) struct Stretch(Box<[i16; 4096]>);
 
 impl Stretch {
@@ -45,78 +49,111 @@ impl Stretch {
     }
 
     fn of(&self, p16: u32) -> i32 {
-        i32::from(self.0[(p16 >> 4) as usize])
+        i32::from(self.0[(p16 >> 4) as usize & 4095])
     }
 }
 
-/// What a context has taught: 22 bits of probability, 10 bits of how often it was seen. Stored with the
-/// top bit turned, so that fresh zeroed memory means "one half, never seen" and is not touched before use.
+/// What a context has taught: a probability, and how often it was seen. Fresh zeroed memory means "one half, never
+/// seen" and is not touched before use.
+pub(crate) trait Counter: Copy + Default {
+    /// 16 bits, if anything was learned.
+    fn p16(self) -> Option<u32>;
+
+    /// Moves towards `bit` by 1/(n + 1.5), n up to a limit; `rates` has 65536 / (n + 1.5).
+    fn learn(&mut self, bit: bool, rates: &[i32; 256]);
+}
+
+/// For rare events: 22 bits of probability with the top bit turned, 10 bits of how often, up to 255.
 #[derive(Clone, Copy, Default)]
-struct Counter(u32);
+pub(crate) struct Fine(u32);
 
-impl Counter {
-    const HALF: u32 = 1 << 31;
-
-    fn p16(self) -> u32 {
-        (self.0 ^ Self::HALF) >> 16
+impl Counter for Fine {
+    #[inline]
+    fn p16(self) -> Option<u32> {
+        (self.0 & 1023 > 0).then_some((self.0 ^ 1 << 31) >> 16)
     }
 
-    fn seen(self) -> u32 {
-        self.0 & 1023
-    }
-
-    /// Moves towards `bit` by 1/(n + 1.5), n up to `limit`.
-    fn learn(&mut self, bit: bool, limit: u32) {
-        let raw = self.0 ^ Self::HALF;
-        let (p, n) = ((raw >> 10) as i64, raw & 1023);
-        let target = if bit { (1 << 22) - 1 } else { 0 };
-        let p = p + (target - p) * 2 / i64::from(2 * n + 3);
-        let n = if n < limit { n + 1 } else { n };
-        self.0 = (((p as u32) << 10) | n) ^ Self::HALF;
+    #[inline]
+    fn learn(&mut self, bit: bool, rates: &[i32; 256]) {
+        let raw = self.0 ^ 1 << 31;
+        let (p, n) = ((raw >> 10) as i32, (raw & 1023).min(255));
+        let goal = if bit { (1 << 22) - 1 } else { 0 };
+        let step = (i64::from(goal - p) * i64::from(rates[n as usize])) >> 16;
+        self.0 = (((p + step as i32) as u32) << 10 | (n + 1).min(255)) ^ 1 << 31;
     }
 }
 
-/// How much each input counts, 16.16.
-#[derive(Clone, Copy)]
-struct Weights<const INPUTS: usize> {
-    /// For the two views of each input.
-    inputs: [[i32; 2]; INPUTS],
-    bias: i32,
+/// For bytes, which are many and change their ways: 12 bits with the top bit turned, 4 bits of how often.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Quick(u16);
+
+impl Counter for Quick {
+    #[inline]
+    fn p16(self) -> Option<u32> {
+        (self.0 & 15 > 0).then_some(u32::from(self.0 ^ 1 << 15) & 0xFFF0 | 8)
+    }
+
+    #[inline]
+    fn learn(&mut self, bit: bool, rates: &[i32; 256]) {
+        let raw = self.0 ^ 1 << 15;
+        let (p, n) = (i32::from(raw | 15) - 7, raw & 15);
+        let goal = if bit { 65535 } else { 0 };
+        let step = (i64::from(goal - p) * i64::from(rates[usize::from(n)])) >> 16;
+        self.0 = ((p + step as i32) as u16 & 0xFFF0 | (n + 1).min(15)) ^ 1 << 15;
+    }
 }
 
-impl<const INPUTS: usize> Weights<INPUTS> {
-    /// One third each.
-    const FRESH: Self = Self {
-        inputs: [[(1 << 16) / 3; 2]; INPUTS],
-        bias: (1 << 16) / 3,
-    };
-}
+/// Views of one counter: its logit, and its distance from one half.
+const VIEWS: usize = 2;
 
 /// Predicts decisions of one kind from `INPUTS` hashed contexts.
-pub(crate) struct Predictor<const INPUTS: usize> {
+#[derive(Clone)]
+pub(crate) struct Predictor<C, const INPUTS: usize> {
     /// One table a context.
-    tables: Vec<Counter>,
+    tables: Vec<C>,
     table_bits: u32,
     /// A set for each selector.
-    weights: Vec<Weights<INPUTS>>,
-    limit: u32,
+    weights: Vec<[[i32; VIEWS]; INPUTS]>,
+    biases: Vec<i32>,
     rate: i32,
+    rates: Box<[i32; 256]>,
+    /// What the second step has learned: by a small context, the probability for each logit.
+    refined: Vec<u16>,
 }
 
-impl<const INPUTS: usize> Predictor<INPUTS> {
-    /// `table_bits`: log2 of the entries a context's table has; `selectors`: sets of weights; `limit`: up to
-    /// how many sightings a counter slows down.
-    pub(crate) fn new(table_bits: u32, selectors: usize, limit: u32, rate: i32) -> Self {
+/// Steps of a logit in the second step's table.
+const STEPS: usize = 33;
+
+impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
+    /// `table_bits`: log2 of the entries a context's table has; `selectors`: sets of weights; `rate`: how fast
+    /// these learn; `refiners`: contexts of the second step.
+    pub(crate) fn new(table_bits: u32, selectors: usize, rate: i32, refiners: usize) -> Self {
+        let mut rates = Box::new([0; 256]);
+        for (n, rate) in rates.iter_mut().enumerate() {
+            *rate = (131_072 / (2 * n as u32 + 3)) as i32;
+        }
+        let fresh: Vec<u16> = (0..STEPS)
+            .map(|step| (squash((step as i32 - 16) * 192)).min(65535) as u16)
+            .collect();
         Self {
-            tables: vec![Counter::default(); INPUTS << table_bits],
+            tables: vec![C::default(); INPUTS << table_bits],
             table_bits,
-            weights: vec![Weights::FRESH; selectors],
-            limit,
+            weights: vec![[[(1 << 16) / 3; VIEWS]; INPUTS]; selectors],
+            biases: vec![(1 << 16) / 3; selectors],
             rate,
+            rates,
+            refined: fresh
+                .iter()
+                .copied()
+                .cycle()
+                .take(STEPS * refiners)
+                .collect(),
         }
     }
 
-    /// Codes one decision. `contexts`: a hash for each input; `selector`: which weights.
+    /// Codes one decision. `contexts`: a hash for each input; `selector`: which weights; `refiner`: which
+    /// context of the second step.
+    #[inline]
     pub(crate) fn code(
         &mut self,
         coder: &mut impl BitCoder,
@@ -124,38 +161,64 @@ impl<const INPUTS: usize> Predictor<INPUTS> {
         bit: bool,
         contexts: &[u32; INPUTS],
         selector: usize,
+        refiner: usize,
     ) -> io::Result<bool> {
         let mut slots = [0; INPUTS];
-        let mut inputs = [[0i32; 2]; INPUTS];
+        let mut inputs = [[0i32; VIEWS]; INPUTS];
         let weights = &mut self.weights[selector];
-        let mut sum = i64::from(weights.bias) * 256;
+        let bias = &mut self.biases[selector];
+        let mut sum = i64::from(*bias) * 256;
         for index in 0..INPUTS {
             let hash = contexts[index].wrapping_mul(0x9E37_79B1) >> (32 - self.table_bits);
-            slots[index] = (index << self.table_bits) + hash as usize;
-            let counter = self.tables[slots[index]];
-            if counter.seen() > 0 {
-                let p = counter.p16();
-                // Two views of one counter: its logit, and its distance from one half.
+            let slot = (index << self.table_bits) + hash as usize;
+            slots[index] = slot;
+            let counter = self.tables[slot];
+            if let Some(p) = counter.p16() {
                 inputs[index] = [stretch.of(p), (p as i32 - 32768) >> 5];
             }
-            for (weight, input) in weights.inputs[index].into_iter().zip(inputs[index]) {
-                sum += i64::from(weight) * i64::from(input);
+            for view in 0..VIEWS {
+                sum += i64::from(weights[index][view]) * i64::from(inputs[index][view]);
             }
         }
-        let logit = (sum >> 16).clamp(-i64::from(LOGIT_MAX), i64::from(LOGIT_MAX)) as i32;
+        let logit = (sum >> 16).clamp(i64::from(-LOGIT_MAX), i64::from(LOGIT_MAX - 1)) as i32;
         let p = squash(logit);
-        let bit = coder.code(bit, p)?;
-        let error = (i32::from(bit) << 16) - p as i32;
-        let step = |input: i32| {
-            ((i64::from(input) * i64::from(error) * i64::from(self.rate)) >> 18) as i32
-        };
+        // Second step: what did come when the sum said so, in this context?
+        let at = (logit + LOGIT_MAX) as usize;
+        let (step, part) = (at / 192, (at % 192) as u32);
+        let cell = refiner * STEPS + step;
+        let refined = (u32::from(self.refined[cell]) * (192 - part)
+            + u32::from(self.refined[cell + 1]) * part)
+            / 192;
+        let mixed = ((p + refined) / 2).clamp(1, 65535);
+        let bit = coder.code(bit, mixed)?;
+        let near = if part < 96 { cell } else { cell + 1 };
+        let goal = if bit { 65535 } else { 0 };
+        let old = i32::from(self.refined[near]);
+        self.refined[near] = (old + (goal - old) / 64) as u16;
+
+        let error = ((i32::from(bit) << 16) - p as i32) * self.rate;
         for index in 0..INPUTS {
-            for (weight, input) in weights.inputs[index].iter_mut().zip(inputs[index]) {
-                *weight = weight.saturating_add(step(input));
+            for view in 0..VIEWS {
+                let step = (i64::from(inputs[index][view]) * i64::from(error)) >> 18;
+                let weight = weights[index][view] + step as i32;
+                weights[index][view] = weight.clamp(-WEIGHT_MAX, WEIGHT_MAX);
             }
-            self.tables[slots[index]].learn(bit, self.limit);
+            self.tables[slots[index]].learn(bit, &self.rates);
         }
-        weights.bias = weights.bias.saturating_add(step(256));
+        *bias = (*bias + ((256 * i64::from(error)) >> 18) as i32).clamp(-WEIGHT_MAX, WEIGHT_MAX);
         Ok(bit)
     }
+}
+
+/// A hash of small numbers, the first of which tells the context's kind.
+#[inline]
+pub(crate) fn hash<const N: usize>(values: [u32; N]) -> u32 {
+    let mut hash = 0x811C_9DC5u32;
+    for value in values {
+        hash = (hash ^ value)
+            .wrapping_mul(0x0100_0193)
+            .rotate_left(13)
+            .wrapping_mul(0x85EB_CA6B);
+    }
+    hash
 }

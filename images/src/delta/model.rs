@@ -1,185 +1,299 @@
-//! The model of difference bytes: how a byte of a new file differs from the old byte below it.
+//! The model of a file that is made from an older one.
 //!
-//! Code that was compiled again keeps its bytes, but for addresses: a call's distance, a pointer in a
-//! table. So each byte is coded as "changed or not" and, if so, the difference's eight bits, both
-//! predicted from
-//! - the old bytes around it (known on both sides, also those ahead),
-//! - which of the last bytes changed and how,
-//! - where an address field is likely (x86 rel32 after a call, jump or rip-relative operand; A64 and A32
-//!   branches; aligned words), what its target has moved by elsewhere.
+//! Code that was compiled again keeps its bytes, but for addresses. Where an address is likely its new value
+//! is predicted ([`address`](super::address)); any other byte is predicted to stay. Sixteen bytes at a time are
+//! coded as "all as predicted" or not; if not, each byte; and only a byte that is otherwise costs its value
+//! ([`symbols`](super::symbols)).
 
 use std::io;
 
-use super::address::{AddressMap, Field, Guess};
-use super::machine::Machine;
-use super::mix::{Predictor, Stretch};
+use super::address::{Addresses, View};
+use super::layout::Layout;
+use super::mix::{Fine, Predictor, Stretch, hash};
+use super::pieces::Moves;
 use super::range::BitCoder;
+use super::symbols::{Known, Symbols};
 
 /// Old bytes that the model sees behind and ahead of the current one.
 pub(crate) const BEHIND: usize = 8;
 /// See [`BEHIND`].
-pub(crate) const AHEAD: usize = 8;
+pub(crate) const AHEAD: usize = 24;
+/// Bytes that are coded at once when all are as predicted; units begin at multiples in the source.
+pub(crate) const UNIT: usize = 16;
 
-const FLAG_INPUTS: usize = 11;
-const BIT_INPUTS: usize = 10;
+/// How many bytes the unit has that begins at this place of the source, with `left` bytes to come in its range.
+pub(crate) fn unit_end(position: u64, left: u64) -> usize {
+    let whole = UNIT - (position % UNIT as u64) as usize;
+    whole.min(usize::try_from(left).unwrap_or(UNIT))
+}
+
+/// Old bytes around one.
+pub(crate) type Near = [u8; BEHIND + AHEAD];
+
+const UNIT_INPUTS: usize = 8;
+const BYTE_INPUTS: usize = 11;
 
 /// Predicts and learns. One for a whole delta: what one file taught serves the next.
 pub(crate) struct DiffModel {
     stretch: Stretch,
-    flags: Predictor<FLAG_INPUTS>,
-    bits: Predictor<BIT_INPUTS>,
-    addresses: AddressMap,
-    /// Bit n: whether the byte n + 1 back changed.
-    changed: u32,
-    /// Differences of the last eight bytes, the latest lowest.
+    units: Predictor<Fine, UNIT_INPUTS>,
+    bytes: Predictor<Fine, BYTE_INPUTS>,
+    symbols: Symbols,
+    addresses: Addresses,
+    /// Bit n: whether the byte n + 1 back was otherwise than predicted; of the last units the same.
+    missed: u32,
+    missed_units: u32,
     diffs: u64,
-    /// The last four differences that were not zero, the latest lowest.
     changes: u32,
-    /// Bytes since the last change, and between the two before.
+    /// Bytes since the last miss, and between the two before.
+    changed: u32,
     since: u32,
     gap: u32,
-    /// The last new bytes, the latest lowest.
-    new: u32,
 }
 
 impl DiffModel {
     pub(crate) fn new() -> Self {
         Self {
             stretch: Stretch::new(),
-            flags: Predictor::new(14, 256, 1023, 6),
-            bits: Predictor::new(16, 2048, 127, 10),
-            addresses: AddressMap::new(),
-            changed: 0,
+            units: Predictor::new(13, 1024, 4, 64),
+            bytes: Predictor::new(13, 2048, 6, 128),
+            symbols: Symbols::new(),
+            addresses: Addresses::new(),
+            missed: 0,
+            missed_units: 0,
             diffs: 0,
             changes: 0,
+            changed: 0,
             since: 0,
             gap: 0,
-            new: 0,
         }
     }
 
-    /// A new source file begins: addresses mean something else now.
-    pub(crate) fn new_source(&mut self, machine: Machine) {
-        self.addresses.new_source(machine);
+    /// A source begins, whose files are laid out like this.
+    pub(crate) fn new_source(&mut self, old: Layout, new: Layout) {
+        self.addresses.new_source(old, new);
+    }
+
+    /// Where the new source's bytes went.
+    pub(crate) fn moves(&mut self, moves: Moves) {
+        self.addresses.moves = moves;
     }
 
     /// A range begins, whose old bytes lie at `old` in the source and whose new ones at `new` in the member.
-    pub(crate) fn new_range(&mut self, old: u64, new: u64) {
+    pub(crate) fn new_range(&mut self, old: u32, new: u32) {
         self.addresses.new_range(old, new);
     }
 
-    /// Codes the byte at `window[at]`: `BEHIND` old bytes lie before it and `AHEAD` after. `new` counts for
-    /// an encoder only. Returns the new byte.
-    pub(crate) fn code(
+    /// Codes up to UNIT bytes: `window` has BEHIND old bytes before and AHEAD behind the `len` that are coded.
+    pub(crate) fn unit(
         &mut self,
         coder: &mut impl BitCoder,
         window: &[u8],
-        at: usize,
-        position: u64,
-        new: u8,
-    ) -> io::Result<u8> {
-        let near = at.checked_sub(BEHIND).and_then(|from| window.get(from..));
-        let near = near.and_then(|near| near.first_chunk::<{ BEHIND + AHEAD + 1 }>());
-        let near = near.ok_or(io::ErrorKind::InvalidInput)?;
-        let field = self.addresses.field(near, position);
-        let old = near[BEHIND];
-        let is_changed = self.code_flag(coder, near, &field, position, old != new)?;
-        let diff = match is_changed {
-            true => self.code_diff(coder, near, &field, position, new.wrapping_sub(old))?,
-            false => 0,
-        };
-        let new = old.wrapping_add(diff);
-        self.addresses.learn(new);
-        self.changed = (self.changed << 1) | u32::from(diff != 0);
-        self.diffs = (self.diffs << 8) | u64::from(diff);
-        self.new = (self.new << 8) | u32::from(new);
-        if diff != 0 {
-            self.changes = (self.changes << 8) | u32::from(diff);
-            self.gap = self.since;
-            self.since = 0;
-        } else {
-            self.since = self.since.saturating_add(1);
+        position: u32,
+        new: &mut [u8],
+    ) -> io::Result<()> {
+        let len = new.len();
+        let whole_window = window.len() >= BEHIND + len + AHEAD && len <= UNIT;
+        if !whole_window {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok(new)
+        let near = |index: usize| -> &Near {
+            window[index..]
+                .first_chunk()
+                .unwrap_or(&[0; BEHIND + AHEAD])
+        };
+        let mark = self.addresses.mark();
+        let mut predicted = [0u8; UNIT];
+        let (mut patterns, mut doubts, mut fields) = (0u32, 7u32, 0u32);
+        for index in 0..len {
+            let view = self
+                .addresses
+                .view(near(index), position.wrapping_add(index as u32));
+            predicted[index] = view.predicted;
+            self.addresses.learn(view.predicted);
+            if view.place & 3 == 0 && view.place != 0 {
+                patterns = patterns
+                    .wrapping_mul(0x2F0B_4C47)
+                    .wrapping_add(view.pattern << 8 | view.place);
+                doubts = doubts.min(view.trust);
+                fields += 1;
+            }
+        }
+        let whole = predicted[..len] == *new;
+        if !self.code_unit(
+            coder,
+            near(0),
+            position,
+            len,
+            [patterns, doubts, fields],
+            !whole,
+        )? {
+            new.copy_from_slice(&predicted[..len]);
+            for index in 0..len {
+                self.passed(window[BEHIND + index], predicted[index]);
+            }
+            self.missed <<= len;
+            self.since = self.since.saturating_add(len as u32);
+            self.missed_units <<= 1;
+            return Ok(());
+        }
+        self.addresses.back_to(mark);
+        self.missed_units = self.missed_units << 1 | 1;
+        let mut any = false;
+        for index in 0..len {
+            let near = near(index);
+            let position = position.wrapping_add(index as u32);
+            let view = self.addresses.view(near, position);
+            // The last byte must be otherwise if no other was.
+            let forced = !any && index + 1 == len;
+            let miss = forced
+                || self.code_byte(
+                    coder,
+                    near,
+                    &view,
+                    position,
+                    any,
+                    len - index,
+                    new[index] != view.predicted,
+                )?;
+            let byte = if miss {
+                any = true;
+                let known = Known {
+                    near,
+                    view,
+                    position,
+                    diffs: self.diffs,
+                    changes: self.changes,
+                    missed: self.missed,
+                };
+                self.symbols
+                    .otherwise(coder, &self.stretch, &known, new[index])?
+            } else {
+                self.symbols.pass(view.predicted);
+                view.predicted
+            };
+            new[index] = byte;
+            self.addresses.learn(byte);
+            self.count(near[BEHIND], byte);
+            self.missed = self.missed << 1 | u32::from(miss);
+            if miss {
+                self.gap = self.since;
+                self.since = 0;
+            } else {
+                self.since = self.since.saturating_add(1);
+            }
+        }
+        Ok(())
     }
 
-    fn code_flag(
+    fn passed(&mut self, old: u8, new: u8) {
+        self.symbols.pass(new);
+        self.count(old, new);
+    }
+
+    fn count(&mut self, old: u8, new: u8) {
+        let diff = new.wrapping_sub(old);
+        self.diffs = self.diffs << 8 | u64::from(diff);
+        self.changed = self.changed << 1 | u32::from(diff != 0);
+        if diff != 0 {
+            self.changes = self.changes << 8 | u32::from(diff);
+        }
+    }
+
+    fn code_unit(
         &mut self,
         coder: &mut impl BitCoder,
-        near: &[u8; BEHIND + AHEAD + 1],
-        field: &Field,
-        position: u64,
+        near: &Near,
+        position: u32,
+        len: usize,
+        fields: [u32; 3],
+        bit: bool,
+    ) -> io::Result<bool> {
+        let [patterns, doubts, count] = fields;
+        let word = |at: usize| {
+            u32::from_le_bytes([
+                near[BEHIND + at],
+                near[BEHIND + at + 1],
+                near[BEHIND + at + 2],
+                near[BEHIND + at + 3],
+            ])
+        };
+        let units = self.missed_units;
+        let since = bucket(self.since);
+        let short = if len == UNIT { 0 } else { len as u32 };
+        let contexts = [
+            hash([1, units & 0xFFF, short]),
+            hash([2, word(0), units & 1]),
+            hash([3, word(8), word(12)]),
+            hash([4, since, bucket(self.gap), short]),
+            hash([5, patterns, doubts]),
+            hash([6, doubts, count, units & 15]),
+            hash([7, word(0), word(4), word(8) & 0xFFFF]),
+            hash([8, self.changed & 0xFFFF, position >> 4 & 3, short]),
+        ];
+        let selector = (doubts as usize * 9 + count.min(8) as usize) * 8 + (units & 7) as usize;
+        self.units.code(
+            coder,
+            &self.stretch,
+            bit,
+            &contexts,
+            selector,
+            (doubts * 8 + since.min(7)) as usize,
+        )
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn code_byte(
+        &mut self,
+        coder: &mut impl BitCoder,
+        near: &Near,
+        view: &View,
+        position: u32,
+        any: bool,
+        left: usize,
         bit: bool,
     ) -> io::Result<bool> {
         let b = |offset: isize| u32::from(near[(BEHIND as isize + offset) as usize]);
-        let phase = (position & 3) as u32;
-        let since = bucket(self.since);
-        let gap = bucket(self.gap);
-        let back = |distance: u32| (self.changed >> (distance - 1)) & 1;
+        let phase = position & 3;
+        let (place, pattern) = (view.place, view.pattern);
+        let back = |distance: u32| self.changed >> (distance - 1) & 1;
         let strides = back(4) | back(8) << 1 | back(12) << 2 | back(16) << 3 | back(24) << 4;
-        let exact = field.exact.flag_context();
-        let area = field.area.flag_context();
-        let recent = field.recent.flag_context();
-        let place = field.kind as u32 * 4 + u32::from(field.at);
+        let waiting = if any { 0 } else { left as u32 };
+        let missed = self.missed;
         let contexts = [
-            hash(&[1, self.changed & 0xFFFF, phase]),
-            hash(&[2, b(0), b(-1), self.changed & 3]),
-            hash(&[3, b(-3), b(-2), b(-1), b(0)]),
-            hash(&[4, b(0), b(1), b(2), b(3)]),
-            hash(&[5, b(-1), b(0), b(1), b(2), self.changed & 1]),
-            hash(&[6, self.changes & 0xFFFF, self.changed & 15, place]),
-            hash(&[7, since, gap, phase]),
-            hash(&[8, b(-2), b(-1), self.changed & 15, place]),
-            hash(&[9, strides, (position & 7) as u32, self.changed & 3]),
-            hash(&[10, exact, area, place]),
-            hash(&[11, area, recent, place, since.min(3)]),
+            hash([1, missed & 0xFFFF, phase]),
+            hash([2, b(0), b(-1), missed & 3]),
+            hash([3, b(-3) << 24 | b(-2) << 16 | b(-1) << 8 | b(0), place]),
+            hash([4, b(0) << 24 | b(1) << 16 | b(2) << 8 | b(3), place]),
+            hash([5, b(-1), b(0), b(1), b(2), missed & 1]),
+            hash([6, self.changes & 0xFFFF, missed & 15, place]),
+            hash([7, waiting, place, bucket(self.since)]),
+            hash([8, b(-2), b(-1), missed & 15, place]),
+            hash([9, pattern, place, view.trust]),
+            hash([10, pattern, place, missed & 15, waiting.min(2)]),
+            hash([11, strides, position & 7, missed & 3]),
         ];
-        let selector = (exact.min(3) * 4 + area.min(3)) * 16 + place;
-        self.flags
-            .code(coder, &self.stretch, bit, &contexts, selector as usize)
+        let selector = ((view.trust * 32 + place) * 4 + waiting.min(3)) as usize;
+        self.bytes.code(
+            coder,
+            &self.stretch,
+            bit,
+            &contexts,
+            selector,
+            (view.trust * 16 + waiting.min(15)) as usize,
+        )
     }
 
-    fn code_diff(
+    /// Codes a literal; `old`: the old bytes that would be there if it went on as before, or as behind it.
+    pub(crate) fn literal(
         &mut self,
         coder: &mut impl BitCoder,
-        near: &[u8; BEHIND + AHEAD + 1],
-        field: &Field,
-        position: u64,
-        diff: u8,
+        old: [u8; 2],
+        position: u32,
+        new: u8,
     ) -> io::Result<u8> {
-        let b = |offset: isize| u32::from(near[(BEHIND as isize + offset) as usize]);
-        let phase = (position & 3) as u32;
-        let place = field.kind as u32 * 4 + u32::from(field.at);
-        let d = |back: u32| (self.diffs >> (8 * (back - 1))) as u32 & 255;
-        let bases = [
-            hash(&[21, self.changes & 255, place]),
-            hash(&[22, d(1), d(2), self.changed & 7]),
-            hash(&[23, b(-3), b(-2), b(-1), b(0)]),
-            hash(&[24, d(4), d(8), phase]),
-            hash(&[25, b(0), self.changes & 255, self.changed & 1]),
-            hash(&[26, self.changes & 0xFF_FFFF, self.changed & 7]),
-            hash(&[27, b(0), self.new & 255, b(1)]),
-            hash(&[28, self.new & 0xFFFF, b(0)]),
-            hash(&[29, field.exact.context(), field.area.context(), place]),
-            hash(&[30, field.area.context(), field.recent.context(), place]),
-        ];
-        let known = field.exact.flag_context().min(3) * 4 + field.area.flag_context().min(3);
-        let mut node = 1u32;
-        for shift in (0..8).rev() {
-            let contexts = bases.map(|base| base.wrapping_add(node.wrapping_mul(0x2F0B_4C47)));
-            let hit = |p: &Guess| match p.diff() {
-                Some(guess) => u32::from((0x100 | u32::from(guess)) >> (shift + 1) == node),
-                None => 2,
-            };
-            let selector =
-                ((shift as u32 * 16 + known) * 3 + hit(&field.exact)) * 3 + hit(&field.area);
-            let bit = (diff >> shift) & 1 == 1;
-            let bit = self
-                .bits
-                .code(coder, &self.stretch, bit, &contexts, selector as usize)?;
-            node = node * 2 + u32::from(bit);
-        }
-        Ok(node as u8)
+        self.symbols
+            .literal(coder, &self.stretch, old, position, new)
     }
 }
 
@@ -189,14 +303,4 @@ fn bucket(distance: u32) -> u32 {
         0..=7 => distance,
         _ => (5 + distance.ilog2()).min(15),
     }
-}
-
-/// A hash of small numbers, the first of which tells the context's kind.
-fn hash(values: &[u32]) -> u32 {
-    values.iter().fold(0x811C_9DC5u32, |hash, value| {
-        (hash ^ value)
-            .wrapping_mul(0x0100_0193)
-            .rotate_left(13)
-            .wrapping_mul(0x85EB_CA6B)
-    })
 }

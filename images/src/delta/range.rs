@@ -13,6 +13,7 @@ pub(crate) trait BitCoder {
 }
 
 /// The interval; both sides keep it alike.
+#[derive(Clone)]
 struct Interval {
     low: u32,
     high: u32,
@@ -77,6 +78,17 @@ impl<R: Read> Decoder<R> {
         }
         self.value = (self.value << 8) | u32::from(byte[0]);
         Ok(())
+    }
+}
+
+impl<R> Decoder<R> {
+    /// The same stream at the same place, to look ahead; `again` makes a reader that goes on where this one is.
+    pub(crate) fn ahead(&self, again: impl FnOnce(&R) -> R) -> Self {
+        Self {
+            source: again(&self.source),
+            interval: self.interval.clone(),
+            value: self.value,
+        }
     }
 }
 

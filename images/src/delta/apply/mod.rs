@@ -1,9 +1,10 @@
 //! A delta as a stream of the target's tar bytes.
 //!
 //! [`sections`] reads the blob, [`source`] the base layer's files, [`header`] what changed in a tar
-//! header; here the operations are carried out.
+//! header, [`member`] makes contents; here the operations are carried out.
 
 mod header;
+mod member;
 mod sections;
 mod source;
 
@@ -13,12 +14,13 @@ use std::os::fd::OwnedFd;
 
 use super::DeltaError;
 use super::format::{DeltaHeader, field, op};
-use super::machine::Machine;
-use super::model::{AHEAD, BEHIND, DiffModel};
+use super::model::DiffModel;
+use super::numbers::Numbers;
 use super::tar_header::{self as tar, BLOCK, Template};
 use crate::limits::Limits;
 
 use header::unfit;
+use member::Member;
 use sections::Sections;
 use source::Sources;
 
@@ -28,14 +30,14 @@ const CHUNK: usize = 32 << 10;
 /// What is going on between two reads.
 enum Doing {
     Nothing,
-    Copy(u64),
-    /// A copy, then zeros up to the next block.
+    /// A whole base file, then zeros up to the next block.
     WholeFile(u64),
-    Add {
+    Member(Member),
+    Literal {
         left: u64,
-        behind: [u8; BEHIND],
+        /// Bytes that were made of it.
+        done: u32,
     },
-    Literal(u64),
     Zeros(u64),
     Ended,
 }
@@ -48,11 +50,10 @@ pub struct DeltaReader {
     sections: Sections,
     sources: Sources,
     limits: Limits,
-    /// Made when the first difference comes: most of the memory.
-    model: Option<Box<DiffModel>>,
+    /// Its tables take memory when they are used.
+    model: Box<DiffModel>,
+    numbers: Numbers,
     template: Template,
-    /// Output position at which the member's content began: addresses count from there.
-    content_start: u64,
     doing: Doing,
     produced: u64,
     out: Vec<u8>,
@@ -66,9 +67,9 @@ impl DeltaReader {
             sections: Sections::open(blob, limits)?,
             sources: Sources::new(base, limits),
             limits: *limits,
-            model: None,
+            model: Box::new(DiffModel::new()),
+            numbers: Numbers::new(),
             template: Template::new(),
-            content_start: 0,
             doing: Doing::Nothing,
             produced: 0,
             out: Vec::with_capacity(CHUNK + BLOCK),
@@ -88,17 +89,33 @@ impl DeltaReader {
         while self.out.is_empty() {
             match std::mem::replace(&mut self.doing, Doing::Nothing) {
                 Doing::Nothing => self.next_operation()?,
-                Doing::Copy(left) => {
-                    let now = self.copy(left)?;
-                    self.doing = Doing::Copy(left - now);
-                }
                 Doing::WholeFile(0) => self.pad(),
                 Doing::WholeFile(left) => {
                     let now = self.copy(left)?;
                     self.doing = Doing::WholeFile(left - now);
                 }
-                Doing::Add { left, behind } => self.add(left, behind)?,
-                Doing::Literal(left) => self.literal(left)?,
+                Doing::Member(mut member) => {
+                    let goes_on = member.fill(
+                        CHUNK,
+                        self.sources.current()?,
+                        &mut self.sections,
+                        &mut self.numbers,
+                        &mut self.model,
+                        &mut self.out,
+                    )?;
+                    if goes_on {
+                        self.doing = Doing::Member(member);
+                    }
+                }
+                Doing::Literal { left, done } => {
+                    let now = left.min(CHUNK as u64);
+                    self.bytes(now as usize, done)?;
+                    let done = done.wrapping_add(now as u32);
+                    self.doing = Doing::Literal {
+                        left: left - now,
+                        done,
+                    };
+                }
                 Doing::Zeros(left) => {
                     let now = left.min(CHUNK as u64);
                     self.out.resize(now as usize, 0);
@@ -109,11 +126,7 @@ impl DeltaReader {
                     return Ok(());
                 }
             }
-            if let Doing::Copy(0)
-            | Doing::Literal(0)
-            | Doing::Zeros(0)
-            | Doing::Add { left: 0, .. } = self.doing
-            {
+            if let Doing::Literal { left: 0, .. } | Doing::Zeros(0) = self.doing {
                 self.doing = Doing::Nothing;
             }
         }
@@ -137,54 +150,47 @@ impl DeltaReader {
                 self.put_header()?;
             }
             op::SAME_FILE => self.same_file()?,
-            op::SOURCE_SAME => {
-                let machine = self.machine()?;
-                self.sources.open(self.template.name(), machine)?;
+            op::FROM_SAME => {
+                self.sources.open(self.template.name())?;
+                self.member()?;
             }
-            op::SOURCE => {
-                let machine = self.machine()?;
+            op::FROM => {
                 let control = &mut self.sections.control;
                 let length = control.number()?;
                 let path = control.text(length, self.limits.path_bytes)?;
-                self.sources.open(&path, machine)?;
+                self.sources.open(&path)?;
+                self.member()?;
             }
-            op::COPY => self.doing = Doing::Copy(self.seek()?),
-            op::ADD => {
-                let left = self.seek()?;
-                let source = self.sources.current()?;
-                let model = self.model.get_or_insert_with(|| Box::new(DiffModel::new()));
-                if !std::mem::replace(&mut source.announced, true) {
-                    model.new_source(source.machine);
-                }
-                model.new_range(source.at, self.produced - self.content_start);
-                self.doing = Doing::Add {
-                    left,
-                    behind: [0; BEHIND],
-                };
+            op::LITERAL => {
+                let left = self.sections.control.number()?;
+                self.doing = Doing::Literal { left, done: 0 };
             }
-            op::LITERAL => self.doing = Doing::Literal(self.sections.control.number()?),
             op::PAD => self.pad(),
             op::ZEROS => self.doing = Doing::Zeros(self.sections.control.number()?),
             op::LITERAL_HEADER => {
-                let mut block = [0; BLOCK];
-                self.sections.literals.fill(&mut block)?;
-                self.template = Template(block);
-                self.out.extend_from_slice(&block);
-                self.content_start = self.produced + BLOCK as u64;
+                self.bytes(BLOCK, 0)?;
+                self.template.0.copy_from_slice(&self.out);
             }
             _ => return Err(DeltaError::Malformed("unknown operation")),
         }
         Ok(())
     }
 
-    fn machine(&mut self) -> Result<Machine, DeltaError> {
-        let machine = self.sections.control.byte()?;
-        Machine::from_byte(machine).ok_or(DeltaError::Malformed("unknown machine"))
+    /// A content by pieces begins; the source is open.
+    fn member(&mut self) -> Result<(), DeltaError> {
+        let old = self.sections.control.layout()?;
+        let new = self.sections.control.layout()?;
+        let pieces = self.sections.control.number()?;
+        self.model.new_source(old, new);
+        let room = self.sections.header.target_size - self.produced;
+        let (sections, numbers) = (&self.sections, &mut self.numbers);
+        let member = Member::begin(pieces, room, sections, numbers, &mut self.model)?;
+        self.doing = Doing::Member(member);
+        Ok(())
     }
 
     /// Puts out the template, whose fields are up to date.
     fn put_header(&mut self) -> Result<(), DeltaError> {
-        self.content_start = self.produced + BLOCK as u64;
         self.template.set_checksum().map_err(unfit)?;
         self.out.extend_from_slice(&self.template.0);
         Ok(())
@@ -194,7 +200,7 @@ impl DeltaReader {
     fn same_file(&mut self) -> Result<(), DeltaError> {
         let known = field::ALL & !field::SIZE;
         header::update(&mut self.template, &mut self.sections.control, known)?;
-        let size = self.sources.open(self.template.name(), Machine::Any)?;
+        let size = self.sources.open(self.template.name())?;
         self.template.set_number(tar::SIZE, size).map_err(unfit)?;
         self.put_header()?;
         let padded = size.next_multiple_of(BLOCK as u64);
@@ -209,15 +215,6 @@ impl DeltaReader {
         Ok(())
     }
 
-    /// Goes to the stretch that a copy reads and returns its length; the seek counts from where the last
-    /// one ended.
-    fn seek(&mut self) -> Result<u64, DeltaError> {
-        let seek = self.sections.control.signed()?;
-        let length = self.sections.control.number()?;
-        self.sources.current()?.seek(seek, length)?;
-        Ok(length)
-    }
-
     /// Copies some of what is left, and says how much.
     fn copy(&mut self, left: u64) -> Result<u64, DeltaError> {
         let now = left.min(CHUNK as u64);
@@ -230,36 +227,15 @@ impl DeltaReader {
         self.doing = Doing::Zeros(self.produced.wrapping_neg() % BLOCK as u64);
     }
 
-    fn add(&mut self, left: u64, mut behind: [u8; BEHIND]) -> Result<(), DeltaError> {
-        let source = self.sources.current()?;
-        let model = self.model.get_or_insert_with(|| Box::new(DiffModel::new()));
-        let now = left.min(CHUNK as u64) as usize;
-        let ahead = (left - now as u64).min(AHEAD as u64) as usize;
-        // Old bytes with their surroundings; what lies outside the range counts as zero.
-        let mut window = vec![0; BEHIND + now + AHEAD];
-        window[..BEHIND].copy_from_slice(&behind);
-        let start = source.at;
-        source.read(&mut window[BEHIND..BEHIND + now + ahead])?;
-        source.at = start + now as u64;
+    /// Bytes that no source has, of which `done` were there before.
+    fn bytes(&mut self, now: usize, done: u32) -> Result<(), DeltaError> {
         for index in 0..now {
-            let position = start + index as u64;
-            let coder = &mut self.sections.differences;
-            let new = model.code(coder, &window, BEHIND + index, position, 0);
-            self.out.push(new.map_err(DeltaError::Read)?);
+            let position = done.wrapping_add(index as u32);
+            let coder = &mut self.sections.contents;
+            let byte = self.model.literal(coder, [0; 2], position, 0);
+            self.out.push(byte.map_err(DeltaError::Read)?);
         }
-        behind.copy_from_slice(&window[now..now + BEHIND]);
-        self.doing = Doing::Add {
-            left: left - now as u64,
-            behind,
-        };
         Ok(())
-    }
-
-    fn literal(&mut self, left: u64) -> Result<(), DeltaError> {
-        let now = left.min(CHUNK as u64);
-        self.out.resize(now as usize, 0);
-        self.doing = Doing::Literal(left - now);
-        self.sections.literals.fill(&mut self.out)
     }
 }
 

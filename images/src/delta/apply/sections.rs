@@ -9,8 +9,9 @@ use lzma_rust2::LzmaReader;
 
 use crate::delta::DeltaError;
 use crate::delta::format::{
-    CONTROL_DICT, DeltaHeader, HEADER_BYTES, LITERAL_DICT, LZMA_LC, Section, byte, number, signed,
+    CONTROL_DICT, DeltaHeader, HEADER_BYTES, LZMA_LC, byte, number, signed,
 };
+use crate::delta::layout::Layout;
 use crate::delta::range::Decoder;
 use crate::limits::Limits;
 
@@ -43,8 +44,8 @@ pub(super) type Buffered = BufReader<Stretch>;
 pub(super) struct Sections {
     pub(super) header: DeltaHeader,
     pub(super) control: Control,
-    pub(super) literals: Literals,
-    pub(super) differences: Decoder<Buffered>,
+    pub(super) pieces: Decoder<Buffered>,
+    pub(super) contents: Decoder<Buffered>,
 }
 
 impl Sections {
@@ -65,12 +66,9 @@ impl Sections {
             return Err(DeltaError::Section("control"));
         }
         let mut at = HEADER_BYTES as u64;
-        let mut stretch = |section: Section, name| {
-            let end = at.checked_add(section.packed).filter(|&end| end <= length);
+        let mut stretch = |packed: u64, name| {
+            let end = at.checked_add(packed).filter(|&end| end <= length);
             let end = end.ok_or(DeltaError::Section(name))?;
-            if section.size > 0 && section.packed == 0 && name != "difference" {
-                return Err(DeltaError::Section(name));
-            }
             let stretch = Stretch {
                 blob: blob.clone(),
                 at,
@@ -79,27 +77,33 @@ impl Sections {
             at = end;
             Ok(BufReader::with_capacity(SECTION_BUFFER, stretch))
         };
-        let control = lzma(
-            stretch(header.control, "control")?,
-            header.control,
-            CONTROL_DICT,
-        )?;
-        let control = control.ok_or(DeltaError::Section("control"))?;
-        let literals = lzma(
-            stretch(header.literal, "literal")?,
-            header.literal,
-            LITERAL_DICT,
-        )?;
-        let differences = stretch(header.diff, "difference")?;
-        let differences = Decoder::new(differences).map_err(DeltaError::Read)?;
+        let control = stretch(header.control.packed, "control")?;
+        let pieces = stretch(header.pieces, "pieces")?;
+        let contents = stretch(header.contents, "contents")?;
         if at != length {
             return Err(DeltaError::Section("last"));
         }
+        let size = header.control.size;
+        let control = LzmaReader::new(control, size, LZMA_LC, 0, 0, CONTROL_DICT, None)
+            .map_err(|error| DeltaError::Read(io::Error::other(error)))?;
         Ok(Self {
             header,
             control: Control(BufReader::with_capacity(CONTROL_BUFFER, control)),
-            literals: Literals(literals),
-            differences,
+            pieces: Decoder::new(pieces).map_err(DeltaError::Read)?,
+            contents: Decoder::new(contents).map_err(DeltaError::Read)?,
+        })
+    }
+
+    /// The pieces' section from here on, to look ahead.
+    pub(super) fn pieces_ahead(&self) -> Decoder<Buffered> {
+        self.pieces.ahead(|here| {
+            let stretch = here.get_ref();
+            let again = Stretch {
+                blob: stretch.blob.clone(),
+                at: stretch.at - here.buffer().len() as u64,
+                end: stretch.end,
+            };
+            BufReader::with_capacity(SECTION_BUFFER, again)
         })
     }
 }
@@ -124,6 +128,11 @@ impl Control {
         self.0.read_exact(buffer).map_err(DeltaError::Read)
     }
 
+    /// How a source or a target is laid out.
+    pub(super) fn layout(&mut self) -> Result<Layout, DeltaError> {
+        Layout::read(&mut self.0).map_err(DeltaError::Read)
+    }
+
     /// A text of that length, which must not be above `limit`.
     pub(super) fn text(&mut self, length: u64, limit: usize) -> Result<Vec<u8>, DeltaError> {
         let length = usize::try_from(length)
@@ -133,31 +142,4 @@ impl Control {
         self.fill(&mut bytes)?;
         Ok(bytes)
     }
-}
-
-/// Bytes that no source has; a delta may have none.
-pub(super) struct Literals(Option<LzmaReader<Buffered>>);
-
-impl Literals {
-    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<(), DeltaError> {
-        let literals = self
-            .0
-            .as_mut()
-            .ok_or(DeltaError::Malformed("no literals are there"))?;
-        literals.read_exact(buffer).map_err(DeltaError::Read)
-    }
-}
-
-fn lzma(
-    source: Buffered,
-    section: Section,
-    dict: u32,
-) -> Result<Option<LzmaReader<Buffered>>, DeltaError> {
-    if section.size == 0 {
-        return Ok(None);
-    }
-    let reader = LzmaReader::new(source, section.size, LZMA_LC, 0, 0, dict, None);
-    reader
-        .map(Some)
-        .map_err(|error| DeltaError::Read(io::Error::other(error)))
 }

@@ -9,7 +9,6 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use crate::beneath::{Walker, components};
 use crate::delta::DeltaError;
-use crate::delta::machine::Machine;
 use crate::limits::Limits;
 
 /// An open base file.
@@ -18,28 +17,41 @@ pub(super) struct Source {
     path: String,
     /// Where the next read begins.
     pub(super) at: u64,
-    pub(super) machine: Machine,
-    /// Whether the model has been told of it: only sources with differences count there.
-    pub(super) announced: bool,
 }
 
 impl Source {
-    /// Moves by `seek`, to a stretch of `length` bytes.
-    pub(super) fn seek(&mut self, seek: i64, length: u64) -> Result<(), DeltaError> {
-        let at = self
-            .at
-            .checked_add_signed(seek)
-            .filter(|at| at.checked_add(length).is_some());
-        self.at = at.ok_or(DeltaError::Malformed("a copy outside its source"))?;
+    /// As many bytes as there are from `at` on; zeros for what lies outside the file.
+    pub(super) fn peek(&self, at: i64, buffer: &mut [u8]) -> Result<(), DeltaError> {
+        buffer.fill(0);
+        let skip = at.min(0).unsigned_abs().min(buffer.len() as u64) as usize;
+        let mut rest = &mut buffer[skip..];
+        let mut at = at.max(0) as u64;
+        while !rest.is_empty() {
+            match self
+                .file
+                .read_at(rest, at)
+                .map_err(|error| self.failed(error))?
+            {
+                0 => break,
+                read => {
+                    at += read as u64;
+                    rest = &mut rest[read..];
+                }
+            }
+        }
         Ok(())
+    }
+
+    fn failed(&self, source: io::Error) -> DeltaError {
+        DeltaError::Source {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<(), DeltaError> {
         let read = self.file.read_exact_at(buffer, self.at);
-        read.map_err(|error| DeltaError::Source {
-            path: self.path.clone(),
-            source: error,
-        })?;
+        read.map_err(|error| self.failed(error))?;
         self.at += buffer.len() as u64;
         Ok(())
     }
@@ -65,7 +77,7 @@ impl Sources {
     }
 
     /// Opens a base file in place of the last one, at its start, and returns its size.
-    pub(super) fn open(&mut self, path: &[u8], machine: Machine) -> Result<u64, DeltaError> {
+    pub(super) fn open(&mut self, path: &[u8]) -> Result<u64, DeltaError> {
         self.count += 1;
         if self.count > self.limits.entries {
             return Err(DeltaError::Malformed("too many sources"));
@@ -94,8 +106,6 @@ impl Sources {
             file,
             path: shown,
             at: 0,
-            machine,
-            announced: false,
         });
         Ok(facts.size())
     }

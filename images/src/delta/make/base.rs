@@ -7,6 +7,7 @@ use std::rc::Rc;
 use coracle_digest::Sha256Digest;
 
 use super::MakeError;
+use super::samples::Samples;
 use crate::beneath::components;
 use crate::decompress::Measured;
 use crate::limits::Limits;
@@ -25,6 +26,7 @@ pub(super) struct BaseFiles {
     by_content: HashMap<Sha256Digest, Vec<u8>>,
     by_name: HashMap<Vec<u8>, Vec<Vec<u8>>>,
     by_stem: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    by_sample: Samples,
 }
 
 impl BaseFiles {
@@ -76,12 +78,14 @@ impl BaseFiles {
             by_content: HashMap::new(),
             by_name: HashMap::new(),
             by_stem: HashMap::new(),
+            by_sample: Samples::default(),
             files: BTreeMap::new(),
         };
         for (path, file) in files.iter().filter(|(_, file)| !file.content.is_empty()) {
             this.by_content
                 .entry(Sha256Digest::of(&file.content))
                 .or_insert_with(|| path.clone());
+            this.by_sample.add(path, &file.content);
             this.by_name
                 .entry(name(path).to_vec())
                 .or_default()
@@ -102,7 +106,8 @@ impl BaseFiles {
     }
 
     /// The file to make `content` from: the same content anywhere, then the same path, the same name, a
-    /// name that differs in digits only (versions); of several the one whose size is nearest.
+    /// name that differs in digits only (versions), of several the one whose size is nearest; at last the one that
+    /// shares most samples.
     pub(super) fn source_for(&self, path: &[u8], content: &[u8]) -> Option<&BaseFile> {
         if let Some(same) = self.by_content.get(&Sha256Digest::of(content)) {
             return self.files.get(same);
@@ -115,7 +120,9 @@ impl BaseFiles {
             files.min_by_key(|file| file.content.len().abs_diff(content.len()))
         };
         let by_name = self.by_name.get(name(path)).and_then(nearest);
-        by_name.or_else(|| self.by_stem.get(&stem(name(path))).and_then(nearest))
+        by_name
+            .or_else(|| self.by_stem.get(&stem(name(path))).and_then(nearest))
+            .or_else(|| self.files.get(self.by_sample.likest(content)?))
     }
 }
 

@@ -1,9 +1,10 @@
 //! Two files as ranges that are alike, after bsdiff (C. Percival, "Naive differences of executable code", 2003).
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use super::super::machine::{Machine, address_at};
+use super::expect::{expect, without_addresses};
+use crate::delta::layout::Layout;
+use crate::delta::pieces::{Moves, Piece};
 
 /// A run of equal bytes that is worth an operation of its own: it saves the board's time, and costs about
 /// as many bytes as its differences would.
@@ -16,42 +17,71 @@ const BRIDGE: usize = 64;
 /// of delta; measured on two versions of CPython, where 10 and 12 gave the least.
 const BETTER: usize = 12;
 
-/// How to make a part of the new file.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// Equal bytes.
-    Copy { old: usize, new: Range<usize> },
-    /// Similar bytes.
-    Add { old: usize, new: Range<usize> },
-    /// New bytes.
-    Literal { new: Range<usize> },
-}
+/// How often data is compared again, with the addresses that the comparison before led to expect.
+const ROUNDS: usize = 2;
 
-/// Pieces that make `new` from `old`, in order.
-///
-/// Code is compared without its addresses: they differ wherever something moved, and would cut every match
-/// short, while the model of differences has a guess for them.
-pub(super) fn compare(old: &[u8], new: &[u8], machine: Machine) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut done = 0;
-    for alike in bridge(alike_ranges(
-        &without_addresses(old, machine),
-        &without_addresses(new, machine),
-    )) {
-        if alike.new.start > done {
-            pieces.push(Piece::Literal {
-                new: done..alike.new.start,
-            });
+/// Of matches that are as long, how many on each side are looked at for the nearest one.
+const NEIGHBOURS: usize = 24;
+/// Pieces that make `new` from `old`, in order. `layouts`: of both.
+pub(super) fn compare(old: &[u8], new: &[u8], layouts: [&Layout; 2]) -> Vec<Piece> {
+    let newer = without_addresses(new, layouts[1]);
+    let mut older = without_addresses(old, layouts[0]);
+    let mut ranges = bridge(alike_ranges(&older, &newer));
+    for _ in 0..ROUNDS {
+        let mut end = 0;
+        let pieces = ranges.iter().map(|range| {
+            let literal = (range.new.start - end) as u32;
+            end = range.new.end;
+            let (old, length) = (range.old as u32, range.new.len() as u32);
+            Ok::<_, std::convert::Infallible>(Piece {
+                literal,
+                old,
+                length,
+                exact: false,
+            })
+        });
+        let Ok(moves) = Moves::of(pieces);
+        if !expect(old, &mut older, layouts, &moves) {
+            break;
         }
-        done = alike.new.end;
-        split(old, new, alike, &mut pieces);
+        ranges = bridge(alike_ranges(&older, &newer));
     }
-    if done < new.len() {
-        pieces.push(Piece::Literal {
-            new: done..new.len(),
+    let mut pieces = Pieces {
+        all: Vec::new(),
+        done: 0,
+    };
+    for range in ranges {
+        split(old, new, range, &mut pieces);
+    }
+    if pieces.done < new.len() {
+        let literal = (new.len() - pieces.done) as u32;
+        pieces.all.push(Piece {
+            literal,
+            old: 0,
+            length: 0,
+            exact: true,
         });
     }
-    pieces
+    pieces.all
+}
+
+/// Pieces in the making.
+struct Pieces {
+    all: Vec<Piece>,
+    /// New bytes that they make.
+    done: usize,
+}
+
+impl Pieces {
+    fn push(&mut self, old: usize, new: Range<usize>, exact: bool) {
+        self.all.push(Piece {
+            literal: (new.start - self.done) as u32,
+            old: old as u32,
+            length: new.len() as u32,
+            exact,
+        });
+        self.done = new.end;
+    }
 }
 
 /// A range of the new file and where the old bytes like it begin.
@@ -60,44 +90,30 @@ struct Alike {
     new: Range<usize>,
 }
 
-fn without_addresses(content: &[u8], machine: Machine) -> Cow<'_, [u8]> {
-    if machine == Machine::Any {
-        return Cow::Borrowed(content);
-    }
-    let mut plain = content.to_vec();
-    let mut index = 0;
-    while index + 4 <= content.len() {
-        index += match address_at(content, index, machine) {
-            Some(mask) => {
-                for (byte, mask) in plain[index..index + 4].iter_mut().zip(mask) {
-                    *byte &= mask;
-                }
-                4
-            }
-            None => 1,
-        };
-    }
-    Cow::Owned(plain)
-}
-
 /// Joins neighbours on one diagonal.
 fn bridge(ranges: Vec<Alike>) -> Vec<Alike> {
     let mut joined: Vec<Alike> = Vec::new();
     for range in ranges {
-        if let Some(last) = joined.last_mut() {
+        // Also over a short one between them, which would cost more than its bytes.
+        let from = joined.len().saturating_sub(3);
+        let found = (from..joined.len()).rev().find(|&index| {
+            let last = &joined[index];
             let gap = range.new.start - last.new.end;
-            if gap <= BRIDGE && last.old + last.new.len() + gap == range.old {
-                last.new.end = range.new.end;
-                continue;
+            gap <= BRIDGE && last.old + last.new.len() + gap == range.old
+        });
+        match found {
+            Some(index) => {
+                joined[index].new.end = range.new.end;
+                joined.truncate(index + 1);
             }
+            None => joined.push(range),
         }
-        joined.push(range);
     }
     joined
 }
 
 /// Takes long runs of equal bytes out of a range.
-fn split(old: &[u8], new: &[u8], alike: Alike, pieces: &mut Vec<Piece>) {
+fn split(old: &[u8], new: &[u8], alike: Alike, pieces: &mut Pieces) {
     let at = |index: usize| alike.old + (index - alike.new.start);
     let mut begun = alike.new.start;
     let mut index = begun;
@@ -108,24 +124,15 @@ fn split(old: &[u8], new: &[u8], alike: Alike, pieces: &mut Vec<Piece>) {
             .count();
         if run >= COPY_RUN || run == alike.new.len() {
             if begun < index {
-                pieces.push(Piece::Add {
-                    old: at(begun),
-                    new: begun..index,
-                });
+                pieces.push(at(begun), begun..index, false);
             }
-            pieces.push(Piece::Copy {
-                old: at(index),
-                new: index..index + run,
-            });
+            pieces.push(at(index), index..index + run, true);
             begun = index + run;
         }
         index += run + 1;
     }
     if begun < alike.new.end {
-        pieces.push(Piece::Add {
-            old: at(begun),
-            new: begun..alike.new.end,
-        });
+        pieces.push(at(begun), begun..alike.new.end, false);
     }
 }
 
@@ -151,7 +158,12 @@ fn alike_ranges(old: &[u8], new: &[u8]) -> Vec<Alike> {
         scan += length;
         let mut scored = scan;
         while scan < new.len() {
-            (found, length) = longest(old, &suffixes, &new[scan..]);
+            (found, length) = longest(
+                old,
+                &suffixes,
+                &new[scan..],
+                (scan as isize + offset).max(0) as usize,
+            );
             while scored < scan + length {
                 score += usize::from(equal(scored, offset));
                 scored += 1;
@@ -227,7 +239,7 @@ fn best_cut(overlap: usize, equal: impl Fn(usize) -> (bool, bool)) -> usize {
 }
 
 /// The longest match of `new`'s beginning in the old file: where, how long.
-fn longest(old: &[u8], suffixes: &[i32], new: &[u8]) -> (usize, usize) {
+fn longest(old: &[u8], suffixes: &[i32], new: &[u8], expected: usize) -> (usize, usize) {
     let common = |at: i32| {
         old[at as usize..]
             .iter()
@@ -247,9 +259,31 @@ fn longest(old: &[u8], suffixes: &[i32], new: &[u8]) -> (usize, usize) {
         }
     }
     let (at_low, at_high) = (common(suffixes[low]), common(suffixes[high]));
-    if at_low > at_high {
-        (suffixes[low] as usize, at_low)
+    let (middle, best) = if at_low > at_high {
+        (low, at_low)
     } else {
-        (suffixes[high] as usize, at_high)
+        (high, at_high)
+    };
+    if best == 0 {
+        return (suffixes[middle] as usize, 0);
     }
+    // Of several that are as long, the one nearest to where the last piece goes on.
+    let mut nearest = suffixes[middle] as usize;
+    for step in [usize::MAX, 1] {
+        let mut at = middle;
+        for _ in 0..NEIGHBOURS {
+            at = at.wrapping_add(step);
+            let Some(&suffix) = suffixes.get(at) else {
+                break;
+            };
+            let suffix = suffix as usize;
+            if old.len() - suffix < best || old[suffix..suffix + best] != new[..best] {
+                break;
+            }
+            if suffix.abs_diff(expected) < nearest.abs_diff(expected) {
+                nearest = suffix;
+            }
+        }
+    }
+    (nearest, best)
 }

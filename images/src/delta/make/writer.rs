@@ -3,11 +3,13 @@
 use std::io;
 
 use super::base::{BaseFile, BaseFiles};
-use super::compare::{Piece, compare};
+use super::compare::compare;
 use super::headers::Headers;
-use crate::delta::format::{op, put_number, put_signed};
-use crate::delta::machine::Machine;
-use crate::delta::model::{AHEAD, BEHIND, DiffModel};
+use crate::delta::format::{op, put_number};
+use crate::delta::layout::{self, Layout};
+use crate::delta::model::{AHEAD, BEHIND, DiffModel, UNIT, unit_end};
+use crate::delta::numbers::Numbers;
+use crate::delta::pieces::{Moves, Piece};
 use crate::delta::range::Encoder;
 use crate::delta::tar_header::{BLOCK, Template};
 use crate::limits::Limits;
@@ -16,29 +18,22 @@ use crate::unpack::{Kind, TarStream};
 /// The sections in the making.
 pub(super) struct Writer {
     pub(super) control: Vec<u8>,
-    pub(super) literals: Vec<u8>,
-    pub(super) encoder: Encoder,
-    model: DiffModel,
+    pub(super) pieces: Encoder,
+    pub(super) contents: Encoder,
+    numbers: Numbers,
+    model: Box<DiffModel>,
     headers: Headers,
-    pub(super) differences: u64,
-    /// Where the last copy ended in the open source.
-    source_at: u64,
-    announced: bool,
-    machine: Machine,
 }
 
 impl Writer {
     pub(super) fn new() -> Self {
         Self {
             control: Vec::new(),
-            literals: Vec::new(),
-            encoder: Encoder::new(),
-            model: DiffModel::new(),
+            pieces: Encoder::new(),
+            contents: Encoder::new(),
+            numbers: Numbers::new(),
+            model: Box::new(DiffModel::new()),
             headers: Headers::new(),
-            differences: 0,
-            source_at: 0,
-            announced: false,
-            machine: Machine::Any,
         }
     }
 
@@ -63,9 +58,9 @@ impl Writer {
                 let Some(data) = slice(tar, at + BLOCK, size) else {
                     break;
                 };
-                self.header(block);
-                self.literal(data);
-                at = self.padding(tar, at + BLOCK + data.len());
+                self.header(block)?;
+                self.literal(data)?;
+                at = self.padding(tar, at + BLOCK + data.len())?;
                 continue;
             }
             let Ok(Some(member)) = members.next_member() else {
@@ -86,115 +81,156 @@ impl Writer {
                 at = end.next_multiple_of(BLOCK);
                 continue;
             }
-            self.header(block);
+            self.header(block)?;
             if !data.is_empty() {
                 self.content(base, &member.path, data)?;
             }
-            at = self.padding(tar, end);
+            at = self.padding(tar, end)?;
         }
         let rest = &tar[at.min(tar.len())..];
         if rest.iter().all(|&byte| byte == 0) {
             self.control.push(op::ZEROS);
             put_number(&mut self.control, rest.len() as u64);
         } else {
-            self.literal(rest);
+            self.literal(rest)?;
         }
         Ok(())
     }
 
-    fn header(&mut self, block: &[u8; BLOCK]) {
+    fn header(&mut self, block: &[u8; BLOCK]) -> io::Result<()> {
         if !self.headers.differing(block, &mut self.control) {
             self.control.push(op::LITERAL_HEADER);
-            self.literals.extend_from_slice(block);
+            self.bytes(block)?;
             self.headers.set(Template(*block));
         }
+        Ok(())
     }
 
     /// Goes on to the next block; returns where it begins.
-    fn padding(&mut self, tar: &[u8], end: usize) -> usize {
+    fn padding(&mut self, tar: &[u8], end: usize) -> io::Result<usize> {
         let next = end.next_multiple_of(BLOCK);
         if next == end {
-            return next;
+            return Ok(next);
         }
         if padding_is_zero(tar, end) {
             self.control.push(op::PAD);
         } else {
-            self.literal(&tar[end..next.min(tar.len())]);
+            self.literal(&tar[end..next.min(tar.len())])?;
         }
-        next
+        Ok(next)
     }
 
-    fn literal(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.control.push(op::LITERAL);
-            put_number(&mut self.control, bytes.len() as u64);
-            self.literals.extend_from_slice(bytes);
+    fn literal(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
         }
+        self.control.push(op::LITERAL);
+        put_number(&mut self.control, bytes.len() as u64);
+        self.bytes(bytes)
     }
 
-    fn content(&mut self, base: &BaseFiles, path: &[u8], new: &[u8]) -> io::Result<()> {
-        let Some(source) = base.source_for(path, new) else {
-            self.literal(new);
-            return Ok(());
-        };
-        self.open(source, new);
-        if *source.content == new {
-            self.copy(0, new.len());
-            return Ok(());
-        }
-        for piece in compare(&source.content, new, self.machine) {
-            match piece {
-                Piece::Copy { old, new } => self.copy(old, new.len()),
-                Piece::Add { old, new: range } => self.add(&source.content, old, new, range)?,
-                Piece::Literal { new: range } => self.literal(&new[range]),
-            }
+    /// Bytes of which nothing is known.
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for (index, &byte) in bytes.iter().enumerate() {
+            self.model
+                .literal(&mut self.contents, [0; 2], index as u32, byte)?;
         }
         Ok(())
     }
 
-    fn open(&mut self, source: &BaseFile, new: &[u8]) {
-        self.machine = Machine::of_file(new);
+    fn content(&mut self, base: &BaseFiles, path: &[u8], new: &[u8]) -> io::Result<()> {
+        // Offsets have 32 bits, and sorting suffixes takes signed ones.
+        let fits = |bytes: &[u8]| i32::try_from(bytes.len()).is_ok();
+        let source = base.source_for(path, new);
+        let Some(source) = source.filter(|source| fits(&source.content) && fits(new)) else {
+            return self.literal(new);
+        };
+        let old = &source.content[..];
+        if old == new {
+            let whole = Piece {
+                literal: 0,
+                old: 0,
+                length: new.len() as u32,
+                exact: true,
+            };
+            let layouts = [Layout::default(), Layout::default()];
+            return self.from(source, layouts, old, new, &[whole]);
+        }
+        let layouts = [layout::of_file(old), layout::of_file(new)];
+        let pieces = compare(old, new, layouts.each_ref());
+        if pieces.iter().all(|piece| piece.length == 0) {
+            return self.literal(new);
+        }
+        self.from(source, layouts, old, new, &pieces)
+    }
+
+    fn from(
+        &mut self,
+        source: &BaseFile,
+        layouts: [Layout; 2],
+        old: &[u8],
+        new: &[u8],
+        pieces: &[Piece],
+    ) -> io::Result<()> {
         if leads_to(self.headers.name(), &source.path) {
-            self.control.extend([op::SOURCE_SAME, self.machine as u8]);
+            self.control.push(op::FROM_SAME);
         } else {
-            self.control.extend([op::SOURCE, self.machine as u8]);
+            self.control.push(op::FROM);
             put_number(&mut self.control, source.path.len() as u64);
             self.control.extend_from_slice(&source.path);
         }
-        self.source_at = 0;
-        self.announced = false;
-    }
-
-    fn seek(&mut self, operation: u8, old: usize, length: usize) {
-        self.control.push(operation);
-        put_signed(&mut self.control, old as i64 - self.source_at as i64);
-        put_number(&mut self.control, length as u64);
-        self.source_at = (old + length) as u64;
-    }
-
-    fn copy(&mut self, old: usize, length: usize) {
-        self.seek(op::COPY, old, length);
-    }
-
-    fn add(
-        &mut self,
-        source: &[u8],
-        old: usize,
-        content: &[u8],
-        new: std::ops::Range<usize>,
-    ) -> io::Result<()> {
-        self.seek(op::ADD, old, new.len());
-        if !std::mem::replace(&mut self.announced, true) {
-            self.model.new_source(self.machine);
+        for layout in &layouts {
+            layout.put(&mut self.control);
         }
-        self.model.new_range(old as u64, new.start as u64);
-        let mut window = vec![0; BEHIND + new.len() + AHEAD];
-        window[BEHIND..BEHIND + new.len()].copy_from_slice(&source[old..old + new.len()]);
-        self.differences += new.len() as u64;
-        for (index, &byte) in content[new].iter().enumerate() {
-            let position = (old + index) as u64;
+        put_number(&mut self.control, pieces.len() as u64);
+        let [before, after] = layouts;
+        self.model.new_source(before, after);
+        self.numbers.new_source();
+        let moves = Moves::of(pieces.iter().map(|&piece| Ok::<_, io::Error>(piece)))?;
+        self.model.moves(moves);
+        let (mut at, mut done) = (0usize, 0usize);
+        for &piece in pieces {
+            self.numbers
+                .piece(&mut self.pieces, at as u32, done as u32, piece)?;
+            let (literal, from) = (piece.literal as usize, piece.old as usize);
+            for index in 0..literal {
+                let byte = |at: Option<usize>| at.and_then(|at| old.get(at)).copied().unwrap_or(0);
+                let behind = (from + index).checked_sub(literal);
+                let guesses = [
+                    byte(Some(done + index)),
+                    byte(behind.filter(|_| piece.length > 0)),
+                ];
+                let (position, new) = ((at + index) as u32, new[at + index]);
+                self.model
+                    .literal(&mut self.contents, guesses, position, new)?;
+            }
+            at += literal;
+            let length = piece.length as usize;
+            if !piece.exact {
+                self.add(&old[from..from + length], from, &new[at..at + length], at)?;
+            }
+            at += length;
+            done = from + length;
+        }
+        Ok(())
+    }
+
+    /// Bytes with differences.
+    fn add(&mut self, old: &[u8], from: usize, new: &[u8], at: usize) -> io::Result<()> {
+        self.model.new_range(from as u32, at as u32);
+        let mut window = vec![0; BEHIND + old.len() + AHEAD];
+        window[BEHIND..BEHIND + old.len()].copy_from_slice(old);
+        let mut index = 0;
+        while index < new.len() {
+            let end = index + unit_end((from + index) as u64, (new.len() - index) as u64);
+            let mut unit = [0; UNIT];
+            let unit = &mut unit[..end - index];
+            unit.copy_from_slice(&new[index..end]);
+            let position = (from + index) as u32;
             self.model
-                .code(&mut self.encoder, &window, BEHIND + index, position, byte)?;
+                .unit(&mut self.contents, &window[index..], position, unit)?;
+            debug_assert!(*unit == new[index..end]);
+            index = end;
         }
         Ok(())
     }

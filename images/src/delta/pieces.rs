@@ -1,0 +1,98 @@
+//! The pieces that a file is made of, known before its bytes are: they tell where each old byte went.
+
+/// How one stretch of the new file is made: literal bytes, then old bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Piece {
+    pub(crate) literal: u32,
+    pub(crate) old: u32,
+    pub(crate) length: u32,
+    /// Old bytes as they are, not with differences.
+    pub(crate) exact: bool,
+}
+
+/// Most pieces that are remembered of a file, and bytes of the shortest one at first.
+const MOST_MOVES: usize = 1 << 15;
+const LEAST_MOVE: u32 = 32;
+
+/// Where old bytes went.
+#[derive(Default)]
+pub(crate) struct Moves(Vec<Move>);
+
+#[derive(Clone, Copy)]
+struct Move {
+    old: u32,
+    new: u32,
+    length: u32,
+}
+
+impl Moves {
+    /// From the pieces of a file. Short ones say little, as code repeats itself; when there are too many, only
+    /// longer and longer ones count.
+    pub(crate) fn of<E>(pieces: impl Iterator<Item = Result<Piece, E>>) -> Result<Self, E> {
+        let mut all = Vec::new();
+        let mut least = LEAST_MOVE;
+        let mut start = 0u32;
+        for piece in pieces {
+            let piece = piece?;
+            start = start.wrapping_add(piece.literal);
+            if piece.length >= least {
+                while all.len() >= MOST_MOVES {
+                    least = least.saturating_mul(2);
+                    all.retain(|one: &Move| one.length >= least);
+                }
+                if piece.length >= least {
+                    all.push(Move {
+                        old: piece.old,
+                        new: start,
+                        length: piece.length,
+                    });
+                }
+            }
+            start = start.wrapping_add(piece.length);
+        }
+        all.sort_unstable_by_key(|one| (one.old, u32::MAX - one.length, one.new));
+        let mut kept = 0;
+        for index in 0..all.len() {
+            kept = keep(&mut all, kept, index);
+        }
+        all.truncate(kept);
+        Ok(Self(all))
+    }
+
+    /// New offset of an old one, by the last piece that begins at or before it.
+    pub(crate) fn new_offset(&self, old: u32) -> Option<u32> {
+        let next = self.0.partition_point(|one| one.old <= old);
+        let one = self.0.get(next.checked_sub(1)?)?;
+        Some(one.new.wrapping_add(old - one.old))
+    }
+}
+
+/// Takes the piece at `index` behind the `kept` first ones. Where old bytes went to several places, the longest
+/// piece counts.
+fn keep(all: &mut [Move], mut kept: usize, index: usize) -> usize {
+    let mut one = all[index];
+    while kept > 0 {
+        let last = &mut all[kept - 1];
+        let end = last.old.saturating_add(last.length);
+        if one.old >= end {
+            break;
+        }
+        if one.length <= last.length {
+            let cut = end - one.old;
+            if cut >= one.length {
+                return kept;
+            }
+            one.old += cut;
+            one.new = one.new.wrapping_add(cut);
+            one.length -= cut;
+            break;
+        }
+        last.length = one.old - last.old;
+        if last.length > 0 {
+            break;
+        }
+        kept -= 1;
+    }
+    all[kept] = one;
+    kept + 1
+}

@@ -1,0 +1,270 @@
+//! The model of bytes that could not be predicted: those of an ADD that are otherwise, and literals.
+
+use std::io;
+
+use super::address::View;
+use super::mix::{Predictor, Quick, Stretch, hash};
+use super::model::{BEHIND, Near};
+use super::range::BitCoder;
+
+const INPUTS: usize = 14;
+
+/// Those of them that follow a guess for the whole byte.
+const GUESSES: usize = 4;
+const BASES: usize = INPUTS - GUESSES;
+
+/// Bytes of history in which repetitions are found.
+const HISTORY: usize = 1 << 19;
+
+/// Entries of the index of repetitions, log2.
+const INDEX_BITS: u32 = 15;
+
+/// Bytes that must be alike to count as a repetition.
+const LEAST: u32 = 6;
+
+/// What is known about a byte.
+pub(crate) struct Known<'a> {
+    pub(crate) near: &'a Near,
+    pub(crate) view: View,
+    pub(crate) position: u32,
+    /// Differences of the last eight bytes, the latest lowest.
+    pub(crate) diffs: u64,
+    /// The last four differences that were not zero.
+    pub(crate) changes: u32,
+    pub(crate) missed: u32,
+}
+
+/// Predicts and learns bytes.
+pub(crate) struct Symbols {
+    predictor: Predictor<Quick, INPUTS>,
+    /// The last new bytes, the latest lowest.
+    last: u64,
+    history: Vec<u8>,
+    at: usize,
+    index: Vec<u32>,
+    /// Where the repetition goes on, and for how many bytes it was right.
+    repeats: usize,
+    right: u32,
+    /// How the last guesses went: for bytes that are otherwise, for literals.
+    hits: [[u8; GUESSES]; 2],
+}
+
+impl Symbols {
+    pub(crate) fn new() -> Self {
+        Self {
+            predictor: Predictor::new(15, 5 * 8 * 9, 8, 2 * 256),
+            last: 0,
+            history: vec![0; HISTORY],
+            at: 0,
+            index: vec![0; 1 << INDEX_BITS],
+            repeats: 0,
+            right: 0,
+            hits: [[0; GUESSES]; 2],
+        }
+    }
+
+    /// A byte that differs from what was predicted.
+    pub(crate) fn otherwise(
+        &mut self,
+        coder: &mut impl BitCoder,
+        stretch: &Stretch,
+        known: &Known,
+        new: u8,
+    ) -> io::Result<u8> {
+        let near = known.near;
+        let b = |offset: isize| u32::from(near[(BEHIND as isize + offset) as usize]);
+        let c = |back: u32| (self.last >> (8 * (back - 1))) as u32 & 255;
+        let d = |back: u32| (known.diffs >> (8 * (back - 1))) as u32 & 255;
+        let view = &known.view;
+        let phase = known.position & 3;
+        let place = view.place;
+        let plus = |diff: u32| (b(0) + diff) & 255;
+        let word = [
+            b(-(phase as isize)),
+            b(1 - phase as isize),
+            b(2 - phase as isize),
+            b(3 - phase as isize),
+        ];
+        let fresh = (self.last as u32) & ((1u64 << (8 * phase)) - 1) as u32;
+        let last = known.changes & 255;
+        let guesses = [
+            view.other,
+            plus(last) as u8,
+            plus(d(4)) as u8,
+            plus(d(8)) as u8,
+        ];
+        let hits = |index: usize| u32::from(self.hits[0][index]) & 15;
+        let known_by = [
+            hash([1, place, view.pattern, hits(0)]),
+            hash([2, place, hits(1), known.missed & 7]),
+            hash([3, phase, hits(2), hits(3) & 3]),
+            hash([4, phase, hits(3), hits(2) & 3]),
+        ];
+        let bases = [
+            hash([3, b(-3) << 24 | b(-2) << 16 | b(-1) << 8 | b(0)]),
+            hash([5, b(0), known.changes & 0xFF_FFFF]),
+            hash([6, c(1), b(0), b(1)]),
+            hash([7, c(2) << 8 | c(1), b(0)]),
+            hash([8, self.last as u32 & 0xFF_FFFF, phase]),
+            hash([9, self.last as u32, 0]),
+            hash([
+                10,
+                word[0] | word[1] << 8 | word[2] << 16 | word[3] << 24,
+                fresh,
+                phase,
+            ]),
+            hash([11, plus(d(1)), plus(d(2)), known.missed & 3]),
+            hash([12, c(1), u32::from(view.predicted), place]),
+            hash([13, b(0), plus(last), place]),
+        ];
+        let new = self.code(coder, stretch, &bases, (guesses, known_by), 0, new)?;
+        for (hits, guess) in self.hits[0].iter_mut().zip(guesses) {
+            *hits = *hits << 1 | u8::from(guess == new);
+        }
+        self.push(new, false);
+        Ok(new)
+    }
+
+    /// A literal; `old`: the old bytes that would be there if it went on as before, or as behind it.
+    pub(crate) fn literal(
+        &mut self,
+        coder: &mut impl BitCoder,
+        stretch: &Stretch,
+        old: [u8; 2],
+        position: u32,
+        new: u8,
+    ) -> io::Result<u8> {
+        let (repeat, right) = self.repeat();
+        let c = |back: u32| (self.last >> (8 * (back - 1))) as u32 & 255;
+        let [before, behind] = old.map(u32::from);
+        let phase = position & 3;
+        let fresh = (self.last as u32) & ((1u64 << (8 * phase)) - 1) as u32;
+        let above = ((self.last >> (8 * phase)) & 0xFFFF_FFFF) as u32;
+        let hits = |index: usize| u32::from(self.hits[1][index]);
+        let known_by = [
+            hash([21, right.min(31), 0, 0]),
+            hash([22, hits(1), u32::from(old[0] == old[1]), 0]),
+            hash([23, hits(2), u32::from(old[0] == old[1]), 0]),
+            hash([24, hits(1) & 15, hits(2) & 15, right.min(1)]),
+        ];
+        let guesses = [repeat, old[0], old[1], old[0]];
+        let bases = [
+            hash([8, self.last as u32 & 0xFF_FFFF, phase]),
+            hash([24, c(1), before, behind]),
+            hash([
+                25,
+                (self.last & 0xFFFF_FFFF_FFFF) as u32,
+                (self.last >> 32) as u32 & 0xFFFF,
+            ]),
+            hash([26, c(2) << 8 | c(1), before]),
+            hash([27, c(2) << 8 | c(1), behind]),
+            hash([28, c(2) << 8 | c(1)]),
+            hash([9, self.last as u32, 0]),
+            hash([30, above, fresh, phase]),
+            hash([32, c(1), phase]),
+            hash([33, c(4) << 16 | c(3) << 8 | c(2)]),
+        ];
+        let strength = match right {
+            0 => 1,
+            1..=15 => 2,
+            16..=31 => 3,
+            _ => 4,
+        };
+        let new = self.code(coder, stretch, &bases, (guesses, known_by), strength, new)?;
+        for (hits, guess) in self.hits[1].iter_mut().zip(guesses) {
+            *hits = *hits << 1 | u8::from(guess == new);
+        }
+        if right > 0 {
+            if repeat == new {
+                self.right += 1;
+                self.repeats = (self.repeats + 1) % HISTORY;
+            } else {
+                self.right = 0;
+            }
+        }
+        self.push(new, true);
+        Ok(new)
+    }
+
+    /// `mode`: 0 for a byte that is otherwise, more for literals, by how well a repetition went.
+    fn code(
+        &mut self,
+        coder: &mut impl BitCoder,
+        stretch: &Stretch,
+        bases: &[u32; BASES],
+        (guesses, known_by): ([u8; GUESSES], [u32; GUESSES]),
+        mode: usize,
+        new: u8,
+    ) -> io::Result<u8> {
+        let mut node = 1u32;
+        for shift in (0..8).rev() {
+            let mut contexts = [0; INPUTS];
+            let salt = node.wrapping_mul(0x2F0B_4C47);
+            for (context, base) in contexts.iter_mut().zip(bases) {
+                *context = base.wrapping_add(salt);
+            }
+            // What a guess says to this bit: 0 nothing, as it was refuted.
+            let says =
+                guesses.map(
+                    |guess| match (0x100 | u32::from(guess)) >> (shift + 1) == node {
+                        true => 1 + (u32::from(guess) >> shift & 1),
+                        false => 0,
+                    },
+                );
+            for index in 0..GUESSES {
+                contexts[BASES + index] = known_by[index]
+                    .wrapping_add((says[index] * 8 + shift).wrapping_mul(0x2F0B_4C47));
+            }
+            let selector =
+                ((mode * 8 + shift as usize) * 3 + says[0] as usize) * 3 + says[1] as usize;
+            let bit = (new >> shift) & 1 == 1;
+            let refiner = usize::from(mode > 0) * 256 + node as usize;
+            let bit = self
+                .predictor
+                .code(coder, stretch, bit, &contexts, selector, refiner)?;
+            node = node * 2 + u32::from(bit);
+        }
+        Ok(node as u8)
+    }
+
+    /// Takes in bytes that were as predicted.
+    pub(crate) fn pass(&mut self, new: u8) {
+        self.last = self.last << 8 | u64::from(new);
+    }
+
+    fn push(&mut self, new: u8, keep: bool) {
+        self.last = self.last << 8 | u64::from(new);
+        if keep {
+            self.history[self.at % HISTORY] = new;
+            self.at += 1;
+            let found = std::mem::replace(&mut self.index[Self::slot(self.last)], self.at as u32);
+            if self.right == 0 {
+                self.find(found as usize);
+            }
+        }
+    }
+
+    fn slot(last: u64) -> usize {
+        let tail = last & ((1 << (8 * LEAST)) - 1);
+        (tail.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - INDEX_BITS)) as usize
+    }
+
+    /// Follows a repetition, if the bytes before `found` are those before here.
+    fn find(&mut self, found: usize) {
+        if found == 0 || self.at - found >= HISTORY - 32 {
+            return;
+        }
+        let alike = (1..=32usize.min(found)).take_while(|&back| {
+            self.history[(found - back) % HISTORY] == self.history[(self.at - back) % HISTORY]
+        });
+        let alike = alike.count() as u32;
+        if alike >= LEAST {
+            self.right = alike;
+            self.repeats = found % HISTORY;
+        }
+    }
+
+    fn repeat(&self) -> (u8, u32) {
+        (self.history[self.repeats], self.right)
+    }
+}
