@@ -4,6 +4,8 @@
 #   make test     everything that must hold, as root                  (CI runs this)
 #   make check    formatting, lints, licences, dependency arrows      (part of test)
 #   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
+#   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one)
+#   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=16 SEED=1)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, with their sizes
 #   make bench    measurements beside other tools → docs/benchmarks.md
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
@@ -14,12 +16,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test check boards arm bench conformance setup setup-boards setup-arm-boards setup-bench clean help
+.PHONY: demo test check boards shipped powercut arm bench conformance setup setup-boards setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
 	skopeo mtools dosfstools busybox-static faketime util-linux procps python3-minimal systemd
-BOARD_PACKAGES := qemu-system-x86 xz-utils
+BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs mmdebstrap
 ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 ARM_TARGETS := aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
@@ -110,6 +112,17 @@ setup-arm-boards: setup-boards
 boards: setup-arm-boards
 	@$(CARGO) build --quiet --package coracle-tests --bin coracle-boards
 	$(TARGET)/debug/coracle-boards $(BOARDS)
+
+shipped: setup-arm-boards
+	@$(CARGO) build --quiet --workspace --bins
+	$(TARGET)/debug/coracle-boards shipped $(BOARDS)
+
+CUTS ?= 200
+BOOTS ?= 16
+SEED ?= 1
+powercut: setup-boards
+	@$(CARGO) build --quiet --workspace --bins
+	$(TARGET)/debug/coracle-boards powercut --cuts $(CUTS) --boots $(BOOTS) --seed $(SEED)
 
 # Each is started once, in emulation: a program that cannot tell its version is no program.
 arm: setup

@@ -9,22 +9,41 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Ports of the console; a world has the machine's own loopback to itself only by number.
-const OPERATOR_PORT: u16 = 18080;
-const BOARD_PORT: u16 = 18443;
-const MQTT_PORT: u16 = 18883;
+/// Ports of a console; a world has the machine's own loopback to itself only by number.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// Of web pages, REST and registry, on loopback.
+    pub operator: u16,
+    /// Of enrolment and blobs.
+    pub board: u16,
+    /// Of the broker.
+    pub mqtt: u16,
+}
+
+/// Those of the demo.
+const PORTS: Ports = Ports {
+    operator: 18080,
+    board: 18443,
+    mqtt: 18883,
+};
 
 /// A running console.
 pub struct Console {
     service: Service,
     state: PathBuf,
     ip: std::net::Ipv4Addr,
+    ports: Ports,
     release_program: PathBuf,
 }
 
 impl Console {
     /// Starts it and waits until it says that all is up.
     pub fn start(world: &World, root: &Path, deploy_key: &Path) -> Result<Self> {
+        Self::start_on(world, root, deploy_key, PORTS)
+    }
+
+    /// As [`Console::start`], on other ports.
+    pub fn start_on(world: &World, root: &Path, deploy_key: &Path, ports: Ports) -> Result<Self> {
         let state = world.dir().join("console");
         std::fs::create_dir_all(&state)?;
         let ready = state.join("ready");
@@ -34,9 +53,9 @@ impl Console {
             .arg("serve")
             .arg("--state")
             .arg(&state)
-            .args(["--listen", &format!("127.0.0.1:{OPERATOR_PORT}")])
-            .args(["--board-listen", &format!("{ip}:{BOARD_PORT}")])
-            .args(["--mqtt-listen", &format!("{ip}:{MQTT_PORT}")])
+            .args(["--listen", &format!("127.0.0.1:{}", ports.operator)])
+            .args(["--board-listen", &format!("{ip}:{}", ports.board)])
+            .args(["--mqtt-listen", &format!("{ip}:{}", ports.mqtt)])
             .args(["--advertise", &ip.to_string()])
             .arg("--root")
             .arg(root)
@@ -53,17 +72,18 @@ impl Console {
             service,
             state,
             ip,
+            ports,
             release_program: world.program_path("coracle-release"),
         })
     }
 
     /// Where operators reach it.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{OPERATOR_PORT}")
+        format!("http://127.0.0.1:{}", self.ports.operator)
     }
     /// Where registry clients reach it.
     pub fn registry(&self) -> String {
-        format!("127.0.0.1:{OPERATOR_PORT}")
+        format!("127.0.0.1:{}", self.ports.operator)
     }
     /// Its state folder.
     pub fn state(&self) -> &Path {
@@ -155,7 +175,7 @@ impl Console {
         // The broker gives every client of this user the same id, so thief and console throw each other
         // off; who loses that race before the acknowledgement tries again, as a thief would.
         let ip = self.ip.to_string();
-        let port = MQTT_PORT.to_string();
+        let port = self.ports.mqtt.to_string();
         wait_for(
             "the thief's message to be taken",
             Duration::from_secs(15),

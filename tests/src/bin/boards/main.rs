@@ -17,6 +17,8 @@
 //! | `initramfs` | what is in it |
 //! | `qemu` | booting, with a time limit |
 //! | `verdict` | what the board's serial console said |
+//! | `shipped` | a board that boots the disk as shipped, and the whole loop with it |
+//! | `powercut` | the same disk, its power cut at many instants |
 
 mod apt;
 mod arch;
@@ -26,8 +28,10 @@ mod initramfs;
 mod kernel;
 mod modules;
 mod packages;
+mod powercut;
 mod programs;
 mod qemu;
+mod shipped;
 mod verdict;
 
 use anyhow::{Context, Result, bail};
@@ -38,7 +42,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-const USAGE: &str = "usage: coracle-boards [--only PART-OF-A-TEST-NAME] [BOARD…]";
+const USAGE: &str = "usage: coracle-boards [--only PART-OF-A-TEST-NAME] [BOARD…]
+       coracle-boards shipped [BOARD…]
+       coracle-boards powercut [--cuts N] [--boots N] [--seed N]";
 
 fn main() -> ExitCode {
     match boards() {
@@ -52,7 +58,14 @@ fn main() -> ExitCode {
 
 fn boards() -> Result<()> {
     let (mut chosen, mut only) = (Vec::new(), String::new());
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    let target = target_folder()?;
+    let cache = Cache::in_folder(&target.join("boards"))?;
+    match arguments.peek().map(String::as_str) {
+        Some("shipped") => return shipped::all(&cache, arguments.skip(1)),
+        Some("powercut") => return powercut::run(&cache, arguments.skip(1)),
+        _ => {}
+    }
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--only" => only = arguments.next().context(USAGE)?,
@@ -62,8 +75,6 @@ fn boards() -> Result<()> {
     if chosen.is_empty() {
         chosen.extend(BOARDS.iter());
     }
-    let target = target_folder()?;
-    let cache = Cache::in_folder(&target.join("boards"))?;
     for board in chosen {
         run(board, &cache, &only)?;
     }

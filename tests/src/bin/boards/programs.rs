@@ -99,7 +99,7 @@ fn test_program(message: &str) -> Option<(String, PathBuf)> {
 }
 
 /// `ldd` has lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
-fn libraries(program: &std::path::Path) -> Result<Vec<PathBuf>> {
+pub fn libraries(program: &std::path::Path) -> Result<Vec<PathBuf>> {
     let text = run(Command::new("ldd").arg(program))?;
     Ok(text
         .lines()

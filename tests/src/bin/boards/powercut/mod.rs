@@ -1,0 +1,129 @@
+//! `make powercut`: a board boots its disk as shipped and is updated again and again, over a disk that forgets at a cut
+//! what was not flushed. After each cut: one whole set, counters that did not go back, a console that agrees.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `disk` | a disk with a volatile cache: every write, every flush, and what a cut leaves |
+//! | `nbd` | serves it to QEMU |
+//! | `chance` | numbers from a seed |
+//! | `history` | what was assigned and heard, and when in the disk's log |
+//! | `record` | the board that is updated while the disk takes notes |
+//! | `replay` | the many: cuts of that log, the real programs started on what is left, on this machine |
+//! | `inspect` | what must hold of the files themselves |
+//! | `boots` | the sample: the board itself is cut and booted again |
+
+mod boots;
+mod chance;
+mod disk;
+mod history;
+mod inspect;
+mod nbd;
+mod record;
+mod replay;
+
+use crate::board::Board;
+use crate::packages::Cache;
+use crate::shipped::disk::{Init, Shipped};
+use crate::shipped::fleet::Fleet;
+use anyhow::{Context, Result, bail};
+use coracle_tests::console::Ports;
+use std::time::Instant;
+
+const PORTS: Ports = Ports {
+    operator: 18280,
+    board: 18643,
+    mqtt: 19083,
+};
+
+/// How much is tried.
+struct Effort {
+    /// Cuts of the recorded log.
+    cuts: usize,
+    /// Cuts of the running board.
+    boots: usize,
+    /// Updates that are recorded.
+    updates: u64,
+    seed: u64,
+}
+
+/// `coracle-boards powercut [--cuts N] [--boots N] [--seed N]`
+pub fn run(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()> {
+    let effort = effort(arguments)?;
+    let started = Instant::now();
+    let fleet = Fleet::create("corcut", PORTS, "cut.board", "qemux86-64")?;
+    let folder = fleet.world.dir().to_owned();
+    let shipped = Shipped::build(
+        Board::named("x86-64")?,
+        Init::Sysvinit,
+        cache,
+        fleet.engineer.root(),
+        &folder,
+    )?;
+    println!(
+        "power cuts, seed {}: Linux {}, {} updates recorded, {} cuts replayed, {} boards cut and booted",
+        effort.seed, shipped.release, effort.updates, effort.cuts, effort.boots
+    );
+    for tag in [1, 2] {
+        fleet.image(&shipped.app, tag)?;
+    }
+    let recorded = record::record(&fleet, &shipped, effort.updates)?;
+    println!("{}", recorded.told());
+    let mut tally = replay::all(&fleet, &recorded, &effort)?;
+    tally.merge(boots::all(&fleet, &shipped, recorded, &effort)?);
+    println!(
+        "{}\npower cuts: all held, in {:.0} s",
+        tally.table(),
+        started.elapsed().as_secs_f32()
+    );
+    Ok(())
+}
+
+fn effort(mut arguments: impl Iterator<Item = String>) -> Result<Effort> {
+    let mut effort = Effort {
+        cuts: 200,
+        boots: 12,
+        updates: 16,
+        seed: 1,
+    };
+    while let Some(name) = arguments.next() {
+        let value = arguments
+            .next()
+            .with_context(|| format!("{name} needs a number"))?;
+        let number: u64 = value.parse().with_context(|| format!("{name} {value}"))?;
+        match name.as_str() {
+            "--cuts" => effort.cuts = usize::try_from(number)?,
+            "--boots" => effort.boots = usize::try_from(number)?,
+            "--updates" => effort.updates = number.max(2),
+            "--seed" => effort.seed = number,
+            other => bail!("`{other}` is not one of --cuts, --boots, --updates, --seed"),
+        }
+    }
+    Ok(effort)
+}
+
+/// What came of the cuts, for people.
+#[derive(Default)]
+struct Tally {
+    rows: std::collections::BTreeMap<String, usize>,
+}
+
+impl Tally {
+    fn count(&mut self, what: impl Into<String>) {
+        *self.rows.entry(what.into()).or_default() += 1;
+    }
+
+    fn merge(&mut self, other: Tally) {
+        for (what, count) in other.rows {
+            *self.rows.entry(what).or_default() += count;
+        }
+    }
+
+    fn table(&self) -> String {
+        let rows: Vec<String> = self
+            .rows
+            .iter()
+            .map(|(what, count)| format!("  {count:5}  {what}"))
+            .collect();
+        rows.join("\n")
+    }
+}

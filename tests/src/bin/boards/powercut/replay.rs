@@ -1,0 +1,296 @@
+//! The many: what a cut leaves is mounted on this machine, in a mount namespace of its own, and the shipped supervisor
+//! and daemon are started on it. No kernel boots here; everything else is as on the board.
+
+use super::chance::Chance;
+use super::disk::{Loss, Medium, last_flush, sparse_copy};
+use super::history::Promise;
+use super::record::Recorded;
+use super::{Effort, Tally, inspect};
+use crate::shipped::disk::DATA_AT;
+use crate::shipped::fleet::{APPS, Fleet, committed};
+use anyhow::{Context, Result, ensure};
+use coracle_tests::lan::Namespace;
+use coracle_tests::measure::get;
+use coracle_tests::service::{Service, run, wait_for};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How many places are drawn for each cut.
+const PLACES: usize = 3;
+
+/// Cuts the recorded log at `effort.cuts` places.
+pub fn all(fleet: &Fleet, recorded: &Recorded, effort: &Effort) -> Result<Tally> {
+    let folder = fleet.world.dir();
+    let place = Place::make(fleet)?;
+    let base = folder.join("medium.img");
+    sparse_copy(&recorded.before, &base)?;
+    let mut medium = Medium::open(&base)?;
+    let mut chance = Chance::of(effort.seed);
+    let (first, end) = (recorded.history.first_end(), recorded.asked.len());
+    let unflushed = |at: usize| at - last_flush(&recorded.asked[..at]);
+    let mut cuts: Vec<usize> = (0..effort.cuts)
+        .filter_map(|_| {
+            // Most instants have nothing to lose: of some places, the one that has most.
+            let places = (0..PLACES).map(|_| first + chance.below(end - first) + 1);
+            places.max_by_key(|at| unflushed(*at))
+        })
+        .collect();
+    cuts.sort_unstable();
+    let mut tally = Tally::default();
+    for (number, at) in cuts.into_iter().enumerate() {
+        // Each cut has a seed of its own, which its place in the list does not change.
+        let mut chance = Chance::of(effort.seed ^ ((at as u64) << 20) ^ number as u64);
+        let loss = Loss::of(&mut chance);
+        medium.cut(&recorded.asked, at, loss, &mut chance, &place.image)?;
+        let promise = recorded.history.promise(at);
+        let cut = Cut {
+            fleet,
+            place: &place,
+            promise: &promise,
+            newest: recorded.history.newest(),
+        };
+        let outcome = cut.one();
+        let unflushed = unflushed(at);
+        let what = format!(
+            "cut {number} at {at} of {end} ({unflushed} unflushed, {}), {promise:?}",
+            loss.name()
+        );
+        let came = outcome.with_context(|| what)?;
+        tally.count(format!("replayed: {}", loss.name()));
+        tally.count(format!("replayed: {came}"));
+        if unflushed > 0 {
+            tally.count("replayed: there were unflushed writes");
+        }
+        if number % 20 == 19 {
+            println!("  {} cuts held", number + 1);
+        }
+    }
+    Ok(tally)
+}
+
+/// Where the board stands on this machine.
+struct Place {
+    image: PathBuf,
+    /// The data partition's mount point.
+    state: PathBuf,
+    run: PathBuf,
+    config: PathBuf,
+    passwd: PathBuf,
+    namespace: Namespace,
+    programs: PathBuf,
+}
+
+impl Place {
+    fn make(fleet: &Fleet) -> Result<Place> {
+        let dir = fleet.world.dir().join("replayed");
+        let place = Place {
+            image: dir.join("cut.img"),
+            state: dir.join("state"),
+            run: dir.join("run"),
+            config: dir.join("etc/coracle.toml"),
+            passwd: dir.join("passwd"),
+            namespace: fleet.world.lan().namespace(1, true)?,
+            programs: fleet.world.program_path("../release"),
+        };
+        let etc = dir.join("etc");
+        for folder in [&place.state, &etc] {
+            std::fs::create_dir_all(folder)?;
+        }
+        run(Command::new("cp")
+            .arg("-r")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/boards"))
+            .arg(&etc))?;
+        std::fs::copy(fleet.engineer.root(), etc.join("root.json"))?;
+        // The board's user, which this machine does not know.
+        let user = "root:x:0:0:root:/root:/bin/sh\ncoracle:x:990:990::/:/bin/false\n";
+        std::fs::write(&place.passwd, user)?;
+        std::fs::write(
+            place.passwd.with_extension("group"),
+            "root:x:0:\ncoracle:x:990:\n",
+        )?;
+        let name = format!("{}-1", fleet.world.prefix());
+        let text = format!(
+            "[agent]\ninstance = \"{name}\"\nstate_dir = \"{}\"\nrun_dir = \"{}\"\nuser = \"coracle\"\n\
+             board_profile = \"qemux86-64\"\ncgroup_parent = \"{name}\"\n",
+            place.state.display(),
+            place.run.display()
+        );
+        std::fs::write(&place.config, text)?;
+        Ok(place)
+    }
+
+    fn program(&self, holder: &Service, name: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/run/netns/{}", self.namespace.name))
+            .arg(format!("--mount=/proc/{}/ns/mnt", holder.pid()))
+            .arg("--")
+            .arg(self.programs.join(name))
+            .arg("--config")
+            .arg(&self.config);
+        command
+    }
+
+    /// The version that both apps tell.
+    fn answers(&self) -> Result<u64> {
+        let mut versions = Vec::new();
+        for (name, port) in APPS {
+            let (status, body) = get(&format!("http://{}:{port}/", self.namespace.ip))?;
+            ensure!(status == 200, "`{name}` answers {status}");
+            let version = body
+                .trim()
+                .strip_prefix("hello from version ")
+                .context("another app")?;
+            versions.push(version.parse()?);
+        }
+        ensure!(
+            versions.iter().all(|v| *v == versions[0]),
+            "the apps are of different sets: {versions:?}"
+        );
+        Ok(versions[0])
+    }
+}
+
+/// One cut, and what is held against it.
+struct Cut<'a> {
+    fleet: &'a Fleet,
+    place: &'a Place,
+    promise: &'a Promise,
+    /// The version of the newest release.
+    newest: u64,
+}
+
+impl Cut<'_> {
+    /// Mount, check, start, ask, let the console speak; what came of it.
+    fn one(&self) -> Result<String> {
+        let Self {
+            fleet,
+            place,
+            promise,
+            ..
+        } = *self;
+        // Mounting replays the journal; after that nothing is to be repaired.
+        let (state, image) = (place.state.display(), place.image.display());
+        let mount = format!("mount -o loop,noatime,offset={DATA_AT} {image} {state}");
+        run(Command::new("unshare")
+            .args(["--mount", "sh", "-c"])
+            .arg(format!("{mount} && umount {state}")))?;
+        run(Command::new("e2fsck")
+            .args(["-f", "-n"])
+            .arg(format!("{image}?offset={DATA_AT}")))
+        .context("e2fsck")?;
+
+        wait_for("the console to miss the board", LIMIT, || {
+            Ok((fleet.seen()?["presence"]["online"] == false).then_some(()))
+        })?;
+        let _ = std::fs::remove_dir_all(&place.run);
+        // It goes with this program, however that ends, and the mount with it.
+        let mut holder = Command::new("setpriv");
+        let passwd = place.passwd.display();
+        let (group, up) = (
+            place.passwd.with_extension("group"),
+            place.passwd.with_extension("up"),
+        );
+        holder.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "sh", "-c"]).arg(format!(
+        "{mount} && mount --bind {passwd} /etc/passwd && mount --bind {} /etc/group && touch {} && exec sleep 1000",
+        group.display(),
+        up.display()
+    ));
+        let _ = std::fs::remove_file(&up);
+        let mut holder = Service::start("holder", holder, &fleet.world.logs())?;
+        wait_for("the mount", LIMIT, || {
+            holder.check_alive()?;
+            Ok(up.exists().then_some(()))
+        })?;
+        let inside = PathBuf::from(format!("/proc/{}/root{state}", holder.pid()));
+        let layers = [fleet.layer(1), fleet.layer(2)];
+        inspect::as_left(&inside, promise, &layers)?;
+        let mut programs = Vec::new();
+        let outcome = self.live(&holder, &mut programs);
+        // The daemon first: it would report the end of everything.
+        while let Some(program) = programs.pop() {
+            drop::<Service>(program);
+        }
+        let mut stop = Command::new("nsenter");
+        stop.arg(format!("--net=/run/netns/{}", place.namespace.name))
+            .arg(format!("--mount=/proc/{}/ns/mnt", holder.pid()))
+            .arg("--")
+            .arg(place.programs.join("coracle-supervisor"))
+            .args(["stop-all", "--config"])
+            .arg(&place.config);
+        let stopped = run(&mut stop);
+        let came = outcome.with_context(|| logs(fleet))?;
+        stopped?;
+        inspect::nothing_set_aside(&inside)?;
+        holder.kill()?;
+        Ok(came)
+    }
+
+    fn live(&self, holder: &Service, programs: &mut Vec<Service>) -> Result<String> {
+        let Self {
+            fleet,
+            place,
+            promise,
+            newest,
+        } = *self;
+        let logs = fleet.world.logs();
+        for name in ["cut-supervisor", "cut-daemon"] {
+            let _ = std::fs::remove_file(logs.join(format!("{name}.log")));
+        }
+        programs.push(Service::start(
+            "cut-supervisor",
+            place.program(holder, "coracle-supervisor"),
+            &logs,
+        )?);
+        let version = wait_for("both apps", LIMIT, || {
+            programs[0].check_alive()?;
+            place.answers().map(Some)
+        })?;
+        ensure!(
+            promise.versions.contains(&version),
+            "version {version} runs; it must be one of {:?}",
+            promise.versions
+        );
+        programs.push(Service::start(
+            "cut-daemon",
+            place.program(holder, "coracled"),
+            &logs,
+        )?);
+        fleet.wait_online(LIMIT)?;
+        let came = match promise.versions.iter().position(|v| *v == version) {
+            Some(0) => "the old set ran",
+            _ => "the new set ran",
+        };
+        // The newest assignment is waiting for the board, unless the cut was in its trial: that one is not tried twice.
+        let converged = wait_for("board and console to agree", LIMIT, || {
+            let (runs, seen) = (place.answers()?, fleet.seen()?);
+            if committed(&seen) != Some(runs) {
+                return Ok(None);
+            }
+            if runs == newest {
+                return Ok(Some("came to the newest release"));
+            }
+            let interrupted =
+                promise.under_way == Some(newest) && seen["feedback"]["code"] == "interrupted";
+            Ok(interrupted.then_some("told that its trial was interrupted"))
+        });
+        converged.map(|end| format!("{came}, and {end}"))
+    }
+}
+
+fn logs(fleet: &Fleet) -> String {
+    let tail = |name: &str| {
+        let path = fleet.world.logs().join(format!("{name}.log"));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    };
+    format!(
+        "supervisor:\n{}\ndaemon:\n{}",
+        tail("cut-supervisor"),
+        tail("cut-daemon")
+    )
+}

@@ -1,0 +1,241 @@
+//! The disk as shipped, made by `images/boards/build.sh`, and the initramfs that finds it.
+
+use crate::arch::Arch;
+use crate::board::Board;
+use crate::cpio::Archive;
+use crate::kernel::Kernel;
+use crate::modules;
+use crate::packages::{Cache, usr_or_top};
+use anyhow::{Context, Result, ensure};
+use coracle_tests::service::run;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Below the project's top.
+const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const INIT: &str = include_str!("../../../../../images/boards/initramfs/init");
+
+/// MiB of the first partition, the read-only root with busybox.
+pub const ROOT_MIB: u64 = 48;
+/// The same with systemd.
+const SYSTEMD_ROOT_MIB: u64 = 320;
+/// Debian's suite that the tree with systemd is of, as the kernel is; and what it has beside the essential packages.
+const SUITE: &str = "bookworm";
+const INCLUDED: &str = "systemd,systemd-sysv,udev,dbus,ca-certificates";
+/// MiB of the second one, the data.
+pub const DATA_MIB: u64 = 975;
+/// Where on the disk that one begins, in bytes.
+pub const DATA_AT: u64 = (1 + ROOT_MIB) << 20;
+
+/// What drives the disk, the network and the shell; ext4 with the checksum that it asks for by name; what apps need.
+const MODULES: [&str; 19] = [
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_console",
+    "crc32c_generic",
+    "ext4",
+    "overlay",
+    "bridge",
+    "veth",
+    "nf_tables",
+    "nf_conntrack",
+    "nft_ct",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_fib_ipv4",
+    "nft_fib_ipv6",
+    "nft_fib_inet",
+    "nft_limit",
+];
+
+/// What starts the programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// busybox, with the init scripts that ship.
+    Sysvinit,
+    /// Debian's systemd, with the units that ship.
+    Systemd,
+}
+
+/// All that a board is booted from.
+pub struct Shipped {
+    pub arch: Arch,
+    pub kernel: PathBuf,
+    pub release: String,
+    pub initramfs: PathBuf,
+    pub disk: PathBuf,
+    /// The example app for the board's architecture.
+    pub app: PathBuf,
+}
+
+/// Programs as they ship, and the example app.
+pub struct Programs {
+    pub folder: PathBuf,
+    pub app: PathBuf,
+}
+
+impl Shipped {
+    /// Builds the programs, the disk with `trust` in it, and the initramfs, below `folder`.
+    pub fn build(
+        board: &Board,
+        init: Init,
+        cache: &Cache,
+        trust: &Path,
+        folder: &Path,
+    ) -> Result<Shipped> {
+        let kernel = Kernel::of(board, cache)?;
+        let programs = programs(board.arch, cache)?;
+        let disk = folder.join("disk.img");
+        build_disk(board.arch, init, cache, &programs.folder, trust, &disk)?;
+        let initramfs = folder.join("initramfs.cpio");
+        std::fs::write(&initramfs, initramfs_of(board.arch, cache, &kernel)?)
+            .with_context(|| initramfs.display().to_string())?;
+        Ok(Shipped {
+            arch: board.arch,
+            kernel: kernel.image,
+            release: kernel.release,
+            initramfs,
+            disk,
+            app: programs.app,
+        })
+    }
+}
+
+/// Runs `images/boards/build.sh`.
+fn build_disk(
+    arch: Arch,
+    init: Init,
+    cache: &Cache,
+    programs: &Path,
+    trust: &Path,
+    disk: &Path,
+) -> Result<()> {
+    let mut build = Command::new(format!("{TOP}/images/boards/build.sh"));
+    build
+        .arg("--programs")
+        .arg(programs)
+        .arg("--trust")
+        .arg(trust);
+    let root_mib = match init {
+        Init::Sysvinit => {
+            build.arg("--busybox").arg(busybox(arch, cache)?);
+            ROOT_MIB
+        }
+        Init::Systemd => {
+            ensure!(
+                arch == Arch::X86_64,
+                "a tree with systemd is made for x86-64 only"
+            );
+            build.arg("--base").arg(debian_tree(cache)?);
+            SYSTEMD_ROOT_MIB
+        }
+    };
+    build
+        .args(["--root-mib", &root_mib.to_string()])
+        .args(["--data-mib", &DATA_MIB.to_string()])
+        .arg("--output")
+        .arg(disk);
+    if arch.cross().is_none() {
+        let mut libraries = Vec::new();
+        for program in ["coracle-supervisor", "coracled", "coracle"] {
+            libraries.extend(crate::programs::libraries(&programs.join(program))?);
+        }
+        libraries.sort();
+        libraries.dedup();
+        for library in libraries {
+            build.arg("--library").arg(library);
+        }
+    }
+    run(&mut build).map(drop)
+}
+
+/// A small Debian with systemd, made once.
+fn debian_tree(cache: &Cache) -> Result<PathBuf> {
+    let tree = cache.folder().join(format!("{SUITE}-systemd"));
+    if tree.exists() {
+        return Ok(tree);
+    }
+    println!("making a tree of {SUITE} with systemd");
+    let part = cache.folder().join(format!("{SUITE}-systemd.part"));
+    let _ = std::fs::remove_dir_all(&part);
+    run(Command::new("mmdebstrap")
+        .args(["--quiet", "--variant=minbase"])
+        .arg(format!("--include={INCLUDED}"))
+        .arg(SUITE)
+        .arg(&part))?;
+    std::fs::rename(&part, &tree)?;
+    Ok(tree)
+}
+
+fn busybox(arch: Arch, cache: &Cache) -> Result<PathBuf> {
+    let package = cache.unpacked(arch.busybox_package(), arch.suite())?;
+    Ok(usr_or_top(&package, "bin/busybox"))
+}
+
+/// As `make install` and `make arm` build them.
+pub fn programs(arch: Arch, cache: &Cache) -> Result<Programs> {
+    let target = cache.folder().parent().context("no target folder")?;
+    let cargo = || {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        command
+            .current_dir(TOP)
+            .args(["build", "--quiet", "--release"]);
+        command
+    };
+    let packages = ["coracle-supervisor", "coracle-daemon", "coracle-cli"];
+    let packages = packages.map(|package| ["--package", package]);
+    let static_ = "-C target-feature=+crt-static";
+    let (folder, app) = match arch.cross() {
+        None => {
+            run(cargo()
+                .args(packages.as_flattened())
+                .arg("--target-dir")
+                .arg(target))?;
+            let mut example = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+            example
+                .current_dir(TOP)
+                .args(["rustc", "--quiet", "--package", "coracle-example-hello"])
+                .args(["--release", "--target-dir"])
+                .arg(target.join("static"))
+                .args(["--", "-C", "target-feature=+crt-static"]);
+            run(&mut example)?;
+            (target.join("release"), target.join("static/release"))
+        }
+        Some((triple, linker)) => {
+            let name = triple.replace('-', "_");
+            let variable = format!("CARGO_TARGET_{}", name.to_uppercase());
+            run(cargo()
+                .args(packages.as_flattened())
+                .args(["--package", "coracle-example-hello"])
+                .args(["--target", triple, "--target-dir"])
+                .arg(target)
+                .env(format!("CC_{name}"), linker)
+                .env(format!("{variable}_LINKER"), linker)
+                .env(format!("{variable}_RUSTFLAGS"), static_))?;
+            let folder = target.join(triple).join("release");
+            (folder.clone(), folder)
+        }
+    };
+    let app = app.join("coracle-example-hello");
+    ensure!(app.exists(), "{} was not built", app.display());
+    Ok(Programs { folder, app })
+}
+
+fn initramfs_of(arch: Arch, cache: &Cache, kernel: &Kernel) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    for folder in ["dev", "proc", "sys", "new"] {
+        archive.folder(folder);
+    }
+    archive.character_device("dev/console", 5, 1);
+    archive.file("init", 0o755, INIT.as_bytes());
+    let busybox = busybox(arch, cache)?;
+    let busybox = std::fs::read(&busybox).with_context(|| busybox.display().to_string())?;
+    archive.file("bin/busybox", 0o755, &busybox);
+    let loaded = modules::in_load_order(&kernel.modules, &MODULES)?;
+    for (at, (name, content)) in loaded.iter().enumerate() {
+        archive.file(&format!("modules/{at:02}-{name}.ko"), 0o644, content);
+    }
+    Ok(archive.finish())
+}

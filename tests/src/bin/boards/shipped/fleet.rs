@@ -1,0 +1,193 @@
+//! What stands outside the board: keys, a console with its broker, and releases of a small app.
+
+use anyhow::{Context, Result};
+use coracle_protocol::names::BoardId;
+use coracle_tests::console::{Console, Ports};
+use coracle_tests::engineer::Engineer;
+use coracle_tests::service::{run, wait_for};
+use coracle_tests::world::World;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub struct Fleet {
+    pub console: Console,
+    pub engineer: Engineer,
+    pub board: BoardId,
+    pub world: World,
+    hardware: &'static str,
+}
+
+/// The two apps of each release, with the ports they publish; both tell the release's version.
+pub const APPS: [(&str, u16); 2] = [("front", 8080), ("back", 9000)];
+
+/// Files beside the program in each version's layer: of many sizes, so that a layer is many writes.
+const FILES: usize = 40;
+
+impl Fleet {
+    pub fn create(
+        prefix: &str,
+        ports: Ports,
+        board: &str,
+        hardware: &'static str,
+    ) -> Result<Fleet> {
+        let world = World::create(prefix, false)?;
+        let engineer = Engineer::make_keys(&world, &|_| {})?;
+        let console = Console::start_on(&world, engineer.root(), &engineer.key("deploy"), ports)?;
+        Ok(Fleet {
+            console,
+            engineer,
+            board: BoardId::new(board)?,
+            world,
+            hardware,
+        })
+    }
+
+    /// The folder of which `image(tag)` made the one layer.
+    pub fn layer(&self, tag: u8) -> PathBuf {
+        self.engineer.file(&format!("layer-{tag}"))
+    }
+
+    /// `shop/app:<tag>`: the example and files of which a quarter differs from tag to tag.
+    pub fn image(&self, app: &Path, tag: u8) -> Result<()> {
+        let layer = self.layer(tag);
+        std::fs::create_dir_all(layer.join("data"))?;
+        std::fs::copy(app, layer.join("hello")).with_context(|| app.display().to_string())?;
+        for at in 0..FILES {
+            let of = if at % 4 == 0 { u64::from(tag) } else { 0 };
+            let bytes = noise(
+                at as u64 * 257 + of,
+                at * at * 61 + 100 * usize::from(tag) * (at % 2),
+            );
+            std::fs::write(layer.join(format!("data/{at}")), bytes)?;
+        }
+        run(self
+            .engineer
+            .release("image")
+            .arg("build")
+            .arg("--layer")
+            .arg(&layer)
+            .args(["--entrypoint", "/hello", "--output"])
+            .arg(self.engineer.images())
+            .args(["--tag", &format!("shop/app:{tag}")]))
+        .map(drop)
+    }
+
+    /// A signed release with version and counter `number`, pushed to the console.
+    pub fn release(&self, number: u64, tag: u8, healthy: bool) -> Result<PathBuf> {
+        let path = if healthy { "/healthz" } else { "/nothing" };
+        let hardware = self.hardware;
+        let mut text = format!(
+            "product = \"shop\"\nversion = \"{number}\"\nrelease_counter = {number}\nexpires = \"90d\"\nhardware = [\"{hardware}\"]\n"
+        );
+        for (name, port) in APPS {
+            text += &format!(
+                r#"
+[[apps]]
+name = "{name}"
+image = "shop/app:{tag}"
+trial_seconds = 2
+
+[apps.env]
+APP_VERSION = "{number}"
+PORT = "{port}"
+
+[apps.limits]
+memory = "16MiB"
+cpu_millis = 400
+pids = 8
+
+[apps.network]
+mode = "bridge"
+ports = [{{ host = {port}, container = {port} }}]
+
+[apps.health]
+probe = {{ http = {{ port = {port}, path = "{path}" }} }}
+interval_ms = 500
+timeout_ms = 3000
+retries = 4
+start_period_ms = 4000
+"#
+            );
+        }
+        let toml = self.engineer.file(&format!("release-{number}.toml"));
+        std::fs::write(&toml, text)?;
+        let output = self.engineer.file(&format!("release-{number}.json"));
+        run(self
+            .engineer
+            .release("release")
+            .arg("create")
+            .arg(&toml)
+            .arg("--images")
+            .arg(self.engineer.images())
+            .arg("--key")
+            .arg(self.engineer.key("release"))
+            .arg("--output")
+            .arg(&output))?;
+        self.engineer.push(&self.console, &output)?;
+        Ok(output)
+    }
+
+    /// The file that enrols the board, good once.
+    pub fn enrolment(&self) -> Result<String> {
+        let file = self.world.dir().join("enrolment.json");
+        run(self
+            .console
+            .release("enrol-file")
+            .args(["--board", self.board.as_str(), "--output"])
+            .arg(&file))?;
+        std::fs::read_to_string(&file).with_context(|| file.display().to_string())
+    }
+
+    /// Assigns a release; does not wait for the board.
+    pub fn assign(&self, release: &Path) -> Result<()> {
+        run(self
+            .console
+            .release("deploy")
+            .args(["--board", self.board.as_str()])
+            .arg(release))
+        .map(drop)
+    }
+
+    /// What the console knows of the board.
+    pub fn seen(&self) -> Result<Value> {
+        self.console.board(&self.board)
+    }
+
+    pub fn wait_online(&self, limit: Duration) -> Result<()> {
+        wait_for("the board on the console", limit, || {
+            Ok((self.seen()?["presence"]["online"] == true).then_some(()))
+        })
+    }
+
+    /// Waits until the console hears that the board's last deployment has ended in `phase`, with `version` committed.
+    /// Feedback and the state of what runs come apart: the feedback may still be that of the deployment before.
+    pub fn wait_for_phase(&self, version: u64, phase: &str, limit: Duration) -> Result<Value> {
+        let what = format!("version {version} {phase} on the console");
+        wait_for(&what, limit, || {
+            let seen = self.seen()?;
+            let heard = committed(&seen) == Some(version) && seen["feedback"]["phase"] == phase;
+            Ok(heard.then_some(seen))
+        })
+    }
+}
+
+/// The version that the board last said to run for good, if it does not try one.
+pub fn committed(seen: &Value) -> Option<u64> {
+    let set = &seen["current"]["set"];
+    let version = set["version"].as_str()?.parse().ok()?;
+    (set["state"] == "committed").then_some(version)
+}
+
+/// Bytes that no compression shortens, the same for the same seed (xorshift64).
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+    .take(length)
+    .collect()
+}

@@ -1,0 +1,208 @@
+//! The whole loop with a board that boots its disk: what `make demo` shows, on another kernel and init.
+
+use super::disk::{DATA_MIB, Init, Shipped};
+use super::fleet::{APPS, Fleet};
+use super::machine::{Disk, Forward, Machine, Setup, console};
+use crate::arch::Arch;
+use crate::board::Board;
+use crate::packages::Cache;
+use anyhow::{Context, Result, ensure};
+use coracle_tests::console::Ports;
+use coracle_tests::measure::{get, human};
+use coracle_tests::service::{self, wait_for};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const PORTS: Ports = Ports {
+    operator: 18180,
+    board: 18543,
+    mqtt: 18983,
+};
+/// Where the two apps answer on this machine.
+const FORWARDS: [Forward; 2] = [
+    Forward {
+        here: 18188,
+        there: APPS[0].1,
+    },
+    Forward {
+        here: 18190,
+        there: APPS[1].1,
+    },
+];
+const SHORT: Duration = Duration::from_secs(60);
+/// An update in emulation, with other work on the machine.
+const LONG: Duration = Duration::from_secs(180);
+
+/// PSS of each process of ours (proc_pid_smaps_rollup(5)).
+const PSS: &str = r#"for p in coracle-supervisor coracled; do for pid in $(pidof $p); do awk -v p=$p '/^Pss:/ {print p, $2, "KiB PSS"}' /proc/$pid/smaps_rollup; done; done"#;
+
+pub fn run(name: &str, board: &Board, init: Init, cache: &Cache) -> Result<()> {
+    let (prefix, hardware) = match board.arch {
+        Arch::X86_64 => ("corshx", "qemux86-64"),
+        Arch::Arm64 => ("corsha", "qemuarm64"),
+        Arch::Armhf => anyhow::bail!("no disk is made for {}", board.name),
+    };
+    let fleet = Fleet::create(prefix, PORTS, "shipped.board", hardware)?;
+    let folder = fleet.world.dir().to_owned();
+    let shipped = Shipped::build(board, init, cache, fleet.engineer.root(), &folder)?;
+    println!(
+        "{} as shipped: Linux {}, {DATA_MIB} MiB for data",
+        name, shipped.release
+    );
+    let outcome = steps(&fleet, &shipped, &folder, hardware);
+    if outcome.is_err() {
+        println!(
+            "--- serial console ---\n{}\n--- end ---",
+            console(&folder, "board")
+        );
+    }
+    outcome.with_context(|| format!("board {name}"))?;
+    println!("{name} as shipped: the whole loop held");
+    Ok(())
+}
+
+fn steps(fleet: &Fleet, shipped: &Shipped, folder: &Path, hardware: &str) -> Result<()> {
+    for tag in [1, 2] {
+        fleet.image(&shipped.app, tag)?;
+    }
+    let on = |stick| Setup {
+        name: "board",
+        shipped,
+        disk: Disk::File(&shipped.disk),
+        stick,
+        forwards: &FORWARDS,
+        folder,
+    };
+    let mut machine = on(None).power_on()?;
+    told("power on to the shell", machine.powered_at);
+
+    let check = machine.run("coracle board check", SHORT)?;
+    println!("{}", indented(&check));
+    agent_up(&mut machine)?;
+    machine.write_file("/tmp/enrolment.json", &fleet.enrolment()?)?;
+    machine.run("coracle enrol /tmp/enrolment.json", SHORT)?;
+    fleet.wait_online(SHORT)?;
+
+    let first = fleet.release(1, 1, true)?;
+    let start = Instant::now();
+    fleet.assign(&first)?;
+    fleet.wait_for_phase(1, "committed", LONG)?;
+    told("assignment of release 1 to committed", start);
+    answers("1")?;
+
+    let second = fleet.release(2, 2, true)?;
+    let start = Instant::now();
+    fleet.assign(&second)?;
+    let seen = fleet.wait_for_phase(2, "committed", LONG)?;
+    told("assignment of release 2 to committed", start);
+    let fetched = |field: &str| seen["feedback"]["fetched"][field].as_u64();
+    let (wire, delta, full) = (
+        fetched("wire_bytes"),
+        fetched("delta_bytes"),
+        fetched("full_bytes"),
+    );
+    let (wire, delta, full) = (
+        wire.context("no wire_bytes")?,
+        delta.context("no delta_bytes")?,
+        full.context("no full_bytes")?,
+    );
+    ensure!(
+        delta > 0 && wire < full,
+        "no delta: {wire} bytes over the wire, {delta} of them deltas, full {full}"
+    );
+    println!(
+        "  release 2 by delta: {} instead of {}",
+        human(wire),
+        human(full)
+    );
+    answers("2")?;
+
+    let third = fleet.release(3, 1, false)?;
+    fleet.assign(&third)?;
+    let seen = fleet.wait_for_phase(2, "rolled-back", LONG)?;
+    println!("  release 3: {}", seen["feedback"]["reason"]);
+    answers("2")?;
+
+    println!("{}", indented(&machine.run(PSS, SHORT)?));
+    println!(
+        "{}",
+        indented(&machine.run("df -k / /var/lib/coracle", SHORT)?)
+    );
+    println!(
+        "{}",
+        indented(&machine.run(
+            "grep -E '^Mem(Total|Available)' /proc/meminfo; coracle ps",
+            SHORT
+        )?)
+    );
+    machine.power_off()?;
+
+    let stick = stick(fleet, folder, hardware)?;
+    // From power on, without a word from the console, to the app's answer.
+    let mut machine = on(Some(&stick)).power_on()?;
+    told("power on to the shell, second boot", machine.powered_at);
+    wait_for("the apps after a boot", LONG, || Ok(answers("2").ok()))?;
+    told("power on to both apps answering", machine.powered_at);
+    fleet.wait_online(LONG)?;
+
+    agent_up(&mut machine)?;
+    let said = machine.run("coracle usb apply /dev/vdb", LONG)?;
+    println!("{}", indented(&said));
+    wait_for("release 4 from the stick", LONG, || Ok(answers("4").ok()))?;
+    println!("  release 4 from a stick's image: applied");
+    machine.power_off()
+}
+
+/// The shell is there before daemon and supervisor are, and have found each other.
+fn agent_up(machine: &mut Machine) -> Result<()> {
+    wait_for("daemon and supervisor", LONG, || {
+        let (code, _) = machine.try_run("coracle ps", SHORT)?;
+        Ok((code == 0).then_some(()))
+    })
+}
+
+/// A stick with release 4, as an image for a second drive.
+fn stick(fleet: &Fleet, folder: &Path, hardware: &str) -> Result<std::path::PathBuf> {
+    let release = fleet.release(4, 1, true)?;
+    let image = folder.join("stick.img");
+    service::run(
+        fleet
+            .engineer
+            .release("usb")
+            .arg("--release")
+            .arg(release)
+            .arg("--images")
+            .arg(fleet.engineer.images())
+            .arg("--base-images")
+            .arg(fleet.engineer.images())
+            .arg("--key")
+            .arg(fleet.engineer.key("offline-deploy"))
+            .args(["--hardware", hardware, "--seq", "1", "--image"])
+            .arg(&image),
+    )?;
+    Ok(image)
+}
+
+/// Both apps answer as `version`.
+fn answers(version: &str) -> Result<()> {
+    for forward in FORWARDS {
+        let (status, body) = get(&format!("http://127.0.0.1:{}/", forward.here))?;
+        let wanted = format!("hello from version {version}");
+        ensure!(
+            status == 200 && body.trim() == wanted,
+            "port {} answers {status} `{}`, not `{wanted}`",
+            forward.there,
+            body.trim()
+        );
+    }
+    Ok(())
+}
+
+fn told(what: &str, since: Instant) {
+    println!("  {what}: {:.1} s", since.elapsed().as_secs_f32());
+}
+
+fn indented(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("  | {line}")).collect();
+    lines.join("\n")
+}
