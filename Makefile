@@ -21,7 +21,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
 	skopeo mtools dosfstools busybox-static faketime util-linux procps python3-minimal systemd
-BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs mmdebstrap
+BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs
+SHIPPED_PACKAGES := mmdebstrap
 ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 ARM_TARGETS := aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
@@ -114,7 +115,8 @@ boards: setup-arm-boards
 	$(TARGET)/debug/coracle-boards $(BOARDS)
 
 shipped: setup-arm-boards
-	@$(CARGO) build --quiet --workspace --bins
+	@$(call install,$(SHIPPED_PACKAGES))
+	$(CARGO) build --quiet --workspace --bins
 	$(TARGET)/debug/coracle-boards shipped $(BOARDS)
 
 CUTS ?= 200

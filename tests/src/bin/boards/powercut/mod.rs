@@ -70,6 +70,7 @@ pub fn run(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
     println!("{}", recorded.told());
     let mut tally = replay::all(&fleet, &recorded, &effort)?;
     tally.merge(boots::all(&fleet, &shipped, recorded, &effort)?);
+    fleet.remove()?;
     println!(
         "{}\npower cuts: all held, in {:.0} s",
         tally.table(),

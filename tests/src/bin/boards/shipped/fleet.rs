@@ -1,9 +1,10 @@
 //! What stands outside the board: keys, a console with its broker, and releases of a small app.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use coracle_protocol::names::BoardId;
 use coracle_tests::console::{Console, Ports};
 use coracle_tests::engineer::Engineer;
+use coracle_tests::leftovers;
 use coracle_tests::service::{run, wait_for};
 use coracle_tests::world::World;
 use serde_json::Value;
@@ -41,6 +42,15 @@ impl Fleet {
             world,
             hardware,
         })
+    }
+
+    /// Ends console and broker and takes all away; fails when something of it is left.
+    pub fn remove(self) -> Result<()> {
+        let prefix = self.world.prefix().to_owned();
+        drop(self);
+        let left = leftovers::find(&prefix);
+        ensure!(left.is_empty(), "left behind: {left:#?}");
+        Ok(())
     }
 
     /// The folder of which `image(tag)` made the one layer.

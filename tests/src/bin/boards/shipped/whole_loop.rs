@@ -57,6 +57,7 @@ pub fn run(name: &str, board: &Board, init: Init, cache: &Cache) -> Result<()> {
         );
     }
     outcome.with_context(|| format!("board {name}"))?;
+    fleet.remove()?;
     println!("{name} as shipped: the whole loop held");
     Ok(())
 }
