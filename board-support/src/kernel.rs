@@ -45,3 +45,14 @@ pub(crate) fn allow_all_filter() -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// What the kernel's clock discipline says (adjtimex(2), RFC 1589): its state and status bits.
+pub(crate) fn clock_state() -> Option<(i32, i32)> {
+    let mut state = std::mem::MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: `timex` is plain integers, for which all zero is a value; `modes` 0 asks the kernel to change
+    // nothing and to fill the struct, which lives until after the call.
+    let result = unsafe { libc::adjtimex(state.as_mut_ptr()) };
+    // SAFETY: initialised by `zeroed`, whatever the call did.
+    let state = unsafe { state.assume_init() };
+    (result >= 0).then_some((result, state.status))
+}

@@ -4,6 +4,7 @@
 //! Whatever a file or the kernel feeds in is bounded; the limits stand beside the types.
 
 pub mod budget;
+pub mod clock;
 pub mod config;
 pub mod detect;
 mod kernel;

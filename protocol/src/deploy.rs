@@ -3,12 +3,14 @@
 
 use crate::document::{ends_after_it_begins, line, understood, within};
 use crate::limits::LIMITS;
-use crate::names::{BoardId, HardwareClass};
+use crate::names::{AppName, BoardId, HardwareClass};
 use crate::release::Blob;
 use crate::root::Role;
+use crate::secret::Sealed;
+use crate::site::Settings;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The payload type of an assignment.
 pub const DEPLOY_TYPE: &str = "application/vnd.coracle.deploy.v1+json";
@@ -39,6 +41,16 @@ pub struct Deploy {
     /// Deltas to the release's layers that can be had. Their safety rests on the release's diff_id.
     #[serde(default)]
     pub deltas: Vec<Delta>,
+    /// What is set for a site, within what the release allows.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "crate::strict::map"
+    )]
+    pub site: BTreeMap<AppName, Settings>,
+    /// Secrets, each sealed to the one board that the assignment is for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Sealed>,
 }
 
 /// The two roles that may assign.
@@ -112,6 +124,14 @@ impl Deploy {
         for delta in &self.deltas {
             line("deltas.media_type", &delta.media_type)?;
             within("deltas.size", delta.size, LIMITS.blob_bytes)?;
+        }
+        within("site", self.site.len() as u64, LIMITS.apps as u64)?;
+        within("secrets", self.secrets.len() as u64, LIMITS.secrets as u64)?;
+        for sealed in &self.secrets {
+            // Base64 of the value, a key and a tag.
+            let most = (LIMITS.secret_bytes + 64).div_ceil(3) * 4;
+            within("secrets.sealed", sealed.sealed.len() as u64, most as u64)?;
+            line("secrets.key", &sealed.key)?;
         }
         for (field, value) in [
             ("epoch", self.epoch),

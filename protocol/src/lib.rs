@@ -13,6 +13,7 @@
 //! | [`verify`] | bytes → `VerifiedRelease`, `VerifiedDeploy`, `VerifiedDeployment` |
 //! | [`counters`], [`time`] | what may never go back |
 //! | [`trust_state`] | what a board trusts now, as it says it |
+//! | [`secret`], [`site`] | what an assignment may bring besides: sealed secrets, settings of a site |
 //! | [`topics`], [`desired`], [`report`] | MQTT: topics, what a board is told, what it says |
 //! | [`local`] | daemon ↔ supervisor on the board |
 //! | [`enrol`] | a board asks a console for its certificate |
@@ -33,6 +34,8 @@ pub mod names;
 pub mod release;
 pub mod report;
 pub mod root;
+pub mod secret;
+pub mod site;
 pub mod stick;
 mod strict;
 pub mod time;

@@ -26,6 +26,10 @@ pub struct Limits {
     pub hardware_classes: usize,
     /// Deltas that one deploy document names.
     pub deltas: usize,
+    /// One secret, in bytes: a certificate chain with its key fits.
+    pub secret_bytes: usize,
+    /// Secrets in one assignment.
+    pub secrets: usize,
     /// Keys in a root document.
     pub keys: usize,
     /// Root documents that one stick or one update brings: a board that lacks more takes the next
@@ -56,6 +60,8 @@ pub const LIMITS: Limits = Limits {
     boards_per_deploy: 64,
     hardware_classes: 32,
     deltas: 256,
+    secret_bytes: 8 * 1024,
+    secrets: 16,
     keys: 32,
     roots: 64,
     blob_bytes: 64 << 30,

@@ -89,6 +89,10 @@ name!(
     VolumeName, "volume name", RULE, is_label
 );
 name!(
+    /// A secret of an app, and its file in `/run/secrets`.
+    SecretName, "secret name", RULE, is_label
+);
+name!(
     /// A hardware class: what a release is built for and a board profile declares.
     HardwareClass, "hardware class", RULE, is_label
 );

@@ -1,7 +1,8 @@
 //! The release: what the developers signed. Everything that defines an app is in here, so that
 //! whoever assigns releases to boards can choose among them and change nothing.
 
-use crate::names::{AppName, HardwareClass, ProductName, VolumeName};
+use crate::names::{AppName, HardwareClass, ProductName, SecretName, VolumeName};
+use crate::site::Settable;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +55,16 @@ pub struct App {
     /// Added to the image's environment.
     #[serde(default, deserialize_with = "crate::strict::map")]
     pub env: BTreeMap<String, String>,
+    /// Secrets that it needs: files in `/run/secrets`, readable by its user alone.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeSet::is_empty",
+        deserialize_with = "crate::strict::set"
+    )]
+    pub secrets: BTreeSet<SecretName>,
+    /// What an assignment may set.
+    #[serde(default, skip_serializing_if = "Settable::is_empty")]
+    pub site_settable: Settable,
     /// Hard limits.
     pub limits: AppLimits,
     /// How it reaches the world.

@@ -4,6 +4,7 @@
 use crate::counters::{Counter, Seen};
 use crate::names::ProductName;
 use crate::root::TrustedRoot;
+use crate::secret::SealingKey;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,12 +23,18 @@ pub struct TrustState {
     pub root_expires: u64,
     /// Lower bound of time, Unix seconds.
     pub time: u64,
+    /// Whether the kernel holds its clock to be right.
+    #[serde(default)]
+    pub clock_kept: bool,
     /// Highest `seq` of role `deploy`.
     pub deploy: Counter,
     /// Highest `seq` of role `offline-deploy`.
     pub offline_deploy: Counter,
     /// Highest release counters, of the first products by name.
     pub releases: BTreeMap<ProductName, Counter>,
+    /// What secrets for this board are sealed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key: Option<SealingKey>,
     /// Why no new document is accepted, when the counters are damaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
@@ -45,6 +52,8 @@ impl TrustState {
             root: root.digest(),
             root_expires: root.document().expires,
             time: seen.time.unix_seconds(),
+            clock_kept: false,
+            secret_key: None,
             deploy: seen.deploy,
             offline_deploy: seen.offline_deploy,
             releases: seen.releases.into_iter().take(PRODUCTS).collect(),

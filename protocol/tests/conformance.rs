@@ -300,6 +300,8 @@ fn offered(
         issued_at: 100,
         expires,
         deltas: vec![],
+        site: BTreeMap::new(),
+        secrets: vec![],
     };
     let seen = Seen {
         time: TimeBound::at(now),

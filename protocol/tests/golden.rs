@@ -182,6 +182,8 @@ fn trust() -> TrustState {
         root: digest("root"),
         root_expires: 1_900_000_000,
         time: 1_800_000_000,
+        clock_kept: true,
+        secret_key: None,
         deploy: Counter {
             epoch: 1,
             value: 42,

@@ -4,11 +4,12 @@
 use crate::files::{self, FileError};
 use crate::human::{Expiry, Size};
 use crate::image::{ImageError, Measurer};
-use coracle_protocol::names::{AppName, HardwareClass, ProductName, VolumeName};
+use coracle_protocol::names::{AppName, HardwareClass, ProductName, SecretName, VolumeName};
 use coracle_protocol::release::{
     App, AppLimits, BindMount, DiskOn, Health, Image, Network, Release, Restart, TmpfsMount,
     VolumeMount,
 };
+use coracle_protocol::site::Settable;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -72,6 +73,10 @@ struct AppTable {
     args: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    #[serde(default)]
+    secrets: BTreeSet<SecretName>,
+    #[serde(default)]
+    site_settable: Settable,
     limits: LimitsTable,
     #[serde(default)]
     network: Network,
@@ -215,6 +220,8 @@ impl AppTable {
             health: self.health,
             restart: self.restart,
             trial_seconds: self.trial_seconds,
+            secrets: self.secrets,
+            site_settable: self.site_settable,
             stop_grace_seconds: self.stop_grace_seconds,
         }
     }

@@ -46,6 +46,8 @@ pub fn assignment(
         issued_at,
         expires,
         deltas: Vec::new(),
+        site: Default::default(),
+        secrets: Vec::new(),
     };
     let mut envelope = Envelope::unsigned(DEPLOY_TYPE, &serde_json::to_vec(&deploy)?);
     envelope.sign(key)?;

@@ -1,10 +1,35 @@
 //! The board's clock, which may be wrong, and how Docker writes times.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// When this program was built, in Unix seconds: the time is at least that.
 pub fn built_at() -> u64 {
     env!("CORACLE_BUILT_AT").parse().unwrap_or(0)
+}
+
+/// The lower bound of time that the supervisor last told: what signed documents say. One for the process, as
+/// the clock is.
+static TOLD: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the supervisor last told that the clock is kept. It asks the kernel: this process may not, since
+/// the call that reads the state of the clock can set it too.
+static KEPT: AtomicBool = AtomicBool::new(false);
+
+/// What the supervisor tells. The bound may go back, under a new root document after a theft.
+pub fn told(bound: u64, kept: bool) {
+    TOLD.store(bound, Ordering::Relaxed);
+    KEPT.store(kept, Ordering::Relaxed);
+}
+
+/// Whether somebody keeps the clock (NTP and the like), as the supervisor last told.
+pub fn is_kept() -> bool {
+    KEPT.load(Ordering::Relaxed)
+}
+
+/// The time is at least this: the build of this program, or what signed documents say.
+pub fn at_least() -> u64 {
+    built_at().max(TOLD.load(Ordering::Relaxed))
 }
 
 /// The clock, in Unix seconds.

@@ -485,6 +485,8 @@ fn trusting(have: u64) -> impl FnMut(&Request, &State) -> Option<Answer> + Send 
                 root: blob(b"root").digest,
                 root_expires: 4_000_000_000,
                 time: 1,
+                clock_kept: false,
+                secret_key: None,
                 deploy: Counter::default(),
                 offline_deploy: Counter::default(),
                 releases: BTreeMap::new(),

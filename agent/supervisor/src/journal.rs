@@ -111,9 +111,9 @@ impl DeployedSet {
         self.deployment.deploy().digest()
     }
 
-    /// The release.
+    /// The release, with what the assignment sets.
     pub fn release(&self) -> &Release {
-        self.deployment.release().document()
+        self.deployment.applied()
     }
 
     /// Its apps, each with its image's configuration.

@@ -58,9 +58,9 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// The release.
+    /// The release, with what the assignment sets.
     pub fn release(&self) -> &Release {
-        self.deployment.release().document()
+        self.deployment.applied()
     }
 
     /// What is missing for it on a board that has these layers.
@@ -132,6 +132,9 @@ pub fn verify(
         built_at: built_at(),
     };
     let deployment = VerifiedDeployment::accept(release, deploy, board, known).map_err(refusal)?;
+    trust
+        .open_secrets(&deployment)
+        .map_err(|error| Refused::new("bad-secret", error.to_string()))?;
     Ok(Accepted { offer, deployment })
 }
 

@@ -71,9 +71,11 @@ impl App {
             ("volumes", self.volumes.len()),
             ("tmpfs", self.tmpfs.len()),
             ("binds", self.binds.len()),
+            ("secrets", self.secrets.len()),
         ] {
             within(field, count as u64, entries)?;
         }
+        self.site_settable.check()?;
         image_name(&self.image.name)?;
         for arg in &self.args {
             text("args", arg)?;

@@ -5,6 +5,8 @@ use super::{Refusal, VerifiedDeploy, VerifiedRelease};
 use crate::counters::{Counter, Seen};
 use crate::deploy::{AssignmentRole, Target};
 use crate::names::{BoardId, HardwareClass};
+use crate::release::Release;
+use crate::site;
 use crate::time::TimeBound;
 use coracle_digest::Sha256Digest;
 
@@ -14,6 +16,7 @@ use coracle_digest::Sha256Digest;
 pub struct VerifiedDeployment {
     release: VerifiedRelease,
     deploy: VerifiedDeploy,
+    applied: Release,
     seen: Seen,
 }
 
@@ -98,8 +101,10 @@ impl VerifiedDeployment {
                 hardware: board.hardware.clone(),
             });
         }
+        let applied = site::applied(r, d).map_err(|fault| Refusal::Site { fault })?;
         if already.contains(&deploy.digest()) {
             return Ok(Self {
+                applied,
                 seen: board.seen.clone(),
                 release,
                 deploy,
@@ -174,6 +179,7 @@ impl VerifiedDeployment {
         Ok(Self {
             release,
             deploy,
+            applied,
             seen: next,
         })
     }
@@ -181,6 +187,10 @@ impl VerifiedDeployment {
     /// The release.
     pub fn release(&self) -> &VerifiedRelease {
         &self.release
+    }
+    /// The release as this board runs it: with what the assignment sets.
+    pub fn applied(&self) -> &Release {
+        &self.applied
     }
     /// The assignment.
     pub fn deploy(&self) -> &VerifiedDeploy {

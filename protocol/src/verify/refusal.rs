@@ -47,6 +47,9 @@ pub enum Refusal {
         supported: String,
         hardware: HardwareClass,
     },
+    /// The assignment sets what the release does not let it set, or leaves out what the release needs.
+    #[error("the assignment and its release do not go together: {fault}")]
+    Site { fault: String },
     /// An assignment that is not newer than what this board has seen.
     #[error(
         "the assignment has counter {got}; this board has already seen {seen} (replayed or rolled back)"
@@ -88,6 +91,7 @@ impl Refusal {
             Self::ReleaseMismatch { .. } => "release-mismatch",
             Self::WrongBoard { .. } => "wrong-board",
             Self::WrongHardware { .. } => "wrong-hardware",
+            Self::Site { .. } => "not-settable",
             Self::OldAssignment { .. } => "old-assignment",
             Self::OlderThanOtherRole { .. } => "older-than-other-role",
             Self::OldRelease { .. } => "old-release",

@@ -242,6 +242,8 @@ pub fn sign(
         issued_at: assignment.issued_at,
         expires: assignment.expires,
         deltas,
+        site: BTreeMap::new(),
+        secrets: Vec::new(),
     };
     let payload = serde_json::to_vec(&deploy).map_err(|e| ReleaseError::Malformed {
         path: "the assignment".into(),

@@ -42,7 +42,12 @@ pub fn client_config(
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
         .map_err(|e| pem("the fleet CA", e))?;
-    let verifier = Arc::new(ClocklessVerifier { inner, floor });
+    let verifier = Arc::new(ClocklessVerifier {
+        inner,
+        floor,
+        told: crate::clock::at_least,
+        synchronised: crate::clock::is_kept,
+    });
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .dangerous()
@@ -78,14 +83,21 @@ fn pem(what: &'static str, why: impl std::fmt::Display) -> TlsError {
     }
 }
 
-/// webpki with a time that is never below what is known: the clock, the build of this program, the
-/// CA's `notBefore` and that of the certificate itself. So `notBefore` refuses nothing on a board
-/// whose clock is behind, while `notAfter` still counts once the clock is right. The bound of a
-/// certificate serves its own verification only, so a forged one gains nothing by it.
+/// webpki with a time that is never below what is known: what signed documents say, the build of this program,
+/// the CA's `notBefore` and that of the certificate itself. So `notBefore` refuses nothing on a board whose
+/// clock is behind. The bound of a certificate serves its own verification only, so a forged one gains
+/// nothing by it.
+///
+/// The clock counts beyond that when the kernel holds it to be right. One that nobody keeps may be years
+/// ahead, and would lock the board out of its own fleet: then the bound alone says what has expired.
 #[derive(Debug)]
 struct ClocklessVerifier {
     inner: Arc<WebPkiServerVerifier>,
     floor: u64,
+    /// The lower bound of time, as it is at each handshake.
+    told: fn() -> u64,
+    /// Whether the clock is kept by somebody.
+    synchronised: fn() -> bool,
 }
 
 impl ServerCertVerifier for ClocklessVerifier {
@@ -97,10 +109,42 @@ impl ServerCertVerifier for ClocklessVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let at_least = der::not_before(end_entity).unwrap_or(0).max(self.floor);
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().max(at_least)));
-        self.inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, time)
+        let verify = |seconds: u64| {
+            let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+            self.inner.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                time,
+            )
+        };
+        let bound = der::not_before(end_entity)
+            .unwrap_or(0)
+            .max(self.floor)
+            .max((self.told)());
+        let clock = now.as_secs();
+        if clock <= bound {
+            return verify(bound);
+        }
+        match (verify(clock), (self.synchronised)()) {
+            (Err(error), synchronised) if is_expired(&error) && verify(bound).is_ok() => {
+                if !synchronised {
+                    tracing::warn!(
+                        clock,
+                        at_least = bound,
+                        "the clock is past the server's certificate, and nobody keeps it: it is taken to be ahead"
+                    );
+                    return verify(bound);
+                }
+                Err(rustls::Error::General(format!(
+                    "the server's certificate has expired, or this board's clock is ahead: it says {}; signed documents say that it is at least {}",
+                    crate::clock::rfc3339(Duration::from_secs(clock)),
+                    crate::clock::rfc3339(Duration::from_secs(bound)),
+                )))
+            }
+            (result, _) => result,
+        }
     }
 
     fn verify_tls12_signature(
@@ -124,6 +168,14 @@ impl ServerCertVerifier for ClocklessVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
     }
+}
+
+fn is_expired(error: &rustls::Error) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext};
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. })
+    )
 }
 
 #[cfg(test)]
@@ -153,7 +205,18 @@ mod tests {
         params.signed_by(&key, &ca.issuer).unwrap().der().clone()
     }
 
+    /// With a clock that is kept.
     fn verify(ca: &Ca, certificate: &CertificateDer<'_>, now: u64) -> bool {
+        verifies(ca, certificate, now, || 0, || true).is_ok()
+    }
+
+    fn verifies(
+        ca: &Ca,
+        certificate: &CertificateDer<'_>,
+        now: u64,
+        told: fn() -> u64,
+        synchronised: fn() -> bool,
+    ) -> Result<(), String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         for authority in certificates("ca", ca.pem.as_bytes()).unwrap() {
@@ -165,12 +228,55 @@ mod tests {
         let verifier = ClocklessVerifier {
             inner,
             floor: crate::clock::built_at(),
+            told,
+            synchronised,
         };
         let name = ServerName::try_from("console.test").unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
         verifier
             .verify_server_cert(certificate, &[], &name, &[], now)
-            .is_ok()
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
+    /// 2080-01-01, and ten years after it.
+    const IN_2080: u64 = 3_471_292_800;
+    const IN_2090: u64 = 3_786_912_000;
+
+    #[test]
+    fn a_board_ten_years_ahead_is_told_apart() {
+        let ca = ca();
+        let certificate = server(&ca, 2020, 2085);
+        // Nobody keeps the clock: signed documents say what has expired.
+        assert_eq!(verifies(&ca, &certificate, IN_2090, || 0, || false), Ok(()));
+        assert_eq!(
+            verifies(&ca, &certificate, IN_2090, || IN_2080, || false),
+            Ok(())
+        );
+        assert!(verifies(&ca, &certificate, IN_2090, || IN_2090, || false).is_err());
+        // A kept clock counts, and the words name both times.
+        let words = verifies(&ca, &certificate, IN_2090, || IN_2080, || true).unwrap_err();
+        for part in ["clock is ahead", "2090-01-01", "2080-01-01"] {
+            assert!(words.contains(part), "{words}");
+        }
+        // Expired for sure: no word of the clock.
+        let old = server(&ca, 2000, 2001);
+        let words = verifies(&ca, &old, IN_2080, || 0, || true).unwrap_err();
+        assert!(!words.contains("clock"), "{words}");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_both_ways_locks_nobody_out() {
+        let ca = ca();
+        let certificate = server(&ca, 2020, 2085);
+        for now in [0, IN_2090, 1, IN_2080, u64::MAX / 4, 0, IN_2090] {
+            let result = verifies(&ca, &certificate, now, || 1_800_000_000, || false);
+            assert_eq!(result, Ok(()), "clock at {now}");
+        }
+        // What signed documents said stays said, wherever the clock goes.
+        for now in [0, IN_2080] {
+            assert!(verifies(&ca, &certificate, now, || IN_2090, || false).is_err());
+        }
     }
 
     #[test]

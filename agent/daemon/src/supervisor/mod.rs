@@ -123,7 +123,12 @@ impl Supervisor {
     /// Everything that runs.
     pub async fn status(&self) -> Result<Status, SupervisorError> {
         match self.ask(Request::Status).await? {
-            Answer::Status(status) => Ok(status),
+            Answer::Status(status) => {
+                if let Some(trust) = &status.trust {
+                    crate::clock::told(trust.time, trust.clock_kept);
+                }
+                Ok(status)
+            }
             other => Err(unexpected("status", &other)),
         }
     }

@@ -93,6 +93,8 @@ pub fn documents(board: &str, seq: u64) -> Documents {
         issued_at: 1,
         expires: LATER,
         deltas: vec![],
+        site: BTreeMap::new(),
+        secrets: vec![],
     };
     let deploy = signed(DEPLOY_TYPE, &deploy, &keys[&Role::Deploy]);
     Documents {
@@ -120,6 +122,8 @@ fn app() -> App {
         },
         args: vec![],
         env: BTreeMap::new(),
+        secrets: Default::default(),
+        site_settable: Default::default(),
         limits: AppLimits {
             memory_bytes: 64 << 20,
             cpu_millis: 500,

@@ -4,7 +4,8 @@
 use crate::apps::etc;
 use crate::apps::layer::{self, LayerError};
 use crate::apps::plan::{OOM_SCORE, Plan};
-use crate::disk::{self, DiskError};
+use crate::apps::secrets;
+use crate::disk::{self, About, DiskError};
 use crate::logs::{self, LogError, Output};
 use crate::settings::Settings;
 use crate::volumes::{VolumeError, Volumes};
@@ -131,6 +132,7 @@ async fn try_launch(
     spec.gid = plan.user.gid;
     spec.additional_gids = plan.user.groups.clone();
     spec.mounts = mounts(&place, plan);
+    spec.mounts.extend(secrets::write(settings, plan)?);
     spec.rootfs_readonly = plan.read_only_root;
     spec.rlimits = plan.rlimits.clone();
     spec.oom_score_adj = Some(OOM_SCORE);
@@ -260,6 +262,8 @@ pub async fn clear(ground: &Ground<'_>, bridge: &mut Bridge, name: &str) -> Vec<
         }
         Err(error) => faults.push(error.to_string()),
     }
+    let secrets = secrets::remove(ground.settings, name);
+    faults.extend(secrets.err().map(|error| error.to_string()));
     if let Ok(network) = bridge {
         faults.extend(
             network

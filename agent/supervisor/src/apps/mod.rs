@@ -5,6 +5,7 @@ pub mod launch;
 pub mod layer;
 pub mod plan;
 pub mod restart;
+pub mod secrets;
 pub mod user;
 
 use crate::health::{Tracker, Verdict, probe};

@@ -4,9 +4,10 @@
 use crate::apps::user::{self, User, UserError};
 use crate::settings::Settings;
 use crate::stage::layer_dir;
+use crate::trust::{Opened, SecretValue};
 use coracle_images::layout::ImageConfig;
 use coracle_network::{Protocol as NetProtocol, PublishedPort};
-use coracle_protocol::names::AppName;
+use coracle_protocol::names::{AppName, SecretName};
 use coracle_protocol::release::{App, NetworkMode, Port, Protocol};
 use coracle_runtime::cgroup::{DeviceRule, Devices, IoLimit};
 use coracle_runtime::spec::Rlimit;
@@ -76,6 +77,19 @@ pub struct Plan {
     pub ports: Vec<PublishedPort>,
     /// Whether its root cannot be written.
     pub read_only_root: bool,
+    /// Files in `/run/secrets`.
+    pub secrets: Vec<(SecretName, SecretValue)>,
+}
+
+impl Plan {
+    /// With those of `opened` that are for this app.
+    pub fn with_secrets(mut self, opened: &[Opened]) -> Self {
+        let own = opened.iter().filter(|(app, _, _)| *app == self.name);
+        self.secrets = own
+            .map(|(_, name, value)| (name.clone(), value.clone()))
+            .collect();
+        self
+    }
 }
 
 /// Works an app out.
@@ -116,6 +130,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         layer: writable_layer(app, settings),
         volumes: planned_volumes(app, settings),
         mounts: storage::mounts(app, settings)?,
+        secrets: Vec::new(),
         name: app.name.clone(),
         layers,
         args,

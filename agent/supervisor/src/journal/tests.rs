@@ -64,6 +64,8 @@ fn set(version: &str) -> StoredSet {
         issued_at: 1,
         expires: 2,
         deltas: vec![],
+        site: BTreeMap::new(),
+        secrets: vec![],
     };
     StoredSet {
         set_version: 1,

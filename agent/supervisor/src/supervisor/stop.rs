@@ -4,6 +4,7 @@ use super::SupervisorError;
 use super::start::lock;
 use crate::adopt::RunState;
 use crate::apps::layer;
+use crate::apps::secrets;
 use crate::disk;
 use crate::settings::Settings;
 use crate::volumes::Volumes;
@@ -51,6 +52,8 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
     }
     left.extend(layer::close_all(config));
     left.extend(Volumes::of(settings).close_all());
+    let secrets = secrets::unmount_all(settings);
+    left.extend(secrets.err().map(|error| error.to_string()));
     left.extend(
         disk::remove(&state_file)
             .err()

@@ -5,6 +5,7 @@
 
 mod restored;
 mod roots;
+mod secret;
 mod slots;
 
 use crate::disk::{self, DiskError};
@@ -14,9 +15,11 @@ use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::{BoardId, NameError};
 use coracle_protocol::root::{RootError, TrustedRoot};
+use coracle_protocol::secret::OpeningKey;
 use coracle_protocol::time::TimeBound;
 use std::path::{Path, PathBuf};
 
+pub use secret::{Opened, SecretValue};
 pub use slots::Counters;
 
 /// The least that the time can be: when this program was built, where the build says so
@@ -84,6 +87,7 @@ pub struct Trust {
     root_envelope: Envelope,
     counters: Counters,
     board: Option<BoardId>,
+    opening: OpeningKey,
 }
 
 impl Trust {
@@ -115,6 +119,7 @@ impl Trust {
         Ok(Self {
             board: read_board(&folder.join("board-id"))?,
             counters: slots::load(folder, deployed),
+            opening: secret::load(folder)?,
             folder: folder.to_owned(),
             root,
             root_envelope,

@@ -40,6 +40,10 @@ impl Trust {
 
     /// What the board trusts, to be told.
     pub fn state(&self) -> TrustState {
-        TrustState::of(&self.root, self.seen().map_err(|damage| damage.to_string()))
+        TrustState {
+            clock_kept: coracle_board_support::clock::is_synchronised(),
+            secret_key: Some(self.opening.public().clone()),
+            ..TrustState::of(&self.root, self.seen().map_err(|damage| damage.to_string()))
+        }
     }
 }

@@ -358,6 +358,8 @@ impl Board {
             issued_at: now(),
             expires: now() + 86_400,
             deltas: Vec::<Delta>::new(),
+            site: BTreeMap::new(),
+            secrets: vec![],
         }
     }
 
@@ -607,6 +609,8 @@ pub fn app(image: &Image, script: &str) -> App {
         image: image.clone(),
         args: vec!["/bin/sh".into(), "-c".into(), script.into()],
         env: BTreeMap::from([("GREETING".into(), "hello".into())]),
+        secrets: Default::default(),
+        site_settable: Default::default(),
         limits: AppLimits {
             memory_bytes: 32 << 20,
             cpu_millis: 300,
