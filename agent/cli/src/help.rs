@@ -95,8 +95,8 @@ exit codes: 0 ok; 1 failed, such as no such app; 2 wrong usage; 3 refused;
 const STATS: &str = "\
 usage: coracle stats [--json]
 
-Memory, CPU, processes and writable layer of each app, beside their limits. CPU is taken over one second; 100 % is
-one core.
+Memory, CPU, processes and writable layer of each app, beside their limits. CPU is taken over one
+second; 100 % is one core.
 
 examples:
   coracle stats

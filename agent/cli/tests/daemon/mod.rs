@@ -109,7 +109,7 @@ fn serve(
     happenings: &Happenings,
 ) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let (mut line, mut length) = (String::new(), 0);
+    let (mut line, mut length, mut chunked) = (String::new(), 0, false);
     reader.read_line(&mut line).unwrap();
     if line.trim_end() == CAUGHT_UP {
         return;
@@ -125,10 +125,15 @@ fn serve(
         if let Some(value) = header.strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
         }
+        chunked |= header == "transfer-encoding: chunked";
     }
-    let mut body = vec![0; length];
-    let whole = reader.read_exact(&mut body).is_ok();
-    let body = whole.then_some(body);
+    let body = match chunked {
+        true => chunks(&mut reader),
+        false => {
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).is_ok().then_some(body)
+        }
+    };
     asked.lock().unwrap().push(Asked {
         line: line.clone(),
         body,
@@ -146,4 +151,20 @@ fn serve(
     // Whoever asked may have gone.
     let _ = stream.write_all(head.as_bytes());
     let _ = stream.write_all(&body);
+}
+
+/// A body in chunks (RFC 9112, 7.1), up to the one without bytes.
+fn chunks(reader: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut size = String::new();
+        reader.read_line(&mut size).ok()?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        let mut chunk = vec![0; size + 2];
+        reader.read_exact(&mut chunk).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(&chunk[..size]);
+    }
 }
