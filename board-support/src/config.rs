@@ -88,7 +88,8 @@ pub struct WrittenLocal {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WrittenVolumes {
-    /// Folders of the board that a release may give to its apps, each by exactly this path; none.
+    /// Folders of the board that a release may give to its apps, each by exactly this absolute path; none.
+    #[serde(deserialize_with = "absolute_paths")]
     pub binds: Vec<PathBuf>,
 }
 
@@ -263,6 +264,37 @@ impl Config {
     /// Where coracled serves the Docker Engine API.
     pub fn docker_socket(&self) -> PathBuf {
         self.run_dir.join("docker.sock")
+    }
+}
+
+/// Folders that may be given to apps.
+const BINDS: usize = 64;
+
+fn absolute_paths<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<PathBuf>, D::Error> {
+    use serde::de::Error;
+    let paths = Vec::<PathBuf>::deserialize(deserializer)?;
+    if paths.len() > BINDS {
+        let text = format!(
+            "{} folders are listed; at most {BINDS} are allowed",
+            paths.len()
+        );
+        return Err(D::Error::custom(text));
+    }
+    let plain = |path: &PathBuf| {
+        use std::path::Component::{Normal, RootDir};
+        path.is_absolute()
+            && path
+                .components()
+                .all(|part| matches!(part, RootDir | Normal(_)))
+    };
+    match paths.iter().find(|path| !plain(path)) {
+        Some(path) => {
+            let text = format!("`{}` is not an absolute path without `..`", path.display());
+            Err(D::Error::custom(text))
+        }
+        None => Ok(paths),
     }
 }
 

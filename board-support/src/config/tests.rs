@@ -121,3 +121,16 @@ fn a_file_that_is_too_large_or_missing_is_named() {
         folder.path().join("s")
     );
 }
+
+#[test]
+fn folders_for_apps_are_absolute() {
+    let config = parse("[volumes]\nbinds = [\"/srv/media\"]").unwrap();
+    assert_eq!(config.binds, [std::path::Path::new("/srv/media")]);
+    for bad in ["media", "/srv/../etc", ""] {
+        let told = fault(&format!("[volumes]\nbinds = [\"{bad}\"]"));
+        assert!(
+            told.contains("absolute path") && told.contains('2'),
+            "{told}"
+        );
+    }
+}

@@ -12,7 +12,7 @@ const CONFIG_BYTES: u64 = 1 << 20;
 
 /// The options that Coracle needs on each board, with what each is for. The Yocto layer's kernel
 /// fragment has the same ones; a test holds them together.
-pub const CORACLE_OPTIONS: [(&str, &str); 26] = [
+pub const CORACLE_OPTIONS: [(&str, &str); 28] = [
     ("CONFIG_NAMESPACES", "isolation"),
     ("CONFIG_UTS_NS", "a host name for each app"),
     ("CONFIG_IPC_NS", "shared memory for each app"),
@@ -35,6 +35,8 @@ pub const CORACLE_OPTIONS: [(&str, &str); 26] = [
     ("CONFIG_CGROUP_BPF", "device rules on cgroup v2"),
     ("CONFIG_SECCOMP_FILTER", "system call filters"),
     ("CONFIG_OVERLAY_FS", "image layers"),
+    ("CONFIG_BLK_DEV_LOOP", "sizes of layers and volumes"),
+    ("CONFIG_EXT4_FS", "sizes of layers and volumes, in images"),
     ("CONFIG_BRIDGE", "the apps' network"),
     ("CONFIG_VETH", "the apps' links"),
     ("CONFIG_NF_TABLES", "published ports"),

@@ -374,10 +374,13 @@ fn the_layer_s_kernel_fragment_sets_each_option_that_a_remedy_names() {
         "process limit",
         "fixed cores",
     ];
-    for subject in subjects
-        .into_iter()
-        .chain(["IO limit", "IO weight", "entropy", "disk quota"])
-    {
+    for subject in subjects.into_iter().chain([
+        "IO limit",
+        "IO weight",
+        "entropy",
+        "disk quota",
+        "disk image",
+    ]) {
         trials.note(subject, Outcome::Fails(cut("no")));
     }
     for root in [empty.path(), complete().path()] {

@@ -7,7 +7,7 @@
 //! | `limits` | each limit, written to a cgroup and read back |
 //! | `apart` | namespaces and filters, on a thread that then ends |
 //! | `overlay` | layers, on the file system of the state folder |
-//! | `storage` | project quotas, noise for keys |
+//! | `storage` | project quotas, disk images, noise for keys |
 //! | `netlink` | bridge, veth and NAT, in an empty network namespace |
 
 mod apart;
@@ -62,6 +62,7 @@ impl Trials {
         limits::run(Path::new("/"), disk, &mut trials);
         apart::run(state, &mut trials);
         trials.note("disk quota", storage::project_quota(Path::new("/"), state));
+        trials.note("disk image", storage::image(Path::new("/")));
         trials.note("entropy", storage::noise());
         trials
     }

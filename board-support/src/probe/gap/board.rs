@@ -1,7 +1,7 @@
 //! Gaps in what this board is expected to have: its hardware, and how its kernel was configured.
 
 use super::{Gaps, Severity};
-use crate::probe::{CORACLE_OPTIONS, CgroupLayout, KernelFacts, OptionState, Presence};
+use crate::probe::{CORACLE_OPTIONS, CgroupLayout, KernelFacts, OptionState, Outcome, Presence};
 use crate::profile::Profile;
 
 pub(super) fn hardware(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
@@ -71,8 +71,15 @@ pub(super) fn hardware(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) 
     gaps.ask_trial(
         Note,
         "disk quota",
-        "no hard size for an app's writable layer and volumes by project quota",
+        "hard sizes of writable layers and volumes are held by images, which take all of their size at once and never shrink",
         "ext4: `tune2fs -O project,quota -Q prjquota DISK` and mount with `prjquota`; xfs: mount with `prjquota`; CONFIG_QUOTA and CONFIG_QFMT_V2",
+    );
+    let quota = gaps.trials.outcome("disk quota") == Some(&Outcome::Works);
+    gaps.ask_trial(
+        if quota { Note } else { Wanted },
+        "disk image",
+        "where there are no project quotas either, an app can fill the disk, and releases that ask for a size are refused",
+        "build the kernel with CONFIG_BLK_DEV_LOOP and CONFIG_EXT4_FS, or load the modules `loop` and `ext4` at boot",
     );
 }
 

@@ -1,4 +1,4 @@
-//! What the state folder's file system can limit, and whether keys can be made.
+//! What can limit how much is written, and whether keys can be made.
 
 use super::Outcome;
 use crate::text::{cut, read_text};
@@ -29,6 +29,19 @@ pub(super) fn project_quota(root: &Path, state: &Path) -> Outcome {
     match options.split(',').any(on) {
         true => Outcome::Works,
         false => Outcome::Fails(cut(&format!("{kind} is mounted without prjquota"))),
+    }
+}
+
+/// Whether a file can be a disk with a file system: the supervisor tries it for real, this looks for what it takes.
+pub(super) fn image(root: &Path) -> Outcome {
+    let known = read_text(&root.join("proc/filesystems"), 16 * 1024);
+    let ext4 = known
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some("ext4"));
+    match (root.join("dev/loop-control").exists(), ext4) {
+        (true, true) => Outcome::Works,
+        (false, _) => Outcome::Fails(cut("there is no /dev/loop-control")),
+        (true, false) => Outcome::Fails(cut("ext4 is not in /proc/filesystems")),
     }
 }
 

@@ -161,3 +161,22 @@ proptest! {
         let _ = netlink::acknowledged(&bytes);
     }
 }
+
+#[test]
+fn an_image_takes_a_loop_device_and_ext4() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("proc")).unwrap();
+    fs::create_dir_all(root.path().join("dev")).unwrap();
+    let fails = || matches!(storage::image(root.path()), Outcome::Fails(_));
+    assert!(fails());
+    fs::write(
+        root.path().join("proc/filesystems"),
+        "nodev\tproc\n\text4\n",
+    )
+    .unwrap();
+    assert!(fails());
+    fs::write(root.path().join("dev/loop-control"), "").unwrap();
+    assert_eq!(storage::image(root.path()), Outcome::Works);
+    fs::write(root.path().join("proc/filesystems"), "nodev\text4dev\n").unwrap();
+    assert!(fails());
+}
