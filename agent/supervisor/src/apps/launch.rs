@@ -5,7 +5,7 @@ use crate::apps::etc;
 use crate::apps::layer::{self, LayerError};
 use crate::apps::plan::{OOM_SCORE, Plan};
 use crate::apps::secrets;
-use crate::disk::{self, About, DiskError};
+use crate::disk::{self, DiskError};
 use crate::logs::{self, LogError, Output};
 use crate::settings::Settings;
 use crate::volumes::{VolumeError, Volumes};
