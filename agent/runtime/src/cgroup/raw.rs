@@ -83,7 +83,7 @@ impl Cgroup {
                 if source.raw_os_error() == Some(libc::ENOENT) =>
             {
                 Err(CgroupError::Unsupported {
-                    limit: "named",
+                    limit: "that was asked for",
                     path,
                 })
             }
@@ -146,7 +146,7 @@ impl Cgroup {
         match self.folder(controller) {
             Some(folder) => Ok(folder.join(file)),
             None => Err(CgroupError::Unsupported {
-                limit: "named",
+                limit: "that was asked for",
                 path: Path::new(controller.v1_name()).join(file),
             }),
         }
