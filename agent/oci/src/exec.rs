@@ -6,8 +6,6 @@ use std::os::unix::net::UnixStream;
 
 use coracle_runtime::cgroup::Controller;
 use coracle_runtime::{Cgroup, ExecSpec, exec_with};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use crate::args::Exec;
@@ -20,6 +18,8 @@ use crate::journal::Journal;
 use crate::state::Status;
 use crate::store::Store;
 use crate::{alive, plan};
+
+mod affinity;
 
 pub fn exec(
     store: &Store,
@@ -77,9 +77,9 @@ pub fn exec(
     settings.preserved_fds = options.preserve_fds;
     settings.personality = plan::process::personality(linux)?;
     settings.memory_policy = plan::process::memory_policy(linux)?;
-    let (initial, last) = affinity(&process)?;
+    let (initial, last) = affinity::planned(&process)?;
     if let Some(cpus) = &initial {
-        move_to_cpus(cpus, journal)?;
+        affinity::move_there(cpus, journal)?;
     }
     // Entering a cgroup gives the process all of that one's CPUs.
     settings.cpu_affinity = last.or(initial);
@@ -141,34 +141,6 @@ fn below(cgroup: &Cgroup, wanted: &str) -> Result<Cgroup, Failure> {
     };
     let controllers: Vec<Controller> = names.iter().map(known).collect::<Result<_, _>>()?;
     Ok(cgroup.below(path.trim_matches('/').as_ref(), &controllers)?)
-}
-
-/// CPUs until the process is in the container's cgroup, and from then on.
-type Affinity = (Option<Vec<usize>>, Option<Vec<usize>>);
-
-fn affinity(process: &Process) -> Result<Affinity, Failure> {
-    let Some(wanted) = process.exec_cpu_affinity() else {
-        return Ok((None, None));
-    };
-    let list = |text: &Option<String>| {
-        let text = text.as_deref().filter(|text| !text.is_empty());
-        text.map(plan::process::number_list).transpose()
-    };
-    Ok((list(wanted.initial())?, list(wanted.cpu_affinity_final())?))
-}
-
-/// This command, and so all that it starts.
-fn move_to_cpus(cpus: &[usize], journal: &Journal) -> Result<(), Failure> {
-    let mut set = CpuSet::new();
-    for cpu in cpus {
-        set.set(*cpu).doing("execCPUAffinity.initial")?;
-    }
-    sched_setaffinity(Pid::from_raw(0), &set).doing("execCPUAffinity.initial")?;
-    let mask = cpus.iter().fold(0_u128, |mask, cpu| {
-        mask | 1_u128.checked_shl(*cpu as u32).unwrap_or(0)
-    });
-    journal.debug(&format!("initial CPU affinity: 0x{mask:x}"));
-    Ok(())
 }
 
 /// The one that `--process` names, or the container's own with what the options change.

@@ -363,7 +363,8 @@ fn a_terminal_comes_from_a_devpts_only() {
 #[test]
 fn cgroups_cannot_be_written() {
     let bundle = Bundle::new(
-        "for f in /sys/fs/cgroup/*/release_agent /sys/fs/cgroup/*/tasks; do (echo x > $f) 2>&1; done; mkdir /sys/fs/cgroup/memory/x; mount -t cgroup -o memory c /tmp; echo end",
+        "for f in /sys/fs/cgroup/*/release_agent /sys/fs/cgroup/*/tasks /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory.max; do \
+         (echo x > $f) 2>&1; done; mkdir /sys/fs/cgroup/memory/x /sys/fs/cgroup/x; mount -t cgroup -o memory c /tmp; echo end",
     );
     let said = bundle.run();
     assert!(
