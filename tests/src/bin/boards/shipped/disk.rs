@@ -233,7 +233,7 @@ fn initramfs_of(arch: Arch, cache: &Cache, kernel: &Kernel) -> Result<Vec<u8>> {
     let busybox = busybox(arch, cache)?;
     let busybox = std::fs::read(&busybox).with_context(|| busybox.display().to_string())?;
     archive.file("bin/busybox", 0o755, &busybox);
-    let loaded = modules::in_load_order(&kernel.modules, &MODULES)?;
+    let loaded = modules::in_load_order(&kernel.modules, &[], &MODULES)?;
     for (at, (name, content)) in loaded.iter().enumerate() {
         archive.file(&format!("modules/{at:02}-{name}.ko"), 0o644, content);
     }
