@@ -16,11 +16,13 @@ use coracle_protocol::deploy::{AssignmentRole, Deploy, Target};
 use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
-use coracle_protocol::names::{BoardId, HardwareClass};
-use coracle_protocol::release::Blob;
+use coracle_protocol::names::{AppName, BoardId, HardwareClass};
+use coracle_protocol::release::{Blob, Release};
+use coracle_protocol::secret::Sealed;
+use coracle_protocol::site;
 use coracle_protocol::verify::VerifiedRelease;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use error::DeployError;
@@ -40,6 +42,8 @@ pub struct Order {
     pub boards: BTreeSet<BoardId>,
     /// Seconds for which the assignments are good.
     pub expires_in: u64,
+    /// What is set for these boards, within what the release allows.
+    pub site: BTreeMap<AppName, site::Settings>,
     /// Who asks.
     pub actor: String,
 }
@@ -204,7 +208,13 @@ impl Deployer {
                 .into_iter()
                 .filter_map(|row| row.outcome.ok())
                 .collect(),
+            site: order.site.clone(),
+            secrets: self.secrets(board, release.document()).await?,
         };
+        site::applied(release.document(), &deploy).map_err(|fault| DeployError::Site {
+            board: board.id.clone(),
+            fault,
+        })?;
         let activity = random_hex(16)?;
         let desired = self
             .message(
@@ -229,6 +239,17 @@ impl Deployer {
                 warnings: Vec::new(),
             },
         ))
+    }
+
+    /// The secrets that the release asks for, as far as they are here.
+    async fn secrets(&self, board: &Board, release: &Release) -> Result<Vec<Sealed>, DeployError> {
+        let wanted = |sealed: &Sealed| {
+            let app = release.apps.iter().find(|app| app.name == sealed.app);
+            app.is_some_and(|app| app.secrets.contains(&sealed.name))
+        };
+        let mut secrets = self.store.secrets(&board.id).await?;
+        secrets.retain(wanted);
+        Ok(secrets)
     }
 
     /// The message, with both documents in it when they fit; otherwise the release, and then the

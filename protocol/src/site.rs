@@ -105,7 +105,7 @@ impl Settable {
 
 /// The release as this board runs it: with what the assignment sets, when the release lets it. The fault
 /// names app and field.
-pub(crate) fn applied(release: &Release, deploy: &Deploy) -> Result<Release, String> {
+pub fn applied(release: &Release, deploy: &Deploy) -> Result<Release, String> {
     let mut applied = release.clone();
     for (name, settings) in &deploy.site {
         let app = app_of(&mut applied, name)?;

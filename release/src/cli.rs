@@ -6,6 +6,7 @@ mod fleet;
 mod image;
 mod keys;
 mod release;
+mod secret;
 mod trust;
 mod usb;
 
@@ -58,6 +59,9 @@ enum Command {
     Deploy(fleet::Deploy),
     /// What boards run, and what they said last
     Status(fleet::Status),
+    /// Secrets of apps, sealed to their boards
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// A file that makes one board known, once
     EnrolFile(fleet::EnrolFile),
     /// A USB stick for boards without a network
@@ -76,6 +80,7 @@ impl Cli {
             Command::Push(args) => fleet::push(&args),
             Command::Deploy(args) => fleet::deploy(&args),
             Command::Status(args) => fleet::status(&args),
+            Command::Secret(command) => command.run(),
             Command::EnrolFile(args) => fleet::enrol_file(&args),
             Command::Usb(args) => usb::run(*args),
         }

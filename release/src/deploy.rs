@@ -2,13 +2,16 @@
 
 use crate::console::{Console, ConsoleError, visible};
 use crate::failure;
+use crate::files::{self, FileError};
 use crate::human;
 use coracle_protocol::Sha256Digest;
-use coracle_protocol::names::BoardId;
+use coracle_protocol::names::{AppName, BoardId};
 use coracle_protocol::report::{Fetched, Phase};
+use coracle_protocol::site::Settings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Between two looks at a deployment.
@@ -43,6 +46,8 @@ struct Order<'a> {
     boards: &'a [BoardId],
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_in_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<&'a Site>,
 }
 
 /// What the console answers to an order.
@@ -95,17 +100,49 @@ struct BoardProgress {
     fetched: Option<Fetched>,
 }
 
+/// What is set for the boards of a deployment, app by app.
+pub type Site = BTreeMap<AppName, Settings>;
+
+/// A file of settings that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// The file.
+    #[error("{0}")]
+    File(#[from] FileError),
+    /// What is in it.
+    #[error("`{path}`: {text}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Why, with the place.
+        text: String,
+    },
+}
+
+/// Reads a file of settings.
+pub fn site(path: &Path) -> Result<Site, SiteError> {
+    let toml = |text: String| SiteError::Toml {
+        path: path.to_owned(),
+        text,
+    };
+    let bytes = files::read(path, 64 * 1024)?;
+    let text = String::from_utf8(bytes).map_err(|e| toml(e.to_string()))?;
+    toml::from_str(&text).map_err(|e| toml(e.to_string()))
+}
+
 /// Orders a deployment.
 pub fn order(
     console: &Console,
     release: Sha256Digest,
     boards: &[BoardId],
     expires_in_seconds: Option<u64>,
+    site: Option<&Site>,
 ) -> Result<Ordered, ConsoleError> {
     let order = Order {
         release,
         boards,
         expires_in_seconds,
+        site,
     };
     let body = serde_json::to_vec(&order).unwrap_or_default();
     console.post("/api/v1/deployments", &body)

@@ -4,6 +4,7 @@ use crate::secrets::NoRandom;
 use crate::store::StoreError;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::dsse::DsseError;
+use coracle_protocol::names::BoardId;
 use coracle_protocol::verify::Refusal;
 
 /// Why nothing was deployed.
@@ -24,6 +25,14 @@ pub enum DeployError {
     /// A document that boards would refuse.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A setting that the release does not allow, or a secret that it needs and that nobody has set.
+    #[error("board {board}: {fault}")]
+    Site {
+        /// Which board.
+        board: BoardId,
+        /// What does not fit.
+        fault: String,
+    },
     /// A document that cannot be signed.
     #[error(transparent)]
     Sign(#[from] DsseError),

@@ -10,10 +10,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use coracle_digest::Sha256Digest;
-use coracle_protocol::names::BoardId;
+use coracle_protocol::names::{AppName, BoardId};
+use coracle_protocol::site::Settings;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest that an assignment is good, in seconds: 20 years.
 const MOST_EXPIRES_IN: u64 = 20 * 366 * 24 * 3600;
@@ -24,6 +25,8 @@ pub(super) struct NewDeployment {
     release: Sha256Digest,
     boards: BTreeSet<BoardId>,
     expires_in_seconds: Option<u64>,
+    #[serde(default)]
+    site: BTreeMap<AppName, Settings>,
 }
 
 pub(super) async fn add(
@@ -43,6 +46,7 @@ pub(super) async fn add(
         release: new.release,
         boards: new.boards,
         expires_in,
+        site: new.site,
         actor: who.name.clone(),
     };
     Ok(Json(deploy(&rest, order).await?))
@@ -88,6 +92,11 @@ fn refused(error: DeployError) -> Problem {
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("boards would refuse this: {text} ({})", refusal.code()),
             "check the release, the deploy key and the root document",
+        ),
+        DeployError::Site { .. } => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            text,
+            "set what the release names in site_settable, and its secrets with `coracle-release secret set`",
         ),
         DeployError::NotADeployKey | DeployError::Threshold(_) | DeployError::NoRole => {
             Problem::new(

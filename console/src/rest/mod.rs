@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `POST /enrolments` `{board, hours?}` | an `EnrolmentFile` |
 //! | `GET /boards`, `GET /boards/<id>` | presence, `current`, last `feedback`, `assignment` |
+//! | `POST /boards/<id>/secrets` (sealed) | kept; the next deployment brings it |
+//! | `GET /boards/<id>/secrets` | `[{app, name, key}]`, never a value |
 //! | `POST /releases` (envelope) | `{digest, product, version}` |
 //! | `GET /releases`, `GET /releases/<digest>` | releases, newest first; one with its document |
 //! | `POST /deployments` `{release, boards, expires_in_seconds?}` | `{id, boards: [{board, activity, seq, deltas}]}` |
@@ -17,6 +19,7 @@ mod boards;
 mod deployments;
 mod releases;
 mod roots;
+mod secrets;
 mod views;
 
 pub use boards::new_enrolment;
@@ -82,6 +85,10 @@ pub fn router(rest: Rest) -> Router {
         .route("/enrolments", post(boards::enrol))
         .route("/boards", get(boards::list))
         .route("/boards/{id}", get(boards::one))
+        .route(
+            "/boards/{id}/secrets",
+            get(secrets::list).post(secrets::set),
+        )
         .route("/releases", get(releases::list).post(releases::add))
         .route("/releases/{digest}", get(releases::one))
         .route(

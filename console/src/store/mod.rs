@@ -14,6 +14,7 @@ mod deployments;
 mod enrolments;
 mod releases;
 mod roots;
+mod secrets;
 mod tokens;
 
 pub use audit::AuditEntry;

@@ -202,6 +202,7 @@ pub async fn add(State(web): State<Web>, SignedIn(who): SignedIn, body: Bytes) -
         release,
         boards,
         expires_in: EXPIRES_IN,
+        site: Default::default(),
         actor: who.name,
     };
     let ordered = rest::deploy(&web.rest, order).await?;

@@ -53,6 +53,9 @@ pub(super) struct Deploy {
     /// How long boards may take up the assignment, like "30d"
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     expires: Option<Duration>,
+    /// What is set for these boards: TOML, a table for each app, with what the release names in site_settable
+    #[arg(long, value_name = "FILE")]
+    site: Option<PathBuf>,
     /// Follow it to its end, and say each phase
     #[arg(long)]
     wait: bool,
@@ -119,7 +122,8 @@ pub(super) fn deploy(args: &Deploy) -> Result<(), Failure> {
     };
     let console = console(&args.console)?;
     let expires = args.expires.map(|time| time.as_secs());
-    let ordered = deploy::order(&console, release, &args.board, expires)?;
+    let site = args.site.as_deref().map(deploy::site).transpose()?;
+    let ordered = deploy::order(&console, release, &args.board, expires, site.as_ref())?;
     say(&deploy::describe(&ordered));
     if args.wait {
         deploy::wait(&console, &ordered.id, args.timeout, say)?;
