@@ -19,6 +19,10 @@ struct State {
     /// What the deployment says, one after the other; the last stays.
     progress: VecDeque<String>,
     release: Option<(u16, String)>,
+    /// What it says of the board.
+    board: String,
+    /// The last secret that it was given.
+    secret: Vec<u8>,
     /// Where uploads go on.
     elsewhere: bool,
 }
@@ -138,6 +142,11 @@ fn answer(
             Some((status, text)) => (*status, String::new(), text.clone()),
             None => plain(200, "{}"),
         },
+        ("GET", "/api/v1/boards/acme.b-1") => plain(200, &state.board),
+        ("POST", "/api/v1/boards/acme.b-1/secrets") => {
+            state.secret = body;
+            plain(200, "{}")
+        }
         ("POST", "/api/v1/deployments") => plain(
             200,
             r#"{"id":"d1","boards":[{"board":"acme.b-1","activity":"a","seq":4,
@@ -332,4 +341,73 @@ fn status_says_why_and_shows_no_control_characters() {
     console
         .run(&place, "status", "acme.b-2")
         .failed(1, &["no such path", "404"]);
+}
+
+/// What a console says of a board that trusts this root.
+fn board_with(version: u64, root: &str, key: Option<&str>) -> String {
+    let key = key.map_or_else(String::new, |key| format!(r#","secret_key":"{key}""#));
+    format!(
+        r#"{{"board":"acme.b-1","current":{{"version":1,"board":{{"profile":"p","hardware":"h","architecture":"a",
+        "kernel":"k","agent":"g","memory_bytes":1,"cpus":1}},"set":null,"layers":[],"trust":{{"root_version":{version},
+        "root":"{root}","root_expires":1900000000,"time":1750000000,"deploy":{{"epoch":1,"value":7}},
+        "offline_deploy":{{"epoch":0,"value":0}},"releases":{{}}{key}}}}}}}"#
+    )
+}
+
+#[test]
+fn a_secret_is_sealed_before_it_leaves() {
+    let place = Place::new();
+    place.write("value", "hunter2");
+    let key = coracle_protocol::secret::OpeningKey::generate();
+    let public = String::from(key.public().clone());
+    let digest = Sha256Digest::of(b"root").to_string();
+    let console = StandIn::start(State {
+        board: board_with(1, &digest, Some(&public)),
+        ..State::default()
+    });
+    let line = "--board acme.b-1 --app web --name db --value-file value";
+    let said = console.run(&place, "secret set", line).ok();
+    assert!(said.contains(&key.public().hint()), "{said}");
+    let bytes = console.state.lock().unwrap().secret.clone();
+    assert!(!String::from_utf8_lossy(&bytes).contains("hunter2"));
+    let sealed = serde_json::from_slice(&bytes).unwrap();
+    let board = coracle_protocol::names::BoardId::new("acme.b-1").unwrap();
+    assert_eq!(key.open(&board, &sealed).unwrap(), b"hunter2");
+
+    // A console that gives a key of its own is found out by whoever knows the board's.
+    console
+        .run(
+            &place,
+            "secret set",
+            &format!("{line} --key 0123456789abcdef"),
+        )
+        .failed(1, &["is said to have key", "0123456789abcdef"]);
+    console.state.lock().unwrap().board = board_with(1, &digest, None);
+    console
+        .run(&place, "secret set", line)
+        .failed(1, &["acme.b-1 has not said yet"]);
+}
+
+#[test]
+fn a_boards_trust_is_held_against_the_newest_root() {
+    let place = Place::with_keys();
+    let file = coracle_protocol::dsse::Envelope::parse(&place.read("root.json")).unwrap();
+    let digest = Sha256Digest::of(&file.payload_unverified().unwrap()).to_string();
+    let other = Sha256Digest::of(b"other").to_string();
+    let console = StandIn::start(State::default());
+    let verify = |version, root: &str| {
+        console.state.lock().unwrap().board = board_with(version, root, None);
+        console.run(&place, "trust verify", "--board acme.b-1 root.json")
+    };
+    let said = verify(1, &digest).ok();
+    assert!(
+        said.contains("acme.b-1: root version 1, counters deploy 1.7"),
+        "{said}"
+    );
+    verify(0, &digest).failed(1, &["trusts root version 0", "has version 1"]);
+    verify(1, &other).failed(1, &["another document with version 1"]);
+    console.state.lock().unwrap().board = r#"{"board":"acme.b-1","current":null}"#.into();
+    console
+        .run(&place, "trust verify", "--board acme.b-1 root.json")
+        .failed(1, &["has not said yet what it trusts"]);
 }

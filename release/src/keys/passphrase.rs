@@ -77,7 +77,6 @@ pub fn ask_new(key: &Path) -> Result<String, PassphraseError> {
 /// Encrypts a PKCS#8 document.
 pub fn lock(key: &Path, document: &[u8], passphrase: &str) -> Result<Vec<u8>, PassphraseError> {
     PrivateKeyInfoRef::try_from(document)
-        .map_err(pkcs8::Error::from)
         .and_then(|info| info.encrypt(passphrase))
         .map(|locked| locked.as_bytes().to_vec())
         .map_err(|fault| PassphraseError::Lock {
@@ -89,7 +88,6 @@ pub fn lock(key: &Path, document: &[u8], passphrase: &str) -> Result<Vec<u8>, Pa
 /// Decrypts to a PKCS#8 document.
 pub fn unlock(key: &Path, bytes: &[u8], passphrase: &str) -> Result<Vec<u8>, PassphraseError> {
     EncryptedPrivateKeyInfoRef::try_from(bytes)
-        .map_err(pkcs8::Error::from)
         .and_then(|locked| locked.decrypt(passphrase))
         .map(|open| open.as_bytes().to_vec())
         .map_err(|_| PassphraseError::Wrong(key.to_owned()))
