@@ -17,6 +17,8 @@ fn app(restart: Restart) -> AppRun {
         },
         args: vec![],
         env: Default::default(),
+        secrets: Default::default(),
+        site_settable: Default::default(),
         limits: AppLimits::default(),
         network: Default::default(),
         volumes: vec![],
