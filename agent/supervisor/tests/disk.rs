@@ -73,6 +73,14 @@ fn loops_of(board: &Board) -> usize {
         .count()
 }
 
+/// Whether a process of another mount namespace has something below `folder` mounted.
+fn others_hold(folder: &Path) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    processes
+        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("mountinfo")).ok())
+        .any(|mounts| mounts.contains(folder.to_str().unwrap()))
+}
+
 fn action(board: &Board, uid: u32, action: VolumeAction) -> Answer {
     board.ask(Request::Volume { action, uid })
 }
@@ -191,8 +199,19 @@ fn a_disk_filler_meets_its_limit_and_the_board_goes_on() {
     assert_eq!(used.limit_bytes, Some(MIB));
     // The app that is no more has left nothing.
     assert!(!board.state().join("containers/other").exists());
+    // Nor has one of a set that was taken back.
+    let mut sick = quiet(&image, "exit 1");
+    sick.name = coracle_protocol::names::AppName::new("sick").unwrap();
+    sick.restart = coracle_protocol::release::Restart::No;
+    let well = quiet(&image, "true");
+    let (phase, _) = board.deploy("3", vec![well, sick]);
+    assert_eq!(phase, Phase::RolledBack);
+    assert!(!board.state().join("containers/sick").exists());
     board.stop_all();
-    assert_eq!(loops_of(&board), 0, "something is still mounted");
+    // The kernel takes a dead container's mounts apart in its own time.
+    wait_for("the loop devices' end", WAIT, || {
+        (loops_of(&board) == 0).then_some(())
+    });
 }
 
 #[test]
@@ -271,7 +290,10 @@ fn folders_of_the_board_are_given_where_its_file_says_so() {
     std::fs::create_dir(&given).unwrap();
     std::fs::write(given.join("file"), "from the board\n").unwrap();
     let config = std::fs::read_to_string(board.config()).unwrap();
-    let more = format!("[volumes]\nbinds = [\"{}\"]\n", given.display());
+    let more = format!(
+        "[volumes]\nbinds = [\"{}\"]\n[local]\nallow = \"none\"\n",
+        given.display()
+    );
     std::fs::write(board.config(), config + &more).unwrap();
     board.restart_supervisor();
     let mut app = quiet(
@@ -286,6 +308,9 @@ fn folders_of_the_board_are_given_where_its_file_says_so() {
     app.binds = vec![bind(&given)];
     board.commit("1", vec![app.clone()]);
     assert_eq!(said(&board, "web"), "from the board\n1\nend\n");
+
+    failed(action(&board, 1000, create("mine", None)), "not-allowed");
+    volumes(action(&board, 0, create("mine", None)));
 
     // Not what is below it: an app that writes there could have made it lead anywhere.
     symlink("/etc", given.join("below")).unwrap();

@@ -79,6 +79,7 @@ impl Supervisor {
             Action::StartOld => {
                 let set = self.current.clone();
                 self.make_apps(set.as_ref());
+                self.collect_containers();
                 let now = Instant::now();
                 for app in &mut self.apps {
                     app.phase = crate::apps::Phase::Waiting { at: now };
@@ -150,11 +151,16 @@ impl Supervisor {
         if let Some(trying) = self.trying.take() {
             self.previous = self.current.replace(trying.set);
         }
+        self.collect_containers();
+        self.collect_layers();
+    }
+
+    /// What apps left that the active set does not have goes: of the set before, or of a trial that was taken back.
+    fn collect_containers(&self) {
         let kept = self.apps.iter().map(|app| app.name().as_str()).collect();
         if let Err(error) = layer::collect(&self.settings.config, &kept) {
             tracing::warn!(%error, "what apps left that are no more stays");
         }
-        self.collect_layers();
     }
 
     /// Layers that neither the current, the previous, the tried nor the accepted set has, go.
