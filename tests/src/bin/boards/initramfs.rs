@@ -90,7 +90,10 @@ fn quota_disk(cache: &Cache) -> Result<Vec<u8>> {
     let file = cache
         .folder()
         .join(format!("quota-{}.ext4", std::process::id()));
+    // Of those who are not root, many have no sbin in their PATH.
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let made = run(Command::new("mke2fs")
+        .env("PATH", path)
         .args(["-q", "-F", "-t", "ext4", "-O", "quota,project"])
         .args(["-E", "quotatype=prjquota"])
         .arg(&file)
