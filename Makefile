@@ -8,6 +8,7 @@
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=16 SEED=1)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, with their sizes
 #   make bench    measurements beside other tools → docs/benchmarks.md
+#   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one; 20 minutes)
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
 #   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)
 #   make yocto OE=DIR          meta-coracle against a checkout of openembedded-core, with bitbake inside it or beside it
@@ -16,7 +17,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test check boards shipped powercut arm bench conformance setup setup-boards setup-arm-boards setup-bench clean help
+.PHONY: demo test check boards shipped powercut arm bench bench-deltas conformance setup setup-boards setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
@@ -27,6 +28,7 @@ ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cros
 ARM_TARGETS := aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
 BENCH_PACKAGES := time crun runc xdelta3 zstd
+DELTA_PACKAGES := time xdelta3 zstd bsdiff ostree casync diffutils npm python3-pip
 # A mirror that is being synchronised has some lists and not others: what is missing is told by the install.
 UPDATE := { apt-get update -qq || echo "apt-get update failed in part: going on with the lists that are there"; }
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -151,6 +153,16 @@ bench: setup-bench
 	$(EXAMPLE)
 	$(OCI)
 	$(TARGET)/release/coracle-bench
+
+# npm and pip of this machine are used where it has them: they know its registries.
+bench-deltas: setup
+	@packages="$(DELTA_PACKAGES)"
+	for own in npm pip:python3-pip; do
+	  if command -v "$${own%%:*}" >/dev/null; then packages=$${packages/$${own##*:}/}; fi
+	done
+	$(call install,$$packages)
+	$(CARGO) build --release -p coracle-release -p coracle-tests --bin coracle-release --bin coracle-bench-deltas
+	$(TARGET)/release/coracle-bench-deltas $(if $(PAIR),"$(PAIR)")
 
 # Both take programs that were built elsewhere, for another architecture, by PROGRAMS=DIR.
 PARTS ?= agent cli

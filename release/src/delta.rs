@@ -3,6 +3,7 @@
 use crate::files::{self, Access, FileError};
 use crate::image::limits;
 use coracle_images::decompress::tar_stream;
+use coracle_images::delta::tar_diff::{self, TarDiffError};
 use coracle_images::delta::{DeltaError, DeltaHeader, DeltaReader, MakeError, make};
 use coracle_images::layout::LayerType;
 use coracle_images::unpack::{Source, UnpackError, apply_layer};
@@ -45,6 +46,15 @@ pub enum DeltaFileError {
         /// Why.
         #[source]
         source: DeltaError,
+    },
+    /// Reading, in the other format.
+    #[error("tar-diff `{path}`")]
+    TarDiff {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: TarDiffError,
     },
     /// The base layer.
     #[error("unpacking `{path}`")]
@@ -100,6 +110,28 @@ pub fn make_file(
     target: &Path,
     output: &Path,
 ) -> Result<(DeltaHeader, u64), DeltaFileError> {
+    let made = write_made(base, target, output, |from, to, file| make(from, to, file))?;
+    Ok((made.header, made.size))
+}
+
+/// Makes the tar-diff (version 1) between two layer files into `output`; returns its size.
+pub fn make_tar_diff_file(
+    base: &Path,
+    target: &Path,
+    output: &Path,
+) -> Result<u64, DeltaFileError> {
+    write_made(base, target, output, |from, to, file| {
+        tar_diff::make(from, to, file)
+    })?;
+    Ok(std::fs::metadata(output).map_err(io_at(output))?.len())
+}
+
+fn write_made<T>(
+    base: &Path,
+    target: &Path,
+    output: &Path,
+    make: impl FnOnce(Box<dyn Read>, Box<dyn Read>, io::BufWriter<&mut File>) -> Result<T, MakeError>,
+) -> Result<T, DeltaFileError> {
     let mut made = None;
     let (from, to) = (open_layer(base)?, open_layer(target)?);
     let mut failed = None;
@@ -121,8 +153,7 @@ pub fn make_file(
         });
     }
     written?;
-    let made = made.ok_or_else(|| io_at(output)(io::ErrorKind::WriteZero.into()))?;
-    Ok((made.header, made.size))
+    made.ok_or_else(|| io_at(output)(io::ErrorKind::WriteZero.into()))
 }
 
 /// Reads what a delta says about itself.
@@ -136,8 +167,8 @@ pub fn info(path: &Path) -> Result<(DeltaHeader, u64), DeltaFileError> {
     Ok((header, size))
 }
 
-/// Applies a delta to `base`, an unpacked tree or a layer file, and writes the target's tar stream. The
-/// output appears only when its digest is the one that the delta announces.
+/// Applies a delta or a tar-diff to `base`, an unpacked tree or a layer file, and writes the target's tar stream. The
+/// output appears only when its digest is the one that the delta announces; a tar-diff announces none.
 pub fn apply_file(
     base: &Path,
     delta: &Path,
@@ -164,7 +195,13 @@ pub fn apply_file(
         source,
     };
     let tree = File::open(tree).map_err(io_at(tree))?;
-    let blob = File::open(delta).map_err(io_at(delta))?;
+    let mut blob = File::open(delta).map_err(io_at(delta))?;
+    let mut magic = [0; 8];
+    let read = blob.read(&mut magic).map_err(io_at(delta))?;
+    blob.rewind().map_err(io_at(delta))?;
+    if tar_diff::is_tar_diff(&magic[..read]) {
+        return apply_tar_diff(blob, tree, delta, output);
+    }
     let reader = DeltaReader::open(blob, tree.into(), &limits()).map_err(at_delta)?;
     let wanted = reader.header().target;
     let mut measured = coracle_images::decompress::Measured::new(reader, limits().unpacked_bytes);
@@ -189,4 +226,30 @@ pub fn apply_file(
     }
     written?;
     Ok((wanted, size))
+}
+
+fn apply_tar_diff(
+    diff: File,
+    tree: File,
+    path: &Path,
+    output: &Path,
+) -> Result<(Sha256Digest, u64), DeltaFileError> {
+    let mut failed = None;
+    let written = files::write_with(output, Access::Public, |file| {
+        let tree = tree.into();
+        let applied = tar_diff::apply(io::BufReader::new(diff), tree, &limits(), file);
+        applied.map(|_| ()).map_err(|source| {
+            failed = Some(source);
+            io::Error::other("the tar-diff could not be applied")
+        })
+    });
+    if let Some(source) = failed {
+        let path = path.to_owned();
+        return Err(DeltaFileError::TarDiff { path, source });
+    }
+    written?;
+    let made = File::open(output).map_err(io_at(output))?;
+    let mut measured = coracle_images::decompress::Measured::new(made, u64::MAX);
+    io::copy(&mut measured, &mut io::sink()).map_err(io_at(output))?;
+    Ok(measured.finish())
 }

@@ -22,6 +22,8 @@ mod tar_header;
 
 #[cfg(feature = "make")]
 mod make;
+#[cfg(feature = "make")]
+pub mod tar_diff;
 
 use std::io;
 

@@ -19,6 +19,9 @@ pub(super) enum DeltaCommand {
         /// The delta
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
+        /// Coracle's own, which boards take, or tar-diff version 1, for other tools
+        #[arg(long, value_enum, default_value = "coracle")]
+        format: Format,
     },
     /// Make the newer layer's tar from the older layer and a delta
     Apply {
@@ -39,6 +42,13 @@ pub(super) enum DeltaCommand {
     },
 }
 
+/// A delta's format.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum Format {
+    Coracle,
+    TarDiff,
+}
+
 impl DeltaCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self {
@@ -46,9 +56,22 @@ impl DeltaCommand {
                 base,
                 target,
                 output,
+                format: Format::TarDiff,
+            } => {
+                let size = delta::make_tar_diff_file(&base, &target, &output)?;
+                say(&format!("{}: {}", output.display(), human::bytes(size)));
+            }
+            Self::Make {
+                base,
+                target,
+                output,
+                format: Format::Coracle,
             } => {
                 let (header, size) = delta::make_file(&base, &target, &output)?;
                 let full = std::fs::metadata(&target)?.len();
+                if size >= full {
+                    say("the delta is no smaller than the layer: publish the layer alone");
+                }
                 say(&format!(
                     "{}: {} instead of {}\nfrom {}\nto   {}",
                     output.display(),

@@ -6,7 +6,7 @@
 mod header;
 mod member;
 mod sections;
-mod source;
+pub(super) mod source;
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -12,11 +12,11 @@ use crate::delta::DeltaError;
 use crate::limits::Limits;
 
 /// An open base file.
-pub(super) struct Source {
+pub(in crate::delta) struct Source {
     file: File,
     path: String,
     /// Where the next read begins.
-    pub(super) at: u64,
+    pub(in crate::delta) at: u64,
 }
 
 impl Source {
@@ -49,7 +49,7 @@ impl Source {
         }
     }
 
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<(), DeltaError> {
+    pub(in crate::delta) fn read(&mut self, buffer: &mut [u8]) -> Result<(), DeltaError> {
         let read = self.file.read_exact_at(buffer, self.at);
         read.map_err(|error| self.failed(error))?;
         self.at += buffer.len() as u64;
@@ -58,7 +58,7 @@ impl Source {
 }
 
 /// The base layer's unpacked tree, and the file of it that is open.
-pub(super) struct Sources {
+pub(in crate::delta) struct Sources {
     base: Walker,
     limits: Limits,
     open: Option<Source>,
@@ -67,7 +67,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(base: OwnedFd, limits: &Limits) -> Self {
+    pub(in crate::delta) fn new(base: OwnedFd, limits: &Limits) -> Self {
         Self {
             base: Walker::reader(base),
             limits: *limits,
@@ -77,7 +77,7 @@ impl Sources {
     }
 
     /// Opens a base file in place of the last one, at its start, and returns its size.
-    pub(super) fn open(&mut self, path: &[u8]) -> Result<u64, DeltaError> {
+    pub(in crate::delta) fn open(&mut self, path: &[u8]) -> Result<u64, DeltaError> {
         self.count += 1;
         if self.count > self.limits.entries {
             return Err(DeltaError::Malformed("too many sources"));
@@ -111,7 +111,7 @@ impl Sources {
     }
 
     /// The file that is open.
-    pub(super) fn current(&mut self) -> Result<&mut Source, DeltaError> {
+    pub(in crate::delta) fn current(&mut self) -> Result<&mut Source, DeltaError> {
         self.open
             .as_mut()
             .ok_or(DeltaError::Malformed("no source is open"))

@@ -14,14 +14,14 @@ use crate::limits::Limits;
 use crate::unpack::{Kind, TarError, TarStream};
 
 /// A regular file of the base tree.
-pub(super) struct BaseFile {
+pub(in crate::delta) struct BaseFile {
     /// Components joined with `/`.
-    pub(super) path: Vec<u8>,
-    pub(super) content: Rc<Vec<u8>>,
+    pub(in crate::delta) path: Vec<u8>,
+    pub(in crate::delta) content: Rc<Vec<u8>>,
 }
 
 /// All of them, with ways to find one that is like a new file.
-pub(super) struct BaseFiles {
+pub(in crate::delta) struct BaseFiles {
     files: BTreeMap<Vec<u8>, BaseFile>,
     by_content: HashMap<Sha256Digest, Vec<u8>>,
     by_name: HashMap<Vec<u8>, Vec<Vec<u8>>>,
@@ -31,7 +31,7 @@ pub(super) struct BaseFiles {
 
 impl BaseFiles {
     /// Follows the tar stream as unpacking it would. Returns its digest too.
-    pub(super) fn read(base: impl Read) -> Result<(Self, Sha256Digest), MakeError> {
+    pub(in crate::delta) fn read(base: impl Read) -> Result<(Self, Sha256Digest), MakeError> {
         let limits = Limits::default();
         let mut measured = Measured::new(base, u64::MAX);
         let mut stream = TarStream::new(&mut measured, &limits);
@@ -100,7 +100,7 @@ impl BaseFiles {
     }
 
     /// The file at a path as a member has it.
-    pub(super) fn at(&self, path: &[u8]) -> Option<&BaseFile> {
+    pub(in crate::delta) fn at(&self, path: &[u8]) -> Option<&BaseFile> {
         let parts = components(path, &Limits::default()).ok()?;
         self.files.get(&parts.join(&b'/'))
     }
@@ -108,7 +108,7 @@ impl BaseFiles {
     /// The file to make `content` from: the same content anywhere, then the same path, the same name, a
     /// name that differs in digits only (versions), of several the one whose size is nearest; at last the one that
     /// shares most samples.
-    pub(super) fn source_for(&self, path: &[u8], content: &[u8]) -> Option<&BaseFile> {
+    pub(in crate::delta) fn source_for(&self, path: &[u8], content: &[u8]) -> Option<&BaseFile> {
         if let Some(same) = self.by_content.get(&Sha256Digest::of(content)) {
             return self.files.get(same);
         }

@@ -23,7 +23,7 @@ const ROUNDS: usize = 2;
 /// Of matches that are as long, how many on each side are looked at for the nearest one.
 const NEIGHBOURS: usize = 24;
 /// Pieces that make `new` from `old`, in order. `layouts`: of both.
-pub(super) fn compare(old: &[u8], new: &[u8], layouts: [&Layout; 2]) -> Vec<Piece> {
+pub(in crate::delta) fn compare(old: &[u8], new: &[u8], layouts: [&Layout; 2]) -> Vec<Piece> {
     let newer = without_addresses(new, layouts[1]);
     let mut older = without_addresses(old, layouts[0]);
     let mut ranges = bridge(alike_ranges(&older, &newer));

@@ -3,8 +3,8 @@
 //! Memory: both tar streams, and twelve times the largest file that is compared (seven for the old one, five for the
 //! new), below 2 GiB each: a larger one goes as it is. One thread.
 
-mod base;
-mod compare;
+pub(super) mod base;
+pub(super) mod compare;
 mod expect;
 mod headers;
 mod samples;

@@ -74,7 +74,7 @@ pub const BOARDS: [Board; 10] = [
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         without: &[],
-        time_limit: Duration::from_secs(170),
+        time_limit: Duration::from_secs(600),
     },
     Board {
         name: "x86-64-bullseye",
@@ -84,7 +84,7 @@ pub const BOARDS: [Board; 10] = [
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
-        time_limit: Duration::from_secs(170),
+        time_limit: Duration::from_secs(600),
     },
     Board {
         name: "x86-64-bullseye-hybrid",
@@ -94,7 +94,7 @@ pub const BOARDS: [Board; 10] = [
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         without: &[],
-        time_limit: Duration::from_secs(170),
+        time_limit: Duration::from_secs(600),
     },
     Board {
         name: "x86-64-trixie",
@@ -104,7 +104,7 @@ pub const BOARDS: [Board; 10] = [
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
-        time_limit: Duration::from_secs(170),
+        time_limit: Duration::from_secs(600),
     },
     Board {
         name: "x86-64-forky",
@@ -114,7 +114,7 @@ pub const BOARDS: [Board; 10] = [
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
-        time_limit: Duration::from_secs(170),
+        time_limit: Duration::from_secs(600),
     },
     Board {
         name: "arm64",
@@ -124,7 +124,7 @@ pub const BOARDS: [Board; 10] = [
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
-        time_limit: Duration::from_secs(300),
+        time_limit: Duration::from_secs(900),
     },
     Board {
         name: "arm64-hybrid",
@@ -134,7 +134,7 @@ pub const BOARDS: [Board; 10] = [
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         without: &[],
-        time_limit: Duration::from_secs(300),
+        time_limit: Duration::from_secs(900),
     },
     Board {
         name: "armhf",
@@ -152,7 +152,7 @@ pub const BOARDS: [Board; 10] = [
             "io::direct_io_keeps_to_the_rates",
             "io::buffered_writes_keep_to_the_rate",
         ],
-        time_limit: Duration::from_secs(300),
+        time_limit: Duration::from_secs(900),
     },
 ];
 

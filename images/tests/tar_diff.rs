@@ -1,0 +1,173 @@
+//! tar-diff version 1: what is made is read by a second decoder, written from the format's description alone.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use coracle_images::Limits;
+use coracle_images::delta::tar_diff::{TarDiffError, apply, make};
+use proptest::prelude::*;
+
+/// file-format.md of containers/tar-diff, as plainly as it can be written.
+fn second_decoder(diff: &[u8], base: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+    assert_eq!(&diff[..8], b"tardf1\n\0");
+    let mut operations = Vec::new();
+    let mut stream = ruzstd::decoding::StreamingDecoder::new(&diff[8..]).unwrap();
+    stream.read_to_end(&mut operations).unwrap();
+    let (mut out, mut at, mut source, mut place) = (Vec::new(), 0, &Vec::new(), 0usize);
+    while at < operations.len() {
+        let operation = operations[at];
+        at += 1;
+        let (mut size, mut shift) = (0usize, 0);
+        loop {
+            let byte = operations[at];
+            at += 1;
+            size |= usize::from(byte & 0x7F) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let has_data = matches!(operation, 0 | 1 | 3);
+        let data = if has_data {
+            &operations[at..at + size]
+        } else {
+            &[]
+        };
+        at += data.len();
+        match operation {
+            0 => out.extend_from_slice(data),
+            1 => {
+                source = &base[std::str::from_utf8(data).unwrap()];
+                place = 0;
+            }
+            2 => {
+                out.extend_from_slice(&source[place..place + size]);
+                place += size;
+            }
+            3 => {
+                let old = &source[place..place + size];
+                out.extend(
+                    old.iter()
+                        .zip(data)
+                        .map(|(old, new)| old.wrapping_add(*new)),
+                );
+                place += size;
+            }
+            4 => place = size,
+            _ => panic!("operation {operation}"),
+        }
+    }
+    out
+}
+
+fn layer(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        builder
+            .append_data(&mut header, name, &content[..])
+            .unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn unpacked(files: &BTreeMap<String, Vec<u8>>, dir: &Path) {
+    for (name, content) in files {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+}
+
+fn applied(diff: &[u8], dir: &Path) -> Result<Vec<u8>, TarDiffError> {
+    let mut out = Vec::new();
+    let base = File::open(dir).unwrap().into();
+    let made = apply(diff, base, &Limits::default(), &mut out)?;
+    assert_eq!(made, out.len() as u64);
+    Ok(out)
+}
+
+fn trees() -> impl Strategy<Value = BTreeMap<String, Vec<u8>>> {
+    let content = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..4000),
+        proptest::collection::vec(0u8..4, 0..4000),
+    ];
+    proptest::collection::btree_map("[a-c]{1,2}/[d-f]{1,3}[0-9]", content, 0..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_decoders_make_the_layer(old in trees(), new in trees(), cut in 0usize..2000) {
+        let mut new = new;
+        // Files that stay, that change in the middle, and that move.
+        for (index, (name, content)) in old.iter().enumerate() {
+            let mut content = content.clone();
+            if index % 3 == 1 {
+                let at = cut.min(content.len());
+                content.splice(at..at, *b"changed");
+            }
+            let name = if index % 3 == 2 { format!("moved/{index}") } else { name.clone() };
+            new.insert(name, content);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        unpacked(&old, dir.path());
+        let (old_tar, new_tar) = (layer(&old), layer(&new));
+        let mut diff = Vec::new();
+        make(&old_tar[..], &new_tar[..], &mut diff).unwrap();
+        prop_assert!(second_decoder(&diff, &old) == new_tar);
+        prop_assert!(applied(&diff, dir.path()).unwrap() == new_tar);
+    }
+
+    #[test]
+    fn damaged_ones_end(at in 8usize..400, with in 1u8..) {
+        let old = BTreeMap::from([("a/b".to_owned(), b"some text ".repeat(90))]);
+        let new = BTreeMap::from([("a/b".to_owned(), b"same text ".repeat(95))]);
+        let dir = tempfile::tempdir().unwrap();
+        unpacked(&old, dir.path());
+        let mut diff = Vec::new();
+        make(&layer(&old)[..], &layer(&new)[..], &mut diff).unwrap();
+        let at = at % diff.len();
+        diff[at] ^= with;
+        // An error or other bytes, but an end.
+        let _ = applied(&diff, dir.path());
+    }
+}
+
+/// By hand: a path that leads out, a number that is too long, an operation that is not there.
+#[test]
+fn hostile_operations_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    fs::create_dir(&base).unwrap();
+    fs::write(dir.path().join("secret"), b"secret").unwrap();
+    std::os::unix::fs::symlink("../secret", base.join("link")).unwrap();
+    let with = |operations: &[u8]| {
+        let mut diff = b"tardf1\n\0".to_vec();
+        diff.extend(zstd::encode_all(operations, 3).unwrap());
+        applied(&diff, &base)
+    };
+    assert!(with(b"\x01\x09../secret\x02\x06").is_err());
+    assert!(with(b"\x01\x04link\x02\x06").is_err());
+    assert!(with(b"\x00\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7Fx").is_err());
+    assert!(with(b"\x02\x01").is_err(), "a copy without a source");
+    assert!(with(b"\x09\x00").is_err());
+    assert_eq!(with(b"\x00\x05hello").unwrap(), b"hello");
+}
+
+#[test]
+fn other_versions_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = applied(b"tardf2\n\0and more", dir.path()).unwrap_err();
+    assert!(error.to_string().contains("version 2"), "{error}");
+    let error = applied(b"something else", dir.path()).unwrap_err();
+    assert!(matches!(error, TarDiffError::Magic), "{error}");
+}

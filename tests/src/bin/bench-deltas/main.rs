@@ -1,0 +1,158 @@
+//! `make bench-deltas`: bytes, time and memory of deltas between real versions, beside other tools, written to
+//! docs/benchmarks-deltas.md. Every figure is measured here, now; none is copied from somewhere.
+
+mod pairs;
+mod tools;
+
+use anyhow::{Context, Result, ensure};
+use coracle_tests::measure::human;
+use coracle_tests::service::run;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pairs::{PAIRS, Pair};
+use tools::{TOOLS, Tool};
+
+const HEAD: &str = "# Deltas beside other tools\n\n\
+    Written by `make bench-deltas`, which measures every row in one run on one machine. The trees come from the npm registry, \
+    from PyPI and from Debian's archive (its release beside its security update, whatever these are on the day). Peak memory is the whole \
+    process's, and every step is a process of its own. `tuned` tells the pairs that were looked at while the models were made: the others say \
+    more. OSTree's figure has no tar headers in it; casync's is the chunks that the older version lacks, and the index.\n\n";
+
+/// What one tool did.
+struct Row {
+    bytes: u64,
+    make: Cost,
+    apply: Cost,
+}
+
+struct Cost {
+    seconds: f32,
+    kib: u64,
+}
+
+fn main() -> Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let work = tempfile::tempdir()?;
+    let cache = std::env::temp_dir().join("coracle-delta-pairs");
+    std::fs::create_dir_all(&cache)?;
+    let mut page = String::from(HEAD);
+    for pair in &PAIRS {
+        if !wanted.is_empty() && !wanted.iter().any(|name| name == pair.name) {
+            continue;
+        }
+        let section = measured(pair, &cache, work.path())
+            .unwrap_or_else(|error| format!("## {}\n\nnot measured: {error:#}\n\n", pair.name));
+        print!("{section}");
+        page.push_str(&section);
+    }
+    if wanted.is_empty() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks-deltas.md");
+        std::fs::write(path, page.trim_end().to_owned() + "\n").context(path)?;
+        println!("written to docs/benchmarks-deltas.md");
+    }
+    Ok(())
+}
+
+/// One pair's table.
+fn measured(pair: &Pair, cache: &Path, work: &Path) -> Result<String> {
+    let [(old_version, old), (new_version, new)] = pair.trees(cache)?;
+    let (old_tar, new_tar) = (work.join("old.tar"), work.join("new.tar"));
+    packed(&old, &old_tar)?;
+    packed(&new, &new_tar)?;
+    let inputs = [("O", &old), ("N", &new), ("OT", &old_tar), ("NT", &new_tar)];
+    let size = std::fs::metadata(&new_tar)?.len();
+    let mut section = format!(
+        "## {}{}\n\n{old_version} → {new_version}, {} as tar\n\n\
+         | tool | bytes | make: time | make: peak RSS | apply: time | apply: peak RSS |\n|---|---|---|---|---|---|\n",
+        pair.name,
+        if pair.tuned { " (tuned)" } else { "" },
+        human(size)
+    );
+    for tool in &TOOLS {
+        match row(tool, &inputs, &work.join("tool")) {
+            Ok(row) => writeln!(
+                section,
+                "| {} | {} | {:.1} s | {} | {:.1} s | {} |",
+                tool.name,
+                row.bytes,
+                row.make.seconds,
+                human(row.make.kib * 1024),
+                row.apply.seconds,
+                human(row.apply.kib * 1024)
+            )?,
+            Err(error) => writeln!(section, "| {} | failed: {error:#} | | | | |", tool.name)?,
+        }
+    }
+    section.push('\n');
+    Ok(section)
+}
+
+/// What a tool's commands find in their environment.
+type Inputs<'a> = [(&'a str, &'a PathBuf); 4];
+
+/// A tree's tar, the same whenever it is made.
+fn packed(tree: &Path, tar: &Path) -> Result<()> {
+    let options = [
+        "--sort=name",
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+        "--mtime=@0",
+    ];
+    run(Command::new("tar")
+        .args(options)
+        .arg("-C")
+        .arg(tree)
+        .arg("-cf")
+        .arg(tar)
+        .arg("."))?;
+    Ok(())
+}
+
+fn row(tool: &Tool, inputs: &Inputs, work: &Path) -> Result<Row> {
+    let _ = std::fs::remove_dir_all(work);
+    std::fs::create_dir(work)?;
+    let shell = |script: &str| -> Result<String> { run(&mut command(script, inputs, work)?) };
+    shell(tool.prepare)?;
+    let make = timed(command(tool.make, inputs, work)?, work)?;
+    let bytes = shell(tool.size)?.trim().parse().context("its size")?;
+    let apply = timed(command(tool.apply, inputs, work)?, work)?;
+    shell(tool.check).context("it made something else")?;
+    Ok(Row { bytes, make, apply })
+}
+
+fn command(script: &str, inputs: &Inputs, work: &Path) -> Result<Command> {
+    let own = std::env::current_exe()?.with_file_name("coracle-release");
+    ensure!(
+        own.exists(),
+        "{} is missing: build the workspace",
+        own.display()
+    );
+    let mut command = Command::new("sh");
+    command
+        .args(["-euc", script])
+        .envs(inputs.iter().copied())
+        .env("W", work)
+        .env("CORACLE", own);
+    Ok(command)
+}
+
+/// Wall time, and the peak resident set of the largest process, as GNU time reports them.
+fn timed(command: Command, work: &Path) -> Result<Cost> {
+    let report = work.join("time");
+    let mut timed = Command::new("/usr/bin/time");
+    timed.args(["-f", "%e %M", "-o"]).arg(&report);
+    timed.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        timed.env(name, value.unwrap_or_default());
+    }
+    run(&mut timed)?;
+    let text = std::fs::read_to_string(&report)?;
+    let (seconds, kib) = text.trim().split_once(' ').context("what time printed")?;
+    Ok(Cost {
+        seconds: seconds.parse()?,
+        kib: kib.parse()?,
+    })
+}
