@@ -105,11 +105,10 @@ impl DiffModel {
         let mark = self.addresses.mark();
         let mut predicted = [0u8; UNIT];
         let (mut patterns, mut doubts, mut fields) = (0u32, 7u32, 0u32);
-        for index in 0..len {
-            let view = self
-                .addresses
-                .view(near(index), position.wrapping_add(index as u32));
-            predicted[index] = view.predicted;
+        for (index, predicted) in predicted[..len].iter_mut().enumerate() {
+            let at = position.wrapping_add(index as u32);
+            let view = self.addresses.view(near(index), at);
+            *predicted = view.predicted;
             self.addresses.learn(view.predicted);
             if view.place & 3 == 0 && view.place != 0 {
                 patterns = patterns
@@ -140,7 +139,7 @@ impl DiffModel {
         self.addresses.back_to(mark);
         self.missed_units = self.missed_units << 1 | 1;
         let mut any = false;
-        for index in 0..len {
+        for (index, new) in new.iter_mut().enumerate() {
             let near = near(index);
             let position = position.wrapping_add(index as u32);
             let view = self.addresses.view(near, position);
@@ -154,7 +153,7 @@ impl DiffModel {
                     position,
                     any,
                     len - index,
-                    new[index] != view.predicted,
+                    *new != view.predicted,
                 )?;
             let byte = if miss {
                 any = true;
@@ -166,13 +165,12 @@ impl DiffModel {
                     changes: self.changes,
                     missed: self.missed,
                 };
-                self.symbols
-                    .otherwise(coder, &self.stretch, &known, new[index])?
+                self.symbols.otherwise(coder, &self.stretch, &known, *new)?
             } else {
                 self.symbols.pass(view.predicted);
                 view.predicted
             };
-            new[index] = byte;
+            *new = byte;
             self.addresses.learn(byte);
             self.count(near[BEHIND], byte);
             self.missed = self.missed << 1 | u32::from(miss);

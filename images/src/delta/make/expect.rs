@@ -56,9 +56,7 @@ fn words(content: &[u8], plain: &mut [u8], region: &Region) {
                 } else if let Some((register, _)) = adrp(word) {
                     pages[register] = index as u32 + 64;
                     ADRP_MASK
-                } else if let Some(_) =
-                    low_part(word).filter(|&(register, _)| pages[register] > index as u32)
-                {
+                } else if low_part(word).is_some_and(|(base, _)| pages[base] > index as u32) {
                     LOW_MASK
                 } else {
                     0
