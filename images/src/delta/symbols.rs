@@ -14,10 +14,10 @@ const GUESSES: usize = 4;
 const BASES: usize = INPUTS - GUESSES;
 
 /// Bytes of history in which repetitions are found.
-const HISTORY: usize = 1 << 19;
+const HISTORY: usize = 1 << 18;
 
 /// Entries of the index of repetitions, log2.
-const INDEX_BITS: u32 = 15;
+const INDEX_BITS: u32 = 14;
 
 /// Bytes that must be alike to count as a repetition.
 const LEAST: u32 = 6;
