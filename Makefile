@@ -5,7 +5,7 @@
 #   make check    formatting, lints, licences, dependency arrows      (part of test)
 #   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
 #   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one)
-#   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=16 SEED=1)
+#   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, with their sizes
 #   make bench    measurements beside other tools → docs/benchmarks.md
 #   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one; 20 minutes)
@@ -122,7 +122,7 @@ shipped: setup-arm-boards
 	$(TARGET)/debug/coracle-boards shipped $(BOARDS)
 
 CUTS ?= 200
-BOOTS ?= 16
+BOOTS ?= 10
 SEED ?= 1
 powercut: setup-boards
 	@$(CARGO) build --quiet --workspace --bins

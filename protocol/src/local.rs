@@ -172,6 +172,10 @@ pub struct Reply {
     pub answer: Answer,
 }
 
+/// Code of [`Answer::Refused`] to an offer of the very assignment that was tried last and did not stay: the end of that
+/// deployment, for a daemon that was not there to hear it.
+pub const DID_NOT_STAY: &str = "rolled-back";
+
 /// Answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]

@@ -7,7 +7,7 @@ use board::{Board, app, http_health, kill, rootfs, wait_for};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
 use coracle_protocol::deploy::Delta;
-use coracle_protocol::local::{Answer, AppAction, LayerSource, Request};
+use coracle_protocol::local::{Answer, AppAction, DID_NOT_STAY, LayerSource, Request};
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{App, Image, NetworkMode, Port, Probe, Restart, VolumeMount};
 use coracle_protocol::report::{AppState, Phase, SetState};
@@ -238,6 +238,11 @@ fn a_cut_in_the_trial_goes_back_and_says_so() {
     let answer = board.offer("2", &release, &deploy);
     assert!(
         matches!(&answer, Answer::Refused { reason, .. } if reason.contains("did not stay")),
+        "{answer:?}"
+    );
+    // A daemon that asks again learns how its deployment ended, not that somebody replays it.
+    assert!(
+        matches!(&answer, Answer::Refused { code, reason } if code == DID_NOT_STAY && reason.contains("interrupted")),
         "{answer:?}"
     );
 }

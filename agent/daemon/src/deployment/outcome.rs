@@ -4,7 +4,7 @@
 use super::voice::Voice;
 use crate::supervisor::{Notice, Supervisor, SupervisorError};
 use coracle_protocol::Sha256Digest;
-use coracle_protocol::local::{Answer, Event, Status};
+use coracle_protocol::local::{Answer, DID_NOT_STAY, Event, Status};
 use coracle_protocol::report::{Phase, SetState};
 use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -61,6 +61,10 @@ impl From<SupervisorError> for Outcome {
 /// An answer that is no success, as an end.
 pub fn of_answer(expected: &'static str, answer: Answer) -> Outcome {
     match answer {
+        Answer::Refused { code, reason } if code == DID_NOT_STAY => Outcome {
+            phase: Phase::RolledBack,
+            ..Outcome::refused(&code, reason)
+        },
         Answer::Refused { code, reason } => Outcome::refused(&code, reason),
         Answer::Failed { code, reason } => Outcome::failed(&code, reason),
         other => crate::supervisor::unexpected(expected, &other).into(),
@@ -149,5 +153,30 @@ pub fn read_status(status: &Status, awaited: &Awaited<'_>, restarted: bool) -> O
             )),
             None => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The power went in a trial: the supervisor took it back before this daemon was there.
+    #[test]
+    fn an_offer_that_did_not_stay_is_the_end_of_its_trial_and_no_refusal() {
+        let answer = |code: &str| Answer::Refused {
+            code: code.into(),
+            reason: "x did not stay (interrupted): the board restarted".into(),
+        };
+        let end = of_answer("needs", answer(DID_NOT_STAY));
+        assert_eq!(end.phase, Phase::RolledBack);
+        assert_eq!(end.code.as_deref(), Some("rolled-back"));
+        assert!(
+            end.reason
+                .is_some_and(|reason| reason.contains("interrupted"))
+        );
+        assert_eq!(
+            of_answer("needs", answer("old-assignment")).phase,
+            Phase::Refused
+        );
     }
 }

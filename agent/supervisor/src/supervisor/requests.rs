@@ -7,7 +7,9 @@ use crate::offer::{self, Accepted, Offer, Refused};
 use crate::socket::Incoming;
 use crate::stage;
 use coracle_digest::Sha256Digest;
-use coracle_protocol::local::{Answer, AppAction, LayerSource, Needs, Request, Trusted};
+use coracle_protocol::local::{
+    Answer, AppAction, DID_NOT_STAY, LayerSource, Needs, Request, Trusted,
+};
 use coracle_protocol::names::AppName;
 use coracle_runtime::Exit;
 use std::collections::BTreeMap;
@@ -72,6 +74,7 @@ impl Supervisor {
                 let activity = offer.activity.clone();
                 answer.send(match self.consider(offer) {
                     Ok(needs) => Answer::Needs(needs),
+                    Err(why) if why.code == DID_NOT_STAY => refused(why),
                     Err(why) => {
                         self.last_words = Some(format!("{activity} was refused ({why})"));
                         refused(why)
@@ -114,8 +117,10 @@ impl Supervisor {
     fn consider(&mut self, offer: Offer) -> Result<Needs, Refused> {
         // What runs, and not the set before it: whoever replays its message must not get it back.
         let known: Vec<Sha256Digest> = self.current.iter().map(DeployedSet::digest).collect();
+        let payload = offer.deploy.payload_unverified();
+        let offered = payload.ok().map(|bytes| Sha256Digest::of(&bytes));
         let accepted = offer::verify(offer, &self.trust, &self.settings, &known)
-            .map_err(|why| self.failed_before(why))?;
+            .map_err(|why| self.failed_before(why, offered))?;
         let digest = accepted.deployment.deploy().digest();
         let already = self
             .current
@@ -142,9 +147,14 @@ impl Supervisor {
     }
 
     /// An assignment that was tried and did not stay is too old by its own counter: the reason that
-    /// helps is why it did not stay.
-    fn failed_before(&self, why: Refused) -> Refused {
+    /// helps is why it did not stay. A daemon that was cut off with the board asks so how its deployment ended.
+    fn failed_before(&self, why: Refused, offered: Option<Sha256Digest>) -> Refused {
         match &self.failure {
+            Some(failure)
+                if why.code == "old-assignment" && offered == Some(failure.deployment) =>
+            {
+                Refused::new(DID_NOT_STAY, failure.words())
+            }
             Some(failure) if why.code == "old-assignment" => {
                 let reason = format!(
                     "{}. The last one that did not stay was {}: {}",

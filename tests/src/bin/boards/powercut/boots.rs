@@ -6,7 +6,7 @@ use super::nbd::{Server, locked};
 use super::record::{BOOT, Recorded, UPDATE, is_good, tag};
 use super::{Effort, Tally};
 use crate::shipped::disk::Shipped;
-use crate::shipped::fleet::{APPS, Fleet, committed};
+use crate::shipped::fleet::{APPS, Fleet, committed, was_interrupted};
 use crate::shipped::machine::{self, Disk as Drive, Forward, Setup};
 use anyhow::{Context, Result, ensure};
 use coracle_tests::measure::get;
@@ -80,8 +80,7 @@ pub fn all(fleet: &Fleet, shipped: &Shipped, recorded: Recorded, effort: &Effort
         let settled = wait_for("board and console to agree", UPDATE, || {
             let (version, seen) = (answers()?, fleet.seen()?);
             let agreed = seen["presence"]["online"] == true && committed(&seen) == Some(version);
-            let ended = under_way.is_none_or(|number| version == number)
-                || seen["feedback"]["code"] == "interrupted";
+            let ended = under_way.is_none_or(|number| version == number) || was_interrupted(&seen);
             Ok((agreed && ended).then_some(version))
         });
         let settled = settled.with_context(told)?;

@@ -82,7 +82,7 @@ pub fn run(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
 fn effort(mut arguments: impl Iterator<Item = String>) -> Result<Effort> {
     let mut effort = Effort {
         cuts: 200,
-        boots: 12,
+        boots: 10,
         updates: 16,
         seed: 1,
     };

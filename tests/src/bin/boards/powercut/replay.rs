@@ -7,7 +7,7 @@ use super::history::Promise;
 use super::record::Recorded;
 use super::{Effort, Tally, inspect};
 use crate::shipped::disk::DATA_AT;
-use crate::shipped::fleet::{APPS, Fleet, committed};
+use crate::shipped::fleet::{APPS, Fleet, committed, was_interrupted};
 use anyhow::{Context, Result, ensure};
 use coracle_tests::lan::Namespace;
 use coracle_tests::measure::get;
@@ -273,8 +273,7 @@ impl Cut<'_> {
             if runs == newest {
                 return Ok(Some("came to the newest release"));
             }
-            let interrupted =
-                promise.under_way == Some(newest) && seen["feedback"]["code"] == "interrupted";
+            let interrupted = promise.under_way == Some(newest) && was_interrupted(&seen);
             Ok(interrupted.then_some("told that its trial was interrupted"))
         });
         converged.map(|end| format!("{came}, and {end}"))

@@ -189,6 +189,13 @@ pub fn committed(seen: &Value) -> Option<u64> {
     (set["state"] == "committed").then_some(version)
 }
 
+/// The console heard that the last deployment was taken back because the power went in its trial.
+pub fn was_interrupted(seen: &Value) -> bool {
+    let told = &seen["feedback"];
+    let reason = told["reason"].as_str().unwrap_or_default();
+    told["phase"] == "rolled-back" && reason.contains("restarted before")
+}
+
 /// Bytes that no compression shortens, the same for the same seed (xorshift64).
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
