@@ -11,7 +11,7 @@ pub use problem::{Problem, Resource};
 use crate::detect::Detected;
 use crate::profile::{NetworkMode, Profile};
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// Processes that are kept for the system when the kernel's limit is known.
 const RESERVED_PIDS: u64 = 512;
@@ -58,7 +58,7 @@ pub struct HostPort {
     /// TCP or UDP.
     pub protocol: PortProtocol,
     /// The address on the board; each of them when `None`.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// The number.
     pub port: u16,
 }
@@ -66,10 +66,15 @@ pub struct HostPort {
 impl HostPort {
     /// Whether both cannot be bound at once: the same number, and an address in common.
     fn clashes(self, other: Self) -> bool {
-        let any = |a: Option<Ipv4Addr>| a.is_none_or(|a| a.is_unspecified());
         self.protocol == other.protocol
             && self.port == other.port
-            && (any(self.address) || any(other.address) || self.address == other.address)
+            && match (self.address, other.address) {
+                (Some(a), Some(b)) => {
+                    let any = a.is_unspecified() || b.is_unspecified();
+                    a == b || (any && a.is_ipv4() == b.is_ipv4())
+                }
+                _ => true,
+            }
     }
 }
 

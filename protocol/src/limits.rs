@@ -24,6 +24,16 @@ pub struct Limits {
     pub boards_per_deploy: usize,
     /// Hardware classes that a release names.
     pub hardware_classes: usize,
+    /// Networks in a release.
+    pub networks: usize,
+    /// Networks of one app.
+    pub networks_per_app: usize,
+    /// Aliases of one app on one network.
+    pub aliases: usize,
+    /// Resolvers of one app: glibc reads three (resolv.conf(5), MAXNS).
+    pub resolvers: usize,
+    /// Search domains of one app (resolv.conf(5): six before glibc 2.26).
+    pub search_domains: usize,
     /// Deltas that one deploy document names.
     pub deltas: usize,
     /// One secret, in bytes: a certificate chain with its key fits.
@@ -59,6 +69,11 @@ pub const LIMITS: Limits = Limits {
     text_bytes: 4096,
     boards_per_deploy: 64,
     hardware_classes: 32,
+    networks: 32,
+    networks_per_app: 8,
+    aliases: 16,
+    resolvers: 3,
+    search_domains: 6,
     deltas: 256,
     secret_bytes: 8 * 1024,
     secrets: 16,

@@ -7,7 +7,7 @@
 use crate::dsse::Envelope;
 use crate::names::{AppName, BoardId, VolumeName};
 use crate::release::Blob;
-use crate::report::{BoardFacts, DiskUse, Phase, SetStatus};
+use crate::report::{BoardFacts, DiskUse, NetworkStatus, Phase, SetStatus};
 use crate::trust_state::TrustState;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
@@ -244,6 +244,9 @@ pub struct Status {
     /// What the board trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustState>,
+    /// Networks on the board, its own first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkStatus>,
 }
 
 /// A volume on the board.

@@ -93,6 +93,10 @@ name!(
     SecretName, "secret name", RULE, is_label
 );
 name!(
+    /// A network that a release declares, or the board's own, `bridge`.
+    NetworkName, "network name", RULE, is_label
+);
+name!(
     /// A hardware class: what a release is built for and a board profile declares.
     HardwareClass, "hardware class", RULE, is_label
 );

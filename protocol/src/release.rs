@@ -6,9 +6,14 @@ use crate::site::Settable;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 mod checks;
+mod network;
+
+pub use network::{
+    AppOnNetwork, DEFAULT_NETWORK, ExtraHost, HOST_GATEWAY, Mac, NetworkSpec, Rates,
+};
 
 /// The payload type of a release.
 pub const RELEASE_TYPE: &str = "application/vnd.coracle.release.v1+json";
@@ -37,6 +42,9 @@ pub struct Release {
     /// The hardware classes that it was built for.
     #[serde(deserialize_with = "crate::strict::set")]
     pub hardware: BTreeSet<HardwareClass>,
+    /// Networks that its apps share, beside the board's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkSpec>,
     /// The complete set of apps.
     pub apps: Vec<App>,
 }
@@ -206,6 +214,29 @@ pub struct Network {
     /// Published ports; only with `bridge`.
     #[serde(default)]
     pub ports: Vec<Port>,
+    /// The networks it is on, the first one without `internal` with its default route and published ports; the
+    /// board's own when empty. Only with `bridge`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<AppOnNetwork>,
+    /// Whose network it uses: another app of the release. Only with `container`, and always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<AppName>,
+    /// Resolvers instead of the board's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+    /// Search domains instead of the board's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<String>,
+    /// Further lines of its `/etc/hosts`.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "crate::strict::map"
+    )]
+    pub extra_hosts: BTreeMap<String, ExtraHost>,
+    /// Most that may pass, on each of its networks.
+    #[serde(default, skip_serializing_if = "Rates::is_none")]
+    pub rates: Rates,
 }
 
 /// Network modes.
@@ -216,9 +247,11 @@ pub enum NetworkMode {
     Host,
     /// A loopback and nothing else.
     None,
-    /// An address on the board's bridge, NAT to the world.
+    /// An address on a bridge of the board, NAT to the world.
     #[default]
     Bridge,
+    /// The network of another app.
+    Container,
 }
 
 /// A published port.
@@ -234,7 +267,7 @@ pub struct Port {
     pub protocol: Protocol,
     /// Address on the board; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<Ipv4Addr>,
+    pub host_ip: Option<IpAddr>,
 }
 
 /// Transport protocols that can be published.

@@ -7,6 +7,10 @@ use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
+mod networks;
+
+pub use networks::{NetworkStatus, PlaceStatus, SubnetStatus, Traffic};
+
 /// Birth (`online`) and will (not `online`) of one session; a will of an older session than the
 /// newest birth is stale (Sparkplug's bdSeq).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +110,12 @@ pub struct AppStatus {
     pub started_at: Option<u64>,
     /// Address on the bridge.
     pub ip: Option<Ipv4Addr>,
+    /// Its places on networks, in the order of its interfaces; none while it does not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<PlaceStatus>,
+    /// Whose network it uses, when it has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_of: Option<AppName>,
     /// Published ports, as the release says.
     pub ports: Vec<crate::release::Port>,
     /// Arguments that run.

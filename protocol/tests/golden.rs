@@ -125,6 +125,8 @@ fn set() -> SetStatus {
         pid: Some(4321),
         started_at: Some(1_800_000_000),
         ip: Some([172, 30, 0, 2].into()),
+        networks: vec![],
+        network_of: None,
         ports: vec![Port {
             host: 8080,
             container: 80,
@@ -152,6 +154,8 @@ fn set() -> SetStatus {
         pid: None,
         started_at: None,
         ip: None,
+        networks: vec![],
+        network_of: None,
         ports: vec![],
         args: vec![],
         limits: AppLimits {
@@ -203,6 +207,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
     let volumes = |action| call(Request::Volume { action, uid: 1000 });
     let reply = |answer| twice(&Message::Reply(Reply { id: 7, answer }));
     let status = Status {
+        networks: vec![],
         version: "0.1.0".into(),
         board: board(),
         current: Some(set()),

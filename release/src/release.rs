@@ -248,6 +248,9 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
         if let Some(disk) = app.limits.disk_bytes {
             let _ = writeln!(out, "  writable layer {}", human::bytes(disk));
         }
+        for on in &app.network.networks {
+            let _ = writeln!(out, "  network {}", on.name);
+        }
         for port in &app.network.ports {
             let _ = writeln!(out, "  port {} → {}", port.host, port.container);
         }

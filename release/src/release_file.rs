@@ -6,13 +6,16 @@ use crate::human::{Expiry, Size};
 use crate::image::{ImageError, Measurer};
 use coracle_protocol::names::{AppName, HardwareClass, ProductName, SecretName, VolumeName};
 use coracle_protocol::release::{
-    App, AppLimits, BindMount, DiskOn, Health, Image, Network, Release, Restart, TmpfsMount,
+    App, AppLimits, BindMount, DiskOn, Health, Image, NetworkSpec, Release, Restart, TmpfsMount,
     VolumeMount,
 };
 use coracle_protocol::site::Settable;
+use network::NetworkTable;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+mod network;
 
 /// A release.toml, in bytes: larger than any release that its limits allow.
 const FILE_BYTES: u64 = 1 << 20;
@@ -61,6 +64,8 @@ pub struct ReleaseFile {
     release_counter: u64,
     expires: Expiry,
     hardware: BTreeSet<HardwareClass>,
+    #[serde(default)]
+    networks: Vec<NetworkSpec>,
     apps: Vec<AppTable>,
 }
 
@@ -79,7 +84,7 @@ struct AppTable {
     site_settable: Settable,
     limits: LimitsTable,
     #[serde(default)]
-    network: Network,
+    network: NetworkTable,
     #[serde(default)]
     volumes: Vec<VolumeTable>,
     #[serde(default)]
@@ -169,7 +174,11 @@ impl ReleaseFile {
                     app: table.name.to_string(),
                     source: Box::new(source),
                 })?;
-            apps.push(table.app(image));
+            let name = table.name.clone();
+            apps.push(table.app(image).map_err(|fault| ReleaseFileError::Fault {
+                path: path.to_owned(),
+                fault: format!("app `{name}`: {fault}"),
+            })?);
         }
         let release = Release {
             spec_version: 1,
@@ -181,6 +190,7 @@ impl ReleaseFile {
             issued_at,
             expires: self.expires.from(issued_at),
             hardware: self.hardware,
+            networks: self.networks,
             apps,
         };
         release.check().map_err(|fault| ReleaseFileError::Fault {
@@ -192,9 +202,9 @@ impl ReleaseFile {
 }
 
 impl AppTable {
-    fn app(self, image: Image) -> App {
+    fn app(self, image: Image) -> Result<App, String> {
         let l = self.limits;
-        App {
+        Ok(App {
             name: self.name,
             image,
             args: self.args,
@@ -212,7 +222,7 @@ impl AppTable {
                 disk_inodes: l.disk_inodes,
                 disk_on: l.disk_on,
             },
-            network: self.network,
+            network: self.network.network()?,
             volumes: self.volumes.into_iter().map(VolumeTable::mount).collect(),
             tmpfs: self.tmpfs.into_iter().map(TmpfsTable::mount).collect(),
             binds: self.binds,
@@ -223,7 +233,7 @@ impl AppTable {
             secrets: self.secrets,
             site_settable: self.site_settable,
             stop_grace_seconds: self.stop_grace_seconds,
-        }
+        })
     }
 }
 

@@ -305,6 +305,8 @@ fn running() -> SetStatus {
         pid: Some(4242),
         started_at: Some(1_700_000_000),
         ip: Some([172, 30, 0, 2].into()),
+        networks: vec![],
+        network_of: None,
         ports: vec![Port {
             host: 8080,
             container: 80,

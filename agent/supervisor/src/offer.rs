@@ -231,6 +231,7 @@ fn promises(release: &Release, settings: &Settings) -> Vec<AppPromise> {
                 NetworkMode::Host => BoardMode::Host,
                 NetworkMode::None => BoardMode::None,
                 NetworkMode::Bridge => BoardMode::Bridge,
+                NetworkMode::Container => BoardMode::Container,
             },
             host_ports: app.network.ports.iter().map(host_port).collect(),
         }

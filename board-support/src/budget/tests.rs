@@ -33,7 +33,7 @@ fn app(name: &str, memory_mib: u64) -> AppPromise {
 fn tcp(port: u16, address: Option<[u8; 4]>) -> HostPort {
     HostPort {
         protocol: PortProtocol::Tcp,
-        address: address.map(Ipv4Addr::from),
+        address: address.map(IpAddr::from),
         port,
     }
 }

@@ -1,6 +1,6 @@
 //! The rules of a release: each limit, and the sense of each field.
 
-use super::{App, Health, NetworkMode, Probe, Release};
+use super::{App, Health, Probe, Release};
 use crate::document::{ends_after_it_begins, line, text, understood, within};
 use crate::limits::LIMITS;
 use crate::names::VolumeName;
@@ -32,6 +32,7 @@ impl Release {
             l.hardware_classes as u64,
         )?;
         within("apps", self.apps.len() as u64, l.apps as u64)?;
+        self.check_networks()?;
         let mut names = BTreeSet::new();
         let mut ports = BTreeSet::new();
         let mut sizes = BTreeMap::<&VolumeName, storage::Size<'_>>::new();
@@ -135,9 +136,7 @@ impl App {
                 return Err(format!("limits.{field} is 0; leave it out for no limit"));
             }
         }
-        if self.network.mode != NetworkMode::Bridge && !self.network.ports.is_empty() {
-            return Err("network.ports needs mode `bridge`".into());
-        }
+        self.network.check()?;
         if self
             .network
             .ports

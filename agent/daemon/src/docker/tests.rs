@@ -17,6 +17,8 @@ fn app() -> AppStatus {
         pid: Some(42),
         started_at: Some(1_700_000_000),
         ip: Some([172, 30, 0, 2].into()),
+        networks: vec![],
+        network_of: None,
         ports: vec![Port {
             host: 8080,
             container: 80,
@@ -77,6 +79,7 @@ fn list_and_inspect() {
 #[test]
 fn version_images_info_stats() {
     let status = Status {
+        networks: vec![],
         version: "0".into(),
         board: BoardFacts {
             profile: "generic".into(),

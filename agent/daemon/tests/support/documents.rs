@@ -78,6 +78,7 @@ pub fn documents(board: &str, seq: u64) -> Documents {
         issued_at: 1,
         expires: LATER,
         hardware: [HardwareClass::new("generic-x86-64").unwrap()].into(),
+        networks: vec![],
         apps: vec![app()],
     };
     let release_envelope = signed(RELEASE_TYPE, &release, &keys[&Role::Release]);

@@ -32,6 +32,7 @@ impl Drop for FakeSupervisor {
 
 pub fn empty_status() -> Status {
     Status {
+        networks: vec![],
         version: "test".into(),
         board: BoardFacts {
             profile: "generic".into(),

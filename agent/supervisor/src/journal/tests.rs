@@ -47,6 +47,7 @@ fn set(version: &str) -> StoredSet {
         issued_at: 1,
         expires: 2,
         hardware: BTreeSet::from([HardwareClass::new("pc").unwrap()]),
+        networks: vec![],
         apps: vec![],
     };
     let payload = serde_json::to_vec(&release).unwrap();

@@ -336,6 +336,7 @@ impl Board {
             issued_at: now(),
             expires: now() + 86_400,
             hardware: BTreeSet::from([self.hardware.clone()]),
+            networks: vec![],
             apps,
         };
         let deploy = self.deploy_of(&release, number);

@@ -1,0 +1,244 @@
+use super::*;
+use serde_json::{Value, json};
+
+/// Two apps on two networks, with everything said.
+fn release() -> Value {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let app = |name: &str, network: Value| {
+        let blob = json!({"digest": digest, "size": 1});
+        json!({
+            "name": name,
+            "image": {"name": "shop/web:1", "manifest": blob, "config": blob, "layers": []},
+            "limits": {"memory_bytes": 1 << 20, "cpu_millis": 10, "pids": 1},
+            "network": network
+        })
+    };
+    json!({
+        "spec_version": 1, "product": "shop", "version": "1", "epoch": 1, "release_counter": 1,
+        "issued_at": 1, "expires": 2, "hardware": ["pi"],
+        "networks": [
+            {"name": "front"},
+            {"name": "back", "subnet": "10.90.0.0/24", "gateway": "10.90.0.254",
+             "ip_range": "10.90.0.128/25", "ipv6_subnet": "fd00:1::/64", "internal": true, "mtu": 1400}
+        ],
+        "apps": [
+            app("web", json!({
+                "ports": [{"host": 80, "container": 80, "host_ip": "::1"}],
+                "networks": [
+                    {"name": "back", "ip": "10.90.0.10", "mac": "02:42:00:00:00:0a", "aliases": ["www", "w.example"]},
+                    {"name": "front"}, {"name": "bridge"}
+                ],
+                "dns": ["10.0.0.1", "fd00::1"], "dns_search": ["lan"],
+                "extra_hosts": {"printer": "10.0.0.9", "board": "host-gateway"},
+                "rates": {"ingress_bytes_per_second": 4096, "egress_bytes_per_second": 1024}
+            })),
+            app("probe", json!({"mode": "container", "container": "web"}))
+        ]
+    })
+}
+
+fn check(value: Value) -> Result<(), String> {
+    let release: Release = serde_json::from_value(value).map_err(|e| e.to_string())?;
+    let again: Release = serde_json::from_slice(&serde_json::to_vec(&release).unwrap()).unwrap();
+    assert_eq!(release, again);
+    release.check()
+}
+
+#[test]
+fn everything_that_can_be_said_of_networks() {
+    assert_eq!(check(release()), Ok(()));
+}
+
+#[test]
+fn faults_are_named() {
+    let web = "/apps/0/network";
+    for (at, value, words) in [
+        (
+            "/networks/0/name",
+            json!("host"),
+            "network `host`: the name is taken",
+        ),
+        (
+            "/networks/0/name",
+            json!("back"),
+            "network `back`: is named twice",
+        ),
+        ("/networks/0/name", json!("Front"), "is not a network name"),
+        (
+            "/networks/0/subnet",
+            json!("10.0.0.0/8"),
+            "subnet 10.90.0.0/24 overlaps 10.0.0.0/8 of network `front`",
+        ),
+        (
+            "/networks/1/subnet",
+            json!("10.90.0.0/30"),
+            "prefix from 8 to 29",
+        ),
+        (
+            "/networks/1/subnet",
+            json!("10.90.0.7/24"),
+            "10.90.0.0/24 is meant",
+        ),
+        (
+            "/networks/1/subnet",
+            Value::Null,
+            "gateway needs the subnet",
+        ),
+        (
+            "/networks/1/gateway",
+            json!("10.91.0.1"),
+            "gateway is not within 10.90.0.0/24",
+        ),
+        (
+            "/networks/1/gateway",
+            json!("10.90.0.255"),
+            "gateway is not within",
+        ),
+        (
+            "/networks/1/ip_range",
+            json!("10.90.1.0/25"),
+            "ip_range is not within",
+        ),
+        (
+            "/networks/1/ipv6_subnet",
+            json!("fd00:1::/112"),
+            "prefix from 48 to 96",
+        ),
+        ("/networks/1/ipv6", json!(false), "contradict"),
+        (
+            "/networks/1/mtu",
+            json!(9217),
+            "mtu 9217 is outside 576 to 9216",
+        ),
+        ("/networks/1/mtu", json!(1279), "say ipv6 = false"),
+        (
+            "/networks/1/driver",
+            json!("macvlan"),
+            "unknown field `driver`",
+        ),
+        (
+            "/apps/0/network/networks/1/name",
+            json!("side"),
+            "`side`: the release declares no such network",
+        ),
+        (
+            "/apps/0/network/networks/1/name",
+            json!("back"),
+            "`back` stands twice",
+        ),
+        (
+            "/apps/0/network/networks/1/ip",
+            json!("10.1.1.1"),
+            "needs a network that the release declares with its subnet",
+        ),
+        (
+            "/apps/0/network/networks/0/ip",
+            json!("10.90.0.254"),
+            "whose gateway is 10.90.0.254",
+        ),
+        (
+            "/apps/0/network/networks/0/ip",
+            json!("10.90.0.0"),
+            "is no container's address",
+        ),
+        (
+            "/apps/0/network/networks/0/mac",
+            json!("03:42:00:00:00:0a"),
+            "is no hardware address of one interface",
+        ),
+        (
+            "/apps/0/network/networks/0/mac",
+            json!("02:42:00:00:00"),
+            "is no hardware address",
+        ),
+        (
+            "/apps/0/network/networks/0/aliases/0",
+            json!("a b"),
+            "\"a b\" is no host name",
+        ),
+        (
+            "/apps/0/network/networks/0/aliases",
+            json!(vec!["a"; 17]),
+            "aliases is 17; the limit is 16",
+        ),
+        (
+            "/apps/0/network/dns",
+            json!(vec!["10.0.0.1"; 4]),
+            "network.dns is 4; the limit is 3",
+        ),
+        (
+            "/apps/0/network/dns/0",
+            json!("0.0.0.0"),
+            "0.0.0.0 is no resolver's address",
+        ),
+        (
+            "/apps/0/network/dns_search/0",
+            json!("la\nn"),
+            "control character",
+        ),
+        (
+            "/apps/0/network/extra_hosts/printer",
+            json!("here"),
+            "neither an address nor `host-gateway`",
+        ),
+        (
+            "/apps/0/network/rates/egress_bytes_per_second",
+            json!(0),
+            "egress_bytes_per_second is outside 1024 to",
+        ),
+        (
+            "/apps/0/network/mode",
+            json!("host"),
+            "network.ports needs mode `bridge`",
+        ),
+        ("/apps/1/network/container", Value::Null, "belong together"),
+        (
+            "/apps/1/network/container",
+            json!("nobody"),
+            "no app `nobody` is in this release",
+        ),
+        (
+            "/apps/1/network/container",
+            json!("probe"),
+            "`probe` itself uses another app's network",
+        ),
+        (
+            "/apps/1/network/ports",
+            json!([{"host": 81, "container": 1}]),
+            "network.ports needs mode `bridge`",
+        ),
+        (
+            web,
+            json!({"ports": [{"host": 80, "container": 80}], "networks": [{"name": "back"}]}),
+            "internal networks alone",
+        ),
+        (
+            "/apps/1/network",
+            json!({"networks": [{"name": "back", "ip": "10.90.0.10"}]}),
+            "ip: `web` has the same",
+        ),
+        (
+            "/apps/1/network",
+            json!({"networks": [{"name": "back", "mac": "02:42:00:00:00:0A"}]}),
+            "mac: `web` has the same",
+        ),
+    ] {
+        let mut bad = release();
+        match bad.pointer_mut(at) {
+            Some(place) => *place = value,
+            None => {
+                let (table, key) = at.rsplit_once('/').unwrap();
+                bad.pointer_mut(table).unwrap()[key] = value;
+            }
+        }
+        let fault = check(bad).expect_err(at);
+        assert!(fault.contains(words), "{at}: {fault}");
+    }
+    let mut many = release();
+    many["networks"] = (0..33).map(|n| json!({"name": format!("n{n}")})).collect();
+    assert!(
+        check(many)
+            .unwrap_err()
+            .contains("networks is 33; the limit is 32")
+    );
+}
