@@ -1,10 +1,10 @@
 //! What a network is asked to be, and the checks that hold before anything touches the kernel.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::endpoint::{Rates, Wanted};
+use crate::endpoint::{Rates, Wanted, beside};
 use crate::port::PublishedPort;
 
 /// IFNAMSIZ less the terminating zero (linux/if.h): what the kernel takes as the name of an interface.
@@ -118,6 +118,11 @@ impl NetworkConfig {
     pub fn gateway(&self) -> Ipv4Addr {
         let first = Ipv4Addr::from(u32::from(self.subnet.network()) + 1);
         self.gateway.unwrap_or(first)
+    }
+
+    /// The bridge's own IPv6 address in that subnet.
+    pub fn gateway6(&self, subnet: Ipv6Net) -> Ipv6Addr {
+        beside(subnet.network(), self.gateway())
     }
 
     /// Whether the address can be a container's or the gateway's: of the subnet, and neither its first nor its last.

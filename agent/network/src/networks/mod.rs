@@ -16,6 +16,7 @@ use crate::link::{Counters, Links, Namespace};
 use crate::network::{Network, Reconciled, refuse_taken_ports};
 use definition::Definitions;
 
+mod arrange;
 mod create;
 mod definition;
 mod subnet;

@@ -5,7 +5,6 @@
 //! Everything is bounded: queries on their way, connections, sizes and times.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use message::{MAX_UDP, Question, SERVER_FAILURE, is_response, number, set_number};
 
@@ -67,7 +67,6 @@ pub fn serve(
         clients,
         udp,
         zone: Shared::default(),
-        random: File::open("/dev/urandom")?,
         waiting: VecDeque::new(),
     };
     let mut conversations = tcp::Conversations::default();
@@ -128,7 +127,6 @@ struct Resolver {
     clients: Ipv4Net,
     udp: UdpSocket,
     zone: Shared,
-    random: File,
     waiting: VecDeque<Waiting>,
 }
 
@@ -181,7 +179,7 @@ impl Resolver {
                 continue;
             }
             let query = &buffer[..length];
-            match own_answer(&self.zone, query) {
+            match own_answer(&self.zone, client.ip(), query) {
                 Own::Answer(answer) => {
                     let _ = self.udp.send_to(&answer, client);
                 }
@@ -193,7 +191,7 @@ impl Resolver {
 
     /// Asks the next resolver that can be asked; says so to the client when there is none.
     fn forward(&mut self, client: SocketAddr, query: Vec<u8>, tried: usize) {
-        let resolvers = resolvers(&self.zone);
+        let resolvers = resolvers(&self.zone, client.ip());
         for (index, resolver) in resolvers.iter().enumerate().skip(tried) {
             let Ok((socket, asked_as)) = self.ask(*resolver, &query) else {
                 continue;
@@ -227,7 +225,7 @@ impl Resolver {
         socket.set_nonblocking(true)?;
         socket.connect(resolver)?;
         let mut asked_as = [0; 2];
-        self.random.read_exact(&mut asked_as)?;
+        getrandom(&mut asked_as, GetRandomFlags::empty())?;
         let mut query = query.to_vec();
         set_number(&mut query, asked_as);
         socket.send(&query)?;
@@ -272,20 +270,20 @@ enum Own {
     Nonsense,
 }
 
-fn own_answer(zone: &Shared, query: &[u8]) -> Own {
+fn own_answer(zone: &Shared, client: IpAddr, query: &[u8]) -> Own {
     let Some(question) = Question::read(query) else {
         return Own::Nonsense;
     };
     let zone = zone.read().unwrap_or_else(|e| e.into_inner());
-    match zone.addresses(&question.name) {
-        Some(addresses) => Own::Answer(question.answer(query, addresses)),
+    match zone.addresses(client, &question.name) {
+        Some(addresses) => Own::Answer(question.answer(query, &addresses)),
         None => Own::NotOurs,
     }
 }
 
-fn resolvers(zone: &Shared) -> Vec<SocketAddr> {
+fn resolvers(zone: &Shared, client: IpAddr) -> Vec<SocketAddr> {
     let zone = zone.read().unwrap_or_else(|e| e.into_inner());
-    let all = zone.resolvers().iter();
+    let all = zone.resolvers(client).iter();
     all.map(|ip| SocketAddr::new(*ip, DNS)).collect()
 }
 

@@ -2,7 +2,7 @@
 //! the loop of `serve` says when a socket is ready.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
@@ -90,6 +90,7 @@ struct Asked {
 
 /// One client's connection.
 struct Conversation {
+    from: IpAddr,
     client: Side,
     asked: Option<Asked>,
     until: Instant,
@@ -109,6 +110,7 @@ impl Conversations {
             return;
         }
         self.0.push(Conversation {
+            from: client.ip(),
             client: Side::new(stream),
             asked: None,
             until: Instant::now() + PATIENCE,
@@ -158,7 +160,7 @@ impl Conversation {
         let Some(query) = self.client.go_on()? else {
             return Ok(());
         };
-        match own_answer(zone, &query) {
+        match own_answer(zone, self.from, &query) {
             Own::Answer(answer) => self.answer(&answer),
             Own::NotOurs => self.ask(query, 0, zone),
             Own::Nonsense => Err(io::ErrorKind::InvalidData.into()),
@@ -175,7 +177,7 @@ impl Conversation {
 
     fn ask(&mut self, query: Vec<u8>, tried: usize, zone: &Shared) -> io::Result<()> {
         self.until = Instant::now() + PATIENCE;
-        for (index, resolver) in resolvers(zone).iter().enumerate().skip(tried) {
+        for (index, resolver) in resolvers(zone, self.from).iter().enumerate().skip(tried) {
             let Ok(stream) = begin_to_connect(*resolver) else {
                 continue;
             };

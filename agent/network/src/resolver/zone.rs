@@ -1,20 +1,36 @@
 //! What the resolver knows: the names of one network's containers, and the board's own resolvers.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Endpoint;
 
+/// In small letters.
+type Names = BTreeMap<String, Vec<IpAddr>>;
+
 /// Told whole each time something changes: one line of JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Zone {
-    /// In small letters.
-    names: BTreeMap<String, Vec<IpAddr>>,
+    names: Names,
     /// Asked in this order for every other name.
     resolvers: Vec<IpAddr>,
+    /// What is different for one container, by its address on this network.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    clients: BTreeMap<Ipv4Addr, Client>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Client {
+    /// Names on other networks that it is on too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    names: Names,
+    /// Asked instead of the board's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resolvers: Option<Vec<IpAddr>>,
 }
 
 impl Zone {
@@ -23,25 +39,87 @@ impl Zone {
         endpoints: impl Iterator<Item = (&'a str, &'a Endpoint)>,
         resolvers: &[IpAddr],
     ) -> Self {
-        let mut names: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
-        for (app, endpoint) in endpoints {
-            for name in endpoint.aliases.iter().map(String::as_str).chain([app]) {
-                let all = names.entry(name.to_ascii_lowercase()).or_default();
-                let six = endpoint.ipv6.map(|six| IpAddr::V6(six.ip));
-                all.extend([Some(IpAddr::V4(endpoint.ip)), six].into_iter().flatten());
-            }
-        }
         Self {
-            names,
+            names: names(endpoints),
             resolvers: resolvers.to_vec(),
+            clients: BTreeMap::new(),
         }
     }
 
-    pub(super) fn addresses(&self, name: &str) -> Option<&[IpAddr]> {
-        self.names.get(name).map(Vec::as_slice)
+    /// What this container can be told beyond that: it is on other networks too.
+    pub fn add_names<'a>(
+        &mut self,
+        client: Ipv4Addr,
+        endpoints: impl Iterator<Item = (&'a str, &'a Endpoint)>,
+    ) {
+        self.clients.entry(client).or_default().names = names(endpoints);
     }
 
-    pub(super) fn resolvers(&self) -> &[IpAddr] {
-        &self.resolvers
+    /// For this container, these are asked instead of the board's.
+    pub fn ask_instead(&mut self, client: Ipv4Addr, resolvers: &[IpAddr]) {
+        self.clients.entry(client).or_default().resolvers = Some(resolvers.to_vec());
+    }
+
+    /// Both where both networks have the name.
+    pub(super) fn addresses(&self, client: IpAddr, name: &str) -> Option<Vec<IpAddr>> {
+        let here = self.names.get(name);
+        let there = self.client(client).and_then(|own| own.names.get(name));
+        let all: Vec<IpAddr> = here.into_iter().chain(there).flatten().copied().collect();
+        (!all.is_empty()).then_some(all)
+    }
+
+    pub(super) fn resolvers(&self, client: IpAddr) -> &[IpAddr] {
+        let own = self.client(client).and_then(|own| own.resolvers.as_ref());
+        own.unwrap_or(&self.resolvers)
+    }
+
+    fn client(&self, ip: IpAddr) -> Option<&Client> {
+        match ip {
+            IpAddr::V4(ip) => self.clients.get(&ip),
+            IpAddr::V6(_) => None,
+        }
+    }
+}
+
+fn names<'a>(endpoints: impl Iterator<Item = (&'a str, &'a Endpoint)>) -> Names {
+    let mut names = Names::new();
+    for (app, endpoint) in endpoints {
+        for name in endpoint.aliases.iter().map(String::as_str).chain([app]) {
+            let all = names.entry(name.to_ascii_lowercase()).or_default();
+            let six = endpoint.ipv6.map(|six| IpAddr::V6(six.ip));
+            all.extend([Some(IpAddr::V4(endpoint.ip)), six].into_iter().flatten());
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{NetworkConfig, Wanted};
+
+    #[test]
+    fn a_container_on_two_networks_finds_both_and_its_neighbour_does_not() {
+        let config = |subnet: &str| NetworkConfig::new("cor0", subnet.parse().unwrap());
+        let (front, back) = (config("10.1.0.0/24"), config("10.2.0.0/24"));
+        let at = |config, ip: [u8; 4]| Endpoint::new(config, ip.into(), &Wanted::default());
+        let (web, other, db) = (
+            at(&front, [10, 1, 0, 2]),
+            at(&front, [10, 1, 0, 3]),
+            at(&back, [10, 2, 0, 2]),
+        );
+        let mut zone = Zone::new(
+            [("web", &web), ("other", &other)].into_iter(),
+            &[[9, 9, 9, 9].into()],
+        );
+        zone.add_names(web.ip, [("DB", &db)].into_iter());
+        zone.ask_instead(other.ip, &[[1, 1, 1, 1].into()]);
+        let zone: Zone = serde_json::from_slice(&serde_json::to_vec(&zone).unwrap()).unwrap();
+        let (web, other) = (IpAddr::from(web.ip), IpAddr::from(other.ip));
+        assert_eq!(zone.addresses(web, "db"), Some(vec![db.ip.into()]));
+        assert_eq!(zone.addresses(other, "db"), None);
+        assert_eq!(zone.addresses(other, "web"), Some(vec![web]));
+        assert_eq!(zone.resolvers(web), [IpAddr::from([9, 9, 9, 9])]);
+        assert_eq!(zone.resolvers(other), [IpAddr::from([1, 1, 1, 1])]);
     }
 }
