@@ -4,7 +4,7 @@
 use crate::disk::{self, DiskError};
 use crate::kernel;
 use coracle_digest::Sha256Digest;
-use coracle_network::Endpoint;
+use coracle_network::Attachment;
 use coracle_protocol::names::AppName;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
@@ -67,8 +67,8 @@ pub struct RunningApp {
     pub log_writer: Option<ProcessId>,
     /// Inode numbers of its output's pipes.
     pub output: [u64; 2],
-    /// Its place on the bridge.
-    pub endpoint: Option<Endpoint>,
+    /// Its places on networks, in the order of its interfaces.
+    pub places: Vec<Attachment>,
     /// Unix seconds.
     pub started_at: u64,
     /// Restarts since its set was activated.

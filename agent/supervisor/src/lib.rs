@@ -16,6 +16,7 @@
 //! | [`health`] | probes, and what they add up to |
 //! | [`logs`] | an app's output, in a child that outlives the supervisor |
 //! | [`volumes`] | what outlives apps: limits, owners, backups |
+//! | [`resolver`] | a network's resolver, in a jail |
 //! | [`adopt`] | what a supervisor leaves for the next one |
 //! | [`supervisor`] | the owner of all of it: one loop |
 //! | [`program`] | the command line, and exit codes |
@@ -37,6 +38,7 @@ pub mod machine;
 pub mod notify;
 pub mod offer;
 pub mod program;
+pub mod resolver;
 pub mod settings;
 pub mod socket;
 pub mod stage;

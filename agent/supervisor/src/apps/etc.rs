@@ -4,22 +4,28 @@
 //! say, which keeps others waiting at open (fcntl(2), F_SETLEASE; 45 s by default). So they are opened
 //! without waiting: an app that wants to hold the supervisor up only loses its neighbours' names.
 
+use crate::apps::places::NamesPlan;
 use crate::apps::plan::Plan;
 use crate::disk::{About, DiskError};
 use crate::settings::Settings;
-use coracle_network::{Endpoint, names};
-use coracle_protocol::release::NetworkMode;
+use coracle_network::{Attachment, names};
+use coracle_protocol::release::{ExtraHost, NetworkMode};
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What is mounted over the image's own.
 pub const NAMES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
-/// Writes all three below `place/etc`.
-pub fn write(place: &Path, plan: &Plan, endpoint: Option<&Endpoint>) -> Result<(), DiskError> {
+/// Writes all three below `place/etc`. `servers` are the resolvers that it asks; the board's when there are none.
+pub fn write(
+    place: &Path,
+    plan: &Plan,
+    places: &[Attachment],
+    servers: &[IpAddr],
+) -> Result<(), DiskError> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let name = plan.name.as_str();
     let texts = match plan.network {
@@ -28,17 +34,11 @@ pub fn write(place: &Path, plan: &Plan, endpoint: Option<&Endpoint>) -> Result<(
             read("/etc/hostname"),
             read("/etc/resolv.conf"),
         ],
-        NetworkMode::None | NetworkMode::Bridge => {
-            let mut host = read("/etc/resolv.conf");
-            if names::only_loopback_resolvers(&host) {
-                host = read(names::SYSTEMD_RESOLVED_UPSTREAM);
-            }
-            [
-                names::hosts(name, endpoint.map(|endpoint| endpoint.ip), &[]),
-                names::hostname(name),
-                names::resolv_conf(&host, &[]),
-            ]
-        }
+        NetworkMode::None | NetworkMode::Bridge | NetworkMode::Container => [
+            hosts(name, places, &plan.names, Vec::new()),
+            names::hostname(name),
+            names::resolv_conf(&boards_resolv_conf(), servers, &plan.names.search),
+        ],
     };
     for (file, text) in NAMES.iter().zip(texts) {
         rewrite(&place.join("etc").join(file), &text)?;
@@ -46,16 +46,61 @@ pub fn write(place: &Path, plan: &Plan, endpoint: Option<&Endpoint>) -> Result<(
     Ok(())
 }
 
-/// `/etc/hosts` of an app that is on the bridge, with the others that are there too.
+/// The board's resolv.conf, or what stands behind it where it names only a stub on loopback.
+fn boards_resolv_conf() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let text = read("/etc/resolv.conf");
+    match names::only_loopback_resolvers(&text) {
+        true => read(names::SYSTEMD_RESOLVED_UPSTREAM),
+        false => text,
+    }
+}
+
+/// Whom an app asks: the resolver of the first of its networks that leads out and has one, or of the first that has one;
+/// that one passes on to `dns` or the board's. Without a resolver, `dns`.
+pub fn servers(plan: &NamesPlan, places: &[Attachment], answering: &[String]) -> Vec<IpAddr> {
+    let mut all = places
+        .iter()
+        .filter(|place| answering.contains(&place.network));
+    let outward = all.clone().find(|place| place.endpoint.default_route);
+    match outward.or_else(|| all.next()) {
+        Some(place) => vec![place.endpoint.gateway.into()],
+        None => plan.dns.clone(),
+    }
+}
+
+/// `/etc/hosts` of an app, with the others that are on its networks.
 pub fn write_hosts(
     settings: &Settings,
-    name: &str,
-    own: Ipv4Addr,
-    others: &[(&str, Ipv4Addr)],
+    plan: &Plan,
+    places: &[Attachment],
+    others: Vec<(&str, IpAddr)>,
 ) -> Result<(), DiskError> {
-    let place = settings.config.containers_dir().join(name);
-    let text = names::hosts(name, Some(own), others);
+    let place = settings.config.containers_dir().join(plan.name.as_str());
+    let text = hosts(plan.name.as_str(), places, &plan.names, others);
     rewrite(&place.join("etc/hosts"), &text)
+}
+
+fn hosts<'a>(
+    name: &'a str,
+    places: &[Attachment],
+    plan: &'a NamesPlan,
+    others: Vec<(&'a str, IpAddr)>,
+) -> String {
+    let own = places.first().map(|place| place.endpoint.ip);
+    let more = places.iter().skip(1);
+    let mut lines: Vec<(&str, IpAddr)> =
+        more.map(|place| (name, place.endpoint.ip.into())).collect();
+    let gateway = places.first().map(|place| place.endpoint.gateway.into());
+    lines.extend(plan.hosts.iter().filter_map(|(name, host)| {
+        let ip = match host {
+            ExtraHost::Address(ip) => Some(*ip),
+            ExtraHost::HostGateway => gateway,
+        };
+        Some((name.as_str(), ip?))
+    }));
+    lines.extend(others);
+    names::hosts(name, own, &lines)
 }
 
 /// In place, never renamed: the app has bound this very file by then.

@@ -1,15 +1,14 @@
 //! One start of one app: folders, cgroup, output, process, network; and its twin, which takes all of it
 //! away and goes on after a failure.
 
-use crate::apps::etc;
 use crate::apps::layer::{self, LayerError};
 use crate::apps::plan::{OOM_SCORE, Plan};
-use crate::apps::secrets;
+use crate::apps::{etc, places, secrets, whole};
 use crate::disk::{self, DiskError};
 use crate::logs::{self, LogError, Output};
 use crate::settings::Settings;
 use crate::volumes::{VolumeError, Volumes};
-use coracle_network::{Endpoint, Namespace, Network, NetworkError};
+use coracle_network::{Attachment, Endpoint, NetworkError, Networks};
 use coracle_protocol::release::NetworkMode;
 use coracle_runtime::cgroup::CgroupError;
 use coracle_runtime::launch::Running;
@@ -19,10 +18,12 @@ use coracle_runtime::{
     Stdio, prepare,
 };
 use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Bytes of an endpoint as JSON: some 300, and 100 for each of up to 256 ports.
-const ENDPOINT_BYTES: u64 = 64 * 1024;
+/// Bytes of an app's endpoints as JSON: some 300 for each of 8, 300 for each of 16 aliases, and 100 for each of 128 ports.
+const ENDPOINT_BYTES: u64 = 128 * 1024;
 
 /// Why an app was not started. Nothing of it remains.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,9 @@ pub enum LaunchError {
     /// The network.
     #[error("network: {0}")]
     Network(#[from] NetworkError),
+    /// One of its networks.
+    #[error("network `{0}`: {1}")]
+    Place(String, #[source] Box<NetworkError>),
     /// There is no network to attach to.
     #[error("network: {0}")]
     NoNetwork(String),
@@ -59,8 +63,8 @@ pub enum LaunchError {
     Stdio(std::io::Error),
 }
 
-/// The bridge, or why there is none. Apps without a bridge run all the same.
-pub type Bridge = Result<Network, String>;
+/// The networks, or why there are none. Apps without a network run all the same.
+pub type Bridge = Result<Networks, String>;
 
 /// An app that runs.
 #[derive(Debug)]
@@ -69,8 +73,8 @@ pub struct Launched {
     pub running: Running,
     /// Its cgroup.
     pub cgroup: Cgroup,
-    /// Its place on the bridge.
-    pub endpoint: Option<Endpoint>,
+    /// Its places on networks.
+    pub places: Vec<Attachment>,
     /// Its output.
     pub output: Output,
     /// Process id of the log writer.
@@ -84,6 +88,10 @@ pub struct Ground<'a> {
     pub settings: &'a Settings,
     /// Cgroups.
     pub tree: &'a CgroupTree,
+    /// The network namespace of the app whose network it uses.
+    pub netns: Option<OwnedFd>,
+    /// Networks whose resolver can be asked.
+    pub answering: &'a [String],
 }
 
 /// Starts an app. `container`: the digest of its set, so that what an app of another set wrote into its
@@ -131,7 +139,7 @@ async fn try_launch(
     spec.uid = plan.user.uid;
     spec.gid = plan.user.gid;
     spec.additional_gids = plan.user.groups.clone();
-    spec.mounts = mounts(&place, plan);
+    spec.mounts = mounts(settings, &place, plan);
     spec.mounts.extend(secrets::write(settings, plan)?);
     spec.rootfs_readonly = plan.read_only_root;
     spec.rlimits = plan.rlimits.clone();
@@ -143,11 +151,17 @@ async fn try_launch(
         stderr: ends.stderr,
         terminal: false,
     };
-    if plan.network == NetworkMode::Host {
-        spec.netns = NetNs::Host;
-        spec.hostname = None;
+    match (&ground.netns, plan.network) {
+        (_, NetworkMode::Host) => {
+            spec.netns = NetNs::Host;
+            spec.hostname = None;
+        }
+        (Some(netns), _) => {
+            spec.netns = NetNs::Join(netns.try_clone().map_err(LaunchError::Stdio)?);
+        }
+        (None, _) => {}
     }
-    etc::write(&place, plan, None)?;
+    etc::write(&place, plan, &[], &[])?;
 
     // The child is a copy of this process as it is now, before there is an endpoint: it reads it from
     // here once it is let go.
@@ -157,14 +171,15 @@ async fn try_launch(
     disk::remove(&endpoint_file)?;
     let network = plan.network;
     let created = prepare(&spec, &|| configure(network, &endpoint_file))?;
-    let endpoint = match attach(bridge, plan, created.pid()).await {
-        Ok(endpoint) => endpoint,
+    let places = match places::attach(bridge, plan, created.pid()).await {
+        Ok(places) => places,
         Err(error) => {
             created.kill_and_reap();
             return Err(error);
         }
     };
-    let told = tell_child(&place, plan, endpoint.as_ref(), &endpoint_file)
+    let servers = etc::servers(&plan.names, &places, ground.answering);
+    let told = tell_child(&place, plan, (&places, &servers), &endpoint_file)
         .map_err(LaunchError::from)
         .and_then(|()| Ok(logs::start_writer(&output, settings, &plan.name)?));
     let log_writer = match told {
@@ -180,7 +195,7 @@ async fn try_launch(
     Ok(Launched {
         running,
         cgroup,
-        endpoint,
+        places,
         output,
         log_writer,
     })
@@ -188,50 +203,33 @@ async fn try_launch(
 
 /// In the child, inside its network namespace.
 fn configure(mode: NetworkMode, endpoint_file: &Path) -> Result<(), String> {
-    let whole = |error: &dyn std::error::Error| match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
     match mode {
-        NetworkMode::Host => Ok(()),
+        NetworkMode::Host | NetworkMode::Container => Ok(()),
         NetworkMode::None => coracle_network::configure_loopback().map_err(|e| whole(&e)),
         NetworkMode::Bridge => {
             let json = disk::read_bounded(endpoint_file, ENDPOINT_BYTES).map_err(|e| whole(&e))?;
-            let endpoint: Endpoint =
+            let endpoints: Vec<Endpoint> =
                 serde_json::from_slice(&json.unwrap_or_default()).map_err(|e| whole(&e))?;
-            coracle_network::configure_inside(&endpoint).map_err(|e| whole(&e))
+            endpoints.iter().try_for_each(|endpoint| {
+                coracle_network::configure_inside(endpoint).map_err(|e| whole(&e))
+            })
         }
     }
-}
-
-async fn attach(
-    bridge: &mut Bridge,
-    plan: &Plan,
-    pid: i32,
-) -> Result<Option<Endpoint>, LaunchError> {
-    if plan.network != NetworkMode::Bridge {
-        return Ok(None);
-    }
-    let network = bridge
-        .as_mut()
-        .map_err(|why| LaunchError::NoNetwork(why.clone()))?;
-    let namespace = Namespace::Pid(pid as u32);
-    let name = plan.name.as_str();
-    Ok(Some(network.attach(name, namespace, &plan.ports).await?))
 }
 
 fn tell_child(
     place: &Path,
     plan: &Plan,
-    endpoint: Option<&Endpoint>,
+    (places, servers): (&[Attachment], &[IpAddr]),
     endpoint_file: &Path,
 ) -> Result<(), DiskError> {
-    let Some(endpoint) = endpoint else {
+    if places.is_empty() {
         return Ok(());
-    };
-    let json = serde_json::to_vec(endpoint).unwrap_or_default();
+    }
+    let endpoints: Vec<&Endpoint> = places.iter().map(|place| &place.endpoint).collect();
+    let json = serde_json::to_vec(&endpoints).unwrap_or_default();
     disk::write_volatile(endpoint_file, &json)?;
-    etc::write(place, plan, Some(endpoint))
+    etc::write(place, plan, places, servers)
 }
 
 /// Volumes that are missing are made and are the app's user's.
@@ -243,9 +241,16 @@ fn prepare_volumes(settings: &Settings, plan: &Plan) -> Result<(), VolumeError> 
         .try_for_each(|volume| volumes.ensure(volume, user))
 }
 
-fn mounts(place: &Path, plan: &Plan) -> Vec<Mount> {
+fn mounts(settings: &Settings, place: &Path, plan: &Plan) -> Vec<Mount> {
+    // Who shares a network shares what is known of it.
+    let host = plan.network_of.as_ref();
+    let of_host = host.map(|host| settings.config.containers_dir().join(host.as_str()));
     let names = etc::NAMES.iter().map(|name| {
-        let source = place.join("etc").join(name);
+        let of = match (&of_host, *name) {
+            (Some(host), "hosts" | "resolv.conf") => host,
+            _ => place,
+        };
+        let source = of.join("etc").join(name);
         Mount::bind(source, Path::new("/etc").join(name), plan.read_only_root)
     });
     names.chain(plan.mounts.iter().cloned()).collect()
@@ -264,9 +269,9 @@ pub async fn clear(ground: &Ground<'_>, bridge: &mut Bridge, name: &str) -> Vec<
     }
     let secrets = secrets::remove(ground.settings, name);
     faults.extend(secrets.err().map(|error| error.to_string()));
-    if let Ok(network) = bridge {
+    if let Ok(networks) = bridge {
         faults.extend(
-            network
+            networks
                 .detach(name)
                 .await
                 .err()

@@ -3,6 +3,7 @@
 pub mod etc;
 pub mod launch;
 pub mod layer;
+pub mod places;
 pub mod plan;
 pub mod restart;
 pub mod secrets;
@@ -10,7 +11,7 @@ pub mod user;
 
 use crate::health::{Tracker, Verdict, probe};
 use crate::logs::Output;
-use coracle_network::Endpoint;
+use coracle_network::Attachment;
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::App;
 use coracle_runtime::Cgroup;
@@ -46,8 +47,8 @@ pub struct Process {
     pub running: Running,
     /// Its cgroup.
     pub cgroup: Cgroup,
-    /// Its place on the bridge.
-    pub endpoint: Option<Endpoint>,
+    /// Its places on networks, in the order of its interfaces.
+    pub places: Vec<Attachment>,
     /// Its output, so that a dead log writer can be replaced.
     pub output: Option<Output>,
     /// Process id of the log writer.
@@ -267,6 +268,21 @@ impl AppRun {
             (None, None, _) => "it ended".to_owned(),
         }
     }
+}
+
+/// An error and what lies under it, on one line.
+pub(crate) fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(source) = below {
+        let more = source.to_string();
+        // Some errors say their source themselves.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        below = source.source();
+    }
+    text
 }
 
 fn signal(process: &Process, number: i32) {

@@ -1,6 +1,7 @@
 //! What an app is to be, as data: the signed release and the image's configuration together. Nothing is
 //! changed here; the layers are only read, for the user's number.
 
+use crate::apps::places::{self, NamesPlan, Place};
 use crate::apps::user::{self, User, UserError};
 use crate::settings::Settings;
 use crate::stage::layer_dir;
@@ -75,6 +76,12 @@ pub struct Plan {
     pub network: NetworkMode,
     /// Published ports.
     pub ports: Vec<PublishedPort>,
+    /// Its places on networks.
+    pub places: Vec<Place>,
+    /// The app whose network it uses.
+    pub network_of: Option<AppName>,
+    /// What its resolv.conf and hosts say beside the board's.
+    pub names: NamesPlan,
     /// Whether its root cannot be written.
     pub read_only_root: bool,
     /// Files in `/run/secrets`.
@@ -126,6 +133,9 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         rlimits: vec![open_files(files)],
         network: app.network.mode,
         ports: app.network.ports.iter().map(published).collect(),
+        places: places::of(&app.network),
+        network_of: app.network.container.clone(),
+        names: NamesPlan::of(&app.network),
         read_only_root: app.read_only_root,
         layer: writable_layer(app, settings),
         volumes: planned_volumes(app, settings),
@@ -208,7 +218,7 @@ fn has_swap() -> bool {
 
 fn published(port: &Port) -> PublishedPort {
     PublishedPort {
-        host_ip: port.host_ip.map(Into::into),
+        host_ip: port.host_ip,
         host_port: port.host,
         container_port: port.container,
         protocol: match port.protocol {

@@ -1,43 +1,24 @@
-//! The network that the apps share: its bridge, and their names on it.
+//! The board's own network, and that all of them are as they should be.
 
 use super::Supervisor;
-use crate::apps::{AppRun, etc};
-use coracle_network::Network;
-use std::net::Ipv4Addr;
+use coracle_network::Networks;
 use std::time::Instant;
 
 impl Supervisor {
-    /// Apps on the bridge find each other by name.
-    pub(super) fn share_names(&self) {
-        let place = |app: &'_ AppRun| Some(app.process.as_ref()?.endpoint.as_ref()?.ip);
-        let all = self
-            .apps
-            .iter()
-            .filter_map(|app| Some((app.name().as_str(), place(app)?)));
-        let all: Vec<(&str, Ipv4Addr)> = all.collect();
-        for (name, own) in &all {
-            let others = all.iter().filter(|(other, _)| other != name);
-            let others: Vec<_> = others.copied().collect();
-            if let Err(error) = etc::write_hosts(&self.settings, name, *own, &others) {
-                tracing::warn!(app = name, %error, "it does not know the others by name");
-            }
-        }
-    }
-
-    /// Opens the bridge and holds it against the apps that run.
+    /// Opens the networks and holds them against the apps that run.
     pub(super) async fn open_bridge(&mut self) {
         let live: Vec<_> = self
             .apps
             .iter()
             .filter_map(|app| {
-                let endpoint = app.process.as_ref()?.endpoint.clone()?;
-                Some((app.name().to_string(), endpoint))
+                let places = app.process.as_ref()?.places.clone();
+                Some((app.name().to_string(), places))
             })
             .collect();
         let settings = &self.settings;
-        let opened = Network::open(settings.network.clone(), &settings.config.state_dir);
+        let opened = Networks::open(settings.network.clone(), &settings.config.state_dir);
         self.bridge.0 = match opened {
-            Ok(mut network) => match network.reconcile(&live).await {
+            Ok(mut networks) => match networks.reconcile(&live).await {
                 Ok(done) => {
                     for name in done.without_link {
                         tracing::warn!(app = name, "it has lost its network and is started again");
@@ -45,7 +26,7 @@ impl Supervisor {
                             self.apps[index].stop(Instant::now());
                         }
                     }
-                    Ok(network)
+                    Ok(networks)
                 }
                 Err(error) => Err(error.to_string()),
             },
@@ -54,7 +35,7 @@ impl Supervisor {
         if let Err(error) = &self.bridge.0 {
             tracing::error!(
                 error,
-                "the apps' bridge is not there; it is tried again with each start"
+                "the apps' networks are not there; they are tried again with each start"
             );
         }
     }

@@ -80,6 +80,7 @@ impl Supervisor {
                 let set = self.current.clone();
                 self.make_apps(set.as_ref());
                 self.collect_containers();
+                self.arrange_networks().await;
                 let now = Instant::now();
                 for app in &mut self.apps {
                     app.phase = crate::apps::Phase::Waiting { at: now };
@@ -114,7 +115,11 @@ impl Supervisor {
                 return Event::Fault(Why::new("start-failed", reason));
             }
         }
-        for index in 0..self.apps.len() {
+        if let Some((network, fault)) = self.arrange_networks().await.into_iter().next() {
+            let reason = format!("network `{network}` cannot be made: {fault}");
+            return Event::Fault(Why::new("start-failed", reason));
+        }
+        for index in self.hosts_first() {
             if let Err(fault) = self.start_app(index).await {
                 let reason = format!(
                     "app `{}` cannot be started: {fault}",

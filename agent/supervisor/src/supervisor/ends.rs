@@ -30,6 +30,8 @@ impl Supervisor {
                     "not everything that was thrown away could be deleted"
                 );
             }
+        } else if self.resolvers.ended(pid) {
+            tracing::warn!(pid, ?exit, "a resolver has ended");
         } else if let Some(index) = self.find(|app| probe_pid(app) == Some(pid)) {
             if let Some(running) = self.apps[index].probe.take() {
                 self.probed(index, running.result(exit.success(), exit.shell_code()));
@@ -81,6 +83,8 @@ impl Supervisor {
         let ground = Ground {
             settings: &self.settings,
             tree: &self.tree,
+            netns: None,
+            answering: &[],
         };
         for fault in launch::clear(&ground, &mut self.bridge.0, name.as_str()).await {
             tracing::warn!(app = %name, fault, "after its end");
@@ -91,6 +95,8 @@ impl Supervisor {
             true => "stopped".to_owned(),
             false => app.end_text(),
         };
+        self.stop_guests(&name);
+        self.share_names();
         self.store_run_state();
         self.app_changed(&name, what);
     }

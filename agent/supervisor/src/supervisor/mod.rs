@@ -8,6 +8,8 @@
 //! | `root` | takes a new root document |
 //! | `deploy` | carries out what [`crate::machine`] decides |
 //! | `running` | starts, ends, probes and restarts apps |
+//! | `bridge`, `networks` | the board's own network and the declared ones; apps that use another's |
+//! | `names`, `resolvers` | who finds whom by name, by file and by asking |
 //! | `status` | says what runs |
 //! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
 //! | `stop` | `stop-all` |
@@ -15,7 +17,10 @@
 mod bridge;
 mod deploy;
 mod ends;
+mod names;
+mod networks;
 mod requests;
+mod resolvers;
 mod root;
 mod running;
 mod start;
@@ -43,6 +48,7 @@ use coracle_protocol::local::{Event, LayerSource};
 use coracle_protocol::names::AppName;
 use coracle_runtime::CgroupTree;
 use coracle_runtime::cgroup::CgroupError;
+use resolvers::Resolvers;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
@@ -136,6 +142,7 @@ pub struct Supervisor {
     transfers: u64,
     transfer_came: mpsc::Sender<Option<UnixStream>>,
     transfers_that_came: mpsc::Receiver<Option<UnixStream>>,
+    resolvers: Resolvers,
     empty_root: PathBuf,
     watchers: Watchers,
     /// The end of a deployment that nobody was there to hear.
@@ -226,6 +233,7 @@ impl Supervisor {
         self.start_due(now).await;
         self.run_probes(now).await;
         self.next_stage();
+        self.tend_resolvers(now);
         self.go_on().await;
     }
 
@@ -234,6 +242,7 @@ impl Supervisor {
         let transfer = self.transfer.as_ref().map(transfers::TransferJob::due);
         apps.chain(transfer)
             .chain(self.trial_due())
+            .chain(self.resolvers.due())
             .chain(also)
             .min()
     }

@@ -38,7 +38,7 @@ impl Supervisor {
             events,
         } = incoming;
         match request {
-            Request::Status => answer.send(Answer::Status(self.status())),
+            Request::Status => answer.send(Answer::Status(self.status().await)),
             Request::Watch => match events {
                 Some(events) => {
                     self.watchers.add(events);
@@ -72,7 +72,7 @@ impl Supervisor {
                     release,
                 };
                 let activity = offer.activity.clone();
-                answer.send(match self.consider(offer) {
+                answer.send(match self.consider(offer).await {
                     Ok(needs) => Answer::Needs(needs),
                     Err(why) if why.code == DID_NOT_STAY => refused(why),
                     Err(why) => {
@@ -114,7 +114,7 @@ impl Supervisor {
         }
     }
 
-    fn consider(&mut self, offer: Offer) -> Result<Needs, Refused> {
+    async fn consider(&mut self, offer: Offer) -> Result<Needs, Refused> {
         // What runs, and not the set before it: whoever replays its message must not get it back.
         let known: Vec<Sha256Digest> = self.current.iter().map(DeployedSet::digest).collect();
         let payload = offer.deploy.payload_unverified();
@@ -133,6 +133,7 @@ impl Supervisor {
         }
         let free = offer::Free::of(&config.state_dir);
         offer::check_budget(&accepted, &self.settings, &on_board, free)?;
+        self.check_networks(accepted.release()).await?;
         tracing::info!(
             activity = accepted.offer.activity,
             deployment = %digest,

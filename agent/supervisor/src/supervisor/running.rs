@@ -6,24 +6,32 @@ use crate::apps::launch::{self, Ground, Launched};
 use crate::apps::{AppRun, Phase, Process};
 use crate::health::{Verdict, probe};
 use crate::machine::State;
-use coracle_protocol::release::{NetworkMode, Restart};
+use coracle_protocol::release::Restart;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 impl Supervisor {
     /// Starts one app. An error is its reason, in words; nothing of the start remains then.
     pub(super) async fn start_app(&mut self, index: usize) -> Result<(), String> {
         let plan = self.apps[index].plan.clone()?;
-        if plan.network == NetworkMode::Bridge && self.bridge.0.is_err() {
-            self.open_bridge().await;
-        }
+        self.prepare_networks(&plan).await;
+        let host = plan.network_of.as_ref().map(|host| self.network_of(host));
+        let netns = match host.transpose() {
+            Ok(netns) => netns,
+            Err(fault) => {
+                self.apps[index].fault = Some(fault.clone());
+                return Err(fault);
+            }
+        };
         let ground = Ground {
             settings: &self.settings,
             tree: &self.tree,
+            netns,
+            answering: &self.resolvers.answering(),
         };
         let container = self.container();
         let launched = launch::launch(&ground, &mut self.bridge.0, &plan, &container)
             .await
-            .map_err(|error| error.to_string());
+            .map_err(|error| crate::apps::whole(&error));
         let app = &mut self.apps[index];
         match launched {
             Ok(launched) => {
@@ -48,11 +56,16 @@ impl Supervisor {
 
     /// Starts the apps whose time has come.
     pub(super) async fn start_due(&mut self, now: Instant) {
-        for index in 0..self.apps.len() {
-            let app = &mut self.apps[index];
+        for index in self.hosts_first() {
+            let app = &self.apps[index];
             if !matches!(app.phase, Phase::Waiting { at } if at <= now) {
                 continue;
             }
+            if let Some(later) = self.waits_for_host(index, now) {
+                self.apps[index].phase = Phase::Waiting { at: later };
+                continue;
+            }
+            let app = &mut self.apps[index];
             if app.in_a_row > 0 {
                 app.restarts += 1;
             }
@@ -145,7 +158,7 @@ impl Supervisor {
                     .output
                     .as_ref()
                     .map_or([0; 2], |output| output.inodes()),
-                endpoint: process.endpoint.clone(),
+                places: process.places.clone(),
                 started_at: app.started_at.unwrap_or_default(),
                 restarts: app.restarts,
             })
@@ -173,7 +186,7 @@ fn process(launched: Launched) -> Process {
         running: launched.running,
         oom_kills_before: stats.oom_kills.unwrap_or(0),
         cgroup: launched.cgroup,
-        endpoint: launched.endpoint,
+        places: launched.places,
         output: Some(launched.output),
         log_writer: Some(launched.log_writer),
         since: Instant::now(),

@@ -1,6 +1,7 @@
 //! Back to order after a restart, a crash or a power cut: what runs of the right set is adopted, what
 //! runs of no set is ended, what should run is started.
 
+use super::resolvers::Resolvers;
 use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
 use crate::adopt::{self, RunState, RunningApp};
 use crate::apps::launch::{self, Ground};
@@ -71,6 +72,7 @@ impl Supervisor {
             unheard: None,
             adopted,
             adopted_ends,
+            resolvers: Resolvers::default(),
             empty_root,
             _lock: lock,
             settings,
@@ -92,6 +94,7 @@ impl Supervisor {
         }
         supervisor.end_strangers().await;
         supervisor.open_bridge().await;
+        supervisor.arrange_networks().await;
         if found.has_trial {
             let event = match old_runs {
                 true => Event::FoundUntried,
@@ -166,7 +169,7 @@ impl Supervisor {
             running: Running { pid, pidfd },
             oom_kills_before: stats.oom_kills.unwrap_or(0),
             cgroup,
-            endpoint: running.endpoint,
+            places: running.places,
             output,
             log_writer,
             since: Instant::now(),
@@ -195,6 +198,8 @@ impl Supervisor {
             let ground = Ground {
                 settings: &self.settings,
                 tree: &self.tree,
+                netns: None,
+                answering: &[],
             };
             for fault in launch::clear(&ground, &mut self.bridge.0, &name).await {
                 tracing::warn!(cgroup = name, fault, "it stays");

@@ -1,7 +1,7 @@
 //! What runs, for whoever asks.
 
-use super::Supervisor;
 use super::volumes::disk_use;
+use super::{Supervisor, networks};
 use crate::apps::{AppRun, Phase, layer};
 use crate::health::Verdict;
 use crate::journal::DeployedSet;
@@ -11,11 +11,14 @@ use coracle_protocol::local::Status;
 use coracle_protocol::report::{AppState, AppStatus, DiskUse, SetState, SetStatus};
 
 impl Supervisor {
-    pub(super) fn status(&self) -> Status {
+    pub(super) async fn status(&self) -> Status {
+        let mut current = self.active_set();
+        self.add_traffic(&mut current).await;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             board: self.settings.facts.clone(),
-            current: self.active_set(),
+            current,
+            networks: self.network_statuses(),
             previous: self
                 .previous
                 .as_ref()
@@ -89,7 +92,9 @@ impl Supervisor {
             health_text: health_text.map(str::to_owned),
             pid: process.and_then(|process| process.running.pid.try_into().ok()),
             started_at: run.started_at,
-            ip: process.and_then(|process| Some(process.endpoint.as_ref()?.ip)),
+            ip: process.and_then(|process| Some(process.places.first()?.endpoint.ip)),
+            networks: process.map_or_else(Vec::new, networks::place_statuses),
+            network_of: app.network.container.clone(),
             ports: app.network.ports.clone(),
             args: run
                 .plan

@@ -8,7 +8,7 @@ use crate::apps::secrets;
 use crate::disk;
 use crate::settings::Settings;
 use crate::volumes::Volumes;
-use coracle_network::Network;
+use coracle_network::Networks;
 use coracle_runtime::CgroupTree;
 use coracle_runtime::launch::Running;
 use std::time::{Duration, Instant};
@@ -46,8 +46,14 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
         left.extend(gone.err().map(|error| error.to_string()));
     }
     left.extend(tree.remove_parent().err().map(|error| error.to_string()));
-    match Network::open(settings.network.clone(), &config.state_dir) {
-        Ok(network) => left.extend(network.destroy().await.err().map(|error| error.to_string())),
+    match Networks::open(settings.network.clone(), &config.state_dir) {
+        Ok(networks) => left.extend(
+            networks
+                .destroy()
+                .await
+                .err()
+                .map(|error| error.to_string()),
+        ),
         Err(error) => left.push(error.to_string()),
     }
     left.extend(layer::close_all(config));

@@ -17,7 +17,8 @@ use coracle_protocol::local::{
 };
 use coracle_protocol::names::{AppName, BoardId, HardwareClass, ProductName};
 use coracle_protocol::release::{
-    App, AppLimits, Blob, Health, Image, Layer, Network, Probe, RELEASE_TYPE, Release, Restart,
+    App, AppLimits, Blob, Health, Image, Layer, Network, NetworkSpec, Probe, RELEASE_TYPE, Release,
+    Restart,
 };
 use coracle_protocol::report::{AppStatus, Phase};
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root};
@@ -43,6 +44,8 @@ pub struct Board {
     pub name: String,
     pub keys: Keys,
     pub hardware: HardwareClass,
+    /// Of the next release.
+    pub networks: Vec<NetworkSpec>,
     netns: String,
     supervisor: Option<Child>,
     next: u64,
@@ -131,6 +134,7 @@ impl Board {
             name,
             keys,
             hardware: HardwareClass::new("unknown").unwrap(),
+            networks: vec![],
             supervisor: None,
             next: 1,
         };
@@ -248,9 +252,42 @@ impl Board {
             .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs a program of the container of an app, in its network and with its files.
+    pub fn run_in(&self, app: &str, args: &[&str]) -> (bool, String) {
+        let pid = self.app(app).and_then(|app| app.pid).expect("it runs");
+        let mut command = Command::new("nsenter");
+        command.args([
+            "-t",
+            &pid.to_string(),
+            "--net",
+            "--mount",
+            "--",
+            "/bin/busybox",
+        ]);
+        // A proxy of whoever runs the tests is none of the app's.
+        for (name, _) in
+            std::env::vars().filter(|(name, _)| name.to_lowercase().ends_with("_proxy"))
+        {
+            command.env_remove(name);
+        }
+        let output = command.args(args).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    }
+
     /// Links of the board's network namespace.
     pub fn links(&self) -> String {
         run(Command::new("ip").args(["-n", &self.netns, "-br", "link"]))
+    }
+    /// The board gets a route there, as from a new uplink.
+    pub fn route(&self, to: &str) {
+        run(Command::new("ip").args(["-n", &self.netns, "route", "add", to, "dev", "lo"]));
+    }
+    pub fn queues(&self) -> String {
+        run(self.inside("tc").args(["qdisc", "show"]))
     }
     pub fn tables(&self) -> String {
         run(self.inside("nft").args(["list", "tables"]))
@@ -336,7 +373,7 @@ impl Board {
             issued_at: now(),
             expires: now() + 86_400,
             hardware: BTreeSet::from([self.hardware.clone()]),
-            networks: vec![],
+            networks: self.networks.clone(),
             apps,
         };
         let deploy = self.deploy_of(&release, number);
@@ -586,7 +623,8 @@ pub fn rootfs(board: &Board, page: &str) -> PathBuf {
         .expect("busybox-static is needed: apt-get install busybox-static");
     std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
     for applet in [
-        "sh", "httpd", "sleep", "cat", "id", "echo", "wget", "true", "false", "test",
+        "sh", "httpd", "sleep", "cat", "id", "echo", "wget", "true", "false", "test", "nslookup",
+        "ip", "nc",
     ] {
         let link = root.join("bin").join(applet);
         if link.symlink_metadata().is_err() {

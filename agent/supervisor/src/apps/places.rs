@@ -1,0 +1,143 @@
+//! Where an app is on networks: what the release says, and its places there.
+
+use crate::apps::launch::{Bridge, LaunchError};
+use crate::apps::plan::Plan;
+use coracle_network::{Attachment, DEFAULT_NETWORK, Namespace, NetworkRequest, Rates, Wanted};
+use coracle_network::{Ipv6, NetworkError};
+use coracle_protocol::release::{ExtraHost, Network, NetworkMode, NetworkSpec};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// A place on one network, as wanted.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The network's name.
+    pub network: String,
+    /// `eth0` and on.
+    pub interface: String,
+    /// A fixed address.
+    pub ip: Option<Ipv4Addr>,
+    /// A fixed hardware address.
+    pub mac: Option<[u8; 6]>,
+    /// Names beside the app's own.
+    pub aliases: Vec<String>,
+    /// Most that may pass.
+    pub rates: Rates,
+}
+
+/// What an app's resolv.conf and hosts say beside the board's.
+#[derive(Debug, Clone, Default)]
+pub struct NamesPlan {
+    /// Resolvers instead of the board's.
+    pub dns: Vec<IpAddr>,
+    /// Search domains instead of the board's.
+    pub search: Vec<String>,
+    /// Further hosts.
+    pub hosts: Vec<(String, ExtraHost)>,
+}
+
+impl NamesPlan {
+    /// As the release says.
+    pub fn of(network: &Network) -> Self {
+        let hosts = network.extra_hosts.iter();
+        Self {
+            dns: network.dns.clone(),
+            search: network.dns_search.clone(),
+            hosts: hosts.map(|(name, host)| (name.clone(), *host)).collect(),
+        }
+    }
+}
+
+/// The places that the release says; the board's own network when it says none.
+pub fn of(network: &Network) -> Vec<Place> {
+    if network.mode != NetworkMode::Bridge {
+        return Vec::new();
+    }
+    let rates = Rates {
+        ingress_bytes_per_second: network.rates.ingress_bytes_per_second,
+        egress_bytes_per_second: network.rates.egress_bytes_per_second,
+    };
+    let place = |index: usize, name: &str| Place {
+        network: name.to_owned(),
+        interface: format!("eth{index}"),
+        ip: None,
+        mac: None,
+        aliases: Vec::new(),
+        rates,
+    };
+    if network.networks.is_empty() {
+        return vec![place(0, DEFAULT_NETWORK)];
+    }
+    let all = network.networks.iter().enumerate();
+    all.map(|(index, on)| Place {
+        ip: on.ip,
+        mac: on.mac.map(|mac| mac.0),
+        aliases: on.aliases.clone(),
+        ..place(index, on.name.as_str())
+    })
+    .collect()
+}
+
+/// A network of the release, as the board is asked for it.
+pub fn request(spec: &NetworkSpec) -> NetworkRequest {
+    NetworkRequest {
+        name: spec.name.to_string(),
+        subnet: spec.subnet,
+        gateway: spec.gateway,
+        range: spec.ip_range,
+        ipv6: match (spec.ipv6_subnet, spec.ipv6) {
+            (Some(subnet), _) => Ipv6::Subnet(subnet),
+            (None, true) => Ipv6::Auto,
+            (None, false) => Ipv6::Off,
+        },
+        mtu: spec.mtu,
+        internal: spec.internal,
+        allow_host_access: spec.host_access,
+        resolver: true,
+    }
+}
+
+/// Takes the app's places. The first network that leads out has its default route and its published ports. After an
+/// error the caller takes back what there is.
+pub(super) async fn attach(
+    bridge: &mut Bridge,
+    plan: &Plan,
+    pid: i32,
+) -> Result<Vec<Attachment>, LaunchError> {
+    if plan.places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let networks = bridge
+        .as_mut()
+        .map_err(|why| LaunchError::NoNetwork(why.clone()))?;
+    let mut open = None;
+    for (index, place) in plan.places.iter().enumerate() {
+        let internal = networks.inspect(&place.network)?.config().internal;
+        open = open.or((!internal).then_some(index));
+    }
+    let mut places = Vec::new();
+    for (index, place) in plan.places.iter().enumerate() {
+        let leads_out = open == Some(index);
+        let wanted = Wanted {
+            ports: if leads_out { &plan.ports } else { &[] },
+            ip: place.ip,
+            mac: place.mac,
+            interface: Some(&place.interface),
+            no_default_route: !leads_out,
+            rates: place.rates,
+            aliases: &place.aliases,
+        };
+        let namespace = Namespace::Pid(pid as u32);
+        let name = plan.name.as_str();
+        let endpoint = networks
+            .connect(&place.network, name, namespace, &wanted)
+            .await
+            .map_err(|error: NetworkError| {
+                LaunchError::Place(place.network.clone(), Box::new(error))
+            })?;
+        places.push(Attachment {
+            network: place.network.clone(),
+            endpoint,
+        });
+    }
+    Ok(places)
+}

@@ -1,0 +1,370 @@
+//! Networks of a release, with real containers under the real supervisor.
+
+mod board;
+
+use board::{Board, app, kill, rootfs, wait_for};
+use coracle_images::layout::RunConfig;
+use coracle_protocol::local::{Answer, AppAction};
+use coracle_protocol::names::AppName;
+use coracle_protocol::release::{App, Image, Network, NetworkSpec};
+use coracle_protocol::report::{AppState, Phase};
+use std::time::Duration;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+fn image(board: &Board) -> Image {
+    board.image(&rootfs(board, "here"), RunConfig::default())
+}
+
+fn spec(json: serde_json::Value) -> NetworkSpec {
+    serde_json::from_value(json).unwrap()
+}
+
+/// An app that serves its page on port 8080.
+fn server(image: &Image, name: &str, network: serde_json::Value) -> App {
+    let mut server = app(image, "exec httpd -f -p 8080 -h /www");
+    server.name = AppName::new(name).unwrap();
+    server.network = serde_json::from_value::<Network>(network).unwrap();
+    server
+}
+
+/// A board with `web` on `front` and `back`, `db` on `back`, `other` on `front`.
+fn three(board: &mut Board) {
+    board.networks = vec![
+        spec(serde_json::json!({"name": "front"})),
+        spec(serde_json::json!({"name": "back", "subnet": "10.77.0.0/24", "internal": true})),
+    ];
+    let image = image(board);
+    let apps = vec![
+        server(
+            &image,
+            "web",
+            serde_json::json!({
+                "networks": [{"name": "back"}, {"name": "front", "aliases": ["www"]}],
+                "ports": [{"host": 8091, "container": 8080}, {"host": 8092, "container": 8080}]
+            }),
+        ),
+        server(
+            &image,
+            "db",
+            serde_json::json!({"networks": [
+                {"name": "back", "ip": "10.77.0.10", "mac": "02:42:00:00:00:0a", "aliases": ["store"]}
+            ]}),
+        ),
+        server(
+            &image,
+            "other",
+            serde_json::json!({"networks": [{"name": "front"}]}),
+        ),
+    ];
+    board.commit("1", apps);
+}
+
+/// What the resolver that an app is sent to says.
+fn asked(board: &Board, app: &str, name: &str) -> Option<String> {
+    let (found, text) = board.run_in(app, &["nslookup", "-type=a", name]);
+    found.then_some(text)
+}
+
+fn page(board: &Board, app: &str, at: &str) -> Option<String> {
+    let url = format!("http://{at}:8080/");
+    let (found, text) = board.run_in(app, &["timeout", "2", "/bin/wget", "-q", "-O", "-", &url]);
+    if !found {
+        eprintln!("{app} at {url}: {text}");
+    }
+    found.then_some(text)
+}
+
+/// Processes of the supervisor that bear the resolvers' user.
+fn resolvers(board: &Board) -> Vec<u32> {
+    let pid = board.supervisor_pid();
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = std::fs::read_to_string(path).unwrap();
+    let is = |pid: &u32| status_of(*pid).contains("Uid:\t65533\t65533\t65533\t65533");
+    let all = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    all.filter(is).collect()
+}
+
+fn status_of(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
+}
+
+#[test]
+fn apps_find_each_other_by_name_on_their_networks_alone() {
+    let mut board = Board::start();
+    three(&mut board);
+    let web = board.app("web").unwrap();
+    let places: Vec<_> = web
+        .networks
+        .iter()
+        .map(|place| (place.network.as_str(), place.interface.as_str()))
+        .collect();
+    assert_eq!(places, [("back", "eth0"), ("front", "eth1")]);
+    let db = board.app("db").unwrap().networks[0].clone();
+    assert_eq!(
+        (db.ip.to_string(), db.mac.to_string()),
+        ("10.77.0.10".into(), "02:42:00:00:00:0a".into())
+    );
+
+    // The resolver of the network that leads out knows the names of the other one for who is on both.
+    let gateway = web.networks[1].gateway;
+    let (_, resolv) = board.run_in("web", &["cat", "/etc/resolv.conf"]);
+    assert!(
+        resolv.contains(&format!("nameserver {gateway}\n")),
+        "{resolv}"
+    );
+    for name in ["db", "store"] {
+        let said = asked(&board, "web", name).unwrap_or_else(|| panic!("{name}: {}", board.log()));
+        assert!(said.contains("10.77.0.10"), "{name}: {said}");
+        assert_eq!(page(&board, "web", name).as_deref(), Some("here"));
+    }
+    let said = asked(&board, "other", "www").unwrap();
+    assert!(said.contains(&web.networks[1].ip.to_string()), "{said}");
+    assert_eq!(page(&board, "other", "web").as_deref(), Some("here"));
+    assert!(asked(&board, "other", "db").is_none_or(|said| !said.contains("10.77.0.10")));
+    assert_eq!(page(&board, "other", "10.77.0.10"), None);
+    // An internal network leads nowhere, and its resolver asks nobody.
+    let (_, routes) = board.run_in("db", &["ip", "route"]);
+    assert!(!routes.contains("default"), "{routes}");
+    assert_eq!(asked(&board, "db", "example.org"), None);
+    assert!(
+        asked(&board, "db", "web")
+            .unwrap()
+            .contains(&web.networks[0].ip.to_string())
+    );
+    // Published through the network that leads out.
+    for port in [8091, 8092] {
+        assert_eq!(
+            board.get(&format!("http://127.0.0.1:{port}/")).as_deref(),
+            Some("here")
+        );
+    }
+    let traffic = board.app("other").unwrap().networks[0].traffic.unwrap();
+    assert!(
+        traffic.sent_packets > 0 && traffic.received_bytes > 0,
+        "{traffic:?}"
+    );
+    let names: Vec<_> = board
+        .status()
+        .networks
+        .into_iter()
+        .map(|n| n.name.to_string())
+        .collect();
+    assert_eq!(names, ["bridge", "front", "back"]);
+}
+
+#[test]
+fn a_resolver_has_no_rights_and_comes_back_when_it_dies() {
+    let mut board = Board::start();
+    three(&mut board);
+    let running = resolvers(&board);
+    assert_eq!(running.len(), 2, "one for each network");
+    for pid in &running {
+        let status = status_of(*pid);
+        for line in [
+            "CapEff:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
+            assert!(status.contains(line), "{line}: {status}");
+        }
+        // Nothing to open: its root is an empty folder.
+        let root = std::fs::read_dir(format!("/proc/{pid}/root")).unwrap();
+        assert_eq!(root.count(), 0);
+    }
+    running.iter().for_each(|pid| kill(*pid));
+    wait_for("new resolvers", WAIT, || {
+        let now = resolvers(&board);
+        (now.len() == 2 && now.iter().all(|pid| !running.contains(pid))).then_some(())
+    });
+    wait_for("an answer", WAIT, || asked(&board, "web", "db"));
+    assert_eq!(board.app("web").unwrap().restarts, 0);
+}
+
+#[test]
+fn a_killed_supervisor_finds_its_networks_again_and_an_update_takes_them_away() {
+    let mut board = Board::start();
+    three(&mut board);
+    let before = board.app("web").unwrap();
+    board.restart_supervisor();
+    let after = board.app("web").unwrap();
+    let addresses = |app: &coracle_protocol::report::AppStatus| -> Vec<_> {
+        app.networks.iter().map(|place| place.ip).collect()
+    };
+    assert_eq!(
+        (before.pid, addresses(&before)),
+        (after.pid, addresses(&after))
+    );
+    assert!(asked(&board, "web", "db").unwrap().contains("10.77.0.10"));
+    // Who starts anew gets its address again, and nobody else's.
+    assert_eq!(board.control("other", AppAction::Restart), Answer::Done);
+    let other = wait_for("other", WAIT, || {
+        let app = board.app("other")?;
+        (app.state == AppState::Running && app.started_at >= after.started_at).then_some(app)
+    });
+    assert!(!addresses(&after).contains(&other.networks[0].ip));
+
+    // `back` is elsewhere now, and `front` is gone.
+    board.networks = vec![spec(
+        serde_json::json!({"name": "back", "subnet": "10.78.0.0/24"}),
+    )];
+    let image = image(&board);
+    let apps = vec![server(
+        &image,
+        "db",
+        serde_json::json!({"networks": [{"name": "back"}]}),
+    )];
+    board.commit("2", apps);
+    let db = board.app("db").unwrap();
+    assert_eq!(db.networks[0].gateway.to_string(), "10.78.0.1");
+    let links = board.links();
+    assert_eq!(links.matches("cor-n").count(), 1, "{links}");
+    assert_eq!(resolvers(&board).len(), 1);
+
+    board.stop_all();
+    let (links, tables) = (board.links(), board.tables());
+    assert!(!links.contains("cor") && !links.contains("vn0"), "{links}");
+    assert!(!tables.contains("coracle"), "{tables}");
+}
+
+#[test]
+fn names_and_rates_are_as_asked() {
+    let mut board = Board::start();
+    board.networks = vec![spec(serde_json::json!({"name": "front"}))];
+    let image = image(&board);
+    let own = serde_json::json!({
+        "networks": [{"name": "bridge"}],
+        "dns": ["192.0.2.53"], "dns_search": ["a.example", "b.example"],
+        "extra_hosts": {"printer": "192.0.2.9", "board": "host-gateway"},
+        "rates": {"ingress_bytes_per_second": 1_000_000, "egress_bytes_per_second": 2_000_000}
+    });
+    let front = serde_json::json!({"networks": [{"name": "front"}], "dns": ["192.0.2.53"]});
+    board.commit(
+        "1",
+        vec![server(&image, "web", own), server(&image, "db", front)],
+    );
+    let (_, resolv) = board.run_in("web", &["cat", "/etc/resolv.conf"]);
+    assert!(
+        resolv.starts_with("search a.example b.example\nnameserver 192.0.2.53\n"),
+        "{resolv}"
+    );
+    assert_eq!(resolv.matches("nameserver").count(), 1);
+    let (_, hosts) = board.run_in("web", &["cat", "/etc/hosts"]);
+    assert!(
+        hosts.contains("192.0.2.9\tprinter\n") && hosts.contains("172.31.0.1\tboard\n"),
+        "{hosts}"
+    );
+    // With a resolver on its network the app asks that one, which asks for it.
+    let (_, resolv) = board.run_in("db", &["cat", "/etc/resolv.conf"]);
+    let gateway = board.app("db").unwrap().networks[0].gateway;
+    assert!(
+        resolv.contains(&format!("nameserver {gateway}\n")),
+        "{resolv}"
+    );
+
+    let place = board.app("web").unwrap().networks[0].clone();
+    assert_eq!(place.rates.ingress_bytes_per_second, Some(1_000_000));
+    assert!(board.queues().contains("tbf"), "{}", board.queues());
+    assert!(
+        board.tables().contains("table netdev coracle-cor0"),
+        "{}",
+        board.tables()
+    );
+}
+
+#[test]
+fn an_app_uses_anothers_network_and_goes_where_it_goes() {
+    let mut board = Board::start();
+    let image = image(&board);
+    let web = server(&image, "web", serde_json::json!({}));
+    let guest = serde_json::json!({"mode": "container", "container": "web"});
+    let mut guest = server(&image, "guest", guest);
+    guest.args = vec!["/bin/sleep".into(), "1000".into()];
+    // Named first, and started second all the same.
+    board.commit("1", vec![guest, web]);
+    let netns = |app: &str| {
+        let app = board.app(app)?;
+        std::fs::read_link(format!("/proc/{}/ns/net", app.pid?)).ok()
+    };
+    let first = netns("web").unwrap();
+    assert_eq!(netns("guest").unwrap(), first);
+    assert_eq!(page(&board, "guest", "127.0.0.1").as_deref(), Some("here"));
+    let (_, hosts) = board.run_in("guest", &["cat", "/etc/hosts"]);
+    assert!(hosts.contains("\tweb\n"), "{hosts}");
+    let guest = board.app("guest").unwrap();
+    assert_eq!(guest.network_of.unwrap().as_str(), "web");
+    assert!(guest.networks.is_empty() && guest.ip.is_none());
+
+    kill(board.app("web").unwrap().pid.unwrap());
+    wait_for("both in a new network", WAIT, || {
+        let (web, guest) = (netns("web")?, netns("guest")?);
+        (web == guest && web != first).then_some(())
+    });
+    assert_eq!(page(&board, "guest", "127.0.0.1").as_deref(), Some("here"));
+    // Without the one there is no other.
+    assert_eq!(board.control("web", AppAction::Stop), Answer::Done);
+    wait_for("the guest's end", WAIT, || {
+        let guest = board.app("guest")?;
+        (guest.pid.is_none()
+            && guest
+                .health_text?
+                .contains("`web`, whose network it uses, does not run"))
+        .then_some(())
+    });
+}
+
+#[test]
+fn what_the_board_cannot_give_is_said_before_anything_changes() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit("1", vec![server(&image, "web", serde_json::json!({}))]);
+    let pid = board.app("web").unwrap().pid;
+    board.networks = vec![spec(
+        serde_json::json!({"name": "back", "subnet": "172.31.5.0/24"}),
+    )];
+    let on_back = serde_json::json!({"networks": [{"name": "back"}]});
+    let (release, deploy) = board.documents("2", vec![server(&image, "web", on_back.clone())]);
+    match board.offer("2", &release, &deploy) {
+        Answer::Refused { code, reason } => {
+            assert_eq!(code, "subnet-taken");
+            assert_eq!(
+                reason,
+                "network `back`: subnet 172.31.5.0/24 overlaps 172.31.0.0/16 of network bridge"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(board.app("web").unwrap().pid, pid);
+
+    // A network that fails later takes the whole set back.
+    board.networks = vec![spec(
+        serde_json::json!({"name": "back", "subnet": "10.79.0.0/24"}),
+    )];
+    let (release, deploy) = board.documents("3", vec![server(&image, "web", on_back)]);
+    let needs = board.needs("3", &release, &deploy);
+    board.stage_all("3", &needs);
+    board.route("10.79.0.0/16");
+    let mut events = board.watch();
+    assert_eq!(board.activate("3"), Answer::Done);
+    let (phase, reason) = board.end_of(&mut events, "3");
+    let reason = reason.unwrap();
+    assert!(
+        phase == Phase::Failed || phase == Phase::RolledBack,
+        "{phase}"
+    );
+    assert!(
+        reason.contains("network `back`")
+            && reason.contains("overlaps the route 10.79.0.0/16 of lo"),
+        "{reason}"
+    );
+    wait_for("the old set", WAIT, || {
+        board
+            .app("web")
+            .filter(|app| app.state == AppState::Running)
+    });
+    assert_eq!(
+        board.app("web").unwrap().networks[0].network.as_str(),
+        "bridge"
+    );
+}
