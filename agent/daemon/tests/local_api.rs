@@ -491,3 +491,134 @@ async fn a_followed_log_goes_on_over_a_rotation() {
         assert!(text.contains(&format!("line {n}\n")), "{text}");
     }
 }
+
+#[tokio::test]
+async fn the_unmodified_docker_client_sees_networks() {
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), |_, _| None);
+    *supervisor.state.status.lock().unwrap() = {
+        let mut status = empty_status();
+        let network = |name: &str, bridge: &str, octet: u8, internal: bool| {
+            serde_json::json!({
+                "name": name, "bridge": bridge, "internal": internal, "mtu": 1500, "resolver": name != "bridge",
+                "subnets": [
+                    {"address": format!("10.0.{octet}.0"), "prefix": 24, "gateway": format!("10.0.{octet}.1")},
+                    {"address": format!("fd00:{octet}::"), "prefix": 64, "gateway": format!("fd00:{octet}::1")}
+                ]
+            })
+        };
+        status.networks = serde_json::from_value(serde_json::json!([
+            network("bridge", "cor0", 0, false),
+            network("front", "cor-n01", 1, false),
+            network("back", "cor-n02", 2, true)
+        ]))
+        .unwrap();
+        let mut set = running();
+        set.apps[0].networks = serde_json::from_value(serde_json::json!([
+            {
+                "network": "front", "interface": "eth0", "ip": "10.0.1.2", "prefix": 24, "gateway": "10.0.1.1",
+                "ipv6": ["fd00:1::2", 64, "fd00:1::1"], "mac": "02:c0:0a:00:01:02", "aliases": ["www"],
+                "traffic": {"received_bytes": 1_500_000, "received_packets": 1, "sent_bytes": 2000, "sent_packets": 2}
+            },
+            {"network": "back", "interface": "eth1", "ip": "10.0.2.2", "prefix": 24, "gateway": "10.0.2.1",
+             "mac": "02:c0:0a:00:02:02"}
+        ]))
+        .unwrap();
+        set.apps[1].network_of = Some(AppName::new("web").unwrap());
+        set.apps[1].ip = None;
+        status.current = Some(set);
+        status
+    };
+    connected(&daemon).await;
+
+    let names = "{{.Name}} {{.Driver}} {{.Internal}}";
+    let list = docker(
+        &daemon,
+        &[
+            "network",
+            "ls",
+            "--format",
+            "{{.Name}} {{.Driver}} {{.Scope}}",
+        ],
+    )
+    .await;
+    let mut lines: Vec<_> = list.lines().collect();
+    lines.sort();
+    assert_eq!(
+        lines,
+        [
+            "back bridge local",
+            "bridge bridge local",
+            "front bridge local",
+            "host host local",
+            "none null local"
+        ]
+    );
+    let custom = docker(
+        &daemon,
+        &[
+            "network",
+            "ls",
+            "--filter",
+            "type=custom",
+            "--filter",
+            "name=ba",
+            "-q",
+            "--no-trunc",
+        ],
+    )
+    .await;
+    let back = custom.trim();
+    // By the beginning of its id.
+    assert_eq!(
+        docker(
+            &daemon,
+            &["network", "inspect", "--format", names, &back[..12]]
+        )
+        .await
+        .trim(),
+        "back bridge true"
+    );
+    let format = "{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}} {{end}}{{.EnableIPv6}} \
+                  {{range .Containers}}{{.Name}} {{.IPv4Address}} {{.IPv6Address}}{{end}} \
+                  {{index .Options \"com.docker.network.bridge.name\"}}";
+    assert_eq!(
+        docker(
+            &daemon,
+            &["network", "inspect", "--format", format, "front"]
+        )
+        .await
+        .trim(),
+        "10.0.1.0/24 10.0.1.1 fd00:1::/64 fd00:1::1 true web 10.0.1.2/24 fd00:1::2/64 cor-n01"
+    );
+    let unknown = docker_output(&daemon, &["network", "inspect", "side"]).await;
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("network side not found"));
+    let wrong = docker_output(&daemon, &["network", "ls", "--filter", "color=red"]).await;
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("invalid filter 'color'"));
+
+    let format = "{{.HostConfig.NetworkMode}}{{range $name, $at := .NetworkSettings.Networks}} {{$name}} {{$at.IPAddress}} \
+                  {{$at.Gateway}} {{$at.IPPrefixLen}} {{$at.MacAddress}} {{$at.GlobalIPv6Address}} {{$at.Aliases}}{{end}}";
+    assert_eq!(
+        docker(&daemon, &["inspect", "--format", format, "web"])
+            .await
+            .trim(),
+        "front back 10.0.2.2 10.0.2.1 24 02:c0:0a:00:02:02  [] front 10.0.1.2 10.0.1.1 24 02:c0:0a:00:01:02 fd00:1::2 [www]"
+    );
+    let id = docker(&daemon, &["inspect", "--format", "{{.Id}}", "web"]).await;
+    let mode = docker(
+        &daemon,
+        &["inspect", "--format", "{{.HostConfig.NetworkMode}}", "job"],
+    )
+    .await;
+    assert_eq!(mode.trim(), format!("container:{}", id.trim()));
+    let stats = docker(
+        &daemon,
+        &["stats", "--no-stream", "--format", "{{.NetIO}}", "web"],
+    )
+    .await;
+    assert_eq!(stats.trim(), "1.5MB / 2kB");
+    // Networks come with releases.
+    let refused = docker_output(&daemon, &["network", "create", "mine"]).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Coracle does not serve"));
+}

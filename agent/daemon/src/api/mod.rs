@@ -4,6 +4,7 @@
 mod body;
 mod containers;
 mod logs;
+mod networks;
 mod own;
 mod reply;
 mod router;

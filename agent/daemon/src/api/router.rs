@@ -1,7 +1,7 @@
 //! Which path is answered by what.
 
 use super::reply::{Fault, Reply, empty, json, typed};
-use super::{Api, Body, Peer, containers, own, volumes};
+use super::{Api, Body, Peer, containers, networks, own, volumes};
 use crate::docker;
 use bytes::Bytes;
 use coracle_protocol::local::AppAction;
@@ -119,12 +119,13 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
             let name = parts[1..parts.len() - 1].join("/");
             Err(Fault::not_found(format!("No such image: {name}")))
         }
-        ("GET", ["networks"]) => Ok(json(&[(); 0])),
+        ("GET", ["networks"]) => networks::list(api, &query).await,
+        ("GET", ["networks", name]) => networks::inspect(api, name).await,
         (_, ["volumes", rest @ ..]) => volumes::route(api, peer, rest, &query, request).await,
         (
             "GET",
             [
-                "networks" | "plugins" | "secrets" | "configs" | "services" | "nodes" | "tasks",
+                "plugins" | "secrets" | "configs" | "services" | "nodes" | "tasks",
                 name,
                 ..,
             ],

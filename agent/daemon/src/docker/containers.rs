@@ -1,6 +1,6 @@
 //! `GET /containers/json` and `GET /containers/<id>/json`.
 
-use super::container_id;
+use super::{container_id, networks};
 use crate::clock;
 use coracle_protocol::release::{Port, Protocol};
 use coracle_protocol::report::{AppState, AppStatus, SetStatus};
@@ -36,8 +36,8 @@ pub fn summary(set: &SetStatus, app: &AppStatus) -> Value {
         "Labels": labels(set),
         "State": word(app),
         "Status": sentence(app, clock::now()),
-        "HostConfig": {"NetworkMode": network_mode(app)},
-        "NetworkSettings": {"Networks": networks(app)},
+        "HostConfig": {"NetworkMode": networks::mode(set, app)},
+        "NetworkSettings": {"Networks": networks::of_container(set, app)},
         "Mounts": []
     })
 }
@@ -97,7 +97,7 @@ pub fn inspect(set: &SetStatus, app: &AppStatus, log: Option<&Path>) -> Value {
         "AppArmorProfile": "",
         "ExecIDs": null,
         "HostConfig": {
-            "NetworkMode": network_mode(app),
+            "NetworkMode": networks::mode(set, app),
             "PortBindings": bindings,
             "Memory": limits.memory_bytes,
             "NanoCpus": u64::from(limits.cpu_millis) * 1_000_000,
@@ -131,7 +131,7 @@ pub fn inspect(set: &SetStatus, app: &AppStatus, log: Option<&Path>) -> Value {
         "NetworkSettings": {
             "Ports": bindings,
             "IPAddress": app.ip.map_or(String::new(), |ip| ip.to_string()),
-            "Networks": networks(app)
+            "Networks": networks::of_container(set, app)
         }
     })
 }
@@ -187,19 +187,6 @@ fn labels(set: &SetStatus) -> Value {
         "coracle.release": set.release,
         "coracle.deployment": set.deployment
     })
-}
-
-fn network_mode(app: &AppStatus) -> &'static str {
-    if app.ip.is_some() { "bridge" } else { "host" }
-}
-
-fn networks(app: &AppStatus) -> Value {
-    let address = app.ip.map_or(String::new(), |ip| ip.to_string());
-    json!({network_mode(app): {
-        "IPAMConfig": null, "Links": null, "Aliases": null, "NetworkID": "", "EndpointID": "",
-        "Gateway": "", "IPAddress": address, "IPPrefixLen": 0, "IPv6Gateway": "",
-        "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "MacAddress": "", "DriverOpts": null
-    }})
 }
 
 fn host_ip(port: &Port) -> String {

@@ -16,7 +16,7 @@ enum Values {
 }
 
 /// Any `filters=`, by key; a key that is not `known` is an error for the client.
-pub(super) fn values(text: &str, known: &[&str]) -> Result<BTreeMap<String, Vec<String>>, String> {
+pub fn values(text: &str, known: &[&str]) -> Result<BTreeMap<String, Vec<String>>, String> {
     if text.is_empty() {
         return Ok(BTreeMap::new());
     }

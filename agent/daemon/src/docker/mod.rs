@@ -4,6 +4,7 @@
 pub mod containers;
 pub mod filters;
 pub mod logs;
+pub mod networks;
 pub mod stats;
 pub mod volumes;
 

@@ -2,7 +2,7 @@
 
 use crate::clock;
 use coracle_protocol::local::Status;
-use coracle_protocol::report::AppStatus;
+use coracle_protocol::report::{AppStatus, PlaceStatus};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -64,8 +64,27 @@ pub fn shape(id: &str, app: &AppStatus, before: &Sample, after: &Sample) -> Valu
         },
         "blkio_stats": {"io_service_bytes_recursive": null, "io_serviced_recursive": null},
         "storage_stats": {},
-        "networks": {}
+        "networks": interfaces(app)
     })
+}
+
+/// By interface, as the container counts.
+fn interfaces(app: &AppStatus) -> Value {
+    let counted = |place: &PlaceStatus| {
+        let traffic = place.traffic?;
+        let numbers = json!({
+            "rx_bytes": traffic.received_bytes,
+            "rx_packets": traffic.received_packets,
+            "rx_errors": 0,
+            "rx_dropped": 0,
+            "tx_bytes": traffic.sent_bytes,
+            "tx_packets": traffic.sent_packets,
+            "tx_errors": 0,
+            "tx_dropped": 0
+        });
+        Some((place.interface.clone(), numbers))
+    };
+    Value::Object(app.networks.iter().filter_map(counted).collect())
 }
 
 #[cfg(test)]
