@@ -15,7 +15,7 @@ mod trial;
 pub use cgroup::{CgroupFacts, CgroupLayout, Controller};
 pub use gap::{Gap, Severity, gaps};
 pub use hardware::WatchdogFacts;
-pub use options::{CORACLE_OPTIONS, KernelOptions, OptionState};
+pub use options::{CORACLE_OPTIONS, KernelOptions, NETWORK_OPTIONS, OptionState};
 pub use trial::{Outcome, Trial, Trials};
 
 use self::modules::Modules;

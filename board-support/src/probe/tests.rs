@@ -325,6 +325,26 @@ fn a_plain_configuration_is_held_against_what_is_needed() {
     );
     assert!(subjects(&found).contains(&"CONFIG_NFT_MASQ"), "{found:?}");
     assert!(!subjects(&found).contains(&"CONFIG_VETH"));
+    // Those of networks say what an app then does not get.
+    let tbf = found
+        .iter()
+        .find(|gap| gap.subject == "CONFIG_NET_SCH_TBF")
+        .unwrap();
+    assert_eq!(tbf.severity, Severity::Wanted);
+    assert!(
+        tbf.cost.contains("`ingress_rate` does not start"),
+        "{tbf:?}"
+    );
+    let text = NETWORK_OPTIONS
+        .map(|(option, _)| format!("{option}=m\n"))
+        .concat();
+    fs::write(root.path().join("boot/config-6.12.34"), text).unwrap();
+    let found = gaps(
+        &KernelFacts::read(root.path()),
+        &Trials::default(),
+        &Profile::generic(Architecture::Aarch64),
+    );
+    assert!(!subjects(&found).contains(&"CONFIG_NET_SCH_TBF"));
 }
 
 #[test]
@@ -351,7 +371,7 @@ fn the_layer_s_kernel_fragment_sets_each_option_that_the_probe_asks_for() {
         .join("../yocto-layer/meta-coracle/recipes-kernel/linux/files/coracle.cfg");
     let text = fs::read_to_string(&fragment).unwrap();
     let set = KernelOptions::from_text(&text);
-    for (option, _) in CORACLE_OPTIONS {
+    for (option, _) in CORACLE_OPTIONS.iter().chain(&NETWORK_OPTIONS) {
         assert_ne!(
             set.state(option),
             OptionState::Off,

@@ -1,7 +1,9 @@
 //! Gaps in what this board is expected to have: its hardware, and how its kernel was configured.
 
 use super::{Gaps, Severity};
-use crate::probe::{CORACLE_OPTIONS, CgroupLayout, KernelFacts, OptionState, Outcome, Presence};
+use crate::probe::{
+    CORACLE_OPTIONS, CgroupLayout, KernelFacts, NETWORK_OPTIONS, OptionState, Outcome, Presence,
+};
 use crate::profile::Profile;
 
 pub(super) fn hardware(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
@@ -128,6 +130,17 @@ pub(super) fn options(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
                 Severity::Wanted,
                 option,
                 &format!("it is for {purpose}"),
+                "set it in the kernel's configuration (the layer's coracle.cfg has all of them)",
+            );
+        }
+    }
+    for (option, cost) in NETWORK_OPTIONS {
+        if facts.options.state(option) == OptionState::Off {
+            gaps.ask(
+                Presence::Absent,
+                Severity::Wanted,
+                option,
+                cost,
                 "set it in the kernel's configuration (the layer's coracle.cfg has all of them)",
             );
         }
