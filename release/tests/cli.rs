@@ -473,6 +473,45 @@ fn faults_of_a_release_file_are_named() {
             &["release_counter"],
         ),
         ("product = \"shop\"\n", "", 1, &["missing field `product`"]),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.network]\nports = [{ host = \"8000-8010\", container = \"80-89\" }]",
+            1,
+            &["app `web`", "11 ports of the board cannot lead to 10"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.network]\nports = [{ host = \"1-65535\", container = \"1-65535\" }]",
+            1,
+            &["a range of 65535; the limit is 128"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.network]\nports = [{ host = \"80-70\", container = 1 }]",
+            1,
+            &["\"80-70\" is neither a port nor a range"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.network]\nnetworks = [\"back\"]",
+            1,
+            &[
+                "app `web`",
+                "`back`: the release declares no such network; add it to [[networks]]",
+            ],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.network]\nnetworks = [{ name = \"bridge\", ipv4 = \"10.0.0.1\" }]",
+            1,
+            &["the name of a network, or { name, ip, mac, aliases }"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.network]\negress_rate = \"1B\"",
+            1,
+            &["network.rates.egress_bytes_per_second is outside 1024 to"],
+        ),
     ] {
         assert!(good.contains(from), "{from}");
         place.write("bad.toml", good.replace(from, to));
