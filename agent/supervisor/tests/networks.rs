@@ -368,3 +368,103 @@ fn what_the_board_cannot_give_is_said_before_anything_changes() {
         "bridge"
     );
 }
+
+/// A name server of the board that says 192.0.2.N to every question.
+fn name_server(board: &Board, address: &str, n: u8) {
+    let socket = board.listen_udp(address);
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut query) {
+            let mut answer = query[..length].to_vec();
+            // Response, recursion available, one answer and nothing beside it (RFC 1035 4.1.1).
+            answer[2..4].copy_from_slice(&[0x81, 0x80]);
+            answer[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
+            // The question's name, A, IN, 0 seconds, 4 bytes.
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 192, 0, 2, n]);
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+}
+
+#[test]
+fn resolvers_follow_the_boards_own_and_an_apps_own_ones_are_asked_instead() {
+    let mut board = Board::start();
+    for (address, n) in [
+        ("127.0.0.53:53", 1),
+        ("127.0.0.54:53", 2),
+        ("127.0.0.55:53", 3),
+    ] {
+        name_server(&board, address, n);
+    }
+    board.set_resolv_conf("nameserver 127.0.0.53\n");
+    board.restart_supervisor();
+    board.networks = vec![spec(serde_json::json!({"name": "front"}))];
+    let image = image(&board);
+    let web = serde_json::json!({"networks": [{"name": "front"}]});
+    let own = serde_json::json!({"networks": [{"name": "front"}], "dns": ["127.0.0.55"]});
+    board.commit(
+        "1",
+        vec![server(&image, "web", web), server(&image, "own", own)],
+    );
+    let says =
+        |app: &str, ip: &str| asked(&board, app, "example.org").filter(|said| said.contains(ip));
+    assert!(
+        says("web", "192.0.2.1").is_some(),
+        "{:?}",
+        asked(&board, "web", "example.org")
+    );
+    assert!(
+        says("own", "192.0.2.3").is_some(),
+        "{:?}",
+        asked(&board, "own", "example.org")
+    );
+    // DHCP gave another one.
+    board.set_resolv_conf("nameserver 127.0.0.54\n");
+    wait_for("the other resolver", WAIT, || says("web", "192.0.2.2"));
+    // The uplink is gone, and with it whom to ask: the others are found all the same.
+    board.set_resolv_conf("");
+    wait_for("no answer", WAIT, || {
+        asked(&board, "web", "example.org").is_none().then_some(())
+    });
+    assert!(asked(&board, "web", "own").is_some());
+}
+
+#[test]
+fn where_the_boards_name_server_has_the_port_apps_ask_the_boards_resolvers() {
+    let mut board = Board::start();
+    let taken = board.listen_udp("0.0.0.0:53");
+    board.set_resolv_conf("nameserver 192.0.2.53\n");
+    board.restart_supervisor();
+    board.networks = vec![spec(serde_json::json!({"name": "front"}))];
+    let image = image(&board);
+    let on_front = serde_json::json!({"networks": [{"name": "front"}]});
+    let apps = vec![
+        server(&image, "web", on_front.clone()),
+        server(&image, "db", on_front),
+    ];
+    board.commit("1", apps);
+    let (_, resolv) = board.run_in("web", &["cat", "/etc/resolv.conf"]);
+    assert_eq!(resolv, "nameserver 192.0.2.53\n");
+    assert_eq!(
+        page(&board, "web", "db").as_deref(),
+        Some("here"),
+        "by /etc/hosts"
+    );
+    assert!(
+        board
+            .log()
+            .contains("a name server of the board listens on every address")
+    );
+    assert!(resolvers(&board).is_empty());
+    // Once it is gone, the next start asks ours.
+    drop(taken);
+    wait_for("a resolver", WAIT, || resolvers(&board).first().copied());
+    assert_eq!(board.control("web", AppAction::Restart), Answer::Done);
+    wait_for("the gateway", WAIT, || {
+        let gateway = board.app("web")?.networks.first()?.gateway;
+        let (_, resolv) = board.run_in("web", &["cat", "/etc/resolv.conf"]);
+        resolv
+            .contains(&format!("nameserver {gateway}"))
+            .then_some(())
+    });
+}

@@ -24,12 +24,17 @@ use coracle_protocol::report::{AppStatus, Phase};
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A supervisor with a resolv.conf of its own.
+const OWN_RESOLV_CONF: &str =
+    "mount --bind \"$1\" /etc/resolv.conf; program=$0; shift; exec \"$program\" \"$@\"";
 
 pub const BOARD: &str = "acme.test-1";
 
@@ -167,7 +172,16 @@ impl Board {
             .append(true)
             .open(self.dir.path().join("log"))
             .unwrap();
-        let mut command = self.inside(env!("CARGO_BIN_EXE_coracle-supervisor"));
+        let mut command = match self.resolv_conf().exists() {
+            false => self.inside(env!("CARGO_BIN_EXE_coracle-supervisor")),
+            true => {
+                let mut command = self.inside("unshare");
+                command.args(["--mount", "sh", "-ec", OWN_RESOLV_CONF]);
+                command.arg(env!("CARGO_BIN_EXE_coracle-supervisor"));
+                command.arg(self.resolv_conf());
+                command
+            }
+        };
         command.arg("--config").arg(self.config());
         let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
         self.supervisor = Some(child);
@@ -276,6 +290,28 @@ impl Board {
             output.status.success(),
             String::from_utf8_lossy(&text).into_owned(),
         )
+    }
+
+    fn resolv_conf(&self) -> PathBuf {
+        self.dir.path().join("resolv.conf")
+    }
+
+    /// The resolv.conf that the next supervisor sees; in place, so that a running one sees it too.
+    pub fn set_resolv_conf(&self, text: &str) {
+        std::fs::write(self.resolv_conf(), text).unwrap();
+    }
+
+    /// Listens on the board's own network.
+    pub fn listen_udp(&self, address: &str) -> std::net::UdpSocket {
+        let path = format!("/run/netns/{}", self.netns);
+        let address = address.to_owned();
+        let thread = std::thread::spawn(move || {
+            let netns = std::fs::File::open(path).unwrap();
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(netns.as_fd(), kind).unwrap();
+            std::net::UdpSocket::bind(address).unwrap()
+        });
+        thread.join().unwrap()
     }
 
     /// Links of the board's network namespace.
