@@ -1,4 +1,4 @@
-use super::*;
+use crate::release::Release;
 use serde_json::{Value, json};
 
 /// Two apps on two networks, with everything said.
