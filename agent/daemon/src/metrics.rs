@@ -2,7 +2,7 @@
 
 use crate::link::LinkState;
 use coracle_protocol::local::Status;
-use coracle_protocol::report::{AppState, AppStatus, Phase};
+use coracle_protocol::report::{AppState, AppStatus, Phase, Traffic};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -146,6 +146,18 @@ pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> S
             "Limit of the writable layer.",
             |a| a.disk?.limit_bytes,
         ),
+        (
+            "app_network_received_bytes_total",
+            "counter",
+            "Bytes that came in on all of its networks.",
+            |a| traffic(a, |traffic| traffic.received_bytes),
+        ),
+        (
+            "app_network_sent_bytes_total",
+            "counter",
+            "Bytes that went out on all of its networks.",
+            |a| traffic(a, |traffic| traffic.sent_bytes),
+        ),
     ];
     for (name, kind, help, value) in per_app {
         let lines: Vec<_> = apps
@@ -155,4 +167,12 @@ pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> S
         metric(name, kind, help, &lines);
     }
     out
+}
+
+/// Over all networks; none where nothing is counted.
+fn traffic(app: &AppStatus, of: fn(&Traffic) -> u64) -> Option<u64> {
+    let counted = app.networks.iter().filter_map(|place| place.traffic);
+    counted
+        .map(|traffic| of(&traffic))
+        .reduce(u64::saturating_add)
 }

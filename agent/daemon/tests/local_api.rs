@@ -618,6 +618,16 @@ async fn the_unmodified_docker_client_sees_networks() {
     )
     .await;
     assert_eq!(stats.trim(), "1.5MB / 2kB");
+    let reply = daemon.send(Method::GET, "/coracle/v1/metrics", b"").await;
+    let metrics = reply.into_body().collect().await.unwrap().to_bytes();
+    let metrics = String::from_utf8_lossy(&metrics);
+    for line in [
+        "coracle_app_network_received_bytes_total{app=\"web\"} 1500000\n",
+        "coracle_app_network_sent_bytes_total{app=\"web\"} 2000\n",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert!(!metrics.contains("bytes_total{app=\"job\"}"), "{metrics}");
     // Networks come with releases.
     let refused = docker_output(&daemon, &["network", "create", "mine"]).await;
     assert!(String::from_utf8_lossy(&refused.stderr).contains("Coracle does not serve"));
