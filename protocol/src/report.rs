@@ -113,6 +113,9 @@ pub struct AppStatus {
     /// Its places on networks, in the order of its interfaces; none while it does not run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<PlaceStatus>,
+    /// `host`, `none`, `container`, or the first network that the release puts it on, whether it runs or not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub network_mode: String,
     /// Whose network it uses, when it has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_of: Option<AppName>,

@@ -126,6 +126,7 @@ fn set() -> SetStatus {
         started_at: Some(1_800_000_000),
         ip: Some([172, 30, 0, 2].into()),
         networks: vec![],
+        network_mode: String::new(),
         network_of: None,
         ports: vec![Port {
             host: 8080,
@@ -155,6 +156,7 @@ fn set() -> SetStatus {
         started_at: None,
         ip: None,
         networks: vec![],
+        network_mode: String::new(),
         network_of: None,
         ports: vec![],
         args: vec![],

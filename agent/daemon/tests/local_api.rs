@@ -306,6 +306,7 @@ fn running() -> SetStatus {
         started_at: Some(1_700_000_000),
         ip: Some([172, 30, 0, 2].into()),
         networks: vec![],
+        network_mode: String::new(),
         network_of: None,
         ports: vec![Port {
             host: 8080,
@@ -525,6 +526,7 @@ async fn the_unmodified_docker_client_sees_networks() {
              "mac": "02:c0:0a:00:02:02"}
         ]))
         .unwrap();
+        set.apps[0].network_mode = "front".into();
         set.apps[1].network_of = Some(AppName::new("web").unwrap());
         set.apps[1].ip = None;
         status.current = Some(set);

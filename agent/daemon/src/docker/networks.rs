@@ -143,17 +143,15 @@ fn endpoint_id(set: &SetStatus, app: &AppStatus, place: &PlaceStatus) -> String 
     Sha256Digest::of(format!("{} {}", container_id(set, app), place.network).as_bytes()).hex()
 }
 
-/// `HostConfig.NetworkMode`: the name of the first network, `container:` and an id, or what has no network.
+/// `HostConfig.NetworkMode`: the name of the first network, `host`, `none`, or `container:` and an id.
 pub fn mode(set: &SetStatus, app: &AppStatus) -> String {
-    let host = app
-        .network_of
-        .as_ref()
-        .map(|host| format!("container:{}", host_id(set, host)));
-    host.unwrap_or_else(|| match app.networks.first() {
-        Some(place) => place.network.to_string(),
-        None if app.ip.is_some() => DEFAULT_NETWORK.to_owned(),
-        None => "host".to_owned(),
-    })
+    match (&app.network_of, app.network_mode.as_str()) {
+        (Some(host), _) => format!("container:{}", host_id(set, host)),
+        // A supervisor that does not say so knows one network.
+        (None, "") if app.ip.is_some() => DEFAULT_NETWORK.to_owned(),
+        (None, "") => "host".to_owned(),
+        (None, mode) => mode.to_owned(),
+    }
 }
 
 fn host_id(set: &SetStatus, host: &AppName) -> String {
@@ -189,5 +187,16 @@ pub fn of_container(set: &SetStatus, app: &AppStatus) -> Value {
         });
         (place.network.to_string(), shape)
     };
-    Value::Object(app.networks.iter().map(place).collect())
+    let mut all: Map<String, Value> = app.networks.iter().map(place).collect();
+    let mode = mode(set, app);
+    // Docker shows these two as networks without an address.
+    if WITHOUT_BRIDGE.iter().any(|(name, _)| *name == mode) {
+        let bare = json!({
+            "IPAMConfig": null, "Links": null, "Aliases": null, "NetworkID": id(&mode), "EndpointID": "",
+            "Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0, "MacAddress": "", "DriverOpts": null
+        });
+        all.insert(mode, bare);
+    }
+    Value::Object(all)
 }

@@ -1,7 +1,7 @@
 use super::*;
-use coracle_protocol::names::AppName;
+use coracle_protocol::names::{AppName, NetworkName};
 use coracle_protocol::release::{AppLimits, Port, Protocol};
-use coracle_protocol::report::{BoardFacts, SetState};
+use coracle_protocol::report::{BoardFacts, PlaceStatus, SetState};
 
 fn app() -> AppStatus {
     AppStatus {
@@ -17,7 +17,19 @@ fn app() -> AppStatus {
         pid: Some(42),
         started_at: Some(1_700_000_000),
         ip: Some([172, 30, 0, 2].into()),
-        networks: vec![],
+        networks: vec![PlaceStatus {
+            network: NetworkName::new("bridge").unwrap(),
+            interface: "eth0".into(),
+            ip: [172, 30, 0, 2].into(),
+            prefix: 16,
+            gateway: [172, 30, 0, 1].into(),
+            ipv6: None,
+            mac: "02:c0:ac:1e:00:02".parse().unwrap(),
+            aliases: vec![],
+            rates: Default::default(),
+            traffic: None,
+        }],
+        network_mode: "bridge".into(),
         network_of: None,
         ports: vec![Port {
             host: 8080,

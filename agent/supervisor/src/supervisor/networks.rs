@@ -7,7 +7,7 @@ use crate::journal::DeployedSet;
 use crate::offer::Refused;
 use coracle_network::{DEFAULT_NETWORK, NetworkConfig};
 use coracle_protocol::names::{AppName, NetworkName};
-use coracle_protocol::release::{Mac, NetworkMode, Rates, Release};
+use coracle_protocol::release::{Mac, Network, NetworkMode, Rates, Release};
 use coracle_protocol::report::{NetworkStatus, PlaceStatus, SetStatus, SubnetStatus, Traffic};
 use std::fs::File;
 use std::net::IpAddr;
@@ -193,6 +193,17 @@ fn status(name: &str, config: &NetworkConfig) -> Option<NetworkStatus> {
         mtu: config.mtu,
         resolver: config.resolver,
     })
+}
+
+/// An app's network in one word.
+pub(super) fn mode(network: &Network) -> String {
+    match (network.mode, network.networks.first()) {
+        (NetworkMode::Host, _) => "host".to_owned(),
+        (NetworkMode::None, _) => "none".to_owned(),
+        (NetworkMode::Container, _) => "container".to_owned(),
+        (NetworkMode::Bridge, None) => DEFAULT_NETWORK.to_owned(),
+        (NetworkMode::Bridge, Some(on)) => on.name.to_string(),
+    }
 }
 
 /// An app's places as the status has them.

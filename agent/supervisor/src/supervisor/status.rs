@@ -94,6 +94,7 @@ impl Supervisor {
             started_at: run.started_at,
             ip: process.and_then(|process| Some(process.places.first()?.endpoint.ip)),
             networks: process.map_or_else(Vec::new, networks::place_statuses),
+            network_mode: networks::mode(&app.network),
             network_of: app.network.container.clone(),
             ports: app.network.ports.clone(),
             args: run
