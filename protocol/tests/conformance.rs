@@ -273,6 +273,7 @@ fn release(expires: u64) -> Release {
         issued_at: 100,
         expires,
         hardware: BTreeSet::from([HardwareClass::new("pc").unwrap()]),
+        networks: Vec::new(),
         apps: vec![],
     }
 }

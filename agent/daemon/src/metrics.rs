@@ -108,7 +108,7 @@ pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> S
         &one(status.layers.len() as u64),
     );
     let apps = status.current.as_ref().map_or(&[][..], |set| &set.apps);
-    let per_app: [(&str, &str, &str, Value); 9] = [
+    let per_app: [(&str, &str, &str, Value); 11] = [
         ("app_running", "gauge", "Whether the app runs.", |a| {
             Some((a.state == AppState::Running).into())
         }),
