@@ -5,7 +5,7 @@
 #   images/boards/build.sh --programs DIR --busybox FILE --trust FILE --output FILE [--library FILE]…
 #                          [--base TREE] [--root-mib N] [--data-mib N]
 #
-#   --programs   where cargo left coracle-supervisor, coracled and coracle
+#   --programs   where cargo left coracle-agent
 #   --busybox    a static busybox of the board's architecture; it is the board's init and shell
 #   --base       instead of busybox: the tree of a distribution with systemd, such as mmdebstrap makes
 #   --trust      the fleet's root.json

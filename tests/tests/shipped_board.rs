@@ -37,13 +37,10 @@ fn folder(name: &str) -> PathBuf {
 #[test]
 fn the_same_programs_give_the_same_disk() {
     let (programs, again) = (folder("programs"), folder("again"));
-    for (at, name) in ["coracle-supervisor", "coracled", "coracle"]
-        .iter()
-        .enumerate()
-    {
+    for (at, name) in ["coracle-agent", "coracled", "coracle"].iter().enumerate() {
         fs::write(programs.join(name), vec![at as u8; 5000]).expect("a program");
     }
-    for name in ["coracle", "coracled", "coracle-supervisor"] {
+    for name in ["coracle", "coracled", "coracle-agent"] {
         fs::copy(programs.join(name), again.join(name)).expect("a copy");
     }
     let shm = PathBuf::from(format!("/dev/shm/coracle-disk-{}", std::process::id()));

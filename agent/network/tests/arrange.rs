@@ -124,3 +124,45 @@ fn what_a_board_could_give_is_known_before() {
         networks.destroy().await.unwrap();
     });
 }
+
+/// The board was moved: where it is now somebody else has a network's addresses.
+#[test]
+fn a_network_that_cannot_be_put_in_order_takes_no_other_down() {
+    let _client = board();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        let (front, back) = (request("front", None), request("back", None));
+        let both = [front.clone(), back.clone()];
+        assert!(networks.arrange(&both).await.is_empty());
+        let had = networks.list()[0].subnet;
+        let kept = networks.list()[1].clone();
+        let bridge = networks.inspect("front").unwrap().config().bridge.clone();
+        drop(networks);
+
+        ip(&format!("link del {bridge}"));
+        ip(&format!("route add {had} via 198.51.100.2"));
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        let done = networks.reconcile(&[]).await.unwrap();
+        assert!(
+            matches!(&done.faults[..], [(name, NetworkError::Overlap { .. })] if name == "front"),
+            "{done:?}"
+        );
+        let any = Wanted::default();
+        let apps = [DEFAULT_NETWORK, "back", "front"].map(|network| (network, Netns::new()));
+        for (network, app) in &apps[..2] {
+            let place = networks.connect(network, network, app.namespace(), &any);
+            place.await.unwrap();
+        }
+
+        // One whose subnet was left to us gets another; the one that is in order is not touched.
+        assert!(networks.arrange(&both).await.is_empty());
+        let now = networks.inspect("front").unwrap().config().subnet;
+        assert_ne!(now, had);
+        assert!(networks.list().contains(&kept));
+        let place = networks.connect("front", "front", apps[2].1.namespace(), &any);
+        place.await.unwrap();
+        networks.destroy().await.unwrap();
+    });
+}

@@ -93,6 +93,8 @@ fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
         rustix::process::geteuid().is_root(),
         "it makes containers and has to run as root"
     );
+    // Secrets are in this memory: no core dump of it is written, whatever the board does with those of others.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let settings = Settings::load(file)?;
     // One thread, for ever: the child side of a launch runs ordinary code after clone.
     let runtime = tokio::runtime::Builder::new_current_thread()

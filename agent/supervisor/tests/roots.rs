@@ -79,6 +79,19 @@ fn a_revoked_release_key_signs_nothing_new_and_what_runs_goes_on() {
 }
 
 #[test]
+fn an_offer_goes_on_under_a_new_root_that_its_keys_are_in() {
+    let mut board = Board::start();
+    let (release, deploy) = documents(&mut board, "1");
+    let needs = board.needs("1", &release, &deploy);
+    let two = signed_by(&root_document(&board.keys, 2, 1), &[&board.keys.root]);
+    assert_eq!(take(&board, two), Answer::Done);
+    board.stage_all("1", &needs);
+    let mut events = board.watch();
+    assert_eq!(board.activate("1"), Answer::Done);
+    assert_eq!(board.end_of(&mut events, "1").0, Phase::Committed);
+}
+
+#[test]
 fn a_root_that_its_predecessor_did_not_sign_is_refused() {
     let mut board = Board::start();
     let stranger = new_key();

@@ -92,6 +92,11 @@ fn a_signed_release_runs_with_its_limits_network_and_log() {
     let root = |path: &str| std::fs::read_to_string(format!("/proc/{pid}/root{path}")).unwrap();
     assert_eq!(root("/etc/hostname"), "web\n");
     assert!(root("/etc/hosts").contains(&app.ip.unwrap().to_string()));
+    // They lie beside the writable layer: no limit holds what is written there.
+    for file in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
+        let write = format!("echo x >> {file}");
+        assert!(!board.run_in("web", &["sh", "-c", &write]).0, "{file}");
+    }
 
     let log_file = board.state().join("logs/web/json.log");
     let log = wait_for("the log", WAIT, || {

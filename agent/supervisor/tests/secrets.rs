@@ -164,6 +164,52 @@ fn secrets_that_do_not_open_or_were_not_asked_for_are_refused() {
 }
 
 #[test]
+fn apps_without_secrets_run_whatever_becomes_of_the_key() {
+    let mut board = Board::start();
+    let wanting = wanting(&board, "exec sleep 1000");
+    let plain = App {
+        name: AppName::new("plain").unwrap(),
+        secrets: BTreeSet::new(),
+        ..wanting.clone()
+    };
+    let (release, deploy) = board.documents("1", vec![wanting, plain]);
+    let deploy = Deploy {
+        secrets: vec![seal(&key(&board), "db")],
+        ..deploy
+    };
+    assert_eq!(board.carry_out("1", &release, &deploy).0, Phase::Committed);
+
+    // Another key, then one that cannot be read: the file is left alone, it may be readable tomorrow.
+    let file = board.state().join("trust/secret.key");
+    let own = std::fs::read(&file).unwrap();
+    let runs = |board: &Board, name: &str| board.app(name).and_then(|app| app.pid);
+    for unreadable in [false, true] {
+        board.stop_all();
+        std::fs::remove_file(&file).unwrap();
+        match unreadable {
+            true => std::fs::create_dir(&file).unwrap(),
+            false => std::fs::write(&file, OpeningKey::generate().to_bytes()).unwrap(),
+        }
+        board.start_supervisor();
+        let limit = std::time::Duration::from_secs(20);
+        board::wait_for("the app without secrets", limit, || runs(&board, "plain"));
+        assert_eq!(runs(&board, "web"), None, "{}", board.log());
+        assert_eq!(file.is_dir(), unreadable);
+        assert_eq!(
+            board.status().trust.unwrap().secret_key.is_none(),
+            unreadable
+        );
+    }
+    board.stop_all();
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::write(&file, own).unwrap();
+    board.start_supervisor();
+    board::wait_for("both", std::time::Duration::from_secs(20), || {
+        runs(&board, "plain").and(runs(&board, "web"))
+    });
+}
+
+#[test]
 fn an_assignment_sets_only_what_the_release_allows() {
     let mut board = Board::start();
     let image = board.image(&rootfs(&board, "hi"), RunConfig::default());

@@ -87,7 +87,8 @@ fn keep(all: &mut [Move], mut kept: usize, index: usize) -> usize {
             one.length -= cut;
             break;
         }
-        last.length = one.old - last.old;
+        // The last one may have been cut to begin behind this one: then nothing of it stays.
+        last.length = one.old.saturating_sub(last.old);
         if last.length > 0 {
             break;
         }
@@ -95,4 +96,43 @@ fn keep(all: &mut [Move], mut kept: usize, index: usize) -> usize {
     }
     all[kept] = one;
     kept + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn moves(pieces: &[(u32, u32, u32)]) -> Moves {
+        let pieces = pieces.iter().map(|&(literal, old, length)| {
+            Ok::<_, std::convert::Infallible>(Piece {
+                literal,
+                old,
+                length,
+                exact: false,
+            })
+        });
+        let Ok(moves) = Moves::of(pieces);
+        moves
+    }
+
+    #[test]
+    fn a_longer_piece_takes_the_place_of_one_that_was_cut_to_begin_behind_it() {
+        let moves = moves(&[(0, 0, 100), (0, 50, 80), (0, 60, 90)]);
+        // The first keeps its hundred bytes, the third has what lies behind them.
+        assert_eq!(moves.new_offset(99), Some(99));
+        assert_eq!(moves.new_offset(120), Some(180 + 60));
+    }
+
+    proptest! {
+        #[test]
+        fn stretches_stand_in_order_and_apart(
+            pieces in proptest::collection::vec((0u32..99, 0u32..4000, 0u32..2000), 0..60)
+        ) {
+            let Moves(all) = moves(&pieces);
+            for two in all.windows(2) {
+                prop_assert!(two[0].old + two[0].length <= two[1].old);
+            }
+        }
+    }
 }

@@ -10,12 +10,14 @@ use crate::sysctl;
 use super::{Ensured, Network, refuse_taken_ports};
 
 /// What `reconcile` found and put right.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub struct Reconciled {
     pub ensured: Ensured,
     pub removed_links: Vec<String>,
     /// Live apps whose veth is gone: they run without a network and need a restart.
     pub without_link: Vec<String>,
+    /// Declared networks that are not in order, and why. The others are; `arrange` makes these anew.
+    pub faults: Vec<(String, NetworkError)>,
 }
 
 impl Network {

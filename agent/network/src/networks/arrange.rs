@@ -18,7 +18,9 @@ impl Networks {
     pub async fn arrange(&mut self, wanted: &[NetworkRequest]) -> Vec<(String, NetworkError)> {
         let mut errors = Vec::new();
         let mtu = self.default.config().mtu;
-        let stale = |there: &&NetworkDefinition| !wanted.iter().any(|w| there.is_what(w, mtu));
+        let stale = |there: &&NetworkDefinition| {
+            self.broken.contains(&there.name) || !wanted.iter().any(|w| there.is_what(w, mtu))
+        };
         let stale: Vec<String> = self
             .list()
             .iter()
@@ -26,7 +28,10 @@ impl Networks {
             .map(|d| d.name.clone())
             .collect();
         for name in stale {
-            tracing::info!(network = name, "no longer wanted as it is, and removed");
+            tracing::info!(
+                network = name,
+                "not in order or no longer wanted as it is, and removed"
+            );
             errors.extend(self.remove(&name).await.err().map(|error| (name, error)));
         }
         for request in wanted {

@@ -103,6 +103,7 @@ impl Networks {
             self.user.insert(name.to_owned(), again);
             return Err(error);
         }
+        self.broken.remove(name);
         Ok(self.definitions.forget(name)?)
     }
 

@@ -4,7 +4,7 @@
 //! written before the kernel is asked for anything, and shortened only after the kernel holds nothing any more), which
 //! subnet is free, and who has a published port on any of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,8 @@ pub struct Networks {
     default: Network,
     definitions: Definitions,
     user: BTreeMap<String, Network>,
+    /// Those of `user` that could not be put in order.
+    broken: BTreeSet<String>,
 }
 
 impl Networks {
@@ -69,6 +71,7 @@ impl Networks {
             links,
             definitions,
             user,
+            broken: BTreeSet::new(),
         })
     }
 
@@ -176,7 +179,8 @@ impl Networks {
     }
 
     /// Call once after `open`, with the apps that live and the places they had: every network is put in order, and bridges
-    /// that no definition knows go. Goes on after an error and tells all of them.
+    /// that no definition knows go. Goes on after an error; one of a declared network is told beside what was done, so that
+    /// it takes no other network down.
     pub async fn reconcile(
         &mut self,
         live: &[(String, Vec<Attachment>)],
@@ -200,9 +204,10 @@ impl Networks {
                     done.removed_links.extend(found.removed_links);
                     done.without_link.extend(found.without_link);
                 }
-                Err(e) => errors.push(e),
+                Err(e) => done.faults.push((name.clone(), e)),
             }
         }
+        self.broken = done.faults.iter().map(|(name, _)| name.clone()).collect();
         errors.extend(self.switch_forwarding().err());
         done.without_link.sort();
         done.without_link.dedup();

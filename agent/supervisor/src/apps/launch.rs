@@ -251,7 +251,8 @@ fn mounts(settings: &Settings, place: &Path, plan: &Plan) -> Vec<Mount> {
             _ => place,
         };
         let source = of.join("etc").join(name);
-        Mount::bind(source, Path::new("/etc").join(name), plan.read_only_root)
+        // Read-only: they lie beside the writable layer, where nothing bounds them.
+        Mount::bind(source, Path::new("/etc").join(name), true)
     });
     names.chain(plan.mounts.iter().cloned()).collect()
 }

@@ -1,6 +1,7 @@
 //! The board's own network, and that all of them are as they should be.
 
 use super::Supervisor;
+use crate::apps::whole;
 use coracle_network::Networks;
 use std::time::Instant;
 
@@ -20,6 +21,14 @@ impl Supervisor {
         self.bridge.0 = match opened {
             Ok(mut networks) => match networks.reconcile(&live).await {
                 Ok(done) => {
+                    for (network, fault) in &done.faults {
+                        let fault = whole(fault);
+                        tracing::error!(
+                            network,
+                            fault,
+                            "a network is not in order and is made anew"
+                        );
+                    }
                     for name in done.without_link {
                         tracing::warn!(app = name, "it has lost its network and is started again");
                         if let Some(index) = self.find(|app| app.name().as_str() == name) {

@@ -134,18 +134,16 @@ impl Supervisor {
     /// The apps of `set`, none of them started, become the active ones.
     pub(super) fn make_apps(&mut self, set: Option<&DeployedSet>) {
         self.active = set.map(DeployedSet::digest);
-        let secrets = match set {
-            Some(set) => self.trust.open_secrets(set.deployment()),
-            None => Ok(Vec::new()),
-        };
         self.apps = set
             .into_iter()
-            .flat_map(DeployedSet::apps)
-            .map(|(app, image)| {
+            .flat_map(|set| set.apps().map(move |app| (set, app)))
+            .map(|(set, (app, image))| {
                 let plan = plan::plan(app, image, &self.settings).map_err(|e| e.to_string());
-                let plan = plan.and_then(|plan| match &secrets {
-                    Ok(secrets) => Ok(plan.with_secrets(secrets)),
-                    Err(error) => Err(error.to_string()),
+                // Of this app alone: one whose secret does not open holds up no other.
+                let plan = plan.and_then(|plan| {
+                    let secrets = self.trust.secrets_of(&app.name, set.deployment());
+                    let secrets = secrets.map_err(|error| error.to_string())?;
+                    Ok(plan.with_secrets(&secrets))
                 });
                 AppRun::new(app.clone(), plan)
             })

@@ -52,7 +52,8 @@ impl Supervisor {
         if plan.network != NetworkMode::Bridge {
             return;
         }
-        if self.bridge.0.is_err() {
+        let were_down = self.bridge.0.is_err();
+        if were_down {
             self.open_bridge().await;
         }
         let missing = match &self.bridge.0 {
@@ -62,7 +63,7 @@ impl Supervisor {
                 .any(|place| networks.inspect(&place.network).is_err()),
             Err(_) => false,
         };
-        if missing {
+        if missing || (were_down && self.bridge.0.is_ok()) {
             self.arrange_networks().await;
         }
     }

@@ -87,7 +87,7 @@ pub struct Trust {
     root_envelope: Envelope,
     counters: Counters,
     board: Option<BoardId>,
-    opening: OpeningKey,
+    opening: Result<OpeningKey, String>,
 }
 
 impl Trust {
@@ -119,7 +119,7 @@ impl Trust {
         Ok(Self {
             board: read_board(&folder.join("board-id"))?,
             counters: slots::load(folder, deployed),
-            opening: secret::load(folder)?,
+            opening: secret::load(folder),
             folder: folder.to_owned(),
             root,
             root_envelope,

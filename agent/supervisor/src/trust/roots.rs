@@ -42,7 +42,7 @@ impl Trust {
     pub fn state(&self) -> TrustState {
         TrustState {
             clock_kept: coracle_board_support::clock::is_synchronised(),
-            secret_key: Some(self.opening.public().clone()),
+            secret_key: self.opening.as_ref().ok().map(|key| key.public().clone()),
             ..TrustState::of(&self.root, self.seen().map_err(|damage| damage.to_string()))
         }
     }

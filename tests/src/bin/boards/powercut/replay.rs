@@ -93,11 +93,15 @@ impl Place {
             config: dir.join("etc/coracle.toml"),
             passwd: dir.join("passwd"),
             namespace: fleet.world.lan().namespace(1, true)?,
-            programs: fleet.world.program_path("../release"),
+            programs: dir.join("programs"),
         };
         let etc = dir.join("etc");
-        for folder in [&place.state, &etc] {
+        for folder in [&place.state, &etc, &place.programs] {
             std::fs::create_dir_all(folder)?;
+        }
+        let shipped = fleet.world.built_path("../release/coracle-agent");
+        for name in ["coracle-supervisor", "coracled"] {
+            std::os::unix::fs::symlink(&shipped, place.programs.join(name))?;
         }
         run(Command::new("cp")
             .arg("-r")

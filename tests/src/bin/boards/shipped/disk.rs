@@ -138,13 +138,7 @@ fn build_disk(
         .arg("--output")
         .arg(disk);
     if arch.cross().is_none() {
-        let mut libraries = Vec::new();
-        for program in ["coracle-supervisor", "coracled", "coracle"] {
-            libraries.extend(crate::programs::libraries(&programs.join(program))?);
-        }
-        libraries.sort();
-        libraries.dedup();
-        for library in libraries {
+        for library in crate::programs::libraries(&programs.join("coracle-agent"))? {
             build.arg("--library").arg(library);
         }
     }
@@ -184,15 +178,11 @@ pub fn programs(arch: Arch, cache: &Cache) -> Result<Programs> {
             .args(["build", "--quiet", "--release"]);
         command
     };
-    let packages = ["coracle-supervisor", "coracle-daemon", "coracle-cli"];
-    let packages = packages.map(|package| ["--package", package]);
+    let agent = ["--package", "coracle-agent"];
     let static_ = "-C target-feature=+crt-static";
     let (folder, app) = match arch.cross() {
         None => {
-            run(cargo()
-                .args(packages.as_flattened())
-                .arg("--target-dir")
-                .arg(target))?;
+            run(cargo().args(agent).arg("--target-dir").arg(target))?;
             let mut example = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
             example
                 .current_dir(TOP)
@@ -207,7 +197,7 @@ pub fn programs(arch: Arch, cache: &Cache) -> Result<Programs> {
             let name = triple.replace('-', "_");
             let variable = format!("CARGO_TARGET_{}", name.to_uppercase());
             run(cargo()
-                .args(packages.as_flattened())
+                .args(agent)
                 .args(["--package", "coracle-example-hello"])
                 .args(["--target", triple, "--target-dir"])
                 .arg(target)
