@@ -87,6 +87,13 @@ pub fn remove(prefix: &str) {
         }
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
+    // Those within others last.
+    let marker = format!("coracle-{prefix}/");
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    for point in points.filter(|p| p.contains(&marker)).rev() {
+        let _ = Command::new("umount").arg("--lazy").arg(point).output();
+    }
     for name in namespaces(prefix) {
         let _ = Command::new("ip").args(["netns", "delete", &name]).output();
     }

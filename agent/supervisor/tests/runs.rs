@@ -253,6 +253,43 @@ fn a_cut_in_the_trial_goes_back_and_says_so() {
 }
 
 #[test]
+fn a_cut_between_a_trial_s_record_and_its_counters_goes_back_and_says_so() {
+    let (mut board, _) = running("page one");
+    let counters = board.state().join("trust");
+    let slots = || -> Vec<_> {
+        let files = std::fs::read_dir(&counters).unwrap().flatten();
+        let slots = files.filter(|f| f.file_name().to_string_lossy().starts_with("seen."));
+        slots
+            .map(|f| (f.path(), std::fs::read(f.path()).unwrap()))
+            .collect()
+    };
+    let before = slots();
+    assert!(!before.is_empty());
+    let second = image(&board, "page two");
+    let mut long = web(&second, 8081);
+    long.trial_seconds = 600;
+    let (release, deploy) = board.documents("2", vec![long]);
+    let needs = board.needs("2", &release, &deploy);
+    board.stage_all("2", &needs);
+    assert_eq!(board.activate("2"), Answer::Done);
+    wait_for_page(&board, "page two");
+    // What the disk has when the power goes after the trial's record, and before the counters'.
+    board.kill_supervisor();
+    for (path, bytes) in before {
+        std::fs::write(path, bytes).unwrap();
+    }
+    board.start_supervisor();
+    let mut events = board.watch();
+    assert_eq!(board.end_of(&mut events, "2").0, Phase::RolledBack);
+    wait_for_page(&board, "page one");
+    let answer = board.offer("2", &release, &deploy);
+    assert!(
+        matches!(&answer, Answer::Refused { code, .. } if code == DID_NOT_STAY),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn memory_beyond_the_limit_is_an_oom_kill_that_is_told() {
     let mut board = Board::start();
     let image = image(&board, "x");

@@ -7,7 +7,6 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
 use nix::mount::{MntFlags, MsFlags, mount as mount_call, umount2};
 
 use super::ext4::{self, Geometry, Head};
@@ -45,12 +44,7 @@ fn fill(new: &Path, geometry: &Geometry) -> Result<(), PlaceError> {
 
 /// Takes the bytes from the disk now. They read as zeros.
 fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
-    match fallocate(
-        file,
-        FallocateFlags::empty(),
-        from as libc::off_t,
-        (to - from) as libc::off_t,
-    ) {
+    match kernel::allocate(file.as_fd(), from, to - from) {
         // ext3, some network file systems: by hand.
         Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
         other => return Ok(other?),
@@ -174,4 +168,20 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where off_t has 32 bits this is beyond it: 5 GiB would become one.
+    #[test]
+    fn more_than_four_gibibytes_are_asked_of_the_kernel() {
+        let file = tempfile::tempfile().unwrap();
+        let all = 5 << 30;
+        match reserve(&file, all - 4096, all) {
+            Ok(()) => assert_eq!(file.metadata().unwrap().len(), all),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }

@@ -276,6 +276,14 @@ pub(crate) fn resize_ext4(mounted: BorrowedFd<'_>, blocks: u64) -> nix::Result<(
     Ok(())
 }
 
+/// fallocate(2) with 64 bits everywhere: off_t has 32 on 32-bit ARM.
+pub(crate) fn allocate(file: BorrowedFd<'_>, from: u64, bytes: u64) -> nix::Result<()> {
+    let number = |n: u64| i64::try_from(n).map_err(|_| Errno::EFBIG);
+    let (from, bytes) = (number(from)?, number(bytes)?);
+    // SAFETY: the descriptor is open for the call, and nothing else is passed but numbers.
+    Errno::result(unsafe { libc::fallocate64(file.as_raw_fd(), 0, from, bytes) }).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

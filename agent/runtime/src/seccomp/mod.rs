@@ -37,6 +37,9 @@ const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// Sockets to the hypervisor know no network namespace.
 const AF_VSOCK: u64 = 40;
+/// FS_IOC_FSSETXATTR of linux/fs.h, the same number on all architectures that we know. Who owns a file may change its project,
+/// and with it whose quota it counts for.
+const SET_PROJECT: u64 = 0x401c_5820;
 
 impl SeccompProgram {
     /// Docker's default profile for a process with these capabilities: what is not allowed answers EPERM, clone3 answers
@@ -56,6 +59,10 @@ impl SeccompProgram {
         let mut rules = vec![
             plain_rule(&[libc::SYS_clone3], Action::Errno(libc::ENOSYS as u16)),
             plain_rule(&free, Action::Allow),
+            Rule {
+                arguments: vec![word(1, SET_PROJECT)],
+                ..plain_rule(&[libc::SYS_ioctl], Action::Errno(libc::EPERM as u16))
+            },
             Rule {
                 arguments: vec![first_word(AF_VSOCK)],
                 ..plain_rule(&[libc::SYS_socket], Action::Errno(libc::EPERM as u16))
@@ -158,13 +165,17 @@ fn plain_rule(calls: &[c_long], action: Action) -> Rule {
     }
 }
 
-/// The first argument as 32 bits: the upper half of the register is whatever was in it.
 fn first_word(value: u64) -> Argument {
+    word(0, value)
+}
+
+/// An argument as 32 bits: the upper half of the register is whatever was in it.
+fn word(index: u8, value: u64) -> Argument {
     let compare = Compare::Masked {
         mask: 0xffff_ffff,
         value,
     };
-    Argument { index: 0, compare }
+    Argument { index, compare }
 }
 
 /// AUDIT_ARCH_* of linux/audit.h.

@@ -19,13 +19,20 @@ fn answer_on(
     call: c_long,
     first_argument: u64,
 ) -> u32 {
+    answer_to(architecture, program, call, [first_argument, 0])
+}
+
+fn answer_to(
+    architecture: u32,
+    program: &SeccompProgram,
+    call: c_long,
+    arguments: [u64; 2],
+) -> u32 {
     let mut data = [0u32; 16];
-    (data[0], data[1], data[4], data[5]) = (
-        call as u32,
-        architecture,
-        first_argument as u32,
-        (first_argument >> 32) as u32,
-    );
+    (data[0], data[1]) = (call as u32, architecture);
+    for (at, argument) in arguments.into_iter().enumerate() {
+        (data[4 + 2 * at], data[5 + 2 * at]) = (argument as u32, (argument >> 32) as u32);
+    }
     let (mut at, mut a) = (0usize, 0u32);
     loop {
         let step = &program.instructions[at];
@@ -79,6 +86,21 @@ fn everyday_calls_pass_and_dangerous_ones_do_not() {
 }
 
 #[test]
+fn nobody_changes_the_project_of_a_file() {
+    let program = docker();
+    let ioctl = |request: u64| {
+        let architecture = native_audit_arch().unwrap();
+        answer_to(architecture, &program, libc::SYS_ioctl, [3, request])
+    };
+    assert_eq!(ioctl(SET_PROJECT), EPERM);
+    assert_eq!(ioctl(SET_PROJECT | 1 << 40), EPERM);
+    // Reading it, TIOCGWINSZ, FIONREAD.
+    for other in [0x801c_581f, 0x5413, 0x541b] {
+        assert_eq!(ioctl(other), ALLOW);
+    }
+}
+
+#[test]
 fn arguments_decide_clone_personality_and_socket() {
     let program = docker();
     assert_eq!(
@@ -90,6 +112,7 @@ fn arguments_decide_clone_personality_and_socket() {
         EPERM
     );
     assert_eq!(answer(&program, libc::SYS_clone3, 0), ENOSYS);
+    assert_eq!(answer(&program, libc::SYS_ioctl, SET_PROJECT), ALLOW);
     assert_eq!(answer(&program, libc::SYS_personality, 0xffff_ffff), ALLOW);
     assert_eq!(answer(&program, libc::SYS_personality, 0x40000), EPERM);
     assert_eq!(answer(&program, libc::SYS_socket, AF_VSOCK), EPERM);

@@ -95,13 +95,21 @@ impl Supervisor {
         }
     }
 
-    /// Counters first: whatever happens from here on, this assignment is never new again.
+    /// The set, then the counters: from here on this assignment is never new again. A cut between the two leaves a trial, which
+    /// the next start takes back, and whose counters it raises; the other way round, an assignment would be used up
+    /// and nobody could say by what.
     fn record(&mut self) -> Result<(), String> {
         let trying = self.trying.as_ref().ok_or("nothing is being tried")?;
-        let seen = trying.set.deployment().seen();
-        self.trust.persist(seen).map_err(|e| e.to_string())?;
         let stored = trying.stored.as_ref().ok_or("its documents are gone")?;
-        self.journal.record(stored).map_err(|e| e.to_string())
+        self.journal.record(stored).map_err(|e| e.to_string())?;
+        let seen = trying.set.deployment().seen();
+        let Err(fault) = self.trust.persist(seen) else {
+            return Ok(());
+        };
+        if let Err(error) = self.journal.forget(None) {
+            tracing::error!(%error, "the trial stays in the journal and is taken back at the next start");
+        }
+        Err(fault.to_string())
     }
 
     async fn start_new(&mut self) -> Event {

@@ -133,6 +133,10 @@ impl Supervisor {
             }
             Direction::Restore => {
                 self.is_at_rest(&job.name)?;
+                // The old contents and the new ones are there together for a while.
+                if let Some(limit) = volumes.usage(&job.name)?.limit {
+                    self.fits(volumes.cost(limit))?;
+                }
                 volumes.begin_restore(&job.name)?
             }
         };

@@ -118,6 +118,10 @@ impl Supervisor {
         uid: u32,
     ) -> Outcome<Vec<VolumeStatus>> {
         self.may_change(uid)?;
+        if self.is_needed(name) {
+            let text = format!("`{name}` is a volume of a release, which makes it itself");
+            return Err(("volume-in-use", text).into());
+        }
         let volumes = Volumes::of(&self.settings);
         if volumes.exists(name) {
             return Err((
@@ -158,7 +162,7 @@ impl Supervisor {
     }
 
     /// What a person takes comes out of what the running set leaves.
-    fn fits(&self, cost: u64) -> Outcome<()> {
+    pub(super) fn fits(&self, cost: u64) -> Outcome<()> {
         let volumes = Volumes::of(&self.settings);
         let apps = self.current.as_ref().map_or(0, |set| {
             crate::offer::disk_of_apps(set.release(), &self.settings)

@@ -1,5 +1,5 @@
-//! Counters that are older than what runs. They are written before a set is, so that this never comes by
-//! itself: somebody put an older copy of `trust/` in its place, or a backup did.
+//! Counters that are older than what the board has. Those of a trial may be, when the power went between the two. Those of a
+//! set that was kept never are by themselves: somebody put an older copy of `trust/` in its place, or a backup did.
 
 use super::{Trust, TrustError};
 use coracle_protocol::counters::{Counter, Seen};
@@ -52,7 +52,7 @@ impl Trust {
             return Ok(());
         }
         tracing::error!(
-            "the counters were older than what this board runs: a copy was put in their place; they are raised again"
+            "the counters were older than what this board has: a copy was put in their place, or the power went before a trial; they are raised again"
         );
         self.persist(&next)
     }

@@ -307,6 +307,11 @@ fn resize(name: &VolumeName, place: &Place, wanted: DiskLimit) -> Result<(), Vol
     if same_bytes && (image || now.inodes == wanted.inodes) {
         return Ok(());
     }
+    let used = place.usage()?;
+    if used.bytes > wanted.bytes || used.inodes > wanted.inodes {
+        tracing::warn!(volume = %name, used = used.bytes, "it holds more than the release says, and keeps the limit that it has");
+        return Ok(());
+    }
     match place.resize(wanted) {
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             tracing::warn!(volume = %name, %error, "it stays larger than the release says");
