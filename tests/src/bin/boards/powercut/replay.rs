@@ -7,7 +7,7 @@ use super::history::Promise;
 use super::record::Recorded;
 use super::{Effort, Tally, inspect};
 use crate::shipped::disk::DATA_AT;
-use crate::shipped::fleet::{APPS, Fleet, committed, was_interrupted};
+use crate::shipped::fleet::{APPS, Fleet, committed};
 use anyhow::{Context, Result, ensure};
 use coracle_tests::lan::Namespace;
 use coracle_tests::measure::get;
@@ -277,11 +277,20 @@ impl Cut<'_> {
             if runs == newest {
                 return Ok(Some("came to the newest release"));
             }
-            let interrupted = promise.under_way == Some(newest) && was_interrupted(&seen);
+            let interrupted = promise.under_way == Some(newest) && board_says_interrupted(fleet);
             Ok(interrupted.then_some("told that its trial was interrupted"))
         });
         converged.map(|end| format!("{came}, and {end}"))
     }
+}
+
+/// What the board says, not what the console keeps: that one heard the deployment's end in the recording, after the instant of
+/// the cut, and takes no other for the same deployment.
+fn board_says_interrupted(fleet: &Fleet) -> bool {
+    let log = fleet.world.logs().join("cut-daemon.log");
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    text.lines()
+        .any(|line| line.contains("phase=RolledBack") && line.contains("restarted before"))
 }
 
 fn logs(fleet: &Fleet) -> String {
