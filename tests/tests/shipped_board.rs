@@ -1,5 +1,7 @@
 //! A board that boots its disk as it ships: the disk, and the whole loop with it.
 
+mod emulated;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,15 +60,6 @@ fn the_same_programs_give_the_same_disk() {
 
 #[test]
 fn a_board_boots_its_disk_enrols_updates_goes_back_and_takes_a_stick() {
-    let output = Command::new(env!("CARGO_BIN_EXE_coracle-boards"))
-        .args(["shipped", "x86-64"])
-        .output()
-        .expect("coracle-boards starts");
-    let told = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(output.status.success(), "{told}");
+    let told = emulated::boards(&["shipped", "x86-64"]);
     assert!(told.contains("the whole loop held"), "{told}");
 }

@@ -1,21 +1,13 @@
 //! The root tests of the runtime and of its OCI command line on kernels that are not this machine's: a board with cgroup v2 and one with v1, in QEMU.
 
+mod emulated;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 #[test]
 fn containers_and_jails_hold_on_both_versions_of_cgroups() {
-    let output = Command::new(env!("CARGO_BIN_EXE_coracle-boards"))
-        .args(["x86-64", "x86-64-v1"])
-        .output()
-        .expect("coracle-boards starts");
-    let told = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(output.status.success(), "{told}");
+    let told = emulated::boards(&["x86-64", "x86-64-v1"]);
     let held =
         "container and jail and confined and exec and hostile and lifecycle and net_devices held";
     assert_eq!(told.matches(held).count(), 2, "{told}");

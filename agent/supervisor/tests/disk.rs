@@ -485,6 +485,25 @@ fn tar_of(name: &str, kind: tar::EntryType, link: &str) -> Vec<u8> {
 }
 
 #[test]
+fn nobody_makes_the_volume_of_an_accepted_release_first() {
+    let mut board = Board::start();
+    let image = image(&board);
+    let mut app = quiet(&image, "true");
+    app.volumes = vec![volume("next", "/data", Some(MIB))];
+    let (release, deploy) = board.documents("1", vec![app]);
+    let needs = board.needs("1", &release, &deploy);
+    for uid in [1000, 0] {
+        let reason = failed(action(&board, uid, create("next", None)), "volume-in-use");
+        assert!(reason.contains("`next`"), "{reason}");
+    }
+    board.stage_all("1", &needs);
+    let mut events = board.watch();
+    assert_eq!(board.activate("1"), Answer::Done);
+    assert_eq!(board.end_of(&mut events, "1").0, Phase::Committed);
+    assert_eq!(list(&board)[0].owner, None);
+}
+
+#[test]
 fn a_backup_restores_and_a_hostile_tar_changes_nothing() {
     let mut board = Board::start();
     let image = image(&board);

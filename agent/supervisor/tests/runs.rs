@@ -6,10 +6,12 @@ mod board;
 use board::{Board, app, http_health, kill, rootfs, wait_for};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
-use coracle_protocol::deploy::Delta;
+use coracle_protocol::deploy::{Delta, Deploy};
 use coracle_protocol::local::{Answer, AppAction, DID_NOT_STAY, LayerSource, Request};
 use coracle_protocol::names::VolumeName;
-use coracle_protocol::release::{App, Image, NetworkMode, Port, Probe, Restart, VolumeMount};
+use coracle_protocol::release::{
+    App, Image, NetworkMode, Port, Probe, Release, Restart, VolumeMount,
+};
 use coracle_protocol::report::{AppState, Phase, SetState};
 use std::time::{Duration, Instant};
 
@@ -221,17 +223,23 @@ fn an_app_that_died_with_the_supervisor_is_started_again() {
     wait_for("the page", WAIT, || page(&board));
 }
 
-#[test]
-fn a_cut_in_the_trial_goes_back_and_says_so() {
-    let (mut board, _) = running("page one");
-    let second = image(&board, "page two");
+/// Version 2 is up, and its trial will not end by itself.
+fn in_a_long_trial(board: &mut Board) -> (Release, Deploy) {
+    let second = image(board, "page two");
     let mut long = web(&second, 8081);
     long.trial_seconds = 600;
     let (release, deploy) = board.documents("2", vec![long]);
     let needs = board.needs("2", &release, &deploy);
     board.stage_all("2", &needs);
     assert_eq!(board.activate("2"), Answer::Done);
-    wait_for_page(&board, "page two");
+    wait_for_page(board, "page two");
+    (release, deploy)
+}
+
+#[test]
+fn a_cut_in_the_trial_goes_back_and_says_so() {
+    let (mut board, _) = running("page one");
+    let (release, deploy) = in_a_long_trial(&mut board);
     assert_eq!(board.status().current.unwrap().state, SetState::Trial);
     board.restart_supervisor();
     // Nobody was there to hear it: whoever watches first is told.
@@ -265,14 +273,7 @@ fn a_cut_between_a_trial_s_record_and_its_counters_goes_back_and_says_so() {
     };
     let before = slots();
     assert!(!before.is_empty());
-    let second = image(&board, "page two");
-    let mut long = web(&second, 8081);
-    long.trial_seconds = 600;
-    let (release, deploy) = board.documents("2", vec![long]);
-    let needs = board.needs("2", &release, &deploy);
-    board.stage_all("2", &needs);
-    assert_eq!(board.activate("2"), Answer::Done);
-    wait_for_page(&board, "page two");
+    let (release, deploy) = in_a_long_trial(&mut board);
     // What the disk has when the power goes after the trial's record, and before the counters'.
     board.kill_supervisor();
     for (path, bytes) in before {

@@ -6,10 +6,9 @@ use super::nbd::{Server, locked};
 use super::record::{BOOT, Recorded, UPDATE, is_good, tag};
 use super::{Effort, Tally};
 use crate::shipped::disk::Shipped;
-use crate::shipped::fleet::{APPS, Fleet, committed, was_interrupted};
+use crate::shipped::fleet::{APPS, Fleet, committed, version_at, was_interrupted};
 use crate::shipped::machine::{self, Disk as Drive, Forward, Setup};
 use anyhow::{Context, Result, ensure};
-use coracle_tests::measure::get;
 use coracle_tests::service::wait_for;
 use std::time::{Duration, Instant};
 
@@ -125,19 +124,5 @@ pub fn all(fleet: &Fleet, shipped: &Shipped, recorded: Recorded, effort: &Effort
 
 /// The version that both apps tell.
 fn answers() -> Result<u64> {
-    let mut versions = Vec::new();
-    for forward in FORWARDS {
-        let (status, body) = get(&format!("http://127.0.0.1:{}/", forward.here))?;
-        ensure!(status == 200, "port {} answers {status}", forward.there);
-        let version = body
-            .trim()
-            .strip_prefix("hello from version ")
-            .context("another app")?;
-        versions.push(version.parse()?);
-    }
-    ensure!(
-        versions.iter().all(|v| *v == versions[0]),
-        "the apps are of different sets: {versions:?}"
-    );
-    Ok(versions[0])
+    version_at(&FORWARDS.map(|forward| format!("http://127.0.0.1:{}/", forward.here)))
 }

@@ -7,10 +7,9 @@ use super::history::Promise;
 use super::record::Recorded;
 use super::{Effort, Tally, inspect};
 use crate::shipped::disk::DATA_AT;
-use crate::shipped::fleet::{APPS, Fleet, committed};
+use crate::shipped::fleet::{APPS, Fleet, committed, version_at};
 use anyhow::{Context, Result, ensure};
 use coracle_tests::lan::Namespace;
-use coracle_tests::measure::get;
 use coracle_tests::service::{Service, run, wait_for};
 use std::path::PathBuf;
 use std::process::Command;
@@ -140,21 +139,7 @@ impl Place {
 
     /// The version that both apps tell.
     fn answers(&self) -> Result<u64> {
-        let mut versions = Vec::new();
-        for (name, port) in APPS {
-            let (status, body) = get(&format!("http://{}:{port}/", self.namespace.ip))?;
-            ensure!(status == 200, "`{name}` answers {status}");
-            let version = body
-                .trim()
-                .strip_prefix("hello from version ")
-                .context("another app")?;
-            versions.push(version.parse()?);
-        }
-        ensure!(
-            versions.iter().all(|v| *v == versions[0]),
-            "the apps are of different sets: {versions:?}"
-        );
-        Ok(versions[0])
+        version_at(&APPS.map(|(_, port)| format!("http://{}:{port}/", self.namespace.ip)))
     }
 }
 

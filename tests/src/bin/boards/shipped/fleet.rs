@@ -5,6 +5,7 @@ use coracle_protocol::names::BoardId;
 use coracle_tests::console::{Console, Ports};
 use coracle_tests::engineer::Engineer;
 use coracle_tests::leftovers;
+use coracle_tests::measure::get;
 use coracle_tests::service::{run, wait_for};
 use coracle_tests::world::World;
 use serde_json::Value;
@@ -187,6 +188,22 @@ pub fn committed(seen: &Value) -> Option<u64> {
     let set = &seen["current"]["set"];
     let version = set["version"].as_str()?.parse().ok()?;
     (set["state"] == "committed").then_some(version)
+}
+
+/// The version that the apps at these addresses tell; all tell the same one.
+pub fn version_at(urls: &[String]) -> Result<u64> {
+    let mut versions = Vec::new();
+    for url in urls {
+        let (status, body) = get(url)?;
+        ensure!(status == 200, "{url} answers {status}");
+        let version = body.trim().strip_prefix("hello from version ");
+        versions.push(version.context("another app")?.parse()?);
+    }
+    ensure!(
+        versions.iter().all(|v| *v == versions[0]),
+        "the apps are of different sets: {versions:?}"
+    );
+    Ok(versions[0])
 }
 
 /// The console heard that the last deployment was taken back because the power went in its trial.
