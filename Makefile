@@ -7,7 +7,7 @@
 #   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, with their sizes
-#   make bench    measurements beside other tools → docs/benchmarks.md
+#   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only: sizes launch oci delta memory)
 #   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one; 20 minutes)
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
 #   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)
@@ -152,7 +152,7 @@ bench: setup-bench
 	@$(CARGO) build --release --workspace --bins --examples
 	$(EXAMPLE)
 	$(OCI)
-	$(TARGET)/release/coracle-bench
+	$(TARGET)/release/coracle-bench $(PART)
 
 # npm and pip of this machine are used where it has them: they know its registries.
 bench-deltas: setup

@@ -7,40 +7,52 @@ mod memory;
 mod oci;
 mod sizes;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use coracle_tests::console::Console;
 use coracle_tests::engineer::Engineer;
 use coracle_tests::world::World;
 use std::fmt::Write;
 use std::process::Command;
 
+/// Those that are named on the command line are printed alone, and the page stays as it is.
+const PARTS: [&str; 5] = ["sizes", "launch", "oci", "delta", "memory"];
+
 fn main() -> Result<()> {
-    // One part alone is printed, and the page stays as it is.
-    if std::env::args().nth(1).as_deref() == Some("oci") {
-        let world = World::create("corbench", false)?;
-        println!("{}", oci::table(&world)?);
-        return Ok(());
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(wrong) = wanted.iter().find(|w| !PARTS.contains(&w.as_str())) {
+        bail!("{wrong:?} is no part; the parts are {}", PARTS.join(", "));
     }
     let tell = |text: &str| println!("  {text}");
     let world = World::create("corbench", false)?;
     let engineer = Engineer::make_keys(&world, &tell)?;
-    engineer.build_images(&world, &tell)?;
-    let console = Console::start(&world, engineer.root(), &engineer.key("deploy"))?;
+    if wanted.is_empty() || wanted.iter().any(|w| w == "delta" || w == "memory") {
+        engineer.build_images(&world, &tell)?;
+    }
 
     let mut page = String::from(
         "# Benchmarks\n\nWritten by `make bench`, which measures every row in one run on one machine. \
          Ratios say more than times: the machine is small and shared.\n\n",
     );
     writeln!(page, "{}\n", machine()?)?;
-    for (title, section) in [
-        ("Sizes", sizes::table(&world)?),
-        ("Launch", launch::table(&world)?),
-        ("OCI command line", oci::table(&world)?),
-        ("Delta", delta::table(&world, &engineer)?),
-        ("Memory", memory::table(&world, &engineer, &console)?),
-    ] {
+    for part in PARTS {
+        if !wanted.is_empty() && !wanted.iter().any(|w| w == part) {
+            continue;
+        }
+        let (title, section) = match part {
+            "sizes" => ("Sizes", sizes::table(&world)?),
+            "launch" => ("Launch", launch::table(&world)?),
+            "oci" => ("OCI command line", oci::table(&world)?),
+            "delta" => ("Delta", delta::table(&world, &engineer)?),
+            _ => {
+                let console = Console::start(&world, engineer.root(), &engineer.key("deploy"))?;
+                ("Memory", memory::table(&world, &engineer, &console)?)
+            }
+        };
         println!("\n{title}\n{section}");
         writeln!(page, "## {title}\n\n{section}")?;
+    }
+    if !wanted.is_empty() {
+        return Ok(());
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
     std::fs::write(path, page).context(path)?;

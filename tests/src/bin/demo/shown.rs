@@ -2,12 +2,12 @@
 
 use crate::Demo;
 use anyhow::Result;
-use coracle_tests::measure::pss_kib;
+use coracle_tests::measure::Pss;
 
 /// PSS of both processes, TLS up, apps running.
 pub fn memory(demo: &mut Demo) -> Result<()> {
     let (supervisor, daemon) = demo.board.pids()?;
-    let (s, d) = (pss_kib(supervisor)?, pss_kib(daemon)?);
+    let (s, d) = (Pss::of(supervisor)?.in_all(), Pss::of(daemon)?.in_all());
     demo.say.figure(
         "PSS with TLS up and two apps: supervisor + daemon",
         format!(
