@@ -7,8 +7,10 @@ use lexopt::prelude::*;
 use crate::failure::Failure;
 use crate::id::ContainerId;
 
+mod checkpoint;
 mod update;
 
+pub use checkpoint::{Checkpoint, Images, ManageCgroups, Restore};
 pub use update::Update;
 
 /// Where states are kept unless `--root` says otherwise.
@@ -21,6 +23,8 @@ pub struct Global {
     pub log: Option<PathBuf>,
     pub log_json: bool,
     pub debug: bool,
+    /// The program that checkpoints and restores: a path, or a name to look for.
+    pub criu: PathBuf,
 }
 
 /// `create` and `run`.
@@ -80,6 +84,8 @@ pub enum Command {
     Pause(ContainerId),
     Resume(ContainerId),
     Update(ContainerId, Update),
+    Checkpoint(ContainerId, Checkpoint),
+    Restore(ContainerId, Restore),
     Events {
         id: ContainerId,
         once: bool,
@@ -107,6 +113,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<(Global, Command), Failure> {
         log: None,
         log_json: false,
         debug: false,
+        criu: "criu".into(),
     };
     loop {
         let Some(argument) = parser.next()? else {
@@ -121,7 +128,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<(Global, Command), Failure> {
             Long("debug") => global.debug = true,
             // Whoever says so must be root all the same.
             Long("rootless") => drop(parser.value()?),
-            Long("criu") => drop(parser.value()?),
+            Long("criu") => global.criu = parser.value()?.into(),
             Long("cgroup-manager") => drop(one_of(&mut parser, &["cgroupfs"])?),
             Long("systemd-cgroup") => {
                 return Err(Failure::Unsupported(
@@ -169,11 +176,8 @@ fn command(
         "list" => list(parser)?,
         "spec" => spec(parser)?,
         "features" => Command::Features,
-        "checkpoint" | "restore" => {
-            return Err(Failure::Unsupported(format!(
-                "{name}: containers are not checkpointed"
-            )));
-        }
+        "checkpoint" => checkpoint::checkpoint(parser)?,
+        "restore" => checkpoint::restore(parser)?,
         "help" => Command::Help,
         _ => {
             // One who asks where the states are need not name a command that exists.

@@ -15,7 +15,7 @@ use crate::failure::{Doing, Failure, OnPath};
 use crate::hooks::{self, Moment};
 use crate::id::ContainerId;
 use crate::inside::{FirstProcess, MOUNTED, READY};
-use crate::journal::{Journal, now};
+use crate::journal::Journal;
 use crate::state::{Record, Status};
 use crate::store::{Entry, Store};
 use crate::{limits, net_devices, plan};
@@ -78,6 +78,21 @@ pub fn stdio(console: Option<&Console>) -> Result<Stdio, Failure> {
     copy().doing("duplicating the standard streams")
 }
 
+/// What the kernel calls the pipes among them; a checkpoint must know which they were.
+pub fn streams() -> Vec<String> {
+    (0..3)
+        .map(|stream| std::fs::read_link(format!("/proc/self/fd/{stream}")))
+        .map(|name| name.unwrap_or_default().to_string_lossy().into_owned())
+        .map(|name| {
+            if name.starts_with("pipe:[") {
+                name
+            } else {
+                String::new()
+            }
+        })
+        .collect()
+}
+
 pub fn create(
     store: &Store,
     id: &ContainerId,
@@ -99,7 +114,7 @@ pub fn create(
     }
 }
 
-fn undo(entry: Entry) -> Result<(), Failure> {
+pub fn undo(entry: Entry) -> Result<(), Failure> {
     if let Some(record) = entry.read()? {
         crate::place::remove(&record)?;
         let state = record.shown(Status::Stopped);
@@ -117,31 +132,12 @@ fn create_in(
     let id = entry.id();
     let linux = config.linux()?;
     let seccomp = plan::seccomp::compile(linux)?;
-    let (above, name) = crate::place::of_container(&config.spec, id)?;
-    let mut record = Record {
-        id: id.to_string(),
-        pid: 0,
-        start_time: 0,
-        bundle: config.bundle.clone(),
-        rootfs: config.rootfs()?,
-        created: now(),
-        oci_version: config.spec.version().clone(),
-        annotations: config
-            .spec
-            .annotations()
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect(),
-        cgroup_parent: above,
-        cgroup_name: name,
-        shares_pids: plan::namespaces::shares_pids(linux),
-        hooks: config.spec.hooks().clone(),
-    };
+    let mut record = Record::of_new(id, config)?;
     let tree = alive::cgroups(&record.cgroup_parent)?;
     let handle = tree.open(&record.cgroup_name)?;
     refuse_used(&handle, &record)?;
 
+    record.streams = streams();
     let console = console(config.process().unwrap_or(&plan::process::none()), terminal)?;
     let mut launch = plan::launch(
         config,
@@ -218,7 +214,7 @@ fn create_in(
 }
 
 /// Two containers in one cgroup would be stopped together. An empty one may have been made for us.
-fn refuse_used(cgroup: &Cgroup, record: &Record) -> Result<(), Failure> {
+pub fn refuse_used(cgroup: &Cgroup, record: &Record) -> Result<(), Failure> {
     let folders = cgroup.folders();
     let used = folders.iter().any(|folder| {
         std::fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|procs| !procs.is_empty())

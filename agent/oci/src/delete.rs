@@ -44,8 +44,8 @@ pub fn delete(
     remove(entry, &record, journal)
 }
 
-/// Waits until the first process is dead, or reaped by somebody else.
-fn end(record: &Record) -> Result<(), Failure> {
+/// Ends what runs. Waits until the first process is dead, or reaped by somebody else.
+pub fn end(record: &Record) -> Result<(), Failure> {
     alive::cgroup(record)?.kill_all()?;
     // It may have left its cgroup.
     let _ = kill::to_first(record, libc::SIGKILL);

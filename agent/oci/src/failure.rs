@@ -51,6 +51,9 @@ pub enum Failure {
         path: PathBuf,
         reason: String,
     },
+    /// What the program that checkpoints says, or that it is not there.
+    #[error("CRIU: {0}")]
+    Criu(String),
     #[error(transparent)]
     Runtime(#[from] coracle_runtime::Failure),
     #[error(transparent)]
@@ -68,7 +71,13 @@ fn because(status: Status) -> String {
 
 impl From<lexopt::Error> for Failure {
     fn from(error: lexopt::Error) -> Failure {
-        Failure::Usage(error.to_string())
+        match error {
+            // In runc's words, which podman looks for to know whether pods can be restored.
+            lexopt::Error::MissingValue {
+                option: Some(option),
+            } => Failure::Usage(format!("flag needs an argument: {option}")),
+            other => Failure::Usage(other.to_string()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`create`], [`inside`], [`start`], [`run`] | from a bundle to a program that runs |
 //! | [`exec`], [`foreground`], [`terminal`] | one more process; waiting for one, and showing its terminal |
 //! | [`kill`], [`delete`], [`pause`], [`update`], [`limits`] | what is done to a container |
+//! | [`checkpoint`], [`restore`], [`criu`] | its processes in images, and made again from them |
 //! | [`show`], [`events`], [`features`], [`spec`] | what is told |
 //! | [`hooks`] | programs of the configuration |
 //! | [`net_devices`] | network devices of the host that become the container's |
@@ -15,8 +16,10 @@
 
 mod alive;
 mod args;
+mod checkpoint;
 mod config;
 mod create;
+mod criu;
 mod delete;
 mod events;
 mod exec;
@@ -33,6 +36,7 @@ mod net_devices;
 mod pause;
 mod place;
 mod plan;
+mod restore;
 mod run;
 mod show;
 mod spec;
@@ -54,7 +58,7 @@ use journal::Journal;
 use store::Store;
 
 const HELP: &str = "\
-coracle-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND
+coracle-runtime [--root DIR] [--log FILE] [--log-format text|json] [--criu PROGRAM] COMMAND
 
   create ID [-b BUNDLE] [--console-socket S] [--pid-file F] [--preserve-fds N]
   start ID               run what create has made
@@ -65,6 +69,9 @@ coracle-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND
   exec ID [-t] [-d] [-u UID[:GID]] [-e K=V] [--cwd DIR] [-p PROCESS.json] PROGRAM …
   pause ID, resume ID
   update ID [--memory N] [--cpu-quota N] … | -r RESOURCES.json
+  checkpoint ID [--image-path DIR] [--work-path DIR] [--leave-running] [--pre-dump] [--parent-path DIR]
+  restore ID [-b BUNDLE] [-d] [--pid-file F] [--console-socket S] [--image-path DIR] [--work-path DIR]
+                         both: --tcp-established --ext-unix-sk --shell-job --file-locks --manage-cgroups-mode M …
   events ID [--stats] [--interval 5s]
   ps ID [-f json] [PS OPTIONS], list [-q] [-f json]
   spec [-b BUNDLE], features
@@ -128,6 +135,12 @@ fn run(global: &Global, command: Command, journal: &Journal) -> Result<i32, Fail
         Command::Events { id, once, interval } => events::events(&store()?, &id, once, &interval)?,
         Command::Ps { id, json, options } => show::ps(&store()?, &id, json, &options)?,
         Command::List { json, quiet } => show::list(&store()?, json, quiet)?,
+        Command::Checkpoint(id, options) => {
+            checkpoint::checkpoint(global, &store()?, &id, &options, journal)?;
+        }
+        Command::Restore(id, options) => {
+            return restore::restore(global, &store()?, &id, &options, journal);
+        }
         Command::Spec { bundle, rootless } => spec::write(bundle.as_deref(), rootless)?,
         Command::Features => println!("{}", features::features()),
     }

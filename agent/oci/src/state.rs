@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Hooks;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::id::ContainerId;
+use crate::journal::now;
+use crate::{place, plan};
+
 /// The specification's words (runtime.md, State), and `paused`, which engines know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -57,6 +63,9 @@ pub struct Record {
     /// Kept here, so that a start and a delete need not read the whole configuration for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
+    /// The three standard streams, where they are pipes: `pipe:[number]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
 }
 
 /// As on standard output and on a hook's standard input.
@@ -75,6 +84,32 @@ pub struct Shown<'a> {
 }
 
 impl Record {
+    /// Before it has a process.
+    pub fn of_new(id: &ContainerId, config: &Config) -> Result<Record, Failure> {
+        let (cgroup_parent, cgroup_name) = place::of_container(&config.spec, id)?;
+        Ok(Record {
+            id: id.to_string(),
+            pid: 0,
+            start_time: 0,
+            bundle: config.bundle.clone(),
+            rootfs: config.rootfs()?,
+            created: now(),
+            oci_version: config.spec.version().clone(),
+            annotations: config
+                .spec
+                .annotations()
+                .clone()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+            cgroup_parent,
+            cgroup_name,
+            shares_pids: plan::namespaces::shares_pids(config.linux()?),
+            hooks: config.spec.hooks().clone(),
+            streams: Vec::new(),
+        })
+    }
+
     pub fn shown(&self, status: Status) -> Shown<'_> {
         Shown {
             oci_version: &self.oci_version,

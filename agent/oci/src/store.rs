@@ -4,6 +4,7 @@
 //! <root>/<id>/state.json    a Record, replaced as a whole
 //! <root>/<id>/config.json   the bundle's, as it was when the container was made
 //! <root>/<id>/start.sock    there until the program has been started
+//! <root>/<id>/root          of a restored container: an empty folder, on which CRIU alone saw its root file system
 //! ```
 //! Everything below is opened by descriptor and without following links.
 
@@ -26,6 +27,7 @@ use crate::state::Record;
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const START: &str = "start.sock";
+const ROOT: &str = "root";
 
 const FOLDER: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
@@ -163,10 +165,21 @@ impl Entry {
         self.unlink(START)
     }
 
+    /// An empty folder.
+    pub fn mount_point(&self) -> Result<PathBuf, Failure> {
+        let path = self.path.join(ROOT);
+        mkdirat(&self.folder, ROOT, Mode::S_IRWXU).on(&path)?;
+        Ok(path)
+    }
+
     /// The folder goes; nothing in it is worth keeping.
     pub fn remove(self) -> Result<(), Failure> {
         for name in [START, CONFIG, STATE, &temporary(STATE), &temporary(CONFIG)] {
             self.unlink(name)?;
+        }
+        match unlinkat(&self.folder, ROOT, UnlinkatFlags::RemoveDir) {
+            Err(Errno::ENOENT) => {}
+            other => other.on(self.path.join(ROOT))?,
         }
         match unlinkat(&self.above, self.id.as_str(), UnlinkatFlags::RemoveDir) {
             Err(Errno::ENOENT) => Ok(()),

@@ -46,5 +46,6 @@ pub use handle::ProcessHandle;
 pub use jail::{Child, JailSpec, spawn_jailed, spawn_plain};
 pub use launch::{Created, Inside, Starting, prepare, prepare_with};
 pub use reap::{Exit, reap_all};
+pub use rootfs::{make_mount_points, path_inside};
 pub use seccomp::SeccompProgram;
 pub use spec::{LaunchSpec, Mount, NetNs, Rootfs, Stdio};

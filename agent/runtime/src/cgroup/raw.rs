@@ -69,6 +69,23 @@ impl Cgroup {
         }
     }
 
+    /// Where its processes are listed, and frozen where there is a freezer.
+    pub fn freezer(&self) -> &Path {
+        self.any_folder()
+    }
+
+    /// Those of all its hierarchies, by their v1 names; none on v2, where one folder is for all.
+    pub fn controllers(&self) -> Vec<&'static str> {
+        match &self.place {
+            Place::V1(folders) => folders
+                .iter()
+                .flat_map(|folder| &folder.controllers)
+                .map(|controller| controller.v1_name())
+                .collect(),
+            Place::V2(_) => Vec::new(),
+        }
+    }
+
     /// # Errors
     /// A name that is a path, a controller or a file that is not there, or what the kernel says to the value.
     pub fn write_raw(

@@ -261,9 +261,15 @@ fn prctl(option: libc::c_int, args: [libc::c_ulong; 4]) -> nix::Result<libc::c_i
 /// The three become descriptors 0, 1 and 2, open across execve. None of them may be one of these already.
 pub(crate) fn become_stdio(streams: [RawFd; 3]) -> nix::Result<()> {
     for (number, stream) in streams.into_iter().enumerate() {
-        // SAFETY: replaces what the standard streams refer to, which nobody owns; the sources are closed by execve.
-        Errno::result(unsafe { libc::dup2(stream, number as RawFd) })?;
+        become_stream(number as RawFd, stream)?;
     }
+    Ok(())
+}
+
+/// `stream` becomes the standard stream `number`, open across execve.
+pub(crate) fn become_stream(number: RawFd, stream: RawFd) -> nix::Result<()> {
+    // SAFETY: replaces what a standard stream refers to, which nobody owns; the source is closed by its owner or by execve.
+    Errno::result(unsafe { libc::dup2(stream, number) })?;
     Ok(())
 }
 

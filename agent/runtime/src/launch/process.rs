@@ -19,6 +19,7 @@ use crate::seccomp::SeccompProgram;
 use crate::spec::{LaunchSpec, ProcessSettings, Rlimit, Stdio};
 
 mod home;
+mod null;
 
 /// A program and what it may do.
 pub(crate) struct Process<'a> {
@@ -234,6 +235,8 @@ impl<'a> Process<'a> {
         kernel::become_stdio([away(stdin)?, away(stdout)?, away(stderr)?])?;
         if self.stdio.terminal || self.terminal.is_some() {
             kernel::set_controlling_terminal(std::io::stdin().as_fd())?;
+        } else {
+            null::own();
         }
         Ok(())
     }

@@ -223,7 +223,7 @@ fn is_on_proc(file: &OwnedFd) -> nix::Result<bool> {
 
 /// The mount's place in the root. The kernel's own file systems go on ordinary folders only, never behind a link of the
 /// image; and nothing lies in /proc but the few files that others show there.
-fn target_for(root: &OwnedFd, one: &FileSystem, kind: Kind) -> Result<OwnedFd, Failure> {
+pub(super) fn target_for(root: &OwnedFd, one: &FileSystem, kind: Kind) -> Result<OwnedFd, Failure> {
     let target = &one.target;
     if !target
         .components()

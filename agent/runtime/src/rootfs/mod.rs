@@ -23,6 +23,7 @@ mod dev;
 mod id_mapped;
 mod listed;
 mod mask;
+mod points;
 mod system;
 mod target;
 mod volumes;
@@ -31,6 +32,7 @@ pub(crate) use dev::bind_console;
 pub(crate) use id_mapped::IdMapped;
 pub(crate) use listed::set_propagation;
 pub(crate) use mask::{hide, remount_root_readonly, set_mount_readonly, set_readonly};
+pub use points::{make_mount_points, path_inside};
 pub(crate) use target::lookup;
 
 /// Nothing that is mounted from now on reaches the host.
