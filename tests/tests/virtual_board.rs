@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 #[test]
 fn containers_and_jails_hold_on_both_versions_of_cgroups() {
     let told = emulated::boards(&["x86-64", "x86-64-v1"]);
-    let held =
-        "container and jail and confined and exec and hostile and lifecycle and net_devices held";
+    let held = "container and jail and checkpoint and confined and exec and hostile and lifecycle and net_devices and old_kernels held";
     assert_eq!(told.matches(held).count(), 2, "{told}");
 }
 

@@ -11,7 +11,7 @@ pub struct ProcessHandle(OwnedFd);
 
 impl ProcessHandle {
     /// # Errors
-    /// ESRCH when there is no such process, ENOSYS before Linux 5.3.
+    /// ESRCH when there is no such process.
     pub fn open(pid: i32) -> io::Result<ProcessHandle> {
         Ok(ProcessHandle(kernel::pidfd_open(pid)?))
     }

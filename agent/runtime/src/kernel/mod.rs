@@ -14,8 +14,11 @@ pub(crate) mod bpf;
 pub(crate) mod confine;
 pub(crate) mod disk;
 pub(crate) mod mounts;
+mod pidfd;
 pub(crate) mod sched;
 pub(crate) mod terminal;
+
+pub(crate) use pidfd::{or_open_pidfd, pidfd_open, pidfd_signal};
 
 /// Which side of a clone this is.
 pub(crate) enum Forked {
@@ -133,34 +136,6 @@ unsafe fn forked(pid: libc::c_long, pidfd: RawFd, in_cgroup: bool) -> nix::Resul
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: always sound.
     unsafe { libc::_exit(code) }
-}
-
-/// A descriptor for a child that has not been reaped yet (so that its number cannot have a new owner).
-pub(crate) fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
-    // SAFETY: takes two integers.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: a fresh descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
-}
-
-/// What the clone gave, or a new one where the kernel could not give it (clone before 5.2 ignores the flag).
-pub(crate) fn or_open_pidfd(pidfd: Option<OwnedFd>, pid: i32) -> nix::Result<OwnedFd> {
-    pidfd.map_or_else(|| pidfd_open(pid), Ok)
-}
-
-pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
-    let null = ptr::null::<libc::siginfo_t>();
-    // SAFETY: a null siginfo asks for the one that kill() would send.
-    Errno::result(unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            null,
-            0,
-        )
-    })?;
-    Ok(())
 }
 
 /// The raw wait status of a child, `pid` -1 for any. None when nothing has ended (`block` false).

@@ -77,6 +77,13 @@ impl Drop for Limited {
     }
 }
 
+/// An image is filled by hand where bytes cannot be reserved.
+pub fn on_an_old_kernel() {
+    let limited = Limited::new(Means::Image);
+    fs::write(limited.inside("data/file"), "kept").unwrap();
+    assert_eq!(fs::read(limited.inside("data/file")).unwrap(), b"kept");
+}
+
 /// Where this machine has project quotas.
 fn with_quotas() -> &'static Path {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");

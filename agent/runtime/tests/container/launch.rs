@@ -1,13 +1,14 @@
 //! The steps of a launch, with what can go wrong, and with old kernels.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use coracle_runtime::{
-    Exit, JailSpec, LaunchSpec, Limits, Mount, NetNs, Rootfs, SeccompProgram, Step, prepare, reap,
-    spawn_jailed, spawn_plain,
+    ExecSpec, Exit, JailSpec, LaunchSpec, Limits, Mount, NetNs, Rootfs, SeccompProgram, Stdio,
+    Step, exec_in, prepare, reap, spawn_jailed, spawn_plain,
 };
 
 use crate::support::{self, Place, launch};
@@ -138,6 +139,11 @@ pub fn old_kernels_are_served_too() {
         libc::SYS_mount_setattr,
         libc::SYS_faccessat2,
         libc::SYS_statx,
+        libc::SYS_pidfd_open,
+        libc::SYS_pidfd_send_signal,
+        // Of a kernel that was built without keys, and of a file system that reserves nothing.
+        libc::SYS_keyctl,
+        libc::SYS_fallocate,
     ];
     let old = SeccompProgram::deny(&newer, libc::ENOSYS).unwrap();
     let child = spawn_plain(Vec::new(), |_| {
@@ -171,6 +177,20 @@ pub fn on_an_old_kernel() {
     let refused = with_volume("/bad/data", "true").err();
     assert_eq!(refused.expect("the link was followed").step, Step::Mount);
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+
+    let (running, _output) = place.start("sleep 100");
+    let args = ["/bin/sh", "-c", "exit 7"].map(Into::into).to_vec();
+    let (spec, stdio) = (place.spec(""), Stdio::null().unwrap());
+    let more = ExecSpec::like(&spec, running.pid, running.pidfd.as_fd(), args, stdio);
+    let executed = exec_in(&more).expect("an exec");
+    drop(more);
+    assert_eq!(reap::wait(executed.pid), Some(Exit::Code(7)));
+    let handle = coracle_runtime::ProcessHandle::open(running.pid).expect("a handle");
+    handle.signal(libc::SIGKILL).expect("a signal");
+    assert_eq!(reap::wait(running.pid), Some(Exit::Signal(libc::SIGKILL)));
+    let gone = handle.signal(libc::SIGKILL).unwrap_err();
+    assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+    super::disk::on_an_old_kernel();
 }
 
 pub fn nothing_is_left() {

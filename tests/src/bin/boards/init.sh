@@ -65,6 +65,10 @@ mount -t ext4 -o loop,prjquota /quota.ext4 /quota || echo "CORACLE-BOARD no proj
 export RUST_BACKTRACE=0
 export CORACLE_TESTS_WITHOUT="$without"
 export CORACLE_RUNTIME=/board/bin/coracle-runtime
+if [ -x /board/bin/criu ]; then
+  # tar and gzip are CRIU's: busybox has not all of their options.
+  export CORACLE_CRIU=/board/bin/criu CORACLE_CRIU_WORKS=yes PATH=/board/bin:/bin
+fi
 for test in /board/tests/*; do
   "$test" $only
   echo "CORACLE-BOARD exit ${test##*/} $?"

@@ -18,6 +18,14 @@ const INIT: &str = include_str!("init.sh");
 const MODULES: [&str; 8] = [
     "veth", "overlay", "loop", "lzo_rle", "zram", "bfq", "ext4", "quota_v2",
 ];
+/// With which CRIU lists sockets; some kernels have them built in.
+const SOCKETS: [&str; 5] = [
+    "unix_diag",
+    "tcp_diag",
+    "udp_diag",
+    "netlink_diag",
+    "af_packet_diag",
+];
 /// Before ext4, where the kernel has it as a module of its own: ext4 asks for it by an alias.
 const CHECKSUM: &str = "crc32c_generic";
 
@@ -58,7 +66,9 @@ pub fn build(
     );
     archive.link("bin/sh", "busybox");
 
-    let loaded = modules::in_load_order(&kernel.modules, &[CHECKSUM], &MODULES)?;
+    let mut welcome = vec![CHECKSUM];
+    welcome.extend(SOCKETS);
+    let loaded = modules::in_load_order(&kernel.modules, &welcome, &MODULES)?;
     for (at, (name, content)) in loaded.iter().enumerate() {
         archive.file(&format!("board/modules/{at:02}-{name}.ko"), 0o644, content);
     }

@@ -12,8 +12,19 @@ const TESTS: [&str; 2] = ["container", "jail"];
 
 /// Those of the OCI command line, which start it as a program. Not `id_mapped`: a board has no file system but tmpfs, which
 /// can show other owners since Linux 6.3.
-const OCI_TESTS: [&str; 5] = ["confined", "exec", "hostile", "lifecycle", "net_devices"];
+const OCI_TESTS: [&str; 7] = [
+    "checkpoint",
+    "confined",
+    "exec",
+    "hostile",
+    "lifecycle",
+    "net_devices",
+    "old_kernels",
+];
 const OCI_PROGRAM: &str = "coracle-runtime";
+
+/// What a checkpoint is made with, of this machine: CRIU, and what it calls.
+const OCI_TOOLS: [&str; 3] = ["/usr/sbin/criu", "/usr/bin/tar", "/usr/bin/gzip"];
 
 pub struct Program {
     pub name: String,
@@ -22,24 +33,36 @@ pub struct Program {
     pub libraries: Vec<PathBuf>,
 }
 
-/// The tests, and beside them the program that some of them start.
+/// The tests, and beside them the programs that some of them start.
 pub struct Programs {
     pub tests: Vec<Program>,
-    pub started: Option<Program>,
+    pub started: Vec<Program>,
 }
 
 /// `oci` asks for the tests of the command line too.
 pub fn build(arch: Arch, cache: &Cache, oci: bool) -> Result<Programs> {
     let mut tests = compile(arch, cache, "coracle-runtime", &TESTS)?;
-    let mut started = None;
+    let mut started = Vec::new();
     if oci {
         let mut more = compile(arch, cache, "coracle-oci", &OCI_TESTS)?;
         let at = more
             .iter()
             .position(|one| one.name == OCI_PROGRAM)
             .context("cargo did not build the command line")?;
-        started = Some(more.remove(at));
+        started.push(more.remove(at));
         tests.extend(more);
+        for tool in OCI_TOOLS {
+            let file = PathBuf::from(tool);
+            ensure!(
+                file.exists(),
+                "{tool} is missing: apt-get install criu tar gzip"
+            );
+            started.push(Program {
+                name: tool.rsplit('/').next().unwrap_or_default().into(),
+                libraries: libraries(&file)?,
+                file,
+            });
+        }
     }
     Ok(Programs { tests, started })
 }

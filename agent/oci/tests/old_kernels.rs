@@ -1,0 +1,98 @@
+//! The command line where the newer system calls answer ENOSYS, as on Linux 4.19 and older. Needs root and busybox-static.
+
+mod support;
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use coracle_runtime::{Exit, SeccompProgram, spawn_plain};
+use serde_json::json;
+use support::Bundle;
+
+/// Set for the process that is to believe itself on such a kernel.
+const OLD_KERNEL: &str = "CORACLE_TEST_OLD_KERNEL";
+
+/// What came with 5.1 and later, of what the command line, std or nix would call.
+const NEWER: [libc::c_long; 11] = [
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_pidfd_open,
+    libc::SYS_clone3,
+    libc::SYS_close_range,
+    libc::SYS_openat2,
+    libc::SYS_faccessat2,
+    libc::SYS_mount_setattr,
+    libc::SYS_statx,
+];
+
+fn main() -> ExitCode {
+    if std::env::var_os(OLD_KERNEL).is_some() {
+        containers_live_and_end();
+        what_cannot_be_had_is_refused();
+        return ExitCode::SUCCESS;
+    }
+    let old = SeccompProgram::deny(&NEWER, libc::ENOSYS).expect("a filter");
+    let child = spawn_plain(Vec::new(), |_| {
+        coracle_runtime::jail::confine_self(&old).expect("a filter");
+        // As a new program: std remembers which calls this kernel had.
+        let error = Command::new("/proc/self/exe").env(OLD_KERNEL, "1").exec();
+        eprintln!("{error}");
+        1
+    });
+    let exit = child.expect("a child").wait();
+    let verdict = if exit == Some(Exit::Code(0)) {
+        "ok"
+    } else {
+        "FAILED"
+    };
+    println!("test old_kernels_are_served_too ... {verdict}");
+    ExitCode::from(u8::from(exit != Some(Exit::Code(0))))
+}
+
+fn containers_live_and_end() {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    assert!(status.contains("Seccomp:\t2"), "{status}");
+    let mut bundle = Bundle::new("echo out; exit 42");
+    let said = bundle.run();
+    assert_eq!((said.code, said.out.as_str()), (42, "out\n"), "{said:?}");
+
+    std::fs::create_dir(bundle.path("volume")).expect("a folder");
+    std::fs::write(bundle.path("volume/file"), "inside").expect("a file");
+    let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
+    let options = ["rbind", "ro", "rslave"];
+    mounts.push(
+        json!({"destination": "/data", "type": "bind", "source": "volume", "options": options}),
+    );
+    bundle.config["process"]["args"] = json!(["/bin/sleep", "100"]);
+    let id = bundle.id();
+    bundle.start(&id);
+    assert_eq!(bundle.status(&id), "running");
+    assert_eq!(
+        bundle.ok(&["exec", &id, "/bin/cat", "/data/file"]),
+        "inside"
+    );
+    let denied = bundle.runtime(&["exec", &id, "/bin/touch", "/data/new"]);
+    assert_eq!(denied.code, 1, "{denied:?}");
+    bundle.ok(&["pause", &id]);
+    bundle.ok(&["resume", &id]);
+    bundle.ok(&["kill", &id, "KILL"]);
+    bundle.wait_for(&id, "stopped");
+    bundle.ok(&["delete", &id]);
+}
+
+fn what_cannot_be_had_is_refused() {
+    let mut bundle = Bundle::new("true");
+    let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
+    let options = ["rbind", "rro"];
+    mounts.push(
+        json!({"destination": "/data", "type": "bind", "source": "rootfs", "options": options}),
+    );
+    let said = bundle.run();
+    assert_eq!(
+        said.code, 1,
+        "a mount that is not read-only all the way down: {said:?}"
+    );
+    assert!(said.err.contains("/data"), "{said:?}");
+}
