@@ -1,41 +1,87 @@
-//! `events`: what a container has used, in runc's form.
+//! `events`: what a container has used, and that its memory ran out, in runc's form.
 
+use std::os::fd::AsFd;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_runtime::Cgroup;
-use coracle_runtime::cgroup::Controller::{Cpu, Cpuacct, Memory, Pids};
+use coracle_runtime::cgroup::Controller::{self, Blkio, Cpu, Cpuacct, Memory, Pids};
+use coracle_runtime::cgroup::{CgroupError, OomWatch};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Map, Value, json};
 
 use crate::alive;
-use crate::failure::Failure;
+use crate::failure::{Doing, Failure};
 use crate::id::ContainerId;
 use crate::store::Store;
 
 pub fn events(store: &Store, id: &ContainerId, once: bool, interval: &str) -> Result<(), Failure> {
     let interval = seconds(interval)?;
     let entry = store.look(id)?;
+    let (record, status) = alive::read(&entry)?;
+    if !status.is_alive() {
+        return Err(Failure::WrongStatus {
+            action: "read",
+            id: id.to_string(),
+            status,
+        });
+    }
+    let cgroup = alive::cgroup(&record)?;
+    if once {
+        tell(&record.id, "stats", Some(figures(&cgroup)?));
+        return Ok(());
+    }
+    // Without the memory controller there are figures only.
+    let mut watch = cgroup.watch_oom().ok();
     loop {
-        let (record, status) = alive::read(&entry)?;
-        if !status.is_alive() {
-            if once {
-                return Err(Failure::WrongStatus {
-                    action: "read",
-                    id: id.to_string(),
-                    status,
-                });
+        tell(&record.id, "stats", Some(figures(&cgroup)?));
+        let next = Instant::now() + interval;
+        while let Some(left) = next
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+        {
+            wait(watch.as_ref(), left)?;
+            if watch.as_mut().is_some_and(OomWatch::happened) {
+                tell(&record.id, "oom", None);
+            }
+        }
+        if !alive::status(&entry, &record)?.is_alive() {
+            // It may have ended by it.
+            if watch.as_mut().is_some_and(OomWatch::happened) {
+                tell(&record.id, "oom", None);
             }
             return Ok(());
         }
-        let data = figures(&alive::cgroup(&record)?)?;
-        println!(
-            "{}",
-            json!({"type": "stats", "id": record.id, "data": data})
-        );
-        if once {
-            return Ok(());
-        }
-        thread::sleep(interval);
+    }
+}
+
+fn tell(id: &str, kind: &str, data: Option<Value>) {
+    let mut event = json!({"type": kind, "id": id});
+    if let Some(data) = data {
+        event["data"] = data;
+    }
+    println!("{event}");
+}
+
+/// Until the memory has run out, or that long.
+fn wait(watch: Option<&OomWatch>, left: Duration) -> Result<(), Failure> {
+    let Some(watch) = watch else {
+        thread::sleep(left);
+        return Ok(());
+    };
+    // What is awaited is the exception on v2, whose file can be read at any time.
+    let flags = if watch.wakes_by_exception() {
+        PollFlags::POLLPRI
+    } else {
+        PollFlags::POLLIN
+    };
+    let mut watched = [PollFd::new(watch.as_fd(), flags)];
+    let left = left + Duration::from_millis(1);
+    let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    match poll(&mut watched, left) {
+        Err(Errno::EINTR) => Ok(()),
+        other => other.doing("waiting").map(drop),
     }
 }
 
@@ -96,7 +142,7 @@ fn figures(cgroup: &Cgroup) -> Result<Value, Failure> {
     } else {
         json!(number(Memory, "memory.failcnt")?.unwrap_or(0))
     };
-    Ok(json!({
+    let mut figures = json!({
         "cpu": {
             "usage": {
                 "total": stats.cpu_micros.unwrap_or(0) * 1000,
@@ -125,7 +171,41 @@ fn figures(cgroup: &Cgroup) -> Result<Value, Failure> {
         },
         "blkio": {},
         "hugetlb": {},
-    }))
+    });
+    for (part, controller, file) in [
+        ("cpu", Cpu, "cpu.pressure"),
+        ("memory", Memory, "memory.pressure"),
+        ("blkio", Blkio, "io.pressure"),
+    ] {
+        if let Some(pressure) = pressure(cgroup, controller, file)? {
+            figures[part]["psi"] = pressure;
+        }
+    }
+    Ok(figures)
+}
+
+/// Of the time, how much was spent waiting (accounting/psi.rst). v1 has none, nor a kernel where it is switched off.
+fn pressure(cgroup: &Cgroup, controller: Controller, file: &str) -> Result<Option<Value>, Failure> {
+    let text = match cgroup.read_raw(controller, file) {
+        Err(CgroupError::Io { source, .. }) if source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            return Ok(None);
+        }
+        other => other?,
+    };
+    let Some(text) = text else { return Ok(None) };
+    let line = |line: &str| {
+        let (kind, rest) = line.split_once(' ')?;
+        let figures: Map<String, Value> = rest
+            .split(' ')
+            .filter_map(|pair| {
+                let (key, value) = pair.split_once('=')?;
+                Some((key.to_owned(), serde_json::from_str(value).ok()?))
+            })
+            .collect();
+        Some((kind.to_owned(), Value::Object(figures)))
+    };
+    let kinds: Map<String, Value> = text.lines().filter_map(line).collect();
+    Ok((!kinds.is_empty()).then_some(Value::Object(kinds)))
 }
 
 #[cfg(test)]

@@ -3,18 +3,22 @@
 use coracle_runtime::Capability;
 use serde_json::{Value, json};
 
+use crate::args::Global;
+use crate::criu::worker;
 use crate::hooks::Moment;
 use crate::plan::mounts;
 
-pub fn features() -> Value {
+pub fn features(global: &Global) -> Value {
+    let criu = worker::find(&global.criu).ok();
     let capabilities: Vec<String> = Capability::ALL
         .iter()
         .map(|capability| format!("CAP_{}", capability.name()))
         .collect();
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "SCMP_ARCH_X86_64",
-        "aarch64" => "SCMP_ARCH_AARCH64",
-        _ => "SCMP_ARCH_NATIVE",
+    let architectures = match std::env::consts::ARCH {
+        "x86_64" => &["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"][..],
+        "aarch64" => &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+        "arm" => &["SCMP_ARCH_ARM"],
+        _ => &["SCMP_ARCH_NATIVE"],
     };
     json!({
         "ociVersionMin": "1.0.0",
@@ -35,7 +39,7 @@ pub fn features() -> Value {
                     "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
                     "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
                 ],
-                "archs": [architecture],
+                "archs": architectures,
                 "knownFlags": [
                     "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
                     "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
@@ -59,6 +63,9 @@ pub fn features() -> Value {
         },
         "annotations": {
             "org.coracle.runtime.version": env!("CARGO_PKG_VERSION"),
+            // As runc tells it. Where CRIU is missing, the commands say so.
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+            "org.coracle.runtime.criu": criu.map_or("not found".into(), |path| path.display().to_string()),
         },
     })
 }

@@ -142,7 +142,7 @@ fn run(global: &Global, command: Command, journal: &Journal) -> Result<i32, Fail
             return restore::restore(global, &store()?, &id, &options, journal);
         }
         Command::Spec { bundle, rootless } => spec::write(bundle.as_deref(), rootless)?,
-        Command::Features => println!("{}", features::features()),
+        Command::Features => println!("{}", features::features(global)),
     }
     Ok(0)
 }

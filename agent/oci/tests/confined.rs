@@ -319,3 +319,50 @@ fn variables_cannot_bring_in_others() {
     zero.config["process"]["env"] = json!(["PATH=/bin", "A=\u{0}EVIL=1"]);
     assert_eq!(zero.run().code, 1);
 }
+
+/// getpid, and ends with the error's number; i386's by `int 0x80`.
+#[cfg(target_arch = "x86_64")]
+fn program_of_32_bits() -> Vec<u8> {
+    const CODE: [u8; 18] = [
+        0xb8, 20, 0, 0, 0, 0xcd, 0x80, 0xf7, 0xd8, 0x89, 0xc3, 0xb8, 1, 0, 0, 0, 0xcd, 0x80,
+    ];
+    const AT: u32 = 0x0804_8000;
+    let length = (52 + 32 + CODE.len()) as u32;
+    let mut file = b"\x7fELF\x01\x01\x01".to_vec();
+    file.resize(16, 0);
+    // Executable, i386, version, entry, program headers, none of sections, flags, sizes and counts (elf(5)).
+    let halves = |file: &mut Vec<u8>, all: &[u16]| {
+        all.iter().for_each(|one| file.extend(one.to_le_bytes()));
+    };
+    let words = |file: &mut Vec<u8>, all: &[u32]| {
+        all.iter().for_each(|one| file.extend(one.to_le_bytes()));
+    };
+    halves(&mut file, &[2, 3]);
+    words(&mut file, &[1, AT + 84, 52, 0, 0]);
+    halves(&mut file, &[52, 32, 1, 0, 0, 0]);
+    // One part, all of it, to read and execute.
+    words(&mut file, &[1, 0, AT, AT, length, length, 5, 4096]);
+    file.extend(CODE);
+    file
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn programs_of_32_bits_run_under_a_profile_that_knows_them() {
+    use std::os::unix::fs::PermissionsExt;
+    let run = |architectures: &[&str]| {
+        let mut bundle = Bundle::new("");
+        let program = bundle.root().join("bin/small");
+        std::fs::write(&program, program_of_32_bits()).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        bundle.config["process"]["args"] = json!(["/bin/sh", "-c", "/bin/small; exit $?"]);
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": architectures,
+            "syscalls": [{"names": ["getpid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 42}],
+        });
+        bundle.run().code
+    };
+    assert_eq!(run(&["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]), 42);
+    assert_eq!(run(&["SCMP_ARCH_X86_64"]), 128 + libc::SIGSYS);
+}

@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
@@ -603,4 +603,47 @@ fn huge_pages_are_limited_or_refused_by_name() {
     assert!(!Path::new(v1).exists(), "{said:?}");
     let all = fs::read_to_string(v2).unwrap_or_default();
     assert!(!all.contains("hugetlb"), "{said:?}");
+}
+
+#[test]
+fn events_tell_that_memory_ran_out() {
+    let mut bundle = Bundle::new(
+        "read go; dd if=/dev/zero of=/dev/null bs=64M count=1; echo $?; read end; true",
+    );
+    bundle.config["linux"]["resources"] = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
+    let id = bundle.id();
+    bundle.save();
+    let mut run = bundle
+        .command(&["run", &id])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("it to run", || {
+        let said = bundle.runtime(&["state", &id]);
+        said.out.contains("running")
+    });
+    let mut events = bundle
+        .command(&["events", "--interval", "1m", &id])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = std::io::BufReader::new(events.stdout.take().unwrap());
+    let mut next = || -> Value {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut told, &mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    assert_eq!(next()["type"], "stats");
+    let mut input = run.stdin.take().unwrap();
+    input.write_all(b"go\n").unwrap();
+    // Long before the next figures.
+    assert_eq!(next(), json!({"type": "oom", "id": id}));
+    events.kill().unwrap();
+    events.wait().unwrap();
+    drop(input);
+    let mut out = String::new();
+    run.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!(out, "137\n", "its shell lives on");
+    run.wait().unwrap();
 }

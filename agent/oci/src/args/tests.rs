@@ -62,7 +62,7 @@ fn what_is_not_understood_is_refused() {
         &["start", "--force", "a"],
         &["--log-format", "xml", "list"],
         &["--systemd-cgroup", "list"],
-        &["checkpoint", "a"],
+        &["checkpoint", "a", "--image-paht", "x"],
         &["fly"],
     ] {
         assert!(parsed(line).is_err(), "{line:?}");
@@ -82,5 +82,82 @@ fn bytes_have_suffixes() {
     }
     for text in ["", "M", "1x", "99999999999T"] {
         assert!(update::bytes(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn checkpoints_are_asked_for_as_of_runc() {
+    let (global, command) = parsed(&[
+        "--criu",
+        "/opt/criu",
+        "checkpoint",
+        "--image-path",
+        "/i",
+        "--work-path",
+        "/w",
+        "--leave-running",
+        "--tcp-established",
+        "--manage-cgroups-mode",
+        "ignore",
+        "x",
+    ])
+    .unwrap();
+    assert_eq!(global.criu, PathBuf::from("/opt/criu"));
+    let Command::Checkpoint(id, checkpoint) = command else {
+        panic!("{command:?}")
+    };
+    let wanted = Checkpoint {
+        images: Images {
+            images: "/i".into(),
+            work: Some("/w".into()),
+            tcp_established: true,
+            manage_cgroups: ManageCgroups::Ignore,
+            ..Images::default()
+        },
+        leave_running: true,
+        ..Checkpoint::default()
+    };
+    assert_eq!((id.as_str(), checkpoint), ("x", wanted));
+
+    let (_, command) = parsed(&[
+        "restore",
+        "-d",
+        "--bundle",
+        "/b",
+        "--no-pivot",
+        "x",
+        "--pid-file",
+        "p",
+    ])
+    .unwrap();
+    let Command::Restore(_, restore) = command else {
+        panic!("{command:?}")
+    };
+    assert!(restore.create.detach);
+    assert_eq!(restore.create.pid_file, Some("p".into()));
+    assert_eq!(restore.images, Images::default());
+    // Podman asks so.
+    for name in ["checkpoint", "restore"] {
+        let (_, command) = parsed(&[name, "--help"]).unwrap();
+        assert!(matches!(command, Command::Help), "{command:?}");
+    }
+}
+
+#[test]
+fn what_a_checkpoint_cannot_do_is_refused_by_name() {
+    for (line, named) in [
+        (&["checkpoint", "x", "--lazy-pages"][..], "--lazy-pages"),
+        (&["restore", "--page-server", "a:1", "x"], "--page-server"),
+        (
+            &["checkpoint", "x", "--manage-cgroups-mode", "all"],
+            "\"all\"",
+        ),
+        (
+            &["restore", "--lsm-mount-context"],
+            "flag needs an argument: --lsm-mount-context",
+        ),
+    ] {
+        let refused = parsed(line).unwrap_err().to_string();
+        assert!(refused.contains(named), "{refused}");
     }
 }

@@ -1,16 +1,20 @@
-//! The profile of config.json. Engines have resolved capabilities and architectures in it by then; only the calls of
-//! this machine's own architecture are compiled, others end the process.
+//! The profile of config.json. Engines have resolved capabilities and architectures in it by then. The calls of this
+//! machine's own architecture are compiled, and those of its 32-bit programs when the profile lists theirs; others end the
+//! process.
 
 use std::path::Path;
 
 use coracle_runtime::SeccompProgram;
 use coracle_runtime::seccomp::{Action, Argument, Compare, Rule};
 use oci_spec::runtime::{
-    Linux, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator,
+    Linux, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag,
+    LinuxSeccompOperator,
 };
 use syscalls::Sysno;
 
 use crate::failure::Failure;
+
+pub mod small;
 
 /// None for a container without a profile.
 pub fn compile(linux: &Linux) -> Result<Option<SeccompProgram>, Failure> {
@@ -18,15 +22,37 @@ pub fn compile(linux: &Linux) -> Result<Option<SeccompProgram>, Failure> {
         return Ok(None);
     };
     let otherwise = action(profile.default_action(), profile.default_errno_ret())?;
+    let number = |name: &str| name.parse::<Sysno>().ok().map(|call| call.id() as u32);
+    let native = rules(profile, &number)?;
+    let listed = profile.architectures().iter().flatten();
+    let of_32_bit = match small::ARCHITECTURE {
+        Some(small) if listed.into_iter().any(|one| *one == small) => Some(
+            small::with_multiplexed(rules(profile, &small::number)?, profile)?,
+        ),
+        _ => None,
+    };
+    let flags = profile
+        .flags()
+        .iter()
+        .flatten()
+        .map(flag)
+        .fold(0, |all, one| all | one);
+    Ok(Some(SeccompProgram::from_rules_of_two(
+        &native,
+        of_32_bit.as_deref(),
+        otherwise,
+        flags,
+    )?))
+}
+
+fn rules(
+    profile: &LinuxSeccomp,
+    number: &dyn Fn(&str) -> Option<u32>,
+) -> Result<Vec<Rule>, Failure> {
     let mut rules = Vec::new();
     for one in profile.syscalls().iter().flatten() {
         // A call that this architecture or this version does not have cannot be made by that name.
-        let calls: Vec<u32> = one
-            .names()
-            .iter()
-            .filter_map(|name| name.parse::<Sysno>().ok())
-            .map(|call| call.id() as u32)
-            .collect();
+        let calls: Vec<u32> = one.names().iter().filter_map(|name| number(name)).collect();
         let action = action(one.action(), one.errno_ret())?;
         let arguments: Vec<Argument> = one
             .args()
@@ -36,13 +62,7 @@ pub fn compile(linux: &Linux) -> Result<Option<SeccompProgram>, Failure> {
             .collect::<Result<_, _>>()?;
         rules.extend(split(calls, arguments, action));
     }
-    let flags = profile
-        .flags()
-        .iter()
-        .flatten()
-        .map(flag)
-        .fold(0, |all, one| all | one);
-    Ok(Some(SeccompProgram::from_rules(&rules, otherwise, flags)?))
+    Ok(rules)
 }
 
 /// Who answers for calls of SCMP_ACT_NOTIFY; None when there are none.

@@ -12,6 +12,7 @@ mod devices;
 mod files;
 pub(crate) mod layout;
 mod limits;
+mod oom;
 mod raw;
 mod tree;
 mod v1;
@@ -19,6 +20,7 @@ mod v2;
 
 pub use layout::Controller;
 pub use limits::{DeviceRule, Devices, IoLimit, Limits};
+pub use oom::OomWatch;
 pub use tree::CgroupTree;
 
 use files::{is_gone, remove_dir, write};

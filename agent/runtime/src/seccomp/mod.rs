@@ -188,3 +188,12 @@ fn native_audit_arch() -> Result<u32, SeccompError> {
         _ => Err(SeccompError::Architecture),
     }
 }
+
+/// Of the 32-bit programs that the same processor runs.
+fn audit_arch_of_32_bit() -> Option<u32> {
+    match std::env::consts::ARCH {
+        "x86_64" => Some(0x4000_0003),
+        "aarch64" => Some(0x4000_0028),
+        _ => None,
+    }
+}

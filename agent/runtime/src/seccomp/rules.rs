@@ -11,7 +11,7 @@ use libc::sock_filter;
 use super::fast::{
     self, JUMP, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD_WORD, RETURN, plain,
 };
-use super::{SeccompError, SeccompProgram, native_audit_arch};
+use super::{SeccompError, SeccompProgram, audit_arch_of_32_bit, native_audit_arch};
 
 /// What the kernel does with a call (seccomp(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,41 +82,42 @@ impl SeccompProgram {
         otherwise: Action,
         flags: u64,
     ) -> Result<SeccompProgram, SeccompError> {
-        let mut always: BTreeMap<u32, Action> = BTreeMap::new();
-        let mut careful: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
-        for rule in rules {
-            for call in &rule.calls {
-                if rule.arguments.is_empty() {
-                    always.insert(*call, rule.action);
-                } else {
-                    careful.entry(*call).or_default().push(rule);
-                }
-            }
-        }
+        SeccompProgram::from_rules_of_two(rules, None, otherwise, flags)
+    }
 
-        let plain_calls = always
-            .iter()
-            .filter(|(call, action)| !careful.contains_key(call) && **action != otherwise);
-        let mut program = fast::ranges(plain_calls.map(|(call, action)| (*call, action.value())));
-        for (call, rules) in &careful {
-            let fallback = always.get(call).copied().unwrap_or(otherwise);
-            program.extend(check_call(*call, rules, fallback)?);
+    /// The same, with rules for the calls of 32-bit programs, which have numbers of their own: i386 on x86-64, ARM on
+    /// AArch64.
+    ///
+    /// # Errors
+    /// As [`SeccompProgram::from_rules`]; an architecture that has no such programs.
+    pub fn from_rules_of_two(
+        rules: &[Rule],
+        of_32_bit: Option<&[Rule]>,
+        otherwise: Action,
+        flags: u64,
+    ) -> Result<SeccompProgram, SeccompError> {
+        let mut native = vec![plain(LOAD_WORD, fast::NUMBER)];
+        native.extend(no_second_numbers(otherwise));
+        native.extend(decide(rules, otherwise)?);
+        let mut second = Vec::new();
+        if let Some(rules) = of_32_bit {
+            let architecture = audit_arch_of_32_bit().ok_or(SeccompError::Architecture)?;
+            second.extend([
+                equal(architecture),
+                plain(RETURN, Action::KillProcess.value()),
+            ]);
+            second.push(plain(LOAD_WORD, fast::NUMBER));
+            second.extend(decide(rules, otherwise)?);
+        } else {
+            second.push(plain(RETURN, Action::KillProcess.value()));
         }
-        program.push(plain(RETURN, otherwise.value()));
-
         let mut instructions = vec![
             plain(LOAD_WORD, fast::ARCHITECTURE),
-            sock_filter {
-                code: JUMP_IF_EQUAL,
-                jt: 1,
-                jf: 0,
-                k: native_audit_arch()?,
-            },
-            plain(RETURN, Action::KillProcess.value()),
-            plain(LOAD_WORD, fast::NUMBER),
+            equal(native_audit_arch()?),
+            plain(JUMP, native.len() as u32),
         ];
-        instructions.extend(no_second_numbers(otherwise));
-        instructions.extend(program);
+        instructions.extend(native);
+        instructions.extend(second);
         if instructions.len() > MAX_INSTRUCTIONS {
             return Err(SeccompError::Compile(format!(
                 "{} instructions are more than {MAX_INSTRUCTIONS}",
@@ -128,6 +129,41 @@ impl SeccompProgram {
             flags,
         })
     }
+}
+
+/// Goes past the next instruction when it is so.
+fn equal(k: u32) -> sock_filter {
+    sock_filter {
+        code: JUMP_IF_EQUAL,
+        jt: 1,
+        jf: 0,
+        k,
+    }
+}
+
+/// Expects the call's number to be loaded.
+fn decide(rules: &[Rule], otherwise: Action) -> Result<Vec<sock_filter>, SeccompError> {
+    let mut always: BTreeMap<u32, Action> = BTreeMap::new();
+    let mut careful: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
+    for rule in rules {
+        for call in &rule.calls {
+            if rule.arguments.is_empty() {
+                always.insert(*call, rule.action);
+            } else {
+                careful.entry(*call).or_default().push(rule);
+            }
+        }
+    }
+    let plain_calls = always
+        .iter()
+        .filter(|(call, action)| !careful.contains_key(call) && **action != otherwise);
+    let mut program = fast::ranges(plain_calls.map(|(call, action)| (*call, action.value())));
+    for (call, rules) in &careful {
+        let fallback = always.get(call).copied().unwrap_or(otherwise);
+        program.extend(check_call(*call, rules, fallback)?);
+    }
+    program.push(plain(RETURN, otherwise.value()));
+    Ok(program)
 }
 
 /// x86-64 takes each call by a second number too (x32, from 0x4000_0000 on), under the same architecture: no way around the
@@ -178,15 +214,7 @@ fn check_call(
     }
     body.push(plain(RETURN, fallback.value()));
 
-    let mut block = vec![
-        sock_filter {
-            code: JUMP_IF_EQUAL,
-            jt: 1,
-            jf: 0,
-            k: call,
-        },
-        plain(JUMP, body.len() as u32),
-    ];
+    let mut block = vec![equal(call), plain(JUMP, body.len() as u32)];
     block.append(&mut body);
     Ok(block)
 }

@@ -13,7 +13,7 @@ pub(super) fn answer(program: &SeccompProgram, call: c_long, first_argument: u64
     answer_on(native_audit_arch().unwrap(), program, call, first_argument)
 }
 
-fn answer_on(
+pub(super) fn answer_on(
     architecture: u32,
     program: &SeccompProgram,
     call: c_long,

@@ -18,8 +18,9 @@ const INIT: &str = include_str!("init.sh");
 const MODULES: [&str; 8] = [
     "veth", "overlay", "loop", "lzo_rle", "zram", "bfq", "ext4", "quota_v2",
 ];
-/// With which CRIU lists sockets; some kernels have them built in.
-const SOCKETS: [&str; 5] = [
+/// With which CRIU lists sockets, and what it asks every kernel for; some have them built in.
+const FOR_CRIU: [&str; 6] = [
+    "nf_tables",
     "unix_diag",
     "tcp_diag",
     "udp_diag",
@@ -67,7 +68,7 @@ pub fn build(
     archive.link("bin/sh", "busybox");
 
     let mut welcome = vec![CHECKSUM];
-    welcome.extend(SOCKETS);
+    welcome.extend(FOR_CRIU);
     let loaded = modules::in_load_order(&kernel.modules, &welcome, &MODULES)?;
     for (at, (name, content)) in loaded.iter().enumerate() {
         archive.file(&format!("board/modules/{at:02}-{name}.ko"), 0o644, content);

@@ -125,3 +125,32 @@ fn a_seventh_argument_is_refused() {
     let rules = [rule(&[READ], &[seventh], Action::Allow)];
     assert!(SeccompProgram::from_rules(&rules, Action::Allow, 0).is_err());
 }
+
+#[test]
+fn programs_of_32_bits_have_rules_of_their_own() {
+    let Some(small) = super::super::audit_arch_of_32_bit() else {
+        return;
+    };
+    let native = [rule(&[READ], &[], Action::Errno(1))];
+    // The same number is another call there.
+    let other = [
+        rule(&[READ + 1], &[], Action::Errno(2)),
+        rule(&[7], &[first(Compare::Equal(5))], Action::Trap),
+    ];
+    let program =
+        SeccompProgram::from_rules_of_two(&native, Some(&other), Action::Allow, 0).unwrap();
+    let on = |architecture, call: u32, argument| {
+        super::super::tests::answer_on(architecture, &program, i64::from(call), argument)
+    };
+    let home = native_audit_arch().unwrap();
+    assert_eq!(on(home, READ, 0), Action::Errno(1).value());
+    assert_eq!(on(home, READ + 1, 0), Action::Allow.value());
+    assert_eq!(on(small, READ, 0), Action::Allow.value());
+    assert_eq!(on(small, READ + 1, 0), Action::Errno(2).value());
+    assert_eq!(on(small, 7, 5), Action::Trap.value());
+    assert_eq!(on(small, 7, 6), Action::Allow.value());
+    assert_eq!(on(0x1234, READ, 0), Action::KillProcess.value());
+    let alone = SeccompProgram::from_rules(&native, Action::Allow, 0).unwrap();
+    let killed = super::super::tests::answer_on(small, &alone, i64::from(WRITE), 0);
+    assert_eq!(killed, Action::KillProcess.value());
+}
