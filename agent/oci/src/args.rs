@@ -107,7 +107,8 @@ pub enum Command {
     Features,
 }
 
-pub fn parse(mut parser: lexopt::Parser) -> Result<(Global, Command), Failure> {
+/// The global options are there also when what follows them makes no sense: engines read of it in the log.
+pub fn parse(mut parser: lexopt::Parser) -> (Global, Result<Command, Failure>) {
     let mut global = Global {
         root: ROOT.into(),
         log: None,
@@ -115,32 +116,34 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<(Global, Command), Failure> {
         debug: false,
         criu: "criu".into(),
     };
+    let command = parse_into(&mut global, &mut parser);
+    (global, command)
+}
+
+fn parse_into(global: &mut Global, parser: &mut lexopt::Parser) -> Result<Command, Failure> {
     loop {
         let Some(argument) = parser.next()? else {
-            return Ok((global, Command::Help));
+            return Ok(Command::Help);
         };
         match argument {
             Long("root") => global.root = parser.value()?.into(),
             Long("log") => global.log = Some(parser.value()?.into()),
-            Long("log-format") => {
-                global.log_json = one_of(&mut parser, &["text", "json"])? == "json"
-            }
+            Long("log-format") => global.log_json = one_of(parser, &["text", "json"])? == "json",
             Long("debug") => global.debug = true,
             // Whoever says so must be root all the same.
             Long("rootless") => drop(parser.value()?),
             Long("criu") => global.criu = parser.value()?.into(),
-            Long("cgroup-manager") => drop(one_of(&mut parser, &["cgroupfs"])?),
+            Long("cgroup-manager") => drop(one_of(parser, &["cgroupfs"])?),
             Long("systemd-cgroup") => {
                 return Err(Failure::Unsupported(
                     "--systemd-cgroup: cgroups are made in the file system; set the engine's cgroup manager to cgroupfs".into(),
                 ));
             }
-            Long("version") | Short('v') => return Ok((global, Command::Version)),
-            Long("help") | Short('h') => return Ok((global, Command::Help)),
+            Long("version") | Short('v') => return Ok(Command::Version),
+            Long("help") | Short('h') => return Ok(Command::Help),
             Value(name) => {
                 let name = name.string()?;
-                let command = command(&name, &mut parser, &mut global)?;
-                return Ok((global, command));
+                return command(&name, parser, global);
             }
             other => return Err(other.unexpected().into()),
         }

@@ -138,15 +138,20 @@ impl FirstProcess<'_> {
             if path.starts_with("/proc") {
                 return Ok(());
             }
-            return match fs::metadata(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Ended::new(
+            // In Go's words, which the docker command looks for in the daemon's answer.
+            let refused = |why: &str| {
+                Err(Ended::refused(
                     Step::Exec,
-                    format!("exec {program:?}"),
-                    libc::ENOENT,
-                )),
-                Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => Err(
-                    Ended::new(Step::Exec, format!("exec {program:?}"), libc::EACCES),
-                ),
+                    format!("exec {program:?}: {why}"),
+                ))
+            };
+            return match fs::metadata(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    refused("no such file or directory")
+                }
+                Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => {
+                    refused("permission denied")
+                }
                 _ => Ok(()),
             };
         }

@@ -81,15 +81,9 @@ coracle-runtime [--root DIR] [--log FILE] [--log-format text|json] [--criu PROGR
 const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
-    let (global, command) = match args::parse(lexopt::Parser::from_env()) {
-        Ok(parsed) => parsed,
-        Err(failure) => {
-            eprintln!("coracle-runtime: error: {failure}");
-            return ExitCode::from(FAILED);
-        }
-    };
+    let (global, command) = args::parse(lexopt::Parser::from_env());
     let journal = Journal::new(&global);
-    match run(&global, command, &journal) {
+    match command.and_then(|command| run(&global, command, &journal)) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(FAILED)),
         Err(failure) => {
             journal.error(&failure.to_string());

@@ -118,6 +118,11 @@ pub fn restore(parser: &mut lexopt::Parser) -> Result<Command, Failure> {
             Long("help") | Short('h') => return Ok(Command::Help),
             // CRIU changes the root, by pivot_root.
             Long("no-pivot" | "no-subreaper") => {}
+            // containerd writes `-no-subreaper`.
+            Short('n') => match parser.optional_value() {
+                Some(rest) if rest == "o-subreaper" => {}
+                _ => return Err(Failure::Usage("invalid option '-n'".into())),
+            },
             Long(name) => {
                 let name = name.to_owned();
                 both(&name, parser, &mut restore.images)?;

@@ -1,7 +1,8 @@
 use super::*;
 
 fn parsed(arguments: &[&str]) -> Result<(Global, Command), Failure> {
-    parse(lexopt::Parser::from_args(arguments))
+    let (global, command) = parse(lexopt::Parser::from_args(arguments));
+    Ok((global, command?))
 }
 
 #[test]
@@ -122,6 +123,7 @@ fn checkpoints_are_asked_for_as_of_runc() {
     let (_, command) = parsed(&[
         "restore",
         "-d",
+        "-no-subreaper",
         "--bundle",
         "/b",
         "--no-pivot",
