@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use coracle_runtime::cgroup::Controller;
-use coracle_runtime::{Cgroup, ExecSpec, exec_with};
+use coracle_runtime::{Cgroup, ExecSpec, exec_telling};
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
 use crate::args::Exec;
@@ -17,7 +17,7 @@ use crate::id::ContainerId;
 use crate::journal::Journal;
 use crate::state::Status;
 use crate::store::Store;
-use crate::{alive, plan};
+use crate::{alive, inside, plan};
 
 mod affinity;
 
@@ -51,11 +51,6 @@ pub fn exec(
             "exec in a container that has the host's mount namespace".into(),
         ));
     }
-    if plan::seccomp::listener(linux)?.is_some() {
-        return Err(Failure::Unsupported(
-            "exec in a container with SCMP_ACT_NOTIFY".into(),
-        ));
-    }
     let seccomp = plan::seccomp::compile(linux)?;
     let planned = plan::process::plan(&process)?;
     let cgroup = alive::cgroup(&record)?;
@@ -84,6 +79,11 @@ pub fn exec(
     // Entering a cgroup gives the process all of that one's CPUs.
     settings.cpu_affinity = last.or(initial);
     let shows = settings.console.is_some();
+    if let Some(path) = plan::seccomp::listener(linux)? {
+        settings.seccomp_listener = Some(UnixStream::connect(path).on(path)?.into());
+    }
+    let metadata = linux.seccomp().as_ref();
+    let metadata = metadata.and_then(|profile| profile.listener_metadata().as_deref());
 
     let first = coracle_runtime::ProcessHandle::open(record.pid).doing("exec")?;
     if alive::start_time(record.pid) != Some(record.start_time) {
@@ -116,7 +116,9 @@ pub fn exec(
         oom_score_adj: planned.oom_score_adj,
         stdio: stdio(settings.console.as_ref())?,
     };
-    let executed = exec_with(&spec, &settings)?;
+    let executed = exec_telling(&spec, &settings, &|pid| {
+        inside::listener_message(&record, pid, metadata)
+    })?;
     drop((spec, settings));
     if let Some(path) = &options.pid_file {
         write_pid(path, executed.pid)?;

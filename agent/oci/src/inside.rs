@@ -72,18 +72,22 @@ impl Inside for FirstProcess<'_> {
         Ok(Some(start.into()))
     }
 
-    /// The specification's containerProcessState (config-linux.md, Seccomp).
     fn listener_message(&self) -> Vec<u8> {
         let record = self.record();
-        let message = serde_json::json!({
-            "ociVersion": record.oci_version,
-            "fds": ["seccompFd"],
-            "pid": record.pid,
-            "metadata": self.listener_metadata.unwrap_or_default(),
-            "state": record.shown(Status::Running),
-        });
-        message.to_string().into_bytes()
+        listener_message(&record, record.pid, self.listener_metadata)
     }
+}
+
+/// The specification's containerProcessState (config-linux.md, Seccomp), for one process of a container.
+pub fn listener_message(record: &Record, pid: i32, metadata: Option<&str>) -> Vec<u8> {
+    let message = serde_json::json!({
+        "ociVersion": record.oci_version,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": metadata.unwrap_or_default(),
+        "state": record.shown(Status::Running),
+    });
+    message.to_string().into_bytes()
 }
 
 impl FirstProcess<'_> {

@@ -562,6 +562,51 @@ fn a_seccomp_listener_is_told_of_the_container() {
 }
 
 #[test]
+fn a_seccomp_listener_is_told_of_an_executed_process() {
+    let mut bundle = Bundle::new("sleep 30");
+    bundle.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": bundle.path("listener"),
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+    });
+    let listener = UnixListener::bind(bundle.path("listener")).unwrap();
+    let id = bundle.id();
+    bundle.start(&id);
+    let (_, first) = receive_descriptor(&listener.accept().unwrap().0);
+    let script = "mkdir /tmp/x; echo $? > /tmp/after";
+    let exec = [
+        "exec",
+        "--detach",
+        "--pid-file",
+        "pid",
+        &id,
+        "/bin/sh",
+        "-c",
+        script,
+    ];
+    // Its streams must not be a pipe that is waited for.
+    let status = bundle
+        .command(&exec)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+    let (text, answers) = receive_descriptor(&listener.accept().unwrap().0);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    let pid = fs::read_to_string(bundle.path("pid")).unwrap();
+    assert_eq!(told["pid"].to_string(), pid);
+    assert_eq!(told["state"]["pid"], bundle.state(&id)["pid"]);
+    assert_ne!(told["pid"], told["state"]["pid"]);
+    let after = bundle.root().join("tmp/after");
+    assert!(!after.exists(), "it waits for an answer");
+    drop(answers);
+    wait_until("its end", || {
+        fs::read_to_string(&after).is_ok_and(|text| text == "1\n")
+    });
+    drop(first);
+}
+
+#[test]
 fn a_console_socket_and_a_terminal_belong_together() {
     let mut bundle = Bundle::new("true");
     bundle.save();

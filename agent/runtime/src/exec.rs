@@ -100,6 +100,19 @@ pub fn exec_in(spec: &ExecSpec<'_>) -> Result<Executed, Failure> {
 /// # Errors
 /// The step that failed; nothing is left to reap.
 pub fn exec_with(spec: &ExecSpec<'_>, settings: &ProcessSettings) -> Result<Executed, Failure> {
+    exec_telling(spec, settings, &|_| Vec::new())
+}
+
+/// The same with a text beside the descriptor that [`ProcessSettings::seccomp_listener`] is sent, made from the new process's
+/// number.
+///
+/// # Errors
+/// The step that failed; nothing is left to reap.
+pub fn exec_telling(
+    spec: &ExecSpec<'_>,
+    settings: &ProcessSettings,
+    message: &dyn Fn(i32) -> Vec<u8>,
+) -> Result<Executed, Failure> {
     let (status_read, status_write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "exec")?;
     let (pid_read, pid_write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "exec")?;
     let go_between = match kernel::clone_process(0, None).at(Step::Clone, "exec")? {
@@ -107,7 +120,7 @@ pub fn exec_with(spec: &ExecSpec<'_>, settings: &ProcessSettings) -> Result<Exec
             let status_number = status_write.as_raw_fd();
             child_process(
                 status_write,
-                || go_between(spec, settings, pid_write, status_number),
+                || go_between(spec, settings, message, pid_write, status_number),
                 |code| code,
             )
         }
@@ -138,6 +151,7 @@ pub fn exec_with(spec: &ExecSpec<'_>, settings: &ProcessSettings) -> Result<Exec
 fn go_between(
     spec: &ExecSpec<'_>,
     settings: &ProcessSettings,
+    message: &dyn Fn(i32) -> Vec<u8>,
     pid_write: OwnedFd,
     status: i32,
 ) -> Result<i32, Failure> {
@@ -167,9 +181,22 @@ fn go_between(
     process.open_labels()?;
     join_namespaces(spec)?;
 
+    // A process in a pid namespace does not know the number that it has outside.
+    let number = match &settings.seccomp_listener {
+        Some(_) => Some(pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "exec")?),
+        None => None,
+    };
     match kernel::clone_process(libc::CLONE_PARENT as u64, None).at(Step::Clone, "exec")? {
         Forked::Child { .. } => {
             drop(pid_write);
+            if let Some((told, write)) = number {
+                drop(write);
+                let mut pid = [0; 4];
+                File::from(told)
+                    .read_exact(&mut pid)
+                    .at(Step::Pipe, "exec")?;
+                process.listener_message = message(i32::from_le_bytes(pid));
+            }
             if let Some(wanted) = &settings.console {
                 process.terminal = Some(console::make_in_own_root(wanted)?);
             }
@@ -177,9 +204,12 @@ fn go_between(
             process.execute()
         }
         Forked::Parent { pid, .. } => {
-            File::from(pid_write)
-                .write_all(&pid.to_le_bytes())
-                .at(Step::Pipe, "exec")?;
+            for to in [Some(pid_write), number.map(|(_, write)| write)] {
+                let Some(to) = to else { continue };
+                File::from(to)
+                    .write_all(&pid.to_le_bytes())
+                    .at(Step::Pipe, "exec")?;
+            }
             Ok(0)
         }
     }

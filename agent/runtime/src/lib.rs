@@ -40,7 +40,7 @@ pub mod spec;
 pub use capabilities::{Capabilities, Capability};
 pub use cgroup::{Cgroup, CgroupTree, Limits};
 pub use disk::{DiskLimit, DiskUse, Means, Place};
-pub use exec::{ExecSpec, Executed, exec_in, exec_with};
+pub use exec::{ExecSpec, Executed, exec_in, exec_telling, exec_with};
 pub use failure::{Failure, Step};
 pub use handle::ProcessHandle;
 pub use jail::{Child, JailSpec, spawn_jailed, spawn_plain};

@@ -38,8 +38,9 @@ pub struct MemoryPolicy {
 #[derive(Debug, Default)]
 pub struct ProcessSettings {
     /// A connected unix socket, to which the descriptor goes that answers for calls of [`Action::Notify`]. The text beside it
-    /// comes from [`Inside::listener_message`]. An exec has none.
+    /// comes from [`Inside::listener_message`], of an exec from the caller of [`exec_telling`].
     ///
+    /// [`exec_telling`]: crate::exec_telling
     /// [`Action::Notify`]: crate::seccomp::Action::Notify
     /// [`Inside::listener_message`]: crate::Inside::listener_message
     pub seccomp_listener: Option<OwnedFd>,
