@@ -1,7 +1,7 @@
 //! Time from "launch this" to "it has ended", `busybox true` in an overlay with seccomp and a cgroup of its own.
 //!
-//! `launch_bench [--peer COMMAND...]`: 50 launches, 40 ms of idleness before each, as on a board where nothing is warm.
-//! Prints the median in ms. With `--peer`, measures a command in the same way, for example
+//! `launch_bench [--users | --peer COMMAND...]`: 50 launches, 40 ms of idleness before each, as on a board where nothing is warm.
+//! Prints the median in ms. `launch_bench --users`: the container has ids of its own, as apps do. With `--peer`, measures a command in the same way, for example
 //! `launch_bench --peer crun run -b BUNDLE x`. Needs root and busybox-static.
 
 use std::error::Error;
@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio as CommandStdio};
 use std::time::{Duration, Instant};
 
+use coracle_runtime::namespaces::{IdRange, UserNs};
 use coracle_runtime::{
     Capabilities, CgroupTree, LaunchSpec, Limits, Rootfs, SeccompProgram, prepare, reap,
 };
@@ -21,8 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let took = match arguments.split_first() {
         Some((flag, command)) if flag == "--peer" && !command.is_empty() => peer(command)?,
-        None => ours()?,
-        _ => return Err("usage: launch_bench [--peer COMMAND...]".into()),
+        Some((flag, [])) if flag == "--users" => ours(true)?,
+        None => ours(false)?,
+        _ => return Err("usage: launch_bench [--users | --peer COMMAND...]".into()),
     };
     println!(
         "median {:.2} ms, best {:.2} ms, worst {:.2} ms",
@@ -61,10 +63,10 @@ fn peer(command: &[String]) -> Result<Vec<f64>, Box<dyn Error>> {
     })
 }
 
-fn ours() -> Result<Vec<f64>, Box<dyn Error>> {
+fn ours(own_users: bool) -> Result<Vec<f64>, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name);
-    for name in ["image/bin", "upper", "work", "merged"] {
+    for name in ["image/bin", "layer/upper", "layer/work", "merged"] {
         fs::create_dir_all(path(name))?;
     }
     fs::copy("/bin/busybox", path("image/bin/busybox"))?;
@@ -76,7 +78,7 @@ fn ours() -> Result<Vec<f64>, Box<dyn Error>> {
         ..Limits::default()
     };
 
-    let took = measure(|| one(&tree, &limits, &seccomp, folder.path()))?;
+    let took = measure(|| one(&tree, &limits, &seccomp, folder.path(), own_users))?;
     tree.remove_parent()?;
     Ok(took)
 }
@@ -87,17 +89,24 @@ fn one(
     limits: &Limits,
     seccomp: &SeccompProgram,
     folder: &Path,
+    own_users: bool,
 ) -> Result<(), Box<dyn Error>> {
     let cgroup = tree.create("bench", limits)?;
     let rootfs = Rootfs::Overlay {
         lower: vec![folder.join("image")],
-        upper: folder.join("upper"),
-        work: folder.join("work"),
+        upper: folder.join("layer/upper"),
+        work: folder.join("layer/work"),
         merged: folder.join("merged"),
     };
     let mut spec = LaunchSpec::new("bench", rootfs, &cgroup)?;
     spec.args = vec!["/bin/busybox".into(), "true".into()];
     spec.seccomp = Some(seccomp);
+    if own_users {
+        spec.namespaces.user = UserNs::Range(IdRange {
+            first: 0x7000_0000,
+            count: 65_536,
+        });
+    }
     let running = prepare(&spec, &|| Ok(()))?.start()?;
     let exit = reap::wait(running.pid).ok_or("not our child")?;
     if !exit.success() {

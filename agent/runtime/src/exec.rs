@@ -172,6 +172,7 @@ fn go_between(
         terminal: None,
         listener_message: Vec::new(),
         labels: Vec::new(),
+        users: None,
     };
     let mut keep = process.descriptors();
     keep.extend([spec.pidfd.as_raw_fd(), pid_write.as_raw_fd(), status]);

@@ -12,6 +12,13 @@ use crate::launch::child::join_namespace;
 use crate::rootfs::write_proc;
 use crate::spec::NetNs;
 
+mod trial;
+mod users;
+
+pub use trial::try_range;
+pub use users::IdRange;
+pub(crate) use users::{Users, map_owners, uninhabited};
+
 /// One kind of namespace.
 #[derive(Debug, Default)]
 pub enum Namespace {
@@ -42,6 +49,10 @@ pub enum UserNs {
         gids: Vec<IdMap>,
     },
     Join(OwnedFd),
+    /// One with a single range of ids, which the container's first process enters last. Image, writable layer and volumes
+    /// keep the ids of inside on disk, by id-mapped mounts (for an overlay Linux 5.19): see [`try_range`].
+    /// A new network namespace belongs to it.
+    Range(IdRange),
 }
 
 /// The time namespace. `New` holds lines of /proc/self/timens_offsets, `<clock> <seconds> <nanoseconds>`.
@@ -93,7 +104,7 @@ impl Namespaces {
                 flags |= flag;
             }
         }
-        if matches!(network, NetNs::New) {
+        if matches!(network, NetNs::New) && !matches!(self.user, UserNs::Range(_)) {
             flags |= libc::CLONE_NEWNET;
         }
         if matches!(self.user, UserNs::New { .. }) {

@@ -61,6 +61,10 @@ pub struct Mount {
     pub nosuid: bool,
     pub nodev: bool,
     pub noexec: bool,
+    /// Bind mounts of a container with [`UserNs::Range`](crate::namespaces::UserNs::Range): owners on disk are the ids of inside.
+    /// Otherwise they are the host's, and the container may do there what it may anywhere on the host. With it mounts
+    /// below the source are left out.
+    pub owners_of_container: bool,
 }
 
 impl Mount {
@@ -76,6 +80,7 @@ impl Mount {
             nosuid: true,
             nodev: true,
             noexec: false,
+            owners_of_container: false,
         }
     }
 
@@ -92,6 +97,7 @@ impl Mount {
             nosuid: true,
             nodev: true,
             noexec: true,
+            owners_of_container: false,
         }
     }
 }

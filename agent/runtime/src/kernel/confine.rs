@@ -11,11 +11,15 @@ use super::prctl;
 
 mod user_calls {
     #[cfg(not(target_arch = "arm"))]
-    pub(super) use libc::{SYS_setgroups as GROUPS, SYS_setresgid as GROUP, SYS_setresuid as USER};
+    pub(super) use libc::{
+        SYS_setfsgid as FILE_GROUP, SYS_setfsuid as FILE_USER, SYS_setgroups as GROUPS,
+        SYS_setresgid as GROUP, SYS_setresuid as USER,
+    };
     /// The older ones take numbers of 16 bits there.
     #[cfg(target_arch = "arm")]
     pub(super) use libc::{
-        SYS_setgroups32 as GROUPS, SYS_setresgid32 as GROUP, SYS_setresuid32 as USER,
+        SYS_setfsgid32 as FILE_GROUP, SYS_setfsuid32 as FILE_USER, SYS_setgroups32 as GROUPS,
+        SYS_setresgid32 as GROUP, SYS_setresuid32 as USER,
     };
 }
 
@@ -35,6 +39,23 @@ pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()>
         Errno::result(libc::syscall(user_calls::USER, uid, uid, uid))?;
     }
     Ok(())
+}
+
+/// What the process makes belongs to these from now on. It may do what it could: the kernel takes from a file user other
+/// than root what has to do with files, and gives it back here (capabilities(7), "Effect of user ID changes").
+pub(crate) fn make_files_as(uid: u32, gid: u32) -> nix::Result<()> {
+    for (call, id) in [(user_calls::FILE_GROUP, gid), (user_calls::FILE_USER, uid)] {
+        // SAFETY: integers only.
+        let now = unsafe {
+            libc::syscall(call, id);
+            // These calls know no error: they answer what was before.
+            libc::syscall(call, id)
+        };
+        if now as u32 != id {
+            return Err(Errno::EPERM);
+        }
+    }
+    raise_effective()
 }
 
 #[repr(C)]

@@ -14,7 +14,7 @@ use super::{Inside, child_process, console};
 use crate::cgroup::Cgroup;
 use crate::failure::{At, Failure, Step};
 use crate::kernel;
-use crate::namespaces::{MountNs, Namespace, is_own};
+use crate::namespaces::{MountNs, Namespace, Users, is_own};
 use crate::rootfs::{self, IdMapped};
 use crate::spec::{LaunchSpec, NetNs, View};
 
@@ -27,17 +27,24 @@ pub(super) struct Pipes {
     pub(super) mapped: Option<OwnedFd>,
 }
 
+/// What the parent has made for the launch.
+#[derive(Clone, Copy)]
+pub(super) struct Made<'a> {
+    pub(super) id_mapped: &'a IdMapped,
+    pub(super) users: Option<&'a Users>,
+}
+
 pub(super) fn main(
     spec: &LaunchSpec<'_>,
     inside: &dyn Inside,
-    id_mapped: &IdMapped,
+    made: &Made<'_>,
     pipes: Pipes,
     in_cgroup: bool,
 ) -> ! {
     let Pipes { go, status, mapped } = pipes;
     let status_number = status.as_raw_fd();
     let setup = || {
-        let mut keep = descriptors(spec, inside, id_mapped);
+        let mut keep = descriptors(spec, inside, made);
         keep.extend([go.as_raw_fd(), status_number]);
         keep.extend(mapped.as_ref().map(AsRawFd::as_raw_fd));
         detach_from_supervisor(keep)?;
@@ -50,19 +57,16 @@ pub(super) fn main(
         if let Some(mapped) = mapped {
             wait_for_byte(mapped, "maps")?;
         }
-        run(spec, inside, id_mapped, go, status_number)
+        run(spec, inside, made, go, status_number)
     };
     child_process(status, setup, |code| code)
 }
 
 /// All that the launch needs of the caller's descriptors.
-pub(super) fn descriptors(
-    spec: &LaunchSpec<'_>,
-    inside: &dyn Inside,
-    id_mapped: &IdMapped,
-) -> Vec<i32> {
+pub(super) fn descriptors(spec: &LaunchSpec<'_>, inside: &dyn Inside, made: &Made<'_>) -> Vec<i32> {
     let mut keep = Process::of_container(spec).descriptors();
-    keep.extend(id_mapped.descriptors());
+    keep.extend(made.id_mapped.descriptors());
+    keep.extend(made.users.iter().flat_map(|users| users.descriptors()));
     keep.extend(spec.namespaces.descriptors());
     keep.extend(inside.descriptors());
     if let NetNs::Join(netns) = &spec.netns {
@@ -78,15 +82,19 @@ fn wait_for_byte(pipe: OwnedFd, what: &str) -> Result<bool, Failure> {
 fn run(
     spec: &LaunchSpec<'_>,
     inside: &dyn Inside,
-    id_mapped: &IdMapped,
+    made: &Made<'_>,
     go: OwnedFd,
     status: i32,
 ) -> Result<i32, Failure> {
     let mut process = Process::of_container(spec);
     let own_network = own_network(spec);
     spec.namespaces.settle(&spec.netns)?;
+    if let Some(users) = made.users {
+        users.begin()?;
+        process.users = made.users;
+    }
     kernel::new_session_keyring().at(Step::Keyring, "")?;
-    let root = rootfs::build(spec, id_mapped)?;
+    let root = rootfs::build(spec, made.id_mapped, made.users)?;
     if let Some(wanted) = &spec.settings.console {
         process.terminal = Some(console::make(&root, wanted)?);
     }

@@ -13,7 +13,7 @@ use nix::unistd::pipe2;
 
 use crate::failure::{At, Failure, Step};
 use crate::kernel::{self, Forked};
-use crate::namespaces::UserNs;
+use crate::namespaces::{UserNs, Users};
 use crate::reap::{self, Exit};
 use crate::rootfs::IdMapped;
 use crate::spec::LaunchSpec;
@@ -52,12 +52,17 @@ pub fn prepare_with(spec: &LaunchSpec<'_>, inside: &dyn Inside) -> Result<Create
         UserNs::New { .. } => pipe2(OFlag::O_CLOEXEC)
             .map(|(read, write)| (Some(read), Some(write)))
             .at(Step::Pipe, &spec.id)?,
-        UserNs::Host | UserNs::Join(_) => (None, None),
+        UserNs::Host | UserNs::Join(_) | UserNs::Range(_) => (None, None),
     };
 
     let id_mapped = IdMapped::prepare(spec)?;
+    let users = Users::prepare(spec)?;
+    let made = child::Made {
+        id_mapped: &id_mapped,
+        users: users.as_ref(),
+    };
     let forked = if spec.namespaces.need_a_go_between() {
-        let mut keep = child::descriptors(spec, inside, &id_mapped);
+        let mut keep = child::descriptors(spec, inside, &made);
         keep.extend([go_read.as_raw_fd(), status_write.as_raw_fd()]);
         keep.extend(mapped_read.as_ref().map(AsRawFd::as_raw_fd));
         between::clone_process(spec, keep)?
@@ -74,7 +79,7 @@ pub fn prepare_with(spec: &LaunchSpec<'_>, inside: &dyn Inside) -> Result<Create
                 status: status_write,
                 mapped: mapped_read,
             };
-            child::main(spec, inside, &id_mapped, pipes, in_cgroup)
+            child::main(spec, inside, &made, pipes, in_cgroup)
         }
         Forked::Parent { pid, pidfd } => {
             let pidfd = kernel::or_open_pidfd(pidfd, pid).at(Step::Clone, "pidfd")?;
@@ -94,6 +99,7 @@ pub fn prepare_with(spec: &LaunchSpec<'_>, inside: &dyn Inside) -> Result<Create
                 pidfd,
                 go: go_write,
                 status: File::from(status_read),
+                network: users.and_then(Users::into_network),
             })
         }
     }
@@ -106,6 +112,8 @@ pub struct Created {
     pidfd: OwnedFd,
     go: OwnedFd,
     status: File,
+    /// One that the child may not have joined yet.
+    network: Option<OwnedFd>,
 }
 
 impl Created {
@@ -123,6 +131,9 @@ impl Created {
     /// # Errors
     /// When the process has died.
     pub fn netns(&self) -> std::io::Result<OwnedFd> {
+        if let Some(network) = &self.network {
+            return network.try_clone();
+        }
         File::open(format!("/proc/{}/ns/net", self.pid)).map(OwnedFd::from)
     }
 
@@ -145,6 +156,7 @@ impl Created {
             pidfd,
             go,
             status,
+            ..
         } = self;
         match File::from(go).write_all(&[1]) {
             // It failed before, and its report lies in the pipe.

@@ -15,6 +15,7 @@ use super::console;
 use crate::capabilities::Capabilities;
 use crate::failure::{At, Failure, Step};
 use crate::kernel::{self, confine, sched};
+use crate::namespaces::Users;
 use crate::seccomp::SeccompProgram;
 use crate::spec::{LaunchSpec, ProcessSettings, Rlimit, Stdio};
 
@@ -41,6 +42,8 @@ pub(crate) struct Process<'a> {
     pub(crate) listener_message: Vec<u8>,
     /// See [`Process::open_labels`].
     pub(crate) labels: Vec<(File, String)>,
+    /// To be entered.
+    pub(crate) users: Option<&'a Users>,
 }
 
 /// When `PATH` is not among the variables.
@@ -65,6 +68,7 @@ impl<'a> Process<'a> {
             terminal: None,
             listener_message: Vec::new(),
             labels: Vec::new(),
+            users: None,
         }
     }
 
@@ -150,6 +154,9 @@ impl<'a> Process<'a> {
         self.schedule()?;
         for limit in self.rlimits {
             set_rlimit(limit)?;
+        }
+        if let Some(users) = self.users {
+            users.enter()?;
         }
 
         if self.no_new_privs {

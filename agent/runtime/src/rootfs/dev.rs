@@ -13,6 +13,7 @@ use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 use super::target::{Kind, find_or_make, find_or_make_without_links};
 use super::{fd_path, mount_at, mount_point};
 use crate::failure::{At, Failure, Step};
+use crate::namespaces::Users;
 use crate::spec::{DeviceKind, DeviceNode, LaunchSpec};
 
 /// Name, major, minor (Documentation/admin-guide/devices.txt); anybody may open them.
@@ -35,10 +36,15 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// The group that owns terminals, as in Docker and Debian.
-const DEVPTS: &str = "newinstance,ptmxmode=0666,mode=0620,gid=5";
+const TERMINALS: u32 = 5;
 
 /// Expects a umask of 0.
-pub(super) fn make(root: &OwnedFd, spec: &LaunchSpec<'_>) -> Result<(), Failure> {
+pub(super) fn make(
+    root: &OwnedFd,
+    spec: &LaunchSpec<'_>,
+    users: Option<&Users>,
+) -> Result<(), Failure> {
+    let outside = |id| users.map_or(Ok(id), |users| users.outside(id));
     let on = mount_point(root, "dev", Step::Dev)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME;
     let dev = mount_at(
@@ -60,9 +66,11 @@ pub(super) fn make(root: &OwnedFd, spec: &LaunchSpec<'_>) -> Result<(), Failure>
     }
 
     let inert = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let group = outside(TERMINALS)?;
+    let terminals = format!("newinstance,ptmxmode=0666,mode=0620,gid={group}");
     let shm = format!("mode=1777,size={}", spec.shm_size_bytes);
     for (name, kind, flags, options) in [
-        ("pts", "devpts", inert, Some(DEVPTS)),
+        ("pts", "devpts", inert, Some(terminals.as_str())),
         (
             "shm",
             "tmpfs",
@@ -84,9 +92,14 @@ pub(super) fn make(root: &OwnedFd, spec: &LaunchSpec<'_>) -> Result<(), Failure>
     if spec.stdio.terminal {
         bind_host_terminal(&dev, &spec.stdio.stdin)?;
     }
-    spec.devices
-        .iter()
-        .try_for_each(|device| make_device(&dev, device))
+    spec.devices.iter().try_for_each(|device| {
+        let device = DeviceNode {
+            uid: outside(device.uid)?,
+            gid: outside(device.gid)?,
+            ..device.clone()
+        };
+        make_device(&dev, &device)
+    })
 }
 
 /// /dev/console of a container whose terminal is its own.

@@ -3,20 +3,15 @@
 //! They are made outside and handed over as trees in nobody's namespace: the right to map owners lies with the users of the
 //! file system, which a container with users of its own does not have.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::pipe2;
 
 use crate::failure::{At, Failure, Step};
-use crate::kernel::{self, Forked, mounts};
-use crate::launch::kill_and_reap;
-use crate::namespaces::UserNs;
+use crate::kernel::mounts;
+use crate::namespaces::{self, UserNs};
 use crate::spec::{FileSystem, LaunchSpec, Origin, Owners, View};
 
 /// Those of a launch, by their place in the list.
@@ -74,18 +69,8 @@ fn make(one: &FileSystem, owners: &Owners, container: &UserNs) -> Result<OwnedFd
             (listed.open(source)?, *below)
         }
     };
-    match mounts::map_owners(tree.as_fd(), users.as_fd(), below) {
-        // What the kernel says of a file system that has not learnt it.
-        Err(Errno::EINVAL) => Err(Failure::refused(
-            Step::Mount,
-            format!(
-                "the file system of {} cannot show other owners (id-mapped mount {})",
-                source.display(),
-                one.target.display()
-            ),
-        )),
-        other => other.at(Step::Mount, source).map(|()| tree),
-    }
+    namespaces::map_owners(&tree, &users, below, source)?;
+    Ok(tree)
 }
 
 impl UserNs {
@@ -100,30 +85,12 @@ impl UserNs {
                 ),
             )),
             UserNs::Join(namespace) => namespace.try_clone().at(Step::IdMap, "user namespace"),
-            UserNs::New { .. } => self.uninhabited(),
-        }
-    }
-
-    fn uninhabited(&self) -> Result<OwnedFd, Failure> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "user namespace")?;
-        match kernel::clone_process(libc::CLONE_NEWUSER as u64, None)
-            .at(Step::Clone, "user namespace")?
-        {
-            Forked::Child { .. } => {
-                drop(write);
-                // Until it is killed, or its parent is gone.
-                let _ = File::from(read).read(&mut [0]);
-                kernel::exit_now(0)
-            }
-            Forked::Parent { pid, pidfd } => {
-                let pidfd = kernel::or_open_pidfd(pidfd, pid).at(Step::Clone, "pidfd")?;
-                let path = format!("/proc/{pid}/ns/user");
-                let made = self
-                    .write_maps(pid)
-                    .and_then(|()| File::open(&path).at(Step::IdMap, &path));
-                kill_and_reap(pid, &pidfd);
-                Ok(made?.into())
-            }
+            UserNs::New { .. } => namespaces::uninhabited(self, false).map(|(users, _)| users),
+            // Nobody lists mounts for those: `Mount::owners_of_container` is how they say it.
+            UserNs::Range(_) => Err(Failure::refused(
+                Step::Mount,
+                format!("owners of {} are the range's", source.display()),
+            )),
         }
     }
 }

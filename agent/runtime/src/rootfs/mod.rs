@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -14,8 +14,9 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, mkdirat};
 
 use crate::failure::{At, Failure, Step};
-use crate::kernel::mounts::clone_whole_tree;
+use crate::kernel::mounts::{clone_whole_tree, move_to};
 use crate::launch::child::join_namespace;
+use crate::namespaces::Users;
 use crate::spec::{LaunchSpec, Rootfs, View};
 
 mod copy_up;
@@ -23,6 +24,7 @@ mod dev;
 mod id_mapped;
 mod listed;
 mod mask;
+mod overlay;
 mod points;
 mod system;
 mod target;
@@ -32,6 +34,7 @@ pub(crate) use dev::bind_console;
 pub(crate) use id_mapped::IdMapped;
 pub(crate) use listed::set_propagation;
 pub(crate) use mask::{hide, remount_root_readonly, set_mount_readonly, set_readonly};
+pub(crate) use overlay::overlay;
 pub use points::{make_mount_points, path_inside};
 pub(crate) use target::lookup;
 
@@ -48,7 +51,11 @@ pub(crate) fn make_private() -> Result<(), Failure> {
 }
 
 /// Mounts everything and answers the new root. The calling process is alone in its mount namespace.
-pub(crate) fn build(spec: &LaunchSpec<'_>, id_mapped: &IdMapped) -> Result<OwnedFd, Failure> {
+pub(crate) fn build(
+    spec: &LaunchSpec<'_>,
+    id_mapped: &IdMapped,
+    users: Option<&Users>,
+) -> Result<OwnedFd, Failure> {
     match &spec.view {
         View::Standard => make_private()?,
         View::Listed(wanted) => listed::detach_from_host(wanted, &spec.rootfs)?,
@@ -59,24 +66,27 @@ pub(crate) fn build(spec: &LaunchSpec<'_>, id_mapped: &IdMapped) -> Result<Owned
             upper,
             work,
             merged,
-        } => overlay(lower, upper, work, merged)?,
-        Rootfs::Directory(folder) => bind_self(folder)?,
+        } => overlay(lower, upper, work, merged, users)?,
+        Rootfs::Directory(folder) => match users {
+            Some(users) => bind_mapped(folder, users)?,
+            None => bind_self(folder)?,
+        },
     };
     match &spec.view {
-        View::Standard => standard(&root, spec)?,
+        View::Standard => standard(&root, spec, users)?,
         View::Listed(wanted) => listed::build(&root, wanted, spec, id_mapped)?,
     }
     Ok(root)
 }
 
-fn standard(root: &OwnedFd, spec: &LaunchSpec<'_>) -> Result<(), Failure> {
+fn standard(root: &OwnedFd, spec: &LaunchSpec<'_>, users: Option<&Users>) -> Result<(), Failure> {
     system::mount_proc(root)?;
     system::mount_sys(root)?;
     system::mount_cgroup(root, spec.cgroup.place())?;
-    dev::make(root, spec)?;
+    dev::make(root, spec, users)?;
     spec.mounts
         .iter()
-        .try_for_each(|volume| volumes::mount_volume(root, volume))
+        .try_for_each(|volume| volumes::mount_volume(root, volume, users))
 }
 
 /// `root` becomes `/`, and the host's files are out of reach.
@@ -98,6 +108,14 @@ pub(crate) fn enter_beside(root: &OwnedFd, host: &OwnedFd) -> Result<(), Failure
     nix::unistd::chdir("/").at(Step::Pivot, "/")
 }
 
+/// The same with the owners of inside.
+fn bind_mapped(folder: &Path, users: &Users) -> Result<OwnedFd, Failure> {
+    let opened = open_folder(folder).at(Step::Rootfs, folder)?;
+    let tree = users.map(&opened, folder)?;
+    move_to(tree.as_fd(), opened.as_fd()).at(Step::Rootfs, folder)?;
+    open_folder(folder).at(Step::Rootfs, folder)
+}
+
 /// A bind mount of a folder on itself, since pivot_root wants a mount.
 pub(crate) fn bind_self(folder: &Path) -> Result<OwnedFd, Failure> {
     mount(
@@ -109,44 +127,6 @@ pub(crate) fn bind_self(folder: &Path) -> Result<OwnedFd, Failure> {
     )
     .at(Step::Rootfs, folder)?;
     open_folder(folder).at(Step::Rootfs, folder)
-}
-
-/// The folders go to the kernel as `/proc/self/fd/n`: all options must fit into one page, paths with 64 hexadecimal
-/// digits would limit an image to some forty layers, and a `:` or `,` in a path needs no escaping this way.
-fn overlay(
-    lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-    merged: &Path,
-) -> Result<OwnedFd, Failure> {
-    let mut open_folders = Vec::with_capacity(lower.len() + 2);
-    let mut by_fd = |path: &Path| -> Result<String, Failure> {
-        let folder = open_folder(path).at(Step::Overlay, path)?;
-        let name = fd_path(&folder);
-        open_folders.push(folder);
-        Ok(name)
-    };
-    let lower = lower
-        .iter()
-        .map(|path| by_fd(path))
-        .collect::<Result<Vec<_>, _>>()?
-        .join(":");
-    // What an upper folder means must not depend on the kernel's defaults: it is read by diff and commit, and it may be
-    // mounted again by another kernel.
-    let options = format!(
-        "lowerdir={lower},upperdir={},workdir={},index=off,metacopy=off",
-        by_fd(upper)?,
-        by_fd(work)?
-    );
-    mount(
-        Some("overlay"),
-        merged,
-        Some("overlay"),
-        MsFlags::empty(),
-        Some(options.as_str()),
-    )
-    .at(Step::Overlay, merged)?;
-    open_folder(merged).at(Step::Overlay, merged)
 }
 
 fn open_folder(path: &Path) -> nix::Result<OwnedFd> {

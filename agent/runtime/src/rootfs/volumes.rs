@@ -12,10 +12,15 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use super::fd_path;
 use super::target::{Kind, find_or_make, lookup};
 use crate::failure::{At, Failure, Step};
-use crate::kernel::mounts::set_readonly_recursive;
+use crate::kernel::mounts::{move_to, set_readonly_recursive};
+use crate::namespaces::Users;
 use crate::spec::{Mount, MountKind};
 
-pub(super) fn mount_volume(root: &OwnedFd, volume: &Mount) -> Result<(), Failure> {
+pub(super) fn mount_volume(
+    root: &OwnedFd,
+    volume: &Mount,
+    users: Option<&Users>,
+) -> Result<(), Failure> {
     let target = &volume.target;
     if !target.is_absolute()
         || !target
@@ -44,11 +49,21 @@ pub(super) fn mount_volume(root: &OwnedFd, volume: &Mount) -> Result<(), Failure
             )
             .at(Step::Mount, target)
         }
-        MountKind::Bind { source } => bind(root, source, volume),
+        MountKind::Bind { source } => bind(
+            root,
+            source,
+            volume,
+            users.filter(|_| volume.owners_of_container),
+        ),
     }
 }
 
-fn bind(root: &OwnedFd, source: &Path, volume: &Mount) -> Result<(), Failure> {
+fn bind(
+    root: &OwnedFd,
+    source: &Path,
+    volume: &Mount,
+    users: Option<&Users>,
+) -> Result<(), Failure> {
     let opened =
         open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Mount, source)?;
     let mode = fstat(&opened).at(Step::Mount, source)?.st_mode;
@@ -58,14 +73,19 @@ fn bind(root: &OwnedFd, source: &Path, volume: &Mount) -> Result<(), Failure> {
         &volume.target,
         if is_folder { Kind::Folder } else { Kind::File },
     )?;
-    let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
-    mount(
-        Some(fd_path(&opened).as_str()),
-        fd_path(&on).as_str(),
-        None::<&str>,
-        bind,
-        None::<&str>,
-    )
+    match users {
+        Some(users) => {
+            let tree = users.map(&opened, source)?;
+            move_to(tree.as_fd(), on.as_fd())
+        }
+        None => mount(
+            Some(fd_path(&opened).as_str()),
+            fd_path(&on).as_str(),
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        ),
+    }
     .at(Step::Mount, &volume.target)?;
 
     // A bind mount takes its flags only in a second call, on the top of the new mount.

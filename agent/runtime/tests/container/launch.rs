@@ -191,6 +191,8 @@ pub fn on_an_old_kernel() {
     let gone = handle.signal(libc::SIGKILL).unwrap_err();
     assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
     super::disk::on_an_old_kernel();
+    drop(place);
+    crate::users::without_id_mapped_mounts();
 }
 
 pub fn nothing_is_left() {

@@ -18,6 +18,7 @@ mod pids;
 mod process;
 mod rootfs;
 mod stats;
+mod users;
 
 fn main() -> std::process::ExitCode {
     if std::env::var_os(launch::OLD_KERNEL).is_some() {
@@ -42,6 +43,13 @@ fn main() -> std::process::ExitCode {
         launch::old_kernels_are_served_too,
         exec::exec_joins_everything,
         exec::a_failed_exec_leaves_the_container_alone,
+        users::root_inside_is_nobody_outside,
+        users::a_layer_is_taken_over_both_ways,
+        users::containers_with_two_ranges_are_strangers,
+        users::a_network_belongs_to_the_container_that_it_was_made_for,
+        users::exec_enters_its_users,
+        users::what_has_no_id_in_the_range_is_refused,
+        users::ranges_are_found_by_trying,
         memory::a_hog_is_killed_and_nothing_else,
         memory::swap_is_bounded,
         memory::a_live_limit_bites,

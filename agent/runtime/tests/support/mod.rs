@@ -128,6 +128,8 @@ pub struct Place {
     folder: tempfile::TempDir,
     pub tree: CgroupTree,
     pub cgroup: Cgroup,
+    /// Upper and work folder are in `layer`, as the supervisor has them.
+    layered: bool,
 }
 
 pub struct Outcome {
@@ -143,6 +145,18 @@ impl Place {
     pub fn with(limits: &Limits) -> Place {
         let tree = CgroupTree::detect(&parent()).expect("cgroups");
         Place::in_tree(tree, "container", limits)
+    }
+
+    pub fn layered() -> Place {
+        let mut place = Place::new();
+        place.layered = true;
+        place
+    }
+
+    pub fn layered_beside(other: &Place, name: &str, limits: &Limits) -> Place {
+        let mut place = Place::beside(other, name, limits);
+        place.layered = true;
+        place
     }
 
     /// A second container, whose cgroup stands beside this one's.
@@ -162,8 +176,15 @@ impl Place {
 
     fn in_tree(tree: CgroupTree, name: &str, limits: &Limits) -> Place {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for part in ["image", "upper", "work", "merged"] {
-            fs::create_dir(folder.path().join(part)).expect("a folder");
+        for part in [
+            "image",
+            "upper",
+            "work",
+            "layer/upper",
+            "layer/work",
+            "merged",
+        ] {
+            fs::create_dir_all(folder.path().join(part)).expect("a folder");
         }
         make_image(&folder.path().join("image"));
         let cgroup = tree.create(name, limits).expect("a cgroup");
@@ -171,6 +192,7 @@ impl Place {
             folder,
             tree,
             cgroup,
+            layered: false,
         }
     }
 
@@ -179,10 +201,11 @@ impl Place {
     }
 
     pub fn rootfs(&self) -> Rootfs {
+        let above = if self.layered { "layer" } else { "" };
         Rootfs::Overlay {
             lower: vec![self.path("image")],
-            upper: self.path("upper"),
-            work: self.path("work"),
+            upper: self.path(above).join("upper"),
+            work: self.path(above).join("work"),
             merged: self.path("merged"),
         }
     }
@@ -259,7 +282,7 @@ impl Drop for Place {
 pub struct Output(BufReader<File>);
 
 impl Output {
-    fn of(file: File) -> Output {
+    pub fn of(file: File) -> Output {
         Output(BufReader::new(file))
     }
 
@@ -321,7 +344,7 @@ pub fn make_image(root: &Path) {
     }
     for applet in [
         "grep", "touch", "mkdir", "mknod", "chown", "ip", "kill", "ps", "pwd", "env", "test",
-        "stat", "unshare",
+        "stat", "unshare", "nc", "ping",
     ] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("a link");
     }
