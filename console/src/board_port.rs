@@ -1,9 +1,9 @@
 //! The listener of the boards' port: TLS, bounded in connections and in time, and for each
-//! connection the board that its certificate names.
+//! connection the certificate that was shown.
 
 use crate::boards_api::Peer;
+use crate::certificates::Shown;
 use axum::{Extension, Router};
-use coracle_protocol::names::BoardId;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -14,7 +14,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Connections at once; boards keep one each, and only while they fetch.
 const CONNECTIONS: usize = 2048;
@@ -88,7 +87,7 @@ async fn connection(
             .1
             .peer_certificates()
             .and_then(|chain| chain.first())
-            .and_then(|certificate| board_of(certificate)),
+            .and_then(|certificate| Shown::read(certificate)),
     );
     let service = TowerToHyperService::new(router.layer(Extension(peer)));
     let connection = hyper::server::conn::http1::Builder::new()
@@ -98,12 +97,4 @@ async fn connection(
     if let Err(error) = graceful.watch(connection).await {
         tracing::debug!(%error, "a board's connection ended");
     }
-}
-
-fn board_of(certificate: &[u8]) -> Option<BoardId> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let mut names = certificate.subject().iter_common_name();
-    let name = names.next()?.as_str().ok()?;
-    // Two names would leave open which one counts.
-    names.next().is_none().then(|| BoardId::new(name).ok())?
 }

@@ -1,16 +1,21 @@
 //! The boards' port (TLS): `POST /enrol` for whoever holds a one-time token,
 //! `GET /blobs/sha256/<hex>` with ranges for whoever holds a certificate of the fleet,
-//! `GET /root/<version>` for anybody.
+//! `GET /certificate` and `POST /renew` for whoever holds or held one,
+//! `GET /root/<version>` and `GET /crl` for anybody.
+
+mod certificate;
 
 use crate::audit;
 use crate::blobs::{self, Blobs};
-use crate::ca::{Ca, CaError};
+use crate::ca::{BoardCertificate, BoardRequest, Ca, CaError};
+use crate::certificates::{Policy, Shown};
 use crate::clock::now;
 use crate::live::{Change, Live};
 use crate::problem::Problem;
 use crate::rest::parse;
+use crate::revocation::Revocations;
 use crate::secrets;
-use crate::store::{EnrolmentError, Store};
+use crate::store::{CertificateRow, EnrolmentError, Store};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -25,9 +30,10 @@ use std::sync::Arc;
 /// An enrolment request, in bytes.
 const REQUEST_BYTES: usize = 16 * 1024;
 
-/// Whose certificate the connection showed, checked against the fleet's CA.
+/// What the connection showed: signed by the fleet's CA, and whoever showed it holds its key. It says nothing of
+/// whether it is still good.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer(pub Option<BoardId>);
+pub struct Peer(pub Option<Shown>);
 
 /// What the boards' routes work on.
 #[derive(Clone)]
@@ -38,6 +44,10 @@ pub struct BoardsApi {
     pub blobs: Blobs,
     /// Issues certificates.
     pub ca: Arc<Ca>,
+    /// For how long certificates are good.
+    pub policy: Policy,
+    /// What was taken back.
+    pub revocations: Revocations,
     /// Told of enrolments.
     pub live: Live,
 }
@@ -47,6 +57,9 @@ pub fn router(api: BoardsApi) -> Router {
     Router::new()
         .route("/enrol", post(enrol))
         .route("/blobs/sha256/{hex}", get(blob))
+        .route("/certificate", get(certificate::standing))
+        .route("/renew", post(certificate::renew))
+        .route("/crl", get(certificate::list))
         .route("/root/{version}", get(root))
         .fallback(|| async { Problem::missing("no such path", "boards use /enrol and /blobs") })
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
@@ -59,26 +72,28 @@ async fn enrol(State(api): State<BoardsApi>, body: Bytes) -> Result<Json<EnrolAn
     let now = now();
     let board = api.store.enrolment(&hash, now).await.map_err(refused)?;
     // A request that cannot be signed does not use the token up.
-    let certificate_pem =
-        api.ca
-            .issue_board(&board, &request.csr_pem)
-            .map_err(|error| match error {
-                CaError::Request(_) => Problem::bad(
-                    error.to_string(),
-                    "send a PKCS#10 request in PEM, made with an ECDSA P-256 key",
-                ),
-                other => Problem::inside(other),
-            })?;
+    let request = BoardRequest::read(&request.csr_pem).map_err(unsigned)?;
+    if api.store.key_is_revoked(&request.key_hash()).await? {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "a certificate of this key was revoked",
+            "make a new key: the old one may be in other hands",
+        ));
+    }
+    let issued = api.ca.issue_board(&board, &request).map_err(unsigned)?;
+    let certificate_pem = issued.pem.clone();
+    let row = record(&board, issued, now, "enrolled");
     api.store
-        .use_enrolment(&hash, &board, &certificate_pem, now)
+        .use_enrolment(&hash, &row, now)
         .await
         .map_err(refused)?;
+    api.revocations.changed();
     audit::note(
         &api.store,
         board.as_str(),
         "board.enrol",
         board.as_str(),
-        "",
+        &format!("certificate {}", row.serial),
     )
     .await;
     api.live.tell(Change::Board(board.clone()));
@@ -86,6 +101,32 @@ async fn enrol(State(api): State<BoardsApi>, body: Bytes) -> Result<Json<EnrolAn
         board,
         certificate_pem,
     }))
+}
+
+/// What the database keeps of a certificate.
+fn record(board: &BoardId, issued: BoardCertificate, now: u64, how: &str) -> CertificateRow {
+    CertificateRow {
+        serial: issued.serial,
+        board: board.clone(),
+        key_hash: issued.key_hash,
+        issued_at: now,
+        not_after: issued.not_after,
+        how: how.into(),
+        last_used: None,
+        superseded_at: None,
+        revoked_at: None,
+        revoked_why: None,
+    }
+}
+
+fn unsigned(error: CaError) -> Problem {
+    match error {
+        CaError::Request(_) => Problem::bad(
+            error.to_string(),
+            "send a PKCS#10 request in PEM, made with an ECDSA P-256 key",
+        ),
+        other => Problem::inside(other),
+    }
 }
 
 fn refused(error: EnrolmentError) -> Problem {
@@ -136,19 +177,7 @@ async fn serve(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let forbidden = |text: &str| {
-        Problem::new(
-            StatusCode::FORBIDDEN,
-            text,
-            "enrol this board; blobs are for boards of the fleet",
-        )
-    };
-    let board = peer
-        .0
-        .ok_or_else(|| forbidden("a board's certificate is needed"))?;
-    if !api.store.is_enrolled(&board).await? {
-        return Err(forbidden("this board is not enrolled here"));
-    }
+    certificate::served(api, &peer).await?;
     let digest = Sha256Digest::from_hex(hex)
         .map_err(|e| Problem::bad(e.to_string(), "ask for /blobs/sha256/<64 hex digits>"))?;
     blobs::serve(&api.blobs, &digest, headers, method == Method::HEAD)

@@ -1,9 +1,12 @@
 //! The fleet's CA and what it issues: the console's server and MQTT certificates, and one
-//! certificate for each board. P-256 throughout.
+//! certificate for each board; and the list of those that were taken back. P-256 throughout.
 //!
 //! Every certificate begins in 1970: a board without a clock starts near that day, and under a CA
 //! of the fleet's own the day of issue says nothing.
 
+mod revoked;
+
+use crate::certificates::{hex, key_hash};
 use crate::files::{self, FileError, Mode};
 use crate::secrets::{NoRandom, random_hex};
 use coracle_protocol::names::BoardId;
@@ -67,7 +70,51 @@ pub struct Ca {
     files: Pair,
     server: Pair,
     client: Pair,
-    board_days: u32,
+    board_life: std::time::Duration,
+}
+
+/// A board's certificate as it was issued.
+#[derive(Debug, Clone)]
+pub struct BoardCertificate {
+    /// PEM.
+    pub pem: String,
+    /// In hexadecimal.
+    pub serial: String,
+    /// SHA-256 of the public key.
+    pub key_hash: String,
+    /// Unix seconds.
+    pub not_after: u64,
+}
+
+/// A board's request that may be signed: its key is of the kind that boards have, and whoever sent it holds it.
+pub struct BoardRequest(CertificateSigningRequestParams);
+
+impl BoardRequest {
+    /// Reads PEM. Of the request only the key counts; its signature proves that whoever asks holds it (RFC 2986,
+    /// section 3).
+    pub fn read(csr_pem: &str) -> Result<Self, CaError> {
+        let refused = |text: &str| CaError::Request(text.into());
+        if csr_pem.len() > CSR_BYTES {
+            return Err(refused("larger than 8 KiB"));
+        }
+        let request = CertificateSigningRequestParams::from_pem(csr_pem)
+            .map_err(|e| CaError::Request(e.to_string()))?;
+        let key = &request.public_key;
+        // rcgen names the key by the algorithm of the signature: an uncompressed point of another
+        // curve would end up under P-256's name.
+        let p256 = key.algorithm() == &rcgen::PKCS_ECDSA_P256_SHA256
+            && key.der_bytes().len() == 65
+            && key.der_bytes().first() == Some(&4);
+        if !p256 {
+            return Err(refused("the key is not ECDSA P-256 with SHA-256"));
+        }
+        Ok(Self(request))
+    }
+
+    /// SHA-256 of the public key.
+    pub fn key_hash(&self) -> String {
+        key_hash(self.0.public_key.der_bytes())
+    }
 }
 
 #[derive(Serialize, Deserialize, PartialEq)]
@@ -79,7 +126,11 @@ struct Issued {
 impl Ca {
     /// Opens the CA in `folder`, or makes it; issues the console's own certificates for
     /// `advertise` and localhost when they are missing, old or for other names.
-    pub fn open(folder: &Path, advertise: &str, board_days: u32) -> Result<Self, CaError> {
+    pub fn open(
+        folder: &Path,
+        advertise: &str,
+        board_life: std::time::Duration,
+    ) -> Result<Self, CaError> {
         files::make_dir(folder, 0o700)?;
         let pair = Pair::new(folder, "ca");
         match (pair.key.exists(), pair.certificate.exists()) {
@@ -98,7 +149,7 @@ impl Ca {
             files: pair,
             server: Pair::new(folder, "server"),
             client: Pair::new(folder, "console"),
-            board_days,
+            board_life,
         };
         let mut names: Vec<String> = vec![advertise.into()];
         for name in ["localhost", "127.0.0.1", "::1"] {
@@ -138,31 +189,22 @@ impl Ca {
         &self.client
     }
 
-    /// A certificate with common name `board` for the public key in `csr_pem`. Nothing else of the
-    /// request counts; its signature proves that whoever asks holds the key (RFC 2986, section 3).
-    pub fn issue_board(&self, board: &BoardId, csr_pem: &str) -> Result<String, CaError> {
-        let refused = |text: &str| CaError::Request(text.into());
-        if csr_pem.len() > CSR_BYTES {
-            return Err(refused("larger than 8 KiB"));
-        }
-        let request = CertificateSigningRequestParams::from_pem(csr_pem)
-            .map_err(|e| CaError::Request(e.to_string()))?;
-        let key = &request.public_key;
-        // rcgen names the key by the algorithm of the signature: an uncompressed point of another
-        // curve would end up under P-256's name.
-        let p256 = key.algorithm() == &rcgen::PKCS_ECDSA_P256_SHA256
-            && key.der_bytes().len() == 65
-            && key.der_bytes().first() == Some(&4);
-        if !p256 {
-            return Err(refused("the key is not ECDSA P-256 with SHA-256"));
-        }
-        let params = self.params(
-            board.as_str(),
-            &[],
-            ExtendedKeyUsagePurpose::ClientAuth,
-            i64::from(self.board_days),
-        )?;
-        Ok(params.signed_by(key, &self.issuer)?.pem())
+    /// A certificate with common name `board` for the key of `request`.
+    pub fn issue_board(
+        &self,
+        board: &BoardId,
+        request: &BoardRequest,
+    ) -> Result<BoardCertificate, CaError> {
+        let usage = ExtendedKeyUsagePurpose::ClientAuth;
+        let life = Duration::try_from(self.board_life).unwrap_or(Duration::days(36_500));
+        let params = self.params(board.as_str(), &[], usage, life)?;
+        let serial = params.serial_number.as_ref().map(SerialNumber::to_bytes);
+        Ok(BoardCertificate {
+            serial: hex(&serial.unwrap_or_default()),
+            key_hash: request.key_hash(),
+            not_after: u64::try_from(params.not_after.unix_timestamp()).unwrap_or(0),
+            pem: params.signed_by(&request.0.public_key, &self.issuer)?.pem(),
+        })
     }
 
     fn params(
@@ -170,12 +212,12 @@ impl Ca {
         common_name: &str,
         names: &[String],
         usage: ExtendedKeyUsagePurpose,
-        days: i64,
+        life: Duration,
     ) -> Result<CertificateParams, CaError> {
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = named(common_name);
         params.not_before = OffsetDateTime::UNIX_EPOCH;
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(days);
+        params.not_after = OffsetDateTime::now_utc() + life;
         params.serial_number = Some(serial()?);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
@@ -200,7 +242,7 @@ impl Ca {
             return Ok(());
         }
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        let params = self.params(common_name, names, usage, SERVER_DAYS)?;
+        let params = self.params(common_name, names, usage, Duration::days(SERVER_DAYS))?;
         let issued = Issued {
             names: names.to_vec(),
             expires: params.not_after.unix_timestamp(),
@@ -257,90 +299,4 @@ fn serial() -> Result<SerialNumber, NoRandom> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn csr(key: &KeyPair) -> String {
-        let mut params = CertificateParams::new(vec!["evil.example".to_string()]).unwrap();
-        params.distinguished_name = named("acme.somebody-else");
-        params.serialize_request(key).unwrap().pem().unwrap()
-    }
-
-    #[test]
-    fn only_the_key_of_a_request_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        let ca = Ca::open(dir.path(), "127.0.0.1", 30).unwrap();
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let board = BoardId::new("acme.b1").unwrap();
-        let pem = ca.issue_board(&board, &csr(&key)).unwrap();
-        let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
-        let certificate = pem.parse_x509().unwrap();
-        assert_eq!(certificate.subject().to_string(), "CN=acme.b1");
-        assert!(certificate.subject_alternative_name().unwrap().is_none());
-        assert_eq!(
-            certificate.public_key().subject_public_key.data.as_ref(),
-            key.public_key_raw()
-        );
-        assert!(!certificate.is_ca());
-    }
-
-    #[test]
-    fn a_request_without_its_key_or_of_another_kind_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let ca = Ca::open(dir.path(), "127.0.0.1", 30).unwrap();
-        let board = BoardId::new("acme.b1").unwrap();
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let good = csr(&key);
-        // One bit of the signature, at the end of the DER.
-        let mut der = pem_bytes(&good);
-        let last = der.len() - 1;
-        der[last] ^= 1;
-        for bad in [pem_text(&der), "nonsense".into(), "x".repeat(9000)] {
-            assert!(
-                matches!(ca.issue_board(&board, &bad), Err(CaError::Request(_))),
-                "{bad}"
-            );
-        }
-        let other = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-        assert!(ca.issue_board(&board, &csr(&other)).is_err());
-    }
-
-    #[test]
-    fn a_second_start_keeps_the_ca_and_a_new_name_renews_the_server() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Ca::open(dir.path(), "127.0.0.1", 30).unwrap();
-        let server = files::read_text(&first.server().certificate).unwrap();
-        let again = Ca::open(dir.path(), "127.0.0.1", 30).unwrap();
-        assert_eq!(first.certificate_pem(), again.certificate_pem());
-        assert_eq!(
-            server,
-            files::read_text(&again.server().certificate).unwrap()
-        );
-        let renamed = Ca::open(dir.path(), "console.example", 30).unwrap();
-        assert_ne!(
-            server,
-            files::read_text(&renamed.server().certificate).unwrap()
-        );
-        std::fs::remove_file(&first.files().key).unwrap();
-        assert!(matches!(
-            Ca::open(dir.path(), "x", 30),
-            Err(CaError::HalfLost(_))
-        ));
-    }
-
-    fn pem_bytes(pem: &str) -> Vec<u8> {
-        use base64::Engine;
-        let body: String = pem.lines().filter(|l| !l.starts_with("-----")).collect();
-        base64::engine::general_purpose::STANDARD
-            .decode(body)
-            .unwrap()
-    }
-
-    fn pem_text(der: &[u8]) -> String {
-        use base64::Engine;
-        format!(
-            "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
-            base64::engine::general_purpose::STANDARD.encode(der)
-        )
-    }
-}
+mod tests;

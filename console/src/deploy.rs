@@ -159,11 +159,19 @@ impl Deployer {
                 None => unknown.push(id.to_string()),
             }
         }
-        if unknown.is_empty() {
-            Ok(known)
-        } else {
+        if !unknown.is_empty() {
             unknown.truncate(20);
-            Err(DeployError::UnknownBoards(unknown))
+            return Err(DeployError::UnknownBoards(unknown));
+        }
+        let revoked: Vec<String> = known
+            .iter()
+            .filter(|board| board.revoked_at.is_some())
+            .take(20)
+            .map(|board| board.id.to_string())
+            .collect();
+        match revoked.is_empty() {
+            true => Ok(known),
+            false => Err(DeployError::RevokedBoards(revoked)),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::link::{Inbox, Message};
 use crate::live::{Change, Live};
 use crate::mosquitto::MESSAGE_BYTES;
 use crate::republish::Republish;
+use crate::revocation::Revocations;
 use crate::store::{Store, StoreError};
 use coracle_protocol::names::BoardId;
 use coracle_protocol::report::{Current, Feedback, Presence, Telemetry};
@@ -24,12 +25,20 @@ enum IngestError {
     Malformed(#[from] serde_json::Error),
     #[error("the activity's name has {0} bytes; the limit is {ACTIVITY_BYTES}")]
     Activity(usize),
+    #[error("the board is revoked")]
+    Revoked,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// Takes messages until the link ends.
-pub async fn run(mut inbox: Inbox, store: Store, live: Live, republish: Republish) {
+pub async fn run(
+    mut inbox: Inbox,
+    store: Store,
+    live: Live,
+    republish: Republish,
+    revocations: Revocations,
+) {
     while let Some(Message { topic, payload }) = inbox.recv().await {
         let Some((board, kind)) = Topic::parse(&topic) else {
             continue;
@@ -45,6 +54,7 @@ pub async fn run(mut inbox: Inbox, store: Store, live: Live, republish: Republis
         match take(&store, &live, &board, kind, &payload).await {
             Ok(true) => live.tell(Change::Board(board)),
             Ok(false) => {}
+            Err(IngestError::Revoked) => revocations.still_speaks(&board),
             Err(error) => tracing::warn!(%board, topic = kind.level(), %error, "message dropped"),
         }
     }
@@ -61,6 +71,16 @@ async fn take(
         return Err(IngestError::TooLarge(payload.len()));
     }
     let now = now();
+    if store.is_revoked(board).await? {
+        // That it is gone is worth knowing: its will, which the broker says for it.
+        let gone = match kind {
+            Topic::Presence => parse::<Presence>(payload).is_ok_and(|p| !p.online),
+            _ => false,
+        };
+        if !gone {
+            return Err(IngestError::Revoked);
+        }
+    }
     Ok(match kind {
         Topic::Current => {
             let current: Current = parse(payload)?;

@@ -5,6 +5,7 @@
 //! | [`settings`] | the command line |
 //! | [`serve`] | everything started in order, and stopped |
 //! | [`ca`], [`tls`] | the fleet's CA, what it issues, TLS configurations |
+//! | [`certificates`], [`revocation`] | how a board's certificate stands, what follows when it is taken back |
 //! | [`mosquitto`] | the console's own broker |
 //! | [`link`], [`ingest`], [`republish`] | MQTT: the connection, what boards say, what the broker must hold |
 //! | [`store`] | the database; the only SQL |
@@ -14,7 +15,7 @@
 //! | [`deploy`], [`deltas`] | signed assignments, deltas |
 //! | [`web`], [`live`] | pages, and who tells them of changes |
 //! | [`audit`] | who changed what |
-//! | [`tokens`], [`check`] | the other subcommands |
+//! | [`tokens`], [`boards`], [`check`] | the other subcommands |
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
@@ -22,8 +23,10 @@ pub mod access;
 pub mod audit;
 pub mod blobs;
 pub mod board_port;
+pub mod boards;
 pub mod boards_api;
 pub mod ca;
+pub mod certificates;
 pub mod check;
 pub mod clock;
 pub mod deltas;
@@ -37,6 +40,7 @@ pub mod problem;
 pub mod registry;
 pub mod republish;
 pub mod rest;
+pub mod revocation;
 pub mod roots;
 pub mod secrets;
 pub mod serve;

@@ -1,6 +1,10 @@
 //! The console's MQTT link: the only room that knows rumqttc. Messages go to [`Inbox`] in order;
 //! the republisher is told when a connection is up.
 
+mod take_place;
+
+pub use take_place::{TakePlaceError, take_place};
+
 use crate::mosquitto::MESSAGE_BYTES;
 use crate::republish::Republish;
 use coracle_protocol::topics::Topic;

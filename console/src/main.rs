@@ -5,7 +5,7 @@
 
 use clap::Parser;
 use coracle_console::settings::{Command, CommandLine};
-use coracle_console::{check, serve, tokens};
+use coracle_console::{boards, check, serve, tokens};
 use std::process::ExitCode;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -40,6 +40,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(settings) => serve::run(*settings).await?,
         Command::Token(command) => println!("{}", tokens::run(command).await?),
+        Command::Boards(command) => println!("{}", boards::run(command).await?),
         Command::Check(settings) => {
             let report = check::run(&settings).await;
             print!("{report}");

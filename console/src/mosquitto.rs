@@ -13,12 +13,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use configuration::{acl, configuration, give, user_for};
+use configuration::{REVOKED, acl, configuration, give, give_one, user_for};
 
 /// A `current` message of a full board (64 apps) outgrows `LIMITS.mqtt_message_bytes`; nothing
 /// that a board says is larger than this.
@@ -60,15 +62,47 @@ pub enum BrokerError {
 pub struct Broker {
     program: PathBuf,
     folder: PathBuf,
+    /// Of the running broker; 0: none.
+    pid: Arc<AtomicI32>,
+}
+
+/// Has the broker take in a new list of revoked certificates.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    folder: PathBuf,
+    pid: Arc<AtomicI32>,
+}
+
+impl Reload {
+    /// Writes the list where the broker looks for it, and tells the broker: from then on it refuses whoever shows a
+    /// certificate of the list. Connections that stand are not touched by it (mosquitto 2.0).
+    pub fn revocations(&self, list: &str) -> Result<(), FileError> {
+        write_list(&self.folder, list)?;
+        let pid = self.pid.load(Ordering::Relaxed);
+        if pid > 0 {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+        }
+        Ok(())
+    }
+}
+
+fn write_list(folder: &Path, list: &str) -> Result<(), FileError> {
+    let path = folder.join(REVOKED);
+    files::write(&path, list.as_bytes(), Mode::Private)?;
+    match user_for(folder) {
+        Some(user) => give_one(&path, &user),
+        None => Ok(()),
+    }
 }
 
 impl Broker {
-    /// Writes configuration, ACL and copies of the certificates into `folder`.
+    /// Writes configuration, ACL, the list of `revoked` certificates and copies of the certificates into `folder`.
     pub fn prepare(
         program: &Path,
         folder: &Path,
         listen: SocketAddr,
         ca: &Ca,
+        revoked: &str,
     ) -> Result<Self, BrokerError> {
         let program = find(program).ok_or_else(|| BrokerError::Missing(program.to_owned()))?;
         files::make_dir(folder, 0o700)?;
@@ -84,6 +118,7 @@ impl Broker {
         copy(&ca.files().certificate, "ca.crt", Mode::Public)?;
         copy(&ca.server().certificate, "server.crt", Mode::Public)?;
         copy(&ca.server().key, "server.key", Mode::Private)?;
+        files::write(&folder.join(REVOKED), revoked.as_bytes(), Mode::Private)?;
         files::write(&folder.join("acl"), acl().as_bytes(), Mode::Private)?;
         let name = user.as_ref().map_or("root", |u| u.name.as_str());
         files::write(
@@ -94,7 +129,20 @@ impl Broker {
         if let Some(user) = &user {
             give(&folder, user)?;
         }
-        Ok(Self { program, folder })
+        let pid = Arc::default();
+        Ok(Self {
+            program,
+            folder,
+            pid,
+        })
+    }
+
+    /// For later revocations.
+    pub fn reload(&self) -> Reload {
+        Reload {
+            folder: self.folder.clone(),
+            pid: self.pid.clone(),
+        }
     }
 
     /// Starts the broker and watches it until `stop`. Returns once it has stayed up for a moment;
@@ -118,6 +166,7 @@ impl Broker {
             let since = std::time::Instant::now();
             tokio::select! {
                 status = child.wait() => {
+                    self.pid.store(0, Ordering::Relaxed);
                     let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
                     tracing::warn!(status, "the broker ended; it is started again");
                 }
@@ -147,6 +196,7 @@ impl Broker {
     }
 
     async fn end(&self, child: &mut Child) {
+        self.pid.store(0, Ordering::Relaxed);
         if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
@@ -175,6 +225,8 @@ impl Broker {
             .map_err(start)?;
         let pid = child.id().unwrap_or_default();
         files::write(&self.pid_file(), pid.to_string().as_bytes(), Mode::Private)?;
+        self.pid
+            .store(i32::try_from(pid).unwrap_or(0), Ordering::Relaxed);
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(async move {
                 let mut lines = BufReader::new(stderr).lines();
@@ -245,12 +297,18 @@ mod tests {
     #[test]
     fn a_missing_program_says_how_to_get_it() {
         let dir = tempfile::tempdir().unwrap();
-        let ca = Ca::open(&dir.path().join("pki"), "localhost", 1).unwrap();
+        let ca = Ca::open(
+            &dir.path().join("pki"),
+            "localhost",
+            Duration::from_secs(60),
+        )
+        .unwrap();
         let error = Broker::prepare(
             Path::new("no-such-broker"),
             dir.path(),
             "127.0.0.1:1".parse().unwrap(),
             &ca,
+            "",
         )
         .unwrap_err();
         assert!(

@@ -105,7 +105,12 @@ impl Republish {
     }
 
     async fn compare(&self, store: &Store, link: &Link, board: &BoardId) -> Result<(), StoreError> {
-        let Some(desired) = store.desired(board).await? else {
+        // For a revoked board nothing is kept at the broker: an empty retained message takes away what is there.
+        let desired = match store.is_revoked(board).await? {
+            true => Some(String::new()),
+            false => store.desired(board).await?,
+        };
+        let Some(desired) = desired else {
             return Ok(());
         };
         let digest = Sha256Digest::of(desired.as_bytes());

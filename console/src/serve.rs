@@ -6,6 +6,7 @@ use crate::blobs::Blobs;
 use crate::board_port;
 use crate::boards_api::{self, BoardsApi};
 use crate::ca::Ca;
+use crate::certificates;
 use crate::check;
 use crate::deltas::Deltas;
 use crate::deploy::Deployer;
@@ -17,6 +18,7 @@ use crate::mosquitto::Broker;
 use crate::registry::{self, Manifests, Registry, Uploads};
 use crate::republish::Republish;
 use crate::rest::{self, Advertised, Rest};
+use crate::revocation::{Followers, Keeper, RevocationError};
 use crate::roots::{Roots, RootsError};
 use crate::settings::{Serve, State, host_port};
 use crate::store::Store;
@@ -56,6 +58,9 @@ pub enum ServeError {
     /// The database.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    /// The list of revoked certificates.
+    #[error(transparent)]
+    Revocations(#[from] RevocationError),
     /// The first token.
     #[error(transparent)]
     Token(#[from] tokens::TokenError),
@@ -98,12 +103,11 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     // The broker's user passes through; everything in here is closed to it but its own folder.
     files::make_dir(&state.root, 0o711)?;
     let signer = check::trust(&settings.root, &settings.deploy_key)?;
-    let ca = Ca::open(
-        &state.pki(),
-        &settings.advertise,
-        settings.board_certificate_days,
-    )?;
+    let policy = settings.certificates();
+    let ca = Arc::new(Ca::open(&state.pki(), &settings.advertise, policy.life)?);
     let store = Store::open(&state.database()).await?;
+    certificates::take_in(&store).await?;
+    let (keeper, revocations) = Keeper::open(store.clone(), ca.clone(), state.revoked()).await?;
     tokens::first(&store, &state).await?;
     let root_file = check::root_envelope(&settings.root)?;
     let roots = Roots::open(store.clone(), signer.clone(), &root_file).await?;
@@ -129,11 +133,13 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
                 &state.mosquitto(),
                 settings.mqtt_listen,
                 &ca,
+                &revocations.list(),
             )?;
+            let reload = broker.reload();
             // Its own token: the broker outlives the link, which says goodbye through it.
             let broker_stop = CancellationToken::new();
             let watcher = broker.start(broker_stop.clone()).await?;
-            Some((broker_stop, watcher))
+            Some((broker_stop, watcher, reload))
         }
     };
     let link_tls = tls::client(&link_pair(&settings, &ca), &link_ca(&settings, &ca))?;
@@ -164,6 +170,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         deployer,
         deltas,
         roots: roots.clone(),
+        revocations: revocations.clone(),
         live: live.clone(),
         link: link.clone(),
         advertised: advertised.clone(),
@@ -182,15 +189,31 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     let board_routes = boards_api::router(BoardsApi {
         store: store.clone(),
         blobs,
-        ca: Arc::new(ca),
+        ca: ca.clone(),
+        policy,
+        revocations: revocations.clone(),
         live: live.clone(),
     });
+    let followers = Followers {
+        broker: broker.as_ref().map(|(_, _, reload)| reload.clone()),
+        target,
+        broker_ca: link_ca(&settings, &ca),
+        republish: republish.clone(),
+        live: live.clone(),
+    };
 
     let link_stop = CancellationToken::new();
     let mut up = link.clone();
     let tasks = [
         tokio::spawn(pump.run(republish.clone(), link_stop.clone())),
-        tokio::spawn(ingest::run(inbox, store.clone(), live, republish.clone())),
+        tokio::spawn(ingest::run(
+            inbox,
+            store.clone(),
+            live,
+            republish.clone(),
+            revocations,
+        )),
+        tokio::spawn(keeper.run(followers, stop.clone())),
         tokio::spawn(republish.run(store.clone(), link.clone(), stop.clone())),
         tokio::spawn(roots.announce(link, stop.clone())),
         tokio::spawn(serve_operators(operators, operator_routes, stop.clone())),
@@ -229,7 +252,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
             abort.abort();
         }
     }
-    if let Some((broker_stop, watcher)) = broker {
+    if let Some((broker_stop, watcher, _)) = broker {
         broker_stop.cancel();
         let _ = watcher.await;
     }

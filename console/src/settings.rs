@@ -1,8 +1,11 @@
 //! What the operator wrote on the command line, and what the console runs with.
 
+use crate::certificates::Policy;
 use clap::{Args, Parser, Subcommand};
+use coracle_protocol::names::BoardId;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The fleet console of Coracle: registry, enrolment, assignments, live status.
 #[derive(Debug, Parser)]
@@ -22,6 +25,9 @@ pub enum Command {
     /// Make, list and delete API tokens.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// List boards and their certificates, and revoke them.
+    #[command(subcommand)]
+    Boards(BoardsCommand),
     /// Check the state folder, the keys and the broker program, and say what is wrong.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
@@ -96,15 +102,46 @@ pub struct Serve {
     /// Write the addresses into this file (JSON) when everything is up
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
-    /// Days for which a board's certificate is good
+    /// Days for which a board's certificate is good; boards renew it when two thirds are over
     #[arg(long, value_name = "DAYS", default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36500))]
     pub board_certificate_days: u32,
+    /// The same, finer, like "12h": for short-lived certificates
+    #[arg(long, value_name = "TIME", conflicts_with = "board_certificate_days", value_parser = life)]
+    pub board_certificate_life: Option<Duration>,
+    /// For so long after its end a certificate may still be renewed, by whoever holds its key; "0s": never
+    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = humantime::parse_duration)]
+    pub renewal_grace: Duration,
     /// Seconds that a deployment waits for deltas; those that take longer serve the next one
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub delta_wait: u64,
     /// The broker program
     #[arg(long, value_name = "PROGRAM", default_value = "mosquitto")]
     pub mosquitto: PathBuf,
+}
+
+/// A board asks twelve times in the life of its certificate.
+const LEAST_LIFE: Duration = Duration::from_secs(6);
+const MOST_LIFE: Duration = Duration::from_secs(36_500 * 86_400);
+
+fn life(text: &str) -> Result<Duration, String> {
+    let life = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    match (LEAST_LIFE..=MOST_LIFE).contains(&life) {
+        true => Ok(life),
+        false => Err("6s to 36500d are possible".into()),
+    }
+}
+
+impl Serve {
+    /// For how long certificates are good.
+    pub fn certificates(&self) -> Policy {
+        let days = u64::from(self.board_certificate_days) * 86_400;
+        Policy {
+            life: self
+                .board_certificate_life
+                .unwrap_or(Duration::from_secs(days)),
+            grace: self.renewal_grace,
+        }
+    }
 }
 
 /// Options of `check`.
@@ -156,6 +193,44 @@ pub enum TokenCommand {
     },
 }
 
+/// What can be done with boards' certificates.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BoardsCommand {
+    /// List boards, and how long their newest certificates are good.
+    List {
+        /// Folder of everything that the console keeps
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+    },
+    /// List the certificates of one board: serial number, end, last use.
+    Certificates {
+        /// Folder of everything that the console keeps
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// The board
+        board: BoardId,
+    },
+    /// Take a board's certificates back: a running console and its broker end its connections within seconds.
+    #[command(after_help = REVOKE_HELP)]
+    Revoke {
+        /// Folder of everything that the console keeps
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// The board
+        board: BoardId,
+        /// Why; the board is told, and the audit log
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+const REVOKE_HELP: &str = "\
+What runs on the board goes on, and sticks work: revocation is about the network. A board comes back by enrolling
+again, with a new enrolment file and a new key. A broker of yours needs the new list: docs/broker.md.
+
+Example:
+  coracle-console boards revoke --state /var/lib/coracle-console acme.b-1 --reason \"stolen from site 4\"";
+
 /// Where everything lies in the state folder.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -175,6 +250,10 @@ impl State {
     /// Keys and certificates.
     pub fn pki(&self) -> PathBuf {
         self.root.join("pki")
+    }
+    /// The list of revoked certificates.
+    pub fn revoked(&self) -> PathBuf {
+        self.root.join("pki/fleet.crl")
     }
     /// Blobs, manifests, tags.
     pub fn registry(&self) -> PathBuf {

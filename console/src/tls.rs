@@ -1,13 +1,21 @@
 //! TLS configurations: the boards' port and the MQTT link. ring, TLS 1.2 and 1.3.
 
 use crate::ca::Pair;
+use crate::certificates::Shown;
 use base64::Engine;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::UnixTime;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
+    ServerConfig, SignatureScheme,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Boards read 8 certificates from their enrolment file, and the fleet's CA is one of them.
 const MOST_AUTHORITIES: usize = 7;
@@ -40,16 +48,85 @@ pub enum TlsError {
 }
 
 /// A server with `pair` that asks for a client certificate from `ca` and serves without one too:
-/// a board that enrols has none yet.
+/// a board that enrols has none yet. One that is over passes, for whoever asks for the next one: what its
+/// holder may do is decided at each request, by [`crate::certificates::judge`].
 pub fn server(pair: &Pair, ca: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider())
         .allow_unauthenticated()
         .build()?;
+    let verifier = Arc::new(ExpiredToo(verifier));
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates(&pair.certificate)?, key(&pair.key)?)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// webpki, and for a certificate that is over webpki as of its last second: signature, chain and usage are checked
+/// all the same, and the handshake proves the key.
+#[derive(Debug)]
+struct ExpiredToo(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for ExpiredToo {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        use CertificateError::{Expired, ExpiredContext};
+        let verify = |now| self.0.verify_client_cert(end_entity, intermediates, now);
+        match verify(now) {
+            Err(rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. })) => {
+                let shown = Shown::read(end_entity);
+                let last = shown.map_or(0, |shown| shown.not_after.saturating_sub(1));
+                verify(UnixTime::since_unix_epoch(Duration::from_secs(last)))
+            }
+            other => other,
+        }
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, dss)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, dss)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// A client that trusts `ca` alone and shows a certificate and its key that are in no file, PEM.
+pub fn client_of(certificate: &str, key: &str, ca: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+    let pem = |source| TlsError::Pem {
+        path: "a certificate in memory".into(),
+        source,
+    };
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(pem)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(pem)?;
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots(ca)?)
+        .with_client_auth_cert(chain, key)?;
     Ok(Arc::new(config))
 }
 

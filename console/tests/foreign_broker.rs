@@ -68,6 +68,11 @@ struct Broker(Child);
 impl Broker {
     /// `clients`: PEM of the CAs whose client certificates it takes.
     fn start(dir: &Path, port: u16, clients: &str) -> Self {
+        Self::start_with(dir, port, clients, "")
+    }
+
+    /// With further lines in its configuration.
+    fn start_with(dir: &Path, port: u16, clients: &str, more: &str) -> Self {
         fs::write(dir.join("fleet-ca.crt"), clients).unwrap();
         fs::write(dir.join("acl"), block("acl")).unwrap();
         let lines = block("conf")
@@ -75,7 +80,11 @@ impl Broker {
             .replace("listener 8883", &format!("listener {port} 127.0.0.1"));
         let conf = dir.join("mosquitto.conf");
         // Its files are this user's alone; a broker that root starts would give up root first.
-        fs::write(&conf, format!("user root\nlog_dest stderr\n{lines}")).unwrap();
+        fs::write(
+            &conf,
+            format!("user root\nlog_dest stderr\n{lines}{more}\n"),
+        )
+        .unwrap();
         let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"]
             .into_iter()
             .find(|p| Path::new(p).exists())
@@ -234,4 +243,84 @@ fn the_console_shows_a_certificate_that_the_broker_s_owner_issued() {
     deploy(&fleet, "acme.b1", 1);
     let boards: Value = fleet.get("/api/v1/boards");
     assert_eq!(boards.as_array().map(Vec::len), Some(1));
+}
+
+/// A subscriber under the board's certificate; its end.
+fn held(fleet: &Fleet, name: &str, port: u16) -> Child {
+    let log = fleet.path(&format!("{name}.held"));
+    let certificates = ["ca.crt", "crt.pem", "key.pem"].map(|f| fleet.path(name).join(f));
+    let child = support::mosquitto("mosquitto_sub", port, certificates)
+        // Without the broker's word for it, the name is the client's own to say, as boards do.
+        .args(["-i", name, "-q", "1", "-t", "coracle/v1/fleet/root"])
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&log).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the subscription", 10, || {
+        fs::read_to_string(&log)
+            .unwrap()
+            .contains("version")
+            .then_some(())
+    });
+    child
+}
+
+#[test]
+fn a_broker_of_ones_own_takes_the_list_of_revoked_boards() {
+    need(&[("mosquitto", "mosquitto")]);
+    let mut fleet = Fleet::start();
+    let [ca, ..] = fleet.console_certificates();
+    let fleet_ca = fs::read_to_string(ca).unwrap();
+    fleet.stop_console();
+    let dir = fleet.path("company");
+    let company = Company::new(dir.clone());
+    company.issue("server", "broker", ExtendedKeyUsagePurpose::ServerAuth);
+    let list = dir.join("fleet.crl");
+    fs::copy(fleet.path("state/pki/fleet.crl"), &list).unwrap();
+    let port = free_port();
+    let more = PAGE
+        .lines()
+        .find(|line| line.starts_with("crlfile "))
+        .unwrap();
+    let more = more.replace("/etc/mosquitto/coracle", dir.to_str().unwrap());
+    let broker = Broker::start_with(&dir, port, &fleet_ca, &more);
+    fleet.use_broker(port, &["--mqtt-ca".into(), company.file("company.crt")]);
+    fleet.start_console();
+    let board = fleet.enrol("acme.b1");
+    let mut first = held(&fleet, "acme.b1", port);
+    let revoked = fleet.post(
+        "/api/v1/boards/acme.b1/revocation",
+        &json!({"reason": "sold"}),
+    );
+    assert_eq!(revoked.status, 200, "{revoked:?}");
+
+    // The broker has no new list yet: the connection ends, and the board may come again. What it says is not heard.
+    wait_for("the connection ends", 10, || {
+        first.try_wait().unwrap().or_else(|| {
+            fleet
+                .log()
+                .contains("its connection to the broker is ended")
+                .then(|| {
+                    first.kill().unwrap();
+                    first.wait().unwrap()
+                })
+        })
+    });
+    assert!(board.is_let_in(), "the old list still holds");
+    let word = json!({"activity": "x", "sequence": 1, "phase": "received"});
+    board.publish(&board.topic("feedback"), &word);
+    let seen = fleet.get("/api/v1/boards/acme.b1");
+    assert_eq!(seen["feedback"], json!(null));
+
+    // As the page says: fetched from the console, and the broker told.
+    let url = format!("https://127.0.0.1:{}/crl", fleet.boards);
+    let ca = board.dir.join("ca.crt").display().to_string();
+    fs::write(&list, support::curl(&["--cacert", &ca, &url]).body).unwrap();
+    let pid = broker.0.id().to_string();
+    Command::new("kill").args(["-HUP", &pid]).status().unwrap();
+    wait_for("the broker refuses it", 10, || {
+        (!board.is_let_in()).then_some(())
+    });
+    assert!(fleet.enrol("acme.b2").is_let_in());
 }

@@ -221,3 +221,42 @@ fn a_broker_that_is_already_there_serves_too() {
     ]);
     assert_eq!(second.enrolment("acme.b1").mqtt, broker);
 }
+
+#[test]
+fn a_board_is_revoked_from_its_page() {
+    let fleet = Fleet::start();
+    let base = format!("http://127.0.0.1:{}", fleet.http);
+    let form = format!("token={}", fleet.token());
+    let signed_in = curl(&["-d", &form, &format!("{base}/sign-in")]);
+    let cookie = signed_in.header("set-cookie").unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let board = fleet.enrol("acme.b1");
+    let page = || text(&curl(&["-b", &cookie, &format!("{base}/boards/acme.b1")]));
+    let serial = board.standing()["serial"].as_str().unwrap().to_owned();
+    let before = page();
+    assert!(
+        before.contains(&serial) && before.contains("in force"),
+        "{before}"
+    );
+    assert!(before.contains("Revoke this board"), "{before}");
+    let url = format!("{base}/boards/acme.b1/revoke");
+    let evil = [
+        "-b",
+        &cookie,
+        "-H",
+        "Origin: http://evil.example",
+        "-d",
+        "reason=x",
+        &url,
+    ];
+    assert_eq!(curl(&evil).status, 403);
+    let done = curl(&["-b", &cookie, "-d", "reason=lost+%26+found", &url]);
+    assert_eq!(done.status, 303, "{}", text(&done));
+    let after = page();
+    assert!(
+        after.contains("lost &amp; found") && !after.contains("Revoke this board"),
+        "{after}"
+    );
+    assert!(text(&curl(&["-b", &cookie, &format!("{base}/")])).contains("revoked"));
+    assert_eq!(board.standing()["state"], "revoked");
+}

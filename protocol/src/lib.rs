@@ -16,7 +16,7 @@
 //! | [`secret`], [`site`] | what an assignment may bring besides: sealed secrets, settings of a site |
 //! | [`topics`], [`desired`], [`report`] | MQTT: topics, what a board is told, what it says |
 //! | [`local`] | daemon ↔ supervisor on the board |
-//! | [`enrol`] | a board asks a console for its certificate |
+//! | [`enrol`], [`renewal`] | a board asks a console for its certificate, and for the next one |
 //! | [`stick`] | what lies on a USB stick |
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
@@ -32,6 +32,7 @@ pub mod limits;
 pub mod local;
 pub mod names;
 pub mod release;
+pub mod renewal;
 pub mod report;
 pub mod root;
 pub mod secret;

@@ -22,6 +22,9 @@ pub enum DeployError {
     /// Boards that were never given an enrolment.
     #[error("these boards are not known: {}", .0.join(", "))]
     UnknownBoards(Vec<String>),
+    /// Boards whose certificates were taken back.
+    #[error("these boards are revoked: {}", .0.join(", "))]
+    RevokedBoards(Vec<String>),
     /// A document that boards would refuse.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -9,10 +9,13 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
+/// The file with the list of revoked certificates.
+pub(super) const REVOKED: &str = "revoked.crl";
+
 pub(super) fn configuration(folder: &Path, listen: SocketAddr, user: &str) -> String {
     let at = |name: &str| folder.join(name).display().to_string();
     let (ca, certificate, key) = (at("ca.crt"), at("server.crt"), at("server.key"));
-    let (acl, folder) = (at("acl"), folder.display());
+    let (acl, revoked, folder) = (at("acl"), at(REVOKED), folder.display());
     format!(
         "# Written by coracle-console at each start; changes are lost.
 user {user}
@@ -21,6 +24,7 @@ listener {port} {ip}
 cafile {ca}
 certfile {certificate}
 keyfile {key}
+crlfile {revoked}
 tls_version tlsv1.2
 require_certificate true
 use_identity_as_username true
@@ -102,12 +106,15 @@ pub(super) fn user_for(folder: &Path) -> Option<User> {
 }
 
 pub(super) fn give(folder: &Path, user: &User) -> Result<(), FileError> {
-    let own = |path: &Path| chown(path, Some(user.uid), Some(user.gid)).map_err(files::at(path));
-    own(folder)?;
+    give_one(folder, user)?;
     for entry in fs::read_dir(folder).map_err(files::at(folder))?.flatten() {
-        own(&entry.path())?;
+        give_one(&entry.path(), user)?;
     }
     Ok(())
+}
+
+pub(super) fn give_one(path: &Path, user: &User) -> Result<(), FileError> {
+    chown(path, Some(user.uid), Some(user.gid)).map_err(files::at(path))
 }
 
 #[cfg(test)]

@@ -88,6 +88,11 @@ fn refused(error: DeployError) -> Problem {
             text,
             "POST /api/v1/enrolments makes a board known: `coracle-release enrol-file`",
         ),
+        DeployError::RevokedBoards(_) => Problem::new(
+            StatusCode::CONFLICT,
+            text,
+            "leave them out, or enrol them again: `coracle-release enrol-file`",
+        ),
         DeployError::Refused(refusal) => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             format!("boards would refuse this: {text} ({})", refusal.code()),

@@ -5,6 +5,9 @@
 //! |---|---|
 //! | `POST /enrolments` `{board, hours?}` | an `EnrolmentFile` |
 //! | `GET /boards`, `GET /boards/<id>` | presence, `current`, last `feedback`, `assignment` |
+//! | `GET /boards/<id>/certificates` | serial numbers, ends, last uses; the newest first |
+//! | `POST /boards/<id>/revocation` `{reason?}` | its certificates are taken back; `{certificates}` |
+//! | `GET /crl` | the list of revoked certificates, PEM |
 //! | `POST /boards/<id>/secrets` (sealed) | kept; the next deployment brings it |
 //! | `GET /boards/<id>/secrets` | `[{app, name, key}]`, never a value |
 //! | `POST /releases` (envelope) | `{digest, product, version}` |
@@ -16,6 +19,7 @@
 //! | `GET /status` | the console itself |
 
 mod boards;
+mod certificates;
 mod deployments;
 mod releases;
 mod roots;
@@ -23,6 +27,7 @@ mod secrets;
 mod views;
 
 pub use boards::new_enrolment;
+pub use certificates::revoke_board;
 pub use deployments::deploy;
 pub use releases::{AddError, add_release};
 pub use views::{assignment_view, board_view};
@@ -34,6 +39,7 @@ use crate::deploy::Deployer;
 use crate::link::Link;
 use crate::live::Live;
 use crate::problem::Problem;
+use crate::revocation::Revocations;
 use crate::roots::Roots;
 use crate::store::{Identity, Store};
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
@@ -70,6 +76,8 @@ pub struct Rest {
     pub deltas: Deltas,
     /// Takes root documents.
     pub roots: Roots,
+    /// What was taken back.
+    pub revocations: Revocations,
     /// Told of changes.
     pub live: Live,
     /// For `/status`.
@@ -89,6 +97,9 @@ pub fn router(rest: Rest) -> Router {
             "/boards/{id}/secrets",
             get(secrets::list).post(secrets::set),
         )
+        .route("/boards/{id}/certificates", get(certificates::list))
+        .route("/boards/{id}/revocation", post(certificates::revoke))
+        .route("/crl", get(certificates::crl))
         .route("/releases", get(releases::list).post(releases::add))
         .route("/releases/{digest}", get(releases::one))
         .route(

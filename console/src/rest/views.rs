@@ -35,7 +35,7 @@ pub fn assignment_view(assignment: &Assignment) -> Value {
     })
 }
 
-/// A board: `{board, enrolled_at, presence, current, current_at, feedback, assignment, telemetry}`.
+/// A board: `{board, enrolled_at, revoked_at, revoked_why, presence, current, current_at, feedback, assignment, telemetry}`.
 pub async fn board_view(store: &Store, live: &Live, board: &Board) -> Result<Value, StoreError> {
     let feedback = store.last_feedback(&board.id).await?;
     let assignment = store.latest_assignment(&board.id).await?;
@@ -49,6 +49,8 @@ pub async fn board_view(store: &Store, live: &Live, board: &Board) -> Result<Val
     Ok(json!({
         "board": board.id,
         "enrolled_at": board.enrolled_at,
+        "revoked_at": board.revoked_at,
+        "revoked_why": board.revoked_why,
         "presence": board.presence,
         "current": board.current,
         "current_at": board.current_at,

@@ -30,9 +30,14 @@ pub struct Board {
     pub current: Option<Current>,
     /// When that came, Unix seconds.
     pub current_at: Option<u64>,
+    /// When its certificates were taken back, Unix seconds; `None` when they were not, or when it has enrolled since.
+    pub revoked_at: Option<u64>,
+    /// Why, in the operator's words.
+    pub revoked_why: Option<String>,
 }
 
-const COLUMNS: &str = "id, enrolled_at, online, session, presence_at, current, current_at";
+const COLUMNS: &str = "id, enrolled_at, online, session, presence_at, current, current_at, \
+     revoked_at, revoked_why";
 
 impl Store {
     /// Every board, by name.
@@ -50,15 +55,6 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         row.map(|row| read(&row)).transpose()
-    }
-
-    /// Whether the board holds a certificate of this fleet.
-    pub async fn is_enrolled(&self, id: &BoardId) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT 1 FROM boards WHERE id = $1 AND enrolled_at IS NOT NULL")
-            .bind(id.as_str())
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(row.is_some())
     }
 
     /// Notes what a board says of itself. `false` when the board is not known.
@@ -142,6 +138,8 @@ fn read(row: &SqliteRow) -> Result<Board, StoreError> {
             .map(|text| json("boards.current", &id, &text))
             .transpose()?,
         current_at: time("current_at")?,
+        revoked_at: time("revoked_at")?,
+        revoked_why: row.try_get("revoked_why")?,
         id: BoardId::new(&id).map_err(|e| row_fault("boards.id", &id, e))?,
     })
 }

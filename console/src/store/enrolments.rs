@@ -1,6 +1,6 @@
 //! One-time tokens by which a board gets its certificate.
 
-use super::{Store, StoreError, to_sql};
+use super::{CertificateRow, Store, StoreError, certificates, to_sql};
 use coracle_protocol::names::BoardId;
 use sqlx::Row;
 
@@ -77,13 +77,12 @@ impl Store {
         BoardId::new(&board).map_err(|e| super::row_fault("enrolments.board", &board, e).into())
     }
 
-    /// Uses the token up and notes the board's certificate, both or neither. Of two requests at
-    /// once, one gets [`EnrolmentError::Used`].
+    /// Uses the token up and notes the board's certificate, both or neither: with it a board that was revoked
+    /// is one of the fleet again. Of two requests at once, one gets [`EnrolmentError::Used`].
     pub async fn use_enrolment(
         &self,
         hash: &str,
-        board: &BoardId,
-        certificate_pem: &str,
+        certificate: &CertificateRow,
         now: u64,
     ) -> Result<(), EnrolmentError> {
         let mut tx = self.pool.begin().await?;
@@ -97,12 +96,14 @@ impl Store {
         if done.rows_affected() != 1 {
             return Err(EnrolmentError::Used);
         }
-        sqlx::query("UPDATE boards SET enrolled_at = $1, certificate = $2 WHERE id = $3")
-            .bind(to_sql(now))
-            .bind(certificate_pem)
-            .bind(board.as_str())
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "UPDATE boards SET enrolled_at = $1, revoked_at = NULL, revoked_why = NULL WHERE id = $2",
+        )
+        .bind(to_sql(now))
+        .bind(certificate.board.as_str())
+        .execute(&mut *tx)
+        .await?;
+        certificates::insert(&mut tx, certificate).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 mod audit;
 mod boards;
+mod certificates;
 mod deltas;
 mod deployments;
 mod enrolments;
@@ -19,6 +20,7 @@ mod tokens;
 
 pub use audit::AuditEntry;
 pub use boards::{Board, Presence};
+pub use certificates::{CertificateRow, Revoked, RevokedCertificate};
 pub use deltas::DeltaRow;
 pub use deployments::{Assignment, Deployment, FeedbackKept, NewAssignment};
 pub use enrolments::EnrolmentError;

@@ -1,5 +1,6 @@
 //! The boards, one board, and a form that makes one known.
 
+use super::certificates;
 use super::layout::{self, ago, bytes, short};
 use super::session::SignedIn;
 use super::{Page, Web};
@@ -120,6 +121,7 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
     let board = web.rest.store.board(&id).await?.ok_or_else(unknown)?;
     let assignment = web.rest.store.latest_assignment(&id).await?;
     let last = web.rest.store.last_feedback(&id).await?;
+    let held = web.rest.store.certificates(&id).await?;
     let telemetry = web.rest.live.telemetry(&id);
     let uses = |app: &AppStatus| {
         telemetry
@@ -131,6 +133,7 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
     let body = html! {
         div #board data-live="" {
             div.head { h1 { (board.id) } (layout::dot(&board)) }
+            (certificates::notice(&board))
             @if let Some(since) = board.presence.since {
                 p.quiet { "since " (ago(since)) }
             }
@@ -160,7 +163,9 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
                 h2 { "By stick or by hand" }
                 (layout::progress(Some(&last.feedback)))
             }
+            (certificates::table(&held))
         }
+        (certificates::form(&board, &who))
     };
     let up = web.rest.link.is_up();
     Ok(layout::page(board.id.as_str(), &who, up, &body).into_response())

@@ -96,6 +96,7 @@ pub fn problem(problem: &Problem) -> Markup {
 /// Online or not, as a dot and in words.
 pub fn dot(board: &Board) -> Markup {
     let (class, word) = match (board.enrolled_at, board.presence.since) {
+        _ if board.revoked_at.is_some() => ("dot offline", "revoked"),
         (None, _) => ("dot waiting", "not enrolled"),
         (_, None) => ("dot waiting", "never seen"),
         _ if board.presence.online => ("dot online", "online"),

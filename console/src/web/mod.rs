@@ -4,11 +4,12 @@
 //! |---|---|
 //! | `session` | sign-in by API token, cookie, who asks |
 //! | `layout` | the frame of every page, small parts, words and numbers for people |
-//! | `boards`, `deployments`, `journal` | the pages |
+//! | `boards`, `certificates`, `deployments`, `journal` | the pages |
 //! | `events` | tells open pages that something changed |
 //! | `style.css`, `app.js` | the only assets |
 
 mod boards;
+mod certificates;
 mod deployments;
 mod events;
 mod journal;
@@ -53,6 +54,7 @@ pub fn router(web: Web) -> Router {
     Router::new()
         .route("/", get(boards::list))
         .route("/boards/{id}", get(boards::one))
+        .route("/boards/{id}/revoke", post(certificates::revoke))
         .route("/enrol", post(boards::enrol))
         .route(
             "/deployments",

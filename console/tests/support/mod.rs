@@ -230,6 +230,10 @@ impl Fleet {
         child.wait().unwrap();
     }
 
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("console.log")).unwrap()
+    }
+
     pub fn token(&self) -> String {
         fs::read_to_string(self.path("state/admin.token"))
             .unwrap()
@@ -461,7 +465,64 @@ impl Board {
         curl(&arguments)
     }
 
-    fn mosquitto(&self, program: &str) -> Command {
+    /// A copy of what lies in a board's folder, as a thief has it.
+    pub fn at(fleet: &Fleet, id: &str, from: &Path, name: &str) -> Board {
+        let dir = fleet.path(name);
+        fs::create_dir_all(&dir).unwrap();
+        for file in ["ca.crt", "crt.pem", "key.pem"] {
+            fs::copy(from.join(file), dir.join(file)).unwrap();
+        }
+        Board {
+            id: id.to_owned(),
+            dir,
+            boards: fleet.boards,
+            mqtt: fleet.mqtt,
+        }
+    }
+
+    /// POST of JSON on the boards' port.
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.get(path, &["--data-binary", &body.to_string()])
+    }
+
+    /// The same board with another certificate, when the console gives it one for `key`.
+    pub fn renew(&self, key: &rcgen::KeyPair) -> Result<Board, Answer> {
+        let answer = self.post("/renew", &json!({"csr_pem": csr(key)}));
+        if answer.status != 200 {
+            return Err(answer);
+        }
+        let dir = self.dir.join(format!("renewed-{}", unique()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::copy(self.dir.join("ca.crt"), dir.join("ca.crt")).unwrap();
+        fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
+        let text = answer.json()["certificate_pem"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        fs::write(dir.join("crt.pem"), text).unwrap();
+        Ok(Board {
+            id: self.id.clone(),
+            dir,
+            boards: self.boards,
+            mqtt: self.mqtt,
+        })
+    }
+
+    /// How the console says that its certificate stands.
+    pub fn standing(&self) -> Value {
+        let answer = self.get("/certificate", &[]);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Whether the broker lets it in.
+    pub fn is_let_in(&self) -> bool {
+        let mut client = self.mosquitto("mosquitto_pub");
+        client.args(["-q", "1", "-t", &self.topic("telemetry"), "-m", "{}"]);
+        client.output().unwrap().status.success()
+    }
+
+    pub fn mosquitto(&self, program: &str) -> Command {
         mosquitto(
             program,
             self.mqtt,

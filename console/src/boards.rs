@@ -1,0 +1,127 @@
+//! `coracle-console boards`: boards and their certificates, also while the console runs.
+
+use crate::audit;
+use crate::clock::now;
+use crate::settings::{BoardsCommand, State};
+use crate::store::{Board, CertificateRow, Revoked, Store, StoreError};
+use coracle_protocol::names::BoardId;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Longest reason, in characters.
+pub const REASON: usize = 200;
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardsError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No such board.
+    #[error("board {0} is not known; `coracle-console boards list` shows those that are")]
+    Unknown(BoardId),
+    /// Too long, or not one line.
+    #[error("a reason is one line of at most {REASON} characters")]
+    Reason,
+}
+
+/// Runs the subcommand; what it prints.
+pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
+    let (BoardsCommand::List { state }
+    | BoardsCommand::Certificates { state, .. }
+    | BoardsCommand::Revoke { state, .. }) = &command;
+    let state = State {
+        root: state.clone(),
+    };
+    let store = Store::open(&state.database()).await?;
+    let output = match &command {
+        BoardsCommand::List { .. } => list(&store).await?,
+        BoardsCommand::Certificates { board, .. } => {
+            if store.board(board).await?.is_none() {
+                return Err(BoardsError::Unknown(board.clone()));
+            }
+            let all = store.certificates(board).await?;
+            all.iter().map(line).collect::<Vec<_>>().join("\n")
+        }
+        BoardsCommand::Revoke { board, reason, .. } => {
+            match revoke(&store, "coracle-console", board, reason).await? {
+                Revoked::NoBoard => return Err(BoardsError::Unknown(board.clone())),
+                Revoked::Already => format!("{board} was revoked before"),
+                Revoked::Certificates(n) => format!(
+                    "{board} is revoked, with {n} certificates; a running console acts on it within 5 s"
+                ),
+            }
+        }
+    };
+    store.close().await;
+    Ok(output)
+}
+
+/// Takes a board's certificates back, and writes so into the audit log. A running console is to be told.
+pub async fn revoke(
+    store: &Store,
+    actor: &str,
+    board: &BoardId,
+    reason: &str,
+) -> Result<Revoked, BoardsError> {
+    let reason = reason.trim();
+    if reason.chars().count() > REASON || reason.chars().any(char::is_control) {
+        return Err(BoardsError::Reason);
+    }
+    let revoked = store.revoke(board, reason, now()).await?;
+    if let Revoked::Certificates(n) = revoked {
+        let detail = format!("{n} certificates: {reason}");
+        audit::note(store, actor, "board.revoke", board.as_str(), &detail).await;
+    }
+    Ok(revoked)
+}
+
+async fn list(store: &Store) -> Result<String, StoreError> {
+    let mut lines = Vec::new();
+    for board in store.boards().await? {
+        let newest = store.certificates(&board.id).await?.into_iter().next();
+        lines.push(format!(
+            "{}\t{}",
+            board.id,
+            standing(&board, newest.as_ref())
+        ));
+    }
+    Ok(lines.join("\n"))
+}
+
+fn standing(board: &Board, newest: Option<&CertificateRow>) -> String {
+    match (board.revoked_at, newest) {
+        (Some(at), _) => {
+            let why = board.revoked_why.as_deref().filter(|why| !why.is_empty());
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            format!("revoked {}{why}", day(at))
+        }
+        (None, Some(row)) => format!("certificate {} until {}", row.serial, day(row.not_after)),
+        (None, None) => "not enrolled".into(),
+    }
+}
+
+fn line(row: &CertificateRow) -> String {
+    let state = match (row.revoked_at, row.superseded_at) {
+        (Some(at), _) => format!("revoked {}", day(at)),
+        (None, Some(at)) => format!("superseded {}", day(at)),
+        (None, None) => "in force".into(),
+    };
+    let used = row.last_used.map_or_else(
+        || "never used".into(),
+        |at| format!("last used {}", day(at)),
+    );
+    format!(
+        "{}\t{} {}\tuntil {}\t{used}\t{state}",
+        row.serial,
+        row.how,
+        day(row.issued_at),
+        day(row.not_after)
+    )
+}
+
+/// RFC 3339, in whole seconds.
+pub fn day(at: u64) -> String {
+    // The last second that RFC 3339 has a year for.
+    let at = Duration::from_secs(at.min(253_402_300_799));
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + at).to_string()
+}

@@ -1,0 +1,135 @@
+//! `/certificate`, `/renew` and `/crl`: how the certificate stands that a board shows, the next one, and the list of
+//! those that were taken back.
+
+use super::{BoardsApi, Peer, record, unsigned};
+use crate::audit;
+use crate::ca::BoardRequest;
+use crate::certificates::{Shown, judge};
+use crate::clock::now;
+use crate::live::Change;
+use crate::problem::Problem;
+use crate::rest::parse;
+use crate::store::CertificateRow;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use coracle_protocol::renewal::{self, RenewAnswer, RenewRequest, Standing};
+
+/// Certificates of a board that may be good and unused: one whose answer was lost on the way is asked for again.
+const UNUSED: u32 = 16;
+
+fn forbidden(text: impl Into<String>) -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        text,
+        "enrol this board with a new enrolment file: `coracle enrol FILE`",
+    )
+}
+
+async fn look<'a>(
+    api: &BoardsApi,
+    peer: &'a Peer,
+) -> Result<(&'a Shown, Option<CertificateRow>, Standing), Problem> {
+    let shown = peer
+        .0
+        .as_ref()
+        .ok_or_else(|| forbidden("a board's certificate is needed"))?;
+    let row = api.store.certificate(&shown.serial).await?;
+    let standing = judge(shown, row.as_ref(), api.policy, now());
+    Ok((shown, row, standing))
+}
+
+/// Whether what was shown opens the fleet's doors now; also on a connection that is older than a revocation.
+pub(super) async fn served(api: &BoardsApi, peer: &Peer) -> Result<(), Problem> {
+    let (_, row, standing) = look(api, peer).await?;
+    if !standing.state.is_served() {
+        let text = standing
+            .reason
+            .unwrap_or_else(|| "the certificate is over".into());
+        return Err(forbidden(text));
+    }
+    match row {
+        Some(row) => Ok(api.store.note_use(&row, now()).await?),
+        None => Ok(()),
+    }
+}
+
+/// `GET /certificate`. A good one counts as used: those before it are superseded.
+pub(super) async fn standing(
+    State(api): State<BoardsApi>,
+    Extension(peer): Extension<Peer>,
+) -> Result<Json<Standing>, Problem> {
+    let (_, row, standing) = look(&api, &peer).await?;
+    if let Some(row) = row.filter(|_| standing.state.is_served()) {
+        api.store.note_use(&row, now()).await?;
+    }
+    Ok(Json(standing))
+}
+
+/// `POST /renew`: the handshake proved the old key, the request proves the new one.
+pub(super) async fn renew(
+    State(api): State<BoardsApi>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Result<Json<RenewAnswer>, Problem> {
+    let (shown, _, standing) = look(&api, &peer).await?;
+    if standing.state == renewal::State::Good {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "the certificate is not due yet",
+            "it is renewed when two thirds of its life are over",
+        ));
+    }
+    if !standing.state.may_renew() {
+        let text = standing
+            .reason
+            .unwrap_or_else(|| "the certificate is over".into());
+        return Err(forbidden(text));
+    }
+    let request: RenewRequest = parse(&body)?;
+    let request = BoardRequest::read(&request.csr_pem).map_err(unsigned)?;
+    let board = shown.board.clone();
+    if api
+        .store
+        .key_is_used_up(&request.key_hash(), &board)
+        .await?
+    {
+        return Err(Problem::bad(
+            "this key had a certificate before",
+            "make a new key for each certificate",
+        ));
+    }
+    let issued = api.ca.issue_board(&board, &request).map_err(unsigned)?;
+    let certificate_pem = issued.pem.clone();
+    let how = match standing.state {
+        renewal::State::Expired => "renewed-expired",
+        _ => "renewed",
+    };
+    let now = now();
+    let row = record(&board, issued, now, how);
+    // Before this moment nothing can be renewed, nor be of use to whoever holds it.
+    let forget = now.saturating_sub(api.policy.grace.as_secs());
+    if !api.store.add_certificate(&row, now, forget, UNUSED).await? {
+        return Err(Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("{UNUSED} certificates of this board were never used"),
+            "the board does not keep what it gets: look at its disk",
+        ));
+    }
+    let detail = format!("certificate {} after {} ({how})", row.serial, shown.serial);
+    let name = board.as_str();
+    audit::note(&api.store, name, "board.renew", name, &detail).await;
+    api.live.tell(Change::Board(board.clone()));
+    Ok(Json(RenewAnswer {
+        board,
+        certificate_pem,
+    }))
+}
+
+/// `GET /crl`, for brokers of others. It holds serial numbers only.
+pub(super) async fn list(State(api): State<BoardsApi>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/x-pem-file")];
+    (kind, api.revocations.list()).into_response()
+}
