@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::human::{age, printable, short, size, span};
 use crate::output;
 use coracle_protocol::local::Status;
+use coracle_protocol::renewal::{Standing, State};
 use coracle_protocol::report::{AppState, Feedback, SetState};
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,6 +23,14 @@ struct Link {
     since: u64,
     error: Option<String>,
     waiting: u64,
+}
+
+/// What the console said of the board's certificate.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Certificate {
+    standing: Option<Standing>,
+    error: Option<String>,
 }
 
 /// What the supervisor says, through the daemon.
@@ -45,7 +54,12 @@ pub async fn show(client: &Client, json: bool) -> Result<(), Failure> {
     let link = Link::deserialize(&body["link"]).unwrap_or_default();
     let last = Feedback::deserialize(&body["last_deployment"]).ok();
     let status = of_supervisor(&body);
-    output::text(&describe(status.as_ref().ok(), &link, last.as_ref()))?;
+    let certificate = Certificate::deserialize(&body["certificate"]).unwrap_or_default();
+    let mut text = describe(status.as_ref().ok(), &link, last.as_ref());
+    if let Some(words) = describe_certificate(&certificate) {
+        let _ = writeln!(text, "{:<10}{}", "identity", printable(&words));
+    }
+    output::text(&text)?;
     status.map(drop)
 }
 
@@ -132,6 +146,38 @@ fn describe_link(link: &Link) -> String {
     text
 }
 
+/// Until when the certificate is good, or why it is of no use.
+fn describe_certificate(certificate: &Certificate) -> Option<String> {
+    const AGAIN: &str = "enrol the board again with a new enrolment file (`coracle enrol FILE`)";
+    let Some(standing) = &certificate.standing else {
+        return certificate
+            .error
+            .as_ref()
+            .map(|e| format!("certificate not looked after: {e}"));
+    };
+    let serial = &standing.serial;
+    let end = rfc3339(standing.not_after);
+    let why = standing.reason.as_deref().unwrap_or("no reason given");
+    let mut text = match standing.state {
+        State::Good => format!("certificate {serial}, until {end}"),
+        State::Due | State::Expired => format!("certificate {serial}, until {end}, to be renewed"),
+        State::Revoked | State::TooLate | State::Superseded | State::Unknown => {
+            format!("certificate {serial}: {why}; {AGAIN}")
+        }
+        State::Other => format!("certificate {serial}: {why}"),
+    };
+    if let Some(error) = &certificate.error {
+        text.push_str(&format!("; not renewed now: {error}"));
+    }
+    Some(text)
+}
+
+fn rfc3339(at: u64) -> String {
+    // The last second that RFC 3339 has a year for.
+    let at = std::time::Duration::from_secs(at.min(253_402_300_799));
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + at).to_string()
+}
+
 /// `coracle version`; whoever cannot be asked is left out.
 pub async fn version(client: Option<&Client>, json: bool) -> Result<(), Failure> {
     let own = env!("CARGO_PKG_VERSION");
@@ -167,6 +213,29 @@ pub fn trial(release: &coracle_protocol::dsse::Envelope) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_says_why_it_is_of_no_use_and_what_to_do() {
+        assert_eq!(describe_certificate(&Certificate::default()), None);
+        let said = |state: &str| {
+            let json = serde_json::json!({"standing": {"board": "acme.b", "serial": "41", "state": state,
+                "not_after": 1_800_000_000, "reason": "revoked: stolen", "ask_in_seconds": 9},
+                "error": "no route to host"});
+            describe_certificate(&Certificate::deserialize(&json).unwrap()).unwrap()
+        };
+        let good = said("good");
+        assert!(
+            good.starts_with("certificate 41, until 2027-01-15T08:00:00Z"),
+            "{good}"
+        );
+        assert!(good.contains("no route to host"));
+        let revoked = said("revoked");
+        assert!(
+            revoked.contains("stolen") && revoked.contains("coracle enrol FILE"),
+            "{revoked}"
+        );
+        assert!(said("something new").contains("revoked: stolen"));
+    }
 
     #[test]
     fn a_link_says_what_is_wrong() {

@@ -8,6 +8,7 @@ use crate::fetch::Patience;
 use crate::identity::{self, Identity, Overrides};
 use crate::link::{self, LinkState, Outbox};
 use crate::metrics::Counters;
+use crate::renewal::{self, CertificateState};
 use crate::{reporter, roots, supervisor, telemetry};
 use coracle_board_support::config::Config;
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub async fn run(
     let (board_end, board) = watch::channel(board);
     let (shutdown_end, shutdown) = watch::channel(false);
     let (link_state_end, link_state) = watch::channel(LinkState::default());
+    let (certificate_end, certificate) = watch::channel(CertificateState::default());
     let (desired_end, desired) = mpsc::channel(DESIRED);
     let (commands_end, commands) = mpsc::channel(COMMANDS);
     let (offered_end, offered) = watch::channel(None);
@@ -77,10 +79,18 @@ pub async fn run(
     let blobs = Blobs::open(&config.store_dir())?;
     let counters = Arc::new(Counters::default());
 
+    let renewing = tokio::spawn(renewal::run(renewal::Ends {
+        folder: config.identity_dir(),
+        overrides: overrides.clone(),
+        identity: identity_end.clone(),
+        state: certificate_end,
+        shutdown: shutdown.clone(),
+    }));
     let api = Api {
         supervisor: supervisor.clone(),
         blobs: blobs.clone(),
         link: link_state,
+        certificate,
         commands: commands_end,
         offered,
         heard: heard.clone(),
@@ -161,6 +171,7 @@ pub async fn run(
         let _ = reporter.await;
         let _ = telemetry.await;
         let _ = rooting.await;
+        let _ = renewing.await;
     };
     if tokio::time::timeout(DRAIN, drain).await.is_err() {
         tracing::warn!("not everything was drained in time");

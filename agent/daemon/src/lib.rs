@@ -2,7 +2,7 @@
 //!
 //! | room | what it does |
 //! |---|---|
-//! | [`identity`] | the board's key and certificate; how it gets them; TLS that trusts one CA |
+//! | [`identity`], [`renewal`] | the board's key and certificate; how it gets them, and the next ones; TLS that trusts one CA |
 //! | [`link`] | MQTT: presence, what is wanted, what is reported |
 //! | [`fetch`] | blobs over HTTPS, resumed and checked |
 //! | [`blobs`] | where they lie |
@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod privileges;
 pub mod program;
 pub mod random;
+pub mod renewal;
 pub mod reporter;
 pub mod roots;
 pub mod supervisor;

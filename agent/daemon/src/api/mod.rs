@@ -17,6 +17,7 @@ use crate::deployment::Command;
 use crate::identity::{Identity, Overrides};
 use crate::link::LinkState;
 use crate::metrics::Counters;
+use crate::renewal::CertificateState;
 use crate::supervisor::Supervisor;
 use coracle_protocol::local::Needs;
 use coracle_protocol::names::BoardId;
@@ -49,6 +50,8 @@ pub struct Api {
     pub blobs: Blobs,
     /// How the link is.
     pub link: watch::Receiver<LinkState>,
+    /// How the board's certificate stands.
+    pub certificate: watch::Receiver<CertificateState>,
     /// To the deployments.
     pub commands: mpsc::Sender<Command>,
     /// What the open local offer needs: only that may be PUT.

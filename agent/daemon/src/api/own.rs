@@ -8,6 +8,7 @@ use crate::deployment::{Command, Outcome, is_end};
 use crate::identity;
 use crate::link::LinkState;
 use crate::metrics;
+use crate::renewal::CertificateState;
 use crate::roots::{self, RootsError};
 use bytes::Bytes;
 use coracle_protocol::Sha256Digest;
@@ -36,6 +37,8 @@ struct FullStatus {
     #[serde(flatten)]
     status: Option<Status>,
     link: LinkState,
+    /// What the console said of the board's certificate.
+    certificate: CertificateState,
     daemon: &'static str,
     supervisor_up: bool,
     /// What was last said of a deployment since the daemon started, refusals included.
@@ -121,19 +124,21 @@ async fn status(api: &Api) -> FullStatus {
         supervisor_up: status.is_some(),
         status,
         link: api.link.borrow().clone(),
+        certificate: api.certificate.borrow().clone(),
         daemon: env!("CARGO_PKG_VERSION"),
         last_deployment: api.last.borrow().clone(),
     }
 }
 
 async fn enrol(api: &Api, file: &EnrolmentFile) -> Result<Reply, Fault> {
-    use identity::EnrolError::{Answer, Http, Refused};
+    use identity::ConsoleError::{Answer, Http, Refused};
+    use identity::EnrolError::Console;
     let fault = |e: &dyn std::fmt::Display, status| Fault::new(status, e.to_string());
     identity::enrol(&api.identity_dir, file)
         .await
         .map_err(|e| match e {
-            Refused { .. } => fault(&e, StatusCode::FORBIDDEN),
-            Http { .. } | Answer { .. } => fault(&e, StatusCode::BAD_GATEWAY),
+            Console(Refused { .. }) => fault(&e, StatusCode::FORBIDDEN),
+            Console(Http { .. } | Answer { .. }) => fault(&e, StatusCode::BAD_GATEWAY),
             _ => fault(&e, StatusCode::INTERNAL_SERVER_ERROR),
         })?;
     let new = identity::load(&api.identity_dir, &api.overrides)

@@ -2,16 +2,22 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `board.key` | P-256 key, PKCS#8 PEM, made here; never leaves the board |
-//! | `board.crt` | the certificate that the console gave |
+//! | `board.key` | the certificate that the console gave, and its P-256 key, PEM: one file, so that neither is there without the other. The key was made here and never leaves the board |
+//! | `renewed.key` | the next of these, until it has proved itself at the console |
+//! | `board.crt` | the certificate of a board that enrolled with an older version, whose `board.key` is the key alone |
 //! | `ca.crt` | the fleet CA: the only one that the board trusts |
 //! | `enrolment.json` | where console and broker are; written last, so that it says "enrolled" |
 
+mod console;
 mod der;
 mod enrol;
+mod pair;
+mod renew;
 mod tls;
 
+pub use console::ConsoleError;
 pub use enrol::{EnrolError, enrol};
+pub use renew::{Checked, RenewError, check};
 pub use tls::{TlsError, client_config};
 
 use crate::disk::{self, DiskError};
@@ -134,18 +140,18 @@ pub fn load(folder: &Path, overrides: &Overrides) -> Result<Option<Identity>, Id
     else {
         return Ok(None);
     };
-    let file = |name: &str| {
-        let path = folder.join(name);
-        disk::read(&path, FILE_LIMIT)?.ok_or(IdentityError::Missing(path))
-    };
-    let (ca, certificate, key) = (file("ca.crt")?, file("board.crt")?, file("board.key")?);
+    let missing = |name: &str| IdentityError::Missing(folder.join(name));
+    let file =
+        |name: &str| disk::read(&folder.join(name), FILE_LIMIT)?.ok_or_else(|| missing(name));
+    let ca = file("ca.crt")?;
+    let pair = pair::Pair::read(folder)?.ok_or_else(|| missing("board.key"))?;
     let console = overrides.console.as_ref().unwrap_or(&enrolment.console_url);
     let mqtt = overrides.mqtt.as_ref().unwrap_or(&enrolment.mqtt);
     Ok(Some(Identity {
         board: enrolment.board,
         console: Endpoint::parse(console, 8443)?,
         mqtt: Endpoint::parse(mqtt, 8883)?,
-        tls: Arc::new(client_config(&ca, Some((&certificate, &key)))?),
+        tls: Arc::new(client_config(&ca, Some(pair.halves()))?),
     }))
 }
 

@@ -1,0 +1,139 @@
+//! A certificate and its key, in one file: a cut of power leaves both or neither.
+
+use super::FILE_LIMIT;
+use crate::disk::{self, DiskError};
+use std::path::Path;
+use tokio::sync::Mutex;
+
+/// The pair in force.
+pub(super) const IN_FORCE: &str = "board.key";
+/// A pair that has not proved itself.
+pub(super) const RENEWED: &str = "renewed.key";
+/// Where an older version kept the certificate.
+const CERTIFICATE: &str = "board.crt";
+
+/// Whoever replaces the pair in force: an enrolment and a renewal may come together.
+pub(super) static REPLACING: Mutex<()> = Mutex::const_new(());
+
+/// PEM of both.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Pair {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Pair {
+    pub(super) fn new(certificate: &str, key: &str) -> Self {
+        let both = format!("{}\n{key}", certificate.trim_end()).into_bytes();
+        Self {
+            certificate: both.clone(),
+            key: both,
+        }
+    }
+
+    /// The pair in force.
+    pub(super) fn read(folder: &Path) -> Result<Option<Self>, DiskError> {
+        let Some(key) = disk::read(&folder.join(IN_FORCE), FILE_LIMIT)? else {
+            return Ok(None);
+        };
+        if holds_certificate(&key) {
+            return Ok(Some(Self {
+                certificate: key.clone(),
+                key,
+            }));
+        }
+        let certificate = disk::read(&folder.join(CERTIFICATE), FILE_LIMIT)?;
+        Ok(certificate.map(|certificate| Self { certificate, key }))
+    }
+
+    /// The pair that has not proved itself.
+    pub(super) fn read_renewed(folder: &Path) -> Result<Option<Self>, DiskError> {
+        let both = disk::read(&folder.join(RENEWED), FILE_LIMIT)?;
+        Ok(both.map(|both| Self {
+            certificate: both.clone(),
+            key: both,
+        }))
+    }
+
+    /// Certificate and key, as [`super::client_config`] takes them.
+    pub(super) fn halves(&self) -> (&[u8], &[u8]) {
+        (&self.certificate, &self.key)
+    }
+
+    /// Writes it, 0600, in one step.
+    pub(super) fn write(&self, folder: &Path, name: &str) -> Result<(), DiskError> {
+        disk::write(&folder.join(name), &self.key)
+    }
+}
+
+/// Puts the renewed pair into force, in one step.
+pub(super) fn promote(folder: &Path) -> Result<(), DiskError> {
+    let (from, to) = (folder.join(RENEWED), folder.join(IN_FORCE));
+    std::fs::rename(&from, &to).map_err(disk::at("replace", &to))?;
+    disk::sync_folder(folder)?;
+    remove(folder, CERTIFICATE)
+}
+
+/// After an enrolment: nothing of an earlier identity is left.
+pub(super) fn forget_earlier(folder: &Path) -> Result<(), DiskError> {
+    remove(folder, RENEWED)?;
+    remove(folder, CERTIFICATE)
+}
+
+pub(super) fn remove(folder: &Path, name: &str) -> Result<(), DiskError> {
+    let path = folder.join(name);
+    match std::fs::remove_file(&path) {
+        Ok(()) => disk::sync_folder(folder),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(disk::at("remove", &path)(error)),
+    }
+}
+
+fn holds_certificate(pem: &[u8]) -> bool {
+    let mark = b"-----BEGIN CERTIFICATE-----";
+    pem.windows(mark.len()).any(|part| part == mark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made() -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![]).unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn loads(pair: &Pair, ca: &str) -> bool {
+        super::super::client_config(ca.as_bytes(), Some(pair.halves())).is_ok()
+    }
+
+    #[test]
+    fn a_cut_at_any_step_leaves_one_whole_pair() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let ((ca, _), (old_crt, old_key), (new_crt, new_key)) = (made(), made(), made());
+        // As an older version left it.
+        disk::write(&folder.join(IN_FORCE), old_key.as_bytes()).unwrap();
+        assert!(
+            Pair::read(folder).unwrap().is_none(),
+            "a key without its certificate is no pair"
+        );
+        disk::write(&folder.join(CERTIFICATE), old_crt.as_bytes()).unwrap();
+        let old = Pair::read(folder).unwrap().unwrap();
+        assert!(loads(&old, &ca));
+        // Written, and not in force yet.
+        let new = Pair::new(&new_crt, &new_key);
+        new.write(folder, RENEWED).unwrap();
+        assert!(Pair::read(folder).unwrap() == Some(old));
+        assert!(Pair::read_renewed(folder).unwrap() == Some(new.clone()));
+        // In force; the older version's certificate may still lie there.
+        std::fs::rename(folder.join(RENEWED), folder.join(IN_FORCE)).unwrap();
+        let found = Pair::read(folder).unwrap().unwrap();
+        assert!(found == new && loads(&found, &ca));
+        new.write(folder, RENEWED).unwrap();
+        promote(folder).unwrap();
+        assert!(Pair::read(folder).unwrap() == Some(new));
+        assert!(!folder.join(CERTIFICATE).exists() && !folder.join(RENEWED).exists());
+    }
+}
