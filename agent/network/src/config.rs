@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::egress::{EgressRule, MAX_EGRESS};
 use crate::endpoint::{Rates, Wanted, beside};
 use crate::port::PublishedPort;
 
@@ -85,6 +86,10 @@ pub enum ConfigError {
         "{app}: {name:?} is no host name: labels of 1 to 63 of A-Z a-z 0-9 _ -, with dots between"
     )]
     Alias { app: String, name: String },
+    #[error("{app}: {count} places to go; at most {MAX_EGRESS} are possible")]
+    TooManyEgress { app: String, count: usize },
+    #[error("{app}: egress: {fault}")]
+    Egress { app: String, fault: String },
     #[error("{app} publishes ports in an internal network, which nothing reaches from outside")]
     InternalPorts { app: String },
     #[error("{app} publishes {count} ports; at most {MAX_PORTS_PER_APP} are possible")]
@@ -219,6 +224,16 @@ pub(crate) fn check_request(app: &str, wanted: &Wanted<'_>) -> Result<(), Config
             count: wanted.aliases.len(),
         });
     }
+    let egress = wanted.egress.unwrap_or_default();
+    if egress.len() > MAX_EGRESS {
+        return Err(ConfigError::TooManyEgress {
+            app: name(),
+            count: egress.len(),
+        });
+    }
+    if let Err(fault) = egress.iter().try_for_each(EgressRule::check) {
+        return Err(ConfigError::Egress { app: name(), fault });
+    }
     match wanted.aliases.iter().find(|alias| !is_host_name(alias)) {
         Some(alias) => Err(ConfigError::Alias {
             app: name(),
@@ -229,7 +244,7 @@ pub(crate) fn check_request(app: &str, wanted: &Wanted<'_>) -> Result<(), Config
 }
 
 /// RFC 1035 2.3.4: labels of 1 to 63 bytes, 253 in all.
-fn is_host_name(name: &str) -> bool {
+pub(crate) fn is_host_name(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
     let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(good);
     name.len() <= 253 && name.split('.').all(label)

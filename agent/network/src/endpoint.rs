@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::config::NetworkConfig;
+use crate::egress::EgressRule;
 use crate::port::PublishedPort;
 
 /// The usual name of the interface inside a container.
@@ -25,6 +26,8 @@ pub struct Wanted<'a> {
     pub rates: Rates,
     /// Names beside the container's own that the network's resolver answers.
     pub aliases: &'a [String],
+    /// Where it may open connections to beside its neighbours; none is everywhere.
+    pub egress: Option<&'a [EgressRule]>,
 }
 
 /// Most that may pass, in bytes a second; none is no limit.
@@ -67,6 +70,8 @@ pub struct Endpoint {
     pub rates: Rates,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<EgressRule>>,
 }
 
 /// The IPv6 side of a place.
@@ -97,7 +102,13 @@ impl Endpoint {
             default_route: !(wanted.no_default_route || config.internal),
             rates: wanted.rates,
             aliases: wanted.aliases.to_vec(),
+            egress: wanted.egress.map(<[EgressRule]>::to_vec),
         }
+    }
+
+    /// Whether what it sends is looked at where its veth arrives.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.rates.egress_bytes_per_second.is_some() || self.egress.is_some()
     }
 }
 

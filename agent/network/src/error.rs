@@ -50,6 +50,10 @@ pub enum NetworkError {
     NoNetwork { name: String },
     #[error("a network {name} is there already")]
     NetworkExists { name: String },
+    #[error("nobody on network {network} has the address {ip}")]
+    NoContainer { network: String, ip: Ipv4Addr },
+    #[error("{app} asks for {name:?}, which is not on its egress list")]
+    NotAllowed { app: String, name: String },
     #[error("network {name} cannot be removed")]
     NotRemovable { name: String },
     #[error("network {name} is used by {apps}")]

@@ -15,6 +15,7 @@
 //! CONFIG_NETFILTER_INGRESS and CONFIG_NFT_LIMIT. Which one is missing is said by name when the kernel refuses.
 
 mod config;
+mod egress;
 mod endpoint;
 mod error;
 mod inside;
@@ -29,6 +30,7 @@ pub mod resolver;
 mod sysctl;
 
 pub use config::{ConfigError, MAX_ALIASES, MAX_PORTS_PER_APP, NetworkConfig};
+pub use egress::{Admission, EgressRule, EgressTo, MAX_ADMITTED, MAX_EGRESS};
 pub use endpoint::{Endpoint, Ipv6Place, Rates, Wanted};
 pub use error::NetworkError;
 pub use inside::{InsideError, configure_inside, configure_loopback};

@@ -8,9 +8,11 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use coracle_network::{
-    Attachment, DEFAULT_NETWORK, NetworkRequest, Networks, PublishedPort, Rates, Wanted,
+    Attachment, DEFAULT_NETWORK, EgressRule, EgressTo, NetworkRequest, Networks, PublishedPort,
+    Rates, Wanted,
 };
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -24,7 +26,8 @@ const TOO_MANY: usize = 5000;
 /// So many boards are cut at the same time.
 const WALKERS: usize = 4;
 
-/// Everything that changes a board: a network, two places with ports and limits, and all of it taken away again.
+/// Everything that changes a board: a network, two places with ports, limits and a list of places to go, and all of it taken
+/// away again.
 async fn whole_life(state: &Path, container: u32) {
     let mut networks = Networks::open(config(), state).unwrap();
     networks.reconcile(&[]).await.unwrap();
@@ -38,14 +41,31 @@ async fn whole_life(state: &Path, container: u32) {
         ingress_bytes_per_second: Some(1 << 20),
         egress_bytes_per_second: Some(1 << 20),
     };
+    let egress = [EgressRule {
+        to: EgressTo::Name("mqtt.example".into()),
+        protocol: None,
+        ports: None,
+    }];
     let wanted = Wanted {
         ports: &ports,
         rates,
+        egress: Some(&egress),
         ..Wanted::default()
     };
     let space = coracle_network::Namespace::Pid(container);
-    networks
+    let place = networks
         .connect(DEFAULT_NETWORK, "web", space, &wanted)
+        .await
+        .unwrap();
+    let found = [std::net::Ipv4Addr::new(192, 0, 2, 1).into()];
+    networks
+        .admit_answer(
+            DEFAULT_NETWORK,
+            place.ip,
+            "mqtt.example",
+            &found,
+            Duration::ZERO,
+        )
         .await
         .unwrap();
     let second = Wanted {

@@ -8,6 +8,7 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage}
 use rtnetlink::Handle;
 use tokio::task::JoinHandle;
 
+mod addresses;
 mod bridge;
 mod routes;
 mod traffic;

@@ -1,4 +1,4 @@
-//! Apps come and go: address, veth, ports and limits of one.
+//! Apps come and go: address, veth, ports, limits and list of places to go of one.
 
 use super::{Network, refuse_taken_ports};
 use crate::config::{ConfigError, check_request};
@@ -56,7 +56,7 @@ impl Network {
         };
         let endpoint = Endpoint::new(&self.config, ip, wanted);
         self.attached.insert(app.to_owned(), endpoint.clone());
-        if let Err(error) = self.connect(&endpoint, bridge.index, namespace).await {
+        if let Err(error) = self.connect(app, &endpoint, bridge.index, namespace).await {
             if let Err(undo) = self.detach(app).await {
                 tracing::warn!(app, error = %undo, "could not take back a failed attachment");
             }
@@ -83,10 +83,13 @@ impl Network {
 
     async fn connect(
         &mut self,
+        app: &str,
         endpoint: &Endpoint,
         bridge: u32,
         namespace: Namespace<'_>,
     ) -> Result<(), NetworkError> {
+        // Before anything can be sent.
+        self.update_egress(app)?;
         // One that bears the address's name is an orphan: the pool gives no address twice.
         self.links.remove(&endpoint.host_if).await?;
         let veth = Veth {
@@ -100,7 +103,7 @@ impl Network {
         if let Some(rate) = endpoint.rates.ingress_bytes_per_second {
             self.links.shape(&endpoint.host_if, rate).await?;
         }
-        if endpoint.rates.egress_bytes_per_second.is_some() {
+        if endpoint.is_watched() {
             self.update_limits().await?;
         }
         if endpoint.ports.is_empty() {
@@ -123,9 +126,10 @@ impl Network {
         }
         let removed = self.links.remove(&endpoint.host_if).await;
         errors.extend(removed.err().map(NetworkError::from));
-        if endpoint.rates.egress_bytes_per_second.is_some() {
+        if endpoint.is_watched() {
             errors.extend(self.update_limits().await.err());
         }
+        errors.extend(self.withdraw_egress(app, &endpoint).err());
         self.pool.release(endpoint.ip);
         all_of(errors)
     }

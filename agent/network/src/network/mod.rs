@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::NetworkConfig;
+use crate::egress::Learned;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::link::{Counters, Link, Links};
@@ -14,6 +15,7 @@ use crate::nft::NftSocket;
 use crate::pool::Pool;
 
 mod attach;
+mod egress;
 mod ensure;
 mod order;
 mod ports;
@@ -32,6 +34,7 @@ pub struct Network {
     nft: NftSocket,
     pool: Pool,
     attached: BTreeMap<String, Endpoint>,
+    learned: Learned,
     reconciled: bool,
 }
 
@@ -54,6 +57,7 @@ impl Network {
             nft: NftSocket::open()?,
             pool: Pool::open(&file, &config)?,
             attached: BTreeMap::new(),
+            learned: Learned::default(),
             reconciled: false,
             config,
         })

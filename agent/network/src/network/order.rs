@@ -47,6 +47,7 @@ impl Network {
     ) -> Result<Reconciled, NetworkError> {
         let mut errors = Vec::new();
         self.attached.clear();
+        self.learned.clear();
         self.pool.release_all();
         for (app, endpoint) in live {
             match self.take_back(app, endpoint) {
@@ -90,6 +91,7 @@ impl Network {
         }
         errors.extend(self.remove_leftover_tables().err());
         errors.extend(self.update_limits().await.err());
+        errors.extend(self.rebuild_egress().err());
         all_of(errors)
     }
 
@@ -107,6 +109,7 @@ impl Network {
     fn take_back(&mut self, app: &str, endpoint: &Endpoint) -> Result<(), NetworkError> {
         let asked = Wanted {
             ports: &endpoint.ports,
+            egress: endpoint.egress.as_deref(),
             ..Wanted::default()
         };
         check_request(app, &asked)?;
@@ -154,8 +157,10 @@ impl Network {
             }
         }
         // Isolation goes last.
+        self.attached.clear();
         let tables = self.nft.commit(&Ruleset::new(&self.config).remove());
         errors.extend(tables.err().map(NetworkError::from));
+        errors.extend(self.rebuild_egress().err());
         errors.extend(self.remove_leftover_tables().err());
         errors.extend(self.pool.destroy().err().map(NetworkError::from));
         all_of(errors)

@@ -44,11 +44,11 @@ impl Network {
             .attached
             .values()
             .filter(|e| links.iter().any(|l| l.name == e.host_if))
-            .filter_map(|e| {
-                Some(Limit {
-                    host_if: &e.host_if,
-                    bytes_per_second: e.rates.egress_bytes_per_second?,
-                })
+            .filter(|e| e.is_watched())
+            .map(|e| Limit {
+                host_if: &e.host_if,
+                bytes_per_second: e.rates.egress_bytes_per_second,
+                only_from: e.egress.as_ref().map(|_| (e.ip, e.ipv6.map(|six| six.ip))),
             })
             .collect();
         let messages = replace_limits(&self.config, &limits);

@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::NetworkConfig;
+use crate::egress::Admission;
 use crate::endpoint::{Endpoint, Wanted};
 use crate::error::{NetworkError, all_of};
 use crate::link::{Counters, Links, Namespace};
 use crate::network::{Network, Reconciled, refuse_taken_ports};
 use definition::Definitions;
 
+mod admit;
 mod arrange;
 mod create;
 mod definition;
@@ -49,6 +51,7 @@ pub struct Networks {
     default: Network,
     definitions: Definitions,
     user: BTreeMap<String, Network>,
+    admission: Admission,
     /// Those of `user` that could not be put in order.
     broken: BTreeSet<String>,
 }
@@ -71,6 +74,7 @@ impl Networks {
             links,
             definitions,
             user,
+            admission: Admission::default(),
             broken: BTreeSet::new(),
         })
     }

@@ -1,6 +1,6 @@
 //! The expressions that rules are made of. Each loads, compares or acts on registers of four bytes, counted from 0 here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -38,7 +38,7 @@ impl Address {
 }
 
 /// The bytes of an address.
-fn octets(ip: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -232,6 +232,63 @@ pub(crate) fn drop() -> Expression {
 /// NFPROTO_IPV4 or NFPROTO_IPV6.
 pub(crate) fn ip_family(ipv6: bool) -> u8 {
     if ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 }
+}
+
+/// TCP or UDP to one of these ports.
+pub(crate) fn to_ports(protocol: u8, (first, last): (u16, u16)) -> Vec<Expression> {
+    if first == last {
+        return to_port(protocol, first).into();
+    }
+    let mut rule = to_protocol(protocol).to_vec();
+    rule.push(payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 0));
+    rule.push(compare(NFT_CMP_GTE, &first.to_be_bytes()));
+    rule.push(compare(NFT_CMP_LTE, &last.to_be_bytes()));
+    rule
+}
+
+pub(crate) fn to_protocol(protocol: u8) -> [Expression; 2] {
+    [meta(NFT_META_L4PROTO, 0), compare(NFT_CMP_EQ, &[protocol])]
+}
+
+/// The destination is in a set of addresses.
+pub(crate) fn destination_in(set: &str, ipv6: bool) -> [Expression; 2] {
+    let (offset, length) = Address::Destination.place(ipv6);
+    let lookup = Attributes::default()
+        .text(NFTA_LOOKUP_SET, set)
+        .number(NFTA_LOOKUP_SREG, NFT_REG32_00);
+    [
+        payload(NFT_PAYLOAD_NETWORK_HEADER, offset, length, 0),
+        expression("lookup", lookup),
+    ]
+}
+
+/// On to the chain that `map` gives for the source; no entry, no effect.
+pub(crate) fn way_of_source(map: &str, ipv6: bool) -> [Expression; 2] {
+    let (offset, length) = Address::Source.place(ipv6);
+    let lookup = Attributes::default()
+        .text(NFTA_LOOKUP_SET, map)
+        .number(NFTA_LOOKUP_SREG, NFT_REG32_00)
+        .number(NFTA_LOOKUP_DREG, NFT_REG_VERDICT);
+    [
+        payload(NFT_PAYLOAD_NETWORK_HEADER, offset, length, 0),
+        expression("lookup", lookup),
+    ]
+}
+
+/// ETH_P_…: what a frame carries.
+pub(crate) fn carries(kind: u16) -> [Expression; 2] {
+    [
+        meta(NFT_META_PROTOCOL, 0),
+        compare(NFT_CMP_EQ, &kind.to_be_bytes()),
+    ]
+}
+
+/// An ARP packet whose sender says another IPv4 address than this one (RFC 826).
+pub(crate) fn arp_sender_is_not(ip: Ipv4Addr) -> [Expression; 2] {
+    [
+        payload(NFT_PAYLOAD_NETWORK_HEADER, 14, 4, 0),
+        compare(NFT_CMP_NEQ, &ip.octets()),
+    ]
 }
 
 /// TCP or UDP to that port.

@@ -75,6 +75,7 @@ pub(crate) fn encode(
 }
 
 const CREATE: u16 = libc::NLM_F_CREATE as u16;
+const SETS: &str = "CONFIG_NF_TABLES (before Linux 6.0 also CONFIG_NFT_SET_HASH)";
 
 /// A table that exists afterwards; with `exclusive`, one that did not exist before.
 pub(crate) fn new_table(family: u8, name: &str, exclusive: bool) -> Message {
@@ -148,6 +149,41 @@ pub(crate) fn new_chain(family: u8, table: &str, name: &str, hook: Hook<'_>) -> 
     }
 }
 
+/// A chain that packets come to from others. One that is there is emptied.
+pub(crate) fn new_inner_chain(family: u8, table: &str, name: &str) -> [Message; 2] {
+    let what = format!("chain {table} {name}");
+    let message = |kind, flags, (of_table, of_chain)| Message {
+        kind,
+        flags,
+        family,
+        attributes: Attributes::default()
+            .text(of_table, table)
+            .text(of_chain, name),
+        what: what.clone(),
+        needs: "CONFIG_NF_TABLES",
+    };
+    let chain = (NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME);
+    let rules = (NFTA_RULE_TABLE, NFTA_RULE_CHAIN);
+    [
+        message(NFT_MSG_NEWCHAIN, CREATE, chain),
+        message(NFT_MSG_DELRULE, 0, rules),
+    ]
+}
+
+/// The chain has to be there, without rules and without a way to it.
+pub(crate) fn delete_chain(family: u8, table: &str, name: &str) -> Message {
+    Message {
+        kind: NFT_MSG_DELCHAIN,
+        flags: 0,
+        family,
+        attributes: Attributes::default()
+            .text(NFTA_CHAIN_TABLE, table)
+            .text(NFTA_CHAIN_NAME, name),
+        what: format!("removal of chain {table} {name}"),
+        needs: "CONFIG_NF_TABLES",
+    }
+}
+
 pub(crate) fn new_rule(family: u8, table: &str, chain: &str, rule: &[Expression]) -> Message {
     let mut list = Attributes::default();
     let mut needs = "CONFIG_NF_TABLES";
@@ -201,7 +237,120 @@ pub(crate) fn new_map(
             .number(NFTA_SET_DATA_LEN, length(value))
             .number(NFTA_SET_ID, id),
         what: format!("map {table} {name}"),
-        needs: "CONFIG_NF_TABLES (before Linux 6.0 also CONFIG_NFT_SET_HASH)",
+        needs: SETS,
+    }
+}
+
+/// A map from addresses to chains. Filled by `add_ways`.
+pub(crate) fn new_ways(family: u8, table: &str, name: &str, id: u32, ipv6: bool) -> Message {
+    new_set_of(family, table, name, id, ipv6, NFT_SET_MAP, |set| {
+        set.number(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT)
+    })
+}
+
+/// A set of at most so many addresses that leave it by themselves. Filled by `add_for_a_while`.
+pub(crate) fn new_fading_set(
+    family: u8,
+    table: &str,
+    name: &str,
+    id: u32,
+    ipv6: bool,
+    most: usize,
+) -> Message {
+    new_set_of(family, table, name, id, ipv6, NFT_SET_TIMEOUT, |set| {
+        let size = Attributes::default().number(NFTA_SET_DESC_SIZE, most as u32);
+        set.nested(NFTA_SET_DESC, size)
+    })
+}
+
+fn new_set_of(
+    family: u8,
+    table: &str,
+    name: &str,
+    id: u32,
+    ipv6: bool,
+    flags: u32,
+    more: impl FnOnce(Attributes) -> Attributes,
+) -> Message {
+    let (kind, length) = match ipv6 {
+        false => (TYPE_IPV4_ADDR, 4),
+        true => (TYPE_IPV6_ADDR, 16),
+    };
+    let set = Attributes::default()
+        .text(NFTA_SET_TABLE, table)
+        .text(NFTA_SET_NAME, name)
+        .number(NFTA_SET_FLAGS, flags)
+        .number(NFTA_SET_KEY_TYPE, kind)
+        .number(NFTA_SET_KEY_LEN, length);
+    Message {
+        kind: NFT_MSG_NEWSET,
+        flags: CREATE,
+        family,
+        attributes: more(set).number(NFTA_SET_ID, id),
+        what: format!("set {table} {name}"),
+        needs: SETS,
+    }
+}
+
+pub(crate) fn delete_set(family: u8, table: &str, name: &str) -> Message {
+    Message {
+        kind: NFT_MSG_DELSET,
+        flags: 0,
+        family,
+        attributes: Attributes::default()
+            .text(NFTA_SET_TABLE, table)
+            .text(NFTA_SET_NAME, name),
+        what: format!("removal of set {table} {name}"),
+        needs: "CONFIG_NF_TABLES",
+    }
+}
+
+/// From each address to a chain.
+pub(crate) fn add_ways(family: u8, table: &str, map: &str, ways: &[(Vec<u8>, String)]) -> Message {
+    let elements = ways.iter().map(|(key, chain)| {
+        let verdict = Attributes::default()
+            .number(NFTA_VERDICT_CODE, NFT_GOTO)
+            .text(NFTA_VERDICT_CHAIN, chain);
+        let data = Attributes::default().nested(NFTA_DATA_VERDICT, verdict);
+        element_with(key).nested(NFTA_SET_ELEM_DATA, data)
+    });
+    add_to(family, table, map, elements)
+}
+
+/// Addresses, each with its time in milliseconds.
+pub(crate) fn add_for_a_while(
+    family: u8,
+    table: &str,
+    set: &str,
+    keys: &[(Vec<u8>, u64)],
+) -> Message {
+    let elements = keys
+        .iter()
+        .map(|(key, ms)| element_with(key).bytes(NFTA_SET_ELEM_TIMEOUT, &ms.to_be_bytes()));
+    add_to(family, table, set, elements)
+}
+
+fn element_with(key: &[u8]) -> Attributes {
+    let key = Attributes::default().bytes(NFTA_DATA_VALUE, key);
+    Attributes::default().nested(NFTA_SET_ELEM_KEY, key)
+}
+
+fn add_to(
+    family: u8,
+    table: &str,
+    set: &str,
+    elements: impl Iterator<Item = Attributes>,
+) -> Message {
+    let list = elements.fold(Attributes::default(), |list, one| {
+        list.nested(NFTA_LIST_ELEM, one)
+    });
+    Message {
+        kind: NFT_MSG_NEWSETELEM,
+        flags: CREATE,
+        family,
+        attributes: element_list(table, set).nested(NFTA_SET_ELEM_LIST_ELEMENTS, list),
+        what: format!("elements of {table} {set}"),
+        needs: "CONFIG_NF_TABLES",
     }
 }
 

@@ -13,6 +13,6 @@ mod uapi;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use ruleset::{Forward, Limit, Ruleset, replace_limits};
+pub(crate) use ruleset::{Confined, EgressTable, Forward, Limit, Ruleset, replace_limits};
 pub use transaction::NftError;
 pub(crate) use transaction::NftSocket;

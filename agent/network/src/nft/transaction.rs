@@ -121,6 +121,8 @@ impl NftSocket {
         match self.socket.recv(&mut buffer, libc::MSG_DONTWAIT) {
             Ok(_) => Ok(Some(buffer)),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            // More refusals than the socket holds: the first ones, which say why, are in it.
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => self.receive(),
             Err(source) => Err(NftError::Socket {
                 action: "read the answer",
                 source,

@@ -125,6 +125,7 @@ pub(super) async fn attach(
             no_default_route: !leads_out,
             rates: place.rates,
             aliases: &place.aliases,
+            egress: None,
         };
         let namespace = Namespace::Pid(pid as u32);
         let name = plan.name.as_str();

@@ -1,15 +1,7 @@
 //! Walls: between the network and others, the board's own services, the world, and lies about addresses.
 
-use std::net::Ipv6Addr;
-
 use super::*;
 use crate::nft::expression::Address;
-
-/// RFC 4291 2.5.6; the kernel forwards none of them.
-const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
-/// The source while an address is being tested (RFC 4862 5.4.2).
-const UNSPECIFIED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128);
-const DNS: u16 = 53;
 
 impl Ruleset<'_> {
     pub(super) fn isolation(&self) -> Vec<Message> {

@@ -1,5 +1,5 @@
 //! What our tables hold: one in family `ip` (and one in `ip6`) that translates addresses, one in family `inet` that keeps
-//! apart, and, only where containers have a limit to what they send, one in family `netdev`.
+//! apart, and, only where containers have a limit to what they send or where to, one in family `netdev` and one more in `inet`.
 //!
 //! In nft's words, for bridge `cor0` and subnet 172.30.0.0/16:
 //! ```text
@@ -34,7 +34,7 @@
 //! The family `inet` can translate only since Linux 5.2, hence separate tables. A drop in another program's chain still
 //! drops. Each network drops what comes into its own bridge, so networks are apart without knowing of each other.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -45,15 +45,23 @@ use crate::config::NetworkConfig;
 use crate::endpoint::beside;
 use crate::port::PublishedPort;
 
+mod egress;
 mod isolation;
 mod limits;
 mod translation;
 
+pub(crate) use egress::{Confined, EgressTable};
 pub(crate) use limits::{Limit, replace as replace_limits};
 
 const PORTS: &str = "ports";
 const PORTS_AT: &str = "ports_at";
 const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+
+/// RFC 4291 2.5.6; the kernel forwards none of them.
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+/// The source while an address is being tested (RFC 4862 5.4.2).
+const UNSPECIFIED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128);
+const DNS: u16 = 53;
 
 /// Priorities as nft names them: raw, dstnat, filter, srcnat (linux/netfilter_ipv4.h).
 const RAW: i32 = -300;

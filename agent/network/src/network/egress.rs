@@ -1,0 +1,111 @@
+//! Containers with a list of places to go: the kernel's table follows who is attached and what names were resolved to.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::egress::{Admission, EgressRule, names, stands_for};
+use crate::endpoint::Endpoint;
+use crate::error::NetworkError;
+use crate::nft::{Confined, EgressTable};
+
+use super::Network;
+
+fn confined<'a>((app, endpoint): (&'a String, &'a Endpoint)) -> Option<Confined<'a>> {
+    let rules: &[EgressRule] = endpoint.egress.as_deref()?;
+    Some(Confined {
+        app,
+        endpoint,
+        rules,
+    })
+}
+
+impl Network {
+    /// The table anew, with everyone's list; none where nobody has one.
+    pub(super) fn rebuild_egress(&mut self) -> Result<(), NetworkError> {
+        let all: Vec<_> = self.attached.iter().filter_map(confined).collect();
+        let table = EgressTable::new(&self.config);
+        if all.is_empty() {
+            return Ok(self.nft.commit(&table.remove())?);
+        }
+        self.nft.commit(&table.replace(&all))?;
+        for one in &all {
+            self.nft.commit(&table.set(*one, &all, &self.learned))?;
+        }
+        Ok(())
+    }
+
+    /// An attached app's list is in force afterwards.
+    pub(super) fn update_egress(&mut self, app: &str) -> Result<(), NetworkError> {
+        let all: Vec<_> = self.attached.iter().filter_map(confined).collect();
+        let Some(one) = all.iter().find(|one| one.app == app) else {
+            return Ok(());
+        };
+        if all.len() == 1 {
+            return self.rebuild_egress();
+        }
+        let messages = EgressTable::new(&self.config).set(*one, &all, &self.learned);
+        match self.nft.commit(&messages) {
+            // Somebody removed our table.
+            Err(e) if e.refused_with() == Some(libc::ENOENT) => self.rebuild_egress(),
+            other => Ok(other?),
+        }
+    }
+
+    /// The list of an app that is attached no more goes.
+    pub(super) fn withdraw_egress(
+        &mut self,
+        app: &str,
+        endpoint: &Endpoint,
+    ) -> Result<(), NetworkError> {
+        self.learned.forget(app);
+        let rest: Vec<_> = self.attached.iter().filter_map(confined).collect();
+        let Some(rules) = &endpoint.egress else {
+            return Ok(());
+        };
+        let gone = Confined {
+            app,
+            endpoint,
+            rules,
+        };
+        let messages = EgressTable::new(&self.config).withdraw(gone, &rest);
+        match rest.is_empty() || self.nft.commit(&messages).is_err() {
+            true => self.rebuild_egress(),
+            false => Ok(()),
+        }
+    }
+
+    /// The app may go to these addresses where its list has the name, for a while.
+    pub(crate) fn learn(
+        &mut self,
+        app: &str,
+        name: &str,
+        addresses: &[IpAddr],
+        ttl: (Duration, &Admission),
+    ) -> Result<(), NetworkError> {
+        let all: Vec<_> = self.attached.iter().filter_map(confined).collect();
+        let Some(one) = all.iter().find(|one| one.app == app) else {
+            return Ok(());
+        };
+        let mut messages = Vec::new();
+        let table = EgressTable::new(&self.config);
+        for (number, entry) in names(one.rules).iter().enumerate() {
+            let new = stands_for(entry, name)
+                && self
+                    .learned
+                    .note(app, number, addresses, ttl, Instant::now());
+            if new {
+                messages.extend(table.set_name(*one, number, &self.learned));
+            }
+        }
+        match self.nft.commit(&messages) {
+            Err(e) if e.refused_with() == Some(libc::ENOENT) => {
+                tracing::warn!(
+                    table = self.config.table,
+                    "our nftables table of egress lists was gone; making it again"
+                );
+                self.rebuild_egress()
+            }
+            other => Ok(other?),
+        }
+    }
+}
