@@ -7,76 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use coracle_network::resolver::{Zone, serve};
+use coracle_network::resolver::{Told, Zone, serve};
 use coracle_network::{NetworkRequest, Networks, Wanted, configure_inside};
+use support::dns::*;
 use support::*;
 
-const A: u16 = 1;
-const AAAA: u16 = 28;
 /// What the board's resolver says of every name.
 const ELSEWHERE: [u8; 4] = [203, 0, 113, 9];
-
-fn query(name: &str, kind: u16) -> Vec<u8> {
-    let mut message = b"\xab\xcd\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00".to_vec();
-    for label in name.split('.') {
-        message.push(label.len() as u8);
-        message.extend(label.as_bytes());
-    }
-    message.push(0);
-    message.extend(kind.to_be_bytes());
-    message.extend([0, 1]);
-    message
-}
-
-/// Code and addresses of an answer to `query(name, ..)`.
-fn read(answer: &[u8], asked: &[u8]) -> (u8, Vec<IpAddr>) {
-    assert_eq!(answer[..2], asked[..2]);
-    assert_eq!(
-        answer[12..asked.len()].to_ascii_lowercase(),
-        asked[12..].to_ascii_lowercase()
-    );
-    let mut found = Vec::new();
-    let mut at = asked.len();
-    for _ in 0..u16::from_be_bytes([answer[6], answer[7]]) {
-        let length = usize::from(answer[at + 11]);
-        let bytes = &answer[at + 12..at + 12 + length];
-        found.push(match length {
-            4 => IpAddr::from(<[u8; 4]>::try_from(bytes).unwrap()),
-            _ => IpAddr::from(<[u8; 16]>::try_from(bytes).unwrap()),
-        });
-        at += 12 + length;
-    }
-    (answer[3] & 15, found)
-}
-
-fn look_up(at: Ipv4Addr, name: &str, kind: u16) -> Option<(u8, Vec<IpAddr>)> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(4)))
-        .unwrap();
-    let asked = query(name, kind);
-    socket.send_to(&asked, (at, 53)).unwrap();
-    let mut buffer = [0; 512];
-    let (length, _) = socket.recv_from(&mut buffer).ok()?;
-    Some(read(&buffer[..length], &asked))
-}
-
-fn look_up_tcp(at: Ipv4Addr, name: &str) -> (u8, Vec<IpAddr>) {
-    let mut stream = TcpStream::connect((at, 53)).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(4)))
-        .unwrap();
-    let asked = query(name, A);
-    stream
-        .write_all(&(asked.len() as u16).to_be_bytes())
-        .unwrap();
-    stream.write_all(&asked).unwrap();
-    let mut length = [0; 2];
-    stream.read_exact(&mut length).unwrap();
-    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut answer).unwrap();
-    read(&answer, &asked)
-}
 
 fn answer_elsewhere(query: &[u8]) -> Vec<u8> {
     let mut answer = query.to_vec();
@@ -160,7 +97,7 @@ fn members_find_each_other_by_name_and_alias_and_the_world_by_the_boards_resolve
         let gateway = front.config().gateway();
         let zone = |resolvers: &[IpAddr]| {
             let zone = Zone::new(front.endpoints(), resolvers);
-            serde_json::to_string(&zone).unwrap() + "\n"
+            serde_json::to_string(&Told::Zone(zone)).unwrap() + "\n"
         };
         let udp = UdpSocket::bind((gateway, 53)).unwrap();
         let tcp = TcpListener::bind((gateway, 53)).unwrap();

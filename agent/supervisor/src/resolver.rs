@@ -3,7 +3,7 @@
 //! who is on the network, and ends with that stream.
 
 use coracle_network::NetworkConfig;
-use coracle_network::resolver::{Zone, serve};
+use coracle_network::resolver::{Told, Zone, serve};
 use coracle_runtime::seccomp::{Action, Argument, Compare, Rule};
 use coracle_runtime::spec::Rlimit;
 use coracle_runtime::{Child, JailSpec, NetNs, SeccompProgram, spawn_jailed};
@@ -96,7 +96,7 @@ impl Resolver {
 
     /// Tells it all that it is to know. Never waits: one that does not listen is ended, and a new one told.
     pub fn tell(&mut self, zone: &Zone) {
-        let mut line = serde_json::to_vec(zone).unwrap_or_default();
+        let mut line = serde_json::to_vec(&Told::Zone(zone.clone())).unwrap_or_default();
         line.push(b'\n');
         if line.len() > ZONE_BYTES {
             let bytes = line.len();

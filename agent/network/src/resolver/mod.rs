@@ -1,290 +1,174 @@
 //! Names on one network: containers find each other by name and alias, everything else is asked of the board's resolvers.
+//! Who may not go everywhere is answered for the names on its list alone, after the supervisor has opened the way.
 //!
 //! For a process of its own, without privileges: it is given sockets that are bound already and a stream on which the
 //! supervisor tells it what it knows. It ends when that stream does, so none outlives a killed supervisor.
-//! Everything is bounded: queries on their way, connections, sizes and times.
+//! Everything is bounded: queries on their way, connections, sizes and times, and each container's share of them.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `zone` | what it knows |
+//! | `control` | what it hears and says |
+//! | `message`, `answer` | reads and writes DNS |
+//! | `step` | what becomes of a query |
+//! | `udp`, `tcp` | queries on their way |
+//! | `share` | who may ask how much |
 
-use std::collections::VecDeque;
-use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::rand::{GetRandomFlags, getrandom};
 
-use message::{MAX_UDP, Question, SERVER_FAILURE, is_response, number, set_number};
+use control::Control;
+use step::Found;
 
+mod answer;
+mod control;
 mod message;
+mod share;
+mod step;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod udp;
 mod zone;
 
+pub use control::{MAX_SAID_BYTES, Said, Told};
 pub use zone::Zone;
 
-/// Queries that wait for another resolver; the oldest gives way. A socket each.
-const MAX_WAITING: usize = 128;
-/// How long one resolver may take before the next is asked.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// A zone's JSON: far more than a board's containers need.
-const MAX_ZONE_BYTES: usize = 256 * 1024;
 const DNS: u16 = 53;
-
-type Shared = Arc<RwLock<Zone>>;
-
-/// A query that another resolver has.
-struct Waiting {
-    socket: UdpSocket,
-    client: SocketAddr,
-    query: Vec<u8>,
-    asked_as: [u8; 2],
-    /// How many resolvers were asked.
-    tried: usize,
-    until: Instant,
-}
+/// Between two words about what is not on a list.
+const FORBIDDEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers queries of the network's containers until `control` ends.
 ///
 /// # Errors
-/// When a socket or `control` is broken, or `control` says something that is no zone.
+/// When a socket or `control` is broken, or `control` says something that is neither a zone nor an admission.
 pub fn serve(
     clients: Ipv4Net,
     udp: UdpSocket,
     tcp: TcpListener,
     control: UnixStream,
 ) -> io::Result<()> {
-    for nonblocking in [
-        udp.set_nonblocking(true),
-        tcp.set_nonblocking(true),
-        control.set_nonblocking(true),
-    ] {
-        nonblocking?;
-    }
-    let mut resolver = Resolver {
-        clients,
-        udp,
-        zone: Shared::default(),
-        waiting: VecDeque::new(),
-    };
+    tcp.set_nonblocking(true)?;
+    let mut zone = Zone::default();
+    let mut queries = udp::Queries::new(clients, udp)?;
     let mut conversations = tcp::Conversations::default();
-    let mut told = Vec::new();
+    let mut control = Control::new(control)?;
+    let mut numbers = Numbers::default();
     loop {
-        resolver.give_up_late();
-        let ready = resolver.wait(&tcp, &control, &conversations)?;
-        if ready.control && !hear(&control, &mut told, &resolver.zone)? {
-            return Ok(());
+        let ready = wait(&control, &tcp, &queries, &conversations)?;
+        if ready.control {
+            control.go_on();
+            let Some(told) = control.hear()? else {
+                return Ok(());
+            };
+            for told in told {
+                match told {
+                    Told::Zone(new) => {
+                        zone = new.known();
+                        let mut admissions = Admissions(&mut control, &mut numbers);
+                        queries.zone_is_new(&zone, &mut admissions);
+                    }
+                    Told::Admitted { id, addresses } => {
+                        queries.admitted(id, &addresses);
+                        conversations.admitted(id, &addresses);
+                    }
+                }
+            }
+            // Positions have changed: the rest is found ready the next time.
+            continue;
         }
-        for index in ready.answered.into_iter().rev() {
-            resolver.pass_back(index);
-        }
-        if ready.udp {
-            resolver.take_queries();
-        }
-        conversations.go_on(&ready.conversations, &resolver.zone);
+        let mut admissions = Admissions(&mut control, &mut numbers);
+        queries.go_on(&ready.queries, &zone, &mut admissions);
+        conversations.go_on(&ready.conversations, &zone, &mut admissions);
         if ready.tcp {
-            conversations.accept(&tcp, clients);
+            conversations.accept(&tcp, clients, &zone);
         }
     }
-}
-
-/// Takes what the supervisor says; false at the end.
-fn hear(mut control: &UnixStream, told: &mut Vec<u8>, zone: &Shared) -> io::Result<bool> {
-    let mut buffer = [0; 4096];
-    loop {
-        match control.read(&mut buffer) {
-            Ok(0) => return Ok(false),
-            Ok(length) => told.extend(&buffer[..length]),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-        if told.len() > MAX_ZONE_BYTES {
-            return Err(io::Error::other("a zone of too many bytes"));
-        }
-        while let Some(end) = told.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = told.drain(..=end).collect();
-            let new = serde_json::from_slice(&line).map_err(io::Error::other)?;
-            *zone.write().unwrap_or_else(|e| e.into_inner()) = new;
-        }
-    }
-    Ok(true)
 }
 
 /// What `poll` found.
 struct Ready {
     control: bool,
-    udp: bool,
     tcp: bool,
-    /// Positions in `waiting`, ascending.
-    answered: Vec<usize>,
+    queries: Vec<bool>,
     conversations: Vec<bool>,
 }
 
-struct Resolver {
-    clients: Ipv4Net,
-    udp: UdpSocket,
-    zone: Shared,
-    waiting: VecDeque<Waiting>,
+fn wait(
+    control: &Control,
+    tcp: &TcpListener,
+    queries: &udp::Queries,
+    conversations: &tcp::Conversations,
+) -> io::Result<Ready> {
+    let mut fds = vec![control.poll_fd(), PollFd::new(tcp, PollFlags::IN)];
+    fds.extend(queries.poll_fds());
+    let of_queries = 2..fds.len();
+    fds.extend(conversations.poll_fds());
+    // Without queries on their way nothing wakes this process but a client.
+    let deadlines = [queries.first_deadline(), conversations.first_deadline()];
+    let timeout = deadlines.into_iter().flatten().min().and_then(|until| {
+        let left = until.saturating_duration_since(Instant::now());
+        Timespec::try_from(left + Duration::from_millis(1)).ok()
+    });
+    match poll(&mut fds, timeout.as_ref()) {
+        Err(rustix::io::Errno::INTR) => fds.iter_mut().for_each(|fd| fd.clear_revents()),
+        Err(e) => return Err(e.into()),
+        Ok(_) => {}
+    }
+    let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+    Ok(Ready {
+        control: ready[0],
+        tcp: ready[1],
+        conversations: ready[of_queries.end..].to_vec(),
+        queries: ready[of_queries].to_vec(),
+    })
 }
 
-impl Resolver {
-    fn wait(
-        &self,
-        tcp: &TcpListener,
-        control: &UnixStream,
-        conversations: &tcp::Conversations,
-    ) -> io::Result<Ready> {
-        let mut fds = vec![
-            PollFd::new(control, PollFlags::IN),
-            PollFd::new(&self.udp, PollFlags::IN),
-            PollFd::new(tcp, PollFlags::IN),
-        ];
-        let sockets = self.waiting.iter();
-        fds.extend(sockets.map(|w| PollFd::new(&w.socket, PollFlags::IN)));
-        fds.extend(conversations.poll_fds());
-        let deadlines = self.waiting.iter().map(|w| w.until);
-        let first = deadlines.chain(conversations.first_deadline()).min();
-        // Without queries on their way nothing wakes this process but a client.
-        let timeout = first.and_then(|until| {
-            let left = until.saturating_duration_since(Instant::now());
-            Timespec::try_from(left + Duration::from_millis(1)).ok()
+#[derive(Default)]
+struct Numbers {
+    last: u32,
+    forbidden_at: Option<Instant>,
+}
+
+/// What the supervisor is asked.
+struct Admissions<'a>(&'a mut Control, &'a mut Numbers);
+
+impl Admissions<'_> {
+    /// The number that its word will bear.
+    fn ask(&mut self, client: IpAddr, found: Found) -> Option<u32> {
+        let IpAddr::V4(client) = client else {
+            return None;
+        };
+        self.1.last = self.1.last.wrapping_add(1);
+        let said = self.0.say(&Said::Found {
+            id: self.1.last,
+            client,
+            name: found.name,
+            ttl_seconds: found.ttl_seconds,
+            addresses: found.addresses,
         });
-        match poll(&mut fds, timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) => fds.iter_mut().for_each(|fd| fd.clear_revents()),
-            Err(e) => return Err(e.into()),
-            Ok(_) => {}
-        }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let answered = (0..self.waiting.len()).filter(|i| ready[3 + i]).collect();
-        Ok(Ready {
-            control: ready[0],
-            udp: ready[1],
-            tcp: ready[2],
-            answered,
-            conversations: ready[3 + self.waiting.len()..].to_vec(),
-        })
+        said.then_some(self.1.last)
     }
 
-    fn take_queries(&mut self) {
-        let mut buffer = [0; MAX_UDP];
-        // A flood does not keep the answers waiting.
-        for _ in 0..MAX_WAITING {
-            let Ok((length, client)) = self.udp.recv_from(&mut buffer) else {
-                return;
-            };
-            if !is_client(self.clients, client) {
-                continue;
-            }
-            let query = &buffer[..length];
-            match own_answer(&self.zone, client.ip(), query) {
-                Own::Answer(answer) => {
-                    let _ = self.udp.send_to(&answer, client);
-                }
-                Own::NotOurs => self.forward(client, query.to_vec(), 0),
-                Own::Nonsense => {}
-            }
-        }
-    }
-
-    /// Asks the next resolver that can be asked; says so to the client when there is none.
-    fn forward(&mut self, client: SocketAddr, query: Vec<u8>, tried: usize) {
-        let resolvers = resolvers(&self.zone, client.ip());
-        for (index, resolver) in resolvers.iter().enumerate().skip(tried) {
-            let Ok((socket, asked_as)) = self.ask(*resolver, &query) else {
-                continue;
-            };
-            if self.waiting.len() >= MAX_WAITING {
-                self.waiting.pop_front();
-            }
-            self.waiting.push_back(Waiting {
-                socket,
-                client,
-                query,
-                asked_as,
-                tried: index + 1,
-                until: Instant::now() + PATIENCE,
-            });
-            return;
-        }
-        if let Some(question) = Question::read(&query) {
-            let failure = question.failure(&query, SERVER_FAILURE);
-            let _ = self.udp.send_to(&failure, client);
-        }
-    }
-
-    /// A port and a number of its own for each query, so that answers are hard to forge (RFC 5452).
-    fn ask(&mut self, resolver: SocketAddr, query: &[u8]) -> io::Result<(UdpSocket, [u8; 2])> {
-        let own: IpAddr = match resolver {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = UdpSocket::bind((own, 0))?;
-        socket.set_nonblocking(true)?;
-        socket.connect(resolver)?;
-        let mut asked_as = [0; 2];
-        getrandom(&mut asked_as, GetRandomFlags::empty())?;
-        let mut query = query.to_vec();
-        set_number(&mut query, asked_as);
-        socket.send(&query)?;
-        Ok((socket, asked_as))
-    }
-
-    fn pass_back(&mut self, index: usize) {
-        let Some(waiting) = self.waiting.get(index) else {
-            return;
-        };
-        let mut buffer = [0; MAX_UDP];
-        let Ok(length) = waiting.socket.recv(&mut buffer) else {
-            // Refused: nobody listens there. The next one is asked.
-            if let Some(waiting) = self.waiting.remove(index) {
-                self.forward(waiting.client, waiting.query, waiting.tried);
-            }
-            return;
-        };
-        let answer = &mut buffer[..length];
-        if !is_response(answer) || number(answer) != Some(waiting.asked_as) {
-            return;
-        }
-        set_number(answer, number(&waiting.query).unwrap_or_default());
-        let _ = self.udp.send_to(answer, waiting.client);
-        self.waiting.remove(index);
-    }
-
-    fn give_up_late(&mut self) {
+    fn forbidden(&mut self, client: IpAddr, name: String) {
         let now = Instant::now();
-        while let Some(index) = self.waiting.iter().position(|w| w.until <= now)
-            && let Some(late) = self.waiting.remove(index)
-        {
-            self.forward(late.client, late.query, late.tried);
+        let soon = self
+            .1
+            .forbidden_at
+            .is_some_and(|at| now < at + FORBIDDEN_EVERY);
+        if let (IpAddr::V4(client), false) = (client, soon) {
+            self.1.forbidden_at = Some(now);
+            // For a log: nothing in it that a terminal would obey.
+            let plain = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+            let name = name.chars().map(plain).collect();
+            self.0.say(&Said::Forbidden { client, name });
         }
     }
-}
-
-/// What we say to a query ourselves.
-enum Own {
-    Answer(Vec<u8>),
-    NotOurs,
-    Nonsense,
-}
-
-fn own_answer(zone: &Shared, client: IpAddr, query: &[u8]) -> Own {
-    let Some(question) = Question::read(query) else {
-        return Own::Nonsense;
-    };
-    let zone = zone.read().unwrap_or_else(|e| e.into_inner());
-    match zone.addresses(client, &question.name) {
-        Some(addresses) => Own::Answer(question.answer(query, &addresses)),
-        None => Own::NotOurs,
-    }
-}
-
-fn resolvers(zone: &Shared, client: IpAddr) -> Vec<SocketAddr> {
-    let zone = zone.read().unwrap_or_else(|e| e.into_inner());
-    let all = zone.resolvers(client).iter();
-    all.map(|ip| SocketAddr::new(*ip, DNS)).collect()
 }
 
 /// Nobody else is answered: the gateway's address can be reached by others too.

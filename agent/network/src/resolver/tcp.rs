@@ -10,11 +10,14 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
-use super::message::{Question, SERVER_FAILURE};
-use super::{Own, Shared, is_client, own_answer, resolvers};
+use super::share::greediest;
+use super::step::{First, Second, failure, first, resolvers, second, third};
+use super::{Admissions, Zone, is_client};
 
-/// A socket or two each.
+/// A socket or two each. One of who has the most gives way.
 const MAX_CONVERSATIONS: usize = 16;
+/// Of one container.
+const MAX_PER_CLIENT: usize = 8;
 /// For a query to come whole, a resolver to answer, an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -88,11 +91,19 @@ struct Asked {
     tried: usize,
 }
 
+/// A query that waits for the supervisor's word.
+struct Admission {
+    id: u32,
+    query: Vec<u8>,
+    ttl_seconds: u32,
+}
+
 /// One client's connection.
 struct Conversation {
     from: IpAddr,
     client: Side,
     asked: Option<Asked>,
+    admission: Option<Admission>,
     until: Instant,
 }
 
@@ -100,28 +111,37 @@ struct Conversation {
 pub(super) struct Conversations(Vec<Conversation>);
 
 impl Conversations {
-    /// Takes a client, or turns it away: beyond the bound, and strangers.
-    pub fn accept(&mut self, listener: &TcpListener, clients: Ipv4Net) {
+    /// Takes a client, or turns it away: beyond its share, and strangers.
+    pub fn accept(&mut self, listener: &TcpListener, clients: Ipv4Net, zone: &Zone) {
         let Ok((stream, client)) = listener.accept() else {
             return;
         };
-        let welcome = is_client(clients, client) && self.0.len() < MAX_CONVERSATIONS;
+        let own = self.0.iter().filter(|c| c.from == client.ip()).count();
+        let welcome = is_client(clients, client) && zone.knows(client.ip()) && own < MAX_PER_CLIENT;
         if !welcome || stream.set_nonblocking(true).is_err() {
             return;
+        }
+        if self.0.len() >= MAX_CONVERSATIONS {
+            let most = greediest(self.0.iter().map(|c| c.from));
+            let oldest = self.0.iter().position(|c| Some(c.from) == most);
+            oldest.map(|index| self.0.remove(index));
         }
         self.0.push(Conversation {
             from: client.ip(),
             client: Side::new(stream),
             asked: None,
+            admission: None,
             until: Instant::now() + PATIENCE,
         });
     }
 
     /// One each, in their order.
     pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
-        self.0.iter().map(|c| match &c.asked {
-            Some(asked) => asked.side.poll_fd(),
-            None => c.client.poll_fd(),
+        self.0.iter().map(|c| match (&c.asked, &c.admission) {
+            (Some(asked), _) => asked.side.poll_fd(),
+            // What the client says meanwhile waits; its end is seen.
+            (None, Some(_)) => PollFd::new(&c.client.stream, PollFlags::empty()),
+            (None, None) => c.client.poll_fd(),
         })
     }
 
@@ -130,14 +150,14 @@ impl Conversations {
     }
 
     /// Goes on with those that are ready or late, and drops the ones that ended. `ready` is in the order of `poll_fds`.
-    pub fn go_on(&mut self, ready: &[bool], zone: &Shared) {
+    pub fn go_on(&mut self, ready: &[bool], zone: &Zone, admissions: &mut Admissions<'_>) {
         let now = Instant::now();
         let mut ready = ready.iter();
         self.0.retain_mut(|conversation| {
             let ready = ready.next().copied().unwrap_or(false);
             let late = conversation.until <= now;
             match (ready, late) {
-                (true, _) => conversation.go_on(zone).is_ok(),
+                (true, _) => conversation.go_on(zone, admissions).is_ok(),
                 (false, true) => conversation.is_late(zone).is_ok(),
                 (false, false) => true,
             }
@@ -145,37 +165,92 @@ impl Conversations {
     }
 }
 
+impl Conversations {
+    /// The supervisor's word.
+    pub fn admitted(&mut self, id: u32, addresses: &[IpAddr]) {
+        let is = |c: &mut Conversation| {
+            let admission = c.admission.take_if(|admission| admission.id == id)?;
+            let answer = third(&admission.query, admission.ttl_seconds, addresses);
+            c.answer(&answer).ok()
+        };
+        self.0.iter_mut().find_map(is);
+    }
+}
+
 impl Conversation {
-    fn go_on(&mut self, zone: &Shared) -> io::Result<()> {
+    fn go_on(&mut self, zone: &Zone, admissions: &mut Admissions<'_>) -> io::Result<()> {
         if let Some(asked) = &mut self.asked {
             match asked.side.go_on() {
                 Ok(None) => return Ok(()),
                 Ok(Some(answer)) if answer.get(..2) == asked.query.get(..2) => {
+                    let query = std::mem::take(&mut asked.query);
                     self.asked = None;
-                    return self.answer(&answer);
+                    return self.answered(query, &answer, zone, admissions);
                 }
                 Ok(Some(_)) | Err(_) => return self.is_late(zone),
             }
         }
+        if self.admission.is_some() {
+            // Ready without being asked for anything: the connection is gone.
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         let Some(query) = self.client.go_on()? else {
             return Ok(());
         };
-        match own_answer(zone, self.from, &query) {
-            Own::Answer(answer) => self.answer(&answer),
-            Own::NotOurs => self.ask(query, 0, zone),
-            Own::Nonsense => Err(io::ErrorKind::InvalidData.into()),
+        match first(zone, self.from, &query) {
+            First::Answer(answer) => self.answer(&answer),
+            First::Forbidden(answer, name) => {
+                admissions.forbidden(self.from, name);
+                self.answer(&answer)
+            }
+            First::NotOurs => self.ask(query, 0, zone),
+            First::Nonsense => Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+
+    fn answered(
+        &mut self,
+        query: Vec<u8>,
+        answer: &[u8],
+        zone: &Zone,
+        admissions: &mut Admissions<'_>,
+    ) -> io::Result<()> {
+        match second(zone, self.from, &query, answer) {
+            Second::Pass => self.answer(answer),
+            Second::Answer(own) => self.answer(&own),
+            Second::Admission(found) => {
+                self.until = Instant::now() + PATIENCE;
+                let ttl_seconds = found.ttl_seconds;
+                match admissions.ask(self.from, found) {
+                    None => self.fail(&query),
+                    Some(id) => {
+                        self.admission = Some(Admission {
+                            id,
+                            query,
+                            ttl_seconds,
+                        });
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, query: &[u8]) -> io::Result<()> {
+        let failure = failure(query).ok_or(io::ErrorKind::InvalidData)?;
+        self.answer(&failure)
     }
 
     /// The next resolver is asked; a client that does not go on is left.
-    fn is_late(&mut self, zone: &Shared) -> io::Result<()> {
-        match self.asked.take() {
-            Some(asked) => self.ask(asked.query, asked.tried, zone),
-            None => Err(io::ErrorKind::TimedOut.into()),
+    fn is_late(&mut self, zone: &Zone) -> io::Result<()> {
+        match (self.asked.take(), self.admission.take()) {
+            (Some(asked), _) => self.ask(asked.query, asked.tried, zone),
+            (None, Some(admission)) => self.fail(&admission.query),
+            (None, None) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
-    fn ask(&mut self, query: Vec<u8>, tried: usize, zone: &Shared) -> io::Result<()> {
+    fn ask(&mut self, query: Vec<u8>, tried: usize, zone: &Zone) -> io::Result<()> {
         self.until = Instant::now() + PATIENCE;
         for (index, resolver) in resolvers(zone, self.from).iter().enumerate().skip(tried) {
             let Ok(stream) = begin_to_connect(*resolver) else {
@@ -190,8 +265,7 @@ impl Conversation {
             });
             return Ok(());
         }
-        let question = Question::read(&query).ok_or(io::ErrorKind::InvalidData)?;
-        self.answer(&question.failure(&query, SERVER_FAILURE))
+        self.fail(&query)
     }
 
     fn answer(&mut self, answer: &[u8]) -> io::Result<()> {

@@ -1,10 +1,11 @@
 //! What the resolver knows: the names of one network's containers, and the board's own resolvers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::stands_for;
 use crate::endpoint::Endpoint;
 
 /// In small letters.
@@ -20,6 +21,9 @@ pub struct Zone {
     /// What is different for one container, by its address on this network.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     clients: BTreeMap<Ipv4Addr, Client>,
+    /// Every address that a name has: who is on the network. Worked out by `known`.
+    #[serde(skip)]
+    members: BTreeSet<IpAddr>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,9 @@ struct Client {
     /// Asked instead of the board's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resolvers: Option<Vec<IpAddr>>,
+    /// No other name is asked for it: a list's names, and `*.` with what others end with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    allowed: Option<Vec<String>>,
 }
 
 impl Zone {
@@ -43,6 +50,7 @@ impl Zone {
             names: names(endpoints),
             resolvers: resolvers.to_vec(),
             clients: BTreeMap::new(),
+            members: BTreeSet::new(),
         }
     }
 
@@ -58,6 +66,32 @@ impl Zone {
     /// For this container, these are asked instead of the board's.
     pub fn ask_instead(&mut self, client: Ipv4Addr, resolvers: &[IpAddr]) {
         self.clients.entry(client).or_default().resolvers = Some(resolvers.to_vec());
+    }
+
+    /// This container may not go everywhere: of names that are no container's, these alone are asked for it.
+    pub fn allow_only(&mut self, client: Ipv4Addr, names: &[&str]) {
+        let names = names.iter().map(|name| (*name).to_owned());
+        self.clients.entry(client).or_default().allowed = Some(names.collect());
+    }
+
+    /// As it was told, with who is on the network worked out.
+    pub(super) fn known(mut self) -> Self {
+        self.members = self.names.values().flatten().copied().collect();
+        self
+    }
+
+    pub(super) fn knows(&self, client: IpAddr) -> bool {
+        self.members.contains(&client)
+    }
+
+    pub(super) fn is_confined(&self, client: IpAddr) -> bool {
+        self.client(client).is_some_and(|own| own.allowed.is_some())
+    }
+
+    /// Whether the name may be asked for this container.
+    pub(super) fn permits(&self, client: IpAddr, name: &str) -> bool {
+        let allowed = self.client(client).and_then(|own| own.allowed.as_ref());
+        allowed.is_none_or(|all| all.iter().any(|entry| stands_for(entry, name)))
     }
 
     /// Both where both networks have the name.
@@ -114,8 +148,14 @@ mod tests {
         );
         zone.add_names(web.ip, [("DB", &db)].into_iter());
         zone.ask_instead(other.ip, &[[1, 1, 1, 1].into()]);
+        zone.allow_only(other.ip, &["mqtt.example", "*.cloud.example"]);
         let zone: Zone = serde_json::from_slice(&serde_json::to_vec(&zone).unwrap()).unwrap();
+        let zone = zone.known();
         let (web, other) = (IpAddr::from(web.ip), IpAddr::from(other.ip));
+        assert!(zone.knows(web) && zone.knows(other) && !zone.knows(db.ip.into()));
+        assert!(zone.permits(web, "evil.example") && !zone.is_confined(web));
+        assert!(zone.is_confined(other) && !zone.permits(other, "evil.example"));
+        assert!(zone.permits(other, "mqtt.example") && zone.permits(other, "a.cloud.example"));
         assert_eq!(zone.addresses(web, "db"), Some(vec![db.ip.into()]));
         assert_eq!(zone.addresses(other, "db"), None);
         assert_eq!(zone.addresses(other, "web"), Some(vec![web]));

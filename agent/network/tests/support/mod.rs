@@ -17,6 +17,8 @@ use coracle_network::{
 };
 use nix::sched::{CloneFlags, unshare};
 
+pub mod dns;
+
 pub const BOARD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 const PATIENCE: Duration = Duration::from_secs(3);
