@@ -34,6 +34,8 @@ pub struct Limits {
     pub resolvers: usize,
     /// Search domains of one app (resolv.conf(5): six before glibc 2.26).
     pub search_domains: usize,
+    /// Entries of one app's egress list: rules and sets of the kernel's, made in one transaction.
+    pub egress: usize,
     /// Deltas that one deploy document names.
     pub deltas: usize,
     /// One secret, in bytes: a certificate chain with its key fits.
@@ -74,6 +76,7 @@ pub const LIMITS: Limits = Limits {
     aliases: 16,
     resolvers: 3,
     search_domains: 6,
+    egress: 64,
     deltas: 256,
     secret_bytes: 8 * 1024,
     secrets: 16,

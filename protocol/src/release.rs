@@ -12,7 +12,8 @@ mod checks;
 mod network;
 
 pub use network::{
-    AppOnNetwork, DEFAULT_NETWORK, ExtraHost, HOST_GATEWAY, Mac, NetworkSpec, Rates,
+    AppOnNetwork, DEFAULT_NETWORK, Egress, EgressTo, ExtraHost, HOST_GATEWAY, Mac, NetworkSpec,
+    Rates,
 };
 
 /// The payload type of a release.
@@ -237,6 +238,10 @@ pub struct Network {
     /// Most that may pass, on each of its networks.
     #[serde(default, skip_serializing_if = "Rates::is_none")]
     pub rates: Rates,
+    /// Where it may open connections to, beside its neighbours; nowhere when empty, anywhere when left out. Only with
+    /// `bridge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<Egress>>,
 }
 
 /// Network modes.

@@ -512,6 +512,22 @@ fn faults_of_a_release_file_are_named() {
             1,
             &["network.rates.egress_bytes_per_second is outside 1024 to"],
         ),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.network]\negress = [\"mqtt.example:8883\", \"https://api.example\"]",
+            1,
+            &[
+                "app `web`",
+                "network.egress: \"https://api.example\": \"https\" is neither tcp nor udp",
+                "mqtt.example:8883",
+            ],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.network]\nmode = \"host\"\negress = []",
+            1,
+            &["app `web`", "network.egress needs mode `bridge`"],
+        ),
     ] {
         assert!(good.contains(from), "{from}");
         place.write("bad.toml", good.replace(from, to));

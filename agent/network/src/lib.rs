@@ -30,7 +30,9 @@ pub mod resolver;
 mod sysctl;
 
 pub use config::{ConfigError, MAX_ALIASES, MAX_PORTS_PER_APP, NetworkConfig};
-pub use egress::{Admission, EgressRule, EgressTo, MAX_ADMITTED, MAX_EGRESS};
+pub use egress::{
+    Admission, EgressRule, EgressTo, MAX_ADMITTED, MAX_EGRESS, names as egress_names,
+};
 pub use endpoint::{Endpoint, Ipv6Place, Rates, Wanted};
 pub use error::NetworkError;
 pub use inside::{InsideError, configure_inside, configure_loopback};

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use tokio::sync::mpsc;
 
-/// Bytes of the file: 64 apps with 256 ports each stay far below.
+/// Bytes of the file: 64 apps with 256 ports each stay far below; all the places to go of a release, on 8 networks, too.
 const FILE_BYTES: u64 = 4 << 20;
 
 /// A process that outlives the supervisor.

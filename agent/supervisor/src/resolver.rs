@@ -3,7 +3,7 @@
 //! who is on the network, and ends with that stream.
 
 use coracle_network::NetworkConfig;
-use coracle_network::resolver::{Told, Zone, serve};
+use coracle_network::resolver::{MAX_SAID_BYTES, Said, Told, serve};
 use coracle_runtime::seccomp::{Action, Argument, Compare, Rule};
 use coracle_runtime::spec::Rlimit;
 use coracle_runtime::{Child, JailSpec, NetNs, SeccompProgram, spawn_jailed};
@@ -11,6 +11,10 @@ use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// A user of its own: systemd's table of user ids leaves 65520 to 65533 to nobody, and probes have 65534.
 pub const RESOLVER_ID: u32 = 65_533;
@@ -22,18 +26,47 @@ const FILES: u64 = 192;
 /// Bytes of a zone that still fit a socket's buffer as Linux makes it (net.core.wmem_default).
 const ZONE_BYTES: usize = 160 * 1024;
 
+/// Lines of a resolver that the supervisor reads at once, and how long it takes before each further one: each can mean a
+/// word with the kernel.
+const BURST: u32 = 64;
+const EACH: Duration = Duration::from_millis(10);
+
 /// A resolver that runs.
 #[derive(Debug)]
 pub struct Resolver {
     child: Child,
     control: UnixStream,
+    _reader: Reader,
 }
 
-/// Starts one on the network's gateway.
+/// What a resolver says.
+#[derive(Debug)]
+pub struct Word {
+    /// Its process id.
+    pub pid: i32,
+    /// What it says; none: it has said something else, and is not to go on.
+    pub said: Option<Said>,
+}
+
+/// Ends with the resolver that it listens to.
+#[derive(Debug)]
+struct Reader(JoinHandle<()>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Starts one on the network's gateway. What it says goes to `words`.
 ///
 /// # Errors
 /// In words; nothing of it remains.
-pub fn start(network: &NetworkConfig, empty_root: &Path) -> Result<Resolver, String> {
+pub fn start(
+    network: &NetworkConfig,
+    empty_root: &Path,
+    words: mpsc::Sender<Word>,
+) -> Result<Resolver, String> {
     let at = (network.gateway(), DNS);
     let taken = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AddrInUse => format!(
@@ -45,10 +78,12 @@ pub fn start(network: &NetworkConfig, empty_root: &Path) -> Result<Resolver, Str
     };
     let udp = UdpSocket::bind(at).map_err(taken)?;
     let tcp = TcpListener::bind(at).map_err(taken)?;
-    let words = |error: &dyn std::error::Error| error.to_string();
-    let (control, its_end) = UnixStream::pair().map_err(|e| words(&e))?;
-    control.set_nonblocking(true).map_err(|e| words(&e))?;
-    let seccomp = questions_only().map_err(|e| words(&e))?;
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let (control, its_end) = UnixStream::pair().map_err(|e| text(&e))?;
+    control.set_nonblocking(true).map_err(|e| text(&e))?;
+    let listening = control.try_clone().map_err(|e| text(&e))?;
+    let listening = tokio::net::UnixStream::from_std(listening).map_err(|e| text(&e))?;
+    let seccomp = questions_only().map_err(|e| text(&e))?;
     let jail = JailSpec {
         root_readonly: true,
         files: vec![udp.into(), tcp.into(), its_end.into()],
@@ -70,8 +105,46 @@ pub fn start(network: &NetworkConfig, empty_root: &Path) -> Result<Resolver, Str
         };
         u8::from(serve(clients, udp.into(), tcp.into(), control.into()).is_err())
     })
-    .map_err(|e| words(&e))?;
-    Ok(Resolver { child, control })
+    .map_err(|e| text(&e))?;
+    let reader = Reader(tokio::spawn(listen(listening, child.pid, words)));
+    Ok(Resolver {
+        child,
+        control,
+        _reader: reader,
+    })
+}
+
+/// Reads line by line, none longer than one may be, and no faster than it is good for the supervisor.
+async fn listen(stream: tokio::net::UnixStream, pid: i32, words: mpsc::Sender<Word>) {
+    let mut reader = BufReader::with_capacity(MAX_SAID_BYTES, stream);
+    let (mut left, mut since) = (BURST, Instant::now());
+    loop {
+        let mut line = Vec::new();
+        let most = MAX_SAID_BYTES as u64 + 1;
+        match (&mut reader).take(most).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let said = match line.last() {
+            Some(b'\n') => serde_json::from_slice(&line).ok(),
+            _ => None,
+        };
+        let more = said.is_some();
+        if words.send(Word { pid, said }).await.is_err() || !more {
+            return;
+        }
+        let earned = since.elapsed().as_millis() / EACH.as_millis();
+        if earned > 0 {
+            left = left
+                .saturating_add(earned.min(BURST.into()) as u32)
+                .min(BURST);
+            since = Instant::now();
+        }
+        match left {
+            0 => tokio::time::sleep(EACH).await,
+            _ => left -= 1,
+        }
+    }
 }
 
 fn limits() -> Vec<Rlimit> {
@@ -94,9 +167,10 @@ impl Resolver {
         self.child.pid
     }
 
-    /// Tells it all that it is to know. Never waits: one that does not listen is ended, and a new one told.
-    pub fn tell(&mut self, zone: &Zone) {
-        let mut line = serde_json::to_vec(&Told::Zone(zone.clone())).unwrap_or_default();
+    /// Tells it all that it is to know, or what it may tell. Never waits: one that does not listen is ended, and a new one
+    /// told.
+    pub fn tell(&mut self, told: &Told) {
+        let mut line = serde_json::to_vec(told).unwrap_or_default();
         line.push(b'\n');
         if line.len() > ZONE_BYTES {
             let bytes = line.len();
@@ -108,15 +182,19 @@ impl Resolver {
         }
         if let Err(error) = self.control.write_all(&line) {
             tracing::warn!(pid = self.pid(), %error, "a resolver does not listen and is ended");
-            // Its end comes as any child's.
-            let _ = self.child.kill();
+            self.kill();
         }
     }
 
     /// Ends it, and is back when its port is free.
     pub fn end(self) {
-        let _ = self.child.kill();
+        self.kill();
         let _ = self.child.wait();
+    }
+
+    /// Its end comes as any child's.
+    pub fn kill(&self) {
+        let _ = self.child.kill();
     }
 }
 

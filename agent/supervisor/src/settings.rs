@@ -236,7 +236,10 @@ fn network(config: &Config, profile: &Profile) -> NetworkConfig {
     let subnet = config.subnet_or(profile.network.subnet);
     // Both sides hold a prefix of 8 to 29, so that this cannot fail; the default stands in all the same.
     let subnet = subnet.to_string().parse().unwrap_or_default();
-    let mut network = NetworkConfig::new(&config.bridge, subnet);
+    let mut network = NetworkConfig {
+        resolver: true,
+        ..NetworkConfig::new(&config.bridge, subnet)
+    };
     if let Some(mtu) = config.mtu.or(profile.network.mtu) {
         network.mtu = u32::from(mtu.bytes());
     }

@@ -246,7 +246,7 @@ fn names_and_rates_are_as_asked() {
     );
     let (_, resolv) = board.run_in("web", &["cat", "/etc/resolv.conf"]);
     assert!(
-        resolv.starts_with("search a.example b.example\nnameserver 192.0.2.53\n"),
+        resolv.starts_with("search a.example b.example\nnameserver 172.31.0.1\n"),
         "{resolv}"
     );
     assert_eq!(resolv.matches("nameserver").count(), 1);
@@ -255,7 +255,7 @@ fn names_and_rates_are_as_asked() {
         hosts.contains("192.0.2.9\tprinter\n") && hosts.contains("172.31.0.1\tboard\n"),
         "{hosts}"
     );
-    // With a resolver on its network the app asks that one, which asks for it.
+    // It asks the resolver of its network, which asks for it.
     let (_, resolv) = board.run_in("db", &["cat", "/etc/resolv.conf"]);
     let gateway = board.app("db").unwrap().networks[0].gateway;
     assert!(
@@ -402,9 +402,14 @@ fn resolvers_follow_the_boards_own_and_an_apps_own_ones_are_asked_instead() {
     let image = image(&board);
     let web = serde_json::json!({"networks": [{"name": "front"}]});
     let own = serde_json::json!({"networks": [{"name": "front"}], "dns": ["127.0.0.55"]});
+    let plain = serde_json::json!({});
     board.commit(
         "1",
-        vec![server(&image, "web", web), server(&image, "own", own)],
+        vec![
+            server(&image, "web", web),
+            server(&image, "own", own),
+            server(&image, "plain", plain),
+        ],
     );
     let says =
         |app: &str, ip: &str| asked(&board, app, "example.org").filter(|said| said.contains(ip));
@@ -418,9 +423,15 @@ fn resolvers_follow_the_boards_own_and_an_apps_own_ones_are_asked_instead() {
         "{:?}",
         asked(&board, "own", "example.org")
     );
+    assert!(
+        says("plain", "192.0.2.1").is_some(),
+        "on the board's own network"
+    );
     // DHCP gave another one.
     board.set_resolv_conf("nameserver 127.0.0.54\n");
-    wait_for("the other resolver", WAIT, || says("web", "192.0.2.2"));
+    for app in ["web", "plain"] {
+        wait_for("the other resolver", WAIT, || says(app, "192.0.2.2"));
+    }
     // The uplink is gone, and with it whom to ask: the others are found all the same.
     board.set_resolv_conf("");
     wait_for("no answer", WAIT, || {

@@ -56,14 +56,15 @@ pub const NETWORK_OPTIONS: [(&str, &str); 11] = [
     ("CONFIG_NFT_FIB_IPV6", NO_IPV6),
     ("CONFIG_NET_SCHED", NO_INGRESS_RATE),
     ("CONFIG_NET_SCH_TBF", NO_INGRESS_RATE),
-    ("CONFIG_NF_TABLES_NETDEV", NO_EGRESS_RATE),
-    ("CONFIG_NETFILTER_INGRESS", NO_EGRESS_RATE),
+    ("CONFIG_NF_TABLES_NETDEV", NO_EGRESS),
+    ("CONFIG_NETFILTER_INGRESS", NO_EGRESS),
     ("CONFIG_NFT_LIMIT", NO_EGRESS_RATE),
 ];
 const NO_NETWORK: &str = "no network with a bridge can be made: apps need `host` or `none`";
 const NO_IPV6: &str =
     "networks are made without IPv6, and a release that names an IPv6 subnet does not start";
 const NO_INGRESS_RATE: &str = "an app with `ingress_rate` does not start";
+const NO_EGRESS: &str = "an app with `egress` or `egress_rate` does not start";
 const NO_EGRESS_RATE: &str = "an app with `egress_rate` does not start";
 
 /// How an option is set.

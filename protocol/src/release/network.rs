@@ -8,6 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 mod checks;
+mod egress;
+
+pub use egress::{Egress, EgressTo};
 
 /// The board's own network: every board has it, no release declares it.
 pub const DEFAULT_NETWORK: &str = "bridge";

@@ -4,7 +4,7 @@ use crate::human::Size;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::{AppName, NetworkName};
 use coracle_protocol::release::{
-    AppOnNetwork, ExtraHost, Network, NetworkMode, Port, Protocol, Rates,
+    AppOnNetwork, Egress, ExtraHost, Network, NetworkMode, Port, Protocol, Rates,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -30,6 +30,7 @@ pub(super) struct NetworkTable {
     extra_hosts: BTreeMap<String, ExtraHost>,
     ingress_rate: Option<Size>,
     egress_rate: Option<Size>,
+    egress: Option<Vec<String>>,
 }
 
 /// A network's name, or a table with it.
@@ -120,6 +121,12 @@ impl NetworkTable {
                 aliases: Vec::new(),
             },
         };
+        let entry = |text: String| text.parse::<Egress>();
+        let egress = self
+            .egress
+            .map(|all| all.into_iter().map(entry).collect::<Result<_, _>>())
+            .transpose()
+            .map_err(|fault: String| format!("network.egress: {fault}"))?;
         Ok(Network {
             mode: self.mode,
             ports,
@@ -132,6 +139,7 @@ impl NetworkTable {
                 ingress_bytes_per_second: self.ingress_rate.map(|size| size.0),
                 egress_bytes_per_second: self.egress_rate.map(|size| size.0),
             },
+            egress,
         })
     }
 }

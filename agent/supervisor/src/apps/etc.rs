@@ -57,11 +57,12 @@ fn boards_resolv_conf() -> String {
 }
 
 /// Whom an app asks: the resolver of the first of its networks that leads out and has one, or of the first that has one;
-/// that one passes on to `dns` or the board's. Without a resolver, `dns`.
+/// that one passes on to `dns` or the board's. Without a resolver, `dns`; but an app with a list of places to go finds no
+/// names without it, so that it is sent there all the same.
 pub fn servers(plan: &NamesPlan, places: &[Attachment], answering: &[String]) -> Vec<IpAddr> {
-    let mut all = places
-        .iter()
-        .filter(|place| answering.contains(&place.network));
+    let may_ask =
+        |place: &&Attachment| answering.contains(&place.network) || place.endpoint.egress.is_some();
+    let mut all = places.iter().filter(may_ask);
     let outward = all.clone().find(|place| place.endpoint.default_route);
     match outward.or_else(|| all.next()) {
         Some(place) => vec![place.endpoint.gateway.into()],

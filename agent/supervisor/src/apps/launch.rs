@@ -22,8 +22,9 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Bytes of an app's endpoints as JSON: some 300 for each of 8, 300 for each of 16 aliases, and 100 for each of 128 ports.
-const ENDPOINT_BYTES: u64 = 128 * 1024;
+/// Bytes of an app's endpoints as JSON: some 300 for each of 8, 300 for each of 16 aliases and 64 places to go, and 100 for
+/// each of 128 ports.
+const ENDPOINT_BYTES: u64 = 256 * 1024;
 
 /// Why an app was not started. Nothing of it remains.
 #[derive(Debug, thiserror::Error)]

@@ -3,8 +3,10 @@
 use crate::apps::launch::{Bridge, LaunchError};
 use crate::apps::plan::Plan;
 use coracle_network::{Attachment, DEFAULT_NETWORK, Namespace, NetworkRequest, Rates, Wanted};
-use coracle_network::{Ipv6, NetworkError};
-use coracle_protocol::release::{ExtraHost, Network, NetworkMode, NetworkSpec};
+use coracle_network::{EgressRule, EgressTo, Ipv6, NetworkError};
+use coracle_protocol::release::{
+    EgressTo as To, ExtraHost, Network, NetworkMode, NetworkSpec, Protocol,
+};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A place on one network, as wanted.
@@ -96,6 +98,49 @@ pub fn request(spec: &NetworkSpec) -> NetworkRequest {
     }
 }
 
+/// Where an app may go, as the kernel and the resolver are told; none is everywhere. A name that its hosts file has is the
+/// address there: no resolver is asked for it. `gateway` is the board, as the app's first network sees it.
+fn egress(plan: &Plan, gateway: IpAddr) -> Option<Vec<EgressRule>> {
+    let list = plan.egress.as_ref()?;
+    let hosts = &plan.names.hosts;
+    let address = |host: &ExtraHost| match host {
+        ExtraHost::Address(ip) => EgressTo::Net((*ip).into()),
+        ExtraHost::HostGateway => EgressTo::Net(gateway.into()),
+    };
+    let mut rules = Vec::new();
+    for entry in list {
+        let rule = |to| EgressRule {
+            to,
+            protocol: entry.protocol.map(|protocol| match protocol {
+                Protocol::Tcp => coracle_network::Protocol::Tcp,
+                Protocol::Udp => coracle_network::Protocol::Udp,
+            }),
+            ports: entry.ports,
+        };
+        match &entry.to {
+            To::Net(net) => rules.push(rule(EgressTo::Net(*net))),
+            To::Below(end) => {
+                let end = format!(".{end}");
+                let below = hosts
+                    .iter()
+                    .filter(|(host, _)| host.to_ascii_lowercase().ends_with(&end));
+                rules.extend(below.map(|(_, host)| rule(address(host))));
+                rules.push(rule(EgressTo::Name(format!("*{end}"))));
+            }
+            To::Name(name) => {
+                let known = hosts
+                    .iter()
+                    .find(|(host, _)| host.eq_ignore_ascii_case(name));
+                rules.push(match known {
+                    Some((_, host)) => rule(address(host)),
+                    None => rule(EgressTo::Name(name.clone())),
+                });
+            }
+        }
+    }
+    Some(rules)
+}
+
 /// Takes the app's places. The first network that leads out has its default route and its published ports. After an
 /// error the caller takes back what there is.
 pub(super) async fn attach(
@@ -109,6 +154,12 @@ pub(super) async fn attach(
     let networks = bridge
         .as_mut()
         .map_err(|why| LaunchError::NoNetwork(why.clone()))?;
+    let first = plan
+        .places
+        .first()
+        .map(|place| networks.inspect(&place.network));
+    let gateway = first.transpose()?.map(|network| network.config().gateway());
+    let egress = egress(plan, gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).into());
     let mut open = None;
     for (index, place) in plan.places.iter().enumerate() {
         let internal = networks.inspect(&place.network)?.config().internal;
@@ -125,7 +176,7 @@ pub(super) async fn attach(
             no_default_route: !leads_out,
             rates: place.rates,
             aliases: &place.aliases,
-            egress: None,
+            egress: egress.as_deref(),
         };
         let namespace = Namespace::Pid(pid as u32);
         let name = plan.name.as_str();

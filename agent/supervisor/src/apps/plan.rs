@@ -9,7 +9,7 @@ use crate::trust::{Opened, SecretValue};
 use coracle_images::layout::ImageConfig;
 use coracle_network::{Protocol as NetProtocol, PublishedPort};
 use coracle_protocol::names::{AppName, SecretName};
-use coracle_protocol::release::{App, NetworkMode, Port, Protocol};
+use coracle_protocol::release::{App, Egress, NetworkMode, Port, Protocol};
 use coracle_runtime::cgroup::{DeviceRule, Devices, IoLimit};
 use coracle_runtime::spec::Rlimit;
 use coracle_runtime::{Limits, Mount};
@@ -78,6 +78,8 @@ pub struct Plan {
     pub ports: Vec<PublishedPort>,
     /// Its places on networks.
     pub places: Vec<Place>,
+    /// Where it may open connections to; none is everywhere.
+    pub egress: Option<Vec<Egress>>,
     /// The app whose network it uses.
     pub network_of: Option<AppName>,
     /// What its resolv.conf and hosts say beside the board's.
@@ -134,6 +136,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         network: app.network.mode,
         ports: app.network.ports.iter().map(published).collect(),
         places: places::of(&app.network),
+        egress: app.network.egress.clone(),
         network_of: app.network.container.clone(),
         names: NamesPlan::of(&app.network),
         read_only_root: app.read_only_root,

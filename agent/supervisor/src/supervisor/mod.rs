@@ -37,6 +37,7 @@ use crate::journal::{DeployedSet, Failure, Journal, JournalError, StoredSet};
 use crate::machine::State;
 use crate::notify::Notify;
 use crate::offer::Accepted;
+use crate::resolver::Word;
 use crate::settings::Settings;
 use crate::socket::{self, AnswerTo, Watchers};
 use crate::stage::Staging;
@@ -143,6 +144,8 @@ pub struct Supervisor {
     transfer_came: mpsc::Sender<Option<UnixStream>>,
     transfers_that_came: mpsc::Receiver<Option<UnixStream>>,
     resolvers: Resolvers,
+    resolver_says: mpsc::Sender<Word>,
+    resolver_words: mpsc::Receiver<Word>,
     empty_root: PathBuf,
     watchers: Watchers,
     /// The end of a deployment that nobody was there to hear.
@@ -210,6 +213,7 @@ impl Supervisor {
                 Some(incoming) = calls.recv() => self.answer(incoming).await,
                 _ = children.recv() => self.reap().await,
                 Some(end) = self.adopted_ends.recv() => self.adopted_ended(end).await,
+                Some(word) = self.resolver_words.recv() => self.hear_resolver(word).await,
                 Some(came) = self.transfers_that_came.recv() => self.transfer_begins(came),
                 () = any(&mut ends) => break,
                 () = until(due) => {}

@@ -55,10 +55,7 @@ impl Supervisor {
     pub(super) fn zone(&self, network: &str, internal: bool, board: &[IpAddr]) -> Zone {
         let on = |app: &AppRun| places(app).iter().any(|place| place.network == network);
         let here = self.apps.iter().filter(|app| on(app));
-        let endpoint = |app: &'_ AppRun| {
-            let place = places(app).iter().find(|place| place.network == network)?;
-            Some(place.endpoint.clone())
-        };
+        let endpoint = |app: &'_ AppRun| place_on(app, network).cloned();
         let all: Vec<(&str, Endpoint)> = here
             .clone()
             .filter_map(|app| Some((app.name().as_str(), endpoint(app)?)))
@@ -70,6 +67,9 @@ impl Supervisor {
             let Some(client) = endpoint(app).map(|endpoint| endpoint.ip) else {
                 continue;
             };
+            if let Some(list) = place_on(app, network).and_then(|at| at.egress.as_ref()) {
+                zone.allow_only(client, &coracle_network::egress_names(list));
+            }
             let elsewhere: Vec<_> = self
                 .neighbours(app)
                 .into_iter()
@@ -92,12 +92,17 @@ impl Supervisor {
     /// The board's resolvers, without those that ask them.
     pub(super) fn boards_resolvers(&self) -> Vec<IpAddr> {
         let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let ours: Vec<IpAddr> = match &self.bridge.0 {
-            Ok(networks) => networks.list().iter().map(|n| n.gateway.into()).collect(),
-            Err(_) => Vec::new(),
-        };
+        let mut ours = vec![IpAddr::V4(self.settings.network.gateway())];
+        if let Ok(networks) = &self.bridge.0 {
+            ours.extend(networks.list().iter().map(|n| IpAddr::V4(n.gateway)));
+        }
         names::resolvers(&text, &ours)
     }
+}
+
+fn place_on<'a>(app: &'a AppRun, network: &str) -> Option<&'a Endpoint> {
+    let place = places(app).iter().find(|place| place.network == network)?;
+    Some(&place.endpoint)
 }
 
 fn places(app: &AppRun) -> &[Attachment] {

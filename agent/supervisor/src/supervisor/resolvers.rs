@@ -1,12 +1,15 @@
-//! A resolver for each network that has one: started with it, told of changes, started again when it dies.
+//! A resolver for each network that has one: started with it, told of changes, started again when it dies; and heard, when
+//! an app with a list of places to go is about to be told where a name is.
 
 use super::Supervisor;
-use crate::resolver::{self, Resolver};
-use coracle_network::resolver::Zone;
-use coracle_network::{NetworkConfig, Networks};
+use crate::apps::{AppRun, whole};
+use crate::resolver::{self, Resolver, Word};
+use coracle_network::resolver::{Said, Told, Zone};
+use coracle_network::{DEFAULT_NETWORK, NetworkConfig, Networks};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// Between two looks at the board's resolv.conf, which DHCP writes anew. Only while there is a resolver.
 const LOOK: Duration = Duration::from_secs(5);
@@ -61,13 +64,18 @@ impl Kept {
         self.start_at = Some(now + wait.min(LONGEST_WAIT));
     }
 
-    fn start_when_due(&mut self, now: Instant, empty_root: &std::path::Path) -> bool {
+    fn start_when_due(
+        &mut self,
+        now: Instant,
+        empty_root: &std::path::Path,
+        words: &mpsc::Sender<Word>,
+    ) -> bool {
         if self.start_at.is_none_or(|at| at > now) {
             return false;
         }
         self.start_at = None;
         self.since = now;
-        match resolver::start(&self.config, empty_root) {
+        match resolver::start(&self.config, empty_root, words.clone()) {
             Ok(running) => {
                 tracing::debug!(
                     bridge = self.config.bridge,
@@ -116,17 +124,30 @@ impl Resolvers {
     }
 }
 
-fn with_resolver(networks: &Networks) -> BTreeMap<String, NetworkConfig> {
+/// Networks that are to have one: of the board's own, only while apps of the set are on it.
+fn with_resolver(networks: &Networks, apps: &[AppRun]) -> BTreeMap<String, NetworkConfig> {
     let list = networks.list().iter().filter(|network| network.resolver);
-    list.map(|network| (network.name.clone(), network.config()))
-        .collect()
+    let mut all: BTreeMap<_, _> = list
+        .map(|network| (network.name.clone(), network.config()))
+        .collect();
+    let on_default = |app: &AppRun| {
+        let places = app.plan.as_ref().map_or(&[][..], |plan| &plan.places);
+        places.iter().any(|place| place.network == DEFAULT_NETWORK)
+    };
+    if apps.iter().any(on_default)
+        && let Ok(default) = networks.inspect(DEFAULT_NETWORK)
+        && default.config().resolver
+    {
+        all.insert(DEFAULT_NETWORK.to_owned(), default.config().clone());
+    }
+    all
 }
 
 impl Supervisor {
     /// One for each network that is to have one, and no other.
     pub(super) fn arrange_resolvers(&mut self) {
         let wanted = match &self.bridge.0 {
-            Ok(networks) => with_resolver(networks),
+            Ok(networks) => with_resolver(networks, &self.apps),
             Err(_) => return,
         };
         let now = Instant::now();
@@ -161,7 +182,7 @@ impl Supervisor {
             }
         }
         for kept in self.resolvers.all.values_mut() {
-            news |= kept.start_when_due(now, &self.empty_root);
+            news |= kept.start_when_due(now, &self.empty_root, &self.resolver_says);
         }
         if news {
             self.tell_resolvers();
@@ -183,9 +204,79 @@ impl Supervisor {
             if let Some(running) = &mut kept.running
                 && kept.told.as_ref() != Some(&zone)
             {
-                running.tell(&zone);
+                running.tell(&Told::Zone(zone.clone()));
                 kept.told = Some(zone);
             }
         }
+    }
+}
+
+impl Supervisor {
+    /// A resolver's word, which may be anything: it has read what containers and the world sent it.
+    pub(super) async fn hear_resolver(&mut self, word: Word) {
+        let is = |kept: &Kept| kept.running.as_ref().is_some_and(|r| r.pid() == word.pid);
+        let Some(network) = self.resolvers.all.iter().find(|(_, kept)| is(kept)) else {
+            return;
+        };
+        let network = network.0.clone();
+        let answer = match word.said {
+            None => {
+                tracing::error!(
+                    network,
+                    pid = word.pid,
+                    "a resolver talks nonsense and is ended"
+                );
+                None
+            }
+            Some(Said::Forbidden { client, name }) => {
+                let app = self.app_at(&network, client.into());
+                tracing::warn!(
+                    network,
+                    app,
+                    name,
+                    "an app asks for a name that is not on its egress list"
+                );
+                return;
+            }
+            Some(Said::Found {
+                id,
+                client,
+                name,
+                ttl_seconds,
+                addresses,
+            }) => {
+                let Ok(networks) = &mut self.bridge.0 else {
+                    return;
+                };
+                let ttl = Duration::from_secs(ttl_seconds.into());
+                let admitted = networks
+                    .admit_answer(&network, client, &name, &addresses, ttl)
+                    .await;
+                let addresses = admitted.unwrap_or_else(|error| {
+                    tracing::warn!(network, fault = whole(&error), "nothing is opened");
+                    Vec::new()
+                });
+                Some(Told::Admitted { id, addresses })
+            }
+        };
+        let kept = self.resolvers.all.get_mut(&network);
+        match (kept.and_then(|kept| kept.running.as_mut()), answer) {
+            (Some(running), Some(answer)) => running.tell(&answer),
+            (Some(running), None) => running.kill(),
+            (None, _) => {}
+        }
+    }
+
+    fn app_at(&self, network: &str, ip: IpAddr) -> String {
+        let at = |app: &&AppRun| {
+            let places = app
+                .process
+                .as_ref()
+                .map_or(&[][..], |process| &process.places);
+            let mut here = places.iter().filter(|place| place.network == network);
+            here.any(|place| IpAddr::V4(place.endpoint.ip) == ip)
+        };
+        let app = self.apps.iter().find(at);
+        app.map_or_else(|| ip.to_string(), |app| app.name().to_string())
     }
 }

@@ -47,6 +47,7 @@ impl Supervisor {
         clear_transfers(&config.run_dir);
         let (adopted, adopted_ends) = mpsc::channel(8);
         let (transfer_came, transfers_that_came) = mpsc::channel(2);
+        let (resolver_says, resolver_words) = mpsc::channel(8);
         let mut supervisor = Self {
             tree: CgroupTree::detect(&config.cgroup_parent)?,
             bridge: BridgeHolder(Err("it has not been opened yet".to_owned())),
@@ -73,6 +74,8 @@ impl Supervisor {
             adopted,
             adopted_ends,
             resolvers: Resolvers::default(),
+            resolver_says,
+            resolver_words,
             empty_root,
             _lock: lock,
             settings,

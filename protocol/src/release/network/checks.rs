@@ -165,6 +165,7 @@ impl Network {
             ("dns", self.dns.len(), l.resolvers),
             ("dns_search", self.dns_search.len(), l.search_domains),
             ("extra_hosts", self.extra_hosts.len(), l.entries_per_app),
+            ("egress", self.egress.as_ref().map_or(0, Vec::len), l.egress),
         ] {
             within(&format!("network.{field}"), count as u64, limit as u64)?;
         }
@@ -191,6 +192,12 @@ impl Network {
         }
         for name in self.extra_hosts.keys() {
             host_name("network.extra_hosts", name)?;
+        }
+        let egress = self.egress.as_deref().unwrap_or_default();
+        for (index, entry) in egress.iter().enumerate() {
+            if egress[..index].contains(entry) {
+                return Err(format!("network.egress: `{entry}` stands twice"));
+            }
         }
         for (field, rate) in [
             ("ingress", self.rates.ingress_bytes_per_second),
@@ -220,6 +227,7 @@ impl Network {
             ("ports", !self.ports.is_empty(), bridge),
             ("networks", !self.networks.is_empty(), bridge),
             ("rates", !self.rates.is_none(), bridge),
+            ("egress", self.egress.is_some(), bridge),
             ("dns", !self.dns.is_empty(), own_files),
             ("dns_search", !self.dns_search.is_empty(), own_files),
             ("extra_hosts", !self.extra_hosts.is_empty(), own_files),
@@ -243,13 +251,16 @@ fn is_host(subnet: Ipv4Net, ip: Ipv4Addr) -> bool {
 /// RFC 1035 2.3.4: labels of 1 to 63 bytes, 253 in all.
 fn host_name(field: &str, name: &str) -> Result<(), String> {
     line(field, name)?;
+    match is_host_name(name) {
+        true => Ok(()),
+        false => Err(format!(
+            "{field}: {name:?} is no host name: labels of 1 to 63 of A-Z a-z 0-9 _ -, with dots between"
+        )),
+    }
+}
+
+pub(super) fn is_host_name(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
     let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(good);
-    if name.len() <= 253 && name.split('.').all(label) {
-        Ok(())
-    } else {
-        Err(format!(
-            "{field}: {name:?} is no host name: labels of 1 to 63 of A-Z a-z 0-9 _ -, with dots between"
-        ))
-    }
+    name.len() <= 253 && name.split('.').all(label)
 }

@@ -30,7 +30,8 @@ fn release() -> Value {
                 ],
                 "dns": ["10.0.0.1", "fd00::1"], "dns_search": ["lan"],
                 "extra_hosts": {"printer": "10.0.0.9", "board": "host-gateway"},
-                "rates": {"ingress_bytes_per_second": 4096, "egress_bytes_per_second": 1024}
+                "rates": {"ingress_bytes_per_second": 4096, "egress_bytes_per_second": 1024},
+                "egress": ["mqtt.example:8883", "10.0.0.0/8", "[2001:db8::/32]:443", "udp://*.pool.example:123"]
             })),
             app("probe", json!({"mode": "container", "container": "web"}))
         ]
@@ -185,6 +186,26 @@ fn faults_are_named() {
             "/apps/0/network/rates/egress_bytes_per_second",
             json!(0),
             "egress_bytes_per_second is outside 1024 to",
+        ),
+        (
+            "/apps/0/network/egress/0",
+            json!("mqtt.example:mqtt"),
+            "\"mqtt.example:mqtt\": a port is 1 to 65535",
+        ),
+        (
+            "/apps/0/network/egress/1",
+            json!("MQTT.example:8883"),
+            "network.egress: `mqtt.example:8883` stands twice",
+        ),
+        (
+            "/apps/0/network/egress",
+            json!((0..65).map(|n| format!("10.0.0.{n}")).collect::<Vec<_>>()),
+            "network.egress is 65; the limit is 64",
+        ),
+        (
+            "/apps/1/network/egress",
+            json!([]),
+            "network.egress needs mode `bridge`",
         ),
         (
             "/apps/0/network/mode",
