@@ -21,7 +21,7 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates iproute2 nftables mosquitto mosquitto-clients \
-	skopeo mtools dosfstools busybox-static faketime util-linux procps python3-minimal systemd
+	skopeo softhsm2 mtools dosfstools busybox-static faketime util-linux procps python3-minimal systemd
 BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs criu
 SHIPPED_PACKAGES := mmdebstrap
 ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross

@@ -23,6 +23,9 @@ pub enum DsseError {
     /// Signed for another purpose: a signature over one kind of document never serves another.
     #[error("the payload type is `{got}`; `{expected}` was expected")]
     PayloadType { expected: &'static str, got: String },
+    /// What was made elsewhere is no signature of this envelope by this key.
+    #[error("what key {0} made is no signature of this document")]
+    NotASignature(String),
     /// Too few distinct keys of the role signed these bytes.
     #[error("{valid} of {threshold} required signatures are valid")]
     Threshold { valid: usize, threshold: usize },
@@ -119,12 +122,31 @@ impl Envelope {
 
     /// Adds `key`'s signature, once.
     pub fn sign(&mut self, key: &SigningKey) -> Result<(), DsseError> {
+        let signature = key.sign(&self.bytes_to_sign()?);
+        self.put(&key.public(), &signature);
+        Ok(())
+    }
+
+    /// What a key signs that is not in this process.
+    pub fn bytes_to_sign(&self) -> Result<Vec<u8>, DsseError> {
         let payload = self.payload_unverified()?;
-        let keyid = key.public().key_id();
-        let sig = STANDARD.encode(key.sign(&pae(&self.payload_type, &payload)));
+        Ok(pae(&self.payload_type, &payload))
+    }
+
+    /// Adds a signature over [`Envelope::bytes_to_sign`] that was made elsewhere, once; it is checked first.
+    pub fn add_signature(&mut self, key: &PublicKey, signature: &[u8]) -> Result<(), DsseError> {
+        if !key.verifies(&self.bytes_to_sign()?, signature) {
+            return Err(DsseError::NotASignature(key.key_id()));
+        }
+        self.put(key, signature);
+        Ok(())
+    }
+
+    fn put(&mut self, key: &PublicKey, signature: &[u8]) {
+        let keyid = key.key_id();
+        let sig = STANDARD.encode(signature);
         self.signatures.retain(|s| s.keyid != keyid);
         self.signatures.push(Signature { keyid, sig });
-        Ok(())
     }
 
     /// The payload before anybody checked a signature: to show or to sign, never to act on.

@@ -2,6 +2,7 @@
 //! envelopes signed with the keys of RFC 8032. The vector's own signature is ECDSA, which is not
 //! spoken here: what is held against it is the bytes that are signed.
 
+use base64::Engine;
 use coracle_protocol::dsse::{DsseError, Envelope, Signature, pae};
 use coracle_protocol::key::{PublicKey, SigningKey};
 
@@ -119,4 +120,39 @@ fn signing_twice_leaves_one_signature() {
         .unwrap();
     assert_eq!(envelope.signatures.len(), 1);
     assert_eq!(Envelope::parse(&envelope.to_json()), Ok(envelope));
+}
+
+#[test]
+fn what_a_token_made_is_checked_before_it_counts() {
+    let (key, _) = SigningKey::generate().unwrap();
+    let (other, _) = SigningKey::generate().unwrap();
+    let mut made = Envelope::unsigned("application/x", b"payload");
+    made.sign(&other).unwrap();
+    let bytes = made.signatures[0].sig.clone();
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(bytes)
+        .unwrap();
+    assert_eq!(
+        made.bytes_to_sign().unwrap(),
+        pae("application/x", b"payload")
+    );
+    let mut envelope = Envelope::unsigned("application/x", b"payload");
+    for wrong in [&bytes[..], &[0; 64], &[]] {
+        let refused = envelope.add_signature(&key.public(), wrong);
+        assert_eq!(
+            refused,
+            Err(DsseError::NotASignature(key.public().key_id()))
+        );
+    }
+    assert!(envelope.signatures.is_empty());
+    // Once, however often it is added.
+    for _ in 0..2 {
+        envelope.add_signature(&other.public(), &bytes).unwrap();
+    }
+    assert_eq!(envelope.signatures, made.signatures);
+    assert!(
+        envelope
+            .verify("application/x", &[other.public()], 1)
+            .is_ok()
+    );
 }

@@ -1,12 +1,22 @@
+//! Keys that sign: in files, or in tokens ([`token`], by the URIs of [`uri`]).
+//!
 //! Key files: `<name>` is PKCS#8 DER for its owner only, `<name>.pub` the public key in base64. A key with a
 //! passphrase is an EncryptedPrivateKeyInfo (RFC 5958, PBES2 with scrypt and AES-256-CBC), as
 //! `openssl pkcs8 -topk8 -scrypt -outform DER` writes it too.
 
 pub mod passphrase;
+pub mod pin;
+pub mod token;
+pub mod uri;
 
 use crate::files::{self, Access, FileError};
+use coracle_protocol::dsse::{DsseError, Envelope};
 use coracle_protocol::key::{KeyError, PublicKey, SigningKey};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use token::{TokenError, TokenKey};
+use uri::{Pkcs11Uri, UriError};
 
 /// A PKCS#8 Ed25519 key has 48 to 83 bytes, an encrypted one some 240, a public key 44 characters.
 const KEY_BYTES: u64 = 4096;
@@ -29,9 +39,94 @@ pub enum KeyFileError {
     /// A key with a passphrase.
     #[error("{0}")]
     Passphrase(#[from] passphrase::PassphraseError),
+    /// A key in a token.
+    #[error("{0}")]
+    Token(#[from] TokenError),
     /// A private key where a public one belongs.
     #[error("`{0}` is a private key; give its public half, `{0}.pub`")]
     Private(PathBuf),
+}
+
+/// Where a private key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyRef {
+    /// In a file.
+    File(PathBuf),
+    /// In a token.
+    Token(Box<Pkcs11Uri>),
+}
+
+impl FromStr for KeyRef {
+    type Err = UriError;
+    fn from_str(text: &str) -> Result<Self, UriError> {
+        match text.starts_with("pkcs11:") {
+            true => Ok(Self::Token(Box::new(text.parse()?))),
+            false => Ok(Self::File(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for KeyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Token(uri) => write!(f, "{uri}"),
+        }
+    }
+}
+
+/// A private key, ready to sign.
+pub enum Key {
+    /// Here.
+    Here(SigningKey),
+    /// In a token.
+    Token(Box<TokenKey>),
+}
+
+/// Why nothing was signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The document.
+    #[error(transparent)]
+    Envelope(#[from] DsseError),
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+impl Key {
+    /// Opens it: asks for its passphrase or the token's PIN, when there is one.
+    pub fn open(place: &KeyRef) -> Result<Self, KeyFileError> {
+        match place {
+            KeyRef::File(path) => Ok(Self::Here(read_private(path)?)),
+            KeyRef::Token(uri) => Ok(Self::Token(Box::new(TokenKey::open(uri)?))),
+        }
+    }
+
+    /// The public half.
+    pub fn public(&self) -> PublicKey {
+        match self {
+            Self::Here(key) => key.public(),
+            Self::Token(key) => key.public(),
+        }
+    }
+
+    /// Adds its signature, once.
+    pub fn sign(&self, envelope: &mut Envelope) -> Result<(), SignError> {
+        match self {
+            Self::Here(key) => Ok(envelope.sign(key)?),
+            Self::Token(key) => {
+                let signature = key.sign(&envelope.bytes_to_sign()?)?;
+                Ok(envelope.add_signature(&key.public(), &signature)?)
+            }
+        }
+    }
+}
+
+/// Writes the public half to `path`.
+pub fn write_public(key: PublicKey, path: &Path) -> Result<(), KeyFileError> {
+    let text = format!("{}\n", String::from(key));
+    Ok(files::write(path, text.as_bytes(), Access::Public)?)
 }
 
 /// Makes a key, under a passphrase when there is one; the public half and where it was written.
@@ -42,8 +137,7 @@ pub fn new(output: &Path, passphrase: Option<&str>) -> Result<(PublicKey, PathBu
     }
     let public_path = public_path(output);
     files::write(output, &document, Access::Secret)?;
-    let text = format!("{}\n", String::from(key.public()));
-    files::write(&public_path, text.as_bytes(), Access::Public)?;
+    write_public(key.public(), &public_path)?;
     Ok((key.public(), public_path))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::envelope_file::{self, EnvelopeFileError};
 use crate::human;
-use crate::keys::KeyFileError;
+use crate::keys::{Key, KeyFileError, SignError};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::{DsseError, Envelope};
 use coracle_protocol::key::{KeyError, PublicKey, SigningKey};
@@ -47,7 +47,10 @@ pub enum ReleaseError {
     Check(#[source] RootError),
     /// Signing.
     #[error("signing")]
-    Sign(#[source] DsseError),
+    Sign(#[source] SignError),
+    /// A document that boards would not read.
+    #[error("signing")]
+    Envelope(#[source] DsseError),
     /// A key for the check.
     #[error("making a key for the check")]
     NoKey(#[source] KeyError),
@@ -56,7 +59,7 @@ pub enum ReleaseError {
 /// Signs a document of `role`, and opens it as a board would. With a `root` it must be good under that;
 /// otherwise under a root that names this key and nothing else.
 pub struct Signer {
-    key: SigningKey,
+    key: Key,
     role: Role,
     root: TrustedRoot,
     /// More keys must sign: the document can't be opened yet.
@@ -66,14 +69,14 @@ pub struct Signer {
 impl Signer {
     /// For documents of `role`. `epoch`: of the role, where no root says it.
     pub fn new(
-        key: SigningKey,
+        key: Key,
         role: Role,
         root: Option<TrustedRoot>,
         epoch: u64,
     ) -> Result<Self, ReleaseError> {
         let root = match root {
             Some(root) => root,
-            None => stand_in(&key, role, epoch)?,
+            None => stand_in(key.public(), role, epoch)?,
         };
         let (keys, threshold, _) = root.role(role).unwrap_or_default();
         if !keys.contains(&key.public()) {
@@ -98,9 +101,9 @@ impl Signer {
     /// Signs.
     pub fn sign(&self, payload_type: &str, payload: &[u8]) -> Result<Envelope, ReleaseError> {
         let mut envelope = Envelope::unsigned(payload_type, payload);
-        envelope.sign(&self.key).map_err(ReleaseError::Sign)?;
+        self.key.sign(&mut envelope).map_err(ReleaseError::Sign)?;
         // What `Envelope::parse` refuses on the board is refused here.
-        Envelope::parse(&envelope.to_json()).map_err(ReleaseError::Sign)?;
+        Envelope::parse(&envelope.to_json()).map_err(ReleaseError::Envelope)?;
         Ok(envelope)
     }
 
@@ -111,7 +114,7 @@ impl Signer {
 }
 
 /// A root for the check alone: it names `key` in `role`, and is signed by a key that is thrown away.
-fn stand_in(key: &SigningKey, role: Role, epoch: u64) -> Result<TrustedRoot, ReleaseError> {
+fn stand_in(key: PublicKey, role: Role, epoch: u64) -> Result<TrustedRoot, ReleaseError> {
     let (root_key, _) = SigningKey::generate().map_err(ReleaseError::NoKey)?;
     let entry = |public: PublicKey, epoch| RoleKeys {
         keys: vec![public.key_id()],
@@ -124,19 +127,19 @@ fn stand_in(key: &SigningKey, role: Role, epoch: u64) -> Result<TrustedRoot, Rel
         version: 1,
         issued_at: 0,
         expires: LIMITS.integer,
-        keys: [root_key.public(), key.public()]
+        keys: [root_key.public(), key]
             .into_iter()
             .map(|k| (k.key_id(), k))
             .collect(),
         roles: BTreeMap::from([
             (Role::Root, entry(root_key.public(), 0)),
-            (role, entry(key.public(), epoch)),
+            (role, entry(key, epoch)),
         ]),
     };
     let payload = serde_json::to_vec(&document)
         .map_err(|e| ReleaseError::Check(RootError::Malformed(e.to_string())))?;
     let mut envelope = Envelope::unsigned(ROOT_TYPE, &payload);
-    envelope.sign(&root_key).map_err(ReleaseError::Sign)?;
+    envelope.sign(&root_key).map_err(ReleaseError::Envelope)?;
     TrustedRoot::from_image(&envelope).map_err(ReleaseError::Check)
 }
 

@@ -7,7 +7,7 @@ pub mod rotate;
 
 use crate::envelope_file::{self, EnvelopeFileError};
 use crate::human;
-use crate::keys::{self, KeyFileError};
+use crate::keys::{self, Key, KeyFileError, KeyRef, SignError};
 use coracle_protocol::dsse::{DsseError, Envelope};
 use coracle_protocol::key::PublicKey;
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root, RootError, TrustedRoot};
@@ -24,6 +24,15 @@ pub enum RootFileError {
     /// A key file.
     #[error("{0}")]
     Key(#[from] KeyFileError),
+    /// Signing.
+    #[error("signing `{path}`")]
+    Sign {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SignError,
+    },
     /// Not a root, or not one that boards would take.
     #[error("`{path}`")]
     Root {
@@ -171,14 +180,14 @@ pub fn document(path: &Path, envelope: &Envelope) -> Result<Root, RootFileError>
 /// Adds one key's signature and writes `output`. `previous`: the root before it, whose keys sign too.
 pub fn sign(
     path: &Path,
-    key: &Path,
+    key: &KeyRef,
     previous: Option<&Path>,
     output: &Path,
 ) -> Result<Envelope, RootFileError> {
     let mut envelope = envelope_file::read(path)?;
     let root = document(path, &envelope)?;
     state(path, &envelope)?;
-    let key = keys::read_private(key)?;
+    let key = Key::open(key)?;
     let mut known = in_role(&root, key.public(), Role::Root);
     if let Some(previous) = previous {
         known |= in_role(read_trusted(previous)?.document(), key.public(), Role::Root);
@@ -200,7 +209,11 @@ pub fn sign(
             },
         });
     }
-    envelope.sign(&key).map_err(envelope_file::at(path))?;
+    key.sign(&mut envelope)
+        .map_err(|source| RootFileError::Sign {
+            path: path.to_owned(),
+            source,
+        })?;
     envelope_file::write(output, &envelope).map_err(EnvelopeFileError::File)?;
     Ok(envelope)
 }

@@ -4,9 +4,10 @@ use super::{json, say};
 use crate::envelope_file;
 use crate::failure::Failure;
 use crate::image::{self, Measurer};
+use crate::keys::{Key, KeyRef};
 use crate::release::{self, Signer};
 use crate::release_file::ReleaseFile;
-use crate::{human, keys, root};
+use crate::{human, root};
 use clap::{Args, Subcommand};
 use coracle_images::layout::Platform;
 use coracle_protocol::root::Role;
@@ -24,9 +25,9 @@ pub(super) enum ReleaseCommand {
     Create(Box<ReleaseCreate>),
     /// Add a second key's signature, where the root asks for several
     Sign {
-        /// A private release key
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
+        /// A private release key: its file, or a `pkcs11:` URI
+        #[arg(long, value_name = "KEY")]
+        key: KeyRef,
         /// The release; it is changed
         file: PathBuf,
     },
@@ -50,9 +51,9 @@ pub(super) struct ReleaseCreate {
     /// The OCI layout with the images
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
-    /// A private release key
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    /// A private release key: its file, or a `pkcs11:` URI
+    #[arg(long, value_name = "KEY")]
+    key: KeyRef,
     /// Check under this root, and take the epoch from it
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
@@ -80,12 +81,7 @@ impl ReleaseCommand {
 fn create(args: ReleaseCreate) -> Result<(), Failure> {
     let file = ReleaseFile::read(&args.file)?;
     let root = args.root.as_deref().map(root::read_trusted).transpose()?;
-    let signer = Signer::new(
-        keys::read_private(&args.key)?,
-        Role::Release,
-        root,
-        args.epoch,
-    )?;
+    let signer = Signer::new(Key::open(&args.key)?, Role::Release, root, args.epoch)?;
     let layout = image::open(&args.images)?;
     let mut images = Measurer::new(&layout, args.platform.unwrap_or_else(image::host_platform));
     let release = file.release(&args.file, human::now(), signer.epoch(), &mut images)?;
@@ -100,9 +96,9 @@ fn create(args: ReleaseCreate) -> Result<(), Failure> {
     Ok(())
 }
 
-fn sign(key: &Path, file: &Path) -> Result<(), Failure> {
+fn sign(key: &KeyRef, file: &Path) -> Result<(), Failure> {
     let mut release = release::read(file, None)?;
-    release.envelope.sign(&keys::read_private(key)?)?;
+    Key::open(key)?.sign(&mut release.envelope)?;
     envelope_file::write(file, &release.envelope)?;
     say(&format!(
         "{}: {} signatures",

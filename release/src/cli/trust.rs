@@ -6,6 +6,7 @@ use crate::console::Console;
 use crate::envelope_file;
 use crate::failure::Failure;
 use crate::human::{self, Expiry};
+use crate::keys::KeyRef;
 use crate::root::rotate::{self, Changes};
 use crate::root::{self, RoleInput, RootInput, chain, parts};
 use clap::{Args, Subcommand};
@@ -31,9 +32,9 @@ pub(super) enum TrustCommand {
     ///
     /// Example: coracle-release trust sign --key root-a.pk8 --output root.a.json root.json
     Sign {
-        /// A private root key
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
+        /// A private root key: its file, or a `pkcs11:` URI
+        #[arg(long, value_name = "KEY")]
+        key: KeyRef,
         /// The root document before this one: its root keys sign the new one too
         #[arg(long, value_name = "FILE")]
         previous: Option<PathBuf>,
@@ -283,7 +284,7 @@ fn signatures(file: &Path, envelope: &Envelope) -> Result<(), Failure> {
 }
 
 fn sign(
-    key: &Path,
+    key: &KeyRef,
     previous: Option<&Path>,
     output: Option<&Path>,
     file: &Path,

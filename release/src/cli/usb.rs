@@ -3,10 +3,11 @@
 use super::say;
 use crate::failure::Failure;
 use crate::human::{self, Expiry};
+use crate::image;
+use crate::keys::{Key, KeyRef};
 use crate::release::{self, Signer};
 use crate::root::{self, chain};
 use crate::stick::{Assignment, folder, vfat};
-use crate::{image, keys};
 use clap::Args;
 use coracle_images::layout::Platform;
 use coracle_protocol::deploy::Target;
@@ -30,9 +31,9 @@ pub(super) struct Usb {
     /// A layout with images that boards may have: deltas from them go on the stick; once for each
     #[arg(long, value_name = "DIR")]
     base_images: Vec<PathBuf>,
-    /// A private offline-deploy key
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    /// A private offline-deploy key: its file, or a `pkcs11:` URI
+    #[arg(long, value_name = "KEY")]
+    key: KeyRef,
     /// Check under this root, and take the epoch from it
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
@@ -78,7 +79,7 @@ pub(super) struct Usb {
 pub(super) fn run(args: Usb) -> Result<(), Failure> {
     let root = args.root.as_deref().map(root::read_trusted).transpose()?;
     let file = release::read(&args.release, root.as_ref())?;
-    let key = keys::read_private(&args.key)?;
+    let key = Key::open(&args.key)?;
     let signer = Signer::new(key, Role::OfflineDeploy, root, args.epoch)?;
     if signer.root().is_none() {
         return Err(Failure::usage(
