@@ -248,6 +248,10 @@ impl Config {
     pub fn containers_dir(&self) -> PathBuf {
         self.state_dir.join("containers")
     }
+    /// Which app has which of the board's ids; root's.
+    pub fn ids_file(&self) -> PathBuf {
+        self.state_dir.join("ids.json")
+    }
     /// One folder per volume; root's.
     pub fn volumes_dir(&self) -> PathBuf {
         self.state_dir.join("volumes")

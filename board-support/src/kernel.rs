@@ -2,7 +2,9 @@
 #![allow(unsafe_code)]
 
 use rustix::thread::UnshareFlags;
+use std::ffi::CStr;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Gives the calling thread, and no other, new namespaces. Only for a thread that ends soon after:
 /// whatever runs on it later would be in them too.
@@ -55,4 +57,126 @@ pub(crate) fn clock_state() -> Option<(i32, i32)> {
     // SAFETY: initialised by `zeroed`, whatever the call did.
     let state = unsafe { state.assume_init() };
     (result >= 0).then_some((result, state.status))
+}
+
+/// A child in a user namespace of its own, which waits until it is ended by [`UserNamespace::drop`].
+pub(crate) struct UserNamespace {
+    pid: libc::pid_t,
+}
+
+impl UserNamespace {
+    /// The child does nothing but system calls: in a process with threads nothing else is allowed after fork (fork(2)).
+    pub(crate) fn begin() -> io::Result<Self> {
+        let mut told = [0; 2];
+        // SAFETY: the kernel writes two descriptors.
+        if unsafe { libc::pipe2(told.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: nothing but system calls follows in the child, and it ends by _exit.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: numbers, and four bytes of this frame.
+            unsafe {
+                let errno: i32 = match libc::unshare(libc::CLONE_NEWUSER) {
+                    0 => 0,
+                    _ => *libc::__errno_location(),
+                };
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::write(told[1], (&raw const errno).cast(), size_of::<i32>());
+                loop {
+                    libc::pause();
+                }
+            }
+        }
+        let namespace = Self { pid };
+        let mut errno = [0; size_of::<i32>()];
+        // SAFETY: the buffer is as long as is said, and both descriptors are this function's own.
+        let read = unsafe {
+            libc::close(told[1]);
+            let read = libc::read(told[0], errno.as_mut_ptr().cast(), errno.len());
+            libc::close(told[0]);
+            read
+        };
+        match (pid, i32::from_ne_bytes(errno)) {
+            (..0, _) => Err(io::Error::other("there can be no further process")),
+            (_, 0) if read == errno.len() as isize => Ok(namespace),
+            (_, 0) => Err(io::Error::other("the child died")),
+            (_, errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Its process, as long as this value is there.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
+impl Drop for UserNamespace {
+    fn drop(&mut self) {
+        if self.pid > 0 {
+            // SAFETY: numbers only; the child has not been reaped, so that the number is still its own.
+            unsafe {
+                libc::kill(self.pid, libc::SIGKILL);
+                libc::waitpid(self.pid, std::ptr::null_mut(), 0);
+            }
+        }
+    }
+}
+
+/// A copy of the mount at `folder` in which files have the owners that `users` makes of those on disk:
+/// open_tree(2), mount_setattr(2) with MOUNT_ATTR_IDMAP.
+pub(crate) fn id_mapped(folder: &CStr, users: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// `struct mount_attr` (linux/mount.h).
+    #[repr(C)]
+    struct MountAttr {
+        attr_set: u64,
+        attr_clr: u64,
+        propagation: u64,
+        userns_fd: u64,
+    }
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: the path is a C string.
+    let tree =
+        unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, folder.as_ptr(), flags) };
+    if tree < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor.
+    let tree = unsafe { OwnedFd::from_raw_fd(tree as i32) };
+    let attr = MountAttr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users.as_raw_fd() as u64,
+    };
+    // SAFETY: the path is a C string, and `attr` lives until the call returns.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    match answer {
+        0 => Ok(tree),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What the calling thread, and no other, makes belongs to this user from now on (setfsuid(2)). Only for a thread that ends
+/// soon after.
+pub(crate) fn make_files_as(id: u32) {
+    #[cfg(not(target_arch = "arm"))]
+    use libc::{SYS_setfsgid as GROUP, SYS_setfsuid as USER};
+    /// The older ones take numbers of 16 bits there.
+    #[cfg(target_arch = "arm")]
+    use libc::{SYS_setfsgid32 as GROUP, SYS_setfsuid32 as USER};
+    // SAFETY: numbers only. Neither call can fail; what is made shows whether it did what it should.
+    unsafe {
+        libc::syscall(GROUP, id);
+        libc::syscall(USER, id);
+    }
 }

@@ -7,9 +7,11 @@
 //! | `network` | `[network]` |
 //! | `hardware` | `[[devices]]`, `[watchdog]`, `[[leds]]`, `[thermal]`, `[identity]` |
 //! | `kernel` | `[kernel]`, `[cgroup]` |
+//! | `isolation` | `[isolation]` |
 //! | `site` | what a board's own file puts over a profile, and where each value comes from |
 
 mod hardware;
+mod isolation;
 mod kernel;
 mod network;
 mod resources;
@@ -20,6 +22,7 @@ pub use crate::toml_file::TomlFileError as ProfileError;
 pub use hardware::{
     AppDevice, DeviceKind, Identity, Led, LedPattern, Thermal, ThermalZone, Watchdog,
 };
+pub use isolation::{FirstId, IDS_PER_APP, Isolation, MOST_ID_RANGES, UserNamespaces};
 pub use kernel::{CgroupLayout, CgroupNeeds, KernelNeeds};
 pub use network::{NetworkDefaults, NetworkMode, Uplink, UplinkCost, UplinkKind};
 pub use resources::{IoCeilings, Medium, Quotas, Reserve, StateDisk, Storage, StorageRole, Wear};
@@ -84,6 +87,9 @@ pub struct Profile {
     /// How control groups must be mounted.
     #[serde(default)]
     pub cgroup: CgroupNeeds,
+    /// Whether apps have users of their own.
+    #[serde(default)]
+    pub isolation: Isolation,
 }
 
 /// `[match]`: one rule that holds is enough.

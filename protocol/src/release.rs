@@ -91,6 +91,9 @@ pub struct App {
     /// Whether the root file system cannot be written.
     #[serde(default)]
     pub read_only_root: bool,
+    /// Whether its root is nobody on the board: `true` must be, `false` must not be; the board decides when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_namespace: Option<bool>,
     /// How the board knows that it works.
     #[serde(default)]
     pub health: Option<Health>,

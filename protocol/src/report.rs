@@ -136,6 +136,27 @@ pub struct AppStatus {
     /// What its writable layer holds; `None` when it has none, or when nothing limits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskUse>,
+    /// Whose its users are on the board; `None` while it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<AppUsers>,
+}
+
+/// Whose an app's users are on the board.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AppUsers {
+    /// Its own: its root is nobody on the board.
+    Own {
+        /// What 0 inside is on the board.
+        first: u32,
+        /// Users, and as many groups.
+        count: u32,
+    },
+    /// The board's: its root is the board's, with fewer rights.
+    Board {
+        /// Why.
+        because: String,
+    },
 }
 
 /// What a writable layer or a volume holds.

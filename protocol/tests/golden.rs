@@ -141,6 +141,7 @@ fn set() -> SetStatus {
         cpu_usage_us: Some(12),
         pids: Some(3),
         disk: Some(disk_use()),
+        users: None,
     };
     let waiting = AppStatus {
         name: AppName::new("logger").unwrap(),
@@ -171,6 +172,7 @@ fn set() -> SetStatus {
         cpu_usage_us: None,
         pids: None,
         disk: None,
+        users: None,
     };
     SetStatus {
         deployment: digest("assignment"),

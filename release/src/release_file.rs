@@ -93,6 +93,7 @@ struct AppTable {
     binds: Vec<BindMount>,
     #[serde(default)]
     read_only_root: bool,
+    user_namespace: Option<bool>,
     health: Option<Health>,
     #[serde(default)]
     restart: Restart,
@@ -227,6 +228,7 @@ impl AppTable {
             tmpfs: self.tmpfs.into_iter().map(TmpfsTable::mount).collect(),
             binds: self.binds,
             read_only_root: self.read_only_root,
+            user_namespace: self.user_namespace,
             health: self.health,
             restart: self.restart,
             trial_seconds: self.trial_seconds,

@@ -230,10 +230,10 @@ pub async fn control(client: &Client, action: Action, app: &AppName) -> Result<(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn app() -> AppStatus {
+    pub(crate) fn app() -> AppStatus {
         serde_json::from_value(serde_json::json!({
             "name": "web", "image": "shop/web:1", "image_manifest": format!("sha256:{}", "a".repeat(64)),
             "state": "running", "exit_code": null, "oom_killed": false, "restarts": 2, "healthy": true,

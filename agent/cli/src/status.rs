@@ -6,7 +6,7 @@ use crate::human::{age, printable, short, size, span};
 use crate::output;
 use coracle_protocol::local::Status;
 use coracle_protocol::renewal::{Standing, State};
-use coracle_protocol::report::{AppState, Feedback, SetState};
+use coracle_protocol::report::{AppState, AppStatus, AppUsers, Feedback, SetState};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::Write;
@@ -99,6 +99,9 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
                     .count();
                 line("set", format!("{} {}, {state}", set.product, set.version));
                 line("apps", format!("{up} of {} run", set.apps.len()));
+                if let Some(users) = users(&set.apps) {
+                    line("users", users);
+                }
                 line("release", short(&set.release));
             }
             None => line("set", "none".into()),
@@ -128,6 +131,25 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
     }
     line("link", describe_link(link));
     text
+}
+
+/// Whether apps' roots are nobody on the board, and which ones are the board's root and why.
+fn users(apps: &[AppStatus]) -> Option<String> {
+    let running: Vec<&AppStatus> = apps.iter().filter(|app| app.users.is_some()).collect();
+    let boards: Vec<String> = running
+        .iter()
+        .filter_map(|app| match &app.users {
+            Some(AppUsers::Board { because }) => Some(format!("{}: {because}", app.name)),
+            _ => None,
+        })
+        .collect();
+    let own = running.len() - boards.len();
+    let text = format!("{own} of {} apps have their own", running.len());
+    match (running.is_empty(), boards.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(text),
+        (false, false) => Some(format!("{text}; the board's has {}", boards.join("; "))),
+    }
 }
 
 fn describe_link(link: &Link) -> String {
@@ -235,6 +257,33 @@ mod tests {
             "{revoked}"
         );
         assert!(said("something new").contains("revoked: stolen"));
+    }
+
+    #[test]
+    fn users_say_who_is_the_boards_root() {
+        let app = |name: &str, users| {
+            let mut app = crate::apps::tests::app();
+            app.name = coracle_protocol::names::AppName::new(name).unwrap();
+            app.users = users;
+            app
+        };
+        let own = || {
+            Some(AppUsers::Own {
+                first: 1 << 30,
+                count: 65_536,
+            })
+        };
+        let because = "it uses the board's network".to_owned();
+        let board = Some(AppUsers::Board { because });
+        assert_eq!(users(&[app("down", None)]), None);
+        assert_eq!(
+            users(&[app("web", own()), app("down", None)]).unwrap(),
+            "1 of 1 apps have their own"
+        );
+        assert_eq!(
+            users(&[app("web", own()), app("can", board)]).unwrap(),
+            "1 of 2 apps have their own; the board's has can: it uses the board's network"
+        );
     }
 
     #[test]

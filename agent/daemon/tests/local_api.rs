@@ -326,6 +326,7 @@ fn running() -> SetStatus {
         cpu_usage_us: Some(1_000_000),
         pids: Some(3),
         disk: None,
+        users: None,
     };
     SetStatus {
         deployment: blob(b"deployment").digest,

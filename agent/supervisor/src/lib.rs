@@ -17,6 +17,7 @@
 //! | [`logs`] | an app's output, in a child that outlives the supervisor |
 //! | [`volumes`] | what outlives apps: limits, owners, backups |
 //! | [`resolver`] | a network's resolver, in a jail |
+//! | [`users`] | whether an app's root is nobody on the board, and by which ids |
 //! | [`adopt`] | what a supervisor leaves for the next one |
 //! | [`supervisor`] | the owner of all of it: one loop |
 //! | [`program`] | the command line, and exit codes |
@@ -45,5 +46,6 @@ pub mod stage;
 pub mod supervisor;
 pub mod thermal;
 pub mod trust;
+pub mod users;
 pub mod volumes;
 pub mod watchdog;

@@ -3,6 +3,7 @@
 
 use crate::settings::Settings;
 use crate::trust::{Trust, built_at};
+use crate::users;
 use coracle_board_support::budget::{AppPromise, HostPort, PortProtocol, unkept};
 use coracle_board_support::profile::NetworkMode as BoardMode;
 use coracle_digest::Sha256Digest;
@@ -150,12 +151,18 @@ pub fn check_budget(
     let promises = promises(release, settings);
     let unkept = unkept(&settings.trials, &promises);
     let no_limits = storage::not_limited(release, settings);
-    let code = match unkept.is_empty() && no_limits.is_empty() {
-        true => "over-budget",
-        false => "kernel-lacks",
+    let (by_kernel, no_users) = users::refused(release, settings);
+    let code = match (
+        unkept.is_empty() && no_limits.is_empty(),
+        no_users.is_empty(),
+    ) {
+        (true, true) => "over-budget",
+        (true, false) if !by_kernel => "users",
+        _ => "kernel-lacks",
     };
     let mut problems: Vec<String> = unkept.iter().map(ToString::to_string).collect();
     problems.extend(no_limits);
+    problems.extend(no_users);
     let kept = storage::KeptVolumes::beside(release, settings);
     if let Err(found) = kept.less_of(&settings.budget).check(&promises) {
         problems.extend(found.iter().map(ToString::to_string));

@@ -2,6 +2,7 @@
 
 use crate::apps::user::{self, UserError};
 use crate::disk::{self, About, DiskError};
+use crate::users::UsersPolicy;
 use coracle_board_support::budget::{Budget, can_be_asked_for};
 use coracle_board_support::config::{Config, ConfigError};
 use coracle_board_support::detect::{DetectError, Detected, choose};
@@ -61,6 +62,8 @@ pub struct Settings {
     pub means: Option<Means>,
     /// Why nothing does.
     pub no_means: String,
+    /// Whether apps have users of their own.
+    pub users: UsersPolicy,
     /// For the status.
     pub facts: BoardFacts,
     /// The daemon's user, when the board has it. Without one only root may talk to the supervisor.
@@ -111,6 +114,7 @@ impl Settings {
             trials: tried(&disks),
             disks: disks.iter().map(|disk| (disk.major, disk.minor)).collect(),
             network: network(&config, &profile),
+            users: UsersPolicy::of(&config, &profile.isolation),
             hardware,
             daemon,
             profile,

@@ -12,7 +12,7 @@ use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{
     App, Image, NetworkMode, Port, Probe, Release, Restart, VolumeMount,
 };
-use coracle_protocol::report::{AppState, Phase, SetState};
+use coracle_protocol::report::{AppState, AppUsers, Phase, SetState};
 use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -84,11 +84,20 @@ fn a_signed_release_runs_with_its_limits_network_and_log() {
 
     let pid = app.pid.unwrap();
     let status_file = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    assert!(status_file.contains("Uid:\t1000\t1000"), "{status_file}");
+    // 1000 inside, of the ids that the app has of the board's.
+    let Some(AppUsers::Own { first, .. }) = app.users else {
+        panic!("{:?}", app.users);
+    };
+    let uid = first + 1000;
+    assert!(first > 1_000_000, "{first}");
+    assert!(
+        status_file.contains(&format!("Uid:\t{uid}\t{uid}")),
+        "{status_file}"
+    );
     assert!(status_file.contains("NoNewPrivs:\t1") && status_file.contains("Seccomp:\t2"));
     let own = |kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
     let host = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
-    for kind in ["pid", "mnt", "net", "uts", "ipc"] {
+    for kind in ["pid", "mnt", "net", "uts", "ipc", "user"] {
         assert_ne!(own(kind), host(kind), "{kind}");
     }
     let root = |path: &str| std::fs::read_to_string(format!("/proc/{pid}/root{path}")).unwrap();

@@ -9,7 +9,7 @@ use coracle_protocol::deploy::Deploy;
 use coracle_protocol::local::Answer;
 use coracle_protocol::names::{AppName, BoardId, SecretName};
 use coracle_protocol::release::{App, Port, Protocol};
-use coracle_protocol::report::Phase;
+use coracle_protocol::report::{AppUsers, Phase};
 use coracle_protocol::secret::{OpeningKey, Sealed, SealingKey};
 use coracle_protocol::site::{SetPort, Settable, SettablePort, Settings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,7 +93,11 @@ fn a_secret_is_a_file_for_its_app_and_nowhere_else() {
     );
     let file = std::fs::metadata(format!("/proc/{pid}/root/run/secrets/db")).unwrap();
     use std::os::unix::fs::MetadataExt;
-    assert_eq!((file.mode() & 0o7777, file.uid()), (0o400, 1000));
+    // The app's user, as the board counts those of this app.
+    let Some(AppUsers::Own { first, .. }) = board.app("web").unwrap().users else {
+        panic!("its users are the board's");
+    };
+    assert_eq!((file.mode() & 0o7777, file.uid()), (0o400, first + 1000));
 
     // Nowhere: state, logs, journal, what the board says, environment, arguments.
     let mut found = Vec::new();

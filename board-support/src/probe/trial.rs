@@ -7,6 +7,7 @@
 //! | `limits` | each limit, written to a cgroup and read back |
 //! | `apart` | namespaces and filters, on a thread that then ends |
 //! | `overlay` | layers, on the file system of the state folder |
+//! | `users` | layers that belong to others than on disk, for users of apps' own |
 //! | `storage` | project quotas, disk images, noise for keys |
 //! | `netlink` | bridge, veth and NAT, in an empty network namespace |
 
@@ -15,6 +16,7 @@ mod limits;
 mod netlink;
 mod overlay;
 mod storage;
+mod users;
 
 use crate::storage::Disk;
 use crate::text::{Text, cut};

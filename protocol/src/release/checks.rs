@@ -1,6 +1,6 @@
 //! The rules of a release: each limit, and the sense of each field.
 
-use super::{App, Health, Probe, Release};
+use super::{App, Health, NetworkMode, Probe, Release};
 use crate::document::{ends_after_it_begins, line, text, understood, within};
 use crate::limits::LIMITS;
 use crate::names::VolumeName;
@@ -135,6 +135,12 @@ impl App {
             if limit == 0 {
                 return Err(format!("limits.{field} is 0; leave it out for no limit"));
             }
+        }
+        if self.user_namespace == Some(true) && self.network.mode == NetworkMode::Host {
+            return Err(
+                "user_namespace = true and network.mode = `host` have no sense together: the board's network belongs to the board's own users"
+                    .into(),
+            );
         }
         self.network.check()?;
         if self

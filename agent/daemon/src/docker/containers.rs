@@ -3,7 +3,7 @@
 use super::{container_id, networks};
 use crate::clock;
 use coracle_protocol::release::{Port, Protocol};
-use coracle_protocol::report::{AppState, AppStatus, SetStatus};
+use coracle_protocol::report::{AppState, AppStatus, AppUsers, SetStatus};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -98,6 +98,7 @@ pub fn inspect(set: &SetStatus, app: &AppStatus, log: Option<&Path>) -> Value {
         "ExecIDs": null,
         "HostConfig": {
             "NetworkMode": networks::mode(set, app),
+            "UsernsMode": users(app),
             "PortBindings": bindings,
             "Memory": limits.memory_bytes,
             "NanoCpus": u64::from(limits.cpu_millis) * 1_000_000,
@@ -134,6 +135,14 @@ pub fn inspect(set: &SetStatus, app: &AppStatus, log: Option<&Path>) -> Value {
             "Networks": networks::of_container(set, app)
         }
     })
+}
+
+/// Docker's word for users: `host` are the board's, and what is left empty is what the engine gives, as `userns-remap` does.
+fn users(app: &AppStatus) -> &'static str {
+    match app.users {
+        Some(AppUsers::Board { .. }) => "host",
+        Some(AppUsers::Own { .. }) | None => "",
+    }
 }
 
 /// Docker's word for a state.

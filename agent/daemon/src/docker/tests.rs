@@ -49,6 +49,7 @@ fn app() -> AppStatus {
         cpu_usage_us: Some(1000),
         pids: Some(3),
         disk: None,
+        users: None,
     }
 }
 

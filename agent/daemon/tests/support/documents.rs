@@ -136,6 +136,7 @@ fn app() -> App {
         tmpfs: vec![],
         binds: vec![],
         read_only_root: false,
+        user_namespace: None,
         health: None,
         restart: Restart::default(),
         trial_seconds: 1,

@@ -13,8 +13,8 @@ use std::sync::OnceLock;
 use coracle_runtime::cgroup::Stats;
 use coracle_runtime::launch::Running;
 use coracle_runtime::{
-    Capabilities, Cgroup, CgroupTree, Exit, Failure, LaunchSpec, Limits, Rootfs, SeccompProgram,
-    Stdio, prepare, reap,
+    Capabilities, Cgroup, CgroupTree, DiskLimit, Exit, Failure, LaunchSpec, Limits, Means, Rootfs,
+    SeccompProgram, Stdio, prepare, reap,
 };
 
 pub type Test = (&'static str, fn());
@@ -130,6 +130,8 @@ pub struct Place {
     pub cgroup: Cgroup,
     /// Upper and work folder are in `layer`, as the supervisor has them.
     layered: bool,
+    /// What holds all folders, when they are on a file system of their own.
+    disk: Option<coracle_runtime::Place>,
 }
 
 pub struct Outcome {
@@ -176,28 +178,32 @@ impl Place {
 
     fn in_tree(tree: CgroupTree, name: &str, limits: &Limits) -> Place {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for part in [
-            "image",
-            "upper",
-            "work",
-            "layer/upper",
-            "layer/work",
-            "merged",
-        ] {
-            fs::create_dir_all(folder.path().join(part)).expect("a folder");
-        }
-        make_image(&folder.path().join("image"));
+        make_folders(folder.path());
         let cgroup = tree.create(name, limits).expect("a cgroup");
         Place {
             folder,
             tree,
             cgroup,
             layered: false,
+            disk: None,
         }
     }
 
+    /// Everything of it on an ext4 of its own: what is in memory can do less.
+    pub fn on_ext4(mut self) -> Place {
+        let at = |name: &str| self.folder.path().join(name);
+        let disk = coracle_runtime::Place::new(at("disk"), at("disk.ext4"));
+        let made = disk.make(Means::Image, DiskLimit::of_bytes(32 << 20));
+        made.and_then(|()| disk.open()).expect("an image");
+        make_folders(disk.folder());
+        self.disk = Some(disk);
+        self
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        let disk = self.disk.as_ref();
+        disk.map_or(self.folder.path(), |disk| disk.folder())
+            .join(name)
     }
 
     pub fn rootfs(&self) -> Rootfs {
@@ -272,8 +278,10 @@ impl Drop for Place {
                 [] => self.tree.remove_parent(),
                 _ => Ok(()),
             });
+        let closed = self.disk.take().map_or(Ok(()), |disk| disk.remove());
         if !std::thread::panicking() {
             removed.expect("the cgroups can be removed");
+            closed.expect("the image can be unmounted");
         }
     }
 }
@@ -330,6 +338,20 @@ pub fn read(mut from: File) -> String {
     let mut text = String::new();
     from.read_to_string(&mut text).expect("text");
     text
+}
+
+fn make_folders(folder: &Path) {
+    for part in [
+        "image",
+        "upper",
+        "work",
+        "layer/upper",
+        "layer/work",
+        "merged",
+    ] {
+        fs::create_dir_all(folder.join(part)).expect("a folder");
+    }
+    make_image(&folder.join("image"));
 }
 
 pub fn make_image(root: &Path) {

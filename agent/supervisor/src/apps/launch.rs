@@ -12,6 +12,7 @@ use coracle_network::{Attachment, Endpoint, NetworkError, Networks};
 use coracle_protocol::release::NetworkMode;
 use coracle_runtime::cgroup::CgroupError;
 use coracle_runtime::launch::Running;
+use coracle_runtime::namespaces::{IdRange, UserNs};
 use coracle_runtime::seccomp::SeccompError;
 use coracle_runtime::{
     Capabilities, Cgroup, CgroupTree, Failure, LaunchSpec, Mount, NetNs, Rootfs, SeccompProgram,
@@ -93,6 +94,8 @@ pub struct Ground<'a> {
     pub netns: Option<OwnedFd>,
     /// Networks whose resolver can be asked.
     pub answering: &'a [String],
+    /// The ids that the app has of its own.
+    pub ids: Option<IdRange>,
 }
 
 /// Starts an app. `container`: the digest of its set, so that what an app of another set wrote into its
@@ -123,7 +126,7 @@ async fn try_launch(
     let place = layer::prepare(settings, plan, container)?;
     prepare_volumes(settings, plan)?;
     let cgroup = ground.tree.create(name, &plan.limits)?;
-    let (output, ends) = logs::pipes(plan.user.uid, plan.user.gid)?;
+    let (output, ends) = logs::pipes(plan.user.on_board(ground.ids))?;
     let stdin = File::open("/dev/null").map_err(LaunchError::Stdio)?;
     let seccomp = SeccompProgram::docker(Capabilities::docker())?;
 
@@ -141,7 +144,11 @@ async fn try_launch(
     spec.gid = plan.user.gid;
     spec.additional_gids = plan.user.groups.clone();
     spec.mounts = mounts(settings, &place, plan);
-    spec.mounts.extend(secrets::write(settings, plan)?);
+    spec.mounts
+        .extend(secrets::write(settings, plan, ground.ids)?);
+    if let Some(ids) = ground.ids {
+        spec.namespaces.user = UserNs::Range(ids);
+    }
     spec.rootfs_readonly = plan.read_only_root;
     spec.rlimits = plan.rlimits.clone();
     spec.oom_score_adj = Some(OOM_SCORE);
@@ -170,9 +177,9 @@ async fn try_launch(
         .run_state_dir()
         .join(format!("endpoint-{name}.json"));
     disk::remove(&endpoint_file)?;
-    let network = plan.network;
-    let created = prepare(&spec, &|| configure(network, &endpoint_file))?;
-    let places = match places::attach(bridge, plan, created.pid()).await {
+    let (network, is_stranger) = (plan.network, ground.ids.is_some());
+    let created = prepare(&spec, &|| configure(network, is_stranger, &endpoint_file))?;
+    let places = match places::attach(bridge, plan, &created).await {
         Ok(places) => places,
         Err(error) => {
             created.kill_and_reap();
@@ -203,8 +210,9 @@ async fn try_launch(
 }
 
 /// In the child, inside its network namespace.
-fn configure(mode: NetworkMode, endpoint_file: &Path) -> Result<(), String> {
+fn configure(mode: NetworkMode, is_stranger: bool, endpoint_file: &Path) -> Result<(), String> {
     match mode {
+        NetworkMode::Container if is_stranger => places::open_to_strangers(),
         NetworkMode::Host | NetworkMode::Container => Ok(()),
         NetworkMode::None => coracle_network::configure_loopback().map_err(|e| whole(&e)),
         NetworkMode::Bridge => {

@@ -16,6 +16,7 @@ use coracle_protocol::names::AppName;
 use coracle_protocol::release::App;
 use coracle_runtime::Cgroup;
 use coracle_runtime::launch::Running;
+use coracle_runtime::namespaces::IdRange;
 use plan::Plan;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ pub struct Process {
     pub since: Instant,
     /// OOM kills in the cgroup when it was started.
     pub oom_kills_before: u64,
+    /// The ids that it has of its own.
+    pub ids: Option<IdRange>,
 }
 
 /// An app of the active set.

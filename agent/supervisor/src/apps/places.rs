@@ -7,7 +7,9 @@ use coracle_network::{EgressRule, EgressTo, Ipv6, NetworkError};
 use coracle_protocol::release::{
     EgressTo as To, ExtraHost, Network, NetworkMode, NetworkSpec, Protocol,
 };
+use coracle_runtime::Created;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
 
 /// A place on one network, as wanted.
 #[derive(Debug, Clone)]
@@ -146,11 +148,13 @@ fn egress(plan: &Plan, gateway: IpAddr) -> Option<Vec<EgressRule>> {
 pub(super) async fn attach(
     bridge: &mut Bridge,
     plan: &Plan,
-    pid: i32,
+    created: &Created,
 ) -> Result<Vec<Attachment>, LaunchError> {
     if plan.places.is_empty() {
         return Ok(Vec::new());
     }
+    // Not by its process: that one may be on its way into it.
+    let netns = created.netns().map_err(LaunchError::Stdio)?;
     let networks = bridge
         .as_mut()
         .map_err(|why| LaunchError::NoNetwork(why.clone()))?;
@@ -178,7 +182,7 @@ pub(super) async fn attach(
             aliases: &place.aliases,
             egress: egress.as_deref(),
         };
-        let namespace = Namespace::Pid(pid as u32);
+        let namespace = Namespace::Fd(netns.as_fd());
         let name = plan.name.as_str();
         let endpoint = networks
             .connect(&place.network, name, namespace, &wanted)
@@ -192,4 +196,16 @@ pub(super) async fn attach(
         });
     }
     Ok(places)
+}
+
+/// In the network of another app, whose users are others than this app's: its root has no rights to that network. What it
+/// has in one of its own without asking, it has here too: ports below 1024 and ping. Docker gives that to everybody.
+pub(super) fn open_to_strangers() -> Result<(), String> {
+    for (path, value) in [
+        ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+        ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
+    ] {
+        std::fs::write(path, value).map_err(|error| format!("{path}: {error}"))?;
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use crate::apps::user::{self, User, UserError};
 use crate::settings::Settings;
 use crate::stage::layer_dir;
 use crate::trust::{Opened, SecretValue};
+use crate::users::{self, Users, UsersRefused};
 use coracle_images::layout::ImageConfig;
 use coracle_network::{Protocol as NetProtocol, PublishedPort};
 use coracle_protocol::names::{AppName, SecretName};
@@ -43,6 +44,9 @@ pub enum PlanError {
     /// A folder of the board that is not given away.
     #[error("the board's folder `{0}` is not among [volumes] binds of its coracle.toml")]
     Bind(String),
+    /// Its users have to be its own, and cannot.
+    #[error(transparent)]
+    Users(#[from] UsersRefused),
 }
 
 /// An app, worked out.
@@ -60,6 +64,8 @@ pub struct Plan {
     pub cwd: PathBuf,
     /// Who it runs as.
     pub user: User,
+    /// Whose its users are.
+    pub users: Users,
     /// What ends it in peace.
     pub stop_signal: i32,
     /// Hard limits.
@@ -120,6 +126,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         return Err(PlanError::NothingToRun);
     }
     let user = user::look_up(&run.user, &layers)?;
+    let users = users::decide(app, Some(&user), &settings.users)?;
     let cwd = match run.working_dir.is_empty() {
         true => "/".into(),
         false => PathBuf::from("/").join(&run.working_dir),
@@ -149,6 +156,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         args,
         cwd,
         user,
+        users,
     })
 }
 

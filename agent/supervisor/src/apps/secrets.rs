@@ -6,6 +6,7 @@ use crate::apps::plan::Plan;
 use crate::disk::{self, About, DiskError};
 use crate::settings::Settings;
 use coracle_runtime::Mount;
+use coracle_runtime::namespaces::IdRange;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -27,8 +28,12 @@ fn is_mounted(folder: &Path) -> bool {
     device(folder).is_some() && device(folder) != folder.parent().and_then(device)
 }
 
-/// Writes the secrets of an app; what is to be mounted, when it has any.
-pub fn write(settings: &Settings, plan: &Plan) -> Result<Option<Mount>, DiskError> {
+/// Writes the secrets of an app; what is to be mounted, when it has any. `ids` are the app's own.
+pub fn write(
+    settings: &Settings,
+    plan: &Plan,
+    ids: Option<IdRange>,
+) -> Result<Option<Mount>, DiskError> {
     if plan.secrets.is_empty() {
         return Ok(None);
     }
@@ -50,14 +55,16 @@ pub fn write(settings: &Settings, plan: &Plan) -> Result<Option<Mount>, DiskErro
             .open(&path)
             .about("make", &path)?;
         file.write_all(value.bytes()).about("write", &path)?;
-        give(&path, plan)?;
+        give(&path, plan, ids)?;
     }
-    give(&own, plan)?;
+    give(&own, plan, ids)?;
     Ok(Some(Mount::bind(own, TARGET, true)))
 }
 
-fn give(path: &Path, plan: &Plan) -> Result<(), DiskError> {
-    chown(path, Some(plan.user.uid), Some(plan.user.gid)).about("give away", path)
+/// By the board's numbers: a tmpfs shows other owners only since Linux 6.3.
+fn give(path: &Path, plan: &Plan, ids: Option<IdRange>) -> Result<(), DiskError> {
+    let (uid, gid) = plan.user.on_board(ids);
+    chown(path, Some(uid), Some(gid)).about("give away", path)
 }
 
 /// Removes the secrets of an app that has ended.

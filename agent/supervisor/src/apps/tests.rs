@@ -25,6 +25,7 @@ fn app(restart: Restart) -> AppRun {
         tmpfs: vec![],
         binds: vec![],
         read_only_root: false,
+        user_namespace: None,
         health: None,
         restart,
         trial_seconds: 10,

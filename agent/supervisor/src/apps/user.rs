@@ -5,6 +5,7 @@
 //! an image never leads the supervisor to a file of the board. Where a layer hides the file (a whiteout,
 //! an opaque folder) the search ends there.
 
+use coracle_runtime::namespaces::IdRange;
 use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -43,6 +44,18 @@ pub struct User {
     pub groups: Vec<u32>,
     /// Home folder, for `HOME`.
     pub home: Option<String>,
+}
+
+impl User {
+    /// User and group as the board counts them, for an app with these ids of its own.
+    pub fn on_board(&self, ids: Option<IdRange>) -> (u32, u32) {
+        // A plan has no user beyond the range; nobody (-1) gets nothing.
+        let outside = |id| ids.map_or(Some(id), |ids| ids.outside(id));
+        (
+            outside(self.uid).unwrap_or(u32::MAX),
+            outside(self.gid).unwrap_or(u32::MAX),
+        )
+    }
 }
 
 /// Looks `wanted` up in `layers`, topmost first. An empty text is root.

@@ -92,7 +92,7 @@ pub struct AppEnds {
 }
 
 /// Makes both pipes. They are the app's user's, so that it can open `/dev/stdout` by name.
-pub fn pipes(uid: u32, gid: u32) -> Result<(Output, AppEnds), LogError> {
+pub fn pipes((uid, gid): (u32, u32)) -> Result<(Output, AppEnds), LogError> {
     let pipe = || -> std::io::Result<(OwnedFd, OwnedFd)> {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         std::os::unix::fs::fchown(&write, Some(uid), Some(gid))?;

@@ -6,6 +6,7 @@ use crate::health::{Tracker, Verdict};
 use crate::journal::{DeployedSet, Failure, StoredSet};
 use crate::machine::{Action, End, Event, Report, State, Why};
 use coracle_protocol::local::Event as Told;
+use coracle_protocol::names::AppName;
 use coracle_protocol::report::Phase;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -167,10 +168,18 @@ impl Supervisor {
     }
 
     /// What apps left that the active set does not have goes: of the set before, or of a trial that was taken back.
-    fn collect_containers(&self) {
+    fn collect_containers(&mut self) {
         let kept = self.apps.iter().map(|app| app.name().as_str()).collect();
         if let Err(error) = layer::collect(&self.settings.config, &kept) {
             tracing::warn!(%error, "what apps left that are no more stays");
+        }
+        let config = &self.settings.config;
+        let is_there = |app: &AppName| {
+            self.apps.iter().any(|run| run.name() == app)
+                || layer::folder(config, app.as_str()).exists()
+        };
+        if let Err(error) = self.ranges.retain(is_there) {
+            tracing::warn!(%error, "ids of apps that are no more stay taken");
         }
     }
 

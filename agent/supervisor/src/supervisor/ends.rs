@@ -85,6 +85,7 @@ impl Supervisor {
             tree: &self.tree,
             netns: None,
             answering: &[],
+            ids: None,
         };
         for fault in launch::clear(&ground, &mut self.bridge.0, name.as_str()).await {
             tracing::warn!(app = %name, fault, "after its end");

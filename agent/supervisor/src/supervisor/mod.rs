@@ -42,6 +42,7 @@ use crate::settings::Settings;
 use crate::socket::{self, AnswerTo, Watchers};
 use crate::stage::Staging;
 use crate::trust::{Trust, TrustError};
+use crate::users::Ranges;
 use crate::volumes::VolumeError;
 use crate::watchdog::{Feeder, Verdict};
 use coracle_digest::Sha256Digest;
@@ -146,6 +147,8 @@ pub struct Supervisor {
     resolvers: Resolvers,
     resolver_says: mpsc::Sender<Word>,
     resolver_words: mpsc::Receiver<Word>,
+    /// Which app has which ids.
+    ranges: Ranges,
     empty_root: PathBuf,
     watchers: Watchers,
     /// The end of a deployment that nobody was there to hear.

@@ -3,10 +3,13 @@
 use super::Supervisor;
 use crate::adopt::{ProcessId, RunState, RunningApp};
 use crate::apps::launch::{self, Ground, Launched};
+use crate::apps::plan::Plan;
 use crate::apps::{AppRun, Phase, Process};
 use crate::health::{Verdict, probe};
 use crate::machine::State;
+use crate::users::{self, Users};
 use coracle_protocol::release::Restart;
+use coracle_runtime::namespaces::IdRange;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 impl Supervisor {
@@ -22,11 +25,19 @@ impl Supervisor {
                 return Err(fault);
             }
         };
+        let ids = match self.ids_for(index, &plan) {
+            Ok(ids) => ids,
+            Err(fault) => {
+                self.apps[index].fault = Some(fault.clone());
+                return Err(fault);
+            }
+        };
         let ground = Ground {
             settings: &self.settings,
             tree: &self.tree,
             netns,
             answering: &self.resolvers.answering(),
+            ids,
         };
         let container = self.container();
         let launched = launch::launch(&ground, &mut self.bridge.0, &plan, &container)
@@ -47,6 +58,20 @@ impl Supervisor {
                 Err(fault)
             }
         }
+    }
+
+    /// The ids that an app gets, when its users are its own.
+    fn ids_for(&mut self, index: usize, plan: &Plan) -> Result<Option<IdRange>, String> {
+        if plan.users != Users::Own {
+            return Ok(None);
+        }
+        let others = self.apps.iter().enumerate().filter(|(at, _)| *at != index);
+        let running: Vec<IdRange> = others
+            .filter_map(|(_, app)| app.process.as_ref()?.ids)
+            .collect();
+        let ids = self.ranges.of(&plan.name, &running);
+        ids.map(Some)
+            .map_err(|error| format!("ids of its own: {error}"))
     }
 
     /// What tells the layers of one set from those of another.
@@ -183,12 +208,13 @@ impl Supervisor {
 fn process(launched: Launched) -> Process {
     let stats = launched.cgroup.stats().unwrap_or_default();
     Process {
-        running: launched.running,
         oom_kills_before: stats.oom_kills.unwrap_or(0),
         cgroup: launched.cgroup,
         places: launched.places,
         output: Some(launched.output),
         log_writer: Some(launched.log_writer),
+        ids: users::of_process(launched.running.pid),
+        running: launched.running,
         since: Instant::now(),
     }
 }

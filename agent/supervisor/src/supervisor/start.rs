@@ -14,6 +14,7 @@ use crate::machine::{Event, State};
 use crate::settings::Settings;
 use crate::socket::Watchers;
 use crate::trust::Trust;
+use crate::users::{self, Ranges};
 use crate::volumes::Volumes;
 use coracle_runtime::CgroupTree;
 use coracle_runtime::launch::Running;
@@ -76,6 +77,7 @@ impl Supervisor {
             resolvers: Resolvers::default(),
             resolver_says,
             resolver_words,
+            ranges: Ranges::load(&settings.config.ids_file(), settings.users.first)?,
             empty_root,
             _lock: lock,
             settings,
@@ -175,6 +177,7 @@ impl Supervisor {
             places: running.places,
             output,
             log_writer,
+            ids: users::of_process(pid),
             since: Instant::now(),
         };
         let app = &mut self.apps[index];
@@ -203,6 +206,7 @@ impl Supervisor {
                 tree: &self.tree,
                 netns: None,
                 answering: &[],
+                ids: None,
             };
             for fault in launch::clear(&ground, &mut self.bridge.0, &name).await {
                 tracing::warn!(cgroup = name, fault, "it stays");

@@ -7,6 +7,7 @@ use crate::health::Verdict;
 use crate::journal::DeployedSet;
 use crate::machine::State;
 use crate::stage;
+use crate::users;
 use coracle_protocol::local::Status;
 use coracle_protocol::report::{AppState, AppStatus, DiskUse, SetState, SetStatus};
 
@@ -107,6 +108,10 @@ impl Supervisor {
             cpu_usage_us: used.cpu_micros,
             pids: used.pids,
             disk: self.layer_use(run),
+            users: process.map(|process| {
+                let planned = run.plan.as_ref().ok().map(|plan| &plan.users);
+                users::status(process.ids, planned)
+            }),
         }
     }
 }

@@ -57,6 +57,12 @@ pub(super) fn namespaces(facts: &KernelFacts, gaps: &mut Gaps) {
             &format!("build the kernel with {option}"),
         );
     }
+    gaps.ask_trial(
+        Wanted,
+        "users of apps' own",
+        "apps' root is the board's root, with fewer capabilities, and releases that say `user_namespace = true` are refused",
+        "Linux 5.19 or newer with CONFIG_USER_NS, and the state folder on a file system that shows other owners: ext4, xfs, btrfs, f2fs (tmpfs since 6.3)",
+    );
 }
 
 pub(super) fn files_and_network(facts: &KernelFacts, gaps: &mut Gaps) {

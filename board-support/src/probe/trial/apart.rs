@@ -1,8 +1,7 @@
 //! What keeps apps apart, tried on a thread of its own: a namespace belongs to the thread that made
-//! it, and goes with it. User namespaces are not tried: the kernel gives them only to a process
-//! with one thread.
+//! it, and goes with it. A user namespace is only for a process with one thread: see `users`.
 
-use super::{Outcome, Trials, netlink, overlay};
+use super::{Outcome, Trials, netlink, overlay, users};
 use crate::kernel;
 use crate::text::cut;
 use rustix::thread::UnshareFlags;
@@ -49,6 +48,22 @@ fn on_this_thread(state: &Path, found: &mut Trials) {
         false => found.note(
             "overlayfs",
             Outcome::NotTried(cut("it needs a mount namespace")),
+        ),
+    }
+    match works(found, "overlayfs") {
+        true => {
+            // What is made as another user is made by a thread that does nothing else.
+            let tried = std::thread::scope(|scope| scope.spawn(|| users::attempt(state)).join());
+            let dead = |_| {
+                Err(std::io::Error::other(
+                    "the thread that tries it ended early",
+                ))
+            };
+            found.note_result("users of apps' own", tried.unwrap_or_else(dead));
+        }
+        false => found.note(
+            "users of apps' own",
+            Outcome::NotTried(cut("it needs overlayfs")),
         ),
     }
     type Attempt = fn() -> std::io::Result<()>;

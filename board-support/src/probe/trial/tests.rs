@@ -52,6 +52,7 @@ fn this_kernel_is_tried_and_nothing_is_left() {
         "net namespace",
         "cgroup namespace",
         "overlayfs",
+        "users of apps' own",
         "bridge",
         "veth",
         "nf_tables",

@@ -76,7 +76,10 @@ pub(super) fn mounts(app: &App, settings: &Settings) -> Result<Vec<Mount>, PlanE
     let mut mounts: Vec<Mount> = app
         .volumes
         .iter()
-        .map(|volume| Mount::bind(volumes.data(&volume.name), &volume.target, volume.read_only))
+        .map(|volume| Mount {
+            owners_of_container: true,
+            ..Mount::bind(volumes.data(&volume.name), &volume.target, volume.read_only)
+        })
         .collect();
     let tmpfs = app.tmpfs.iter();
     mounts.extend(tmpfs.map(|tmpfs| Mount::tmpfs(&tmpfs.target, Some(tmpfs.size_bytes))));

@@ -1,0 +1,100 @@
+//! Layers whose files belong to others than on disk: what it takes that an app's root is nobody on the board. Id-mapped mounts
+//! came with Linux 5.12, overlayfs took them in 5.19, and each file system learnt them in its own time.
+
+use crate::kernel::{self, UserNamespace};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Of the board's ids; nobody has these.
+const FIRST: u32 = 0x7fff_0000;
+const COUNT: u32 = 0x1000;
+
+/// Puts a writable layer over another one, both mapped: the lower one's file must belong to the first of the ids, and a file
+/// that this one makes must be root's on disk. Only for a thread with a mount namespace of its own, whose mounts nobody else
+/// sees, and which ends soon after.
+pub(super) fn attempt(state: &Path) -> io::Result<()> {
+    let folder = state.join(format!(".coracle-check-users-{}", std::process::id()));
+    let result = within(&folder);
+    let removed = match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    result.and(removed)
+}
+
+fn within(folder: &Path) -> io::Result<()> {
+    for part in ["lower", "layer/upper", "layer/work", "merged"] {
+        fs::create_dir_all(folder.join(part))?;
+    }
+    fs::write(folder.join("lower/old"), b"")?;
+    let namespace = UserNamespace::begin()?;
+    let own = format!("/proc/{}", namespace.pid());
+    for map in ["gid_map", "uid_map"] {
+        fs::write(format!("{own}/{map}"), format!("0 {FIRST} {COUNT}\n"))?;
+    }
+    let users = File::open(format!("{own}/ns/user"))?;
+    let mapped = |part: &str| {
+        let path = CString::new(folder.join(part).as_os_str().as_bytes())?;
+        kernel::id_mapped(&path, users.as_fd())
+    };
+    let (lower, layer) = (mapped("lower")?, mapped("layer")?);
+    let (upper, work) = (below(&layer, "upper")?, below(&layer, "work")?);
+    // Afterwards this thread may not go through every folder any more.
+    let open = |path: &Path| File::open(path).map(OwnedFd::from);
+    let (above, disk) = (open(folder)?, open(&folder.join("layer/upper"))?);
+    let merged = below(&above, "merged")?;
+    let by_number = |fd: &OwnedFd| format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        by_number(&lower),
+        by_number(&upper),
+        by_number(&work)
+    );
+    let options = CString::new(options)?;
+    kernel::make_files_as(FIRST);
+    let on = by_number(&merged);
+    let mounted = mount(
+        "overlay",
+        on.as_str(),
+        "overlay",
+        MountFlags::empty(),
+        options.as_c_str(),
+    );
+    let result = mounted
+        .map_err(io::Error::from)
+        .and_then(|()| owners(&below(&above, "merged")?, &disk));
+    kernel::make_files_as(0);
+    if mounted.is_ok() {
+        unmount(folder.join("merged"), UnmountFlags::DETACH)?;
+    }
+    result
+}
+
+fn below(folder: &impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
+}
+
+fn owners(merged: &OwnedFd, disk: &OwnedFd) -> io::Result<()> {
+    let open = |folder: &OwnedFd, name: &str, flags: OFlags| -> io::Result<u32> {
+        let mode = Mode::from_raw_mode(0o600);
+        let file = rustix::fs::openat(folder, name, flags | OFlags::CLOEXEC, mode)?;
+        Ok(File::from(file).metadata()?.uid())
+    };
+    let old = open(merged, "old", OFlags::PATH)?;
+    let made = open(merged, "new", OFlags::WRONLY | OFlags::CREATE)?;
+    let on_disk = open(disk, "new", OFlags::PATH)?;
+    match (old, made, on_disk) {
+        (FIRST, FIRST, 0) => Ok(()),
+        owners => Err(io::Error::other(format!(
+            "a file of a layer, a new one, and that one on disk belong to {owners:?}"
+        ))),
+    }
+}
