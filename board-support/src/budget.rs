@@ -86,6 +86,8 @@ pub enum PortProtocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 /// A set of apps fits; what stays free.

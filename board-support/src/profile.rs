@@ -163,6 +163,18 @@ impl Profile {
         }
     }
 
+    /// Whether an app may have this link of the board whole: one of `network.interfaces`, or a CAN link of `devices`. An
+    /// uplink is never given away.
+    pub fn gives_away(&self, link: &str) -> bool {
+        let named = |patterns: &[crate::text::Text]| {
+            let mut patterns = patterns.iter();
+            patterns.any(|pattern| crate::text::matches(pattern, link))
+        };
+        let can = |device: &AppDevice| device.kind == DeviceKind::Can && named(&device.nodes);
+        !self.network.is_uplink(link)
+            && (named(&self.network.interfaces) || self.devices.iter().any(can))
+    }
+
     /// What no single value shows: a key, and what is wrong with it.
     fn consistent(&self) -> Result<(), (&'static str, String)> {
         for (at, device) in self.devices.iter().enumerate() {
@@ -182,6 +194,11 @@ impl Profile {
                 let message = format!("`{}` is named twice", uplink.link.as_str());
                 return Err(("network.uplinks", message));
             }
+        }
+        let uplink = |name: &&crate::text::Text| self.network.is_uplink(name);
+        if let Some(link) = self.network.interfaces.iter().find(uplink) {
+            let message = format!("`{link}` is an uplink, which no app may take away");
+            return Err(("network.interfaces", message));
         }
         if self.reserve.memory_mib >= self.memory_mib.get() {
             let message = format!(

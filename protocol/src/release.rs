@@ -12,8 +12,8 @@ mod checks;
 mod network;
 
 pub use network::{
-    AppOnNetwork, DEFAULT_NETWORK, Egress, EgressTo, ExtraHost, HOST_GATEWAY, Mac, NetworkSpec,
-    Rates,
+    AppInterface, AppOnNetwork, DEFAULT_NETWORK, Driver, Egress, EgressTo, ExtraHost, HOST_GATEWAY,
+    LinkMode, LinkName, Mac, NetworkSpec, Rates,
 };
 
 /// The payload type of a release.
@@ -245,6 +245,10 @@ pub struct Network {
     /// `bridge`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<Egress>>,
+    /// Links of the board that it has whole while it runs, of those that the board's profile gives away. Only with
+    /// `bridge` and `none`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<AppInterface>,
 }
 
 /// Network modes.
@@ -270,7 +274,7 @@ pub struct Port {
     pub host: u16,
     /// In the container.
     pub container: u16,
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `sctp`.
     #[serde(default)]
     pub protocol: Protocol,
     /// Address on the board; all when left out.
@@ -287,6 +291,8 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP, where the board's kernel can.
+    Sctp,
 }
 
 /// A named volume at a path in the container.

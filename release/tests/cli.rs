@@ -518,7 +518,7 @@ fn faults_of_a_release_file_are_named() {
             1,
             &[
                 "app `web`",
-                "network.egress: \"https://api.example\": \"https\" is neither tcp nor udp",
+                "network.egress: \"https://api.example\": \"https\" is neither tcp, udp nor sctp",
                 "mqtt.example:8883",
             ],
         ),

@@ -90,6 +90,7 @@ fn port(port: &Port) -> String {
     let protocol = match port.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
     };
     format!("{host}->{}/{protocol}", port.container)
 }

@@ -7,6 +7,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use crate::egress::{EgressRule, MAX_EGRESS};
 use crate::endpoint::{Rates, Wanted, beside};
 use crate::port::PublishedPort;
+use crate::underlay::{NO_GATEWAY, Underlay};
 
 /// IFNAMSIZ less the terminating zero (linux/if.h): what the kernel takes as the name of an interface.
 pub const MAX_INTERFACE_NAME: usize = 15;
@@ -45,6 +46,9 @@ pub struct NetworkConfig {
     pub ifname_prefix: String,
     /// Whether a container may open connections to the board's own services.
     pub allow_host_access: bool,
+    /// No bridge: the containers are on this link of the board. The gateway is then the wire's router, and none is no way
+    /// out; the subnet is the wire's; there are no tables.
+    pub underlay: Option<Underlay>,
 }
 
 /// Why a configuration or a request is refused before anything changes.
@@ -90,6 +94,14 @@ pub enum ConfigError {
     TooManyEgress { app: String, count: usize },
     #[error("{app}: egress: {fault}")]
     Egress { app: String, fault: String },
+    #[error("VLAN {0} is outside 1 to 4094")]
+    Vlan(u16),
+    #[error(
+        "{app}: ports and rates need a bridge; on a link of the board it has an address of its own"
+    )]
+    OnWire { app: String },
+    #[error("a network on a link of the board needs that wire's subnet to be said")]
+    WireSubnet,
     #[error("{app} publishes ports in an internal network, which nothing reaches from outside")]
     InternalPorts { app: String },
     #[error("{app} publishes {count} ports; at most {MAX_PORTS_PER_APP} are possible")]
@@ -116,17 +128,24 @@ impl NetworkConfig {
             table: format!("coracle-{bridge}"),
             ifname_prefix: prefix,
             allow_host_access: false,
+            underlay: None,
         }
     }
 
-    /// The bridge's own address.
+    /// The bridge's own address; the router's of a wire, 0.0.0.0 where it has none.
     pub fn gateway(&self) -> Ipv4Addr {
+        if self.underlay.is_some() {
+            return self.gateway.unwrap_or(NO_GATEWAY);
+        }
         let first = Ipv4Addr::from(u32::from(self.subnet.network()) + 1);
         self.gateway.unwrap_or(first)
     }
 
-    /// The bridge's own IPv6 address in that subnet.
+    /// The bridge's own IPv6 address in that subnet; a wire's routers tell theirs themselves.
     pub fn gateway6(&self, subnet: Ipv6Net) -> Ipv6Addr {
+        if self.underlay.is_some() {
+            return Ipv6Addr::UNSPECIFIED;
+        }
         beside(subnet.network(), self.gateway())
     }
 
@@ -140,6 +159,7 @@ impl NetworkConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         interface_name("bridge", &self.bridge, MAX_INTERFACE_NAME)?;
         interface_name("interface prefix", &self.ifname_prefix, MAX_PREFIX)?;
+        self.underlay.iter().try_for_each(Underlay::check)?;
         let tail = self.table.strip_prefix("coracle");
         let table_ok = tail.is_some_and(|rest| {
             rest.bytes()
@@ -177,7 +197,11 @@ impl NetworkConfig {
     }
 }
 
-fn interface_name(what: &'static str, name: &str, limit: usize) -> Result<(), ConfigError> {
+pub(crate) fn interface_name(
+    what: &'static str,
+    name: &str,
+    limit: usize,
+) -> Result<(), ConfigError> {
     let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
     if name.is_empty()
         || name.len() > limit

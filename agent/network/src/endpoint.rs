@@ -72,6 +72,9 @@ pub struct Endpoint {
     pub aliases: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<EgressRule>>,
+    /// Index of the board's link that it hangs on, in a network without a bridge; then there is no `host_if`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<u32>,
 }
 
 /// The IPv6 side of a place.
@@ -87,7 +90,7 @@ impl Endpoint {
         let ipv6 = config.subnet6.map(|subnet| Ipv6Place {
             ip: beside(subnet.network(), ip),
             prefix: subnet.prefix_len(),
-            gateway: beside(subnet.network(), config.gateway()),
+            gateway: config.gateway6(subnet),
         });
         Self {
             ip,
@@ -95,14 +98,20 @@ impl Endpoint {
             gateway: config.gateway(),
             mac: wanted.mac.unwrap_or_else(|| mac(ip)),
             mtu: config.mtu,
-            host_if: format!("{}{:08x}", config.ifname_prefix, u32::from(ip)),
+            host_if: match config.underlay {
+                None => format!("{}{:08x}", config.ifname_prefix, u32::from(ip)),
+                Some(_) => String::new(),
+            },
             container_if: wanted.interface.unwrap_or(CONTAINER_INTERFACE).to_owned(),
             ports: wanted.ports.to_vec(),
             ipv6,
-            default_route: !(wanted.no_default_route || config.internal),
+            default_route: !(wanted.no_default_route
+                || config.internal
+                || config.gateway().is_unspecified()),
             rates: wanted.rates,
             aliases: wanted.aliases.to_vec(),
             egress: wanted.egress.map(<[EgressRule]>::to_vec),
+            wire: None,
         }
     }
 

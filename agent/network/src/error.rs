@@ -46,6 +46,8 @@ pub enum NetworkError {
     Attached { app: String, ip: Ipv4Addr },
     #[error("bridge {bridge} is not there: the network has to be ensured first")]
     NoBridge { bridge: String },
+    #[error("link {link}, which the network lies on, is not on this board")]
+    NoParent { link: String },
     #[error("there is no network {name}")]
     NoNetwork { name: String },
     #[error("a network {name} is there already")]

@@ -6,27 +6,25 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
+use ipnet::Ipv4Net;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::endpoint::Endpoint;
 use crate::link::Namespace;
+use crate::route_socket::{RouteSocket, within};
+use crate::sysctl::{self, SysctlError};
 
-/// Linux gives each namespace's loopback this index.
-const LOOPBACK_INDEX: u32 = 1;
-const ANSWER_BYTES: usize = 8192;
+/// How long the wire's side of an earlier run of the same container may still be there: its namespace is taken down by the
+/// kernel in its own time, and until then its hardware address and addresses are taken.
+const PREDECESSOR: Duration = Duration::from_secs(2);
+const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum InsideError {
@@ -44,6 +42,28 @@ pub enum InsideError {
     Refused { action: String, source: io::Error },
     #[error("inside the container: the kernel's answer to \"{action}\" is not understood")]
     Answer { action: String },
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+}
+
+impl InsideError {
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if source.raw_os_error() == Some(libc::ENODEV))
+    }
+
+    pub(crate) fn is_doubled(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if source.raw_os_error() == Some(libc::EEXIST))
+    }
+
+    fn is_taken(&self) -> bool {
+        let taken = [libc::EBUSY, libc::EADDRINUSE].map(Some);
+        matches!(self, Self::Refused { source, .. } if taken.contains(&source.raw_os_error()))
+    }
+}
+
+pub(crate) fn not_found(source: io::Error) -> InsideError {
+    let action = "find";
+    InsideError::Namespace { action, source }
 }
 
 /// Loopback up; the interface up with the endpoint's address, and a default route through the board.
@@ -76,18 +96,19 @@ fn configure(socket: &mut RouteSocket, endpoint: &Endpoint) -> Result<(), Inside
             .ipv6
             .map(|six| (six.ip.into(), six.prefix, six.gateway.into())),
     );
+    let patience = match endpoint.wire {
+        Some(_) => PREDECESSOR,
+        None => Duration::ZERO,
+    };
     for (ip, prefix, _) in &sides {
-        socket.request(
-            &format!("give {ip}/{prefix} to {name}"),
-            RouteNetlinkMessage::NewAddress(address(index, *ip, *prefix)),
-            NLM_F_CREATE | NLM_F_EXCL,
-        )?;
+        when_free(patience, || give(socket, (index, name), *ip, *prefix))?;
     }
-    socket.set_up(index, name)?;
+    when_free(patience, || socket.set_up(index, name))?;
     if !endpoint.default_route {
         return Ok(());
     }
-    for (_, _, gateway) in &sides {
+    let routers = sides.iter().map(|(_, _, gateway)| gateway);
+    for gateway in routers.filter(|ip| !ip.is_unspecified()) {
         socket.request(
             &format!("route through {gateway}"),
             RouteNetlinkMessage::NewRoute(default_route(index, *gateway)),
@@ -97,122 +118,68 @@ fn configure(socket: &mut RouteSocket, endpoint: &Endpoint) -> Result<(), Inside
     Ok(())
 }
 
+fn give(
+    socket: &mut RouteSocket,
+    (index, name): (u32, &str),
+    ip: IpAddr,
+    prefix: u8,
+) -> Result<(), InsideError> {
+    socket.request(
+        &format!("give {ip}/{prefix} to {name}"),
+        RouteNetlinkMessage::NewAddress(address(index, ip, prefix)),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
+/// Tries again while somebody else has what is asked for.
+fn when_free(
+    patience: Duration,
+    mut ask: impl FnMut() -> Result<(), InsideError>,
+) -> Result<(), InsideError> {
+    let end = Instant::now() + patience;
+    loop {
+        match ask() {
+            Err(error) if error.is_taken() && Instant::now() < end => {
+                std::thread::sleep(AGAIN_AFTER);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// A link of the board that is in this namespace now comes up, with the address that it is to have.
+pub fn configure_lent(name: &str, wanted: Option<Ipv4Net>) -> Result<(), InsideError> {
+    let mut socket = RouteSocket::open()?;
+    let index = socket.index_of(name)?;
+    if let Some(net) = wanted {
+        give(
+            &mut socket,
+            (index, name),
+            net.addr().into(),
+            net.prefix_len(),
+        )?;
+    }
+    socket.set_up(index, name)
+}
+
+/// Takes a container's own interface away, from outside. One that is not there is no error.
+pub(crate) fn remove(namespace: Namespace<'_>, name: &str) -> Result<(), InsideError> {
+    let mut socket = RouteSocket::open_in(namespace)?;
+    match socket.index_of(name) {
+        Ok(index) => socket.remove(index, name),
+        Err(error) if error.is_missing() => Ok(()),
+        Err(other) => Err(other),
+    }
+}
+
+/// The interface never speaks IPv6.
+pub(crate) fn without_ipv6(namespace: Namespace<'_>, name: &str) -> Result<(), InsideError> {
+    Ok(within(namespace, || sysctl::switch_ipv6_off(name))??)
+}
+
 /// Loopback up and nothing else: network mode `none`.
 pub fn configure_loopback() -> Result<(), InsideError> {
     RouteSocket::open()?.loopback_up()
-}
-
-struct RouteSocket {
-    socket: Socket,
-    sequence: u32,
-}
-
-impl RouteSocket {
-    fn open() -> Result<Self, InsideError> {
-        let failed = |action| move |source| InsideError::Socket { action, source };
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed("open"))?;
-        socket.bind_auto().map_err(failed("bind"))?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-        })
-    }
-
-    /// A socket of the namespace in which it was opened: this thread goes there, opens it and comes back.
-    fn open_in(namespace: Namespace<'_>) -> Result<Self, InsideError> {
-        let failed = |action| move |source| InsideError::Namespace { action, source };
-        let open = |path: &str| std::fs::File::open(path);
-        let home = open("/proc/thread-self/ns/net").map_err(failed("find our own"))?;
-        let by_pid;
-        let there = match namespace {
-            Namespace::Fd(fd) => fd,
-            Namespace::Pid(pid) => {
-                by_pid = open(&format!("/proc/{pid}/ns/net")).map_err(failed("find"))?;
-                by_pid.as_fd()
-            }
-        };
-        let enter = |fd| move_into_link_name_space(fd, Some(LinkNameSpaceType::Network));
-        enter(there).map_err(|e| failed("enter")(e.into()))?;
-        let socket = Self::open();
-        if enter(home.as_fd()).is_err() {
-            // What this thread does next is meant for the board; in a container it would be wrong.
-            std::process::abort();
-        }
-        socket
-    }
-
-    fn loopback_up(&mut self) -> Result<(), InsideError> {
-        self.set_up(LOOPBACK_INDEX, "lo")
-    }
-
-    fn set_up(&mut self, index: u32, name: &str) -> Result<(), InsideError> {
-        let mut link = LinkMessage::default();
-        link.header.index = index;
-        link.header.flags = LinkFlags::Up;
-        link.header.change_mask = LinkFlags::Up;
-        self.request(
-            &format!("bring {name} up"),
-            RouteNetlinkMessage::SetLink(link),
-            0,
-        )
-    }
-
-    fn index_of(&mut self, name: &str) -> Result<u32, InsideError> {
-        let mut link = LinkMessage::default();
-        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        let action = format!("find {name}");
-        match self.exchange(&action, RouteNetlinkMessage::GetLink(link), NLM_F_REQUEST)? {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                Ok(link.header.index)
-            }
-            _ => Err(InsideError::Answer { action }),
-        }
-    }
-
-    fn request(
-        &mut self,
-        action: &str,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> Result<(), InsideError> {
-        self.exchange(action, message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
-        Ok(())
-    }
-
-    fn exchange(
-        &mut self,
-        action: &str,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> Result<NetlinkPayload<RouteNetlinkMessage>, InsideError> {
-        self.sequence += 1;
-        let mut packet = NetlinkMessage::from(message);
-        packet.header.flags = flags;
-        packet.header.sequence_number = self.sequence;
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        let failed = |source| InsideError::Refused {
-            action: action.to_owned(),
-            source,
-        };
-        self.socket
-            .send_to(&bytes, &SocketAddr::new(0, 0), 0)
-            .map_err(failed)?;
-        let mut answer = Vec::with_capacity(ANSWER_BYTES);
-        self.socket.recv(&mut answer, 0).map_err(failed)?;
-        let unreadable = |_| InsideError::Answer {
-            action: action.to_owned(),
-        };
-        let answer =
-            NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(unreadable)?;
-        match answer.payload {
-            NetlinkPayload::Error(error) if error.code.is_some() => {
-                Err(failed(io::Error::from_raw_os_error(-error.raw_code())))
-            }
-            payload => Ok(payload),
-        }
-    }
 }
 
 fn family(ip: IpAddr) -> AddressFamily {

@@ -19,6 +19,7 @@ mod egress;
 mod endpoint;
 mod error;
 mod inside;
+pub mod lent;
 mod link;
 pub mod names;
 mod network;
@@ -27,7 +28,9 @@ mod nft;
 mod pool;
 mod port;
 pub mod resolver;
+mod route_socket;
 mod sysctl;
+mod underlay;
 
 pub use config::{ConfigError, MAX_ALIASES, MAX_PORTS_PER_APP, NetworkConfig};
 pub use egress::{
@@ -35,14 +38,15 @@ pub use egress::{
 };
 pub use endpoint::{Endpoint, Ipv6Place, Rates, Wanted};
 pub use error::NetworkError;
-pub use inside::{InsideError, configure_inside, configure_loopback};
+pub use inside::{InsideError, configure_inside, configure_lent, configure_loopback};
 pub use link::{Counters, LinkError, Namespace};
 pub use network::{Ensured, Network, Reconciled};
 pub use networks::{
-    Attachment, DEFAULT_NETWORK, DefinitionError, Ipv6, MAX_NETWORKS, MAX_NETWORKS_PER_APP,
-    NetworkDefinition, NetworkRequest, Networks,
+    Attachment, Changes, DEFAULT_NETWORK, DefinitionError, Followed, Ipv6, MAX_NETWORKS,
+    MAX_NETWORKS_PER_APP, NetworkDefinition, NetworkRequest, Networks, mtu_of_first,
 };
 pub use nft::NftError;
 pub use pool::PoolError;
 pub use port::{PortError, Protocol, PublishedPort};
 pub use sysctl::SysctlError;
+pub use underlay::{Station, Underlay};

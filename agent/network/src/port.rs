@@ -14,6 +14,7 @@ use crate::config::MAX_PORTS_PER_APP;
 pub enum Protocol {
     Tcp,
     Udp,
+    Sctp,
 }
 
 impl Protocol {
@@ -22,6 +23,7 @@ impl Protocol {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,
+            Self::Sctp => 132,
         }
     }
 }
@@ -31,6 +33,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         })
     }
 }
@@ -76,13 +79,14 @@ impl PublishedPort {
         Ok(pairs.map(door).collect())
     }
 
-    /// What `docker run -p` takes, with both ports said: `[ADDRESS:]PORT[-PORT]:PORT[-PORT][/tcp|/udp]`, an IPv6 address
+    /// What `docker run -p` takes, with both ports said: `[ADDRESS:]PORT[-PORT]:PORT[-PORT][/tcp|/udp|/sctp]`, an IPv6 address
     /// in brackets.
     pub fn parse(text: &str) -> Result<Vec<Self>, PortError> {
         let unreadable = || PortError::Text(text.to_owned());
         let (ports, protocol) = match text.rsplit_once('/') {
             None | Some((_, "tcp")) => (text.strip_suffix("/tcp").unwrap_or(text), Protocol::Tcp),
             Some((ports, "udp")) => (ports, Protocol::Udp),
+            Some((ports, "sctp")) => (ports, Protocol::Sctp),
             Some(_) => return Err(unreadable()),
         };
         let (rest, container) = ports.rsplit_once(':').ok_or_else(unreadable)?;
@@ -145,7 +149,7 @@ impl fmt::Display for PublishedPort {
 /// Why ports cannot be published as asked.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PortError {
-    #[error("{0:?} is no published port: [ADDRESS:]PORT[-PORT]:PORT[-PORT][/tcp|/udp] is")]
+    #[error("{0:?} is no published port: [ADDRESS:]PORT[-PORT]:PORT[-PORT][/tcp|/udp|/sctp] is")]
     Text(String),
     #[error("{0} ports of the board cannot lead to {1} of the container")]
     Lengths(usize, usize),

@@ -94,6 +94,17 @@ pub(crate) fn set_ipv6_of_bridge(interface: &str) -> Result<(), SysctlError> {
     Ok(())
 }
 
+/// Where the kernel has IPv6 at all.
+pub(crate) fn switch_ipv6_off(interface: &str) -> Result<(), SysctlError> {
+    match Path::new(INTERFACES6).exists() {
+        true => write(
+            &Path::new(INTERFACES6).join(interface).join("disable_ipv6"),
+            "1",
+        ),
+        false => Ok(()),
+    }
+}
+
 /// `route_localnet`: answers to 127.0.0.1:port on the board come back through the bridge to a loopback address.
 /// On this one interface only; our raw chain drops what containers would send to loopback by it.
 pub(crate) fn set_route_localnet(interface: &str) -> Result<(), SysctlError> {

@@ -14,6 +14,7 @@ use coracle_protocol::release::{App, Blob, NetworkMode, Protocol, Release};
 use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
 use std::collections::BTreeSet;
 
+mod links;
 mod storage;
 
 pub use storage::Free;
@@ -168,6 +169,7 @@ pub fn check_budget(
         problems.extend(found.iter().map(ToString::to_string));
         problems.extend(kept.hint(&found));
     }
+    problems.extend(links::not_allowed(release, &settings.profile));
     problems.extend(storage::volumes(release, settings));
     problems.extend(storage::inodes(release, settings, free));
     for app in &release.apps {
@@ -251,6 +253,7 @@ fn host_port(port: &coracle_protocol::release::Port) -> HostPort {
         protocol: match port.protocol {
             Protocol::Tcp => PortProtocol::Tcp,
             Protocol::Udp => PortProtocol::Udp,
+            Protocol::Sctp => PortProtocol::Sctp,
         },
         address: port.host_ip,
         port: port.host,

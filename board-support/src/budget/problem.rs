@@ -131,6 +131,7 @@ impl fmt::Display for Problem {
                 let protocol = match port.protocol {
                     PortProtocol::Tcp => "tcp",
                     PortProtocol::Udp => "udp",
+                    PortProtocol::Sctp => "sctp",
                 };
                 write!(
                     f,

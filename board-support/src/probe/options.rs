@@ -47,7 +47,7 @@ pub const CORACLE_OPTIONS: [(&str, &str); 28] = [
 ];
 
 /// Options that only some networks need, with what a board without them does not do. The kernel fragment has these too.
-pub const NETWORK_OPTIONS: [(&str, &str); 11] = [
+pub const NETWORK_OPTIONS: [(&str, &str); 16] = [
     ("CONFIG_NF_TABLES_INET", NO_NETWORK),
     ("CONFIG_NF_CONNTRACK", NO_NETWORK),
     ("CONFIG_NF_NAT", NO_NETWORK),
@@ -59,6 +59,20 @@ pub const NETWORK_OPTIONS: [(&str, &str); 11] = [
     ("CONFIG_NF_TABLES_NETDEV", NO_EGRESS),
     ("CONFIG_NETFILTER_INGRESS", NO_EGRESS),
     ("CONFIG_NFT_LIMIT", NO_EGRESS_RATE),
+    (
+        "CONFIG_MACVLAN",
+        "no network with driver `macvlan` can be made",
+    ),
+    (
+        "CONFIG_IPVLAN",
+        "no network with driver `ipvlan` can be made",
+    ),
+    ("CONFIG_VLAN_8021Q", "no network with a `vlan` can be made"),
+    ("CONFIG_CAN", "there is no CAN link to give to an app"),
+    (
+        "CONFIG_NF_CT_PROTO_SCTP",
+        "published SCTP ports lead nowhere",
+    ),
 ];
 const NO_NETWORK: &str = "no network with a bridge can be made: apps need `host` or `none`";
 const NO_IPV6: &str =

@@ -1,6 +1,7 @@
 //! `[network]`: how this kind of board reaches the world, and what apps may ask for.
 
 use crate::config::{LinkName, Mtu, Subnet};
+use crate::text::{Text, matches};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +18,28 @@ pub struct NetworkDefaults {
     /// Links that lead to the world, the preferred one first.
     #[serde(default)]
     pub uplinks: Vec<Uplink, 8>,
+    /// Links that networks without a bridge may lie on: patterns over their names, `*` and `?`. None are when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<Text, 8>,
+    /// Links that an app may have whole, in the same way; CAN links are named by `devices`. Never an uplink.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<Text, 8>,
     /// Modes that an app may ask for.
     pub modes: Vec<NetworkMode, 4>,
+}
+
+impl NetworkDefaults {
+    /// Whether the link leads to the world.
+    pub fn is_uplink(&self, link: &str) -> bool {
+        self.uplinks
+            .iter()
+            .any(|uplink| uplink.link.as_str() == link)
+    }
+
+    /// Whether a network may lie on it.
+    pub fn is_parent(&self, link: &str) -> bool {
+        self.parents.iter().any(|pattern| matches(pattern, link))
+    }
 }
 
 /// One entry of `network.uplinks`.

@@ -11,6 +11,9 @@ mod checks;
 mod egress;
 
 pub use egress::{Egress, EgressTo};
+mod links;
+
+pub use links::{AppInterface, Driver, LinkMode, LinkName};
 
 /// The board's own network: every board has it, no release declares it.
 pub const DEFAULT_NETWORK: &str = "bridge";
@@ -23,7 +26,8 @@ pub struct NetworkSpec {
     /// The containers' addresses; one that is free on the board when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<Ipv4Net>,
-    /// The board's address in it; the first when left out.
+    /// The board's address in it; the first when left out. On a link of the board the router's there; no way out when left
+    /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Ipv4Addr>,
     /// Where addresses are taken from that nobody asked for; the whole subnet when left out.
@@ -44,6 +48,28 @@ pub struct NetworkSpec {
     /// Whether its containers may use the board's own services.
     #[serde(default, skip_serializing_if = "is_no")]
     pub host_access: bool,
+    /// What it is made of.
+    #[serde(default, skip_serializing_if = "Driver::is_bridge")]
+    pub driver: Driver,
+    /// The board's link that it lies on: always with `macvlan` and `ipvlan`, of those that the board's profile names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<LinkName>,
+    /// The VLAN on that link (IEEE 802.1Q), 1 to 4094; untagged when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// How its containers reach each other: `bridge` or `l2` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_mode: Option<LinkMode>,
+}
+
+impl NetworkSpec {
+    /// Whether packets of this network find a way out by it.
+    pub fn leads_out(&self) -> bool {
+        match self.driver {
+            Driver::Bridge => !self.internal,
+            Driver::Macvlan | Driver::Ipvlan => self.gateway.is_some(),
+        }
+    }
 }
 
 /// An app on one network.

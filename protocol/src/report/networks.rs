@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct NetworkStatus {
     /// Its name.
     pub name: NetworkName,
-    /// Its bridge on the board.
+    /// Its bridge on the board, or the board's link that it lies on.
     pub bridge: String,
     /// IPv4 first, then IPv6 where it has that.
     pub subnets: Vec<SubnetStatus>,
@@ -20,6 +20,20 @@ pub struct NetworkStatus {
     pub mtu: u32,
     /// Whether containers find each other's names by asking its gateway.
     pub resolver: bool,
+    /// What it is made of, as Docker calls it.
+    #[serde(default = "bridge", skip_serializing_if = "is_bridge")]
+    pub driver: String,
+    /// What of the board leads to the same addresses by now, and its containers do not reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlaps: Option<String>,
+}
+
+fn bridge() -> String {
+    "bridge".to_owned()
+}
+
+fn is_bridge(driver: &str) -> bool {
+    driver == "bridge"
 }
 
 /// One subnet.
@@ -29,7 +43,7 @@ pub struct SubnetStatus {
     pub address: IpAddr,
     /// In bits.
     pub prefix: u8,
-    /// The board's address in it.
+    /// The board's address in it; 0.0.0.0 where nobody leads out.
     pub gateway: IpAddr,
 }
 

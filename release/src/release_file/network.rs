@@ -4,7 +4,8 @@ use crate::human::Size;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::{AppName, NetworkName};
 use coracle_protocol::release::{
-    AppOnNetwork, Egress, ExtraHost, Network, NetworkMode, Port, Protocol, Rates,
+    AppInterface, AppOnNetwork, Egress, ExtraHost, LinkName, Network, NetworkMode, Port, Protocol,
+    Rates,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -31,6 +32,16 @@ pub(super) struct NetworkTable {
     ingress_rate: Option<Size>,
     egress_rate: Option<Size>,
     egress: Option<Vec<String>>,
+    #[serde(default)]
+    interfaces: Vec<Interface>,
+}
+
+/// A link's name, or a table with it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "the name of a link, or { name, address }")]
+enum Interface {
+    Name(LinkName),
+    Table(AppInterface),
 }
 
 /// A network's name, or a table with it.
@@ -127,8 +138,16 @@ impl NetworkTable {
             .map(|all| all.into_iter().map(entry).collect::<Result<_, _>>())
             .transpose()
             .map_err(|fault: String| format!("network.egress: {fault}"))?;
+        let interface = |interface| match interface {
+            Interface::Table(interface) => interface,
+            Interface::Name(name) => AppInterface {
+                name,
+                address: None,
+            },
+        };
         Ok(Network {
             mode: self.mode,
+            interfaces: self.interfaces.into_iter().map(interface).collect(),
             ports,
             networks: self.networks.into_iter().map(on).collect(),
             container: self.container,

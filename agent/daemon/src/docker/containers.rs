@@ -207,6 +207,7 @@ fn protocol(port: &Port) -> &'static str {
     match port.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
     }
 }
 

@@ -43,9 +43,9 @@ impl Known<'_> {
     }
 
     /// Docker's word for how it is made.
-    pub fn driver(&self) -> &'static str {
+    pub fn driver(&self) -> &str {
         match self {
-            Self::Bridge(_) => "bridge",
+            Self::Bridge(network) => &network.driver,
             Self::Without(_, driver) => driver,
         }
     }
@@ -73,6 +73,13 @@ impl Known<'_> {
             true => members(status, self.name()),
             false => Map::new(),
         };
+        let labels = match self {
+            Self::Bridge(NetworkStatus {
+                overlaps: Some(other),
+                ..
+            }) => json!({"coracle.overlaps": other}),
+            _ => json!({}),
+        };
         json!({
             "Name": self.name(),
             "Id": self.id(),
@@ -89,7 +96,7 @@ impl Known<'_> {
             "ConfigOnly": false,
             "Containers": members,
             "Options": options,
-            "Labels": {}
+            "Labels": labels
         })
     }
 }
@@ -102,7 +109,7 @@ fn ipam(network: &NetworkStatus) -> Value {
     let subnet = |subnet: &coracle_protocol::report::SubnetStatus| {
         json!({
             "Subnet": format!("{}/{}", subnet.address, subnet.prefix),
-            "Gateway": subnet.gateway
+            "Gateway": gateway(subnet.gateway)
         })
     };
     network.subnets.iter().map(subnet).collect()
@@ -113,7 +120,21 @@ fn has_ipv6(network: &NetworkStatus) -> bool {
     addresses.any(|address| matches!(address, IpAddr::V6(_)))
 }
 
+/// Empty where nobody leads out.
+fn gateway(ip: IpAddr) -> String {
+    match ip.is_unspecified() {
+        true => String::new(),
+        false => ip.to_string(),
+    }
+}
+
 fn options(network: &NetworkStatus) -> Value {
+    if network.driver != "bridge" {
+        return json!({
+            "parent": network.bridge,
+            "com.docker.network.driver.mtu": network.mtu.to_string()
+        });
+    }
     json!({
         "com.docker.network.bridge.name": network.bridge,
         "com.docker.network.driver.mtu": network.mtu.to_string()
@@ -165,7 +186,7 @@ pub fn of_container(set: &SetStatus, app: &AppStatus) -> Value {
         let (ipv6, prefix6, gateway6) = place
             .ipv6
             .map_or(Default::default(), |(ip, prefix, gateway)| {
-                (ip.to_string(), prefix, gateway.to_string())
+                (ip.to_string(), prefix, self::gateway(gateway.into()))
             });
         let mut names = vec![app.name.to_string()];
         names.extend(place.aliases.iter().cloned());
@@ -176,7 +197,7 @@ pub fn of_container(set: &SetStatus, app: &AppStatus) -> Value {
             "DNSNames": names,
             "NetworkID": id(place.network.as_str()),
             "EndpointID": endpoint_id(set, app, place),
-            "Gateway": place.gateway,
+            "Gateway": gateway(place.gateway.into()),
             "IPAddress": place.ip,
             "IPPrefixLen": place.prefix,
             "IPv6Gateway": gateway6,

@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage,
+};
 use rtnetlink::Handle;
 use tokio::task::JoinHandle;
 
@@ -13,11 +15,13 @@ mod bridge;
 mod routes;
 mod traffic;
 mod veth;
+mod wire;
 
 pub(crate) use routes::Route;
 pub use traffic::Counters;
 pub use veth::Namespace;
 pub(crate) use veth::Veth;
+pub(crate) use wire::StationLink;
 
 /// Interfaces, routes or addresses that one dump may list before we give up on it.
 const MAX_DUMP: usize = 65_536;
@@ -62,6 +66,9 @@ fn errno(error: &rtnetlink::Error) -> Option<i32> {
 
 const CREATE_BRIDGE: &str = "create bridge";
 const CREATE_VETH: &str = "create veth";
+const CREATE_VLAN: &str = "create VLAN";
+/// macvlan, ipvlan.
+const CREATE_STATION: [&str; 2] = ["create macvlan", "create ipvlan"];
 const SHAPE: &str = "limit what goes into the container by";
 
 fn hint(action: &str, source: &rtnetlink::Error) -> &'static str {
@@ -72,6 +79,19 @@ fn hint(action: &str, source: &rtnetlink::Error) -> &'static str {
             " (the kernel needs CONFIG_NET_SCHED and CONFIG_NET_SCH_TBF)"
         }
         (CREATE_VETH, Some(libc::EOPNOTSUPP)) => " (the kernel needs CONFIG_VETH)",
+        (CREATE_VLAN, Some(libc::EOPNOTSUPP)) => " (the kernel needs CONFIG_VLAN_8021Q)",
+        (CREATE_VLAN, Some(libc::EEXIST)) => {
+            " (the board has this VLAN already: name its link as the parent, and no vlan)"
+        }
+        (action, Some(libc::EOPNOTSUPP)) if action == CREATE_STATION[0] => {
+            " (the kernel needs CONFIG_MACVLAN)"
+        }
+        (action, Some(libc::EOPNOTSUPP)) if action == CREATE_STATION[1] => {
+            " (the kernel needs CONFIG_IPVLAN)"
+        }
+        (action, Some(libc::EBUSY)) if CREATE_STATION.contains(&action) => {
+            " (the link is another's: a port of a bridge or bond, or of the other one of macvlan and ipvlan)"
+        }
         (CREATE_VETH, Some(libc::EEXIST)) => " (the name, or eth0 inside, is taken)",
         _ => "",
     }
@@ -85,6 +105,12 @@ pub(crate) struct Link {
     pub controller: Option<u32>,
     /// `bridge`, `veth`; empty for hardware.
     pub kind: String,
+    /// The link that it lies on.
+    pub parent: Option<u32>,
+    pub vlan: Option<u16>,
+    pub mtu: u32,
+    /// Of Ethernet.
+    pub mac: Option<[u8; 6]>,
 }
 
 /// A connection to the namespace that it was opened in. Its task ends with the last of its clones.
@@ -117,6 +143,16 @@ impl Links {
     /// The interface of that name, if there is one.
     pub async fn find(&self, name: &str) -> Result<Option<Link>, LinkError> {
         Ok(self.describe(name).await?.map(|m| link(&m)))
+    }
+
+    /// The first of these that is there.
+    pub async fn first(&self, names: &[&str]) -> Result<Option<Link>, LinkError> {
+        for name in names {
+            if let Some(found) = self.find(name).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     async fn describe(&self, name: &str) -> Result<Option<LinkMessage>, LinkError> {
@@ -186,15 +222,24 @@ fn link(message: &LinkMessage) -> Link {
         name: String::new(),
         controller: None,
         kind: String::new(),
+        parent: None,
+        vlan: None,
+        mtu: 0,
+        mac: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Controller(index) => link.controller = Some(*index),
+            LinkAttribute::Link(index) => link.parent = Some(*index),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    if let LinkInfo::Kind(kind) = info {
-                        link.kind = kind_name(kind);
+                    match info {
+                        LinkInfo::Kind(kind) => link.kind = kind_name(kind),
+                        LinkInfo::Data(InfoData::Vlan(data)) => link.vlan = vlan(data),
+                        _ => {}
                     }
                 }
             }
@@ -202,6 +247,13 @@ fn link(message: &LinkMessage) -> Link {
         }
     }
     link
+}
+
+fn vlan(data: &[InfoVlan]) -> Option<u16> {
+    data.iter().find_map(|one| match one {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })
 }
 
 fn kind_name(kind: &InfoKind) -> String {

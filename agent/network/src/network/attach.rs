@@ -2,7 +2,7 @@
 
 use super::{Network, refuse_taken_ports};
 use crate::config::{ConfigError, check_request};
-use crate::endpoint::{Endpoint, Wanted};
+use crate::endpoint::{Endpoint, Rates, Wanted};
 use crate::error::{NetworkError, all_of};
 use crate::inside::configure_from_outside;
 use crate::link::{Namespace, Veth};
@@ -46,7 +46,15 @@ impl Network {
             return Err(ConfigError::InternalPorts { app }.into());
         }
         refuse_taken_ports(app, wanted.ports, self.endpoints())?;
-        let bridge = self.bridge().await?;
+        let underlay = self.config.underlay.clone();
+        let link = match &underlay {
+            None => self.bridge().await?,
+            Some(_) if !wanted.ports.is_empty() || wanted.rates != Rates::default() => {
+                let app = app.to_owned();
+                return Err(ConfigError::OnWire { app }.into());
+            }
+            Some(underlay) => self.ensure_wire(underlay).await?.0,
+        };
         let ip = match wanted.ip {
             Some(ip) => {
                 self.pool.take(app, ip, self.reconciled)?;
@@ -54,9 +62,22 @@ impl Network {
             }
             None => self.pool.allocate(app, self.reconciled)?,
         };
-        let endpoint = Endpoint::new(&self.config, ip, wanted);
+        let mut endpoint = Endpoint::new(&self.config, ip, wanted);
+        if let Some(underlay) = &underlay {
+            endpoint.wire = Some(link.index);
+            if !underlay.station.has_own_mac() {
+                endpoint.mac = link.mac.unwrap_or_default();
+            }
+        }
         self.attached.insert(app.to_owned(), endpoint.clone());
-        if let Err(error) = self.connect(app, &endpoint, bridge.index, namespace).await {
+        let connected = match &underlay {
+            None => self.connect(app, &endpoint, link.index, namespace).await,
+            Some(underlay) => {
+                let on = (underlay, &link);
+                self.connect_to_wire(app, &endpoint, on, namespace).await
+            }
+        };
+        if let Err(error) = connected {
             if let Err(undo) = self.detach(app).await {
                 tracing::warn!(app, error = %undo, "could not take back a failed attachment");
             }
@@ -124,8 +145,13 @@ impl Network {
         if !endpoint.ports.is_empty() {
             errors.extend(self.update_ports().err());
         }
-        let removed = self.links.remove(&endpoint.host_if).await;
-        errors.extend(removed.err().map(NetworkError::from));
+        match endpoint.wire {
+            Some(_) => errors.extend(self.leave_wire(app, &endpoint).err()),
+            None => {
+                let removed = self.links.remove(&endpoint.host_if).await;
+                errors.extend(removed.err().map(NetworkError::from));
+            }
+        }
         if endpoint.is_watched() {
             errors.extend(self.update_limits().await.err());
         }

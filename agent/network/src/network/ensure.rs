@@ -35,6 +35,9 @@ impl Network {
 
     /// All but the board's forwarding; whether the bridge is new. The isolation stands before the board passes packets on.
     pub(crate) async fn set_up(&mut self) -> Result<bool, NetworkError> {
+        if let Some(underlay) = self.config.underlay.clone() {
+            return Ok(self.ensure_wire(&underlay).await?.1);
+        }
         self.refuse_overlap().await?;
         let NetworkConfig {
             bridge,
@@ -79,6 +82,24 @@ impl Network {
             tracing::info!(bridge = self.config.bridge, "IPv6 forwarding switched on");
         }
         Ok(switched_on)
+    }
+
+    /// Interfaces that came after IPv6 forwarding was switched on go on listening to routers too.
+    pub(crate) fn keep_listening(&mut self, interfaces: &[String]) -> Result<(), NetworkError> {
+        if self.pool.forwarding6_was_off().is_none() {
+            return Ok(());
+        }
+        let mut late = sysctl::listening_to_routers()?;
+        late.retain(|interface| interfaces.contains(interface));
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.pool.note_forwarding6_was_off(&late)?;
+        for interface in &late {
+            sysctl::set_listening_to_routers(interface, sysctl::Listen::AsRouterToo)?;
+            tracing::info!(interface, "it goes on listening to routers");
+        }
+        Ok(())
     }
 
     fn ensure_tables(&mut self) -> Result<(), NetworkError> {

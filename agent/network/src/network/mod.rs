@@ -4,6 +4,7 @@
 //! shortest way and can be repeated.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
 use crate::config::NetworkConfig;
@@ -19,6 +20,7 @@ mod egress;
 mod ensure;
 mod order;
 mod ports;
+mod wire;
 
 pub use ensure::Ensured;
 pub(crate) use ensure::overlap;
@@ -36,6 +38,8 @@ pub struct Network {
     attached: BTreeMap<String, Endpoint>,
     learned: Learned,
     reconciled: bool,
+    /// Namespaces of apps whose interface is in them alone, without a half in ours.
+    held: BTreeMap<String, File>,
 }
 
 impl Network {
@@ -59,6 +63,7 @@ impl Network {
             attached: BTreeMap::new(),
             learned: Learned::default(),
             reconciled: false,
+            held: BTreeMap::new(),
             config,
         })
     }
@@ -70,6 +75,8 @@ impl Network {
     /// What went through an app's interface; none without one.
     pub async fn counters(&self, app: &str) -> Result<Option<Counters>, NetworkError> {
         match self.attached.get(app) {
+            // What passes on a wire is not counted on the board.
+            Some(endpoint) if endpoint.wire.is_some() => Ok(None),
             Some(endpoint) => Ok(self.links.counters(&endpoint.host_if).await?),
             None => Ok(None),
         }
@@ -83,6 +90,14 @@ impl Network {
     /// Apps and their places, in the order of their names.
     pub fn endpoints(&self) -> impl Iterator<Item = (&str, &Endpoint)> + Clone {
         self.attached.iter().map(|(app, e)| (app.as_str(), e))
+    }
+
+    /// The board's link that the network is reached by.
+    pub fn link(&self) -> &str {
+        match &self.config.underlay {
+            Some(underlay) if underlay.vlan.is_none() => &underlay.parent,
+            _ => &self.config.bridge,
+        }
     }
 
     pub(super) async fn bridge(&self) -> Result<Link, NetworkError> {

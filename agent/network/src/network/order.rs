@@ -63,7 +63,13 @@ impl Network {
             Ok(created) => done.ensured.bridge_created = created,
             Err(e) => errors.push(e),
         }
-        errors.extend(self.sweep(&mut done).await.err());
+        match self.config.underlay {
+            None => errors.extend(self.sweep(&mut done).await.err()),
+            Some(_) => match self.off_the_wire().await {
+                Ok(apps) => done.without_link = apps,
+                Err(e) => errors.push(e),
+            },
+        }
         all_of(errors)?;
         Ok(done)
     }
@@ -136,7 +142,7 @@ impl Network {
             Err(e) => errors.push(e),
         }
         if let Ok(bridge) = self.bridge().await
-            && bridge.kind == "bridge"
+            && ["bridge", "vlan"].contains(&bridge.kind.as_str())
         {
             errors.extend(
                 self.links
@@ -158,10 +164,12 @@ impl Network {
         }
         // Isolation goes last.
         self.attached.clear();
-        let tables = self.nft.commit(&Ruleset::new(&self.config).remove());
-        errors.extend(tables.err().map(NetworkError::from));
-        errors.extend(self.rebuild_egress().err());
-        errors.extend(self.remove_leftover_tables().err());
+        if self.config.underlay.is_none() {
+            let tables = self.nft.commit(&Ruleset::new(&self.config).remove());
+            errors.extend(tables.err().map(NetworkError::from));
+            errors.extend(self.rebuild_egress().err());
+            errors.extend(self.remove_leftover_tables().err());
+        }
         errors.extend(self.pool.destroy().err().map(NetworkError::from));
         all_of(errors)
     }

@@ -1,7 +1,5 @@
 //! The networks that are wanted, and no others.
 
-use std::net::Ipv4Addr;
-
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{Ipv6, NetworkDefinition, NetworkRequest, Networks, subnet};
@@ -17,9 +15,8 @@ impl Networks {
     /// `InUse` for a network that an app is still in; it stays as it is.
     pub async fn arrange(&mut self, wanted: &[NetworkRequest]) -> Vec<(String, NetworkError)> {
         let mut errors = Vec::new();
-        let mtu = self.default.config().mtu;
         let stale = |there: &&NetworkDefinition| {
-            self.broken.contains(&there.name) || !wanted.iter().any(|w| there.is_what(w, mtu))
+            self.broken.contains(&there.name) || !wanted.iter().any(|w| there.is_what(w))
         };
         let stale: Vec<String> = self
             .list()
@@ -74,8 +71,8 @@ impl Networks {
 
 impl NetworkDefinition {
     /// Whether it is what is asked for; what was left to us may be anything.
-    fn is_what(&self, wanted: &NetworkRequest, default_mtu: u32) -> bool {
-        let first = Ipv4Addr::from(u32::from(self.subnet.network()) + 1);
+    fn is_what(&self, wanted: &NetworkRequest) -> bool {
+        let default_gateway = wanted.default_gateway(self.subnet);
         let six = match wanted.ipv6 {
             Ipv6::Auto => true,
             Ipv6::Off => self.subnet6.is_none(),
@@ -85,10 +82,11 @@ impl NetworkDefinition {
             && wanted
                 .subnet
                 .is_none_or(|subnet| subnet.trunc() == self.subnet)
-            && self.gateway == wanted.gateway.unwrap_or(first)
+            && self.gateway == wanted.gateway.unwrap_or(default_gateway)
             && self.range == wanted.range
             && six
-            && self.mtu == wanted.mtu.unwrap_or(default_mtu)
+            && wanted.mtu.is_none_or(|mtu| mtu == self.mtu)
+            && self.underlay == wanted.underlay
             && self.internal == wanted.internal
             && self.allow_host_access == wanted.allow_host_access
             && self.resolver == wanted.resolver

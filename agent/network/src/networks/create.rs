@@ -6,9 +6,11 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::definition::NetworkDefinition;
 use super::{DEFAULT_NETWORK, MAX_NETWORKS, Networks, subnet, unknown};
+use crate::config::ConfigError;
 use crate::error::{NetworkError, all_of};
 use crate::network::{Network, overlap};
 use crate::sysctl;
+use crate::underlay::{NO_GATEWAY, Underlay};
 
 /// Whether a network speaks IPv6.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +37,18 @@ pub struct NetworkRequest {
     pub internal: bool,
     pub allow_host_access: bool,
     pub resolver: bool,
+    /// The board's link that it lies on, without a bridge.
+    pub underlay: Option<Underlay>,
+}
+
+impl NetworkRequest {
+    /// Where nobody says one: a bridge has its subnet's first address, a wire no router.
+    pub(super) fn default_gateway(&self, subnet: Ipv4Net) -> Ipv4Addr {
+        match self.underlay {
+            Some(_) => NO_GATEWAY,
+            None => Ipv4Addr::from(u32::from(subnet.network()) + 1),
+        }
+    }
 }
 
 impl Networks {
@@ -118,30 +132,47 @@ impl Networks {
         let routes = self.links.routes().await?;
         let taken: Vec<Ipv4Net> = self.each().map(|(_, n)| n.config().subnet).collect();
         let subnet = match request.subnet {
+            // Others are on that wire too; the board need not route to it.
+            Some(wanted) if request.underlay.is_some() => wanted.trunc(),
+            None if request.underlay.is_some() => return Err(ConfigError::WireSubnet.into()),
             Some(wanted) => self.refuse_overlaps(wanted.trunc()).await?,
             None => subnet::free(&routes, &taken).ok_or(NetworkError::NoFreeSubnet)?,
         };
         let subnet6 = match request.ipv6 {
             Ipv6::Off => None,
             Ipv6::Subnet(net) => Some(net.trunc()),
+            Ipv6::Auto if request.underlay.is_some() => None,
             Ipv6::Auto if !sysctl::has_ipv6() => None,
             Ipv6::Auto => Some(subnet::unique_local(slot).map_err(NetworkError::Random)?),
         };
-        let first = Ipv4Addr::from(u32::from(subnet.network()) + 1);
         let definition = NetworkDefinition {
             name: name.clone(),
             slot,
             subnet,
-            gateway: request.gateway.unwrap_or(first),
+            gateway: request.gateway.unwrap_or(request.default_gateway(subnet)),
             range: request.range,
             subnet6,
-            mtu: request.mtu.unwrap_or(self.default.config().mtu),
+            mtu: self.mtu_of(request).await?,
             internal: request.internal,
             allow_host_access: request.allow_host_access,
             resolver: request.resolver,
+            underlay: request.underlay.clone(),
         };
         definition.check()?;
         Ok(definition)
+    }
+
+    async fn mtu_of(&self, request: &NetworkRequest) -> Result<u32, NetworkError> {
+        match (request.mtu, &request.underlay) {
+            (Some(mtu), _) => Ok(mtu),
+            (None, None) => Ok(self.default.config().mtu),
+            (None, Some(underlay)) => match self.links.find(&underlay.parent).await? {
+                Some(link) => Ok(link.mtu),
+                None => Err(NetworkError::NoParent {
+                    link: underlay.parent.clone(),
+                }),
+            },
+        }
     }
 
     async fn refuse_overlaps(&self, wanted: Ipv4Net) -> Result<Ipv4Net, NetworkError> {

@@ -12,6 +12,7 @@ use super::MAX_NETWORKS;
 use crate::config::{ConfigError, NetworkConfig};
 use crate::link::Link;
 use crate::pool::file::{remove, replace};
+use crate::underlay::{NO_GATEWAY, Underlay};
 
 const VERSION: u32 = 1;
 /// 32 networks of 400 bytes, with room.
@@ -48,13 +49,16 @@ pub struct NetworkDefinition {
     pub allow_host_access: bool,
     #[serde(default)]
     pub resolver: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub underlay: Option<Underlay>,
 }
 
 impl NetworkDefinition {
     /// What the kernel is to hold.
     pub fn config(&self) -> NetworkConfig {
         NetworkConfig {
-            gateway: Some(self.gateway),
+            gateway: (self.gateway != NO_GATEWAY).then_some(self.gateway),
+            underlay: self.underlay.clone(),
             range: self.range,
             subnet6: self.subnet6,
             internal: self.internal,
@@ -164,7 +168,8 @@ impl Definitions {
     pub fn strays(&self, links: &[Link]) -> Vec<u8> {
         let number = |link: &Link| {
             let slot = link.name.strip_prefix(BRIDGE)?.parse::<u8>().ok()?;
-            let ours = link.kind == "bridge" && link.name == bridge(slot);
+            let kind = ["bridge", "vlan"].contains(&link.kind.as_str());
+            let ours = kind && link.name == bridge(slot);
             (ours && self.networks.iter().all(|n| n.slot != slot)).then_some(slot)
         };
         links.iter().filter_map(number).collect()

@@ -21,12 +21,14 @@ mod admit;
 mod arrange;
 mod create;
 mod definition;
+mod follow;
 mod subnet;
 #[cfg(test)]
 mod tests;
 
 pub use create::{Ipv6, NetworkRequest};
 pub use definition::{DefinitionError, NetworkDefinition};
+pub use follow::{Changes, Followed, mtu_of_first};
 
 /// The default network's name.
 pub const DEFAULT_NETWORK: &str = "bridge";
@@ -229,7 +231,8 @@ impl Networks {
 
     /// The default network keeps the notes about the board's switches, whichever network needs them.
     fn switch_forwarding(&mut self) -> Result<(), NetworkError> {
-        let six = self.each().any(|(_, n)| n.config().subnet6.is_some());
+        let routes6 = |n: &Network| n.config().subnet6.is_some() && n.config().underlay.is_none();
+        let six = self.each().any(|(_, n)| routes6(n));
         self.default.switch_forwarding(six)?;
         Ok(())
     }

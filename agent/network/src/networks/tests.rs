@@ -14,6 +14,7 @@ fn definition(name: &str, slot: u8) -> NetworkDefinition {
         internal: false,
         allow_host_access: false,
         resolver: true,
+        underlay: None,
     }
 }
 

@@ -181,7 +181,7 @@ pub(crate) fn destination_from_map(map: &str, with_address: bool, ipv6: bool) ->
         register = length / 4;
     }
     rule.push(meta(NFT_META_L4PROTO, register));
-    // TCP and UDP have the destination port at the same place.
+    // TCP, UDP and SCTP have the destination port at the same place.
     rule.push(payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, register + 1));
     let lookup = Attributes::default()
         .text(NFTA_LOOKUP_SET, map)

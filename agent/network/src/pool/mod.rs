@@ -46,6 +46,10 @@ pub struct Pool {
     range: Ipv4Net,
     leases: Vec<Lease>,
     in_use: BTreeSet<Ipv4Addr>,
+    /// Somebody else's, though of the subnet.
+    reserved: Vec<Ipv4Addr>,
+    /// On a wire the first address is often a router's, said or not: only who asks for it gets it.
+    on_request: Option<Ipv4Addr>,
     forwarding_was_off: bool,
     forwarding6_was_off: Option<Vec<String>>,
 }
@@ -61,6 +65,8 @@ impl Pool {
             range: config.range.unwrap_or(config.subnet),
             leases: Vec::new(),
             in_use: BTreeSet::new(),
+            reserved: Vec::new(),
+            on_request: config.underlay.as_ref().and(config.subnet.hosts().next()),
             forwarding_was_off: false,
             forwarding6_was_off: None,
         };
@@ -162,6 +168,11 @@ impl Pool {
         self.in_use.clear();
     }
 
+    /// These addresses are not given away.
+    pub(crate) fn reserve(&mut self, addresses: Vec<Ipv4Addr>) {
+        self.reserved = addresses;
+    }
+
     pub(crate) fn forwarding_was_off(&self) -> bool {
         self.forwarding_was_off
     }
@@ -202,12 +213,12 @@ impl Pool {
     fn usable(&self) -> impl Iterator<Item = Ipv4Addr> {
         let (first, last) = (self.range.network(), self.range.broadcast());
         let all = (u32::from(first)..=u32::from(last)).map(Ipv4Addr::from);
-        all.filter(|ip| self.is_usable(*ip))
+        all.filter(|ip| self.is_usable(*ip) && Some(*ip) != self.on_request)
     }
 
     fn is_usable(&self, ip: Ipv4Addr) -> bool {
         let edge = ip == self.subnet.network() || ip == self.subnet.broadcast();
-        self.subnet.contains(&ip) && !edge && ip != self.gateway
+        self.subnet.contains(&ip) && !edge && ip != self.gateway && !self.reserved.contains(&ip)
     }
 
     /// One of the range that no live app has.

@@ -28,6 +28,7 @@ const SILENCE: Duration = Duration::from_millis(400);
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A network namespace; closures run inside it.
+#[derive(Debug)]
 pub struct Netns {
     file: File,
     jobs: Option<Sender<Job>>,
@@ -79,11 +80,17 @@ fn own_namespace() -> File {
 }
 
 /// Moves this thread into a new network namespace with loopback up.
-fn enter_new() {
+pub fn enter_new() {
     assert!(
         nix::unistd::geteuid().is_root(),
         "these tests make network namespaces, which takes root"
     );
+    unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
+    ip("link set lo up");
+}
+
+/// This thread becomes the board, with an outside client on `wan0`.
+pub fn board() -> Netns {
     for program in ["ip", "nft"] {
         let found = Command::new(program).arg("-V").output();
         assert!(
@@ -91,12 +98,6 @@ fn enter_new() {
             "the tests check with `{program}`: apt-get install iproute2 nftables"
         );
     }
-    unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
-    ip("link set lo up");
-}
-
-/// This thread becomes the board, with an outside client on `wan0`.
-pub fn board() -> Netns {
     enter_new();
     // New namespaces may inherit the machine's switch.
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();

@@ -92,7 +92,8 @@ fn hosts<'a>(
     let more = places.iter().skip(1);
     let mut lines: Vec<(&str, IpAddr)> =
         more.map(|place| (name, place.endpoint.ip.into())).collect();
-    let gateway = places.first().map(|place| place.endpoint.gateway.into());
+    let mut gateways = places.iter().map(|place| place.endpoint.gateway);
+    let gateway = gateways.find(|ip| !ip.is_unspecified()).map(IpAddr::V4);
     lines.extend(plan.hosts.iter().filter_map(|(name, host)| {
         let ip = match host {
             ExtraHost::Address(ip) => Some(*ip),

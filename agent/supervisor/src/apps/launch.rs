@@ -1,6 +1,7 @@
 //! One start of one app: folders, cgroup, output, process, network; and its twin, which takes all of it
 //! away and goes on after a failure.
 
+use crate::apps::interfaces::{self, InterfaceError};
 use crate::apps::layer::{self, LayerError};
 use crate::apps::plan::{OOM_SCORE, Plan};
 use crate::apps::{etc, places, secrets, whole};
@@ -9,7 +10,7 @@ use crate::logs::{self, LogError, Output};
 use crate::settings::Settings;
 use crate::volumes::{VolumeError, Volumes};
 use coracle_network::{Attachment, Endpoint, NetworkError, Networks};
-use coracle_protocol::release::NetworkMode;
+use coracle_protocol::release::{AppInterface, NetworkMode};
 use coracle_runtime::cgroup::CgroupError;
 use coracle_runtime::launch::Running;
 use coracle_runtime::namespaces::{IdRange, UserNs};
@@ -18,6 +19,8 @@ use coracle_runtime::{
     Capabilities, Cgroup, CgroupTree, Failure, LaunchSpec, Mount, NetNs, Rootfs, SeccompProgram,
     Stdio, prepare,
 };
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -51,6 +54,9 @@ pub enum LaunchError {
     /// One of its networks.
     #[error("network `{0}`: {1}")]
     Place(String, #[source] Box<NetworkError>),
+    /// A link of the board.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
     /// There is no network to attach to.
     #[error("network: {0}")]
     NoNetwork(String),
@@ -63,6 +69,13 @@ pub enum LaunchError {
     /// The standard streams.
     #[error("standard streams: {0}")]
     Stdio(std::io::Error),
+}
+
+/// What the app's first process does in its network before it becomes the program.
+#[derive(Debug, Serialize, Deserialize)]
+struct Inside<'a> {
+    endpoints: Cow<'a, [Endpoint]>,
+    interfaces: Cow<'a, [AppInterface]>,
 }
 
 /// The networks, or why there are none. Apps without a network run all the same.
@@ -179,7 +192,12 @@ async fn try_launch(
     disk::remove(&endpoint_file)?;
     let (network, is_stranger) = (plan.network, ground.ids.is_some());
     let created = prepare(&spec, &|| configure(network, is_stranger, &endpoint_file))?;
-    let places = match places::attach(bridge, plan, &created).await {
+    let lent = interfaces::lend(settings, plan, &created).map_err(LaunchError::from);
+    let attached = match lent {
+        Ok(()) => places::attach(bridge, plan, &created).await,
+        Err(error) => Err(error),
+    };
+    let places = match attached {
         Ok(places) => places,
         Err(error) => {
             created.kill_and_reap();
@@ -212,18 +230,22 @@ async fn try_launch(
 /// In the child, inside its network namespace.
 fn configure(mode: NetworkMode, is_stranger: bool, endpoint_file: &Path) -> Result<(), String> {
     match mode {
-        NetworkMode::Container if is_stranger => places::open_to_strangers(),
-        NetworkMode::Host | NetworkMode::Container => Ok(()),
-        NetworkMode::None => coracle_network::configure_loopback().map_err(|e| whole(&e)),
-        NetworkMode::Bridge => {
-            let json = disk::read_bounded(endpoint_file, ENDPOINT_BYTES).map_err(|e| whole(&e))?;
-            let endpoints: Vec<Endpoint> =
-                serde_json::from_slice(&json.unwrap_or_default()).map_err(|e| whole(&e))?;
-            endpoints.iter().try_for_each(|endpoint| {
-                coracle_network::configure_inside(endpoint).map_err(|e| whole(&e))
-            })
-        }
+        NetworkMode::Container if is_stranger => return places::open_to_strangers(),
+        NetworkMode::Host | NetworkMode::Container => return Ok(()),
+        NetworkMode::None => coracle_network::configure_loopback().map_err(|e| whole(&e))?,
+        NetworkMode::Bridge => {}
     }
+    let json = disk::read_bounded(endpoint_file, ENDPOINT_BYTES).map_err(|e| whole(&e))?;
+    let Some(json) = json else { return Ok(()) };
+    let inside: Inside<'_> = serde_json::from_slice(&json).map_err(|e| whole(&e))?;
+    for endpoint in inside.endpoints.iter() {
+        coracle_network::configure_inside(endpoint).map_err(|e| whole(&e))?;
+    }
+    for link in inside.interfaces.iter() {
+        let configured = coracle_network::configure_lent(link.name.as_str(), link.address);
+        configured.map_err(|e| whole(&e))?;
+    }
+    Ok(())
 }
 
 fn tell_child(
@@ -232,11 +254,15 @@ fn tell_child(
     (places, servers): (&[Attachment], &[IpAddr]),
     endpoint_file: &Path,
 ) -> Result<(), DiskError> {
-    if places.is_empty() {
+    if places.is_empty() && plan.interfaces.is_empty() {
         return Ok(());
     }
-    let endpoints: Vec<&Endpoint> = places.iter().map(|place| &place.endpoint).collect();
-    let json = serde_json::to_vec(&endpoints).unwrap_or_default();
+    let endpoints: Vec<Endpoint> = places.iter().map(|place| place.endpoint.clone()).collect();
+    let inside = Inside {
+        endpoints: endpoints.into(),
+        interfaces: (&plan.interfaces).into(),
+    };
+    let json = serde_json::to_vec(&inside).unwrap_or_default();
     disk::write_volatile(endpoint_file, &json)?;
     etc::write(place, plan, places, servers)
 }
@@ -279,6 +305,7 @@ pub async fn clear(ground: &Ground<'_>, bridge: &mut Bridge, name: &str) -> Vec<
     }
     let secrets = secrets::remove(ground.settings, name);
     faults.extend(secrets.err().map(|error| error.to_string()));
+    faults.extend(interfaces::take_back(ground.settings, name));
     if let Ok(networks) = bridge {
         faults.extend(
             networks

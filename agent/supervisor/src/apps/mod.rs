@@ -1,6 +1,7 @@
 //! One app over its life: what it is to be, whether it runs, and what its end means.
 
 pub mod etc;
+pub mod interfaces;
 pub mod launch;
 pub mod layer;
 pub mod places;

@@ -2,10 +2,12 @@
 
 use crate::apps::launch::{Bridge, LaunchError};
 use crate::apps::plan::Plan;
-use coracle_network::{Attachment, DEFAULT_NETWORK, Namespace, NetworkRequest, Rates, Wanted};
-use coracle_network::{EgressRule, EgressTo, Ipv6, NetworkError};
+use coracle_network::{
+    Attachment, DEFAULT_NETWORK, EgressRule, EgressTo, Ipv6, Namespace, NetworkError,
+    NetworkRequest, Rates, Station, Underlay, Wanted,
+};
 use coracle_protocol::release::{
-    EgressTo as To, ExtraHost, Network, NetworkMode, NetworkSpec, Protocol,
+    Driver, EgressTo as To, ExtraHost, LinkMode, Network, NetworkMode, NetworkSpec, Protocol,
 };
 use coracle_runtime::Created;
 use std::net::{IpAddr, Ipv4Addr};
@@ -96,8 +98,27 @@ pub fn request(spec: &NetworkSpec) -> NetworkRequest {
         mtu: spec.mtu,
         internal: spec.internal,
         allow_host_access: spec.host_access,
-        resolver: true,
+        // A resolver would have to listen on the wire, where others would ask it too.
+        resolver: spec.driver == Driver::Bridge,
+        underlay: underlay(spec),
     }
+}
+
+fn underlay(spec: &NetworkSpec) -> Option<Underlay> {
+    let station = match (spec.driver, spec.link_mode) {
+        (Driver::Bridge, _) => return None,
+        (Driver::Macvlan, Some(LinkMode::Private)) => Station::MacvlanPrivate,
+        (Driver::Macvlan, Some(LinkMode::Vepa)) => Station::MacvlanVepa,
+        (Driver::Macvlan, _) => Station::MacvlanBridge,
+        (Driver::Ipvlan, Some(LinkMode::L3)) => Station::IpvlanL3,
+        (Driver::Ipvlan, _) => Station::IpvlanL2,
+    };
+    Some(Underlay {
+        parent: spec.parent.as_ref()?.to_string(),
+        vlan: spec.vlan,
+        station,
+        listens: spec.ipv6,
+    })
 }
 
 /// Where an app may go, as the kernel and the resolver are told; none is everywhere. A name that its hosts file has is the
@@ -116,6 +137,7 @@ fn egress(plan: &Plan, gateway: IpAddr) -> Option<Vec<EgressRule>> {
             protocol: entry.protocol.map(|protocol| match protocol {
                 Protocol::Tcp => coracle_network::Protocol::Tcp,
                 Protocol::Udp => coracle_network::Protocol::Udp,
+                Protocol::Sctp => coracle_network::Protocol::Sctp,
             }),
             ports: entry.ports,
         };
@@ -166,8 +188,9 @@ pub(super) async fn attach(
     let egress = egress(plan, gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).into());
     let mut open = None;
     for (index, place) in plan.places.iter().enumerate() {
-        let internal = networks.inspect(&place.network)?.config().internal;
-        open = open.or((!internal).then_some(index));
+        let config = networks.inspect(&place.network)?.config();
+        let closed = config.internal || config.gateway().is_unspecified();
+        open = open.or((!closed).then_some(index));
     }
     let mut places = Vec::new();
     for (index, place) in plan.places.iter().enumerate() {

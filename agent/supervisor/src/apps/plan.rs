@@ -10,7 +10,7 @@ use crate::users::{self, Users, UsersRefused};
 use coracle_images::layout::ImageConfig;
 use coracle_network::{Protocol as NetProtocol, PublishedPort};
 use coracle_protocol::names::{AppName, SecretName};
-use coracle_protocol::release::{App, Egress, NetworkMode, Port, Protocol};
+use coracle_protocol::release::{App, AppInterface, Egress, NetworkMode, Port, Protocol};
 use coracle_runtime::cgroup::{DeviceRule, Devices, IoLimit};
 use coracle_runtime::spec::Rlimit;
 use coracle_runtime::{Limits, Mount};
@@ -86,6 +86,8 @@ pub struct Plan {
     pub places: Vec<Place>,
     /// Where it may open connections to; none is everywhere.
     pub egress: Option<Vec<Egress>>,
+    /// Links of the board that it has whole.
+    pub interfaces: Vec<AppInterface>,
     /// The app whose network it uses.
     pub network_of: Option<AppName>,
     /// What its resolv.conf and hosts say beside the board's.
@@ -144,6 +146,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         ports: app.network.ports.iter().map(published).collect(),
         places: places::of(&app.network),
         egress: app.network.egress.clone(),
+        interfaces: app.network.interfaces.clone(),
         network_of: app.network.container.clone(),
         names: NamesPlan::of(&app.network),
         read_only_root: app.read_only_root,
@@ -235,6 +238,7 @@ fn published(port: &Port) -> PublishedPort {
         protocol: match port.protocol {
             Protocol::Tcp => NetProtocol::Tcp,
             Protocol::Udp => NetProtocol::Udp,
+            Protocol::Sctp => NetProtocol::Sctp,
         },
     }
 }

@@ -2,8 +2,12 @@
 
 use super::Supervisor;
 use crate::apps::whole;
-use coracle_network::Networks;
+use crate::settings::Settings;
+use coracle_network::{NetworkConfig, Networks, mtu_of_first};
 use std::time::Instant;
+
+/// As a bridge has it where nobody says anything. IPv6 asks for the first (RFC 8200 5).
+const MTUS: std::ops::RangeInclusive<u32> = 1280..=9216;
 
 impl Supervisor {
     /// Opens the networks and holds them against the apps that run.
@@ -16,8 +20,8 @@ impl Supervisor {
                 Some((app.name().to_string(), places))
             })
             .collect();
-        let settings = &self.settings;
-        let opened = Networks::open(settings.network.clone(), &settings.config.state_dir);
+        let config = with_mtu_of_uplink(&self.settings).await;
+        let opened = Networks::open(config, &self.settings.config.state_dir);
         self.bridge.0 = match opened {
             Ok(mut networks) => match networks.reconcile(&live).await {
                 Ok(done) => {
@@ -48,4 +52,25 @@ impl Supervisor {
             );
         }
     }
+}
+
+/// The bridge's packets are as large as the preferred uplink of those that are here takes them, unless coracle.toml or the
+/// profile says their size: what is larger would be cut or sent back on the way out.
+async fn with_mtu_of_uplink(settings: &Settings) -> NetworkConfig {
+    let mut config = settings.network.clone();
+    if settings
+        .config
+        .mtu
+        .or(settings.profile.network.mtu)
+        .is_some()
+    {
+        return config;
+    }
+    let uplinks = settings.profile.network.uplinks.iter();
+    let uplinks: Vec<&str> = uplinks.map(|uplink| uplink.link.as_str()).collect();
+    match mtu_of_first(&uplinks).await {
+        Ok(mtu) => config.mtu = mtu.filter(|mtu| MTUS.contains(mtu)).unwrap_or(config.mtu),
+        Err(error) => tracing::warn!(%error, "the MTU of the uplink"),
+    }
+    config
 }

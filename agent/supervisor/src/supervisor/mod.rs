@@ -9,6 +9,7 @@
 //! | `deploy` | carries out what [`crate::machine`] decides |
 //! | `running` | starts, ends, probes and restarts apps |
 //! | `bridge`, `networks` | the board's own network and the declared ones; apps that use another's |
+//! | `follow` | what follows when the board's links and routes change |
 //! | `names`, `resolvers` | who finds whom by name, by file and by asking |
 //! | `status` | says what runs |
 //! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
@@ -17,6 +18,7 @@
 mod bridge;
 mod deploy;
 mod ends;
+mod follow;
 mod names;
 mod networks;
 mod requests;
@@ -50,6 +52,7 @@ use coracle_protocol::local::{Event, LayerSource};
 use coracle_protocol::names::AppName;
 use coracle_runtime::CgroupTree;
 use coracle_runtime::cgroup::CgroupError;
+use follow::Following;
 use resolvers::Resolvers;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -149,6 +152,7 @@ pub struct Supervisor {
     resolver_words: mpsc::Receiver<Word>,
     /// Which app has which ids.
     ranges: Ranges,
+    following: Following,
     empty_root: PathBuf,
     watchers: Watchers,
     /// The end of a deployment that nobody was there to hear.
@@ -218,6 +222,7 @@ impl Supervisor {
                 Some(end) = self.adopted_ends.recv() => self.adopted_ended(end).await,
                 Some(word) = self.resolver_words.recv() => self.hear_resolver(word).await,
                 Some(came) = self.transfers_that_came.recv() => self.transfer_begins(came),
+                () = self.following.changed() => self.following.look_soon(),
                 () = any(&mut ends) => break,
                 () = until(due) => {}
             }
@@ -240,6 +245,7 @@ impl Supervisor {
         self.start_due(now).await;
         self.run_probes(now).await;
         self.next_stage();
+        self.follow_links(now).await;
         self.tend_resolvers(now);
         self.go_on().await;
     }
@@ -250,6 +256,7 @@ impl Supervisor {
         apps.chain(transfer)
             .chain(self.trial_due())
             .chain(self.resolvers.due())
+            .chain(self.following.due())
             .chain(also)
             .min()
     }

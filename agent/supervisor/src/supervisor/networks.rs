@@ -5,9 +5,9 @@ use crate::apps::plan::Plan;
 use crate::apps::{AppRun, Phase, Process, places, whole};
 use crate::journal::DeployedSet;
 use crate::offer::Refused;
-use coracle_network::{DEFAULT_NETWORK, NetworkConfig};
+use coracle_network::{DEFAULT_NETWORK, NetworkConfig, Networks};
 use coracle_protocol::names::{AppName, NetworkName};
-use coracle_protocol::release::{Mac, Network, NetworkMode, Rates, Release};
+use coracle_protocol::release::{Driver, Mac, Network, NetworkMode, NetworkSpec, Rates, Release};
 use coracle_protocol::report::{NetworkStatus, PlaceStatus, SetStatus, SubnetStatus, Traffic};
 use std::fs::File;
 use std::net::IpAddr;
@@ -20,16 +20,10 @@ const HOST_WAIT: Duration = Duration::from_millis(500);
 impl Supervisor {
     /// The networks are those that the active set declares. What went wrong, by network; apps of such a one cannot start.
     pub(super) async fn arrange_networks(&mut self) -> Vec<(String, String)> {
+        let wanted: Vec<_> = self.declared().iter().map(places::request).collect();
         let Ok(networks) = &mut self.bridge.0 else {
             return Vec::new();
         };
-        let tried = self.trying.as_ref().map(|trying| &trying.set);
-        let active = |set: &&DeployedSet| Some(set.digest()) == self.active;
-        let set = tried
-            .filter(active)
-            .or(self.current.as_ref().filter(active));
-        let specs = set.map_or(&[][..], |set| &set.release().networks);
-        let wanted: Vec<_> = specs.iter().map(places::request).collect();
         let faults = networks.arrange(&wanted).await;
         let faults: Vec<_> = faults
             .into_iter()
@@ -44,6 +38,27 @@ impl Supervisor {
         faults
             .into_iter()
             .filter(|(name, _)| declared(name))
+            .collect()
+    }
+
+    /// What the active set declares.
+    fn declared(&self) -> &[NetworkSpec] {
+        let tried = self.trying.as_ref().map(|trying| &trying.set);
+        let active = |set: &&DeployedSet| Some(set.digest()) == self.active;
+        let set = tried
+            .filter(active)
+            .or(self.current.as_ref().filter(active));
+        set.map_or(&[], |set| &set.release().networks)
+    }
+
+    /// Declared ones that are not there.
+    pub(super) fn missing_networks(&self) -> Vec<String> {
+        let Ok(networks) = &self.bridge.0 else {
+            return Vec::new();
+        };
+        let names = self.declared().iter().map(|spec| spec.name.to_string());
+        names
+            .filter(|name| networks.inspect(name).is_err())
             .collect()
     }
 
@@ -75,15 +90,45 @@ impl Supervisor {
         };
         let mut problems = Vec::new();
         for spec in &release.networks {
-            let Some(subnet) = spec.subnet else { continue };
+            // That of a wire is not the board's to give.
+            let Some(subnet) = spec.subnet.filter(|_| spec.driver == Driver::Bridge) else {
+                continue;
+            };
             if let Err(error) = networks.could_have(subnet).await {
                 problems.push(format!("network `{}`: {}", spec.name, whole(&error)));
             }
         }
+        let code = match problems.is_empty() {
+            true => "no-such-link",
+            false => "subnet-taken",
+        };
+        problems.extend(self.missing_links(networks, release).await);
         match problems.is_empty() {
             true => Ok(()),
-            false => Err(Refused::new("subnet-taken", problems.join("\n"))),
+            false => Err(Refused::new(code, problems.join("\n"))),
         }
+    }
+
+    /// Links that apps are to have, and that are neither on the board nor with an app that runs. A network waits for its link
+    /// instead: a second Ethernet may be plugged in later.
+    async fn missing_links(&self, networks: &Networks, release: &Release) -> Vec<String> {
+        let mut here = match networks.links().await {
+            Ok(here) => here,
+            Err(error) => return vec![whole(&error)],
+        };
+        let with_apps = self.apps.iter().filter(|app| !app.is_down());
+        here.extend(with_apps.flat_map(|app| {
+            let links = app.app.network.interfaces.iter();
+            links.map(|link| link.name.to_string())
+        }));
+        let wanted = release.apps.iter().flat_map(|app| {
+            let links = app.network.interfaces.iter();
+            links.map(move |link| (&app.name, link.name.as_str()))
+        });
+        let missing = wanted.filter(|(_, link)| !here.iter().any(|name| name == link));
+        missing
+            .map(|(app, link)| format!("app `{app}`: link `{link}` is not on this board"))
+            .collect()
     }
 
     /// Positions of the apps, those whose network others use before these.
@@ -169,12 +214,17 @@ impl Supervisor {
         [DEFAULT_NETWORK]
             .into_iter()
             .chain(users)
-            .filter_map(|name| status(name, networks.inspect(name).ok()?.config()))
+            .filter_map(|name| {
+                let network = networks.inspect(name).ok()?;
+                let mut status = status(name, network.link(), network.config())?;
+                status.overlaps = self.following.overlap_of(name);
+                Some(status)
+            })
             .collect()
     }
 }
 
-fn status(name: &str, config: &NetworkConfig) -> Option<NetworkStatus> {
+fn status(name: &str, link: &str, config: &NetworkConfig) -> Option<NetworkStatus> {
     let gateway = config.gateway();
     let four = SubnetStatus {
         address: config.subnet.network().into(),
@@ -188,11 +238,16 @@ fn status(name: &str, config: &NetworkConfig) -> Option<NetworkStatus> {
     });
     Some(NetworkStatus {
         name: NetworkName::new(name).ok()?,
-        bridge: config.bridge.clone(),
+        bridge: link.to_owned(),
         subnets: [Some(four), six].into_iter().flatten().collect(),
         internal: config.internal,
         mtu: config.mtu,
         resolver: config.resolver,
+        driver: match &config.underlay {
+            None => "bridge".to_owned(),
+            Some(underlay) => underlay.station.driver().to_owned(),
+        },
+        overlaps: None,
     })
 }
 

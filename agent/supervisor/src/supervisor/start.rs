@@ -1,11 +1,12 @@
 //! Back to order after a restart, a crash or a power cut: what runs of the right set is adopted, what
 //! runs of no set is ended, what should run is started.
 
+use super::follow::Following;
 use super::resolvers::Resolvers;
 use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
 use crate::adopt::{self, RunState, RunningApp};
 use crate::apps::launch::{self, Ground};
-use crate::apps::{Phase, Process};
+use crate::apps::{Phase, Process, interfaces};
 use crate::disk;
 use crate::gc;
 use crate::journal::{DeployedSet, Failure, Journal};
@@ -78,6 +79,7 @@ impl Supervisor {
             resolver_says,
             resolver_words,
             ranges: Ranges::load(&settings.config.ids_file(), settings.users.first)?,
+            following: Following::begin(),
             empty_root,
             _lock: lock,
             settings,
@@ -195,6 +197,12 @@ impl Supervisor {
 
     /// Ends what runs below our cgroup and belongs to no adopted app.
     async fn end_strangers(&mut self) {
+        for name in interfaces::borrowers(&self.settings) {
+            let runs = |app: &crate::apps::AppRun| app.name().as_str() == name && !app.is_down();
+            if !self.apps.iter().any(runs) {
+                self.take_links_back(&name);
+            }
+        }
         for name in self.tree.list() {
             let known = |app: &crate::apps::AppRun| app.name().as_str() == name && !app.is_down();
             if self.apps.iter().any(known) {
@@ -211,6 +219,15 @@ impl Supervisor {
             for fault in launch::clear(&ground, &mut self.bridge.0, &name).await {
                 tracing::warn!(cgroup = name, fault, "it stays");
             }
+        }
+    }
+}
+
+impl Supervisor {
+    /// Those of an app that ended while no supervisor was there.
+    fn take_links_back(&self, name: &str) {
+        for fault in interfaces::take_back(&self.settings, name) {
+            tracing::warn!(app = name, fault, "a link of the board");
         }
     }
 }

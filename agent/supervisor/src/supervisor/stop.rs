@@ -3,6 +3,7 @@
 use super::SupervisorError;
 use super::start::lock;
 use crate::adopt::RunState;
+use crate::apps::interfaces;
 use crate::apps::layer;
 use crate::apps::secrets;
 use crate::disk;
@@ -55,6 +56,9 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
                 .map(|error| error.to_string()),
         ),
         Err(error) => left.push(error.to_string()),
+    }
+    for app in interfaces::borrowers(settings) {
+        left.extend(interfaces::take_back(settings, &app));
     }
     left.extend(layer::close_all(config));
     left.extend(Volumes::of(settings).close_all());

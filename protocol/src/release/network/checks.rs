@@ -1,6 +1,6 @@
 //! The rules of networks, and of apps on them.
 
-use super::{AppOnNetwork, DEFAULT_NETWORK, NetworkSpec};
+use super::{AppOnNetwork, DEFAULT_NETWORK, Driver, NetworkSpec};
 use crate::document::{line, within};
 use crate::limits::LIMITS;
 use crate::release::{App, Network, NetworkMode, Release};
@@ -12,6 +12,8 @@ use std::net::Ipv4Addr;
 const RESERVED: [&str; 4] = [DEFAULT_NETWORK, "host", "none", "container"];
 /// Bytes a second. Less would hold up a single full packet for seconds; more is no limit on a board (100 Gbit/s).
 const RATES: std::ops::RangeInclusive<u64> = 1024..=12_500_000_000;
+/// IEEE 802.1Q: 0 and 4095 mean something else.
+const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
 /// Bytes: RFC 791 asks for the first, RFC 8200 5 for 1280 with IPv6, and jumbo frames end at the last.
 const MTUS: std::ops::RangeInclusive<u32> = 576..=9216;
 const LEAST_MTU_OF_IPV6: u32 = 1280;
@@ -46,13 +48,86 @@ impl Release {
                 let at = |fault: String| at(format!("networks: `{}`: {fault}", on.name));
                 self.check_place(on, &self.apps[..index]).map_err(at)?;
             }
-            let closed = |on: &AppOnNetwork| self.spec(on).is_some_and(|spec| spec.internal);
-            let on = &app.network.networks;
-            if !app.network.ports.is_empty() && !on.is_empty() && on.iter().all(closed) {
-                return Err(at(
-                    "ports: it is on internal networks alone, which nothing reaches from outside"
-                        .into(),
+            self.check_doors(app).map_err(at)?;
+        }
+        self.check_links()
+    }
+
+    /// Published ports lead in by the network that has the default route, and by a bridge.
+    fn check_doors(&self, app: &App) -> Result<(), String> {
+        let on = &app.network.networks;
+        let specs = on.iter().filter_map(|on| self.spec(on));
+        if specs.clone().any(|spec| !spec.driver.is_bridge()) && !app.network.rates.is_none() {
+            return Err(
+                "rates: the board does not see what passes on a macvlan or ipvlan network".into(),
+            );
+        }
+        if app.network.egress.is_some() {
+            let unseen = |why: String| {
+                Err(format!(
+                    "egress: {why}, where the board does not see what passes"
+                ))
+            };
+            if let Some(spec) = specs.clone().find(|spec| !spec.driver.is_bridge()) {
+                return unseen(format!("network `{}` is no bridge", spec.name));
+            }
+            if let Some(link) = app.network.interfaces.first() {
+                return unseen(format!("it has link `{}` whole", link.name));
+            }
+        }
+        if app.network.ports.is_empty() || on.is_empty() {
+            return Ok(());
+        }
+        let mut open = on
+            .iter()
+            .filter(|on| self.spec(on).is_none_or(NetworkSpec::leads_out));
+        match open.next().map(|on| (on, self.spec(on))) {
+            None => Err(
+                "ports: it is on internal networks alone, which nothing reaches from outside"
+                    .into(),
+            ),
+            Some((on, Some(spec))) if !spec.driver.is_bridge() => Err(format!(
+                "ports: its way out is `{}`, where it has an address of its own and publishes nothing; name a bridge \
+                 before it, or leave the ports out",
+                on.name
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// A link is one network's with each of its VLANs, or one app's whole.
+    fn check_links(&self) -> Result<(), String> {
+        for (index, network) in self.networks.iter().enumerate() {
+            let Some(parent) = &network.parent else {
+                continue;
+            };
+            let mut earlier = self.networks[..index].iter();
+            let same =
+                |other: &&NetworkSpec| other.parent == network.parent && other.vlan == network.vlan;
+            if let Some(other) = earlier.find(same) {
+                return Err(format!(
+                    "network `{}`: parent `{parent}` with the same VLAN is network `{}`'s",
+                    network.name, other.name
                 ));
+            }
+        }
+        let links = |app: &App| {
+            let name = app.name.clone();
+            let links = app.network.interfaces.clone();
+            links.into_iter().map(move |link| (link.name, name.clone()))
+        };
+        let all: Vec<_> = self.apps.iter().flat_map(links).collect();
+        for (index, (link, app)) in all.iter().enumerate() {
+            let at = |fault: String| format!("app `{app}`: network.interfaces: `{link}`: {fault}");
+            if let Some((_, other)) = all[..index].iter().find(|(earlier, _)| earlier == link) {
+                return Err(at(format!("app `{other}` has it already")));
+            }
+            if let Some(network) = self
+                .networks
+                .iter()
+                .find(|n| n.parent.as_ref() == Some(link))
+            {
+                return Err(at(format!("network `{}` lies on it", network.name)));
             }
         }
         Ok(())
@@ -87,8 +162,11 @@ impl Release {
                     "ip {ip} needs a network that the release declares with its subnet"
                 ));
             };
-            let gateway = spec.and_then(|spec| spec.gateway).unwrap_or(first(subnet));
-            if !is_host(subnet, ip) || ip == gateway {
+            let on_bridge = spec.is_some_and(|spec| spec.driver.is_bridge());
+            let gateway = spec.and_then(|spec| spec.gateway);
+            let gateway = gateway.or(on_bridge.then(|| first(subnet)));
+            if !is_host(subnet, ip) || Some(ip) == gateway {
+                let gateway = gateway.map_or("none".to_owned(), |ip| ip.to_string());
                 return Err(format!(
                     "ip {ip} is no container's address of {subnet}, whose gateway is {gateway}"
                 ));
@@ -146,10 +224,48 @@ impl NetworkSpec {
                 ));
             }
         }
+        self.check_driver()?;
         match self.mtu {
             Some(mtu) if !MTUS.contains(&mtu) => Err(format!("mtu {mtu} is outside 576 to 9216")),
             Some(mtu) if self.ipv6 && mtu < LEAST_MTU_OF_IPV6 => Err(format!(
                 "mtu {mtu} is below {LEAST_MTU_OF_IPV6}, which IPv6 needs; say ipv6 = false"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl NetworkSpec {
+    /// Which fields go with what it is made of.
+    fn check_driver(&self) -> Result<(), String> {
+        let driver = self.driver.as_str();
+        if self.driver == Driver::Bridge {
+            return match (&self.parent, self.vlan, self.link_mode) {
+                (None, None, None) => Ok(()),
+                _ => Err("parent, vlan and link_mode need driver `macvlan` or `ipvlan`".into()),
+            };
+        }
+        if self.parent.is_none() || self.subnet.is_none() {
+            return Err(format!(
+                "driver `{driver}` needs parent, the board's link, and subnet, that of the wire"
+            ));
+        }
+        if self.internal || self.host_access {
+            return Err(format!(
+                "internal and host_access need a bridge; with `{driver}` a network without gateway has no way out, and \
+                 its containers never reach the board by its own link"
+            ));
+        }
+        if self.vlan.is_some_and(|vlan| !VLANS.contains(&vlan)) {
+            return Err(format!(
+                "vlan is outside {} to {}",
+                VLANS.start(),
+                VLANS.end()
+            ));
+        }
+        match self.link_mode {
+            Some(mode) if !mode.fits(self.driver) => Err(format!(
+                "link_mode: macvlan has bridge, private and vepa, ipvlan has l2 and l3; the driver is `{driver}`"
             )),
             _ => Ok(()),
         }
@@ -166,6 +282,7 @@ impl Network {
             ("dns_search", self.dns_search.len(), l.search_domains),
             ("extra_hosts", self.extra_hosts.len(), l.entries_per_app),
             ("egress", self.egress.as_ref().map_or(0, Vec::len), l.egress),
+            ("interfaces", self.interfaces.len(), l.networks_per_app),
         ] {
             within(&format!("network.{field}"), count as u64, limit as u64)?;
         }
@@ -231,9 +348,37 @@ impl Network {
             ("dns", !self.dns.is_empty(), own_files),
             ("dns_search", !self.dns_search.is_empty(), own_files),
             ("extra_hosts", !self.extra_hosts.is_empty(), own_files),
+            ("interfaces", !self.interfaces.is_empty(), own_files),
         ] {
             if given && !possible {
                 return Err(format!("network.{field} needs mode `bridge`"));
+            }
+        }
+        self.check_interfaces()
+    }
+
+    fn check_interfaces(&self) -> Result<(), String> {
+        for (index, link) in self.interfaces.iter().enumerate() {
+            let at = |fault: &str| Err(format!("network.interfaces: `{}`: {fault}", link.name));
+            // What its networks are called inside.
+            let own = link.name.as_str().strip_prefix("eth");
+            let own = own.and_then(|number| number.parse::<usize>().ok());
+            let places = match self.mode {
+                NetworkMode::Bridge => self.networks.len().max(1),
+                _ => 0,
+            };
+            if own.is_some_and(|number| number < places) {
+                return at(
+                    "one of the app's networks has this name inside; give it fewer networks, or mode `none`",
+                );
+            }
+            if self.interfaces[..index].iter().any(|l| l.name == link.name) {
+                return at("stands twice");
+            }
+            if let Some(address) = link.address
+                && !(8..=31).contains(&address.prefix_len())
+            {
+                return at("address needs the length of its prefix, 8 to 31, as in 192.168.7.2/24");
             }
         }
         Ok(())

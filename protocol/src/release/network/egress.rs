@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 /// What may stand in a list, for messages.
-const FORMS: &str = "a name, *.name, an address or a subnet, with tcp:// or udp:// before it and :port or :first-last behind it \
+const FORMS: &str = "a name, *.name, an address or a subnet, with tcp://, udp:// or sctp:// before it and :port or :first-last behind it \
                      where that is meant: mqtt.example:8883, 10.0.0.0/8, [2001:db8::/32]:443, udp://ntp.example:123";
 
-/// `[tcp://|udp://]to[:port[-port]]`. Without a protocol every one; with a port TCP and UDP.
+/// `[tcp://|udp://|sctp://]to[:port[-port]]`. Without a protocol every one; with a port TCP and UDP.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Egress {
@@ -44,7 +44,10 @@ impl FromStr for Egress {
             None => (None, text),
             Some(("tcp", rest)) => (Some(Protocol::Tcp), rest),
             Some(("udp", rest)) => (Some(Protocol::Udp), rest),
-            Some((other, _)) => return Err(wrong(&format!("{other:?} is neither tcp nor udp"))),
+            Some(("sctp", rest)) => (Some(Protocol::Sctp), rest),
+            Some((other, _)) => {
+                return Err(wrong(&format!("{other:?} is neither tcp, udp nor sctp")));
+            }
         };
         let (to, port) = split(rest).map_err(wrong)?;
         let ports = port.map(ports).transpose().map_err(wrong)?;
@@ -147,6 +150,7 @@ impl fmt::Display for Egress {
         match self.protocol {
             Some(Protocol::Tcp) => f.write_str("tcp://")?,
             Some(Protocol::Udp) => f.write_str("udp://")?,
+            Some(Protocol::Sctp) => f.write_str("sctp://")?,
             None => {}
         }
         let six = matches!(self.to, EgressTo::Net(IpNet::V6(_)));
@@ -221,7 +225,10 @@ mod tests {
             ("a b", "neither"),
             ("10.0.0.1/8", "10.0.0.0/8 is meant"),
             ("2001:db8::1/32", "2001:db8::/32 is meant"),
-            ("http://mqtt.example", "\"http\" is neither tcp nor udp"),
+            (
+                "http://mqtt.example",
+                "\"http\" is neither tcp, udp nor sctp",
+            ),
             ("mqtt.example:0", "a port is 1 to 65535"),
             ("mqtt.example:", "a port is"),
             ("mqtt.example:+5", "a port is"),

@@ -1,0 +1,166 @@
+//! A blocking rtnetlink socket of one namespace: one request at a time, each answered by the kernel inside `send`.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::inside::InsideError;
+use crate::link::Namespace;
+
+/// Linux gives each namespace's loopback this index.
+const LOOPBACK_INDEX: u32 = 1;
+const ANSWER_BYTES: usize = 8192;
+
+pub(crate) struct RouteSocket {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl RouteSocket {
+    pub fn open() -> Result<Self, InsideError> {
+        let failed = |action| move |source| InsideError::Socket { action, source };
+        let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed("open"))?;
+        socket.bind_auto().map_err(failed("bind"))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+        })
+    }
+
+    /// A socket of the namespace in which it was opened: this thread goes there, opens it and comes back.
+    pub fn open_in(namespace: Namespace<'_>) -> Result<Self, InsideError> {
+        within(namespace, Self::open)?
+    }
+
+    pub fn loopback_up(&mut self) -> Result<(), InsideError> {
+        self.set_up(LOOPBACK_INDEX, "lo")
+    }
+
+    pub fn set_up(&mut self, index: u32, name: &str) -> Result<(), InsideError> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.flags = LinkFlags::Up;
+        link.header.change_mask = LinkFlags::Up;
+        self.request(
+            &format!("bring {name} up"),
+            RouteNetlinkMessage::SetLink(link),
+            0,
+        )
+    }
+
+    pub fn index_of(&mut self, name: &str) -> Result<u32, InsideError> {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let action = format!("find {name}");
+        match self.exchange(&action, RouteNetlinkMessage::GetLink(link), NLM_F_REQUEST)? {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                Ok(link.header.index)
+            }
+            _ => Err(InsideError::Answer { action }),
+        }
+    }
+
+    /// The link goes to another namespace, under the first name of the kernel's choice where its own is taken and `pattern`
+    /// is given.
+    pub fn move_link(
+        &mut self,
+        (index, name): (u32, &str),
+        to: Namespace<'_>,
+        pattern: Option<&str>,
+    ) -> Result<(), InsideError> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes.push(match to {
+            Namespace::Pid(pid) => LinkAttribute::NetNsPid(pid),
+            Namespace::Fd(fd) => LinkAttribute::NetNsFd(std::os::fd::AsRawFd::as_raw_fd(&fd)),
+        });
+        link.attributes
+            .extend(pattern.map(|p| LinkAttribute::IfName(p.to_owned())));
+        let action = format!("move {name}");
+        self.request(&action, RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    pub fn remove(&mut self, index: u32, name: &str) -> Result<(), InsideError> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        let action = format!("remove {name}");
+        self.request(&action, RouteNetlinkMessage::DelLink(link), 0)
+    }
+
+    pub fn request(
+        &mut self,
+        action: &str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<(), InsideError> {
+        self.exchange(action, message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
+        Ok(())
+    }
+
+    fn exchange(
+        &mut self,
+        action: &str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<NetlinkPayload<RouteNetlinkMessage>, InsideError> {
+        self.sequence += 1;
+        let mut packet = NetlinkMessage::from(message);
+        packet.header.flags = flags;
+        packet.header.sequence_number = self.sequence;
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        let failed = |source| InsideError::Refused {
+            action: action.to_owned(),
+            source,
+        };
+        self.socket
+            .send_to(&bytes, &SocketAddr::new(0, 0), 0)
+            .map_err(failed)?;
+        let mut answer = Vec::with_capacity(ANSWER_BYTES);
+        self.socket.recv(&mut answer, 0).map_err(failed)?;
+        let unreadable = |_| InsideError::Answer {
+            action: action.to_owned(),
+        };
+        let answer =
+            NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(unreadable)?;
+        match answer.payload {
+            NetlinkPayload::Error(error) if error.code.is_some() => {
+                Err(failed(io::Error::from_raw_os_error(-error.raw_code())))
+            }
+            payload => Ok(payload),
+        }
+    }
+}
+
+/// Does something in another network namespace, on this very thread.
+pub(crate) fn within<T>(
+    namespace: Namespace<'_>,
+    what: impl FnOnce() -> T,
+) -> Result<T, InsideError> {
+    let failed = |action| move |source| InsideError::Namespace { action, source };
+    let open = |path: &str| File::open(path);
+    let home = open("/proc/thread-self/ns/net").map_err(failed("find our own"))?;
+    let by_pid;
+    let there = match namespace {
+        Namespace::Fd(fd) => fd,
+        Namespace::Pid(pid) => {
+            by_pid = open(&format!("/proc/{pid}/ns/net")).map_err(failed("find"))?;
+            by_pid.as_fd()
+        }
+    };
+    let enter = |fd| move_into_link_name_space(fd, Some(LinkNameSpaceType::Network));
+    enter(there).map_err(|e| failed("enter")(e.into()))?;
+    let done = what();
+    if enter(home.as_fd()).is_err() {
+        // What this thread does next is meant for the board; in a container it would be wrong.
+        std::process::abort();
+    }
+    Ok(done)
+}
