@@ -37,6 +37,17 @@ impl Refused {
             reason: reason.into(),
         }
     }
+
+    /// What two looks found, in one: all of it, under the first one's word.
+    pub fn both(one: Result<(), Self>, other: Result<(), Self>) -> Result<(), Self> {
+        match (one, other) {
+            (Err(one), Err(other)) => {
+                let reason = format!("{}\n{}", one.reason, other.reason);
+                Err(Self::new(one.code, reason))
+            }
+            (one, other) => one.and(other),
+        }
+    }
 }
 
 /// An offer as it came.

@@ -132,8 +132,9 @@ impl Supervisor {
             return Ok(accepted.needs(&on_board, true));
         }
         let free = offer::Free::of(&config.state_dir);
-        offer::check_budget(&accepted, &self.settings, &on_board, free)?;
-        self.check_networks(accepted.release()).await?;
+        let budget = offer::check_budget(&accepted, &self.settings, &on_board, free);
+        let networks = self.check_networks(accepted.release()).await;
+        Refused::both(budget, networks)?;
         tracing::info!(
             activity = accepted.offer.activity,
             deployment = %digest,

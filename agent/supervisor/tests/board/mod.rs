@@ -146,6 +146,9 @@ impl Board {
             dir.path().display()
         );
         std::fs::write(etc.join("coracle.toml"), text).unwrap();
+        // eth0 and on may carry networks, lan0 and on may be an app's.
+        let site = "[network]\nparents = [\"eth?\"]\ninterfaces = [\"lan?\"]\n";
+        std::fs::write(etc.join("board.toml"), site).unwrap();
         let mut board = Self {
             dir,
             netns: name.clone(),
@@ -341,6 +344,16 @@ impl Board {
     /// The board gets a route there, as from a new uplink.
     pub fn route(&self, to: &str) {
         run(Command::new("ip").args(["-n", &self.netns, "route", "add", to, "dev", "lo"]));
+    }
+    /// Runs `ip` there.
+    pub fn ip(&self, arguments: &str) -> String {
+        run(Command::new("ip")
+            .args(["-n", &self.netns])
+            .args(arguments.split(' ')))
+    }
+    /// The board's own network namespace.
+    pub fn netns(&self) -> &str {
+        &self.netns
     }
     pub fn queues(&self) -> String {
         run(self.inside("tc").args(["qdisc", "show"]))

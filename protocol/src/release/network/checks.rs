@@ -1,8 +1,9 @@
 //! The rules of networks, and of apps on them.
 
-use super::{AppOnNetwork, DEFAULT_NETWORK, Driver, NetworkSpec};
+use super::{AppOnNetwork, DEFAULT_NETWORK, Driver, LinkName, NetworkSpec};
 use crate::document::{line, within};
 use crate::limits::LIMITS;
+use crate::names::AppName;
 use crate::release::{App, Network, NetworkMode, Release};
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
@@ -119,7 +120,9 @@ impl Release {
         let all: Vec<_> = self.apps.iter().flat_map(links).collect();
         for (index, (link, app)) in all.iter().enumerate() {
             let at = |fault: String| format!("app `{app}`: network.interfaces: `{link}`: {fault}");
-            if let Some((_, other)) = all[..index].iter().find(|(earlier, _)| earlier == link) {
+            // What one app says twice is told with that app.
+            let same = |(name, other): &&(LinkName, AppName)| name == link && other != app;
+            if let Some((_, other)) = all[..index].iter().find(same) {
                 return Err(at(format!("app `{other}` has it already")));
             }
             if let Some(network) = self

@@ -114,8 +114,60 @@ fn faults_are_named() {
         ("/networks/1/mtu", json!(1279), "say ipv6 = false"),
         (
             "/networks/1/driver",
+            json!("overlay"),
+            "unknown variant `overlay`",
+        ),
+        (
+            "/networks/0/driver",
             json!("macvlan"),
-            "unknown field `driver`",
+            "needs parent, the board's link, and subnet",
+        ),
+        ("/networks/0/parent", json!("eth1"), "need driver"),
+        ("/networks/0/vlan", json!(20), "need driver"),
+        (
+            "/networks/0",
+            json!({"name": "front", "driver": "macvlan", "parent": "eth1", "subnet": "10.91.0.0/24", "vlan": 4095}),
+            "vlan is outside 1 to 4094",
+        ),
+        (
+            "/networks/0",
+            json!({"name": "front", "driver": "ipvlan", "parent": "eth1", "subnet": "10.91.0.0/24", "link_mode": "vepa"}),
+            "ipvlan has l2 and l3",
+        ),
+        (
+            "/networks/0",
+            json!({"name": "front", "driver": "macvlan", "parent": "a/b", "subnet": "10.91.0.0/24"}),
+            "is no link",
+        ),
+        (
+            "/networks/1",
+            json!({"name": "back", "driver": "macvlan", "parent": "eth1", "subnet": "10.90.0.0/24", "internal": true}),
+            "need a bridge",
+        ),
+        (
+            "/networks/1",
+            json!({"name": "back", "driver": "macvlan", "parent": "eth1", "subnet": "10.90.0.0/24"}),
+            "rates: the board does not see",
+        ),
+        (
+            "/apps/1/network",
+            json!({"interfaces": [{"name": "eth0"}]}),
+            "one of the app's networks has this name inside",
+        ),
+        (
+            "/apps/1/network",
+            json!({"mode": "none", "interfaces": [{"name": "can0"}, {"name": "can0"}]}),
+            "`can0`: stands twice",
+        ),
+        (
+            "/apps/1/network",
+            json!({"mode": "host", "interfaces": [{"name": "can0"}]}),
+            "network.interfaces needs mode",
+        ),
+        (
+            "/apps/1/network",
+            json!({"mode": "none", "interfaces": [{"name": "eth1", "address": "10.0.0.1/32"}]}),
+            "length of its prefix",
         ),
         (
             "/apps/0/network/networks/1/name",
@@ -262,4 +314,66 @@ fn faults_are_named() {
             .unwrap_err()
             .contains("networks is 33; the limit is 32")
     );
+}
+
+/// `web` on a plant's VLAN with ports through a bridge before it, `bus` with a CAN link.
+fn on_links() -> Value {
+    let mut release = release();
+    release["networks"] = json!([
+        {"name": "front"},
+        {"name": "plant", "driver": "macvlan", "parent": "eth1", "vlan": 20, "subnet": "10.90.0.0/24",
+         "gateway": "10.90.0.254", "link_mode": "private"},
+        {"name": "rack", "driver": "ipvlan", "parent": "eth1", "subnet": "10.92.0.0/24", "link_mode": "l3"}
+    ]);
+    release["apps"][0]["network"] = json!({
+        "ports": [{"host": 9, "container": 9, "protocol": "sctp"}],
+        "networks": [{"name": "front"}, {"name": "plant", "ip": "10.90.0.1"}]
+    });
+    release["apps"][1]["network"] = json!({
+        "mode": "none", "interfaces": [{"name": "can0"}, {"name": "eth2", "address": "192.168.7.2/24"}]
+    });
+    release
+}
+
+#[test]
+fn links_are_one_networks_or_one_apps() {
+    assert_eq!(check(on_links()), Ok(()));
+    for (at, value, words) in [
+        (
+            "/networks/2",
+            json!({"name": "rack", "driver": "macvlan", "parent": "eth1", "vlan": 20, "subnet": "10.92.0.0/24"}),
+            "`eth1` with the same VLAN is network `plant`'s",
+        ),
+        (
+            "/apps/0/network/networks",
+            json!([{"name": "plant"}, {"name": "front"}]),
+            "its way out is `plant`",
+        ),
+        (
+            "/apps/1/network/interfaces",
+            json!([{"name": "eth1"}]),
+            "network `plant` lies on it",
+        ),
+        (
+            "/apps/0/network",
+            json!({"interfaces": [{"name": "can0"}]}),
+            "app `bus`: network.interfaces: `can0`: app `web` has it already",
+        ),
+        (
+            "/apps/0/network",
+            json!({"egress": [], "networks": [{"name": "front"}, {"name": "plant"}]}),
+            "network.egress: network `plant` is no bridge",
+        ),
+        (
+            "/apps/0/network",
+            json!({"egress": [], "interfaces": [{"name": "can1"}]}),
+            "network.egress: it has link `can1` whole",
+        ),
+    ] {
+        let mut bad = on_links();
+        bad["apps"][1]["name"] = json!("bus");
+        *bad.pointer_mut(at).unwrap() = value;
+        let fault = check(bad).expect_err(at);
+        assert!(fault.contains(words), "{at}: {fault}");
+    }
 }

@@ -31,6 +31,8 @@ pub struct Board {
     /// Debian's, whose kernel it has; None is this machine's own.
     pub suite: Option<&'static str>,
     pub layout: Layout,
+    /// What its kernel knows of links, of those that `agent/network/tests/wire.rs` is about.
+    pub links: &'static str,
     /// Whether the tests of the OCI command line run there too.
     pub oci: bool,
     /// Tests that make no sense on this board and say so, in the order they run; any other that says so is a failure.
@@ -41,9 +43,14 @@ pub struct Board {
     pub time_limit: Duration,
 }
 
+/// Debian's kernels for machines in a cloud have no CAN.
+const CLOUD: &str = "macvlan ipvlan vlan sctp";
+const FULL: &str = "macvlan ipvlan vlan sctp can";
+
 pub const BOARDS: [Board; 10] = [
     Board {
         name: "x86-64",
+        links: CLOUD,
         arch: Arch::X86_64,
         suite: None,
         oci: true,
@@ -54,6 +61,7 @@ pub const BOARDS: [Board; 10] = [
     },
     Board {
         name: "x86-64-v1",
+        links: CLOUD,
         arch: Arch::X86_64,
         suite: None,
         oci: true,
@@ -68,6 +76,7 @@ pub const BOARDS: [Board; 10] = [
     },
     Board {
         name: "x86-64-hybrid",
+        links: CLOUD,
         arch: Arch::X86_64,
         suite: None,
         oci: false,
@@ -78,6 +87,7 @@ pub const BOARDS: [Board; 10] = [
     },
     Board {
         name: "x86-64-bullseye",
+        links: CLOUD,
         arch: Arch::X86_64,
         suite: Some("bullseye"),
         oci: false,
@@ -97,6 +107,7 @@ pub const BOARDS: [Board; 10] = [
     },
     Board {
         name: "x86-64-bullseye-hybrid",
+        links: CLOUD,
         arch: Arch::X86_64,
         suite: Some("bullseye"),
         oci: false,
@@ -115,6 +126,7 @@ pub const BOARDS: [Board; 10] = [
     },
     Board {
         name: "x86-64-trixie",
+        links: CLOUD,
         arch: Arch::X86_64,
         suite: Some("trixie"),
         oci: false,
@@ -125,6 +137,7 @@ pub const BOARDS: [Board; 10] = [
     },
     Board {
         name: "x86-64-forky",
+        links: CLOUD,
         arch: Arch::X86_64,
         suite: Some("forky"),
         oci: false,
@@ -135,6 +148,7 @@ pub const BOARDS: [Board; 10] = [
     },
     Board {
         name: "arm64",
+        links: FULL,
         arch: Arch::Arm64,
         suite: None,
         oci: false,
@@ -145,6 +159,7 @@ pub const BOARDS: [Board; 10] = [
     },
     Board {
         name: "arm64-hybrid",
+        links: FULL,
         arch: Arch::Arm64,
         suite: None,
         oci: false,
@@ -155,6 +170,7 @@ pub const BOARDS: [Board; 10] = [
     },
     Board {
         name: "armhf",
+        links: FULL,
         arch: Arch::Armhf,
         suite: Arch::Armhf.suite(),
         oci: false,

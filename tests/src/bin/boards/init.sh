@@ -64,6 +64,7 @@ mount -t ext4 -o loop,prjquota /quota.ext4 /quota || echo "CORACLE-BOARD no proj
 # Whoever asks for a backtrace gets the whole log full of them: the assertion says enough.
 export RUST_BACKTRACE=0
 export CORACLE_TESTS_WITHOUT="$without"
+export CORACLE_LINKS="$links"
 export CORACLE_RUNTIME=/board/bin/coracle-runtime
 if [ -x /board/bin/criu ]; then
   # tar and gzip are CRIU's: busybox has not all of their options.

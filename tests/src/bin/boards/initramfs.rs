@@ -18,17 +18,33 @@ const INIT: &str = include_str!("init.sh");
 const MODULES: [&str; 8] = [
     "veth", "overlay", "loop", "lzo_rle", "zram", "bfq", "ext4", "quota_v2",
 ];
-/// With which CRIU lists sockets, and what it asks every kernel for; some have them built in.
-const FOR_CRIU: [&str; 6] = [
+/// Those of the kernel's that are modules of their own. The checksum stands before ext4, which asks for it by an alias. The
+/// others are for networks, and for CRIU, which lists sockets with them: nothing here loads a module when one is asked for.
+const WELCOME: [&str; 23] = [
+    "crc32c_generic",
+    "bridge",
     "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_ct",
+    "nft_fib_ipv4",
+    "nft_fib_ipv6",
+    "nft_limit",
+    "sch_tbf",
+    "macvlan",
+    "ipvlan",
+    "8021q",
+    "dummy",
+    "sctp",
+    "vcan",
+    "can_raw",
     "unix_diag",
     "tcp_diag",
     "udp_diag",
     "netlink_diag",
     "af_packet_diag",
 ];
-/// Before ext4, where the kernel has it as a module of its own: ext4 asks for it by an alias.
-const CHECKSUM: &str = "crc32c_generic";
 
 pub fn build(
     board: &Board,
@@ -53,8 +69,9 @@ pub fn build(
         "board/settings",
         0o644,
         format!(
-            "layout={}\nonly='{only}'\nwithout='{}'\n",
+            "layout={}\nlinks='{}'\nonly='{only}'\nwithout='{}'\n",
             board.layout.name(),
+            board.links,
             board.without.join(" ")
         )
         .as_bytes(),
@@ -67,9 +84,7 @@ pub fn build(
     );
     archive.link("bin/sh", "busybox");
 
-    let mut welcome = vec![CHECKSUM];
-    welcome.extend(FOR_CRIU);
-    let loaded = modules::in_load_order(&kernel.modules, &welcome, &MODULES)?;
+    let loaded = modules::in_load_order(&kernel.modules, &WELCOME, &MODULES)?;
     for (at, (name, content)) in loaded.iter().enumerate() {
         archive.file(&format!("board/modules/{at:02}-{name}.ko"), 0o644, content);
     }

@@ -21,6 +21,8 @@ const OCI_TESTS: [&str; 7] = [
     "net_devices",
     "old_kernels",
 ];
+/// The network's, of kinds of links that this machine's kernel may lack.
+const NETWORK_TESTS: [&str; 1] = ["wire"];
 const OCI_PROGRAM: &str = "coracle-runtime";
 
 /// What a checkpoint is made with, of this machine: CRIU, and what it calls.
@@ -64,6 +66,7 @@ pub fn build(arch: Arch, cache: &Cache, oci: bool) -> Result<Programs> {
             });
         }
     }
+    tests.extend(compile(arch, cache, "coracle-network", &NETWORK_TESTS)?);
     Ok(Programs { tests, started })
 }
 
