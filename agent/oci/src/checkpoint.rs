@@ -21,6 +21,8 @@ const LOG: &str = "dump.log";
 /// For a parent that has other things to do.
 const REAPED: Duration = Duration::from_millis(500);
 
+#[cold]
+#[inline(never)]
 pub fn checkpoint(
     global: &Global,
     store: &Store,

@@ -1,4 +1,5 @@
-//! CRIU, which writes the processes of a container to images and makes them again from there.
+//! CRIU, which writes the processes of a container to images and makes them again from there. The two commands are
+//! `cold`: they lie apart in the program, so that no other command pages them in (docs/launch.md, Memory).
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -34,6 +35,7 @@ const LOG_LEVEL: i32 = 4;
 
 /// Of a log, the end is where it says why.
 const LOG_END: u64 = 64 << 10;
+const ERRORS: usize = 4;
 
 /// The folders of one checkpoint, open.
 pub struct Folders {
@@ -111,7 +113,7 @@ impl Folders {
         Err(Failure::Criu(format!(
             "{what} failed{}: {}; its log is {}",
             errno.unwrap_or_default(),
-            first_error(&log)
+            errors(&log)
                 .or(said)
                 .unwrap_or_else(|| "it does not say why".into())
                 .trim(),
@@ -120,8 +122,9 @@ impl Folders {
     }
 }
 
-/// The first error near the end of a log; those after it follow from it.
-fn first_error(log: &Path) -> Option<String> {
+/// The first errors near the end of a log: what it tries and goes on without is among them, and what follows from an error
+/// comes after it.
+fn errors(log: &Path) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(LOG_END)))
@@ -129,12 +132,14 @@ fn first_error(log: &Path) -> Option<String> {
     let mut text = Vec::new();
     file.take(LOG_END).read_to_end(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text);
-    let error = text.lines().find_map(|line| {
-        let (_, error) = line.split_once("Error (")?;
-        // It tries, and goes on without.
-        (!error.contains("RLIMIT_NOFILE")).then(|| error.to_owned())
-    })?;
-    Some(format!("({error}"))
+    let errors: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.split_once("Error ("))
+        .map(|(_, error)| format!("({error}"))
+        .filter(|error| !error.contains("RLIMIT_NOFILE"))
+        .take(ERRORS)
+        .collect();
+    (!errors.is_empty()).then(|| errors.join("; "))
 }
 
 /// Whether this kernel tells which memory was written, for dumps that build on an earlier one.

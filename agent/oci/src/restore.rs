@@ -30,6 +30,8 @@ const LOG: &str = "restore.log";
 /// Three names.
 const STREAMS_ROOM: u64 = 64 << 10;
 
+#[cold]
+#[inline(never)]
 pub fn restore(
     global: &Global,
     store: &Store,

@@ -17,8 +17,8 @@ use support::{Bundle, Said, cgroup, receive_descriptor, said, wait_until};
 const COUNTING: &str =
     "echo kept > /dev/shm/file; i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done";
 
-/// Without links, which CRIU would ask `ip` and `iptables-save` for.
-const NETWORK: [&str; 2] = ["--empty-ns", "network"];
+/// Without links, which CRIU would ask `ip` and `iptables-save` for, and without `iptables-restore`.
+const NETWORK: [&str; 4] = ["--empty-ns", "network", "--network-lock", "nftables"];
 
 fn criu() -> PathBuf {
     std::env::var_os("CORACLE_CRIU").map_or("criu".into(), PathBuf::from)
@@ -66,11 +66,15 @@ fn with_criu(bundle: &Bundle, command: &str, id: &str, more: &[&str]) -> Command
 }
 
 fn checkpoint(bundle: &Bundle, id: &str, more: &[&str]) -> Said {
-    said(
-        with_criu(bundle, "checkpoint", id, more)
-            .output()
-            .expect("the runtime"),
-    )
+    let mut command = with_criu(bundle, "checkpoint", id, more);
+    let said = said(command.output().expect("the runtime"));
+    // Shown when the test fails: the folder goes with it.
+    if let Some((_, log)) = said.err.trim().rsplit_once("its log is ") {
+        let text = fs::read_to_string(bundle.path(log)).unwrap_or_default();
+        let from = text.len().saturating_sub(4000);
+        println!("{}", text.get(from..).unwrap_or_default());
+    }
+    said
 }
 
 fn restore(bundle: &Bundle, id: &str, more: &[&str]) {
@@ -209,6 +213,8 @@ fn streams_lead_to_whoever_restores() {
     let mut first = bundle
         .command(&["run", &id])
         .stdout(Stdio::piped())
+        // CRIU knows no terminal of the host's.
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut said = [0; 4];
@@ -239,6 +245,8 @@ fn streams_lead_to_whoever_restores() {
     // In the foreground: its code is the restored process's.
     let mut second = with_criu(&bundle, "restore", &id, &[])
         .stdout(Stdio::piped())
+        // CRIU knows no terminal of the host's.
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut out = std::io::BufReader::new(second.stdout.take().unwrap());

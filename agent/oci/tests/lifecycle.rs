@@ -399,8 +399,9 @@ fn a_missing_program_is_told_at_create() {
     let mut bundle = Bundle::new("");
     for (program, text) in [
         ("nothing", "executable file not found in $PATH"),
-        ("/bin/nothing", "No such file or directory"),
-        ("/etc", "Permission denied"),
+        // The docker command looks for these words.
+        ("/bin/nothing", "no such file or directory"),
+        ("/etc", "permission denied"),
     ] {
         bundle.config["process"]["args"] = json!([program]);
         bundle.save();
@@ -691,4 +692,33 @@ fn events_tell_that_memory_ran_out() {
     run.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     assert_eq!(out, "137\n", "its shell lives on");
     run.wait().unwrap();
+}
+
+#[test]
+fn a_stream_that_goes_nowhere_is_the_container_s_own() {
+    let script =
+        "stat -L -c %d /proc/self/fd/0; stat -L -c %d /dev/null; stat -L -c %t:%T /proc/self/fd/0";
+    let said = Bundle::new(script).run();
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines.len(), 3, "{said:?}");
+    assert_eq!((lines[0], lines[2]), (lines[1], "1:3"), "{said:?}");
+
+    // Where its /dev/null is another thing, that is not opened.
+    let mut bundle = Bundle::new(script);
+    let folder = bundle.path("dev");
+    fs::create_dir(&folder).unwrap();
+    nix::unistd::mkfifo(&folder.join("null"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| {
+        let at = mount["destination"].as_str().unwrap();
+        !at.starts_with("/dev")
+    });
+    mounts.push(
+        json!({"destination": "/dev", "type": "bind", "source": folder, "options": ["rbind"]}),
+    );
+    let said = bundle.run();
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines.len(), 3, "{said:?}");
+    assert_ne!(lines[0], lines[1], "{said:?}");
+    assert_eq!(lines[2], "1:3", "{said:?}");
 }

@@ -20,7 +20,7 @@ const MODULES: [&str; 8] = [
 ];
 /// Those of the kernel's that are modules of their own. The checksum stands before ext4, which asks for it by an alias. The
 /// others are for networks, and for CRIU, which lists sockets with them: nothing here loads a module when one is asked for.
-const WELCOME: [&str; 23] = [
+const WELCOME: [&str; 25] = [
     "crc32c_generic",
     "bridge",
     "nf_tables",
@@ -39,9 +39,11 @@ const WELCOME: [&str; 23] = [
     "sctp",
     "vcan",
     "can_raw",
+    "nf_conntrack_netlink",
     "unix_diag",
     "tcp_diag",
     "udp_diag",
+    "raw_diag",
     "netlink_diag",
     "af_packet_diag",
 ];
