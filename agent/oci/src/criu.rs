@@ -15,6 +15,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::unistd::{Gid, fchown};
+
 pub mod messages;
 mod mountinfo;
 pub mod outside;
@@ -119,6 +122,39 @@ impl Folders {
                 .trim(),
             log.display(),
         )))
+    }
+}
+
+/// The images' folder, open to one more group until this is dropped.
+#[must_use]
+pub struct Opened<'a> {
+    folder: &'a OwnedFd,
+    before: (u32, Mode),
+}
+
+impl Folders {
+    /// In a container with users of its own CRIU reads the last of the images as that container's root, who has no right to a
+    /// folder of the host's.
+    pub fn open_to(&self, group: u32) -> Result<Opened<'_>, Failure> {
+        let folder = &self.images;
+        let now = fstat(folder).on(&self.images_path)?;
+        let mode = Mode::from_bits_truncate(now.st_mode & 0o7777);
+        fchown(folder, None, Some(Gid::from_raw(group))).on(&self.images_path)?;
+        let opened = Opened {
+            folder,
+            before: (now.st_gid, mode),
+        };
+        fchmod(folder, mode | Mode::S_IXGRP).on(&self.images_path)?;
+        Ok(opened)
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        let (group, mode) = self.before;
+        // The mode first: a change of group alone would open it to that one.
+        let _ = fchmod(self.folder, mode);
+        let _ = fchown(self.folder, None, Some(Gid::from_raw(group)));
     }
 }
 

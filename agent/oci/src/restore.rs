@@ -121,9 +121,14 @@ fn restore_in(
         options: Some(options),
         ..Request::default()
     };
+    let opened = match plan::namespaces::root_group(linux)? {
+        Some(group) => Some(folders.open_to(group)?),
+        None => None,
+    };
     let answer = worker.ask(&request, |notify, descriptor| {
         at(notify, descriptor, &record, master)
     })?;
+    drop(opened);
     let answer = folders.checked("the restore", answer)?;
     let pid = answer.restored.map_or(0, |restored| restored.pid);
     let Some(started) = start_time(pid) else {

@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -203,6 +204,39 @@ fn one_that_is_left_running_runs() {
     let at = count(&bundle);
     assert_eq!(bundle.state(&id)["pid"], pid);
     wait_until("it to count on", || count(&bundle) > at);
+}
+
+#[test]
+fn one_with_users_of_its_own_comes_back() {
+    let mut bundle = Bundle::new(COUNTING);
+    let chown = Command::new("/bin/busybox")
+        .args(["chown", "-hR", "100000:100000"])
+        .arg(bundle.root())
+        .status();
+    assert!(chown.unwrap().success());
+    let linux = &mut bundle.config["linux"];
+    let namespaces = linux["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    linux["uidMappings"] = map.clone();
+    linux["gidMappings"] = map;
+    let id = bundle.id();
+    start(&bundle, &id);
+    wait_until("a count", || count(&bundle) > 2);
+    if refused_here(&bundle, &id) {
+        return;
+    }
+    let dumped = checkpoint(&bundle, &id, &[]);
+    assert_eq!(dumped.code, 0, "{dumped:?}");
+    let at = count(&bundle);
+    restore(&bundle, &id, &[]);
+    wait_until("it to count on", || count(&bundle) > at);
+    let pid = bundle.state(&id)["pid"].clone();
+    let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap();
+    assert!(map.contains("100000"), "{map}");
+    let images = fs::metadata(bundle.path("checkpoint")).unwrap();
+    let (mode, gid) = (images.permissions().mode() & 0o777, images.gid());
+    assert_eq!((mode, gid), (0o700, 0), "the images are root's alone again");
 }
 
 #[test]

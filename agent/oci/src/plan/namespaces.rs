@@ -150,6 +150,17 @@ fn time(linux: &Linux) -> Result<TimeNs, Failure> {
     }
 }
 
+/// The host's number of group 0 in a user namespace that is the container's own.
+pub fn root_group(linux: &Linux) -> Result<Option<u32>, Failure> {
+    Ok(match users(linux)? {
+        UserNs::New { gids, .. } => gids
+            .iter()
+            .find(|map| map.inside == 0)
+            .map(|map| map.outside),
+        UserNs::Host | UserNs::Join(_) => None,
+    })
+}
+
 /// Whether the container's root is known to its first process only, and not to its mount namespace.
 pub fn shares_mounts(linux: &Linux) -> Result<bool, Failure> {
     Ok(match find(linux, Kind::Mount)? {
