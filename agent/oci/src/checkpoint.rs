@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use coracle_runtime::Cgroup;
+
 use crate::args::{Checkpoint, Global};
 use crate::config::Config;
 use crate::criu::messages::{Kind, Options, Request};
@@ -91,15 +93,26 @@ pub fn checkpoint(
         options: Some(options),
         ..Request::default()
     };
-    let answer = Worker::start(&program, Vec::new())?.ask(&request, |_, _| Ok(()))?;
-    folders.checked("the dump", answer)?;
-    if wanted.pre_dump || wanted.leave_running {
-        return Ok(());
+    let dumped = Worker::start(&program, Vec::new())
+        .and_then(|worker| worker.ask(&request, |_, _| Ok(())))
+        .and_then(|answer| folders.checked("the dump", answer));
+    if dumped.is_err() || wanted.pre_dump || wanted.leave_running {
+        let still = as_it_was(&cgroup, status);
+        return dumped.map(drop).and(still);
     }
     // As in runc and crun: what is restored later is a new container.
     delete::end(&record)?;
     wait_until_reaped(record.pid);
     delete::remove(entry, &record, journal)
+}
+
+/// CRIU freezes the cgroup, and one that is killed meanwhile leaves it so.
+fn as_it_was(cgroup: &Cgroup, status: Status) -> Result<(), Failure> {
+    let set = match status {
+        Status::Paused => cgroup.freeze(),
+        _ => cgroup.thaw(),
+    };
+    set.map_err(Failure::from)
 }
 
 /// By its parent, whoever that is: one who looks for the process right afterwards is to find none. It need not come to that.

@@ -42,18 +42,25 @@ pub fn events(store: &Store, id: &ContainerId, once: bool, interval: &str) -> Re
             .filter(|left| !left.is_zero())
         {
             wait(watch.as_ref(), left)?;
-            if watch.as_mut().is_some_and(OomWatch::happened) {
-                tell(&record.id, "oom", None);
+            if !look(&mut watch, &record.id) {
+                watch = None;
             }
         }
         if !alive::status(&entry, &record)?.is_alive() {
             // It may have ended by it.
-            if watch.as_mut().is_some_and(OomWatch::happened) {
-                tell(&record.id, "oom", None);
-            }
+            look(&mut watch, &record.id);
             return Ok(());
         }
     }
+}
+
+/// Whether there is more to come.
+fn look(watch: &mut Option<OomWatch>, id: &str) -> bool {
+    let happened = watch.as_mut().and_then(OomWatch::happened);
+    if happened == Some(true) {
+        tell(id, "oom", None);
+    }
+    happened.is_some()
 }
 
 fn tell(id: &str, kind: &str, data: Option<Value>) {

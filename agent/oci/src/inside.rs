@@ -64,12 +64,12 @@ impl Inside for FirstProcess<'_> {
             .listener
             .accept()
             .map_err(|error| Ended::new(Step::Pipe, "start", error.raw_os_error().unwrap_or(0)))?;
-        if let Err(failure) = self.run_hooks(Moment::StartContainer) {
-            // Whoever listened before is gone.
-            let _ = coracle_runtime::launch::report(&start, &failure);
-            return Err(failure);
-        }
         Ok(Some(start.into()))
+    }
+
+    /// Their programs are the image's.
+    fn as_program(&self) -> Result<(), Ended> {
+        self.run_hooks(Moment::StartContainer)
     }
 
     fn listener_message(&self) -> Vec<u8> {

@@ -322,6 +322,49 @@ fn a_terminal_comes_back() {
     }
 }
 
+/// The freezer of a process's cgroup, and what is written to it.
+fn freezer(pid: &str) -> (String, &'static str) {
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let place = |of: &str| {
+        let line = cgroups.lines().find(|line| line.contains(of))?;
+        Some(line.rsplit(':').next()?.to_owned())
+    };
+    match place(":freezer:") {
+        Some(path) => (
+            format!("/sys/fs/cgroup/freezer{path}/freezer.state"),
+            "FROZEN",
+        ),
+        None => (
+            format!("/sys/fs/cgroup{}/cgroup.freeze", place("0::").unwrap()),
+            "1",
+        ),
+    }
+}
+
+#[test]
+fn a_container_goes_on_when_criu_dies_with_it_frozen() {
+    let bundle = Bundle::new(COUNTING);
+    let id = bundle.id();
+    start(&bundle, &id);
+    let (file, frozen) = freezer(&bundle.state(&id)["pid"].to_string());
+    let dies = bundle.path("dies");
+    std::fs::write(
+        &dies,
+        format!("#!/bin/sh\necho {frozen} > {file}\nexit 1\n"),
+    )
+    .unwrap();
+    std::fs::set_permissions(&dies, PermissionsExt::from_mode(0o755)).unwrap();
+    let with = ["--criu", dies.to_str().unwrap()];
+    for status in ["running", "paused"] {
+        if status == "paused" {
+            bundle.ok(&["pause", &id]);
+        }
+        let said = bundle.refused(&[&with[..], &["checkpoint", &id]].concat());
+        assert!(said.contains("without an answer"), "{said}");
+        assert_eq!(bundle.status(&id), status);
+    }
+}
+
 #[test]
 fn a_dump_builds_on_an_earlier_one() {
     let bundle = Bundle::new(COUNTING);

@@ -187,32 +187,44 @@ fn keys_of_the_caller_stay_with_it() {
     let mut bundle = Bundle::new("cat /proc/keys; echo end");
     bundle.config["linux"]["maskedPaths"] = json!([]);
     bundle.save();
-    let mut command = bundle.command(&["run", &bundle.id()]);
-    // SAFETY: between fork and exec; only system calls are made.
-    #[allow(unsafe_code, reason = "a keyring of the caller's own is wanted")]
-    unsafe {
-        std::os::unix::process::CommandExt::pre_exec(&mut command, move || {
-            let none = std::ptr::null::<libc::c_char>();
-            libc::syscall(libc::SYS_keyctl, JOIN, none);
-            let kind = c"user".as_ptr();
-            let key = libc::syscall(
-                libc::SYS_add_key,
-                kind,
-                c_name.as_ptr(),
-                c"x".as_ptr(),
-                1usize,
-                SESSION,
-            );
-            if key < 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            // Everything for who has it, nothing for its user.
-            libc::syscall(libc::SYS_keyctl, SET_PERMISSION, key, 0x3f00_0000_u32);
-            Ok(())
-        });
-    }
-    let said = support::said(command.output().unwrap());
+    let with_key = |bundle: &Bundle, args: &[&str]| {
+        let mut command = bundle.command(args);
+        let c_name = c_name.clone();
+        // SAFETY: between fork and exec; only system calls are made.
+        #[allow(unsafe_code, reason = "a keyring of the caller's own is wanted")]
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(&mut command, move || {
+                let none = std::ptr::null::<libc::c_char>();
+                libc::syscall(libc::SYS_keyctl, JOIN, none);
+                let kind = c"user".as_ptr();
+                let key = libc::syscall(
+                    libc::SYS_add_key,
+                    kind,
+                    c_name.as_ptr(),
+                    c"x".as_ptr(),
+                    1usize,
+                    SESSION,
+                );
+                if key < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                // Everything for who has it, nothing for its user.
+                libc::syscall(libc::SYS_keyctl, SET_PERMISSION, key, 0x3f00_0000_u32);
+                Ok(())
+            });
+        }
+        support::said(command.output().unwrap())
+    };
+    let said = with_key(&bundle, &["run", &bundle.id()]);
     assert!(said.out.ends_with("end\n"), "{said:?}");
+    assert!(!said.out.contains(&name), "{said:?}");
+
+    let mut running = Bundle::new("sleep 100");
+    running.config["linux"]["maskedPaths"] = json!([]);
+    let id = running.id();
+    running.start(&id);
+    let said = with_key(&running, &["exec", &id, "cat", "/proc/keys"]);
+    assert!(said.out.contains("keyring"), "{said:?}");
     assert!(!said.out.contains(&name), "{said:?}");
     assert_eq!(Bundle::new("wc -c < /proc/keys").run().out, "0\n");
 }

@@ -4,10 +4,11 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Bundle, cgroup, receive_descriptor, wait_until};
@@ -382,6 +383,35 @@ fn a_failing_hook_ends_the_create() {
     bundle.wait_for(&id, "stopped");
 }
 
+/// Its program is the image's: it may do what the container's may, and no more.
+#[test]
+fn a_hook_in_the_container_is_confined_as_its_program() {
+    let show = "grep -E '^(Cap|Uid|NoNewPrivs|Seccomp:)' /proc/self/status";
+    let mut bundle = Bundle::new(&format!("{show}; echo; cat /log/hook"));
+    let log = bundle.path("hook-log");
+    fs::create_dir(&log).unwrap();
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o777)).unwrap();
+    bundle.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/log", "type": "bind", "source": log, "options": ["rbind"]}));
+    bundle.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    bundle.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_ERRNO"}]});
+    let script = format!("{show} > /log/hook");
+    bundle.config["hooks"] = json!({"startContainer":
+        [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}]});
+    bundle.save();
+    let said = bundle.run();
+    let (program, hook) = said
+        .out
+        .split_once("\n\n")
+        .unwrap_or_else(|| panic!("{said:?}"));
+    assert_eq!(program.trim(), hook.trim());
+    assert!(program.contains("Seccomp:\t2"), "{program}");
+    assert!(program.contains("CapEff:\t0000000000000000"), "{program}");
+}
+
 #[test]
 fn a_hook_has_its_time() {
     let mut bundle = Bundle::new("true");
@@ -651,6 +681,14 @@ fn huge_pages_are_limited_or_refused_by_name() {
     assert!(!all.contains("hugetlb"), "{said:?}");
 }
 
+/// In ticks of 10 ms (proc_pid_stat(5)).
+fn processor_time(pid: u32) -> u64 {
+    let stat = read(Path::new(&format!("/proc/{pid}/stat")));
+    let behind_name = stat.rsplit(')').next().unwrap();
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
 #[test]
 fn events_tell_that_memory_ran_out() {
     let mut bundle = Bundle::new(
@@ -685,6 +723,13 @@ fn events_tell_that_memory_ran_out() {
     input.write_all(b"go\n").unwrap();
     // Long before the next figures.
     assert_eq!(next(), json!({"type": "oom", "id": id}));
+    let spent = processor_time(events.id());
+    std::thread::sleep(Duration::from_secs(1));
+    let spent = processor_time(events.id()) - spent;
+    assert!(
+        spent < 20,
+        "it asks again and again: {spent} ticks in a second"
+    );
     events.kill().unwrap();
     events.wait().unwrap();
     drop(input);

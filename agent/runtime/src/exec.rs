@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -198,6 +198,8 @@ fn go_between(
                     .at(Step::Pipe, "exec")?;
                 process.listener_message = message(i32::from_le_bytes(pid));
             }
+            // Of the caller's keys none come along.
+            kernel::new_session_keyring().at(Step::Keyring, "")?;
             if let Some(wanted) = &settings.console {
                 process.terminal = Some(console::make_in_own_root(wanted)?);
             }
@@ -230,15 +232,12 @@ const NAMESPACES: [(&str, CloneFlags); 8] = [
 ];
 
 fn join_namespaces(spec: &ExecSpec<'_>) -> Result<(), Failure> {
-    // Its own user namespace nobody may join anew, and kernels before 5.6 have no namespace of time.
-    let optional = |name: &str| {
-        let path = format!("/proc/{}/ns/{name}", spec.pid);
-        File::open(path).is_ok_and(|namespace| !is_own(&namespace, name))
-    };
-    let wanted: Vec<(&str, CloneFlags)> = NAMESPACES
-        .into_iter()
-        .filter(|(name, _)| !matches!(*name, "user" | "time") || optional(name))
-        .collect();
+    let mut wanted = Vec::with_capacity(NAMESPACES.len());
+    for (name, flag) in NAMESPACES {
+        if !matches!(name, "user" | "time") || may_join(spec.pid, name)? {
+            wanted.push((name, flag));
+        }
+    }
     let all = wanted
         .iter()
         .fold(CloneFlags::empty(), |all, (_, flag)| all | *flag);
@@ -257,6 +256,17 @@ fn join_namespaces(spec: &ExecSpec<'_>) -> Result<(), Failure> {
         join_namespace(namespace, flag).at(Step::Namespace, &path)?;
     }
     become_root_of(own_users)
+}
+
+/// Its own user namespace nobody may join anew, and some kernels have none, or none of time. Every other doubt ends it: a
+/// container that is short of memory must not get a process that is root outside.
+fn may_join(pid: i32, name: &str) -> Result<bool, Failure> {
+    if !Path::new(&format!("/proc/self/ns/{name}")).exists() {
+        return Ok(false);
+    }
+    let path = format!("/proc/{pid}/ns/{name}");
+    let namespace = File::open(&path).at(Step::Namespace, &path)?;
+    Ok(!is_own(&namespace, name))
 }
 
 fn become_root_of(own_users: bool) -> Result<(), Failure> {

@@ -130,6 +130,8 @@ pub fn spawn_plain(
         let mut keep: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
         keep.push(status);
         detach_from_supervisor(keep)?;
+        // What it executes may bring others to life, as CRIU does: of the caller's keys they have none.
+        kernel::new_session_keyring().at(Step::Keyring, "")?;
         umask(Mode::from_bits_truncate(0o022));
         Ok(files)
     };

@@ -157,7 +157,7 @@ pub fn root_group(linux: &Linux) -> Result<Option<u32>, Failure> {
             .iter()
             .find(|map| map.inside == 0)
             .map(|map| map.outside),
-        UserNs::Host | UserNs::Join(_) => None,
+        UserNs::Host | UserNs::Join(_) | UserNs::Range(_) => None,
     })
 }
 

@@ -22,7 +22,13 @@ pub fn compile(linux: &Linux) -> Result<Option<SeccompProgram>, Failure> {
         return Ok(None);
     };
     let otherwise = action(profile.default_action(), profile.default_errno_ret())?;
-    let number = |name: &str| name.parse::<Sysno>().ok().map(|call| call.id() as u32);
+    let number = |name: &str| {
+        #[cfg(target_arch = "arm")]
+        if let Some(call) = small::of_arm_alone(name) {
+            return Some(call);
+        }
+        name.parse::<Sysno>().ok().map(|call| call.id() as u32)
+    };
     let native = rules(profile, &number)?;
     let listed = profile.architectures().iter().flatten();
     let of_32_bit = match small::ARCHITECTURE {

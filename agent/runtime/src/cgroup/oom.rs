@@ -2,10 +2,14 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{Cgroup, CgroupError, Controller};
+
+/// Six counters today.
+const EVENTS_BYTES: usize = 1024;
 
 /// Its descriptor wakes who polls it: readable on v1, with an exception (POLLPRI) on v2.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ enum Told {
         EventFd,
         #[allow(dead_code, reason = "it must stay open")] File,
     ),
-    /// cgroup-v2.rst: memory.events notifies whoever polls it.
+    /// cgroup-v2.rst: memory.events notifies whoever polls it, until it is read through the same descriptor.
     ByFile(File),
 }
 
@@ -43,11 +47,13 @@ impl Cgroup {
             self.write_raw(Controller::Memory, "cgroup.event_control", &pair)?;
             Told::ByEvent(event, watched)
         };
-        Ok(OomWatch {
-            kills: self.stats()?.oom_kills.unwrap_or(0),
+        let mut watch = OomWatch {
+            kills: 0,
             cgroup: self.clone(),
             told,
-        })
+        };
+        watch.kills = watch.count().unwrap_or(0);
+        Ok(watch)
     }
 
     fn open_raw(&self, controller: Controller, file: &str) -> Result<File, CgroupError> {
@@ -66,18 +72,29 @@ impl OomWatch {
     }
 
     /// Whether memory ran out since the last question. On v1 also when nobody was killed for it, because the container's
-    /// processes wait instead.
-    pub fn happened(&mut self) -> bool {
+    /// processes wait instead. None when the cgroup has gone: there is nothing to wait for any more.
+    pub fn happened(&mut self) -> Option<bool> {
         let told = match &self.told {
             Told::ByEvent(event, _) => event.read().is_ok_and(|count| count > 0),
             Told::ByFile(_) => false,
         };
-        let kills = self.cgroup.stats().ok().and_then(|stats| stats.oom_kills);
         // The end of the cgroup is told by the same event.
-        let Some(kills) = kills else { return false };
+        let kills = self.count()?;
         let more = kills > self.kills;
         self.kills = kills;
-        told || more
+        Some(told || more)
+    }
+
+    fn count(&self) -> Option<u64> {
+        let Told::ByFile(file) = &self.told else {
+            return self.cgroup.stats().ok()?.oom_kills;
+        };
+        let mut text = [0; EVENTS_BYTES];
+        let length = file.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(&text[..length]).ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))
+            .and_then(|count| count.trim().parse().ok())
     }
 }
 

@@ -136,7 +136,7 @@ fn run(
         kernel::replace_descriptor(status, reports).at(Step::Pipe, "reports")?;
     }
     process.listener_message = inside.listener_message();
-    process.execute()
+    process.execute_after(&|| inside.as_program())
 }
 
 /// What a fresh child of the supervisor does first: its signals, descriptors and memory are none of the container's

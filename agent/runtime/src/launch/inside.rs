@@ -29,6 +29,14 @@ pub trait Inside {
         Ok(None)
     }
 
+    /// Confined as the program is: its users, capabilities, filter and user are in force. The last moment before it.
+    ///
+    /// # Errors
+    /// What ends the launch.
+    fn as_program(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// What whoever answers for system calls is told of this process.
     fn listener_message(&self) -> Vec<u8> {
         Vec::new()

@@ -144,7 +144,15 @@ impl<'a> Process<'a> {
     }
 
     /// After [`Process::connect`]. Never comes back, except with what went wrong.
-    pub(crate) fn execute(mut self) -> Result<i32, Failure> {
+    pub(crate) fn execute(self) -> Result<i32, Failure> {
+        self.execute_after(&|| Ok(()))
+    }
+
+    /// The same with `last` in between, which can do what the program can do.
+    pub(crate) fn execute_after(
+        mut self,
+        last: &dyn Fn() -> Result<(), Failure>,
+    ) -> Result<i32, Failure> {
         let args = c_strings(self.args)?;
         let mut env = c_strings(self.env)?;
         if self.settings.home_from_passwd && !self.env.iter().any(|one| one.starts_with("HOME=")) {
@@ -187,6 +195,7 @@ impl<'a> Process<'a> {
         if self.no_new_privs {
             self.load_seccomp()?;
         }
+        last()?;
         Err(self.exec(&args, &env))
     }
 

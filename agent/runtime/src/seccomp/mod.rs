@@ -37,6 +37,8 @@ const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// Sockets to the hypervisor know no network namespace.
 const AF_VSOCK: u64 = 40;
+/// Those of the kernel's ciphers have led into pages that containers share (CVE-2026-31431).
+const AF_ALG: u64 = 38;
 /// FS_IOC_FSSETXATTR of linux/fs.h, the same number on all architectures that we know. Who owns a file may change its project,
 /// and with it whose quota it counts for.
 const SET_PROJECT: u64 = 0x401c_5820;
@@ -63,10 +65,8 @@ impl SeccompProgram {
                 arguments: vec![word(1, SET_PROJECT)],
                 ..plain_rule(&[libc::SYS_ioctl], Action::Errno(libc::EPERM as u16))
             },
-            Rule {
-                arguments: vec![first_word(AF_VSOCK)],
-                ..plain_rule(&[libc::SYS_socket], Action::Errno(libc::EPERM as u16))
-            },
+            forbidden_socket(AF_VSOCK),
+            forbidden_socket(AF_ALG),
             Rule {
                 arguments: vec![Argument {
                     index: 0,
@@ -162,6 +162,13 @@ fn plain_rule(calls: &[c_long], action: Action) -> Rule {
         calls: calls.iter().map(|call| *call as u32).collect(),
         arguments: Vec::new(),
         action,
+    }
+}
+
+fn forbidden_socket(family: u64) -> Rule {
+    Rule {
+        arguments: vec![first_word(family)],
+        ..plain_rule(&[libc::SYS_socket], Action::Errno(libc::EPERM as u16))
     }
 }
 

@@ -116,6 +116,11 @@ fn arguments_decide_clone_personality_and_socket() {
     assert_eq!(answer(&program, libc::SYS_personality, 0xffff_ffff), ALLOW);
     assert_eq!(answer(&program, libc::SYS_personality, 0x40000), EPERM);
     assert_eq!(answer(&program, libc::SYS_socket, AF_VSOCK), EPERM);
+    assert_eq!(answer(&program, libc::SYS_socket, AF_ALG), EPERM);
+    assert_eq!(
+        answer(&program, libc::SYS_socket, libc::AF_INET as u64),
+        ALLOW
+    );
     assert_eq!(
         answer(&program, libc::SYS_socket, AF_VSOCK | 1 << 40),
         EPERM
