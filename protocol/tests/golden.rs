@@ -502,6 +502,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 stick_version: 1,
                 deploy: envelope("deploy"),
                 release: envelope("release"),
+                deploys: vec![],
                 roots: vec![],
             }),
         ),
@@ -511,7 +512,18 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 stick_version: 1,
                 deploy: envelope("deploy"),
                 release: envelope("release"),
+                deploys: vec![],
                 roots: vec![envelope("root")],
+            }),
+        ),
+        (
+            "stick_for_single_boards",
+            twice(&Stick {
+                stick_version: 1,
+                deploy: envelope("deploy"),
+                release: envelope("release"),
+                deploys: vec![envelope("of one"), envelope("of another")],
+                roots: vec![],
             }),
         ),
         (

@@ -1,5 +1,6 @@
 //! From an error to words and an exit code: the one place that decides both.
 
+use crate::board_keys::BoardKeyError;
 use crate::console::ConsoleError;
 use crate::deploy::Ended;
 use coracle_protocol::verify::Refusal;
@@ -39,7 +40,8 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
         let mut code = FAILED;
         let mut next: Option<&(dyn Error + 'static)> = Some(source.as_ref());
         while let Some(error) = next {
-            if error.is::<Refusal>() {
+            let changed = error.downcast_ref::<BoardKeyError>();
+            if error.is::<Refusal>() || matches!(changed, Some(BoardKeyError::Changed(_))) {
                 code = REFUSED;
             } else if let Some(console) = error.downcast_ref::<ConsoleError>() {
                 code = console.exit_code();

@@ -8,7 +8,8 @@
 //! | [`envelope_file`] | signed documents on the disk |
 //! | [`human`] | "64MiB", "90d" |
 //! | [`progress`] | bars and lines on stderr |
-//! | [`keys`], [`root`] | key files; the root document |
+//! | [`keys`], [`root`] | keys in files and tokens; the root document |
+//! | [`board_keys`] | which key each board's secrets are sealed to |
 //! | [`image`] | an image from folders |
 //! | [`release_file`] | `release.toml`, as the engineer wrote it |
 //! | [`release`] | the signed release: made, shown, read |
@@ -19,6 +20,7 @@
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
+pub mod board_keys;
 pub mod cli;
 pub mod console;
 pub mod delta;

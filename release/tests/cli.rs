@@ -884,3 +884,125 @@ impl std::io::Seek for ReadOnly {
         self.0.seek(to)
     }
 }
+
+#[test]
+fn a_stick_brings_each_board_its_own_secrets_and_settings() {
+    use coracle_protocol::secret::OpeningKey;
+    use coracle_protocol::site;
+    let place = Place::with_keys().with_images();
+    let toml = support::release_toml("2", "shop/web:2").replace(
+        "[apps.limits]",
+        "secrets = [\"db\"]\nenv = { SITE = \"none\" }\n[apps.site_settable]\nenv = [\"SITE\"]\n\n[apps.limits]",
+    );
+    place.write("r.toml", &toml);
+    place
+        .run("release create r.toml --images images --key release.pk8 --root root.json --platform linux/amd64 --output r.json")
+        .ok();
+    let usb = "usb --release r.json --images images --key offline.pk8 --root root.json --seq 3 \
+               --platform linux/amd64 --output stick";
+    let boards = ["acme.board-1", "acme.board-2"];
+    let keys = [(); 2].map(|()| OpeningKey::generate());
+    place.write("db.txt", "hunter2");
+    place.write("db-2.txt", "hunter3");
+    place.write("north.toml", "[web]\nenv = { SITE = \"north\" }\n");
+    place.write("south.toml", "[web]\nenv = { SITE = \"south\" }\n");
+
+    // What a board would refuse is refused here, before anything is written.
+    place.run(&format!("{usb} --board acme.board-1")).failed(
+        1,
+        &[
+            "acme.board-1",
+            "needs secret `db`",
+            "--secret APP/NAME=FILE",
+        ],
+    );
+    place
+        .run(&format!(
+            "{usb} --board acme.board-1 --secret web/db=db.txt"
+        ))
+        .failed(1, &["no key of acme.board-1", "secret pin"]);
+    for (board, key) in boards.iter().zip(&keys) {
+        let key = String::from(key.public().clone());
+        place
+            .run(&format!("secret pin --board {board} --key {key}"))
+            .ok();
+    }
+    place.write("bad.toml", "[web]\nenv = { OTHER = \"x\" }\n");
+    place
+        .run(&format!(
+            "{usb} --board acme.board-1 --secret web/db=db.txt --site bad.toml"
+        ))
+        .failed(1, &["does not let a site set variable `OTHER`"]);
+    place
+        .run(&format!(
+            "{usb} --board acme.board-1 --secret acme.board-2:web/db=db.txt"
+        ))
+        .failed(2, &["acme.board-2 is none of the boards"]);
+    place
+        .run(&format!(
+            "{usb} --hardware qemux86-64 --secret web/db=db.txt"
+        ))
+        .failed(2, &["cannot be used with"]);
+    place
+        .run(&format!("{usb} --board acme.board-1 --secret db=db.txt"))
+        .failed(2, &["APP/NAME=FILE"]);
+    assert!(!place.path("stick/coracle/stick.json").exists());
+
+    place
+        .run(&format!(
+            "{usb} --board acme.board-1 --board acme.board-2 --site north.toml --site acme.board-2=south.toml \
+             --secret web/db=db.txt --secret acme.board-2:web/db=db-2.txt"
+        ))
+        .ok();
+    let json = place.read("stick/coracle/stick.json");
+    assert!(!String::from_utf8_lossy(&json).contains("hunter"));
+    let stick = Stick::parse(&json).unwrap();
+    let root = root(&place);
+    let release = VerifiedRelease::open(&stick.release, &root).unwrap();
+    for ((board, key), (site, value)) in boards
+        .iter()
+        .zip(&keys)
+        .zip([("north", "hunter2"), ("south", "hunter3")])
+    {
+        let id = BoardId::new(board).unwrap();
+        let deploy = VerifiedDeploy::open(stick.assignment_for(Some(&id)), &root).unwrap();
+        let board = Board {
+            id: &id,
+            hardware: &HardwareClass::new("qemux86-64").unwrap(),
+            seen: &Seen::default(),
+            built_at: TimeBound::at(0),
+        };
+        let accepted = VerifiedDeployment::accept(release.clone(), deploy, board, &[]).unwrap();
+        let document = accepted.deploy().document();
+        let applied = site::applied(accepted.release().document(), document).unwrap();
+        assert_eq!(applied.apps[0].env["SITE"], site);
+        let [sealed] = &document.secrets[..] else {
+            panic!("{document:?}")
+        };
+        assert_eq!(key.open(&id, sealed).unwrap(), value.as_bytes());
+    }
+    let readme = String::from_utf8(place.read("stick/README.txt")).unwrap();
+    assert!(
+        readme.contains("acme.board-1, acme.board-2") && readme.contains("2 secrets"),
+        "{readme}"
+    );
+
+    // Settings alone go to a whole class.
+    place.write("r1.toml", toml.replace("secrets = [\"db\"]\n", ""));
+    place
+        .run("release create r1.toml --images images --key release.pk8 --root root.json --platform linux/amd64 --output r1.json")
+        .ok();
+    let usb = usb.replace("r.json", "r1.json");
+    place
+        .run(&format!("{usb} --hardware qemux86-64 --site north.toml"))
+        .ok();
+    let stick = Stick::parse(&place.read("stick/coracle/stick.json")).unwrap();
+    assert!(stick.deploys.is_empty());
+    let deploy = VerifiedDeploy::open(&stick.deploy, &root).unwrap();
+    assert_eq!(deploy.document().site.len(), 1);
+    place
+        .run(&format!(
+            "{usb} --hardware qemux86-64 --site acme.board-1=north.toml"
+        ))
+        .failed(2, &["name it by --board"]);
+}

@@ -411,3 +411,59 @@ fn a_boards_trust_is_held_against_the_newest_root() {
         .run(&place, "trust verify", "--board acme.b-1 root.json")
         .failed(1, &["has not said yet what it trusts"]);
 }
+
+#[test]
+fn a_console_that_gives_another_key_later_is_found_out() {
+    let place = Place::new();
+    place.write("value", "hunter2");
+    let [own, other] = [(); 2].map(|()| coracle_protocol::secret::OpeningKey::generate());
+    let text = |key: &coracle_protocol::secret::OpeningKey| String::from(key.public().clone());
+    let digest = Sha256Digest::of(b"root").to_string();
+    let console = StandIn::start(State::default());
+    let gives =
+        |key| console.state.lock().unwrap().board = board_with(1, &digest, Some(&text(key)));
+    let line = "--board acme.b-1 --app web --name db --value-file value";
+    gives(&own);
+    let first = console.run(&place, "secret set", line);
+    assert!(
+        first.err.contains("compare it with `coracle status`"),
+        "{}",
+        first.err
+    );
+    first.ok();
+    let again = console.run(&place, "secret set", line);
+    assert_eq!(again.err, "");
+    again.ok();
+
+    gives(&other);
+    console.state.lock().unwrap().secret.clear();
+    console.run(&place, "secret set", line).failed(
+        3,
+        &[
+            &own.public().hint(),
+            &other.public().hint(),
+            "board-keys.json",
+            "to read the secret",
+        ],
+    );
+    assert!(
+        console.state.lock().unwrap().secret.is_empty(),
+        "something was sent all the same"
+    );
+    // Somebody went and looked.
+    let compared = format!("{line} --key {}", other.public().hint());
+    console.run(&place, "secret set", &compared).ok();
+    console.run(&place, "secret set", line).ok();
+    gives(&own);
+    console
+        .run(&place, "secret set", line)
+        .failed(3, &["compared with the board"]);
+    // Or read it from the board in the first place.
+    place
+        .run(&format!("secret pin --board acme.b-1 --key {}", text(&own)))
+        .ok();
+    console.run(&place, "secret set", line).ok();
+    place
+        .run("secret pin --board acme.b-1 --key abcd")
+        .failed(1, &["32 bytes in base64"]);
+}

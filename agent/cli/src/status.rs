@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::human::{age, printable, short, size, span};
 use crate::output;
 use coracle_protocol::local::Status;
+use coracle_protocol::names::BoardId;
 use coracle_protocol::renewal::{Standing, State};
 use coracle_protocol::report::{AppState, AppStatus, AppUsers, Feedback, SetState};
 use serde::Deserialize;
@@ -36,6 +37,13 @@ struct Certificate {
 /// What the supervisor says, through the daemon.
 pub async fn supervisor(client: &Client) -> Result<Status, Failure> {
     of_supervisor(&client.get(PATH).await?)
+}
+
+/// The board's name, when it is enrolled.
+pub async fn board(client: &Client) -> Result<Option<BoardId>, Failure> {
+    let body: Value = client.get(PATH).await?;
+    let name = body["link"]["board"].as_str();
+    Ok(name.and_then(|name| BoardId::new(name).ok()))
 }
 
 fn of_supervisor(body: &Value) -> Result<Status, Failure> {
@@ -114,6 +122,9 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
         }
         if let Some(trust) = &status.trust {
             line("root", format!("version {}", trust.root_version));
+            if let Some(key) = &trust.secret_key {
+                line("secrets", format!("sealed to key {}", key.hint()));
+            }
             if let Some(damage) = &trust.damage {
                 line(
                     "trust",

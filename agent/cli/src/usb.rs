@@ -106,8 +106,13 @@ async fn offer(client: &Client, documents: &Stick) -> Result<Offered, Failure> {
         deploy: &'a Envelope,
         release: &'a Envelope,
     }
+    // Only a stick that has several needs to know which board this is.
+    let board = match documents.deploys.is_empty() {
+        true => None,
+        false => status::board(client).await?,
+    };
     let offer = Offer {
-        deploy: &documents.deploy,
+        deploy: documents.assignment_for(board.as_ref()),
         release: &documents.release,
     };
     let answer = client.post("/coracle/v1/offer", &offer).await?;

@@ -46,6 +46,7 @@ fn board_and_stick_with(on_stick: &[&[u8]], roots: Vec<Envelope>) -> (Daemon, Pa
         stick_version: 1,
         deploy: Envelope::unsigned("d", b"{}"),
         release: Envelope::unsigned("r", release.as_bytes()),
+        deploys: vec![],
         roots,
     };
     let root = daemon.folder().join("stick");
@@ -316,4 +317,29 @@ fn what_is_no_stick() {
     assert_eq!(code, 1);
     assert!(err.contains("holds no coracle/stick.json"), "{err}");
     assert!(daemon.asked("").is_empty());
+}
+
+#[test]
+fn a_stick_for_several_boards_gives_each_its_own_assignment() {
+    let (daemon, stick) = board_and_stick(&[CONFIG, DELTA]);
+    let path = stick.join("coracle/stick.json");
+    let mut index: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let of = |board: &str| {
+        let deploy = json!({"spec_version": 1, "role": "offline-deploy", "target": {"boards": [board]},
+            "release": blob(b"r"), "epoch": 1, "seq": 1, "issued_at": 1, "expires": 2});
+        Envelope::unsigned("d", deploy.to_string().as_bytes())
+    };
+    index["deploys"] = json!([of("acme.a"), of("acme.b")]);
+    std::fs::write(&path, index.to_string()).unwrap();
+    daemon.answer(
+        "GET /coracle/v1/status",
+        200,
+        json!({"link": {"board": "acme.b"}}).to_string(),
+    );
+    daemon.answer(APPLY, 200, committed());
+    let (code, _, err) = apply(&daemon, &stick);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let body = daemon.asked(OFFER)[0].body.clone().unwrap();
+    let offered: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(offered["deploy"], json!(of("acme.b")));
 }

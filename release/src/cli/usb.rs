@@ -1,16 +1,19 @@
 //! `usb`: sticks for boards without a network.
 
+mod assignments;
+
 use super::say;
+use super::secret::KeysArgs;
 use crate::failure::Failure;
 use crate::human::{self, Expiry};
 use crate::image;
 use crate::keys::{Key, KeyRef};
 use crate::release::{self, Signer};
 use crate::root::{self, chain};
-use crate::stick::{Assignment, folder, vfat};
+use crate::stick::{folder, vfat};
+use assignments::{Common, ForSecret, ForSite, for_boards, for_hardware};
 use clap::Args;
 use coracle_images::layout::Platform;
-use coracle_protocol::deploy::Target;
 use coracle_protocol::names::{BoardId, HardwareClass};
 use coracle_protocol::root::Role;
 use std::path::{Path, PathBuf};
@@ -54,6 +57,19 @@ pub(super) struct Usb {
     /// For every board of these hardware classes; once for each
     #[arg(long, value_name = "CLASS")]
     hardware: Vec<HardwareClass>,
+    /// What is set there, as for `deploy --site`; once for all boards, or with `BOARD=` before it for one
+    #[arg(long, value_name = "[BOARD=]FILE")]
+    site: Vec<ForSite>,
+    /// A secret and the file with its value, for all boards, or with `BOARD:` before it for one. It is sealed to the key
+    /// that is known of the board (`secret pin`, `secret set`)
+    #[arg(
+        long,
+        value_name = "[BOARD:]APP/NAME=FILE",
+        conflicts_with = "hardware"
+    )]
+    secret: Vec<ForSecret>,
+    #[command(flatten)]
+    keys: KeysArgs,
     /// The stick's number: higher than that of every stick before it
     #[arg(long, value_name = "N")]
     seq: u64,
@@ -93,17 +109,17 @@ pub(super) fn run(args: Usb) -> Result<(), Failure> {
         .map(|dir| image::open(dir))
         .collect::<Result<Vec<_>, _>>()?;
     let issued_at = human::now();
-    let assignment = Assignment {
-        target: if args.hardware.is_empty() {
-            Target::Boards(args.board.into_iter().collect())
-        } else {
-            Target::Hardware(args.hardware.into_iter().collect())
-        },
+    let expires = args
+        .expires
+        .map_or(file.release.expires, |time| time.from(issued_at));
+    let common = Common {
         seq: args.seq,
         issued_at,
-        expires: args
-            .expires
-            .map_or(file.release.expires, |time| time.from(issued_at)),
+        expires,
+    };
+    let assignments = match args.hardware.is_empty() {
+        true => for_boards(&args, common)?,
+        false => vec![for_hardware(&args, common)?],
     };
     let input = folder::Input {
         file: &file,
@@ -115,14 +131,14 @@ pub(super) fn run(args: Usb) -> Result<(), Failure> {
     };
     let (place, summary) = match (args.output, args.image) {
         (Some(dir), _) => {
-            let summary = folder::write(&input, assignment, &dir)?;
+            let summary = folder::write(&input, assignments, &dir)?;
             (dir, summary)
         }
         (None, Some(image)) => {
             // Beside the image: there is room for one, so there may be room for two.
             let beside = image.parent().filter(|dir| !dir.as_os_str().is_empty());
             let scratch = tempfile::tempdir_in(beside.unwrap_or(Path::new(".")))?;
-            let summary = folder::write(&input, assignment, scratch.path())?;
+            let summary = folder::write(&input, assignments, scratch.path())?;
             vfat::write(scratch.path(), &image)?;
             (image, summary)
         }

@@ -1,7 +1,7 @@
 //! The stick as a folder. Blobs first, `stick.json` last: a stick that is pulled out half-way has
 //! either the old index, whose blobs are still there, or the new one, whose blobs are complete.
 
-use super::{Assignment, StickError, Summary, deltas, sign};
+use super::{Assignment, StickError, Summary, deltas, named, sign};
 use crate::files::{self, Access};
 use crate::human;
 use crate::image::{self, limits};
@@ -33,8 +33,12 @@ pub struct Input<'a> {
     pub signer: &'a Signer,
 }
 
-/// Writes the stick's folder below `dir`.
-pub fn write(input: &Input<'_>, assignment: Assignment, dir: &Path) -> Result<Summary, StickError> {
+/// Writes the stick's folder below `dir`: one assignment for all, or one for each board.
+pub fn write(
+    input: &Input<'_>,
+    assignments: Vec<Assignment>,
+    dir: &Path,
+) -> Result<Summary, StickError> {
     let inner = dir.join(FOLDER);
     let output = Layout::create(&inner, &limits()).map_err(image::at(&inner))?;
     let mut keep = BTreeSet::new();
@@ -56,13 +60,26 @@ pub fn write(input: &Input<'_>, assignment: Assignment, dir: &Path) -> Result<Su
         ..Summary::default()
     };
     keep.extend(deltas.iter().map(|delta| delta.digest));
-    let text = readme(input.file, &assignment, &deltas);
+    let text = readme(input.file, &assignments, &deltas);
+    let signed = assignments
+        .into_iter()
+        .map(|assignment| sign(input.file, assignment, deltas.clone(), input.signer))
+        .collect::<Result<Vec<Envelope>, _>>()?;
+    let deploy = signed.first().cloned().ok_or(StickError::NoBoard)?;
+    // One assignment for all stands alone, where boards of every version look for it.
+    let deploys = match signed.len() {
+        1 => Vec::new(),
+        _ => signed,
+    };
     let stick = Stick {
         stick_version: 1,
-        deploy: sign(input.file, assignment, deltas, input.signer)?,
+        deploy,
         release: input.file.envelope.clone(),
+        deploys,
         roots: input.roots.to_vec(),
     };
+    let json = serde_json::to_vec(&stick).unwrap_or_default();
+    Stick::parse(&json)?;
     output.write_index(&index).map_err(image::at(&inner))?;
     for app in &input.file.release.apps {
         let media_type = manifest_type(input, app)?;
@@ -72,7 +89,6 @@ pub fn write(input: &Input<'_>, assignment: Assignment, dir: &Path) -> Result<Su
             .tag(entry, &app.image.name)
             .map_err(image::at(&inner))?;
     }
-    let json = serde_json::to_vec(&stick).unwrap_or_default();
     files::write(&inner.join(INDEX), &json, Access::Public)?;
     files::write(&dir.join("README.txt"), text.as_bytes(), Access::Public)?;
     output.store().collect(&keep)?;
@@ -144,14 +160,22 @@ fn copy(input: &Input<'_>, image: &str, blob: Blob, output: &Layout) -> Result<(
 }
 
 /// What a person with the stick in hand wants to know. CRLF: it is read on any machine.
-fn readme(file: &ReleaseEnvelope, assignment: &Assignment, deltas: &[Delta]) -> String {
+fn readme(file: &ReleaseEnvelope, assignments: &[Assignment], deltas: &[Delta]) -> String {
     let r = &file.release;
     let mut out = String::new();
-    let (kind, names): (_, Vec<&str>) = match &assignment.target {
-        Target::Boards(boards) => ("Boards", boards.iter().map(|b| b.as_str()).collect()),
-        Target::Hardware(classes) => (
-            "Every board of hardware",
-            classes.iter().map(|c| c.as_str()).collect(),
+    let names: Vec<String> = assignments.iter().map(|a| named(&a.target)).collect();
+    let Some(assignment) = assignments.first() else {
+        return out;
+    };
+    let kind = match &assignment.target {
+        Target::Boards(_) => "Boards",
+        Target::Hardware(_) => "Every board of hardware",
+    };
+    let secrets: usize = assignments.iter().map(|a| a.secrets.len()).sum();
+    let sealed = match secrets {
+        0 => String::new(),
+        n => format!(
+            "It brings {n} secrets; each is sealed to its board, and nobody else can read it.\n"
         ),
     };
     let _ = write!(
@@ -189,7 +213,7 @@ fn readme(file: &ReleaseEnvelope, assignment: &Assignment, deltas: &[Delta]) -> 
         "\n{} deltas from older versions are here too; a board takes what it can use.\n\n\
          To install: plug the stick in, or run on the board\n\n\
          \x20   coracle usb apply /path/to/this/stick\n\n\
-         Nothing on this stick needs to be kept secret, and nothing on it can be changed:\n\
+         {sealed}Nothing on this stick needs to be kept secret, and nothing on it can be changed:\n\
          boards check signatures and digests, and refuse a stick that is older than what they run.\n",
         deltas.len(),
     );

@@ -18,7 +18,10 @@ use coracle_protocol::Sha256Digest;
 use coracle_protocol::deploy::{AssignmentRole, DEPLOY_TYPE, Delta, Deploy, Target};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
+use coracle_protocol::names::AppName;
 use coracle_protocol::release::{Blob, Layer};
+use coracle_protocol::secret::Sealed;
+use coracle_protocol::site::{self, Settings};
 use coracle_protocol::verify::{Refusal, VerifiedDeploy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -39,6 +42,22 @@ pub enum StickError {
     /// Boards would refuse the assignment.
     #[error("boards would refuse the assignment")]
     Refused(#[source] Refusal),
+    /// A setting that the release does not allow, or a secret that it needs and that nobody gave.
+    #[error(
+        "{boards}: {fault}; --site sets what the release names in site_settable, --secret APP/NAME=FILE brings a secret"
+    )]
+    Site {
+        /// For whom.
+        boards: String,
+        /// What does not fit.
+        fault: String,
+    },
+    /// For nobody.
+    #[error("the stick is for no board; name boards by --board, or a class of them by --hardware")]
+    NoBoard,
+    /// More than a board reads.
+    #[error("boards would refuse the stick: {0}; make several sticks, of fewer boards each")]
+    Stick(#[from] coracle_protocol::stick::StickError),
     /// A file.
     #[error("{0}")]
     File(#[from] FileError),
@@ -219,6 +238,10 @@ pub struct Assignment {
     pub issued_at: u64,
     /// Unix seconds.
     pub expires: u64,
+    /// What is set there, within what the release allows.
+    pub site: BTreeMap<AppName, Settings>,
+    /// Sealed to the one board that it is for.
+    pub secrets: Vec<Sealed>,
 }
 
 /// Signs the assignment of a stick, and opens it as a board would.
@@ -242,9 +265,13 @@ pub fn sign(
         issued_at: assignment.issued_at,
         expires: assignment.expires,
         deltas,
-        site: BTreeMap::new(),
-        secrets: Vec::new(),
+        site: assignment.site,
+        secrets: assignment.secrets,
     };
+    site::applied(&file.release, &deploy).map_err(|fault| StickError::Site {
+        boards: named(&deploy.target),
+        fault,
+    })?;
     let payload = serde_json::to_vec(&deploy).map_err(|e| ReleaseError::Malformed {
         path: "the assignment".into(),
         fault: e.to_string(),
@@ -258,6 +285,15 @@ pub fn sign(
         VerifiedDeploy::open(&envelope, root).map_err(StickError::Refused)?;
     }
     Ok(envelope)
+}
+
+/// For whom, in words.
+fn named(target: &Target) -> String {
+    let names: Vec<&str> = match target {
+        Target::Boards(boards) => boards.iter().map(|board| board.as_str()).collect(),
+        Target::Hardware(classes) => classes.iter().map(|class| class.as_str()).collect(),
+    };
+    names.join(", ")
 }
 
 /// What a stick holds.

@@ -68,6 +68,7 @@ impl Place {
         let output = Command::new(env!("CARGO_BIN_EXE_coracle-release"))
             .current_dir(self.dir.path())
             .env("SOURCE_DATE_EPOCH", NOW.to_string())
+            .env("CORACLE_BOARD_KEYS", self.path("board-keys.json"))
             .args(line.split_whitespace())
             .output()
             .unwrap();

@@ -8,6 +8,7 @@ fn index() -> Vec<u8> {
         stick_version: 1,
         deploy: Envelope::unsigned("d", b"deploy"),
         release: Envelope::unsigned("r", b"release"),
+        deploys: vec![],
         roots: vec![],
     };
     serde_json::to_vec(&stick).unwrap()
