@@ -127,6 +127,11 @@ impl Settings {
         run_state_dir(&self.config)
     }
 
+    /// Where the sockets of transfers come: root's, and the daemon passes through it.
+    pub fn transfers_dir(&self) -> PathBuf {
+        transfers_dir(&self.config)
+    }
+
     /// The daemon's group, which may read logs.
     pub fn daemon_group(&self) -> Option<u32> {
         self.daemon.map(|owner| owner.gid)
@@ -135,6 +140,10 @@ impl Settings {
 
 fn run_state_dir(config: &Config) -> PathBuf {
     config.run_dir.join("supervisor")
+}
+
+fn transfers_dir(config: &Config) -> PathBuf {
+    config.run_dir.join("transfers")
 }
 
 /// The run folder is shared with the daemon, which makes its socket there. Sticky: it cannot take away
@@ -169,6 +178,9 @@ fn make_folders(config: &Config, daemon: Option<Owner>) -> Result<(), DiskError>
     ] {
         disk::own_folder(&folder, mode)?;
     }
+    let transfers = transfers_dir(config);
+    disk::own_folder(&transfers, 0o710)?;
+    std::os::unix::fs::chown(&transfers, Some(0), gid).about("give away", &transfers)?;
     disk::own_folder(&run_state_dir(config), 0o700)
 }
 

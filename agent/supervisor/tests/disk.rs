@@ -627,14 +627,71 @@ fn a_backup_restores_and_a_hostile_tar_changes_nothing() {
     );
     assert_eq!(data.join("file").metadata().unwrap().uid(), 1234);
     assert_eq!(list(&board)[0].used.limit_bytes, Some(4 * MIB));
-    let left = std::fs::read_dir(board.dir.path().join("run")).unwrap();
+    let left = std::fs::read_dir(board.dir.path().join("run/transfers")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// A shell as the daemon's user; whether it ended well, and what it said.
+fn as_daemon(script: &str) -> (bool, String) {
+    let output = std::process::Command::new("setpriv")
+        .args([
+            "--reuid=daemon",
+            "--regid=daemon",
+            "--clear-groups",
+            "sh",
+            "-c",
+            script,
+        ])
+        .output()
+        .expect("this test needs `setpriv`: apt install util-linux");
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+#[test]
+fn a_daemon_cannot_put_anything_in_the_way_of_a_transfer() {
+    let board = Board::start();
+    volumes(action(&board, 0, create("data", None)));
+    let run = board.dir.path().join("run");
+    let at = run.display();
+    // What it puts beside the folder of sockets is nobody's business, whatever it is called.
+    let (good, said) = as_daemon(&format!(
+        "cd {at} && mkdir -p transfer-1.sock/deep && touch transfer-1.sock/deep/file"
+    ));
     assert!(
-        !left
-            .iter()
-            .any(|name| name.to_string_lossy().starts_with("transfer-")),
-        "{left:?}"
+        good,
+        "the daemon does not even reach its run folder: {said}"
     );
+    for attack in [
+        "mkdir transfers/1.sock",
+        "touch transfers/1.sock",
+        "mv transfers away",
+        "rmdir transfers",
+        "mkdir mine && mv -T mine transfers",
+        "ls transfers",
+    ] {
+        let (good, said) = as_daemon(&format!("cd {at} && {attack}"));
+        assert!(!good && said.contains("ermi"), "{attack}: {said}");
+    }
+    assert!(!backup(&board, "data").is_empty());
+    assert!(
+        run.join("transfer-1.sock/deep/file").exists(),
+        "root cleared the daemon's things away"
+    );
+
+    // And the daemon itself comes to the socket.
+    let name = VolumeName::new("data").unwrap();
+    let Answer::Transfer { socket } = action(&board, 0, VolumeAction::Backup { name }) else {
+        panic!("no transfer");
+    };
+    let (good, said) = as_daemon(&format!(
+        "python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.connect(\"{socket}\"); print(len(s.recv(512)))'"
+    ));
+    assert!(good && said.trim() == "512", "{said}");
 }
 
 /// SIGKILL while a restore is under way: the volume is as it was.

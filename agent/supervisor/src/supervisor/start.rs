@@ -46,7 +46,7 @@ impl Supervisor {
         disk::make_folder(&empty_root, 0o555)?;
         gc::clear_staging(config)?;
         Volumes::of(&settings).recover()?;
-        clear_transfers(&config.run_dir);
+        clear_transfers(&settings.transfers_dir());
         let (adopted, adopted_ends) = mpsc::channel(8);
         let (transfer_came, transfers_that_came) = mpsc::channel(2);
         let (resolver_says, resolver_words) = mpsc::channel(8);
@@ -233,12 +233,10 @@ impl Supervisor {
 }
 
 /// Sockets of transfers that ended with an earlier supervisor.
-fn clear_transfers(run_dir: &Path) {
-    let entries = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
+fn clear_transfers(folder: &Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
-        if entry.file_name().to_string_lossy().starts_with("transfer-")
-            && let Err(error) = crate::erase::erase(&entry.path())
-        {
+        if let Err(error) = std::fs::remove_file(entry.path()) {
             tracing::warn!(%error, path = %entry.path().display(), "it stays");
         }
     }

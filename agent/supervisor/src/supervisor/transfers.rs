@@ -1,9 +1,9 @@
 //! Backups and restores, one at a time: a socket for the daemon, a jailed child that reads or writes the volume, and for a
-//! restore the change of places at the end.
+//! restore the change of places at the end. The socket comes into a folder of root's, which the daemon can only pass through:
+//! what it could put in the socket's place the supervisor would have to clear away, on its one thread.
 
 use super::Supervisor;
 use super::volumes::FaultOf;
-use crate::erase::erase;
 use crate::socket;
 use crate::volumes::{self, Direction, Transfer, Volumes};
 use coracle_protocol::local::{Answer, Verdict};
@@ -74,9 +74,8 @@ impl Supervisor {
         self.transfers += 1;
         let path = self
             .settings
-            .config
-            .run_dir
-            .join(format!("transfer-{}.sock", self.transfers));
+            .transfers_dir()
+            .join(format!("{}.sock", self.transfers));
         let own = self.settings.run_state_dir();
         let listener = socket::listen(&path, &own, self.settings.daemon_group())
             .map_err(|error| ("socket", error.to_string()))?;
@@ -85,7 +84,7 @@ impl Supervisor {
         tokio::spawn(async move {
             let accepted = tokio::time::timeout(PATIENCE, socket::accept_one(&listener, daemon));
             let stream = accepted.await.ok().flatten();
-            if let Err(error) = erase(&path) {
+            if let Err(error) = std::fs::remove_file(&path) {
                 tracing::warn!(%error, "the socket of a transfer stays");
             }
             let _ = came.send(stream).await;
