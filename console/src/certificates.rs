@@ -17,6 +17,8 @@ pub struct Policy {
     pub life: Duration,
     /// One that is over is still renewed for so long.
     pub grace: Duration,
+    /// One that the CA signed and the database does not know is taken in: after a backup was restored.
+    pub adopt: bool,
 }
 
 /// A certificate that the fleet's CA signed, as it was shown. It may be over, or taken back.
@@ -90,7 +92,8 @@ fn state(
     life: u64,
 ) -> (State, Option<String>) {
     let Some(row) = row.filter(|row| row.board == shown.board) else {
-        let text = "this console has no record of the certificate";
+        let text = "this console has no record of the certificate (was its database restored from a backup? \
+             then it takes such boards in when it is started with --adopt-certificates)";
         return (State::Unknown, Some(text.into()));
     };
     if row.revoked_at.is_some() {
@@ -107,6 +110,10 @@ fn state(
         );
         return (State::TooLate, Some(text));
     }
+    if over.is_some() && row.superseded_at.is_some() {
+        let text = "the certificate ended, and a newer one of this board was in use before";
+        return (State::TooLate, Some(text.into()));
+    }
     if row.superseded_at.is_some() {
         let text = "a newer certificate of this board is in use: this is an old copy, or another machine has a copy";
         return (State::Superseded, Some(text.into()));
@@ -115,6 +122,23 @@ fn state(
         Some(_) => (State::Expired, None),
         None if now.saturating_sub(row.issued_at) >= life / 3 * 2 => (State::Due, None),
         None => (State::Good, None),
+    }
+}
+
+/// What is recorded of a certificate that the fleet's CA signed and nobody wrote down. When it began nobody knows
+/// either: its life counts from now.
+pub fn adopted(shown: &Shown, now: u64) -> CertificateRow {
+    CertificateRow {
+        serial: shown.serial.clone(),
+        board: shown.board.clone(),
+        key_hash: shown.key_hash.clone(),
+        issued_at: now,
+        not_after: shown.not_after,
+        how: "adopted".into(),
+        last_used: None,
+        superseded_at: None,
+        revoked_at: None,
+        revoked_why: None,
     }
 }
 
@@ -131,16 +155,8 @@ pub async fn take_in(store: &Store) -> Result<(), StoreError> {
             continue;
         };
         rows.push(CertificateRow {
-            serial: shown.serial,
-            board,
-            key_hash: shown.key_hash,
-            issued_at,
-            not_after: shown.not_after,
             how: "enrolled".into(),
-            last_used: None,
-            superseded_at: None,
-            revoked_at: None,
-            revoked_why: None,
+            ..adopted(&shown, issued_at)
         });
     }
     store.take_in(&rows).await
@@ -153,6 +169,7 @@ mod tests {
     const POLICY: Policy = Policy {
         life: Duration::from_secs(900),
         grace: Duration::from_secs(100),
+        adopt: false,
     };
 
     fn shown() -> Shown {
@@ -217,7 +234,9 @@ mod tests {
                 superseded_at: Some(1),
                 ..row()
             };
-            assert!(!at(Some(&superseded), now).may_renew(), "at {now}");
+            let state = at(Some(&superseded), now);
+            assert!(!state.may_renew(), "at {now}");
+            assert_eq!(state.is_served(), now < 1900, "at {now}: {state:?}");
             assert_eq!(at(None, now), State::Unknown);
             let other = CertificateRow {
                 board: BoardId::new("acme.c").unwrap(),

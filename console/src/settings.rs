@@ -111,6 +111,10 @@ pub struct Serve {
     /// For so long after its end a certificate may still be renewed, by whoever holds its key; "0s": never
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = humantime::parse_duration)]
     pub renewal_grace: Duration,
+    /// Take in boards whose certificates the fleet's CA signed and the database does not know, unless they are revoked: for
+    /// a while after a backup was restored
+    #[arg(long)]
+    pub adopt_certificates: bool,
     /// Seconds that a deployment waits for deltas; those that take longer serve the next one
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub delta_wait: u64,
@@ -140,6 +144,7 @@ impl Serve {
                 .board_certificate_life
                 .unwrap_or(Duration::from_secs(days)),
             grace: self.renewal_grace,
+            adopt: self.adopt_certificates,
         }
     }
 }

@@ -100,6 +100,69 @@ fn an_expired_certificate_opens_nothing_but_its_renewal() {
     );
 }
 
+/// Gives the board a certificate of the fleet's CA that the console has no record of.
+fn unrecorded(fleet: &Fleet, board: &Board) {
+    let read = |name: &str| std::fs::read_to_string(fleet.path("state/pki").join(name)).unwrap();
+    let ca_key = rcgen::KeyPair::from_pem(&read("ca.key")).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&read("ca.crt"), ca_key).unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, board.id.as_str());
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let key = new_key();
+    let made = params.signed_by(&key, &issuer).unwrap().pem();
+    std::fs::write(board.dir.join("crt.pem"), made).unwrap();
+    std::fs::write(board.dir.join("key.pem"), key.serialize_pem()).unwrap();
+}
+
+#[test]
+fn after_a_restored_backup_boards_are_taken_in_when_the_operator_says_so() {
+    let mut fleet = Fleet::start();
+    let (board, revoked) = (fleet.enrol("acme.b1"), fleet.enrol("acme.b2"));
+    let stranger = Board::at(&fleet, "acme.b3", &board.dir, "acme.b3");
+    assert_eq!(
+        fleet
+            .post("/api/v1/boards/acme.b2/revocation", &json!({}))
+            .status,
+        200
+    );
+    for board in [&board, &revoked, &stranger] {
+        unrecorded(&fleet, board);
+    }
+    let said = board.standing();
+    assert!(
+        said["reason"]
+            .as_str()
+            .unwrap()
+            .contains("--adopt-certificates"),
+        "{said}"
+    );
+    fleet.stop_console();
+    fleet.with_options(&["--adopt-certificates"]);
+    fleet.start_console();
+    assert_eq!(state(&board), "good");
+    assert_eq!(state(&revoked), "unknown");
+    assert_eq!(
+        state(&stranger),
+        "unknown",
+        "a board that was never enrolled"
+    );
+    assert!(
+        fleet
+            .get("/api/v1/audit")
+            .to_string()
+            .contains("board.adopt")
+    );
+    fleet.stop_console();
+    fleet.with_options(&[]);
+    fleet.start_console();
+    assert_eq!(state(&board), "good", "it is recorded by now");
+}
+
 #[test]
 fn a_certificate_that_another_made_renews_nothing() {
     let fleet = Fleet::start();
@@ -108,20 +171,8 @@ fn a_certificate_that_another_made_renews_nothing() {
     let ca = board.dir.join("ca.crt").display().to_string();
     let bare = curl(&["--cacert", &ca, &url("/certificate")]);
     assert_eq!(bare.status, 403, "{bare:?}");
-    // Signed by the fleet's CA, and never issued: what whoever stole a backup of the CA could make.
-    let read = |name: &str| std::fs::read_to_string(fleet.path("state/pki").join(name)).unwrap();
-    let ca_key = rcgen::KeyPair::from_pem(&read("ca.key")).unwrap();
-    let issuer = rcgen::Issuer::from_ca_cert_pem(&read("ca.crt"), ca_key).unwrap();
-    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "acme.b1");
-    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    let key = new_key();
-    let forged = params.signed_by(&key, &issuer).unwrap().pem();
-    std::fs::write(board.dir.join("crt.pem"), forged).unwrap();
-    std::fs::write(board.dir.join("key.pem"), key.serialize_pem()).unwrap();
+    // What whoever stole a backup of the CA could make.
+    unrecorded(&fleet, &board);
     assert_eq!(state(&board), "unknown");
     assert_eq!(board.renew(&new_key()).err().unwrap().status, 403);
     assert_eq!(

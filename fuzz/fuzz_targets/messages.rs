@@ -5,6 +5,7 @@ use coracle_protocol::desired::Desired;
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile};
 use coracle_protocol::local::{Call, Message};
 use coracle_protocol::names::{AppName, BoardId};
+use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing};
 use coracle_protocol::report::{Current, Feedback, Presence, Telemetry};
 use coracle_protocol::stick::Stick;
 use coracle_protocol::topics::Topic;
@@ -19,7 +20,10 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = serde_json::from_slice::<EnrolmentFile>(bytes);
     let _ = serde_json::from_slice::<EnrolRequest>(bytes);
     let _ = serde_json::from_slice::<EnrolAnswer>(bytes);
-    let _ = Stick::parse(bytes);
+    let _ = serde_json::from_slice::<Standing>(bytes);
+    let _ = serde_json::from_slice::<RenewRequest>(bytes);
+    let _ = serde_json::from_slice::<RenewAnswer>(bytes);
+    let _ = Stick::parse(bytes).map(|stick| stick.assignment_for(BoardId::new("acme.b").ok().as_ref()).clone());
     if let Ok(call) = serde_json::from_slice::<Call>(bytes) {
         let json = serde_json::to_vec(&call).expect("JSON");
         assert_eq!(serde_json::from_slice::<Call>(&json).expect("a call"), call);

@@ -14,6 +14,7 @@ use coracle_protocol::local::{
 };
 use coracle_protocol::names::{AppName, BoardId, ProductName, VolumeName};
 use coracle_protocol::release::{AppLimits, Blob, DiskOn, Port, Protocol};
+use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use coracle_protocol::report::{
     AppState, AppStatus, AppUse, BoardFacts, Current, DiskUse, Feedback, Fetched, Phase, Presence,
     SetState, SetStatus, Telemetry,
@@ -494,6 +495,30 @@ fn all() -> Vec<(&'static str, (String, String))> {
             twice(&EnrolAnswer {
                 board: BoardId::new("acme.board-1").unwrap(),
                 certificate_pem: "-----BEGIN CERTIFICATE-----\n".into(),
+            }),
+        ),
+        (
+            "renew_request",
+            twice(&RenewRequest {
+                csr_pem: "-----BEGIN CERTIFICATE REQUEST-----\n".into(),
+            }),
+        ),
+        (
+            "renew_answer",
+            twice(&RenewAnswer {
+                board: BoardId::new("acme.board-1").unwrap(),
+                certificate_pem: "-----BEGIN CERTIFICATE-----\n".into(),
+            }),
+        ),
+        (
+            "standing",
+            twice(&Standing {
+                board: BoardId::new("acme.board-1").unwrap(),
+                serial: "4f00".into(),
+                not_after: 2_000_000_000,
+                state: State::Revoked,
+                reason: Some("revoked: stolen".into()),
+                ask_in_seconds: 86_400,
             }),
         ),
         (

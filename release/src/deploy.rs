@@ -294,6 +294,11 @@ pub fn describe_board(board: &serde_json::Value) -> String {
         None => "never seen",
     };
     let mut out = format!("{}  {online}", text(&board["board"]).unwrap_or_default());
+    if board["revoked_at"].is_u64() {
+        let why = text(&board["revoked_why"]).filter(|why| !why.is_empty());
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        let _ = write!(out, "  REVOKED{why};");
+    }
     let set = &board["current"]["set"];
     match (
         text(&set["product"]),
@@ -333,6 +338,16 @@ mod tests {
 
     fn board(value: serde_json::Value) -> BoardProgress {
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_revoked_board_is_said_to_be_one() {
+        let seen = json!({"board": "a.b", "presence": {"online": false}, "current": null,
+            "revoked_at": 7, "revoked_why": "stolen"});
+        assert_eq!(
+            describe_board(&seen),
+            "a.b  offline  REVOKED: stolen;  runs nothing"
+        );
     }
 
     #[test]

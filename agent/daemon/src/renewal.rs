@@ -14,6 +14,11 @@ const BACKOFF: Backoff = Backoff {
     first: Duration::from_secs(30),
     longest: Duration::from_secs(3600),
 };
+/// After a start: a site whose power comes back starts all its boards at once.
+const AT_START: Backoff = Backoff {
+    first: Duration::from_secs(3),
+    longest: Duration::from_secs(3),
+};
 /// However seldom the console says, and where it says nothing.
 const SELDOM: Duration = Duration::from_secs(24 * 3600);
 /// However often it says.
@@ -50,6 +55,10 @@ pub struct Ends {
 pub async fn run(mut ends: Ends) {
     let mut who = ends.identity.subscribe();
     let mut failures = 0;
+    tokio::select! {
+        () = tokio::time::sleep(delay(AT_START, 0, crate::random::u64())) => {}
+        _ = ends.shutdown.changed() => return,
+    }
     loop {
         let identity = who.borrow_and_update().clone();
         let wait = match identity {

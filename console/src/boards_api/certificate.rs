@@ -4,7 +4,7 @@
 use super::{BoardsApi, Peer, record, unsigned};
 use crate::audit;
 use crate::ca::BoardRequest;
-use crate::certificates::{Shown, judge};
+use crate::certificates::{Shown, adopted, judge};
 use crate::clock::now;
 use crate::live::Change;
 use crate::problem::Problem;
@@ -36,9 +36,32 @@ async fn look<'a>(
         .0
         .as_ref()
         .ok_or_else(|| forbidden("a board's certificate is needed"))?;
-    let row = api.store.certificate(&shown.serial).await?;
+    let mut row = api.store.certificate(&shown.serial).await?;
+    if row.is_none() && api.policy.adopt {
+        row = adopt(api, shown).await?;
+    }
     let standing = judge(shown, row.as_ref(), api.policy, now());
     Ok((shown, row, standing))
+}
+
+/// After a restored backup: a good certificate of a board that is enrolled and not revoked.
+async fn adopt(api: &BoardsApi, shown: &Shown) -> Result<Option<CertificateRow>, Problem> {
+    let now = now();
+    let board = api.store.board(&shown.board).await?;
+    let known =
+        board.is_some_and(|board| board.enrolled_at.is_some() && board.revoked_at.is_none());
+    let used_up = api.store.key_is_revoked(&shown.key_hash).await?;
+    if !known || used_up || now >= shown.not_after {
+        return Ok(None);
+    }
+    let row = adopted(shown, now);
+    if !api.store.add_certificate(&row, now, 0, UNUSED).await? {
+        return Ok(None);
+    }
+    let detail = format!("certificate {}, of which there was no record", row.serial);
+    let name = shown.board.as_str();
+    audit::note(&api.store, name, "board.adopt", name, &detail).await;
+    Ok(Some(row))
 }
 
 /// Whether what was shown opens the fleet's doors now; also on a connection that is older than a revocation.

@@ -23,7 +23,7 @@ pub struct CertificateRow {
     pub issued_at: u64,
     /// Unix seconds.
     pub not_after: u64,
-    /// `enrolled`, `renewed`, or `renewed-expired`.
+    /// `enrolled`, `renewed`, `renewed-expired`, or `adopted`.
     pub how: String,
     /// When it was last shown on the boards' port; within a minute.
     pub last_used: Option<u64>,

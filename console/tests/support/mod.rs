@@ -211,6 +211,11 @@ impl Fleet {
         self.extra.extend_from_slice(extra);
     }
 
+    /// From the next start on.
+    pub fn with_options(&mut self, extra: &[&str]) {
+        self.extra = extra.iter().map(|s| (*s).to_owned()).collect();
+    }
+
     /// SIGTERM; how long the console took, which must have ended well.
     pub fn stop_console(&mut self) -> Duration {
         let mut child = self.console.take().unwrap();

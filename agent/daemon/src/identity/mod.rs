@@ -144,7 +144,7 @@ pub fn load(folder: &Path, overrides: &Overrides) -> Result<Option<Identity>, Id
     let file =
         |name: &str| disk::read(&folder.join(name), FILE_LIMIT)?.ok_or_else(|| missing(name));
     let ca = file("ca.crt")?;
-    let pair = pair::Pair::read(folder)?.ok_or_else(|| missing("board.key"))?;
+    let pair = pair::Pair::read(folder)?.ok_or_else(|| missing(pair::lacking(folder)))?;
     let console = overrides.console.as_ref().unwrap_or(&enrolment.console_url);
     let mqtt = overrides.mqtt.as_ref().unwrap_or(&enrolment.mqtt);
     Ok(Some(Identity {

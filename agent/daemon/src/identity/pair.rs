@@ -66,6 +66,14 @@ impl Pair {
     }
 }
 
+/// The file that is missing where there is no pair.
+pub(super) fn lacking(folder: &Path) -> &'static str {
+    match folder.join(IN_FORCE).exists() {
+        true => CERTIFICATE,
+        false => IN_FORCE,
+    }
+}
+
 /// Puts the renewed pair into force, in one step.
 pub(super) fn promote(folder: &Path) -> Result<(), DiskError> {
     let (from, to) = (folder.join(RENEWED), folder.join(IN_FORCE));
@@ -115,6 +123,7 @@ mod tests {
         let ((ca, _), (old_crt, old_key), (new_crt, new_key)) = (made(), made(), made());
         // As an older version left it.
         disk::write(&folder.join(IN_FORCE), old_key.as_bytes()).unwrap();
+        assert_eq!(lacking(folder), CERTIFICATE);
         assert!(
             Pair::read(folder).unwrap().is_none(),
             "a key without its certificate is no pair"
