@@ -1,6 +1,7 @@
 //! `coracle-console boards`: boards and their certificates, also while the console runs.
 
 use crate::audit;
+use crate::certificates;
 use crate::clock::now;
 use crate::settings::{BoardsCommand, State};
 use crate::store::{Board, CertificateRow, Revoked, Store, StoreError};
@@ -33,6 +34,8 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
         root: state.clone(),
     };
     let store = Store::open(&state.database()).await?;
+    // A database that an older version left holds certificates as text alone.
+    certificates::take_in(&store).await?;
     let output = match &command {
         BoardsCommand::List { .. } => list(&store).await?,
         BoardsCommand::Certificates { board, .. } => {

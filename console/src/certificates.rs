@@ -110,8 +110,9 @@ fn state(
         );
         return (State::TooLate, Some(text));
     }
-    if over.is_some() && row.superseded_at.is_some() {
-        let text = "the certificate ended, and a newer one of this board was in use before";
+    // Whoever is superseded is served until the end, and not renewed.
+    if row.superseded_at.is_some() && over.is_some() {
+        let text = "the certificate is over, and a newer one of this board was used: this is an old copy, or another machine has a copy";
         return (State::TooLate, Some(text.into()));
     }
     if row.superseded_at.is_some() {

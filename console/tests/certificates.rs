@@ -24,7 +24,7 @@ fn words(answer: &support::Answer) -> String {
 
 #[test]
 fn an_old_copy_of_a_boards_key_renews_nothing() {
-    let fleet = Fleet::start_with(&["--board-certificate-life", "9s"]);
+    let fleet = Fleet::start_with(&["--board-certificate-life", "15s"]);
     let board = fleet.enrol("acme.b1");
     assert_eq!(state(&board), "good");
     let early = board.renew(&new_key()).err().unwrap();

@@ -17,11 +17,12 @@ pub enum State {
     Due,
     /// Over, and not for so long that it could not be renewed.
     Expired,
-    /// Over for too long: the board must be enrolled again.
+    /// Over for too long, or over and superseded: the board must be enrolled again.
     TooLate,
     /// Taken back: the board must be enrolled again.
     Revoked,
-    /// A newer one of this board is in use. It is not renewed: whoever asks holds an old copy, or the other does.
+    /// A newer one of this board is in use. It is good until its end and not renewed: whoever asks
+    /// holds an old copy, or the other does.
     Superseded,
     /// The console has no record of it.
     Unknown,

@@ -9,7 +9,7 @@ use crate::clock::now;
 use crate::live::Change;
 use crate::problem::Problem;
 use crate::rest::parse;
-use crate::store::CertificateRow;
+use crate::store::{Added, CertificateRow};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use coracle_protocol::renewal::{self, RenewAnswer, RenewRequest, Standing};
 
-/// Certificates of a board that may be good and unused: one whose answer was lost on the way is asked for again.
+/// Certificates that a board may be given in a day and not use: one whose answer was lost is asked for again.
 const UNUSED: u32 = 16;
 
 fn forbidden(text: impl Into<String>) -> Problem {
@@ -134,12 +134,24 @@ pub(super) async fn renew(
     let row = record(&board, issued, now, how);
     // Before this moment nothing can be renewed, nor be of use to whoever holds it.
     let forget = now.saturating_sub(api.policy.grace.as_secs());
-    if !api.store.add_certificate(&row, now, forget, UNUSED).await? {
-        return Err(Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            format!("{UNUSED} certificates of this board were never used"),
-            "the board does not keep what it gets: look at its disk",
-        ));
+    let store = &api.store;
+    match store
+        .add_certificate(&shown.serial, &row, now, forget, UNUSED)
+        .await?
+    {
+        Added::Noted => {}
+        Added::TooMany => {
+            return Err(Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("{UNUSED} certificates of this board in a day were never used"),
+                "the board does not keep what it gets: look at its disk; it may ask again tomorrow",
+            ));
+        }
+        Added::NotInForce => {
+            return Err(forbidden(
+                "the certificate was revoked or superseded while it was renewed",
+            ));
+        }
     }
     let detail = format!("certificate {} after {} ({how})", row.serial, shown.serial);
     let name = board.as_str();

@@ -7,7 +7,9 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::collections::BTreeSet;
 
 /// A use within so many seconds of the last one is not written down.
-const USE_PAUSE: u64 = 60;
+const USE_PAUSE: u64 = 3600;
+/// Unused certificates of a board are counted for so long, in seconds.
+const DAY: u64 = 24 * 3600;
 
 /// One certificate.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -25,7 +27,7 @@ pub struct CertificateRow {
     pub not_after: u64,
     /// `enrolled`, `renewed`, `renewed-expired`, or `adopted`.
     pub how: String,
-    /// When it was last shown on the boards' port; within a minute.
+    /// When it was last shown on the boards' port; within an hour.
     pub last_used: Option<u64>,
     /// When a newer one of the board was first used.
     pub superseded_at: Option<u64>,
@@ -49,10 +51,21 @@ pub struct RevokedCertificate {
 pub enum Revoked {
     /// So many certificates are of no use any more.
     Certificates(u64),
-    /// It was before, and has not enrolled since.
+    /// It was before, and nothing of it was in force.
     Already,
     /// No such board.
     NoBoard,
+}
+
+/// What came of a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// The new certificate is noted.
+    Noted,
+    /// The board was given too many that it never used.
+    TooMany,
+    /// The one before it was taken back or superseded meanwhile.
+    NotInForce,
 }
 
 const COLUMNS: &str = "serial, board, key_hash, issued_at, not_after, how, last_used, superseded_at, revoked_at, \
@@ -78,10 +91,14 @@ pub(super) async fn insert(
 }
 
 impl Store {
-    /// One certificate.
+    /// One certificate. That of a revoked board counts as taken back.
     pub async fn certificate(&self, serial: &str) -> Result<Option<CertificateRow>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM certificates WHERE serial = $1");
-        let row = sqlx::query(&sql)
+        let row = sqlx::query(
+            "SELECT c.serial, c.board, c.key_hash, c.issued_at, c.not_after, c.how, c.last_used, c.superseded_at, \
+             COALESCE(c.revoked_at, b.revoked_at) AS revoked_at, \
+             CASE WHEN c.revoked_at IS NULL THEN b.revoked_why ELSE c.revoked_why END AS revoked_why \
+             FROM certificates c JOIN boards b ON b.id = c.board WHERE c.serial = $1",
+        )
             .bind(serial)
             .fetch_optional(&self.pool)
             .await?;
@@ -127,16 +144,20 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// Notes a certificate, unless `most` of the board are good at `now` and were never used; `false` then.
-    /// Those of the board that were over before `forget` are forgotten, unless they were taken back.
+    /// Notes a certificate that follows the one with serial number `old`, which must be in force as the new one is
+    /// written: a revocation at the same moment takes back both or is first. At most `most` in a day are noted of
+    /// those that the board does not use. Those of the board that were over before `forget` are forgotten, unless
+    /// they were taken back.
     pub async fn add_certificate(
         &self,
+        old: &str,
         new: &CertificateRow,
         now: u64,
         forget: u64,
         most: u32,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Added, StoreError> {
         let mut tx = self.pool.begin().await?;
+        // It writes, so that from here on nobody else does.
         sqlx::query(
             "DELETE FROM certificates WHERE board = $1 AND not_after < $2 AND revoked_at IS NULL",
         )
@@ -144,28 +165,49 @@ impl Store {
         .bind(to_sql(forget))
         .execute(&mut *tx)
         .await?;
+        let in_force = sqlx::query(
+            "SELECT 1 FROM certificates c JOIN boards b ON b.id = c.board \
+             WHERE c.serial = $1 AND c.board = $2 AND c.revoked_at IS NULL AND c.superseded_at IS NULL \
+             AND b.revoked_at IS NULL",
+        )
+        .bind(old)
+        .bind(new.board.as_str())
+        .fetch_optional(&mut *tx)
+        .await?;
+        if in_force.is_none() {
+            return Ok(Added::NotInForce);
+        }
         let waiting: i64 = sqlx::query(
-            "SELECT COUNT(*) AS n FROM certificates WHERE board = $1 AND last_used IS NULL AND not_after > $2",
+            "SELECT COUNT(*) AS n FROM certificates WHERE board = $1 AND last_used IS NULL \
+             AND superseded_at IS NULL AND revoked_at IS NULL AND issued_at > $2",
         )
         .bind(new.board.as_str())
-        .bind(to_sql(now))
+        .bind(to_sql(now.saturating_sub(DAY)))
         .fetch_one(&mut *tx)
         .await?
         .try_get("n")?;
         if waiting >= i64::from(most) {
-            return Ok(false);
+            return Ok(Added::TooMany);
         }
         insert(&mut tx, new).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(Added::Noted)
     }
 
-    /// Takes in certificates that an older version of this program issued.
+    /// Takes in certificates that an older version of this program issued. Those of revoked boards are taken back.
     pub async fn take_in(&self, rows: &[CertificateRow]) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
         for row in rows {
             insert(&mut tx, row).await?;
         }
+        sqlx::query(
+            "UPDATE certificates SET \
+             revoked_at = (SELECT revoked_at FROM boards WHERE id = certificates.board), \
+             revoked_why = (SELECT revoked_why FROM boards WHERE id = certificates.board) \
+             WHERE revoked_at IS NULL AND board IN (SELECT id FROM boards WHERE revoked_at IS NOT NULL)",
+        )
+        .execute(&mut *tx)
+        .await?;
         Ok(tx.commit().await?)
     }
 
@@ -186,57 +228,60 @@ impl Store {
             .collect()
     }
 
-    /// Notes that a certificate was shown. With its first use those before it are superseded.
+    /// Notes that a certificate was shown. With its first use those before it are superseded, unless it is itself;
+    /// that must be on record. A later use is for the operator to see: with a full disk the console serves on.
     pub async fn note_use(&self, row: &CertificateRow, now: u64) -> Result<(), StoreError> {
-        if row.last_used.is_some_and(|last| now < last + USE_PAUSE) {
+        let Some(last) = row.last_used else {
+            return self.first_use(row, now).await;
+        };
+        if now < last.saturating_add(USE_PAUSE) {
             return Ok(());
         }
+        let done = sqlx::query("UPDATE certificates SET last_used = $1 WHERE serial = $2")
+            .bind(to_sql(now))
+            .bind(&row.serial)
+            .execute(&self.pool)
+            .await;
+        if let Err(error) = done {
+            tracing::warn!(board = %row.board, %error, "the use of a certificate is not on record");
+        }
+        Ok(())
+    }
+
+    async fn first_use(&self, row: &CertificateRow, now: u64) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
         sqlx::query("UPDATE certificates SET last_used = $1 WHERE serial = $2")
             .bind(to_sql(now))
             .bind(&row.serial)
             .execute(&mut *tx)
             .await?;
-        if row.last_used.is_none() {
-            sqlx::query(
-                "UPDATE certificates SET superseded_at = $1 WHERE board = $2 AND serial <> $3 \
-                 AND issued_at <= $4 AND superseded_at IS NULL",
-            )
-            .bind(to_sql(now))
-            .bind(row.board.as_str())
-            .bind(&row.serial)
-            .bind(to_sql(row.issued_at))
-            .execute(&mut *tx)
-            .await?;
-        }
+        sqlx::query(
+            "UPDATE certificates SET superseded_at = $1 WHERE board = $2 AND serial <> $3 \
+             AND issued_at <= $4 AND superseded_at IS NULL \
+             AND EXISTS (SELECT 1 FROM certificates WHERE serial = $3 AND superseded_at IS NULL)",
+        )
+        .bind(to_sql(now))
+        .bind(row.board.as_str())
+        .bind(&row.serial)
+        .bind(to_sql(row.issued_at))
+        .execute(&mut *tx)
+        .await?;
         Ok(tx.commit().await?)
     }
 
     /// Takes back every certificate of a board.
     pub async fn revoke(&self, id: &BoardId, why: &str, now: u64) -> Result<Revoked, StoreError> {
         let mut tx = self.pool.begin().await?;
-        let row = sqlx::query("SELECT revoked_at FROM boards WHERE id = $1")
-            .bind(id.as_str())
-            .fetch_optional(&mut *tx)
-            .await?;
-        let Some(row) = row else {
-            return Ok(Revoked::NoBoard);
-        };
-        if row.try_get::<Option<i64>, _>("revoked_at")?.is_some() {
-            return Ok(Revoked::Already);
-        }
-        sqlx::query("UPDATE boards SET revoked_at = $1, revoked_why = $2 WHERE id = $3")
-            .bind(to_sql(now))
-            .bind(why)
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await?;
-        // A file that is still out there must not bring it back.
-        sqlx::query("DELETE FROM enrolments WHERE board = $1 AND used_at IS NULL")
-            .bind(id.as_str())
-            .execute(&mut *tx)
-            .await?;
-        let done = sqlx::query(
+        // The first statement writes: a transaction that has read, and writes when another has written, is refused.
+        let board = sqlx::query(
+            "UPDATE boards SET revoked_at = $1, revoked_why = $2 WHERE id = $3 AND revoked_at IS NULL",
+        )
+        .bind(to_sql(now))
+        .bind(why)
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
+        let certificates = sqlx::query(
             "UPDATE certificates SET revoked_at = $1, revoked_why = $2 \
              WHERE board = $3 AND revoked_at IS NULL",
         )
@@ -244,9 +289,24 @@ impl Store {
         .bind(why)
         .bind(id.as_str())
         .execute(&mut *tx)
-        .await?;
+        .await?
+        .rows_affected();
+        if board.rows_affected() == 0 && certificates == 0 {
+            let known = sqlx::query("SELECT 1 FROM boards WHERE id = $1")
+                .bind(id.as_str())
+                .fetch_optional(&mut *tx)
+                .await?;
+            return Ok(known.map_or(Revoked::NoBoard, |_| Revoked::Already));
+        }
+        if board.rows_affected() > 0 {
+            // A file that is still out there must not bring it back. One that was made after the revocation may.
+            sqlx::query("DELETE FROM enrolments WHERE board = $1 AND used_at IS NULL")
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
         tx.commit().await?;
-        Ok(Revoked::Certificates(done.rows_affected()))
+        Ok(Revoked::Certificates(certificates))
     }
 
     /// Certificates that were taken back and whose own end is after `from`.
@@ -313,80 +373,4 @@ fn read(row: &SqliteRow) -> Result<CertificateRow, StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ca::{BoardRequest, Ca};
-    use std::time::Duration;
-
-    #[tokio::test]
-    async fn certificates_that_an_older_version_issued_are_taken_in() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("db")).await.unwrap();
-        let ca = Ca::open(
-            &dir.path().join("pki"),
-            "localhost",
-            Duration::from_secs(900),
-        )
-        .unwrap();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let request = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        let request = request.serialize_request(&key).unwrap().pem().unwrap();
-        let board = BoardId::new("acme.b1").unwrap();
-        let issued = ca
-            .issue_board(&board, &BoardRequest::read(&request).unwrap())
-            .unwrap();
-        for (id, text) in [("acme.b1", issued.pem.as_str()), ("acme.b2", "damaged")] {
-            sqlx::query("INSERT INTO boards (id, created_at, enrolled_at, certificate) VALUES ($1, 5, 7, $2)")
-                .bind(id)
-                .bind(text)
-                .execute(&store.pool)
-                .await
-                .unwrap();
-        }
-        for _ in 0..2 {
-            crate::certificates::take_in(&store).await.unwrap();
-            let all = store.certificates(&board).await.unwrap();
-            assert_eq!(all.len(), 1);
-            assert_eq!(
-                (all[0].serial.as_str(), all[0].issued_at),
-                (issued.serial.as_str(), 7)
-            );
-            assert_eq!(all[0].key_hash, issued.key_hash);
-        }
-        let damaged = BoardId::new("acme.b2").unwrap();
-        assert_eq!(store.certificates(&damaged).await.unwrap(), []);
-        // Unused ones of a board that keeps nothing do not pile up; a used one makes room.
-        let more = |n: u64| CertificateRow {
-            serial: format!("{n:x}"),
-            issued_at: 10 + n,
-            ..store_row(&board, issued.not_after)
-        };
-        for n in 0..3 {
-            assert!(store.add_certificate(&more(n), 20, 0, 4).await.unwrap());
-        }
-        assert!(!store.add_certificate(&more(3), 20, 0, 4).await.unwrap());
-        store.note_use(&more(2), 21).await.unwrap();
-        assert!(store.add_certificate(&more(3), 22, 0, 4).await.unwrap());
-        let superseded = store.certificate("1").await.unwrap().unwrap();
-        assert_eq!(superseded.superseded_at, Some(21));
-        assert_eq!(
-            store.certificate("3").await.unwrap().unwrap().superseded_at,
-            None
-        );
-    }
-
-    fn store_row(board: &BoardId, not_after: u64) -> CertificateRow {
-        CertificateRow {
-            serial: String::new(),
-            board: board.clone(),
-            key_hash: "k".into(),
-            issued_at: 0,
-            not_after,
-            how: "renewed".into(),
-            last_used: None,
-            superseded_at: None,
-            revoked_at: None,
-            revoked_why: None,
-        }
-    }
-}
+mod tests;

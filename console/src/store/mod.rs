@@ -20,7 +20,7 @@ mod tokens;
 
 pub use audit::AuditEntry;
 pub use boards::{Board, Presence};
-pub use certificates::{CertificateRow, Revoked, RevokedCertificate};
+pub use certificates::{Added, CertificateRow, Revoked, RevokedCertificate};
 pub use deltas::DeltaRow;
 pub use deployments::{Assignment, Deployment, FeedbackKept, NewAssignment};
 pub use enrolments::EnrolmentError;
