@@ -11,7 +11,7 @@ It needs no capability. Started as root, it binds docker.sock and then becomes t
 usage: coracled [--config FILE] [--allow-root]
 
   --config FILE   settings (default /etc/coracle/coracle.toml)
-  --allow-root    stay root; for trying things out
+  --allow-root    stay root, and ask for the certificate at once; for trying things out
   --version       print the version
   --help          print this
 

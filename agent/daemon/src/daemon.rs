@@ -47,10 +47,11 @@ pub enum DaemonError {
     TaskEnded(&'static str),
 }
 
-/// Runs until SIGTERM or SIGINT, then drains.
+/// Runs until SIGTERM or SIGINT, then drains. The certificate is first asked for within `first_look`.
 pub async fn run(
     config: Config,
     listener: std::os::unix::net::UnixListener,
+    first_look: std::time::Duration,
 ) -> Result<(), DaemonError> {
     let io = |what| move |source| DaemonError::Io { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
@@ -83,6 +84,7 @@ pub async fn run(
         folder: config.identity_dir(),
         overrides: overrides.clone(),
         identity: identity_end.clone(),
+        first_look,
         state: certificate_end,
         shutdown: shutdown.clone(),
     }));

@@ -1,6 +1,6 @@
 //! The program: settings, socket, privileges, run, drain. The one place that makes exit codes.
 
-use crate::{args, args::Parsed, daemon, privileges};
+use crate::{args, args::Parsed, daemon, privileges, renewal};
 use anyhow::Context;
 use coracle_board_support::config::Config;
 use std::process::ExitCode;
@@ -43,7 +43,12 @@ fn run(options: &args::Options) -> anyhow::Result<()> {
         .thread_stack_size(128 * 1024)
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .build()?;
-    let result = runtime.block_on(daemon::run(config, listener));
+    // Whoever tries things out is alone, and waits.
+    let first_look = match options.allow_root {
+        true => std::time::Duration::ZERO,
+        false => renewal::FIRST_LOOK,
+    };
+    let result = runtime.block_on(daemon::run(config, listener, first_look));
     // A resolver that hangs does not hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     Ok(result?)

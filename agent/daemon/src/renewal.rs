@@ -1,4 +1,4 @@
-//! Looks after the board's certificate: at the start, then as often as the console says, with jitter; after a
+//! Looks after the board's certificate: soon after the start, then as often as the console says, with jitter; after a
 //! failure ever less often. What was found is shown by `coracle status`.
 
 use crate::identity::{self, Checked, ConsoleError, Identity, Overrides, RenewError};
@@ -14,15 +14,15 @@ const BACKOFF: Backoff = Backoff {
     first: Duration::from_secs(30),
     longest: Duration::from_secs(3600),
 };
-/// After a start: a site whose power comes back starts all its boards at once.
-const AT_START: Backoff = Backoff {
-    first: Duration::from_secs(3),
-    longest: Duration::from_secs(3),
-};
 /// However seldom the console says, and where it says nothing.
 const SELDOM: Duration = Duration::from_secs(24 * 3600);
 /// However often it says.
 const OFTEN: Duration = Duration::from_secs(1);
+
+/// After the start; boards that power came back to at the same moment do not ask at the same moment.
+pub const FIRST_LOOK: Duration = Duration::from_secs(60);
+/// Between two renewals, whatever the console says; half of the time between *due* and the end when that is less.
+const REST: Duration = Duration::from_secs(60);
 
 /// What is known of the certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -45,6 +45,8 @@ pub struct Ends {
     pub overrides: Overrides,
     /// Who the board is.
     pub identity: watch::Sender<Option<Identity>>,
+    /// The first look comes within so long after the start.
+    pub first_look: Duration,
     /// What is found.
     pub state: watch::Sender<CertificateState>,
     /// Becomes true when the daemon ends.
@@ -55,16 +57,8 @@ pub struct Ends {
 pub async fn run(mut ends: Ends) {
     let mut who = ends.identity.subscribe();
     let mut failures = 0;
-    tokio::select! {
-        () = tokio::time::sleep(delay(AT_START, 0, crate::random::u64())) => {}
-        _ = ends.shutdown.changed() => return,
-    }
+    let mut wait = Some(spread(ends.first_look, crate::random::u64()));
     loop {
-        let identity = who.borrow_and_update().clone();
-        let wait = match identity {
-            None => None,
-            Some(identity) => Some(look(&ends, &identity, &mut failures).await),
-        };
         let pause = async {
             match wait {
                 Some(wait) => tokio::time::sleep(wait).await,
@@ -79,27 +73,41 @@ pub async fn run(mut ends: Ends) {
             () = pause => {}
             _ = ends.shutdown.changed() => return,
         }
+        let identity = who.borrow_and_update().clone();
+        wait = match identity {
+            None => None,
+            Some(identity) => Some(look(&ends, &mut who, &identity, &mut failures).await),
+        };
     }
 }
 
 /// One look; how long until the next.
-async fn look(ends: &Ends, identity: &Identity, failures: &mut u32) -> Duration {
+async fn look(
+    ends: &Ends,
+    who: &mut watch::Receiver<Option<Identity>>,
+    identity: &Identity,
+    failures: &mut u32,
+) -> Duration {
     let checked = identity::check(&ends.folder, &ends.overrides, identity).await;
     let now = crate::clock::now();
     match checked {
         Ok(Checked { standing, renewed }) => {
             *failures = 0;
             tell(&standing);
-            let wait = pause(standing.ask_in_seconds, crate::random::u64());
+            let asked = standing.ask_in_seconds;
+            let wait = pause(asked, crate::random::u64());
             ends.state.send_replace(CertificateState {
                 standing: Some(standing),
                 asked_at: now,
                 error: None,
             });
-            if let Some(renewed) = renewed {
-                ends.identity.send_replace(Some(renewed));
-            }
-            wait
+            let Some(renewed) = renewed else {
+                return wait;
+            };
+            ends.identity.send_replace(Some(renewed));
+            // One's own word is no reason to look again.
+            who.mark_unchanged();
+            wait.max(rest(asked))
         }
         Err(error) => {
             let seldom = matches!(
@@ -141,11 +149,22 @@ fn bounds(asked: Option<u64>) -> Backoff {
 /// Between half of what the console says and all of it.
 fn pause(seconds: u64, random: u64) -> Duration {
     let most = Duration::from_secs(seconds).clamp(OFTEN, SELDOM);
-    let spread = Backoff {
-        first: most / 2,
-        longest: most / 2,
+    most / 2 + spread(most / 2, random)
+}
+
+/// Between nothing and all of it.
+fn spread(most: Duration, random: u64) -> Duration {
+    let bounds = Backoff {
+        first: most,
+        longest: most,
     };
-    most / 2 + delay(spread, 0, random)
+    delay(bounds, 0, random)
+}
+
+/// After a renewal. The console asks to be asked twelve times in a certificate's life, a third of which is left
+/// when it is due.
+fn rest(asked: u64) -> Duration {
+    Duration::from_secs(asked.saturating_mul(2)).clamp(OFTEN, REST)
 }
 
 fn tell(standing: &Standing) {
@@ -174,6 +193,10 @@ mod tests {
         }
         assert!(seen.len() > 90);
         assert!(pause(0, 0) >= OFTEN / 2 && pause(u64::MAX, u64::MAX) <= SELDOM);
+        let first = |random| spread(FIRST_LOOK, random);
+        assert!(first(0) < Duration::from_secs(1) && first(u64::MAX) > Duration::from_secs(59));
+        assert_eq!(rest(7200), REST);
+        assert_eq!((rest(0), rest(2)), (OFTEN, Duration::from_secs(4)));
     }
 
     #[test]

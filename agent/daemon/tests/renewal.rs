@@ -7,6 +7,7 @@ use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::daemon::Daemon;
@@ -22,6 +23,14 @@ enum Mood {
     HangsUpOnTheNewOne,
     /// As above, and takes what it signed for unknown.
     ForgetsTheNewOne,
+    /// Signs once, and has a fault whenever it is shown what it signed; the one before is superseded then.
+    FailsAtTheNewOne,
+    /// As above, and says that what it signed is over; it may still be renewed.
+    FindsTheNewOneOver,
+    /// Whatever it is shown is superseded.
+    Supersedes,
+    /// Whatever it is shown is due.
+    NeverContent,
     /// Says so.
     Revoked,
     /// Knows no such path: an older version.
@@ -83,7 +92,16 @@ impl Console {
                                 if renewed && mood == Mood::HangsUpOnTheNewOne {
                                     std::future::pending::<()>().await;
                                 }
-                                (200, standing(mood, renewed))
+                                let signed = !signed.lock().unwrap().is_empty();
+                                match mood {
+                                    Mood::FailsAtTheNewOne if renewed => {
+                                        (503, b"{\"error\":\"no database\"}".to_vec())
+                                    }
+                                    Mood::FailsAtTheNewOne if signed => {
+                                        (200, standing(Mood::Supersedes, false))
+                                    }
+                                    mood => (200, standing(mood, renewed)),
+                                }
                             }
                             ("/renew", _) => {
                                 let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -136,6 +154,9 @@ fn standing(mood: Mood, renewed: bool) -> Vec<u8> {
     let state = match (mood, renewed) {
         (Mood::Revoked, _) => State::Revoked,
         (Mood::ForgetsTheNewOne, true) => State::Unknown,
+        (Mood::FindsTheNewOneOver, _) => State::Expired,
+        (Mood::Supersedes, _) => State::Superseded,
+        (Mood::NeverContent, _) => State::Due,
         (_, true) => State::Good,
         (_, false) => State::Due,
     };
@@ -169,11 +190,18 @@ struct Board {
 
 impl Board {
     async fn start(mood: Mood) -> Self {
+        Self::start_with(mood, |_| {}).await
+    }
+
+    /// With more in the identity folder.
+    async fn start_with(mood: Mood, more: impl FnOnce(&Path)) -> Self {
         let fleet = Arc::new(Fleet::new());
         let console = Console::start(fleet.clone(), mood).await;
         let mut daemon = Daemon::prepare();
+        let folder = daemon.state().join("identity");
         // Nobody listens at the broker's port: this is about the console.
-        fleet.enrol(&daemon.state().join("identity"), console.port, 1);
+        fleet.enrol(&folder, console.port, 1);
+        more(&folder);
         daemon.start().await;
         Self { daemon, console }
     }
@@ -210,7 +238,14 @@ async fn a_certificate_that_is_due_is_renewed_with_a_new_key() {
         !board.file("board.key").unwrap().contains(old.trim()),
         "the key is the old one"
     );
-    assert!(board.file("board.crt").is_none() && board.file("renewed.key").is_none());
+    assert!(board.file("renewed.key").is_none());
+    // For an older version, which reads key and certificate from two files.
+    support::until("the certificate alone", || {
+        let alone = board.file("board.crt").unwrap();
+        let signed = board.console.signed.lock().unwrap();
+        !alone.contains("PRIVATE KEY") && squeezed(&alone) == squeezed(&signed[0])
+    })
+    .await;
     // It is good now, and nothing more is asked for.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(board.console.signed(), 1);
@@ -250,6 +285,66 @@ async fn a_renewed_certificate_that_the_console_does_not_take_replaces_nothing()
         said["error"].as_str().unwrap().contains("does not take"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_pair_that_waits_outlives_the_console_s_faults() {
+    let mut board = Board::start(Mood::FailsAtTheNewOne).await;
+    support::until("the proof", || board.console.was_shown_the_new_one()).await;
+    let waiting = board.file("renewed.key").unwrap();
+    board.daemon.kill();
+    board.daemon.start().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(board.file("renewed.key"), Some(waiting));
+    let said = board.certificate().await;
+    assert!(said["error"].as_str().unwrap().contains("503"), "{said}");
+    board.daemon.kill();
+    board.console.set(Mood::Renews);
+    board.daemon.start().await;
+    support::until("the pair that waited", || board.renewed()).await;
+    assert_eq!(board.console.signed(), 1, "it asked for another one");
+}
+
+#[tokio::test]
+async fn a_pair_that_waited_past_its_end_is_put_into_force_and_renewed() {
+    let mut board = Board::start(Mood::HangsUpOnTheNewOne).await;
+    support::until("the proof is under way", || {
+        board.console.was_shown_the_new_one()
+    })
+    .await;
+    let waiting = board.file("renewed.key").unwrap();
+    board.daemon.kill();
+    board.console.set(Mood::FindsTheNewOneOver);
+    board.daemon.start().await;
+    support::until("the pair that waited", || {
+        board.file("board.key").as_ref() == Some(&waiting)
+    })
+    .await;
+    assert_eq!(board.console.signed(), 1);
+    // It is renewed in its turn, after a rest.
+    support::until("the next", || board.console.signed() == 2).await;
+}
+
+#[tokio::test]
+async fn a_pair_of_another_fleet_that_waits_is_no_hindrance() {
+    let board = Board::start_with(Mood::Renews, |folder| {
+        let other = tempfile::tempdir().unwrap();
+        Fleet::new().enrol(other.path(), 1, 1);
+        let read = |name| std::fs::read_to_string(other.path().join(name)).unwrap();
+        let both = read("board.crt") + &read("board.key");
+        std::fs::write(folder.join("renewed.key"), both).unwrap();
+    })
+    .await;
+    support::until("the new pair", || board.renewed()).await;
+    assert_eq!(board.console.signed(), 1);
+}
+
+#[tokio::test]
+async fn a_console_that_is_never_content_is_not_asked_in_a_loop() {
+    let board = Board::start(Mood::NeverContent).await;
+    support::until("the first", || board.renewed()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(board.console.signed(), 1);
 }
 
 #[tokio::test]

@@ -55,9 +55,12 @@ async fn adopt(api: &BoardsApi, shown: &Shown) -> Result<Option<CertificateRow>,
         return Ok(None);
     }
     let row = adopted(shown, now);
-    if !api.store.add_certificate(&row, now, 0, UNUSED).await? {
+    // A revocation at the same moment takes it back, or is seen below.
+    api.store.take_in(std::slice::from_ref(&row)).await?;
+    let row = api.store.certificate(&row.serial).await?;
+    let Some(row) = row.filter(|row| row.revoked_at.is_none()) else {
         return Ok(None);
-    }
+    };
     let detail = format!("certificate {}, of which there was no record", row.serial);
     let name = shown.board.as_str();
     audit::note(&api.store, name, "board.adopt", name, &detail).await;

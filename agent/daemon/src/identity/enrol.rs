@@ -58,8 +58,10 @@ pub async fn enrol(folder: &Path, file: &EnrolmentFile) -> Result<(), EnrolError
         .map_err(|e| wrong(format!("a certificate that cannot be used: {e}")))?;
     let _replacing = pair::REPLACING.lock().await;
     disk::write(&folder.join("ca.crt"), file.ca_pem.as_bytes())?;
+    // Before the new pair is there: one of an earlier identity must never take its place.
+    pair::remove(folder, pair::RENEWED)?;
     pair.write(folder, pair::IN_FORCE)?;
-    pair::forget_earlier(folder)?;
+    pair.leave_copy(folder);
     let enrolment = Enrolment {
         enrolment_version: 1,
         board: answer.board,

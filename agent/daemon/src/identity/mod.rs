@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `board.key` | the certificate that the console gave, and its P-256 key, PEM: one file, so that neither is there without the other. The key was made here and never leaves the board |
 //! | `renewed.key` | the next of these, until it has proved itself at the console |
-//! | `board.crt` | the certificate of a board that enrolled with an older version, whose `board.key` is the key alone |
+//! | `board.crt` | the certificate alone, for an older version that a board goes back to; its `board.key` was the key alone |
 //! | `ca.crt` | the fleet CA: the only one that the board trusts |
 //! | `enrolment.json` | where console and broker are; written last, so that it says "enrolled" |
 

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 pub(super) const IN_FORCE: &str = "board.key";
 /// A pair that has not proved itself.
 pub(super) const RENEWED: &str = "renewed.key";
-/// Where an older version kept the certificate.
+/// The certificate alone: where an older version kept it, and looks for it when a board goes back to one.
 const CERTIFICATE: &str = "board.crt";
 
 /// Whoever replaces the pair in force: an enrolment and a renewal may come together.
@@ -64,6 +64,19 @@ impl Pair {
     pub(super) fn write(&self, folder: &Path, name: &str) -> Result<(), DiskError> {
         disk::write(&folder.join(name), &self.key)
     }
+
+    /// Beside the pair in force, for an older version. This one does not need it, so that a failure stops nothing.
+    pub(super) fn leave_copy(&self, folder: &Path) {
+        let path = folder.join(CERTIFICATE);
+        let certificate = certificate_part(&self.certificate);
+        let written = disk::read(&path, FILE_LIMIT).and_then(|there| match there.as_deref() {
+            Some(there) if there == certificate => Ok(()),
+            _ => disk::write(&path, certificate),
+        });
+        if let Err(error) = written {
+            tracing::warn!(%error, "an older coracled would not find this board's certificate");
+        }
+    }
 }
 
 /// The file that is missing where there is no pair.
@@ -78,14 +91,7 @@ pub(super) fn lacking(folder: &Path) -> &'static str {
 pub(super) fn promote(folder: &Path) -> Result<(), DiskError> {
     let (from, to) = (folder.join(RENEWED), folder.join(IN_FORCE));
     std::fs::rename(&from, &to).map_err(disk::at("replace", &to))?;
-    disk::sync_folder(folder)?;
-    remove(folder, CERTIFICATE)
-}
-
-/// After an enrolment: nothing of an earlier identity is left.
-pub(super) fn forget_earlier(folder: &Path) -> Result<(), DiskError> {
-    remove(folder, RENEWED)?;
-    remove(folder, CERTIFICATE)
+    disk::sync_folder(folder)
 }
 
 pub(super) fn remove(folder: &Path, name: &str) -> Result<(), DiskError> {
@@ -100,6 +106,13 @@ pub(super) fn remove(folder: &Path, name: &str) -> Result<(), DiskError> {
 fn holds_certificate(pem: &[u8]) -> bool {
     let mark = b"-----BEGIN CERTIFICATE-----";
     pem.windows(mark.len()).any(|part| part == mark)
+}
+
+/// All of it but the key.
+fn certificate_part(pem: &[u8]) -> &[u8] {
+    let mark = b"-----END CERTIFICATE-----\n";
+    let end = pem.windows(mark.len()).rposition(|part| part == mark);
+    end.and_then(|at| pem.get(..at + mark.len())).unwrap_or(pem)
 }
 
 #[cfg(test)]
@@ -142,7 +155,13 @@ mod tests {
         assert!(found == new && loads(&found, &ca));
         new.write(folder, RENEWED).unwrap();
         promote(folder).unwrap();
+        new.leave_copy(folder);
         assert!(Pair::read(folder).unwrap() == Some(new));
-        assert!(!folder.join(CERTIFICATE).exists() && !folder.join(RENEWED).exists());
+        assert!(!folder.join(RENEWED).exists());
+        // As an older version reads it: the certificate of one file, the key of the other.
+        let read = |name| disk::read(&folder.join(name), FILE_LIMIT).unwrap().unwrap();
+        let (certificate, key) = (read(CERTIFICATE), read(IN_FORCE));
+        assert_eq!(certificate, format!("{}\n", new_crt.trim_end()).as_bytes());
+        super::super::client_config(ca.as_bytes(), Some((&certificate, &key))).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use super::{
     load,
 };
 use crate::disk::{self, DiskError};
-use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing};
+use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -43,6 +43,14 @@ pub struct Checked {
     pub renewed: Option<Identity>,
 }
 
+/// What the console makes of a new pair.
+enum Proof {
+    /// It is in force now.
+    Taken(Box<Checked>),
+    /// It never will be, and why.
+    OfNoUse(String),
+}
+
 /// Asks how the certificate of `identity` stands, and renews it when it is due or over. The new pair is on disk
 /// before it is used, and the old one until the new one has been taken by the console.
 pub async fn check(
@@ -51,77 +59,111 @@ pub async fn check(
     identity: &Identity,
 ) -> Result<Checked, RenewError> {
     let before = Pair::read(folder)?;
-    // One that was cut off before it proved itself.
-    if let Some(waiting) = Pair::read_renewed(folder)? {
-        match prove(folder, overrides, identity, &waiting, &before).await {
-            Ok(checked) => return Ok(checked),
-            Err(error @ RenewError::Console(ConsoleError::Http { .. })) => return Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "a renewed certificate is of no use; another is asked for");
+    if let Some(pair) = &before {
+        pair.leave_copy(folder);
+    }
+    // One that was cut off before it proved itself. It may be the only one that the console still renews: only
+    // its clear word does away with it.
+    let mut waiting = None;
+    if let Some(pair) = Pair::read_renewed(folder)? {
+        match prove(folder, overrides, identity, &pair, &before).await {
+            Ok(Proof::Taken(checked)) => return Ok(*checked),
+            Ok(Proof::OfNoUse(why)) => {
+                tracing::warn!(
+                    why,
+                    "a renewed certificate is of no use; another is asked for"
+                );
                 pair::remove(folder, pair::RENEWED)?;
             }
+            Err(error @ RenewError::Console(_)) => {
+                tracing::warn!(%error, "a renewed certificate could not be shown; it is kept");
+                waiting = Some(error);
+            }
+            Err(error) => return Err(error),
         }
     }
     let ask = console::get(&identity.console, identity.tls.clone(), "/certificate");
     let standing: Standing = ask.await?;
     if !standing.state.may_renew() {
-        return Ok(Checked {
-            standing,
-            renewed: None,
-        });
+        return match waiting {
+            // By the one that waits: it has been shown before.
+            Some(error) if standing.state == State::Superseded => Err(error),
+            _ => Ok(Checked {
+                standing,
+                renewed: None,
+            }),
+        };
     }
     tracing::info!(serial = standing.serial, state = ?standing.state, "the certificate is renewed");
     let (key, csr_pem) = enrol::request(&identity.board)?;
     let request = RenewRequest { csr_pem };
     let ask = console::post(&identity.console, identity.tls.clone(), "/renew", &request);
     let answer: RenewAnswer = ask.await?;
+    let wrong = |what| {
+        let console = identity.console.clone();
+        RenewError::Console(ConsoleError::Answer { console, what })
+    };
     if answer.board != identity.board {
-        let what = format!(
+        return Err(wrong(format!(
             "a certificate for {}; this board is {}",
             answer.board, identity.board
-        );
-        return Err(ConsoleError::Answer {
-            console: identity.console.clone(),
-            what,
-        }
-        .into());
+        )));
     }
     let new = Pair::new(&answer.certificate_pem, &key);
-    new.write(folder, pair::RENEWED)?;
-    prove(folder, overrides, identity, &new, &before).await
+    {
+        let _replacing = pair::REPLACING.lock().await;
+        if Pair::read(folder)? != before {
+            return Err(RenewError::Replaced);
+        }
+        new.write(folder, pair::RENEWED)?;
+    }
+    match prove(folder, overrides, identity, &new, &before).await? {
+        Proof::Taken(checked) => Ok(*checked),
+        Proof::OfNoUse(why) => Err(wrong(format!(
+            "a certificate that it then does not take: {why}"
+        ))),
+    }
 }
 
-/// Connects with the new pair, and puts it into force when the console takes it.
+/// Connects with the new pair, and puts it into force when the console serves or renews it.
 async fn prove(
     folder: &Path,
     overrides: &Overrides,
     identity: &Identity,
     new: &Pair,
     before: &Option<Pair>,
-) -> Result<Checked, RenewError> {
+) -> Result<Proof, RenewError> {
     let ca = disk::read(&folder.join("ca.crt"), FILE_LIMIT)?
         .ok_or_else(|| IdentityError::Missing(folder.join("ca.crt")))?;
-    let tls = client_config(&ca, Some(new.halves())).map_err(IdentityError::Tls)?;
+    client_config(&ca, None).map_err(IdentityError::Tls)?;
+    let tls = match client_config(&ca, Some(new.halves())) {
+        Ok(tls) => tls,
+        Err(error) => return Ok(Proof::OfNoUse(error.to_string())),
+    };
     let ask = console::get(&identity.console, Arc::new(tls), "/certificate");
     let standing: Standing = ask.await?;
-    if !standing.state.is_served() || standing.board != identity.board {
-        let what = format!("a certificate that it then does not take: {standing:?}");
-        return Err(ConsoleError::Answer {
-            console: identity.console.clone(),
-            what,
-        }
-        .into());
+    let state = standing.state;
+    if standing.board != identity.board
+        || matches!(state, State::Revoked | State::TooLate | State::Unknown)
+    {
+        return Ok(Proof::OfNoUse(format!("{standing:?}")));
+    }
+    if !state.is_served() && !state.may_renew() {
+        let what = format!("a word about a new certificate that is not known here: {standing:?}");
+        let console = identity.console.clone();
+        return Err(ConsoleError::Answer { console, what }.into());
     }
     let _replacing = pair::REPLACING.lock().await;
     if Pair::read(folder)? != *before {
         return Err(RenewError::Replaced);
     }
     pair::promote(folder)?;
+    new.leave_copy(folder);
     let renewed = load(folder, overrides)?;
     tracing::info!(
         serial = standing.serial,
         not_after = standing.not_after,
         "renewed"
     );
-    Ok(Checked { standing, renewed })
+    Ok(Proof::Taken(Box::new(Checked { standing, renewed })))
 }
