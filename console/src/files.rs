@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +13,15 @@ pub enum Mode {
     Private,
     /// Everybody.
     Public,
+}
+
+/// Another user, for whom root writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
 }
 
 /// A file that could not be read or written, by name.
@@ -42,6 +51,24 @@ pub fn make_dir(path: &Path, mode: u32) -> Result<(), FileError> {
         .map_err(at(path))
 }
 
+/// Makes a folder, or takes one that is there; it is `owner`'s and `mode` then. A link in its place is refused.
+pub fn give_dir(path: &Path, owner: Owner, mode: u32) -> Result<(), FileError> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(path)(error)),
+        _ => {}
+    }
+    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .and_then(|folder| {
+            fchown(&folder, Some(owner.uid), Some(owner.gid))?;
+            folder.set_permissions(fs::Permissions::from_mode(mode))
+        })
+        .map_err(at(path))
+}
+
 /// Reads a whole file as text.
 pub fn read_text(path: &Path) -> Result<String, FileError> {
     fs::read_to_string(path).map_err(at(path))
@@ -49,6 +76,16 @@ pub fn read_text(path: &Path) -> Result<String, FileError> {
 
 /// Writes a whole file, or leaves the old one.
 pub fn write(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
+    write_for(path, bytes, mode, None)
+}
+
+/// The same, for another user. Whoever else writes into the folder cannot have it write or give away another file.
+pub fn write_for(
+    path: &Path,
+    bytes: &[u8],
+    mode: Mode,
+    owner: Option<Owner>,
+) -> Result<(), FileError> {
     // The parent of a bare name is "", which cannot be opened.
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -63,12 +100,17 @@ pub fn write(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
         Mode::Public => 0o644,
     };
     let result = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(bits)
-            .open(&temporary)?;
+        let mut file = create_new(&temporary, bits).or_else(|error| {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(error);
+            }
+            // Of a process that was cut off and had this one's number.
+            fs::remove_file(&temporary)?;
+            create_new(&temporary, bits)
+        })?;
+        if let Some(owner) = owner {
+            fchown(&file, Some(owner.uid), Some(owner.gid))?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -78,6 +120,15 @@ pub fn write(path: &Path, bytes: &[u8], mode: Mode) -> Result<(), FileError> {
         let _ = fs::remove_file(&temporary);
     }
     result.map_err(at(path))
+}
+
+fn create_new(path: &Path, bits: u32) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .mode(bits)
+        .open(path)
 }
 
 /// Makes a rename or a new name in `folder` durable.
@@ -108,6 +159,28 @@ mod tests {
         );
         let error = write(&dir.path().join("no/x"), b"", Mode::Public).unwrap_err();
         assert!(error.to_string().contains("no/x"), "{error}");
+    }
+
+    #[test]
+    fn a_link_that_waits_under_the_temporary_name_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "mine").unwrap();
+        for count in 0..2000 {
+            let name = format!(".x.{}.{count}.new", std::process::id());
+            std::os::unix::fs::symlink(&victim, dir.path().join(name)).unwrap();
+        }
+        write(&dir.path().join("x"), b"theirs", Mode::Public).unwrap();
+        assert_eq!(read_text(&victim).unwrap(), "mine");
+        assert_eq!(read_text(&dir.path().join("x")).unwrap(), "theirs");
+        // Nor does one in a folder's place.
+        let folder = dir.path().join("folder");
+        std::os::unix::fs::symlink(dir.path(), &folder).unwrap();
+        let me = fs::metadata(dir.path()).unwrap();
+        use std::os::unix::fs::MetadataExt;
+        let (uid, gid) = (me.uid(), me.gid());
+        let error = give_dir(&folder, Owner { uid, gid }, 0o700).unwrap_err();
+        assert!(error.to_string().contains("folder"), "{error}");
     }
 
     #[test]

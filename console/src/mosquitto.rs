@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use configuration::{REVOKED, acl, configuration, give, give_one, user_for};
+use configuration::{REVOKED, acl, configuration, folders, user_for};
 
 /// A `current` message of a full board (64 apps) outgrows `LIMITS.mqtt_message_bytes`; nothing
 /// that a board says is larger than this.
@@ -86,13 +86,9 @@ impl Reload {
     }
 }
 
+// Serial numbers only: everybody may read it.
 fn write_list(folder: &Path, list: &str) -> Result<(), FileError> {
-    let path = folder.join(REVOKED);
-    files::write(&path, list.as_bytes(), Mode::Private)?;
-    match user_for(folder) {
-        Some(user) => give_one(&path, &user),
-        None => Ok(()),
-    }
+    files::write(&folder.join(REVOKED), list.as_bytes(), Mode::Public)
 }
 
 impl Broker {
@@ -111,24 +107,23 @@ impl Broker {
             return Err(BrokerError::Path(folder));
         }
         let user = user_for(&folder);
-        let copy = |from: &Path, to: &str, mode| -> Result<(), FileError> {
-            let bytes = fs::read(from).map_err(files::at(from))?;
-            files::write(&folder.join(to), &bytes, mode)
+        folders(&folder, user.as_ref())?;
+        let owner = user.as_ref().map(|user| user.owner);
+        let read = |path: &Path| fs::read(path).map_err(files::at(path));
+        let public =
+            |name: &str, bytes: &[u8]| files::write(&folder.join(name), bytes, Mode::Public);
+        let private = |name: &str, bytes: &[u8]| {
+            files::write_for(&folder.join(name), bytes, Mode::Private, owner)
         };
-        copy(&ca.files().certificate, "ca.crt", Mode::Public)?;
-        copy(&ca.server().certificate, "server.crt", Mode::Public)?;
-        copy(&ca.server().key, "server.key", Mode::Private)?;
-        files::write(&folder.join(REVOKED), revoked.as_bytes(), Mode::Private)?;
-        files::write(&folder.join("acl"), acl().as_bytes(), Mode::Private)?;
+        public("ca.crt", &read(&ca.files().certificate)?)?;
+        public("server.crt", &read(&ca.server().certificate)?)?;
+        private("server.key", &read(&ca.server().key)?)?;
+        private("acl", acl().as_bytes())?;
+        write_list(&folder, revoked)?;
+        // Root's: what it says is done before the broker gives up root.
         let name = user.as_ref().map_or("root", |u| u.name.as_str());
-        files::write(
-            &folder.join("mosquitto.conf"),
-            configuration(&folder, listen, name).as_bytes(),
-            Mode::Private,
-        )?;
-        if let Some(user) = &user {
-            give(&folder, user)?;
-        }
+        let text = configuration(&folder, listen, name);
+        public("mosquitto.conf", text.as_bytes())?;
         let pid = Arc::default();
         Ok(Self {
             program,
@@ -315,5 +310,54 @@ mod tests {
             error.to_string().contains("apt install mosquitto"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_broker_s_user_writes_its_messages_and_nothing_that_root_reads() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let pki = dir.path().join("pki");
+        let ca = Ca::open(&pki, "localhost", Duration::from_secs(60)).unwrap();
+        let folder = dir.path().join("mosquitto");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("broker.db"), "messages").unwrap();
+        let user = user_for(&folder).map(|user| user.owner);
+        let me = fs::metadata("/proc/self").unwrap().uid();
+        assert!(
+            me != 0 || user.is_some(),
+            "this test needs mosquitto: apt install mosquitto"
+        );
+        if let Some(user) = user {
+            // As an older version left it.
+            std::os::unix::fs::chown(&folder, Some(user.uid), Some(user.gid)).unwrap();
+        }
+        let listen = "127.0.0.1:1".parse().unwrap();
+        let broker = Broker::prepare(Path::new("/bin/true"), &folder, listen, &ca, "old").unwrap();
+        broker.reload().revocations("new").unwrap();
+        let of = |name: &str| {
+            let found = fs::metadata(folder.join(name)).unwrap();
+            (found.uid(), found.mode() & 0o777)
+        };
+        let theirs = user.map_or(me, |user| user.uid);
+        for name in ["mosquitto.conf", "revoked.crl", "ca.crt", "server.crt"] {
+            assert_eq!(of(name), (me, 0o644), "{name}");
+        }
+        for name in ["acl", "server.key"] {
+            assert_eq!(of(name), (theirs, 0o600), "{name}");
+        }
+        assert_eq!(of("data"), (theirs, 0o700));
+        assert_eq!(of("").0, me);
+        assert_eq!(of("").1 & 0o022, 0);
+        assert_eq!(
+            fs::read_to_string(folder.join("revoked.crl")).unwrap(),
+            "new"
+        );
+        if user.is_some() {
+            assert_eq!(
+                fs::read_to_string(folder.join("data/broker.db")).unwrap(),
+                "messages"
+            );
+        }
     }
 }

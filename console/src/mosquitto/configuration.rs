@@ -2,12 +2,16 @@
 
 use super::MESSAGE_BYTES;
 use crate::ca::CONSOLE;
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, Owner};
 use coracle_protocol::topics::{PREFIX, ROOT_NOTICE, Topic};
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+
+/// The one folder that the broker writes.
+const DATA: &str = "data";
+const MESSAGES: &str = "broker.db";
 
 /// The file with the list of revoked certificates.
 pub(super) const REVOKED: &str = "revoked.crl";
@@ -15,7 +19,7 @@ pub(super) const REVOKED: &str = "revoked.crl";
 pub(super) fn configuration(folder: &Path, listen: SocketAddr, user: &str) -> String {
     let at = |name: &str| folder.join(name).display().to_string();
     let (ca, certificate, key) = (at("ca.crt"), at("server.crt"), at("server.key"));
-    let (acl, revoked, folder) = (at("acl"), at(REVOKED), folder.display());
+    let (acl, revoked, data) = (at("acl"), at(REVOKED), at(DATA));
     format!(
         "# Written by coracle-console at each start; changes are lost.
 user {user}
@@ -32,8 +36,8 @@ use_username_as_clientid true
 allow_anonymous false
 acl_file {acl}
 persistence true
-persistence_location {folder}/
-persistence_file broker.db
+persistence_location {data}/
+persistence_file {MESSAGES}
 autosave_interval 60
 message_size_limit {MESSAGE_BYTES}
 max_queued_messages 10000
@@ -71,13 +75,16 @@ pub(super) fn acl() -> String {
 
 pub(super) struct User {
     pub(super) name: String,
-    uid: u32,
-    gid: u32,
+    pub(super) owner: Owner,
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
 }
 
 // Mosquitto opens its files after it has given up root, so that the user must reach them.
 pub(super) fn user_for(folder: &Path) -> Option<User> {
-    if fs::metadata("/proc/self").map_or(1, |m| m.uid()) != 0 {
+    if !is_root() {
         return None;
     }
     let passwd = fs::read_to_string("/etc/passwd").ok()?;
@@ -87,8 +94,7 @@ pub(super) fn user_for(folder: &Path) -> Option<User> {
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
         Some(User {
             name: name.to_owned(),
-            uid,
-            gid,
+            owner: Owner { uid, gid },
         })
     })?;
     let reached = folder
@@ -105,16 +111,23 @@ pub(super) fn user_for(folder: &Path) -> Option<User> {
     Some(user)
 }
 
-pub(super) fn give(folder: &Path, user: &User) -> Result<(), FileError> {
-    give_one(folder, user)?;
-    for entry in fs::read_dir(folder).map_err(files::at(folder))?.flatten() {
-        give_one(&entry.path(), user)?;
+/// The broker's folders. Root writes what is in the outer one, at each revocation too, and starts a broker as root by
+/// what it finds there: so it is root's, and the broker's user writes its messages in one of its own.
+pub(super) fn folders(folder: &Path, user: Option<&User>) -> Result<(), FileError> {
+    let data = folder.join(DATA);
+    if !is_root() {
+        return files::make_dir(&data, 0o700);
     }
-    Ok(())
-}
-
-pub(super) fn give_one(path: &Path, user: &User) -> Result<(), FileError> {
-    chown(path, Some(user.uid), Some(user.gid)).map_err(files::at(path))
+    let root = Owner { uid: 0, gid: 0 };
+    let mode = if user.is_some() { 0o755 } else { 0o700 };
+    files::give_dir(folder, root, mode)?;
+    files::give_dir(&data, user.map_or(root, |user| user.owner), 0o700)?;
+    // An older version kept them in the outer one.
+    let (from, to) = (folder.join(MESSAGES), data.join(MESSAGES));
+    match fs::symlink_metadata(&from).is_ok_and(|found| found.is_file()) && !to.exists() {
+        true => fs::rename(&from, &to).map_err(files::at(&to)),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
