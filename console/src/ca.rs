@@ -37,6 +37,14 @@ pub enum CaError {
     /// The random source.
     #[error(transparent)]
     Random(#[from] NoRandom),
+    /// What it wrote cannot be read.
+    #[error("fleet CA: {what} cannot be read: {why}")]
+    Unreadable {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
     /// A board's request.
     #[error("certificate request refused: {0}")]
     Request(String),

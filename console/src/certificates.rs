@@ -17,8 +17,8 @@ pub struct Policy {
     pub life: Duration,
     /// One that is over is still renewed for so long.
     pub grace: Duration,
-    /// One that the CA signed and the database does not know is taken in: after a backup was restored.
-    pub adopt: bool,
+    /// Until then, Unix seconds, one that the database does not know is taken in.
+    pub adopt_until: Option<u64>,
 }
 
 /// A certificate that the fleet's CA signed, as it was shown. It may be over, or taken back.
@@ -35,6 +35,25 @@ pub struct Shown {
 }
 
 impl Shown {
+    /// A record of it, when there is none: by its end it was issued a life ago.
+    pub fn adopted(&self, policy: Policy, now: u64) -> CertificateRow {
+        CertificateRow {
+            serial: self.serial.clone(),
+            board: self.board.clone(),
+            key_hash: self.key_hash.clone(),
+            issued_at: self
+                .not_after
+                .saturating_sub(policy.life.as_secs())
+                .min(now),
+            not_after: self.not_after,
+            how: "adopted".into(),
+            last_used: None,
+            superseded_at: None,
+            revoked_at: None,
+            revoked_why: None,
+        }
+    }
+
     /// Reads a board's certificate; `None` when it is not one.
     pub fn read(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
@@ -93,7 +112,7 @@ fn state(
 ) -> (State, Option<String>) {
     let Some(row) = row.filter(|row| row.board == shown.board) else {
         let text = "this console has no record of the certificate (was its database restored from a backup? \
-             then it takes such boards in when it is started with --adopt-certificates)";
+             then it takes such boards in until the time that --adopt-unknown-until names)";
         return (State::Unknown, Some(text.into()));
     };
     if row.revoked_at.is_some() {
@@ -126,23 +145,6 @@ fn state(
     }
 }
 
-/// What is recorded of a certificate that the fleet's CA signed and nobody wrote down. When it began nobody knows
-/// either: its life counts from now.
-pub fn adopted(shown: &Shown, now: u64) -> CertificateRow {
-    CertificateRow {
-        serial: shown.serial.clone(),
-        board: shown.board.clone(),
-        key_hash: shown.key_hash.clone(),
-        issued_at: now,
-        not_after: shown.not_after,
-        how: "adopted".into(),
-        last_used: None,
-        superseded_at: None,
-        revoked_at: None,
-        revoked_why: None,
-    }
-}
-
 /// Records certificates that an older version issued and kept as text alone.
 pub async fn take_in(store: &Store) -> Result<(), StoreError> {
     let mut rows = Vec::new();
@@ -156,8 +158,16 @@ pub async fn take_in(store: &Store) -> Result<(), StoreError> {
             continue;
         };
         rows.push(CertificateRow {
+            serial: shown.serial,
+            board,
+            key_hash: shown.key_hash,
+            issued_at,
+            not_after: shown.not_after,
             how: "enrolled".into(),
-            ..adopted(&shown, issued_at)
+            last_used: None,
+            superseded_at: None,
+            revoked_at: None,
+            revoked_why: None,
         });
     }
     store.take_in(&rows).await
@@ -170,7 +180,7 @@ mod tests {
     const POLICY: Policy = Policy {
         life: Duration::from_secs(900),
         grace: Duration::from_secs(100),
-        adopt: false,
+        adopt_until: None,
     };
 
     fn shown() -> Shown {
@@ -237,7 +247,7 @@ mod tests {
             };
             let state = at(Some(&superseded), now);
             assert!(!state.may_renew(), "at {now}");
-            assert_eq!(state.is_served(), now < 1900, "at {now}: {state:?}");
+            assert_eq!(state.is_served(), now < 1900, "at {now}");
             assert_eq!(at(None, now), State::Unknown);
             let other = CertificateRow {
                 board: BoardId::new("acme.c").unwrap(),

@@ -1,33 +1,33 @@
 //! Boards whose certificates were taken back. The database is the truth; this makes the world follow it: the list
 //! for brokers, the own broker's reload, the end of connections that stand, and the end of what is retained for
 //! the board. It looks at the database now and then as well, so that `coracle-console boards revoke` works beside
-//! a running console, and what a crash cut short is made up for.
+//! a running console, and what a crash cut short is made up for. A database from an old backup follows the list in
+//! its turn, once, at the start: what was taken back stays so.
 
+mod expulsion;
+
+use crate::audit;
 use crate::ca::{Ca, CaError};
 use crate::clock::now;
 use crate::files::{self, FileError, Mode};
-use crate::link::{Target, take_place};
+use crate::link::Target;
 use crate::live::{Change, Live};
 use crate::mosquitto::Reload;
 use crate::republish::Republish;
 use crate::store::{RevokedCertificate, Store, StoreError};
-use crate::tls;
 use coracle_protocol::names::BoardId;
-use std::collections::{BTreeSet, HashMap};
+use expulsion::{Expulsion, Way};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Another process may revoke: so often it is looked for.
 const LOOK: Duration = Duration::from_secs(5);
-/// A revoked board that still speaks (a broker that has no new list yet) is thrown out at most so often.
-const AGAIN: Duration = Duration::from_secs(60);
-/// Boards that wait to be thrown out.
+/// Boards that were heard and wait to be thrown out.
 const WAITING: usize = 1024;
-/// Brokers' clocks differ: a certificate stays on the list for so long after its own end, in seconds.
-const LINGER: u64 = 7 * 24 * 3600;
 
 /// Why the list is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +43,17 @@ pub enum RevocationError {
     File(#[from] FileError),
 }
 
+/// The list in force.
+#[derive(Debug, Default)]
+struct List {
+    pem: String,
+    serials: BTreeSet<String>,
+}
+
 /// What everybody else has of it.
 #[derive(Debug, Clone)]
 pub struct Revocations {
-    list: watch::Receiver<String>,
+    list: watch::Receiver<List>,
     wake: Arc<Notify>,
     speaking: mpsc::Sender<BoardId>,
 }
@@ -54,7 +61,11 @@ pub struct Revocations {
 impl Revocations {
     /// The list in force, PEM.
     pub fn list(&self) -> String {
-        self.list.borrow().clone()
+        self.list.borrow().pem.clone()
+    }
+    /// Whether it holds a serial number, which the database may not know.
+    pub fn holds(&self, serial: &str) -> bool {
+        self.list.borrow().serials.contains(serial)
     }
     /// The database has changed.
     pub fn changed(&self) {
@@ -72,13 +83,15 @@ pub struct Keeper {
     store: Store,
     ca: Arc<Ca>,
     file: PathBuf,
-    list: watch::Sender<String>,
+    list: watch::Sender<List>,
     wake: Arc<Notify>,
     heard: mpsc::Receiver<BoardId>,
+    /// Of an earlier list; the database does not know them.
+    foreign: Vec<RevokedCertificate>,
+    /// What is on the list everywhere.
     certificates: Vec<RevokedCertificate>,
     boards: BTreeSet<BoardId>,
     number: u64,
-    thrown_out: Mutex<HashMap<BoardId, Instant>>,
 }
 
 /// What follows a revocation.
@@ -96,13 +109,13 @@ pub struct Followers {
 }
 
 impl Keeper {
-    /// Writes the list to `file`.
+    /// Writes the list to `file`, with what is on it already.
     pub async fn open(
         store: Store,
         ca: Arc<Ca>,
         file: PathBuf,
     ) -> Result<(Self, Revocations), RevocationError> {
-        let (list, receiver) = watch::channel(String::new());
+        let (list, receiver) = watch::channel(List::default());
         let (speaking, heard) = mpsc::channel(WAITING);
         let wake = Arc::new(Notify::new());
         let mut keeper = Self {
@@ -112,15 +125,16 @@ impl Keeper {
             list,
             wake: wake.clone(),
             heard,
+            foreign: Vec::new(),
             certificates: Vec::new(),
             boards: BTreeSet::new(),
             number: 0,
-            thrown_out: Mutex::default(),
         };
-        keeper.certificates = keeper.revoked().await?;
+        keeper.follow_list().await?;
+        keeper.certificates = keeper.store.revoked_certificates().await?;
         // The own broker starts with this list, and nobody is in yet.
         keeper.boards = keeper.store.revoked_boards().await?;
-        keeper.write()?;
+        keeper.write(&keeper.certificates.clone())?;
         let revocations = Revocations {
             list: receiver,
             wake,
@@ -129,94 +143,115 @@ impl Keeper {
         Ok((keeper, revocations))
     }
 
-    async fn revoked(&self) -> Result<Vec<RevokedCertificate>, StoreError> {
-        let from = now().saturating_sub(LINGER);
-        self.store.revoked_certificates(from).await
+    /// The database may come from an old backup, in which boards are in force that were revoked since.
+    async fn follow_list(&mut self) -> Result<(), RevocationError> {
+        if !self.file.exists() {
+            return Ok(());
+        }
+        let text = files::read_text(&self.file)?;
+        let listed = match self.ca.read_revocation_list(&text) {
+            Ok(listed) => listed,
+            Err(error) => {
+                let aside = self.file.with_extension("crl.unreadable");
+                tracing::error!(%error, aside = %aside.display(), "the list of revoked certificates is set aside");
+                std::fs::rename(&self.file, &aside).map_err(files::at(&aside))?;
+                return Ok(());
+            }
+        };
+        let found = self.store.take_back_listed(&listed).await?;
+        for board in found.boards {
+            tracing::warn!(%board, "revoked by the list, and not in the database: it is older than the list");
+            let detail = "a certificate of it is on the list of revoked certificates";
+            let name = board.as_str();
+            audit::note(&self.store, "coracle-console", "board.revoke", name, detail).await;
+        }
+        self.foreign = found.foreign;
+        Ok(())
     }
 
-    fn write(&mut self) -> Result<(), RevocationError> {
+    fn write(&mut self, certificates: &[RevokedCertificate]) -> Result<(), RevocationError> {
         // By the clock, so that it goes up over restarts too.
         self.number = now().max(self.number + 1);
-        let list = self.ca.revocation_list(&self.certificates, self.number)?;
-        files::write(&self.file, list.as_bytes(), Mode::Public)?;
-        self.list.send_replace(list);
+        let all: Vec<RevokedCertificate> =
+            certificates.iter().chain(&self.foreign).cloned().collect();
+        let pem = self.ca.revocation_list(&all, self.number)?;
+        files::write(&self.file, pem.as_bytes(), Mode::Public)?;
+        let serials = all.into_iter().map(|one| one.serial).collect();
+        self.list.send_replace(List { pem, serials });
         Ok(())
     }
 
     /// Follows the database until `stop`.
     pub async fn run(mut self, followers: Followers, stop: CancellationToken) {
-        loop {
-            if let Err(error) = self.follow(&followers).await {
-                tracing::error!(%error, "revocations are not all in force; tried again");
+        let mut expulsion = Expulsion::new(Way {
+            store: self.store.clone(),
+            ca: self.ca.clone(),
+            target: followers.target.clone(),
+            broker_ca: followers.broker_ca.clone(),
+        });
+        if followers.broker.is_none() {
+            // Another's broker did not stop with the console: whoever was revoked meanwhile may be in.
+            for board in &self.boards {
+                expulsion.add(board.clone());
             }
+        }
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(LOOK) => {}
-                Some(board) = self.heard.recv() => self.throw_out(&followers, &board).await,
+                _ = look.tick() => {}
+                Some(board) = self.heard.recv() => {
+                    expulsion.heard(board);
+                    continue;
+                }
+                () = expulsion.progress() => continue,
                 () = stop.cancelled() => return,
+            }
+            if let Err(error) = self.follow(&followers, &mut expulsion).await {
+                tracing::error!(%error, "revocations are not all in force; tried again");
             }
         }
     }
 
-    async fn follow(&mut self, followers: &Followers) -> Result<(), RevocationError> {
-        let certificates = self.revoked().await?;
+    async fn follow(
+        &mut self,
+        followers: &Followers,
+        expulsion: &mut Expulsion,
+    ) -> Result<(), RevocationError> {
+        let certificates = self.store.revoked_certificates().await?;
         let boards = self.store.revoked_boards().await?;
-        if certificates == self.certificates && boards == self.boards {
-            return Ok(());
-        }
-        // First nobody comes in any more, then whoever is in goes.
-        self.certificates = certificates;
-        self.write()?;
-        if let Some(broker) = &followers.broker {
-            broker.revocations(&self.list.borrow())?;
-        }
-        let new: Vec<BoardId> = boards.difference(&self.boards).cloned().collect();
-        let back: Vec<BoardId> = self.boards.difference(&boards).cloned().collect();
+        // First nobody comes in any more, then whoever is in goes; in spite of a list that cannot be written.
+        let listed = match certificates == self.certificates {
+            true => Ok(()),
+            false => self.put_in_force(certificates, followers),
+        };
+        let changed: Vec<BoardId> = boards.symmetric_difference(&self.boards).cloned().collect();
         self.boards = boards;
-        for board in new.into_iter().chain(back) {
+        for board in changed {
             followers.republish.ask(board.clone());
             if self.boards.contains(&board) {
-                self.throw_out(followers, &board).await;
+                expulsion.add(board.clone());
             }
             followers.live.tell(Change::Board(board));
         }
-        Ok(())
+        listed
     }
 
-    async fn throw_out(&self, followers: &Followers, board: &BoardId) {
-        {
-            let mut thrown = self
-                .thrown_out
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            thrown.retain(|_, at| at.elapsed() < AGAIN);
-            if thrown.insert(board.clone(), Instant::now()).is_some() {
-                return;
-            }
+    fn put_in_force(
+        &mut self,
+        certificates: Vec<RevokedCertificate>,
+        followers: &Followers,
+    ) -> Result<(), RevocationError> {
+        self.write(&certificates)?;
+        if let Some(broker) = &followers.broker {
+            broker.revocations(&self.list.borrow().pem)?;
         }
-        // Somebody may have taken it in again meanwhile.
-        if !self.store.is_revoked(board).await.unwrap_or(false) {
-            return;
-        }
-        let tls =
-            self.ca
-                .stand_in(board)
-                .map_err(|e| e.to_string())
-                .and_then(|(certificate, key)| {
-                    tls::client_of(&certificate, &key, &followers.broker_ca)
-                        .map_err(|e| e.to_string())
-                });
-        let done = match tls {
-            Ok(tls) => take_place(&followers.target, board.as_str(), tls)
-                .await
-                .map_err(|e| e.to_string()),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(()) => tracing::info!(%board, "revoked: its connection to the broker is ended"),
-            Err(error) => {
-                tracing::warn!(%board, error, "revoked, and its connection to the broker may stand");
-            }
-        }
+        // Not before: what failed is tried again.
+        self.certificates = certificates;
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ mod broker;
 
 use crate::blobs::Blobs;
 use crate::board_port;
+use crate::boards;
 use crate::boards_api::{self, BoardsApi};
 use crate::ca::Ca;
 use crate::certificates;
@@ -104,6 +105,10 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     files::make_dir(&state.root, 0o711)?;
     let signer = check::trust(&settings.root, &settings.deploy_key)?;
     let policy = settings.certificates();
+    if let Some(until) = policy.adopt_until {
+        let until = boards::day(until);
+        tracing::warn!(%until, "certificates of the fleet's CA that are not on record are taken in");
+    }
     let ca = Arc::new(Ca::open(&state.pki(), &settings.advertise, policy.life)?);
     let store = Store::open(&state.database()).await?;
     certificates::take_in(&store).await?;

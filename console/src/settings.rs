@@ -111,10 +111,10 @@ pub struct Serve {
     /// For so long after its end a certificate may still be renewed, by whoever holds its key; "0s": never
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = humantime::parse_duration)]
     pub renewal_grace: Duration,
-    /// Take in boards whose certificates the fleet's CA signed and the database does not know, unless they are revoked: for
-    /// a while after a backup was restored
-    #[arg(long)]
-    pub adopt_certificates: bool,
+    /// After a database was restored from a backup: until then, like 2026-12-05T00:00:00Z and at most 30 days from now,
+    /// certificates of the fleet's CA that it does not know are taken in, for boards that it does
+    #[arg(long, value_name = "TIME", value_parser = adopt_until)]
+    pub adopt_unknown_until: Option<u64>,
     /// Seconds that a deployment waits for deltas; those that take longer serve the next one
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub delta_wait: u64,
@@ -135,6 +135,19 @@ fn life(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Whoever has the CA's key can make unknown certificates: not for longer than boards need to come by.
+const MOST_ADOPTING: u64 = 30 * 86_400;
+
+fn adopt_until(text: &str) -> Result<u64, String> {
+    let time = humantime::parse_rfc3339(text).map_err(|e| e.to_string())?;
+    let time = time.duration_since(std::time::UNIX_EPOCH);
+    let time = time.map_or(0, |since| since.as_secs());
+    match time > crate::clock::now() + MOST_ADOPTING {
+        true => Err("at most 30 days from now".into()),
+        false => Ok(time),
+    }
+}
+
 impl Serve {
     /// For how long certificates are good.
     pub fn certificates(&self) -> Policy {
@@ -144,7 +157,7 @@ impl Serve {
                 .board_certificate_life
                 .unwrap_or(Duration::from_secs(days)),
             grace: self.renewal_grace,
-            adopt: self.adopt_certificates,
+            adopt_until: self.adopt_unknown_until,
         }
     }
 }

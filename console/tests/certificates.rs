@@ -138,11 +138,13 @@ fn after_a_restored_backup_boards_are_taken_in_when_the_operator_says_so() {
         said["reason"]
             .as_str()
             .unwrap()
-            .contains("--adopt-certificates"),
+            .contains("--adopt-unknown-until"),
         "{said}"
     );
     fleet.stop_console();
-    fleet.with_options(&["--adopt-certificates"]);
+    let until = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+    let until = humantime::format_rfc3339_seconds(until).to_string();
+    fleet.with_options(&["--adopt-unknown-until", &until]);
     fleet.start_console();
     assert_eq!(state(&board), "good");
     assert_eq!(state(&revoked), "unknown");

@@ -4,12 +4,12 @@
 use super::{BoardsApi, Peer, record, unsigned};
 use crate::audit;
 use crate::ca::BoardRequest;
-use crate::certificates::{Shown, adopted, judge};
+use crate::certificates::{Shown, judge};
 use crate::clock::now;
 use crate::live::Change;
 use crate::problem::Problem;
 use crate::rest::parse;
-use crate::store::{Added, CertificateRow};
+use crate::store::{Added, CertificateRow, StoreError};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -36,35 +36,40 @@ async fn look<'a>(
         .0
         .as_ref()
         .ok_or_else(|| forbidden("a board's certificate is needed"))?;
-    let mut row = api.store.certificate(&shown.serial).await?;
-    if row.is_none() && api.policy.adopt {
-        row = adopt(api, shown).await?;
-    }
-    let standing = judge(shown, row.as_ref(), api.policy, now());
+    let now = now();
+    let row = match api.store.certificate(&shown.serial).await? {
+        None if api.policy.adopt_until.is_some_and(|until| now < until) => {
+            adopt(api, shown, now).await?
+        }
+        row => row,
+    };
+    let standing = judge(shown, row.as_ref(), api.policy, now);
     Ok((shown, row, standing))
 }
 
-/// After a restored backup: a good certificate of a board that is enrolled and not revoked.
-async fn adopt(api: &BoardsApi, shown: &Shown) -> Result<Option<CertificateRow>, Problem> {
-    let now = now();
-    let board = api.store.board(&shown.board).await?;
-    let known =
-        board.is_some_and(|board| board.enrolled_at.is_some() && board.revoked_at.is_none());
-    let used_up = api.store.key_is_revoked(&shown.key_hash).await?;
-    if !known || used_up || now >= shown.not_after {
+/// After a database was lost: what the fleet's CA signed for a board that is known is taken for issued here.
+async fn adopt(
+    api: &BoardsApi,
+    shown: &Shown,
+    now: u64,
+) -> Result<Option<CertificateRow>, StoreError> {
+    if api.revocations.holds(&shown.serial) {
         return Ok(None);
     }
-    let row = adopted(shown, now);
-    // A revocation at the same moment takes it back, or is seen below.
-    api.store.take_in(std::slice::from_ref(&row)).await?;
-    let row = api.store.certificate(&row.serial).await?;
-    let Some(row) = row.filter(|row| row.revoked_at.is_none()) else {
-        return Ok(None);
-    };
-    let detail = format!("certificate {}, of which there was no record", row.serial);
-    let name = shown.board.as_str();
-    audit::note(&api.store, name, "board.adopt", name, &detail).await;
-    Ok(Some(row))
+    let row = api
+        .store
+        .adopt(&shown.adopted(api.policy, now), now)
+        .await?;
+    if row.is_some() {
+        let (name, detail) = (
+            shown.board.as_str(),
+            format!("certificate {}", shown.serial),
+        );
+        audit::note(&api.store, name, "board.adopt", name, &detail).await;
+        // A revocation at the same moment counts.
+        api.revocations.changed();
+    }
+    Ok(row)
 }
 
 /// Whether what was shown opens the fleet's doors now; also on a connection that is older than a revocation.

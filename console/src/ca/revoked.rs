@@ -1,7 +1,7 @@
 //! The list of certificates that were taken back (RFC 5280, section 5), and the certificate by which the console
 //! takes a board's place at the broker, so that the broker drops the board's connection.
 
-use super::{Ca, CaError, KeyPair, named};
+use super::{Ca, CaError, KeyPair, hex, named};
 use crate::store::RevokedCertificate;
 use coracle_protocol::names::BoardId;
 use rcgen::{
@@ -9,16 +9,17 @@ use rcgen::{
     SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
+use x509_parser::pem::parse_x509_pem;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
-/// A broker that finds its list too old turns everybody away, and a copy of it may lie with a broker that nobody
-/// looks after: it is good for as long as the CA may be.
-const LIST_YEARS: i64 = 25;
 /// For the moment in which a board's place is taken; a broker's clock may differ.
 const STAND_IN: Duration = Duration::hours(1);
 
 impl Ca {
     /// PEM of the list. `number` goes up with each. Like certificates it begins in 1970, for brokers whose clock is
-    /// behind.
+    /// behind. A broker that finds its list too old turns everybody away, and a copy of it may lie with a broker that
+    /// nobody looks after: it is good for as long as the CA, whatever the console's clock says.
     pub fn revocation_list(
         &self,
         revoked: &[RevokedCertificate],
@@ -39,13 +40,37 @@ impl Ca {
             .collect();
         let params = CertificateRevocationListParams {
             this_update: OffsetDateTime::UNIX_EPOCH,
-            next_update: OffsetDateTime::now_utc() + Duration::days(LIST_YEARS * 365),
+            next_update: self.not_after()?,
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs,
             key_identifier_method: KeyIdMethod::Sha256,
         };
         Ok(params.signed_by(&self.issuer)?.pem()?)
+    }
+
+    fn not_after(&self) -> Result<OffsetDateTime, CaError> {
+        let (_, pem) = parse_x509_pem(self.certificate_pem().as_bytes()).map_err(of_ca)?;
+        let certificate = pem.parse_x509().map_err(of_ca)?;
+        Ok(certificate.validity().not_after.to_datetime())
+    }
+
+    /// What a list of this CA holds. The file lies where the CA's key lies, so that its signature says nothing more.
+    pub fn read_revocation_list(&self, text: &str) -> Result<Vec<RevokedCertificate>, CaError> {
+        let (_, ours) = parse_x509_pem(self.certificate_pem().as_bytes()).map_err(of_ca)?;
+        let ours = ours.parse_x509().map_err(of_ca)?;
+        let (_, pem) = parse_x509_pem(text.as_bytes()).map_err(of_list)?;
+        let (_, list) = CertificateRevocationList::from_der(&pem.contents).map_err(of_list)?;
+        if list.issuer().as_raw() != ours.subject().as_raw() {
+            return Err(of_list("it is of another CA"));
+        }
+        let entries = list.iter_revoked_certificates();
+        Ok(entries
+            .map(|one| RevokedCertificate {
+                serial: hex(one.raw_serial()),
+                at: u64::try_from(one.revocation_date.timestamp()).unwrap_or(0),
+            })
+            .collect())
     }
 
     /// Certificate and key, PEM, of the console in the place of `board`. Kept in memory only.
@@ -56,6 +81,20 @@ impl Ca {
         params.distinguished_name = named(board.as_str());
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok((certificate.pem(), key.serialize_pem()))
+    }
+}
+
+fn of_ca(why: impl std::fmt::Display) -> CaError {
+    CaError::Unreadable {
+        what: "its certificate",
+        why: why.to_string(),
+    }
+}
+
+fn of_list(why: impl std::fmt::Display) -> CaError {
+    CaError::Unreadable {
+        what: "the list of revoked certificates",
+        why: why.to_string(),
     }
 }
 
@@ -72,8 +111,7 @@ fn bytes(serial: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use x509_parser::prelude::{FromDer, Pem};
-    use x509_parser::revocation_list::CertificateRevocationList;
+    use x509_parser::prelude::Pem;
 
     #[test]
     fn the_list_names_what_was_revoked_and_never_gets_too_old() {
@@ -99,7 +137,43 @@ mod tests {
         assert_eq!(list.last_update().timestamp(), 0);
         let end = list.next_update().unwrap().timestamp();
         assert!(end - OffsetDateTime::now_utc().unix_timestamp() > 20 * 365 * 86_400);
+        // What it says is read again, by its own CA alone.
+        let read = ca.read_revocation_list(&text).unwrap();
+        assert_eq!(
+            (read[0].serial.as_str(), read[0].at),
+            ("41ff", 1_800_000_000)
+        );
+        let other = tempfile::tempdir().unwrap();
+        let other = Ca::open(other.path(), "127.0.0.1", life).unwrap();
+        let error = other.read_revocation_list(&text).unwrap_err();
+        assert!(error.to_string().contains("another CA"), "{error}");
         // The empty list is a list too: a broker cannot start without one.
         assert!(ca.revocation_list(&[], 8).unwrap().contains("X509 CRL"));
+    }
+
+    #[test]
+    fn the_list_is_good_for_as_long_as_its_ca_by_whichever_clock() {
+        let dir = tempfile::tempdir().unwrap();
+        let life = std::time::Duration::from_secs(60);
+        Ca::open(dir.path(), "127.0.0.1", life).unwrap();
+        // As if this clock were forty years behind that of the CA's first day.
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        let key = KeyPair::from_pem(&read("ca.key")).unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = named("Coracle fleet later");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        params.key_usages = vec![
+            rcgen::KeyUsagePurpose::KeyCertSign,
+            rcgen::KeyUsagePurpose::CrlSign,
+        ];
+        params.not_after = rcgen::date_time_ymd(2091, 2, 3);
+        let later = params.self_signed(&key).unwrap().pem();
+        std::fs::write(dir.path().join("ca.crt"), later).unwrap();
+        let ca = Ca::open(dir.path(), "127.0.0.1", life).unwrap();
+        let text = ca.revocation_list(&[], 1).unwrap();
+        let (_, pem) = parse_x509_pem(text.as_bytes()).unwrap();
+        let (_, list) = CertificateRevocationList::from_der(&pem.contents).unwrap();
+        let end = list.next_update().unwrap().to_datetime();
+        assert_eq!(end, rcgen::date_time_ymd(2091, 2, 3));
     }
 }

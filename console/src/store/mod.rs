@@ -13,6 +13,7 @@ mod certificates;
 mod deltas;
 mod deployments;
 mod enrolments;
+mod recovery;
 mod releases;
 mod roots;
 mod secrets;
