@@ -11,9 +11,12 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use support::{Fleet, free_port, need, noise, wait_for};
+use std::time::Duration;
+use support::{Board, Fleet, free_port, need, noise, wait_for};
 
 const PAGE: &str = include_str!("../../docs/broker.md");
 
@@ -245,50 +248,91 @@ fn the_console_shows_a_certificate_that_the_broker_s_owner_issued() {
     assert_eq!(boards.as_array().map(Vec::len), Some(1));
 }
 
-/// A subscriber under the board's certificate; its end.
-fn held(fleet: &Fleet, name: &str, port: u16) -> Child {
-    let log = fleet.path(&format!("{name}.held"));
-    let certificates = ["ca.crt", "crt.pem", "key.pem"].map(|f| fleet.path(name).join(f));
-    let child = support::mosquitto("mosquitto_sub", port, certificates)
-        // Without the broker's word for it, the name is the client's own to say, as boards do.
-        .args(["-i", name, "-q", "1", "-t", "coracle/v1/fleet/root"])
-        .stdin(Stdio::null())
-        .stdout(fs::File::create(&log).unwrap())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("the subscription", 10, || {
-        fs::read_to_string(&log)
-            .unwrap()
-            .contains("version")
-            .then_some(())
-    });
-    child
+/// A connection under a board's certificate. It never comes back by itself: what is seen of it is the broker's doing.
+struct Held(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
+
+impl Held {
+    /// MQTT 3.1.1 under a client identifier of its own choice; why it was not let in.
+    fn open(board: &Board, client_id: &str, port: u16) -> std::io::Result<Self> {
+        let read = |name: &str| fs::read_to_string(board.dir.join(name)).unwrap();
+        let ca = board.dir.join("ca.crt");
+        let tls = coracle_console::tls::client_of(&read("crt.pem"), &read("key.pem"), &ca);
+        let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+        let tls = rustls::ClientConnection::new(tls.unwrap(), name).unwrap();
+        let tcp = TcpStream::connect(("127.0.0.1", port))?;
+        tcp.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut stream = rustls::StreamOwned::new(tls, tcp);
+        // Section 3.1: protocol name and level, clean session, keep alive of an hour.
+        let mut packet = vec![0x10, 12 + client_id.len() as u8];
+        packet.extend(b"\0\x04MQTT\x04\x02\x0e\x10\0");
+        packet.push(client_id.len() as u8);
+        packet.extend(client_id.as_bytes());
+        stream.write_all(&packet)?;
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer)?;
+        assert_eq!(answer, [0x20, 2, 0, 0], "CONNACK");
+        Ok(Self(stream))
+    }
+
+    /// Whether the broker ends it within some seconds.
+    fn ends(&mut self, seconds: u64) -> bool {
+        let timeout = Some(Duration::from_secs(seconds));
+        self.0.sock.set_read_timeout(timeout).unwrap();
+        match self.0.read(&mut [0; 64]) {
+            Ok(0) => true,
+            Ok(n) => panic!("{n} bytes came"),
+            Err(e) => !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
+    }
+}
+
+/// A console with a company's broker, which has the lines of the page about the list.
+struct Watched {
+    fleet: Fleet,
+    list: PathBuf,
+    port: u16,
+    broker: Broker,
+}
+
+impl Watched {
+    fn start() -> Self {
+        need(&[("mosquitto", "mosquitto")]);
+        let mut fleet = Fleet::start();
+        let [ca, ..] = fleet.console_certificates();
+        let fleet_ca = fs::read_to_string(ca).unwrap();
+        fleet.stop_console();
+        let dir = fleet.path("company");
+        let company = Company::new(dir.clone());
+        company.issue("server", "broker", ExtendedKeyUsagePurpose::ServerAuth);
+        let list = dir.join("fleet.crl");
+        fs::copy(fleet.path("state/pki/fleet.crl"), &list).unwrap();
+        let port = free_port();
+        let more = PAGE
+            .lines()
+            .find(|line| line.starts_with("crlfile "))
+            .unwrap();
+        let more = more.replace("/etc/mosquitto/coracle", dir.to_str().unwrap());
+        let broker = Broker::start_with(&dir, port, &fleet_ca, &more);
+        fleet.use_broker(port, &["--mqtt-ca".into(), company.file("company.crt")]);
+        fleet.start_console();
+        Self {
+            fleet,
+            list,
+            port,
+            broker,
+        }
+    }
 }
 
 #[test]
 fn a_broker_of_ones_own_takes_the_list_of_revoked_boards() {
-    need(&[("mosquitto", "mosquitto")]);
-    let mut fleet = Fleet::start();
-    let [ca, ..] = fleet.console_certificates();
-    let fleet_ca = fs::read_to_string(ca).unwrap();
-    fleet.stop_console();
-    let dir = fleet.path("company");
-    let company = Company::new(dir.clone());
-    company.issue("server", "broker", ExtendedKeyUsagePurpose::ServerAuth);
-    let list = dir.join("fleet.crl");
-    fs::copy(fleet.path("state/pki/fleet.crl"), &list).unwrap();
-    let port = free_port();
-    let more = PAGE
-        .lines()
-        .find(|line| line.starts_with("crlfile "))
-        .unwrap();
-    let more = more.replace("/etc/mosquitto/coracle", dir.to_str().unwrap());
-    let broker = Broker::start_with(&dir, port, &fleet_ca, &more);
-    fleet.use_broker(port, &["--mqtt-ca".into(), company.file("company.crt")]);
-    fleet.start_console();
-    let board = fleet.enrol("acme.b1");
-    let mut first = held(&fleet, "acme.b1", port);
+    let with = Watched::start();
+    let fleet = &with.fleet;
+    let (board, other) = (fleet.enrol("acme.b1"), fleet.enrol("acme.b2"));
+    // A client identifier that is not the board's name hides nobody.
+    let mut first = Held::open(&board, "somebody", with.port).unwrap();
+    let mut stays = Held::open(&other, "acme.b1", with.port).unwrap();
+    assert!(!first.ends(1), "another board put it out");
     let revoked = fleet.post(
         "/api/v1/boards/acme.b1/revocation",
         &json!({"reason": "sold"}),
@@ -296,31 +340,52 @@ fn a_broker_of_ones_own_takes_the_list_of_revoked_boards() {
     assert_eq!(revoked.status, 200, "{revoked:?}");
 
     // The broker has no new list yet: the connection ends, and the board may come again. What it says is not heard.
-    wait_for("the connection ends", 10, || {
-        first.try_wait().unwrap().or_else(|| {
-            fleet
-                .log()
-                .contains("its connection to the broker is ended")
-                .then(|| {
-                    first.kill().unwrap();
-                    first.wait().unwrap()
-                })
-        })
-    });
+    assert!(first.ends(10), "the connection stands");
+    assert!(!stays.ends(1), "another board's connection ended");
+    drop(stays);
     assert!(board.is_let_in(), "the old list still holds");
     let word = json!({"activity": "x", "sequence": 1, "phase": "received"});
-    board.publish(&board.topic("feedback"), &word);
+    for speaker in [&board, &other] {
+        speaker.publish(&speaker.topic("feedback"), &word);
+    }
+    // One after the other: when the second is heard, the first was.
+    wait_for("the other board is heard", 10, || {
+        let seen = fleet.get("/api/v1/boards/acme.b2");
+        (seen["feedback"]["phase"] == "received").then_some(())
+    });
     let seen = fleet.get("/api/v1/boards/acme.b1");
     assert_eq!(seen["feedback"], json!(null));
 
     // As the page says: fetched from the console, and the broker told.
     let url = format!("https://127.0.0.1:{}/crl", fleet.boards);
     let ca = board.dir.join("ca.crt").display().to_string();
-    fs::write(&list, support::curl(&["--cacert", &ca, &url]).body).unwrap();
-    let pid = broker.0.id().to_string();
+    fs::write(&with.list, support::curl(&["--cacert", &ca, &url]).body).unwrap();
+    let pid = with.broker.0.id().to_string();
     Command::new("kill").args(["-HUP", &pid]).status().unwrap();
-    wait_for("the broker refuses it", 10, || {
-        (!board.is_let_in()).then_some(())
+    wait_for("the broker refuses it for what it is", 10, || {
+        let refused = Held::open(&board, "acme.b1", with.port).err()?;
+        refused
+            .to_string()
+            .contains("CertificateRevoked")
+            .then_some(())
     });
-    assert!(fleet.enrol("acme.b2").is_let_in());
+    assert!(!board.is_let_in());
+    assert!(fleet.enrol("acme.b3").is_let_in());
+}
+
+#[test]
+fn what_was_revoked_while_the_console_was_down_is_thrown_out_when_it_is_back() {
+    let mut with = Watched::start();
+    let board = with.fleet.enrol("acme.b1");
+    let mut held = Held::open(&board, "acme.b1", with.port).unwrap();
+    with.fleet.stop_console();
+    let output = Command::new(env!("CARGO_BIN_EXE_coracle-console"))
+        .args(["boards", "revoke", "acme.b1", "--state"])
+        .arg(with.fleet.path("state"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!held.ends(1), "it is not the console's doing");
+    with.fleet.start_console();
+    assert!(held.ends(10), "the connection stands");
 }
