@@ -4,6 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use support::{Board, Fleet, curl, noise, wait_for};
 
 fn state(board: &Board) -> String {
@@ -100,8 +101,9 @@ fn an_expired_certificate_opens_nothing_but_its_renewal() {
     );
 }
 
-/// Gives the board a certificate of the fleet's CA that the console has no record of.
-fn unrecorded(fleet: &Fleet, board: &Board) {
+/// Signed by the fleet's CA, and never issued: what whoever stole a backup of the CA could make, and what a console from
+/// an old backup did issue and does not know.
+fn forge(fleet: &Fleet, board: &Board) {
     let read = |name: &str| std::fs::read_to_string(fleet.path("state/pki").join(name)).unwrap();
     let ca_key = rcgen::KeyPair::from_pem(&read("ca.key")).unwrap();
     let issuer = rcgen::Issuer::from_ca_cert_pem(&read("ca.crt"), ca_key).unwrap();
@@ -110,59 +112,52 @@ fn unrecorded(fleet: &Fleet, board: &Board) {
     params
         .distinguished_name
         .push(rcgen::DnType::CommonName, board.id.as_str());
-    params.not_before = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2090, 1, 1);
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
     let key = new_key();
-    let made = params.signed_by(&key, &issuer).unwrap().pem();
-    std::fs::write(board.dir.join("crt.pem"), made).unwrap();
+    let forged = params.signed_by(&key, &issuer).unwrap().pem();
+    std::fs::write(board.dir.join("crt.pem"), forged).unwrap();
     std::fs::write(board.dir.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
 #[test]
-fn after_a_restored_backup_boards_are_taken_in_when_the_operator_says_so() {
-    let mut fleet = Fleet::start();
-    let (board, revoked) = (fleet.enrol("acme.b1"), fleet.enrol("acme.b2"));
-    let stranger = Board::at(&fleet, "acme.b3", &board.dir, "acme.b3");
-    assert_eq!(
-        fleet
-            .post("/api/v1/boards/acme.b2/revocation", &json!({}))
-            .status,
-        200
-    );
-    for board in [&board, &revoked, &stranger] {
-        unrecorded(&fleet, board);
+fn what_an_old_backup_does_not_know_is_taken_in_until_a_time() {
+    let until = |seconds| {
+        let time = std::time::SystemTime::now() + Duration::from_secs(seconds);
+        humantime::format_rfc3339_seconds(time).to_string()
+    };
+    let soon = until(30);
+    let fleet = Fleet::start_with(&["--adopt-unknown-until", &soon]);
+    let (board, late) = (fleet.enrol("acme.b1"), fleet.enrol("acme.b2"));
+    let unknown = Board::at(&fleet, "acme.b9", &board.dir, "b9");
+    for board in [&board, &unknown] {
+        forge(&fleet, board);
     }
-    let said = board.standing();
-    assert!(
-        said["reason"]
-            .as_str()
-            .unwrap()
-            .contains("--adopt-unknown-until"),
-        "{said}"
-    );
-    fleet.stop_console();
-    let until = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
-    let until = humantime::format_rfc3339_seconds(until).to_string();
-    fleet.with_options(&["--adopt-unknown-until", &until]);
-    fleet.start_console();
     assert_eq!(state(&board), "good");
-    assert_eq!(state(&revoked), "unknown");
-    assert_eq!(
-        state(&stranger),
-        "unknown",
-        "a board that was never enrolled"
-    );
+    assert_eq!(state(&unknown), "unknown");
     assert!(
         fleet
             .get("/api/v1/audit")
             .to_string()
             .contains("board.adopt")
     );
-    fleet.stop_console();
-    fleet.with_options(&[]);
-    fleet.start_console();
-    assert_eq!(state(&board), "good", "it is recorded by now");
+    let listed = fleet.get("/api/v1/boards/acme.b1/certificates").to_string();
+    assert!(listed.contains("adopted"), "{listed}");
+    // From then on it is like any other.
+    fleet.post("/api/v1/boards/acme.b1/revocation", &json!({}));
+    assert_eq!(state(&board), "revoked");
+    forge(&fleet, &board);
+    assert_eq!(state(&board), "unknown");
+    forge(&fleet, &late);
+    std::thread::sleep(Duration::from_secs(31));
+    assert_eq!(state(&late), "unknown");
+
+    let far = until(31 * 86_400);
+    let refused = Command::new(env!("CARGO_BIN_EXE_coracle-console"))
+        .args(["serve", "--adopt-unknown-until", &far])
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("at most 30 days"), "{words}");
 }
 
 #[test]
@@ -173,8 +168,7 @@ fn a_certificate_that_another_made_renews_nothing() {
     let ca = board.dir.join("ca.crt").display().to_string();
     let bare = curl(&["--cacert", &ca, &url("/certificate")]);
     assert_eq!(bare.status, 403, "{bare:?}");
-    // What whoever stole a backup of the CA could make.
-    unrecorded(&fleet, &board);
+    forge(&fleet, &board);
     assert_eq!(state(&board), "unknown");
     assert_eq!(board.renew(&new_key()).err().unwrap().status, 403);
     assert_eq!(
