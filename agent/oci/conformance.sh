@@ -50,9 +50,12 @@ contest() {
   cd "$suite"
   contest=$target/release/contest inside=$target/static/$host/release/runtimetest
   cp -n tests/contest/contest/bundle.tar.gz . || true
+  # Some groups are for all runtimes but youki, or but runc.
+  RUNTIME_KIND=$(basename "$runtime")
+  export RUNTIME_KIND
   groups=$(grep -rhoE 'TestGroup::new\("[^"]+"|TestGroup::new\($' tests/contest/contest/src -A1 | grep -oE '"[^"]+"' | tr -d '"' | sort -u)
   for group in lifecycle create $groups; do
-    timeout 60 "$contest" run --runtime "$runtime" --runtimetest "$inside" -t "$group" \
+    timeout 180 "$contest" run --runtime "$runtime" --runtimetest "$inside" -t "$group" \
       > "$out/$group.out" 2> "$out/$group.err" || true
     o=$(grep -cE ': ok$' "$out/$group.out" || true)
     n=$(grep -cE ': not ok' "$out/$group.out" || true)

@@ -72,6 +72,7 @@ pub fn checkpoint(
             .map(|path| path.to_string_lossy().into_owned()),
         ..folders.options(&wanted.images)
     };
+    options.config_file = criu::config_file(&config)?;
     outside::name(&mut options, &config, &record)?;
     if !wanted.pre_dump {
         let path = folders.images_path.join(STREAMS);
@@ -133,9 +134,12 @@ fn check_parent(images: &Path, parent: Option<&Path>) -> Result<(), Failure> {
         )));
     }
     let path = images.join(parent);
-    if !fs::metadata(&path).on(&path)?.is_dir() {
-        let path = path.display();
-        return Err(Failure::Usage(format!("{path} is not a folder")));
+    match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        _ => Err(Failure::Usage(format!(
+            "--parent-path {}: {} is not a folder",
+            parent.display(),
+            path.display()
+        ))),
     }
-    Ok(())
 }

@@ -28,10 +28,14 @@ use messages::{Answer, Features, Kind, Options, Request};
 use worker::Worker;
 
 use crate::args::Images;
+use crate::config::Config;
 use crate::failure::{Failure, OnPath};
 
 /// Which standard streams a container had, beside the images, as runc and crun write it.
 pub const STREAMS: &str = "descriptors.json";
+
+/// Of the whole machine.
+const CONFIG: &str = "/etc/criu/runc.conf";
 
 /// What CRIU logs: errors, warnings, information, and what it does.
 const LOG_LEVEL: i32 = 4;
@@ -176,6 +180,20 @@ fn errors(log: &Path) -> Option<String> {
         .take(ERRORS)
         .collect();
     (!errors.is_empty()).then(|| errors.join("; "))
+}
+
+/// Options of CRIU's own (criu(8), CONFIGURATION FILES), where runc looks for them: the file that the container names, or the
+/// machine's.
+pub fn config_file(config: &Config) -> Result<Option<String>, Failure> {
+    let annotations = config.spec.annotations().as_ref();
+    if let Some(path) = annotations.and_then(|all| all.get("org.criu.config")) {
+        if !Path::new(path).is_absolute() {
+            let reason = format!("annotation org.criu.config {path:?} is not absolute");
+            return Err(Failure::Config(reason));
+        }
+        return Ok(Some(path.clone()));
+    }
+    Ok(Path::new(CONFIG).exists().then(|| CONFIG.to_owned()))
 }
 
 /// Whether this kernel tells which memory was written, for dumps that build on an earlier one.

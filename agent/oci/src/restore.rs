@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::create::{self, write_pid};
 use crate::criu::messages::{CgroupRoot, Kind, Notify, Options, Request};
 use crate::criu::worker::{self, Worker};
-use crate::criu::{Folders, STREAMS, outside, private};
+use crate::criu::{self, Folders, STREAMS, outside, private};
 use crate::failure::{Doing, Failure, OnPath};
 use crate::foreground::{self, Signals};
 use crate::hooks::{self, Moment};
@@ -105,6 +105,7 @@ fn restore_in(
             cg_root: cgroup_roots(&record, &cgroup, &wanted.images),
             ..folders.options(&wanted.images)
         };
+        options.config_file = criu::config_file(config)?;
         let inherited = outside::provide(&mut options, config, &record, &cgroup, &streams)?;
         let worker = Worker::start(program, inherited)?;
         Ok((folders, options, worker))

@@ -116,6 +116,13 @@ fn a_container_goes_on_where_it_was() {
     mounts.push(
         json!({"destination": "/data", "type": "bind", "source": "volume", "options": ["rbind"]}),
     );
+    fs::create_dir(bundle.path("inner")).unwrap();
+    fs::write(bundle.path("inner/new"), "inside").unwrap();
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    let options = ["bind"];
+    mounts.push(
+        json!({"destination": "/data/in/ner", "type": "bind", "source": "inner", "options": options}),
+    );
     bundle.config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}});
     let hooks = bundle.path("hooks");
     let hook = |name: &str| {
@@ -141,6 +148,9 @@ fn a_container_goes_on_where_it_was() {
     let at = count(&bundle);
     let own = cgroup(&format!("coracle-runtime-{id}"));
     assert!(!own.exists(), "its cgroup goes with it");
+    // A place that was made for a mount, in the volume.
+    fs::remove_dir(bundle.path("volume/in/ner")).unwrap();
+    fs::remove_dir(bundle.path("volume/in")).unwrap();
 
     let more = [
         "--image-path",
@@ -162,8 +172,9 @@ fn a_container_goes_on_where_it_was() {
     wait_until("it to count on", || count(&bundle) > at);
     assert!(count(&bundle) >= at, "it has not begun again");
 
-    let inside = bundle.ok(&["exec", &id, "/bin/cat", "/dev/shm/file", "/data/old"]);
-    assert_eq!(inside, "kept\nvolume");
+    let files = ["/dev/shm/file", "/data/old", "/data/in/ner/new"];
+    let inside = bundle.ok(&[&["exec", id.as_str(), "/bin/cat"][..], &files].concat());
+    assert_eq!(inside, "kept\nvolumeinside");
     let procs = fs::read_to_string(own.join("cgroup.procs")).unwrap();
     assert!(procs.lines().any(|line| line == pid.to_string()), "{procs}");
     let limit = ["memory.limit_in_bytes", "memory.max"]
@@ -190,7 +201,10 @@ fn a_container_goes_on_where_it_was() {
 
 #[test]
 fn one_that_is_left_running_runs() {
-    let bundle = Bundle::new(COUNTING);
+    let mut bundle = Bundle::new(COUNTING);
+    fs::write(bundle.path("criu.conf"), "log-file named.log\n").unwrap();
+    let conf = json!(bundle.path("criu.conf"));
+    bundle.config["annotations"] = json!({"org.criu.config": conf});
     let id = bundle.id();
     start(&bundle, &id);
     wait_until("a count", || count(&bundle) > 2);
@@ -201,6 +215,8 @@ fn one_that_is_left_running_runs() {
     let dumped = checkpoint(&bundle, &id, &["--leave-running"]);
     assert_eq!(dumped.code, 0, "{dumped:?}");
     assert!(bundle.path("checkpoint/inventory.img").exists());
+    let log = bundle.path("checkpoint/named.log");
+    assert!(log.exists(), "CRIU was told of its own options");
     let at = count(&bundle);
     assert_eq!(bundle.state(&id)["pid"], pid);
     wait_until("it to count on", || count(&bundle) > at);
