@@ -15,6 +15,7 @@
 //! CONFIG_NETFILTER_INGRESS and CONFIG_NFT_LIMIT. Which one is missing is said by name when the kernel refuses.
 
 mod config;
+mod conntrack;
 mod egress;
 mod endpoint;
 mod error;

@@ -518,3 +518,35 @@ fn the_longest_lists_fit_and_longer_ones_are_refused() {
         }
     });
 }
+
+#[test]
+fn who_gets_an_address_takes_no_connection_over() {
+    let client = board_with_servers();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = opened(dual_stack(), &state).await;
+        let send = |space: &Netns| {
+            space.run(|| {
+                let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7900)).unwrap();
+                let wait = Some(Duration::from_millis(100));
+                socket.set_read_timeout(wait).unwrap();
+                // Links take a moment to come up.
+                (0..20).any(|_| {
+                    socket.send_to(b"?", (CLIENT, 7000)).unwrap();
+                    socket.recv(&mut [0; 64]).is_ok()
+                })
+            })
+        };
+        let open = [rule("198.51.100.2", None, None)];
+        let (first, place) = confined(&mut networks, "web", Some(&open)).await;
+        // Twice: an answered flow of datagrams counts as established.
+        assert!(send(&first) && send(&first));
+        networks.detach("web").await.unwrap();
+        drop(first);
+        // The next one has its address, and a shorter list.
+        let (second, again) = confined(&mut networks, "web", Some(&[])).await;
+        assert_eq!(again.ip, place.ip);
+        assert!(!send(&second));
+        drop(client);
+    });
+}

@@ -3,8 +3,8 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use coracle_network::{
     DEFAULT_NETWORK, NetworkRequest, Networks, Protocol, PublishedPort, Wanted, configure_inside,
@@ -165,5 +165,68 @@ fn an_open_connection_outlives_its_door_and_the_door_can_lead_elsewhere() {
             assert_eq!(say(&mut connect()), "new");
             assert_eq!(say(&mut open), "old");
         });
+    });
+}
+
+/// Says who answered each of its datagrams, sent from one socket every 50 ms for so long.
+fn keeps_sending(seconds: u64) -> Vec<String> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7999)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut answers = Vec::new();
+    while Instant::now() < end {
+        let _ = socket.send_to(b"?", (BOARD, 8053));
+        std::thread::sleep(Duration::from_millis(50));
+        let mut buffer = [0; 64];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            answers.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+    }
+    answers
+}
+
+/// A container with a server behind UDP port 8053 of the board, that says its own name.
+async fn named(networks: &mut Networks, name: &'static str) -> Netns {
+    let space = Netns::new();
+    let ports = [port(None, 8053, 53, Protocol::Udp)];
+    let wanted = Wanted {
+        ports: &ports,
+        ..Wanted::default()
+    };
+    let place = networks
+        .connect(DEFAULT_NETWORK, name, space.namespace(), &wanted)
+        .await
+        .unwrap();
+    space.run(move || {
+        configure_inside(&place).unwrap();
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
+        std::thread::spawn(move || {
+            while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
+                let _ = socket.send_to(name.as_bytes(), from);
+            }
+        });
+    });
+    space
+}
+
+#[test]
+fn datagrams_that_keep_coming_find_the_app_that_has_the_port_now() {
+    let client = board();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        // One that never stops: before the port is published, while another has it, while nobody has it.
+        let sending = std::thread::spawn(move || client.run(|| keeps_sending(4)));
+        std::thread::sleep(Duration::from_millis(500));
+        let old = named(&mut networks, "old").await;
+        std::thread::sleep(Duration::from_millis(1000));
+        networks.detach("old").await.unwrap();
+        drop(old);
+        std::thread::sleep(Duration::from_millis(500));
+        let _new = named(&mut networks, "new").await;
+        let answers = sending.join().unwrap();
+        let of = |name: &str| answers.iter().filter(|answer| *answer == name).count();
+        assert!(of("old") > 5 && of("new") > 5, "{answers:?}");
     });
 }

@@ -47,7 +47,7 @@ pub const CORACLE_OPTIONS: [(&str, &str); 28] = [
 ];
 
 /// Options that only some networks need, with what a board without them does not do. The kernel fragment has these too.
-pub const NETWORK_OPTIONS: [(&str, &str); 16] = [
+pub const NETWORK_OPTIONS: [(&str, &str); 17] = [
     ("CONFIG_NF_TABLES_INET", NO_NETWORK),
     ("CONFIG_NF_CONNTRACK", NO_NETWORK),
     ("CONFIG_NF_NAT", NO_NETWORK),
@@ -72,6 +72,10 @@ pub const NETWORK_OPTIONS: [(&str, &str); 16] = [
     (
         "CONFIG_NF_CT_PROTO_SCTP",
         "published SCTP ports lead nowhere",
+    ),
+    (
+        "CONFIG_NF_CT_NETLINK",
+        "connections of an app that has gone keep their way until they end",
     ),
 ];
 const NO_NETWORK: &str = "no network with a bridge can be made: apps need `host` or `none`";

@@ -131,7 +131,8 @@ impl Network {
             return Ok(());
         }
         self.links.allow_hairpin(&endpoint.host_if).await?;
-        self.update_ports()
+        self.update_ports()?;
+        self.lead_datagrams_in(endpoint).await
     }
 
     /// Removes what `attach` made: veth, ports, limits, hold on the address. Goes on after an error and tells all of them.
@@ -156,6 +157,7 @@ impl Network {
             errors.extend(self.update_limits().await.err());
         }
         errors.extend(self.withdraw_egress(app, &endpoint).err());
+        self.forget_connections(&endpoint);
         self.pool.release(endpoint.ip);
         all_of(errors)
     }

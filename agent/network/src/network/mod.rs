@@ -18,6 +18,7 @@ use crate::pool::Pool;
 mod attach;
 mod egress;
 mod ensure;
+mod flows;
 mod order;
 mod ports;
 mod wire;

@@ -13,6 +13,11 @@ mod uapi;
 #[cfg(test)]
 mod tests;
 
+/// How netlink messages are written, for what else speaks nfnetlink.
+pub(crate) mod wire {
+    pub(crate) use super::message::{Attributes, encode};
+}
+
 pub(crate) use ruleset::{Confined, EgressTable, Forward, Limit, Ruleset, replace_limits};
 pub use transaction::NftError;
 pub(crate) use transaction::NftSocket;
