@@ -10,6 +10,7 @@ use coracle_network::{
     Admission, DEFAULT_NETWORK, EgressRule, EgressTo, Endpoint, NetworkConfig, NetworkRequest,
     Networks, Protocol, Rates, Wanted, configure_inside,
 };
+use support::capture::{Capture, Packet};
 use support::*;
 
 /// Further servers outside, and one with IPv6.
@@ -548,5 +549,71 @@ fn who_gets_an_address_takes_no_connection_over() {
         assert_eq!(again.ip, place.ip);
         assert!(!send(&second));
         drop(client);
+    });
+}
+
+#[test]
+fn nothing_but_what_the_list_says_arrives_outside() {
+    let client = board_with_servers();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = opened(dual_stack(), &state).await;
+        let list = [
+            rule("198.51.100.2", Some(Protocol::Tcp), Some((7000, 7000))),
+            rule("mqtt.example", Some(Protocol::Udp), Some((7001, 7001))),
+        ];
+        let (web, place) = confined(&mut networks, "web", Some(&list)).await;
+        web.run(|| ask_tcp(CLIENT, 7000)).unwrap();
+        let capture = client.run(|| Capture::start().unwrap());
+        let tries = move || {
+            ask_tcp(CLIENT, 7000).unwrap();
+            let out6: IpAddr = OUTSIDE6.parse().unwrap();
+            for to in [CLIENT.into(), SECOND.into(), THIRD.into(), out6] {
+                for port in [53, 7000, 7001] {
+                    reaches(to, port);
+                    let own: IpAddr = match to {
+                        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+                    };
+                    let socket = UdpSocket::bind((own, 0)).unwrap();
+                    let _ = socket.send_to(b"?", (to, port));
+                }
+            }
+            // Not to a port at all.
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            socket.set_broadcast(true).unwrap();
+            for far in [
+                "198.51.100.255",
+                "255.255.255.255",
+                "224.0.0.1",
+                "203.0.113.1",
+            ] {
+                let _ = socket.send_to(b"?", (far, 7000));
+            }
+        };
+        web.run(tries);
+        let tcp = Packet {
+            protocol: 6,
+            to: CLIENT.into(),
+            port: 7000,
+        };
+        let udp = Packet {
+            protocol: 17,
+            to: SECOND.into(),
+            port: 7001,
+        };
+        assert_eq!(capture.sent_by_the_board(), [tcp]);
+        networks
+            .admit_answer(
+                DEFAULT_NETWORK,
+                place.ip,
+                "mqtt.example",
+                &[SECOND.into()],
+                TTL,
+            )
+            .await
+            .unwrap();
+        web.run(tries);
+        assert_eq!(capture.sent_by_the_board(), [tcp, udp]);
     });
 }

@@ -141,7 +141,10 @@ async fn listen(stream: tokio::net::UnixStream, pid: i32, words: mpsc::Sender<Wo
             since = Instant::now();
         }
         match left {
-            0 => tokio::time::sleep(EACH).await,
+            0 => {
+                tokio::time::sleep(EACH).await;
+                since = Instant::now();
+            }
             _ => left -= 1,
         }
     }
@@ -251,4 +254,77 @@ fn questions_only() -> Result<SeccompProgram, coracle_runtime::seccomp::SeccompE
         internet(libc::AF_INET6),
     ];
     SeccompProgram::from_rules(&rules, Action::Allow, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    /// Words that come of what a resolver writes, and the time that it takes.
+    fn heard(bytes: Vec<u8>) -> (Vec<Option<Said>>, Duration) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut its_end, ours) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let stream = tokio::net::UnixStream::from_std(ours).unwrap();
+            let writer = std::thread::spawn(move || {
+                // Nobody reads what comes after nonsense.
+                let _ = its_end.write_all(&bytes);
+            });
+            let (words, mut all) = mpsc::channel(8);
+            let begun = Instant::now();
+            let listening = tokio::spawn(listen(stream, 7, words));
+            let mut said = Vec::new();
+            while let Some(word) = all.recv().await {
+                assert_eq!(word.pid, 7);
+                said.push(word.said);
+            }
+            listening.await.unwrap();
+            writer.join().unwrap();
+            (said, begun.elapsed())
+        })
+    }
+
+    fn line(name: &str) -> Vec<u8> {
+        let said = Said::Forbidden {
+            client: Ipv4Addr::LOCALHOST,
+            name: name.to_owned(),
+        };
+        let mut line = serde_json::to_vec(&said).unwrap();
+        line.push(b'\n');
+        line
+    }
+
+    #[test]
+    fn a_resolver_is_heard_line_by_line_until_it_talks_nonsense() {
+        let (said, _) = heard([line("a"), line("b")].concat());
+        assert_eq!(said.len(), 2);
+        assert!(said.iter().all(Option::is_some));
+        let long = line(&"x".repeat(MAX_SAID_BYTES));
+        for nonsense in [
+            b"\n".to_vec(),
+            b"{}\n".to_vec(),
+            b"\xff\n".to_vec(),
+            b"{\"found\":{\"id\":-1}}\n".to_vec(),
+            long.clone(),
+            long[..MAX_SAID_BYTES + 9].to_vec(),
+            b"cut short".to_vec(),
+        ] {
+            let (said, _) = heard([line("a"), nonsense.clone(), line("b")].concat());
+            let text = String::from_utf8_lossy(&nonsense[..nonsense.len().min(40)]).into_owned();
+            assert_eq!(said.len(), 2, "{text}");
+            assert!(said[0].is_some() && said[1].is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_resolver_that_talks_much_is_heard_at_a_pace() {
+        let (said, took) = heard(line("a").repeat(BURST as usize + 50));
+        assert_eq!(said.len(), BURST as usize + 50);
+        assert!(took >= EACH * 40, "{took:?}");
+    }
 }

@@ -4,7 +4,7 @@ use super::expression as x;
 use super::message as m;
 use super::transaction::{answers, batch};
 use super::uapi::*;
-use super::{Forward, Ruleset};
+use super::{EgressTable, Forward, Limit, Ruleset, replace_limits};
 use crate::config::NetworkConfig;
 use crate::port::{Protocol, PublishedPort};
 
@@ -125,4 +125,60 @@ fn answers_are_read_and_broken_ones_do_no_harm() {
         assert!(answers(&refused[..cut]).len() <= 1);
     }
     assert_eq!(answers(&[0; 64]), []);
+}
+
+#[test]
+fn a_list_of_places_to_go_names_the_options_that_it_needs() {
+    let config = NetworkConfig::new("cor0", "172.30.0.0/16".parse().unwrap());
+    let guard = [Limit {
+        host_if: "vcor0ac1e0002",
+        bytes_per_second: None,
+        only_from: Some((Ipv4Addr::new(172, 30, 0, 2), None)),
+    }];
+    let messages = replace_limits(&config, &guard);
+    let needs = |messages: &[m::Message], part: &str| {
+        let message = messages.iter().rfind(|m| m.what.contains(part));
+        message.map(|m| m.needs).unwrap()
+    };
+    assert_eq!(needs(&messages, "table"), "CONFIG_NF_TABLES_NETDEV");
+    assert_eq!(needs(&messages, "chain"), "CONFIG_NETFILTER_INGRESS");
+    // Two lies, and no limit beside them.
+    assert_eq!(
+        messages
+            .iter()
+            .filter(|m| m.what.starts_with("rule"))
+            .count(),
+        2
+    );
+    let messages = EgressTable::new(&config).replace(&[]);
+    assert_eq!(needs(&messages, "table"), "CONFIG_NF_TABLES_INET");
+    assert!(needs(&messages, "set").contains("CONFIG_NFT_SET_HASH"));
+}
+
+#[test]
+fn a_set_that_fades_and_its_elements_are_as_the_kernel_has_them() {
+    let set = m::new_fading_set(NFPROTO_INET, "t", "s", 3, false, 64);
+    let golden = hex("06 00 01 00 74 00 00 00 | 06 00 02 00 73 00 00 00
+         08 00 03 00 00 00 00 10 | 08 00 04 00 00 00 00 07 | 08 00 05 00 00 00 00 04
+         0c 00 09 80 | 08 00 01 00 00 00 00 40
+         08 00 0a 00 00 00 00 03");
+    let inside = |message| {
+        let frame = batch(&[message], 0);
+        frame[20 + 20..frame.len() - 20].to_vec()
+    };
+    assert_eq!(inside(set), golden);
+    let key = vec![192, 0, 2, 7];
+    let elements = m::add_for_a_while(NFPROTO_INET, "t", "s", &[(key.clone(), 90_000)]);
+    let golden = hex("06 00 01 00 74 00 00 00 | 06 00 02 00 73 00 00 00
+         20 00 03 80 | 1c 00 01 80
+           0c 00 01 80 | 08 00 01 00 c0 00 02 07
+           0c 00 04 00 00 00 00 00 00 01 5f 90
+         ");
+    let found = inside(elements);
+    assert_eq!(found[16..], golden[16..], "{found:02x?}");
+    let ways = m::add_ways(NFPROTO_INET, "t", "m", &[(key, "to".into())]);
+    let golden = hex("2c 00 03 80 | 28 00 01 80
+           0c 00 01 80 | 08 00 01 00 c0 00 02 07
+           18 00 02 80 | 14 00 02 80 | 08 00 01 00 ff ff ff fc | 07 00 02 00 74 6f 00 00");
+    assert_eq!(inside(ways)[16..], golden);
 }

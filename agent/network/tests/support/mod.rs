@@ -17,6 +17,7 @@ use coracle_network::{
 };
 use nix::sched::{CloneFlags, unshare};
 
+pub mod capture;
 pub mod dns;
 
 pub const BOARD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);

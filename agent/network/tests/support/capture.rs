@@ -1,0 +1,67 @@
+//! Packets as they arrive, by a packet socket.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, eth, recvfrom, socket_with};
+
+/// Whom somebody addressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Packet {
+    pub protocol: u8,
+    pub to: IpAddr,
+    pub port: u16,
+}
+
+/// Everything that passes the interfaces of the namespace that it was started in.
+pub struct Capture(OwnedFd);
+
+impl Capture {
+    pub fn start() -> io::Result<Self> {
+        // Without link headers.
+        let (family, kind) = (AddressFamily::PACKET, SocketType::DGRAM);
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        Ok(Self(socket_with(family, kind, flags, Some(eth::ALL))?))
+    }
+
+    /// Who was addressed since the last call by packets that the board sent, its own or its containers': each once, in order.
+    /// ICMPv6, which neighbours speak, and complaints about answers that nobody asked for are left out.
+    pub fn sent_by_the_board(&self) -> Vec<Packet> {
+        let mut all = BTreeSet::new();
+        let mut buffer = vec![0; 65_536];
+        while let Ok((bytes, length, _)) = recvfrom(&self.0, &mut buffer[..], RecvFlags::empty()) {
+            let _ = bytes;
+            all.extend(read(&buffer[..length]));
+        }
+        all.into_iter().collect()
+    }
+}
+
+fn read(packet: &[u8]) -> Option<Packet> {
+    let ipv6 = packet.first()? >> 4 == 6;
+    let (protocol, from, to, header): (u8, IpAddr, IpAddr, usize) = match ipv6 {
+        false => {
+            let part = |at: usize| <[u8; 4]>::try_from(packet.get(at..at + 4)?).ok();
+            let ip = |at| Some(IpAddr::from(Ipv4Addr::from(part(at)?)));
+            (packet[9], ip(12)?, ip(16)?, usize::from(packet[0] & 15) * 4)
+        }
+        true => {
+            let part = |at: usize| <[u8; 16]>::try_from(packet.get(at..at + 16)?).ok();
+            let ip = |at| Some(IpAddr::from(Ipv6Addr::from(part(at)?)));
+            (*packet.get(6)?, ip(8)?, ip(24)?, 40)
+        }
+    };
+    let ports = packet.get(header..header + 4)?;
+    let sent_by_board = [super::BOARD.into(), "2001:db8:77::1".parse().unwrap()].contains(&from);
+    // RFC 4890: what IPv6 needs between neighbours.
+    let is_neighbourly = [0, 58].contains(&protocol) && ipv6;
+    // RFC 792: the board itself, to whoever answers where nobody asked.
+    let is_unreachable = protocol == 1 && ports[0] == 3;
+    (sent_by_board && !is_neighbourly && !is_unreachable).then(|| Packet {
+        protocol,
+        to,
+        port: u16::from_be_bytes([ports[2], ports[3]]),
+    })
+}
