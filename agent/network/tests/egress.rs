@@ -617,3 +617,64 @@ fn nothing_but_what_the_list_says_arrives_outside() {
         assert_eq!(capture.sent_by_the_board(), [tcp, udp]);
     });
 }
+
+#[test]
+fn removed_tables_are_put_back_with_everything_in_them() {
+    let client = board_with_servers();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = opened(dual_stack(), &state).await;
+        let front = NetworkRequest {
+            name: "front".into(),
+            ..NetworkRequest::default()
+        };
+        networks.create(&front).await.unwrap();
+        let space = Netns::new();
+        let ports = [port(None, 8080, 80, Protocol::Tcp)];
+        let list = [rule("mqtt.example", None, None)];
+        let wanted = Wanted {
+            ports: &ports,
+            egress: Some(&list),
+            ..Wanted::default()
+        };
+        let place = networks
+            .connect(DEFAULT_NETWORK, "web", space.namespace(), &wanted)
+            .await
+            .unwrap();
+        let ip = place.ip;
+        space.run(move || {
+            configure_inside(&place).unwrap();
+            serve(80);
+        });
+        networks
+            .admit_answer(DEFAULT_NETWORK, ip, "mqtt.example", &[CLIENT.into()], TTL)
+            .await
+            .unwrap();
+        let seconds = |listed: String| -> Vec<String> {
+            let lines = listed.lines().map(str::to_owned);
+            // How long an element has is another matter, and which table is first too.
+            let mut lines: Vec<_> = lines.filter(|line| !line.contains("timeout")).collect();
+            lines.sort();
+            lines
+        };
+        let before = seconds(nft_list());
+        assert_eq!(networks.put_back().await.unwrap(), 0);
+        assert_eq!(seconds(nft_list()), before);
+        for removal in [
+            &["flush", "ruleset"][..],
+            &["delete", "table", "inet", "coracle-cor0-egress"],
+            &["delete", "table", "netdev", "coracle-cor0"],
+            &["delete", "table", "ip6", "coracle-cor0"],
+        ] {
+            output("nft", removal);
+            let lost = networks.put_back().await.unwrap();
+            assert_eq!(lost, if removal[0] == "flush" { 2 } else { 1 });
+            assert_eq!(seconds(nft_list()), before, "{removal:?}");
+        }
+        client.run(|| ask_tcp(BOARD, 8080)).unwrap();
+        space.run(|| {
+            ask_tcp(CLIENT, 7000).unwrap();
+            assert!(!reaches(SECOND.into(), 7000));
+        });
+    });
+}

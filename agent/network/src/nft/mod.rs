@@ -18,6 +18,8 @@ pub(crate) mod wire {
     pub(crate) use super::message::{Attributes, encode};
 }
 
-pub(crate) use ruleset::{Confined, EgressTable, Forward, Limit, Ruleset, replace_limits};
+pub(crate) use ruleset::{
+    Confined, EgressTable, Forward, Limit, Ruleset, probe_limits, replace_limits,
+};
 pub use transaction::NftError;
 pub(crate) use transaction::NftSocket;

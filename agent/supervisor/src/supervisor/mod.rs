@@ -246,7 +246,9 @@ impl Supervisor {
         self.run_probes(now).await;
         self.next_stage();
         self.follow_links(now).await;
-        self.tend_resolvers(now);
+        if self.tend_resolvers(now) {
+            self.put_tables_back().await;
+        }
         self.go_on().await;
     }
 

@@ -169,10 +169,11 @@ impl Supervisor {
         self.tend_resolvers(now);
     }
 
-    /// Starts those that are due, and looks whether the board has other resolvers by now.
-    pub(super) fn tend_resolvers(&mut self, now: Instant) {
+    /// Starts those that are due, and now and then looks whether the board has other resolvers by now; whether it did.
+    pub(super) fn tend_resolvers(&mut self, now: Instant) -> bool {
         let mut news = false;
-        if self.resolvers.look_at.is_some_and(|at| at <= now) {
+        let looks = self.resolvers.look_at.is_some_and(|at| at <= now);
+        if looks {
             self.resolvers.look_at = Some(now + LOOK);
             let board = self.boards_resolvers();
             if board != self.resolvers.board {
@@ -187,6 +188,7 @@ impl Supervisor {
         if news {
             self.tell_resolvers();
         }
+        looks
     }
 
     /// Each learns what has changed for it.

@@ -74,6 +74,11 @@ impl<'a> EgressTable<'a> {
         }
     }
 
+    /// As `Ruleset::probes`.
+    pub fn probe(&self) -> Message {
+        m::new_table(NFPROTO_INET, &self.table, true)
+    }
+
     /// No table afterwards.
     pub fn remove(&self) -> Vec<Message> {
         vec![

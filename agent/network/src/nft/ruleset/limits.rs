@@ -81,6 +81,11 @@ fn honest(four: Ipv4Addr, six: Option<Ipv6Addr>) -> Vec<Vec<Expression>> {
     rules
 }
 
+/// As `Ruleset::probes`.
+pub(crate) fn probe_limits(config: &NetworkConfig) -> Message {
+    m::new_table(NFPROTO_NETDEV, &config.table, true)
+}
+
 /// The table holds these limits and no others; no table without any. The interfaces have to be there.
 pub(crate) fn replace(config: &NetworkConfig, limits: &[Limit<'_>]) -> Vec<Message> {
     let table = &config.table;

@@ -51,7 +51,7 @@ mod limits;
 mod translation;
 
 pub(crate) use egress::{Confined, EgressTable};
-pub(crate) use limits::{Limit, replace as replace_limits};
+pub(crate) use limits::{Limit, probe_limits, replace as replace_limits};
 
 const PORTS: &str = "ports";
 const PORTS_AT: &str = "ports_at";
@@ -98,6 +98,14 @@ impl<'a> Ruleset<'a> {
     /// The tables, only if they aren't there: EEXIST otherwise.
     pub fn create_first(&self) -> Vec<Message> {
         self.create(&[], true)
+    }
+
+    /// For each table that has to be there, what makes an empty one: refused with EEXIST where it is.
+    pub fn probes(&self) -> Vec<Message> {
+        let families = self.subnets().map(family).chain([NFPROTO_INET]);
+        families
+            .map(|family| m::new_table(family, &self.config.table, true))
+            .collect()
     }
 
     /// The maps hold these ports and no other. ENOENT where somebody removed our table.
