@@ -1,12 +1,13 @@
 //! Containers with a list of places to go: the kernel's table follows who is attached and what names were resolved to.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::egress::{Admission, EgressRule, names, stands_for};
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
-use crate::nft::{Confined, EgressTable};
+use crate::nft::{Confined, EgressTable, Members};
 
 use super::Network;
 
@@ -19,31 +20,39 @@ fn confined<'a>((app, endpoint): (&'a String, &'a Endpoint)) -> Option<Confined<
     })
 }
 
+fn members(attached: &BTreeMap<String, Endpoint>) -> Members<'_> {
+    Members {
+        confined: attached.iter().filter_map(confined).collect(),
+        open: attached.values().filter(|e| e.egress.is_none()).collect(),
+    }
+}
+
 impl Network {
     /// The table anew, with everyone's list; none where nobody has one.
     pub(super) fn rebuild_egress(&mut self) -> Result<(), NetworkError> {
-        let all: Vec<_> = self.attached.iter().filter_map(confined).collect();
+        let all = members(&self.attached);
         let table = EgressTable::new(&self.config);
-        if all.is_empty() {
+        if all.confined.is_empty() {
             return Ok(self.nft.commit(&table.remove())?);
         }
         self.nft.commit(&table.replace(&all))?;
-        for one in &all {
+        for one in &all.confined {
             self.nft.commit(&table.set(*one, &all, &self.learned))?;
         }
         Ok(())
     }
 
-    /// An attached app's list is in force afterwards.
+    /// An attached app's list is in force afterwards; without one it may go everywhere.
     pub(super) fn update_egress(&mut self, app: &str) -> Result<(), NetworkError> {
-        let all: Vec<_> = self.attached.iter().filter_map(confined).collect();
-        let Some(one) = all.iter().find(|one| one.app == app) else {
-            return Ok(());
+        let all = members(&self.attached);
+        let table = EgressTable::new(&self.config);
+        let one = all.confined.iter().find(|one| one.app == app);
+        let messages = match (one, all.confined.len()) {
+            (None, 0) => return Ok(()),
+            (Some(_), 1) => return self.rebuild_egress(),
+            (None, _) => table.replace_ways(&all),
+            (Some(one), _) => table.set(*one, &all, &self.learned),
         };
-        if all.len() == 1 {
-            return self.rebuild_egress();
-        }
-        let messages = EgressTable::new(&self.config).set(*one, &all, &self.learned);
         match self.nft.commit(&messages) {
             // Somebody removed our table.
             Err(e) if e.refused_with() == Some(libc::ENOENT) => self.rebuild_egress(),
@@ -51,24 +60,28 @@ impl Network {
         }
     }
 
-    /// The list of an app that is attached no more goes.
+    /// The way and the list of an app that is attached no more go.
     pub(super) fn withdraw_egress(
         &mut self,
         app: &str,
         endpoint: &Endpoint,
     ) -> Result<(), NetworkError> {
         self.learned.forget(app);
-        let rest: Vec<_> = self.attached.iter().filter_map(confined).collect();
-        let Some(rules) = &endpoint.egress else {
-            return Ok(());
+        let rest = members(&self.attached);
+        let table = EgressTable::new(&self.config);
+        let messages = match &endpoint.egress {
+            None if rest.confined.is_empty() => return Ok(()),
+            None => table.replace_ways(&rest),
+            Some(rules) => {
+                let gone = Confined {
+                    app,
+                    endpoint,
+                    rules,
+                };
+                table.withdraw(gone, &rest)
+            }
         };
-        let gone = Confined {
-            app,
-            endpoint,
-            rules,
-        };
-        let messages = EgressTable::new(&self.config).withdraw(gone, &rest);
-        match rest.is_empty() || self.nft.commit(&messages).is_err() {
+        match rest.confined.is_empty() || self.nft.commit(&messages).is_err() {
             true => self.rebuild_egress(),
             false => Ok(()),
         }

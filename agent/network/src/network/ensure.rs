@@ -20,12 +20,13 @@ pub struct Ensured {
 
 impl Network {
     /// Bridge, gateway address, forwarding and tables are there afterwards. May be called again at any time: it puts back
-    /// what somebody else removed, such as our tables after `nft flush ruleset`.
+    /// what somebody else removed, such as our tables after `nft flush ruleset`, with who is attached in them.
     ///
     /// # Errors
     /// `Overlap` when the bridge is new and another route leads to its subnet.
     pub async fn ensure(&mut self) -> Result<Ensured, NetworkError> {
         let bridge_created = self.set_up().await?;
+        self.mend().await?;
         let forwarding_switched_on = self.switch_forwarding(self.config.subnet6.is_some())?;
         Ok(Ensured {
             bridge_created,

@@ -102,14 +102,13 @@ impl Network {
     }
 
     fn remove_leftover_tables(&mut self) -> Result<(), NetworkError> {
-        let mut errors = Vec::new();
-        for messages in Ruleset::new(&self.config).remove_leftovers() {
-            match self.nft.commit(&messages) {
-                Err(e) if e.is_missing_option() => {}
-                other => errors.extend(other.err().map(NetworkError::from)),
-            }
+        let Some(messages) = Ruleset::new(&self.config).remove_leftovers() else {
+            return Ok(());
+        };
+        match self.nft.commit(&messages) {
+            Err(e) if e.is_missing_option() => Ok(()),
+            other => Ok(other?),
         }
-        all_of(errors)
     }
 
     fn take_back(&mut self, app: &str, endpoint: &Endpoint) -> Result<(), NetworkError> {
@@ -169,6 +168,7 @@ impl Network {
             errors.extend(tables.err().map(NetworkError::from));
             errors.extend(self.rebuild_egress().err());
             errors.extend(self.remove_leftover_tables().err());
+            errors.extend(self.update_limits().await.err());
         }
         errors.extend(self.pool.destroy().err().map(NetworkError::from));
         all_of(errors)

@@ -1,8 +1,8 @@
 //! Published ports and limits to sending: who has which, and the tables that say so to the kernel.
 
 use crate::endpoint::Endpoint;
-use crate::error::{NetworkError, all_of};
-use crate::nft::{EgressTable, Forward, Limit, Ruleset, probe_limits, replace_limits};
+use crate::error::NetworkError;
+use crate::nft::{Forward, Limit, Ruleset, replace_limits};
 use crate::port::PublishedPort;
 
 use super::Network;
@@ -35,42 +35,6 @@ impl Network {
             })
         };
         self.attached.iter().flat_map(of).collect()
-    }
-
-    /// Whether a table of ours was gone, by `nft flush ruleset` say, and all of them are made anew. Asks for one table at a
-    /// time, which costs the kernel nothing while they are there.
-    pub(crate) async fn put_back(&mut self) -> Result<bool, NetworkError> {
-        let mut probes = Ruleset::new(&self.config).probes();
-        let watched = self.attached.values().any(Endpoint::is_watched);
-        if watched {
-            probes.push(probe_limits(&self.config));
-        }
-        if self.attached.values().any(|e| e.egress.is_some()) {
-            probes.push(EgressTable::new(&self.config).probe());
-        }
-        let mut gone = false;
-        for probe in probes {
-            match self.nft.commit(&[probe]) {
-                Err(e) if e.refused_with() == Some(libc::EEXIST) => {}
-                Err(e) => return Err(e.into()),
-                Ok(()) => gone = true,
-            }
-        }
-        if !gone {
-            return Ok(false);
-        }
-        tracing::warn!(
-            table = self.config.table,
-            "our nftables tables were gone; making them again"
-        );
-        let forwards = self.forwards();
-        let mut errors = Vec::new();
-        let tables = Ruleset::new(&self.config).replace(&forwards);
-        errors.extend(self.nft.commit(&tables).err().map(NetworkError::from));
-        errors.extend(self.rebuild_egress().err());
-        errors.extend(self.update_limits().await.err());
-        all_of(errors)?;
-        Ok(true)
     }
 
     /// The table of limits follows who is attached and whose interface is there.

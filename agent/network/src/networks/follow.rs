@@ -75,6 +75,24 @@ impl Networks {
         Ok(links.into_iter().map(|link| link.name).collect())
     }
 
+    /// Makes tables again that somebody removed; the networks whose they were. Goes on after an error, which is logged.
+    pub async fn mend(&mut self) -> Vec<String> {
+        let default = [(super::DEFAULT_NETWORK, &mut self.default)];
+        let user = self.user.iter_mut().map(|(name, n)| (name.as_str(), n));
+        let mut mended = Vec::new();
+        for (name, network) in default.into_iter().chain(user) {
+            match network.mend().await {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::warn!(network = name, "our nftables tables were gone; made again");
+                    mended.push(name.to_owned());
+                }
+                Err(error) => tracing::error!(network = name, %error, "our nftables tables"),
+            }
+        }
+        mended
+    }
+
     /// Holds the networks against the board as it is now. Goes on after an error, which is logged.
     pub async fn follow(&mut self) -> Followed {
         let mut found = Followed::default();

@@ -229,26 +229,6 @@ impl Networks {
         Ok(done)
     }
 
-    /// Makes tables anew that somebody removed, with everything that is in them: by `nft flush ruleset`, as reloading
-    /// another firewall may do. Goes on after an error and tells all of them; how many networks had lost theirs.
-    ///
-    /// To be called now and then, after `reconcile`.
-    pub async fn put_back(&mut self) -> Result<usize, NetworkError> {
-        let mut errors = Vec::new();
-        let mut lost = 0;
-        let users = self.user.iter_mut();
-        let users = users.filter(|(name, _)| !self.broken.contains(*name));
-        let all = users.map(|(_, network)| network).chain([&mut self.default]);
-        for network in all {
-            match network.put_back().await {
-                Ok(gone) => lost += usize::from(gone),
-                Err(e) => errors.push(e),
-            }
-        }
-        all_of(errors)?;
-        Ok(lost)
-    }
-
     /// The default network keeps the notes about the board's switches, whichever network needs them.
     fn switch_forwarding(&mut self) -> Result<(), NetworkError> {
         let routes6 = |n: &Network| n.config().subnet6.is_some() && n.config().underlay.is_none();

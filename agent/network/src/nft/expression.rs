@@ -203,6 +203,22 @@ pub(crate) fn destination_from_map(map: &str, with_address: bool, ipv6: bool) ->
     rule
 }
 
+/// Sends to that address, whatever others would make of the destination; to the same port.
+pub(crate) fn destination_is(ip: IpAddr) -> [Expression; 2] {
+    let address = Attributes::default()
+        .number(NFTA_IMMEDIATE_DREG, NFT_REG32_00)
+        .nested(NFTA_IMMEDIATE_DATA, value(&octets(ip)));
+    let nat = Attributes::default()
+        .number(NFTA_NAT_TYPE, NFT_NAT_DNAT)
+        .number(NFTA_NAT_FAMILY, u32::from(ip_family(ip.is_ipv6())))
+        .number(NFTA_NAT_REG_ADDR_MIN, NFT_REG32_00);
+    let nat = Expression {
+        needs: Some("CONFIG_NFT_NAT"),
+        ..expression("nat", nat)
+    };
+    [expression("immediate", address), nat]
+}
+
 pub(crate) fn masquerade() -> Expression {
     Expression {
         needs: Some("CONFIG_NFT_MASQ"),
@@ -283,6 +299,15 @@ pub(crate) fn carries(kind: u16) -> [Expression; 2] {
     ]
 }
 
+/// A frame that carries nothing of all these.
+pub(crate) fn carries_none_of(kinds: &[u16]) -> Vec<Expression> {
+    let others = kinds.iter().map(|k| compare(NFT_CMP_NEQ, &k.to_be_bytes()));
+    [meta(NFT_META_PROTOCOL, 0)]
+        .into_iter()
+        .chain(others)
+        .collect()
+}
+
 /// An ARP packet whose sender says another IPv4 address than this one (RFC 826).
 pub(crate) fn arp_sender_is_not(ip: Ipv4Addr) -> [Expression; 2] {
     [
@@ -302,13 +327,21 @@ pub(crate) fn to_port(protocol: u8, port: u16) -> [Expression; 4] {
 }
 
 /// An ICMPv6 message of that type.
-pub(crate) fn icmp6(kind: u8) -> [Expression; 4] {
-    [
-        meta(NFT_META_L4PROTO, 0),
-        compare(NFT_CMP_EQ, &[IPPROTO_ICMPV6]),
-        payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0),
-        compare(NFT_CMP_EQ, &[kind]),
-    ]
+pub(crate) fn icmp6(kind: u8) -> Vec<Expression> {
+    icmp6_of((kind, kind))
+}
+
+/// An ICMPv6 message of one of these types.
+pub(crate) fn icmp6_of((first, last): (u8, u8)) -> Vec<Expression> {
+    let mut rule = to_protocol(IPPROTO_ICMPV6).to_vec();
+    rule.push(payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0));
+    if first == last {
+        rule.push(compare(NFT_CMP_EQ, &[first]));
+    } else {
+        rule.push(compare(NFT_CMP_GTE, &[first]));
+        rule.push(compare(NFT_CMP_LTE, &[last]));
+    }
+    rule
 }
 
 /// Matches what goes beyond so many bytes a second, after a burst.

@@ -241,7 +241,7 @@ pub(crate) fn new_map(
     }
 }
 
-/// A map from addresses to chains. Filled by `add_ways`.
+/// A map from addresses to chains or an acceptance. Filled by `add_ways`.
 pub(crate) fn new_ways(family: u8, table: &str, name: &str, id: u32, ipv6: bool) -> Message {
     new_set_of(family, table, name, id, ipv6, NFT_SET_MAP, |set| {
         set.number(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT)
@@ -305,12 +305,20 @@ pub(crate) fn delete_set(family: u8, table: &str, name: &str) -> Message {
     }
 }
 
-/// From each address to a chain.
-pub(crate) fn add_ways(family: u8, table: &str, map: &str, ways: &[(Vec<u8>, String)]) -> Message {
+/// From each address to a chain; without one, everywhere.
+pub(crate) fn add_ways(
+    family: u8,
+    table: &str,
+    map: &str,
+    ways: &[(Vec<u8>, Option<String>)],
+) -> Message {
     let elements = ways.iter().map(|(key, chain)| {
-        let verdict = Attributes::default()
-            .number(NFTA_VERDICT_CODE, NFT_GOTO)
-            .text(NFTA_VERDICT_CHAIN, chain);
+        let verdict = match chain {
+            None => Attributes::default().number(NFTA_VERDICT_CODE, NF_ACCEPT),
+            Some(chain) => Attributes::default()
+                .number(NFTA_VERDICT_CODE, NFT_GOTO)
+                .text(NFTA_VERDICT_CHAIN, chain),
+        };
         let data = Attributes::default().nested(NFTA_DATA_VERDICT, verdict);
         element_with(key).nested(NFTA_SET_ELEM_DATA, data)
     });

@@ -19,7 +19,7 @@ pub(crate) mod wire {
 }
 
 pub(crate) use ruleset::{
-    Confined, EgressTable, Forward, Limit, Ruleset, probe_limits, replace_limits,
+    Confined, EgressTable, Forward, Limit, Members, Ruleset, replace_limits, table_of_limits,
 };
 pub use transaction::NftError;
 pub(crate) use transaction::NftSocket;

@@ -4,7 +4,7 @@ use super::expression as x;
 use super::message as m;
 use super::transaction::{answers, batch};
 use super::uapi::*;
-use super::{EgressTable, Forward, Limit, Ruleset, replace_limits};
+use super::{EgressTable, Forward, Limit, Members, Ruleset, replace_limits};
 use crate::config::NetworkConfig;
 use crate::port::{Protocol, PublishedPort};
 
@@ -142,15 +142,19 @@ fn a_list_of_places_to_go_names_the_options_that_it_needs() {
     };
     assert_eq!(needs(&messages, "table"), "CONFIG_NF_TABLES_NETDEV");
     assert_eq!(needs(&messages, "chain"), "CONFIG_NETFILTER_INGRESS");
-    // Two lies, and no limit beside them.
+    // What it does not know and two lies, and no limit beside them.
     assert_eq!(
         messages
             .iter()
             .filter(|m| m.what.starts_with("rule"))
             .count(),
-        2
+        3
     );
-    let messages = EgressTable::new(&config).replace(&[]);
+    let nobody = Members {
+        confined: Vec::new(),
+        open: Vec::new(),
+    };
+    let messages = EgressTable::new(&config).replace(&nobody);
     assert_eq!(needs(&messages, "table"), "CONFIG_NF_TABLES_INET");
     assert!(needs(&messages, "set").contains("CONFIG_NFT_SET_HASH"));
 }
@@ -176,7 +180,7 @@ fn a_set_that_fades_and_its_elements_are_as_the_kernel_has_them() {
          ");
     let found = inside(elements);
     assert_eq!(found[16..], golden[16..], "{found:02x?}");
-    let ways = m::add_ways(NFPROTO_INET, "t", "m", &[(key, "to".into())]);
+    let ways = m::add_ways(NFPROTO_INET, "t", "m", &[(key, Some("to".into()))]);
     let golden = hex("2c 00 03 80 | 28 00 01 80
            0c 00 01 80 | 08 00 01 00 c0 00 02 07
            18 00 02 80 | 14 00 02 80 | 08 00 01 00 ff ff ff fc | 07 00 02 00 74 6f 00 00");

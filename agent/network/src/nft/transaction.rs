@@ -116,6 +116,39 @@ impl NftSocket {
         }
     }
 
+    /// Whether the table is there; not what is in it.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn has_table(&mut self, family: u8, name: &str) -> Result<bool, NftError> {
+        self.forget_late_answers()?;
+        self.sequence = self.sequence.wrapping_add(1);
+        let kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE;
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        let which = Attributes::default().text(NFTA_TABLE_NAME, name);
+        let mut bytes = Vec::new();
+        encode(&mut bytes, kind, flags, self.sequence, family, 0, &which);
+        let failed = |source| NftError::Socket {
+            action: "ask for a table",
+            source,
+        };
+        self.socket
+            .send_to(&bytes, &SocketAddr::new(0, 0), 0)
+            .map_err(failed)?;
+        while let Some(answer) = self.receive()? {
+            for (sequence, code) in answers(&answer) {
+                match -code {
+                    _ if sequence != self.sequence => {}
+                    0 => return Ok(true),
+                    // No such family, in this kernel or yet in this namespace, has no table.
+                    libc::ENOENT | libc::EAFNOSUPPORT => return Ok(false),
+                    code => return Err(failed(io::Error::from_raw_os_error(code))),
+                }
+            }
+        }
+        Err(NftError::NoAnswer { messages: 1 })
+    }
+
     fn receive(&self) -> Result<Option<Vec<u8>>, NftError> {
         let mut buffer = Vec::with_capacity(ANSWER_BYTES);
         match self.socket.recv(&mut buffer, libc::MSG_DONTWAIT) {

@@ -5,6 +5,7 @@ pub const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 pub const NFNL_MSG_BATCH_END: u16 = 17;
 
 pub const NFT_MSG_NEWTABLE: u16 = 0;
+pub const NFT_MSG_GETTABLE: u16 = 1;
 pub const NFT_MSG_DELTABLE: u16 = 2;
 pub const NFT_MSG_NEWCHAIN: u16 = 3;
 pub const NFT_MSG_DELCHAIN: u16 = 5;
@@ -161,6 +162,10 @@ pub const IPPROTO_ICMPV6: u8 = 58;
 pub const ETH_P_IP: u16 = 0x0800;
 pub const ETH_P_ARP: u16 = 0x0806;
 pub const ETH_P_IPV6: u16 = 0x86dd;
+/// What a host says of multicast that it listens to (RFC 2710 3.1, RFC 3810 5.2), and its call for routers (RFC 4861 4.1):
+/// types next to each other, and one.
+pub const LISTENING_AND_ROUTER_SOLICITATION: (u8, u8) = (131, 133);
+pub const LISTENING_2: u8 = 143;
 /// RFC 4861 4.3 and 4.4.
 pub const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;

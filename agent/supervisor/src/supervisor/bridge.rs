@@ -12,10 +12,8 @@ const MTUS: std::ops::RangeInclusive<u32> = 1280..=9216;
 impl Supervisor {
     /// Tables that somebody removed stand again, so that no wall is down for long.
     pub(super) async fn put_tables_back(&mut self) {
-        if let Ok(networks) = &mut self.bridge.0
-            && let Err(error) = networks.put_back().await
-        {
-            tracing::error!(fault = whole(&error), "networks are not walled in");
+        if let Ok(networks) = &mut self.bridge.0 {
+            networks.mend().await;
         }
     }
 

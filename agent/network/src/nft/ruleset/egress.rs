@@ -2,15 +2,11 @@
 //!
 //! ```text
 //! table inet coracle-cor0-egress {
-//!   map ways  { type ipv4_addr : verdict; elements = { 172.30.0.2 : goto to-ac1e0002 } }
+//!   map ways  { type ipv4_addr : verdict; elements = { 172.30.0.2 : goto to-ac1e0002, 172.30.0.3 : accept } }
 //!   map ways6 { type ipv6_addr : verdict; … }                             # where the network has IPv6
 //!   set name-ac1e0002-0   { type ipv4_addr; size 64; flags timeout }      # what the list's first name was resolved to
 //!   set name-ac1e0002-0-6 { type ipv6_addr; size 64; flags timeout }
-//!   chain prerouting { type filter hook prerouting priority mangle
-//!     iifname "cor0" ct state established,related accept
-//!     iifname "cor0" ip daddr 172.30.0.1 udp dport 53 accept              # the resolver, where there is one; and tcp
-//!     iifname "cor0" ip daddr != 172.30.0.1 ip daddr 172.30.0.0/16 accept # neighbours
-//!     iifname "cor0" ip saddr vmap @ways }
+//!   chain prerouting { see entrance.rs }
 //!   chain to-ac1e0002 {
 //!     ip daddr 10.0.0.0/8 accept
 //!     ip daddr @name-ac1e0002-0 tcp dport 8883 accept
@@ -21,7 +17,6 @@
 //! packets of a connection walk the list. Sets of concatenations with intervals would need Linux 5.6; this works on every
 //! kernel that has the other tables.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -31,9 +26,9 @@ use crate::nft::expression::Address;
 
 /// As nft names it: behind connection tracking (-200) and before dstnat.
 const MANGLE: i32 = -150;
-const WAYS: [&str; 2] = ["ways", "ways6"];
-/// Multicast that no router passes on (RFC 4291 2.7).
-const NEIGHBOURHOOD: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
+pub(super) const WAYS: [&str; 2] = ["ways", "ways6"];
+/// Elements of one message: its list has to stay below 64 KiB.
+const AT_ONCE: usize = 512;
 
 /// A container with a list.
 #[derive(Debug, Clone, Copy)]
@@ -52,17 +47,34 @@ impl Confined<'_> {
         let six = if ipv6 { "-6" } else { "" };
         format!("name-{:08x}-{name}{six}", u32::from(self.endpoint.ip))
     }
+}
 
-    fn addresses(&self) -> [Option<IpAddr>; 2] {
-        let six = self.endpoint.ipv6.map(|six| IpAddr::V6(six.ip));
-        [Some(self.endpoint.ip.into()), six]
+/// Everyone on a network.
+#[derive(Debug, Clone)]
+pub(crate) struct Members<'a> {
+    pub confined: Vec<Confined<'a>>,
+    /// Those without a list.
+    pub open: Vec<&'a Endpoint>,
+}
+
+impl Members<'_> {
+    /// From each address to its container's chain, or everywhere.
+    fn ways(&self, ipv6: bool) -> Vec<(Vec<u8>, Option<String>)> {
+        let at = |endpoint: &Endpoint| match ipv6 {
+            false => Some(x::octets(endpoint.ip.into())),
+            true => Some(x::octets(endpoint.ipv6?.ip.into())),
+        };
+        let confined = self.confined.iter();
+        let confined = confined.filter_map(|one| Some((at(one.endpoint)?, Some(one.chain()))));
+        let open = self.open.iter().filter_map(|one| Some((at(one)?, None)));
+        confined.chain(open).collect()
     }
 }
 
 /// The table of a network's lists.
 #[derive(Debug)]
 pub(crate) struct EgressTable<'a> {
-    config: &'a NetworkConfig,
+    pub(super) config: &'a NetworkConfig,
     table: String,
 }
 
@@ -74,9 +86,9 @@ impl<'a> EgressTable<'a> {
         }
     }
 
-    /// As `Ruleset::probes`.
-    pub fn probe(&self) -> Message {
-        m::new_table(NFPROTO_INET, &self.table, true)
+    /// Family and name.
+    pub fn name(&self) -> (u8, String) {
+        (NFPROTO_INET, self.table.clone())
     }
 
     /// No table afterwards.
@@ -89,7 +101,7 @@ impl<'a> EgressTable<'a> {
 
     /// The table anew: whoever has a list reaches nothing until `set` fills it in. All lists at once could be more than a
     /// socket takes.
-    pub fn replace(&self, all: &[Confined<'_>]) -> Vec<Message> {
+    pub fn replace(&self, all: &Members<'_>) -> Vec<Message> {
         let mut messages = self.remove();
         messages.push(m::new_table(NFPROTO_INET, &self.table, false));
         for (id, ipv6) in self.families() {
@@ -110,7 +122,7 @@ impl<'a> EgressTable<'a> {
         messages.push(m::new_chain(NFPROTO_INET, &self.table, "prerouting", hook));
         let entrance = self.entrance();
         messages.extend(entrance.iter().map(|rule| self.rule("prerouting", rule)));
-        for confined in all {
+        for confined in &all.confined {
             messages.extend(m::new_inner_chain(
                 NFPROTO_INET,
                 &self.table,
@@ -123,7 +135,7 @@ impl<'a> EgressTable<'a> {
     }
 
     /// One container's list, and the way to it. ENOENT where the table is not there.
-    pub fn set(&self, one: Confined<'_>, all: &[Confined<'_>], learned: &Learned) -> Vec<Message> {
+    pub fn set(&self, one: Confined<'_>, all: &Members<'_>, learned: &Learned) -> Vec<Message> {
         let chain = one.chain();
         let mut messages = m::new_inner_chain(NFPROTO_INET, &self.table, &chain).to_vec();
         for (number, _) in names(one.rules).iter().enumerate() {
@@ -170,7 +182,7 @@ impl<'a> EgressTable<'a> {
     }
 
     /// Takes one container's list away; `rest` are those that stay.
-    pub fn withdraw(&self, one: Confined<'_>, rest: &[Confined<'_>]) -> Vec<Message> {
+    pub fn withdraw(&self, one: Confined<'_>, rest: &Members<'_>) -> Vec<Message> {
         let mut messages = self.replace_ways(rest);
         let chain = one.chain();
         messages.extend(m::new_inner_chain(NFPROTO_INET, &self.table, &chain));
@@ -196,20 +208,19 @@ impl<'a> EgressTable<'a> {
         m::new_rule(NFPROTO_INET, &self.table, chain, rule)
     }
 
-    fn ways(&self, all: &[Confined<'_>]) -> Vec<Message> {
+    fn ways(&self, all: &Members<'_>) -> Vec<Message> {
         let mut messages = Vec::new();
-        for (index, _) in self.families() {
-            let index = index as usize;
-            let way = |one: &Confined<'_>| Some((x::octets(one.addresses()[index]?), one.chain()));
-            let ways: Vec<_> = all.iter().filter_map(way).collect();
-            if !ways.is_empty() {
-                messages.push(m::add_ways(NFPROTO_INET, &self.table, WAYS[index], &ways));
-            }
+        for (index, ipv6) in self.families() {
+            let map = WAYS[index as usize];
+            let ways = all.ways(ipv6);
+            let some = ways.chunks(AT_ONCE);
+            messages.extend(some.map(|ways| m::add_ways(NFPROTO_INET, &self.table, map, ways)));
         }
         messages
     }
 
-    fn replace_ways(&self, all: &[Confined<'_>]) -> Vec<Message> {
+    /// The ways are these and no others. ENOENT where the table is not there.
+    pub fn replace_ways(&self, all: &Members<'_>) -> Vec<Message> {
         let empty = |(index, _)| {
             let index: u32 = index;
             m::empty_map(NFPROTO_INET, &self.table, WAYS[index as usize])
@@ -217,52 +228,6 @@ impl<'a> EgressTable<'a> {
         let mut messages: Vec<Message> = self.families().map(empty).collect();
         messages.extend(self.ways(all));
         messages
-    }
-
-    fn entrance(&self) -> Vec<Vec<Expression>> {
-        let from = |rest: &[&[Expression]]| {
-            [&x::arrives_on(&self.config.bridge)[..], &rest.concat()].concat()
-        };
-        let four = |what: &[Expression], then: Expression| {
-            from(&[&x::family_is(NFPROTO_IPV4), what, &[then]])
-        };
-        let six = |what: &[Expression], then: Expression| {
-            from(&[&x::family_is(NFPROTO_IPV6), what, &[then]])
-        };
-        let to = |net: IpNet| x::in_subnet(Address::Destination, net);
-        let not_to = |net: IpNet| x::outside_subnet(Address::Destination, net);
-        let gateway = IpNet::from(IpAddr::V4(self.config.gateway()));
-        let mut rules = vec![from(&[&x::established_or_related(), &[x::accept()]])];
-        if self.config.resolver {
-            for protocol in [IPPROTO_UDP, IPPROTO_TCP] {
-                let resolver = [&to(gateway)[..], &x::to_port(protocol, DNS)].concat();
-                rules.push(four(&resolver, x::accept()));
-            }
-        }
-        let neighbours = [not_to(gateway), to(self.config.subnet.into())].concat();
-        rules.push(four(&neighbours, x::accept()));
-        rules.push(from(&[
-            &x::family_is(NFPROTO_IPV4),
-            &x::way_of_source(WAYS[0], false),
-        ]));
-        if let Some(subnet) = self.config.subnet6 {
-            let gateway = IpNet::from(IpAddr::V6(self.config.gateway6(subnet)));
-            // Who has the gateway's address? What else is link-local no router passes on.
-            for kind in [NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT] {
-                let question = [&to(gateway)[..], &x::icmp6(kind)].concat();
-                rules.push(six(&question, x::accept()));
-            }
-            for near in [LINK_LOCAL, NEIGHBOURHOOD] {
-                rules.push(six(&to(near.into()), x::accept()));
-            }
-            let neighbours = [not_to(gateway), to(subnet.into())].concat();
-            rules.push(six(&neighbours, x::accept()));
-            rules.push(from(&[
-                &x::family_is(NFPROTO_IPV6),
-                &x::way_of_source(WAYS[1], true),
-            ]));
-        }
-        rules
     }
 
     /// One entry of a list: up to four rules.

@@ -5,12 +5,16 @@
 //! ```text
 //! table netdev coracle-cor0 {
 //!   chain vcor0ac1e0002 { type filter hook ingress device "vcor0ac1e0002" priority filter
-//!     meta protocol ip ip saddr != 172.30.0.2 drop                       # these only with a list
+//!     limit rate over 125000 bytes/second burst 131072 bytes drop
+//!     meta protocol != { ip, arp, ip6 } drop                             # this and those below only with a list
+//!     meta protocol ip ip saddr != 172.30.0.2 drop
 //!     meta protocol arp arp saddr ip != 172.30.0.2 drop
-//!     meta protocol ip6 ip6 saddr fe80::/10 icmpv6 accept, other ones but fd00:1::ac1e:2 and :: drop
-//!     limit rate over 125000 bytes/second burst 131072 bytes drop }
+//!     meta protocol ip6 ip6 saddr fe80::/10 icmpv6 accept, other ones but fd00:1::ac1e:2 and :: drop }
 //! }
 //! ```
+//!
+//! What is neither IPv4, IPv6 nor ARP here can be so one step further on: the kernel takes a VLAN tag off before this hook,
+//! and another one off where the bridge hands the frame to the board.
 
 use std::net::IpAddr;
 
@@ -32,12 +36,13 @@ pub(crate) struct Limit<'a> {
 
 impl Limit<'_> {
     fn rules(&self) -> Vec<Vec<Expression>> {
-        let mut rules = match self.only_from {
-            None => Vec::new(),
-            Some((four, six)) => honest(four, six),
-        };
+        let mut rules = Vec::new();
+        // First, so that nothing is let through uncounted.
         if let Some(rate) = self.bytes_per_second {
             rules.push(vec![x::faster_than(rate, BURST), x::drop()]);
+        }
+        if let Some((four, six)) = self.only_from {
+            rules.extend(honest(four, six));
         }
         rules
     }
@@ -45,7 +50,9 @@ impl Limit<'_> {
 
 fn honest(four: Ipv4Addr, six: Option<Ipv6Addr>) -> Vec<Vec<Expression>> {
     let other = |ip: IpAddr| x::outside_subnet(Address::Source, ip.into());
+    let known = x::carries_none_of(&[ETH_P_IP, ETH_P_ARP, ETH_P_IPV6]);
     let mut rules = vec![
+        [&known[..], &[x::drop()]].concat(),
         [&x::carries(ETH_P_IP)[..], &other(four.into()), &[x::drop()]].concat(),
         [
             &x::carries(ETH_P_ARP)[..],
@@ -81,9 +88,9 @@ fn honest(four: Ipv4Addr, six: Option<Ipv6Addr>) -> Vec<Vec<Expression>> {
     rules
 }
 
-/// As `Ruleset::probes`.
-pub(crate) fn probe_limits(config: &NetworkConfig) -> Message {
-    m::new_table(NFPROTO_NETDEV, &config.table, true)
+/// Family and name of the table of limits.
+pub(crate) fn table(config: &NetworkConfig) -> (u8, String) {
+    (NFPROTO_NETDEV, config.table.clone())
 }
 
 /// The table holds these limits and no others; no table without any. The interfaces have to be there.

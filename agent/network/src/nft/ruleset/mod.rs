@@ -6,6 +6,8 @@
 //! table ip coracle-cor0 {
 //!   map ports    { type inet_proto . inet_service : ipv4_addr . inet_service }
 //!   map ports_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }
+//!   chain resolver    { type nat hook prerouting priority dstnat - 1   # absent without a resolver
+//!     iifname "cor0" ip daddr 172.30.0.1 udp dport 53 dnat to 172.30.0.1 } # and tcp: a published port 53 is not meant
 //!   chain prerouting  { type nat hook prerouting priority dstnat
 //!     fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @ports_at
 //!     fib daddr type local dnat ip to meta l4proto . th dport map @ports }
@@ -46,12 +48,13 @@ use crate::endpoint::beside;
 use crate::port::PublishedPort;
 
 mod egress;
+mod entrance;
 mod isolation;
 mod limits;
 mod translation;
 
-pub(crate) use egress::{Confined, EgressTable};
-pub(crate) use limits::{Limit, probe_limits, replace as replace_limits};
+pub(crate) use egress::{Confined, EgressTable, Members};
+pub(crate) use limits::{Limit, replace as replace_limits, table as table_of_limits};
 
 const PORTS: &str = "ports";
 const PORTS_AT: &str = "ports_at";
@@ -100,14 +103,6 @@ impl<'a> Ruleset<'a> {
         self.create(&[], true)
     }
 
-    /// For each table that has to be there, what makes an empty one: refused with EEXIST where it is.
-    pub fn probes(&self) -> Vec<Message> {
-        let families = self.subnets().map(family).chain([NFPROTO_INET]);
-        families
-            .map(|family| m::new_table(family, &self.config.table, true))
-            .collect()
-    }
-
     /// The maps hold these ports and no other. ENOENT where somebody removed our table.
     pub fn set_ports(&self, forwards: &[Forward]) -> Vec<Message> {
         let table = &self.config.table;
@@ -121,20 +116,23 @@ impl<'a> Ruleset<'a> {
         messages
     }
 
+    /// Family and name of each.
+    pub fn tables(&self) -> Vec<(u8, String)> {
+        let translating = self.subnets().map(family);
+        let families = translating.chain([NFPROTO_INET]);
+        families.map(|f| (f, self.config.table.clone())).collect()
+    }
+
     /// No table afterwards. Making them first lets a missing one not be an error.
     pub fn remove(&self) -> Vec<Message> {
-        let translating = self.subnets().map(family);
-        let families: Vec<u8> = translating.chain([NFPROTO_INET]).collect();
+        let families: Vec<u8> = self.tables().iter().map(|(f, _)| *f).collect();
         self.remove_of(&families)
     }
 
-    /// Tables that another configuration may have left, each to be tried by itself: a kernel without the family says so.
-    pub fn remove_leftovers(&self) -> Vec<Vec<Message>> {
-        let mut families = vec![NFPROTO_NETDEV];
-        if self.config.subnet6.is_none() {
-            families.push(NFPROTO_IPV6);
-        }
-        families.iter().map(|f| self.remove_of(&[*f])).collect()
+    /// The table that another configuration, one with IPv6, may have left. A kernel without the family says so.
+    pub fn remove_leftovers(&self) -> Option<Vec<Message>> {
+        let without = self.config.subnet6.is_none();
+        without.then(|| self.remove_of(&[NFPROTO_IPV6]))
     }
 
     fn remove_of(&self, families: &[u8]) -> Vec<Message> {

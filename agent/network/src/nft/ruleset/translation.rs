@@ -1,5 +1,7 @@
 //! Addresses: published ports lead in, and what leaves bears the board's address.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::*;
@@ -34,6 +36,10 @@ impl Ruleset<'_> {
             m::new_map(family, table, PORTS, ids + 1, &key[1..], &to),
             m::new_map(family, table, PORTS_AT, ids + 2, &key, &to),
         ];
+        if self.config.resolver && !ipv6 {
+            let rules = self.to_the_resolver();
+            messages.extend(nat("resolver", NF_INET_PRE_ROUTING, DSTNAT - 1, &rules));
+        }
         messages.extend(nat("prerouting", NF_INET_PRE_ROUTING, DSTNAT, &ports()));
         messages.extend(nat("output", NF_INET_LOCAL_OUT, DSTNAT, &ports()));
         let masquerade = self.masquerade(bridge, subnet);
@@ -44,6 +50,21 @@ impl Ruleset<'_> {
             &masquerade,
         ));
         messages
+    }
+
+    /// The first translation counts: this one, which changes nothing, and not a port 53 that an app of any network publishes.
+    fn to_the_resolver(&self) -> Vec<Vec<Expression>> {
+        let gateway = IpAddr::V4(self.config.gateway());
+        let rule = |protocol| {
+            [
+                &x::arrives_on(&self.config.bridge)[..],
+                &x::in_subnet(Address::Destination, gateway.into()),
+                &x::to_port(protocol, DNS),
+                &x::destination_is(gateway),
+            ]
+            .concat()
+        };
+        [IPPROTO_UDP, IPPROTO_TCP].map(rule).into()
     }
 
     fn masquerade(&self, bridge: &str, subnet: IpNet) -> Vec<Vec<Expression>> {
