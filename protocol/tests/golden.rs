@@ -16,8 +16,8 @@ use coracle_protocol::names::{AppName, BoardId, ProductName, VolumeName};
 use coracle_protocol::release::{AppLimits, Blob, DiskOn, Port, Protocol};
 use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use coracle_protocol::report::{
-    AppState, AppStatus, AppUse, BoardFacts, Current, DiskUse, Feedback, Fetched, Phase, Presence,
-    SetState, SetStatus, Telemetry,
+    AppState, AppStatus, AppUse, AppUsers, BoardFacts, Current, DiskUse, Feedback, Fetched, Phase,
+    Presence, SetState, SetStatus, Telemetry,
 };
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
@@ -142,7 +142,10 @@ fn set() -> SetStatus {
         cpu_usage_us: Some(12),
         pids: Some(3),
         disk: Some(disk_use()),
-        users: None,
+        users: Some(AppUsers::Own {
+            first: 1_879_048_192,
+            count: 65_536,
+        }),
     };
     let waiting = AppStatus {
         name: AppName::new("logger").unwrap(),
@@ -173,7 +176,9 @@ fn set() -> SetStatus {
         cpu_usage_us: None,
         pids: None,
         disk: None,
-        users: None,
+        users: Some(AppUsers::Board {
+            because: "it uses the board's network".into(),
+        }),
     };
     SetStatus {
         deployment: digest("assignment"),

@@ -73,6 +73,46 @@ fn an_unknown_key_a_wrong_unit_and_a_zero_are_refused_with_their_line() {
 }
 
 #[test]
+fn ids_of_apps_are_whole_ranges_below_what_is_signed() {
+    let good = text_of("generic-arm64");
+    let with = |text: &str| format!("{good}\n[isolation]\n{text}\n");
+    let parsed = |text: &str| Profile::parse(&with(text), Path::new("x.toml")).unwrap();
+    let silent = Profile::parse(&good, Path::new("x.toml"))
+        .unwrap()
+        .isolation;
+    assert_eq!(silent.user_namespaces, UserNamespaces::Auto);
+    assert_eq!(silent.first_id.get(), 0x7000_0000);
+    assert!(
+        silent
+            .first_id
+            .get()
+            .checked_add(MOST_ID_RANGES * IDS_PER_APP)
+            .unwrap()
+            < 1 << 31
+    );
+    for (text, first) in [("65536", 65_536), ("2130706432", 2_130_706_432)] {
+        assert_eq!(
+            parsed(&format!("first_id = {text}"))
+                .isolation
+                .first_id
+                .get(),
+            first
+        );
+    }
+    for wrong in ["0", "1000000", "2130771968", "-65536", "4294901760"] {
+        let message = fault(&with(&format!("first_id = {wrong}")));
+        assert!(
+            message.contains("multiples of 65536 from 65536 to 2130706432"),
+            "{message}"
+        );
+    }
+    let message = fault(&with("user_namespaces = \"on\""));
+    for allowed in ["auto", "off", "required"] {
+        assert!(message.contains(allowed), "{message}");
+    }
+}
+
+#[test]
 fn lists_are_bounded() {
     let good = text_of("generic-armv7");
     let line = good.lines().find(|l| l.starts_with("state = ")).unwrap();

@@ -1,7 +1,7 @@
 use super::*;
 use coracle_protocol::names::{AppName, NetworkName};
 use coracle_protocol::release::{AppLimits, Port, Protocol};
-use coracle_protocol::report::{BoardFacts, PlaceStatus, SetState};
+use coracle_protocol::report::{AppUsers, BoardFacts, PlaceStatus, SetState};
 
 fn app() -> AppStatus {
     AppStatus {
@@ -87,6 +87,23 @@ fn list_and_inspect() {
         "container-inspect",
         &containers::inspect(&set, &app, Some(log)),
     );
+}
+
+#[test]
+fn whose_users_an_app_has_is_dockers_userns_mode() {
+    let mode = |users| {
+        let mut app = app();
+        app.users = users;
+        containers::inspect(&set(), &app, None)["HostConfig"]["UsernsMode"].clone()
+    };
+    let own = AppUsers::Own {
+        first: 1_879_048_192,
+        count: 65_536,
+    };
+    let because = "it uses the board's network".to_owned();
+    assert_eq!(mode(Some(own)), "");
+    assert_eq!(mode(Some(AppUsers::Board { because })), "host");
+    assert_eq!(mode(None), "");
 }
 
 #[test]

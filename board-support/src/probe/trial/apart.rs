@@ -18,10 +18,19 @@ const NAMESPACES: [(&str, UnshareFlags); 6] = [
 
 /// Tries all of it and adds what came of it.
 pub(super) fn run(state: &Path, trials: &mut Trials) {
+    on_a_thread("namespaces", trials, |found| on_this_thread(state, found));
+    // On another one: the first has a pid namespace for its children, and can have no second child.
+    on_a_thread(users::SUBJECT, trials, |found| {
+        let apart = kernel::unshare(UnshareFlags::NEWNS);
+        found.note_result(users::SUBJECT, apart.and_then(|()| users::attempt(state)));
+    });
+}
+
+fn on_a_thread(subject: &str, trials: &mut Trials, body: impl FnOnce(&mut Trials) + Send) {
     let found = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let mut found = Trials::default();
-            on_this_thread(state, &mut found);
+            body(&mut found);
             found
         });
         thread.join()
@@ -31,8 +40,8 @@ pub(super) fn run(state: &Path, trials: &mut Trials) {
             trials.note(&trial.subject, trial.outcome);
         }),
         Err(_) => trials.note(
-            "namespaces",
-            Outcome::NotTried(cut("the thread that tries them ended early")),
+            subject,
+            Outcome::NotTried(cut("the thread that tries it ended early")),
         ),
     }
 }
@@ -48,22 +57,6 @@ fn on_this_thread(state: &Path, found: &mut Trials) {
         false => found.note(
             "overlayfs",
             Outcome::NotTried(cut("it needs a mount namespace")),
-        ),
-    }
-    match works(found, "overlayfs") {
-        true => {
-            // What is made as another user is made by a thread that does nothing else.
-            let tried = std::thread::scope(|scope| scope.spawn(|| users::attempt(state)).join());
-            let dead = |_| {
-                Err(std::io::Error::other(
-                    "the thread that tries it ended early",
-                ))
-            };
-            found.note_result("users of apps' own", tried.unwrap_or_else(dead));
-        }
-        false => found.note(
-            "users of apps' own",
-            Outcome::NotTried(cut("it needs overlayfs")),
         ),
     }
     type Attempt = fn() -> std::io::Result<()>;

@@ -3,7 +3,10 @@
 
 use crate::kernel::{self, UserNamespace};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
+use rustix::thread::{capabilities, set_capabilities};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
@@ -12,14 +15,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+/// As the gap names it.
+pub(super) const SUBJECT: &str = "users of apps' own";
+
 /// Of the board's ids; nobody has these.
 const FIRST: u32 = 0x7fff_0000;
 const COUNT: u32 = 0x1000;
 
 /// Puts a writable layer over another one, both mapped: the lower one's file must belong to the first of the ids, and a file
-/// that this one makes must be root's on disk. Only for a thread with a mount namespace of its own, whose mounts nobody else
-/// sees, and which ends soon after.
+/// that this one makes must be root's on disk. Only for a thread with a mount namespace of its own, which ends soon after.
 pub(super) fn attempt(state: &Path) -> io::Result<()> {
+    // Nothing of what follows may be seen outside.
+    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", flags)?;
     let folder = state.join(format!(".coracle-check-users-{}", std::process::id()));
     let result = within(&folder);
     let removed = match fs::remove_dir_all(&folder) {
@@ -58,7 +66,7 @@ fn within(folder: &Path) -> io::Result<()> {
         by_number(&work)
     );
     let options = CString::new(options)?;
-    kernel::make_files_as(FIRST);
+    make_files_as(FIRST)?;
     let on = by_number(&merged);
     let mounted = mount(
         "overlay",
@@ -70,11 +78,19 @@ fn within(folder: &Path) -> io::Result<()> {
     let result = mounted
         .map_err(io::Error::from)
         .and_then(|()| owners(&below(&above, "merged")?, &disk));
-    kernel::make_files_as(0);
+    make_files_as(0)?;
     if mounted.is_ok() {
         unmount(folder.join("merged"), UnmountFlags::DETACH)?;
     }
     result
+}
+
+/// What a file user other than root loses (capabilities(7)) comes back: overlayfs works in folders of mode 0.
+fn make_files_as(id: u32) -> io::Result<()> {
+    kernel::make_files_as(id);
+    let mut sets = capabilities(None)?;
+    sets.effective = sets.permitted;
+    Ok(set_capabilities(None, sets)?)
 }
 
 fn below(folder: &impl AsFd, name: &str) -> io::Result<OwnedFd> {

@@ -377,3 +377,24 @@ fn links_are_one_networks_or_one_apps() {
         assert!(fault.contains(words), "{at}: {fault}");
     }
 }
+
+/// The board's network belongs to the board's own users.
+#[test]
+fn users_of_its_own_and_the_boards_network_have_no_sense_together() {
+    let with = |users: Value, mode: &str| {
+        let mut release = release();
+        let app = &mut release["apps"][0];
+        app["network"] = json!({"mode": mode});
+        app["user_namespace"] = users;
+        release["apps"] = json!([app]);
+        check(release)
+    };
+    assert_eq!(with(json!(true), "none"), Ok(()));
+    assert_eq!(with(json!(false), "host"), Ok(()));
+    assert_eq!(with(Value::Null, "host"), Ok(()));
+    let fault = with(json!(true), "host").unwrap_err();
+    assert!(
+        fault.starts_with("app `web`: user_namespace = true and network.mode = `host`"),
+        "{fault}"
+    );
+}
