@@ -1,13 +1,14 @@
 //! Whether this kernel and file system can give a container a range of ids: found by doing it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::mount::{MsFlags, mount};
+use nix::sys::stat::fstatat;
 use nix::unistd::pipe2;
 
 use super::users::{IdRange, Users};
@@ -57,6 +58,8 @@ fn attempt(scratch: &Path, users: &Users) -> Result<(), Failure> {
         fs::create_dir_all(path(name)).at(Step::IdMap, path(name))?;
     }
     fs::write(path("lower/old"), "").at(Step::IdMap, path("lower/old"))?;
+    // Looked at past the mapped mount, which comes to lie on the folder above.
+    let disk = File::open(path("layer/upper")).at(Step::IdMap, path("layer/upper"))?;
     users.begin()?;
     let merged = overlay(
         &[path("lower")],
@@ -75,8 +78,8 @@ fn attempt(scratch: &Path, users: &Users) -> Result<(), Failure> {
         fs::write("new", "").at(Step::IdMap, "a new file")?;
         chown("new", Some(USER), Some(USER)).at(Step::IdMap, "a new file")
     })?;
-    let new = path("layer/upper/new");
-    match fs::metadata(&new).at(Step::IdMap, &new)?.uid() {
+    let new = fstatat(&disk, "new", AtFlags::AT_SYMLINK_NOFOLLOW);
+    match new.at(Step::IdMap, "a new file")?.st_uid {
         USER => Ok(()),
         _ => Err(lost("a new file")),
     }

@@ -21,7 +21,7 @@ use crate::failure::{At, Failure, Step};
 use crate::kernel::{self, Forked, confine, mounts};
 use crate::launch::child::join_namespace;
 use crate::launch::kill_and_reap;
-use crate::spec::{LaunchSpec, NetNs};
+use crate::spec::{LaunchSpec, NetNs, View};
 
 /// `count` users and as many groups: 0 and following inside are `first` and following outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,11 @@ impl Users {
         let UserNs::Range(range) = spec.namespaces.user else {
             return Ok(None);
         };
+        // What belongs to whom in a list is its author's to say; and mounts that are made on the way could be seen outside.
+        if matches!(spec.view, View::Listed(_)) {
+            let text = "a range of ids is for containers whose mounts are not listed";
+            return Err(Failure::refused(Step::IdMap, text));
+        }
         Users::make(range, matches!(spec.netns, NetNs::New)).map(Some)
     }
 

@@ -108,7 +108,7 @@ pub(crate) fn enter_beside(root: &OwnedFd, host: &OwnedFd) -> Result<(), Failure
     nix::unistd::chdir("/").at(Step::Pivot, "/")
 }
 
-/// The same with the owners of inside.
+/// The same with the owners of inside, in a mount namespace of its own.
 fn bind_mapped(folder: &Path, users: &Users) -> Result<OwnedFd, Failure> {
     let opened = open_folder(folder).at(Step::Rootfs, folder)?;
     let tree = users.map(&opened, folder)?;

@@ -1,21 +1,19 @@
 //! Layers over each other.
 
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, openat};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::Mode;
 
-use super::{fd_path, open_folder};
+use super::{bind_mapped, fd_path, open_folder};
 use crate::failure::{At, Failure, Step};
 use crate::namespaces::Users;
 
 /// The folders go to the kernel as `/proc/self/fd/n`: all options must fit into one page, paths with 64 hexadecimal
 /// digits would limit an image to some forty layers, and a `:` or `,` in a path needs no escaping this way.
 ///
-/// With `users` they are id-mapped mounts first. `upper` and `work` must be on one mount then: they lie in one folder.
+/// With `users` each becomes an id-mapped mount on itself first, in the caller's own mount namespace: only kernels from 6.15
+/// on take a tree that is in none. `upper` and `work` must be on one mount then: they lie in one folder.
 pub(crate) fn overlay(
     lower: &[PathBuf],
     upper: &Path,
@@ -23,7 +21,10 @@ pub(crate) fn overlay(
     merged: &Path,
     users: Option<&Users>,
 ) -> Result<OwnedFd, Failure> {
-    let mut open_folders = Vec::with_capacity(lower.len() + 3);
+    if let Some(users) = users {
+        bind_mapped(above_both(upper, work)?, users)?;
+    }
+    let mut open_folders = Vec::with_capacity(lower.len() + 2);
     let mut name = |folder: OwnedFd| {
         let name = fd_path(&folder);
         open_folders.push(folder);
@@ -31,29 +32,18 @@ pub(crate) fn overlay(
     };
     let mut names = Vec::with_capacity(lower.len());
     for path in lower {
-        let folder = open_folder(path).at(Step::Overlay, path)?;
         names.push(name(match users {
-            Some(users) => users.map(&folder, path)?,
-            None => folder,
+            Some(users) => bind_mapped(path, users)?,
+            None => open_folder(path).at(Step::Overlay, path)?,
         }));
     }
-    let (_tree, [upper, work]) = match users {
-        Some(users) => writable(upper, work, users).map(|(tree, both)| (Some(tree), both))?,
-        None => (
-            None,
-            [
-                open_folder(upper).at(Step::Overlay, upper)?,
-                open_folder(work).at(Step::Overlay, work)?,
-            ],
-        ),
-    };
     // What an upper folder means must not depend on the kernel's defaults: it is read by diff and commit, and it may be
     // mounted again by another kernel.
     let options = format!(
         "lowerdir={},upperdir={},workdir={},index=off,metacopy=off",
         names.join(":"),
-        name(upper),
-        name(work)
+        name(open_folder(upper).at(Step::Overlay, upper)?),
+        name(open_folder(work).at(Step::Overlay, work)?)
     );
     mount(
         Some("overlay"),
@@ -66,27 +56,14 @@ pub(crate) fn overlay(
     open_folder(merged).at(Step::Overlay, merged)
 }
 
-/// The tree goes when it is closed, and what is below it with it: overlay's own copy of the mount is made by then.
-fn writable(upper: &Path, work: &Path, users: &Users) -> Result<(OwnedFd, [OwnedFd; 2]), Failure> {
-    let both = match (upper.parent(), upper.file_name(), work.file_name()) {
-        (Some(above), Some(upper), Some(work_name)) if work.parent() == Some(above) => {
-            Some((above, upper, work_name))
-        }
-        _ => None,
-    };
-    let Some((above, upper, work)) = both else {
+fn above_both<'a>(upper: &'a Path, work: &Path) -> Result<&'a Path, Failure> {
+    let above = upper.parent().filter(|above| work.parent() == Some(above));
+    above.ok_or_else(|| {
         let text = format!(
             "{} and {} are not in one folder",
             upper.display(),
             work.display()
         );
-        return Err(Failure::refused(Step::Overlay, text));
-    };
-    let tree = users.map(&open_folder(above).at(Step::Overlay, above)?, above)?;
-    let below = |name: &OsStr| {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        openat(&tree, name, flags, Mode::empty()).at(Step::Overlay, above.join(name))
-    };
-    let both = [below(upper)?, below(work)?];
-    Ok((tree, both))
+        Failure::refused(Step::Overlay, text)
+    })
 }

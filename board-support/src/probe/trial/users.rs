@@ -2,9 +2,10 @@
 //! came with Linux 5.12, overlayfs took them in 5.19, and each file system learnt them in its own time.
 
 use crate::kernel::{self, UserNamespace};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_change,
+    move_mount, unmount,
 };
 use rustix::thread::{capabilities, set_capabilities};
 use std::ffi::CString;
@@ -48,16 +49,20 @@ fn within(folder: &Path) -> io::Result<()> {
         fs::write(format!("{own}/{map}"), format!("0 {FIRST} {COUNT}\n"))?;
     }
     let users = File::open(format!("{own}/ns/user"))?;
-    let mapped = |part: &str| {
-        let path = CString::new(folder.join(part).as_os_str().as_bytes())?;
-        kernel::id_mapped(&path, users.as_fd())
-    };
-    let (lower, layer) = (mapped("lower")?, mapped("layer")?);
-    let (upper, work) = (below(&layer, "upper")?, below(&layer, "work")?);
+    // What is on disk is looked at past the mounts.
+    let disk = OwnedFd::from(File::open(folder.join("layer/upper"))?);
+    // Each on itself: only kernels from 6.15 on take a mount that is on nothing.
+    for part in ["lower", "layer"] {
+        let path = folder.join(part);
+        let tree = kernel::id_mapped(&CString::new(path.as_os_str().as_bytes())?, users.as_fd())?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(&tree, "", CWD, path.as_path(), flags)?;
+    }
     // Afterwards this thread may not go through every folder any more.
-    let open = |path: &Path| File::open(path).map(OwnedFd::from);
-    let (above, disk) = (open(folder)?, open(&folder.join("layer/upper"))?);
-    let merged = below(&above, "merged")?;
+    let above = OwnedFd::from(File::open(folder)?);
+    let [lower, upper, work, merged] =
+        ["lower", "layer/upper", "layer/work", "merged"].map(|part| below(&above, part));
+    let (lower, upper, work, merged) = (lower?, upper?, work?, merged?);
     let by_number = |fd: &OwnedFd| format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
@@ -81,6 +86,9 @@ fn within(folder: &Path) -> io::Result<()> {
     make_files_as(0)?;
     if mounted.is_ok() {
         unmount(folder.join("merged"), UnmountFlags::DETACH)?;
+    }
+    for part in ["layer", "lower"] {
+        unmount(folder.join(part), UnmountFlags::DETACH)?;
     }
     result
 }
