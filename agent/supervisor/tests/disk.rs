@@ -694,6 +694,36 @@ fn a_daemon_cannot_put_anything_in_the_way_of_a_transfer() {
     assert!(good && said.trim() == "512", "{said}");
 }
 
+/// Old and new contents are on the disk together for a while.
+#[test]
+fn a_restore_is_held_to_what_is_left_of_the_board() {
+    let mut board = Board::start();
+    let disk = rustix::fs::statvfs(board.dir.path()).unwrap();
+    let mib = disk.f_blocks * disk.f_frsize / MIB;
+    let site = board.config().with_file_name("board.toml");
+    let leave = |left: u64| {
+        let text = format!("[reserve]\ndisk_mib = {}\n", mib - left);
+        std::fs::write(&site, text).unwrap();
+    };
+    leave(64);
+    board.restart_supervisor();
+    let created = action(&board, 0, create("data", Some(40 * MIB)));
+    assert_eq!(volumes(created).len(), 1);
+    let saved = backup(&board, "data");
+    let Verdict::Failed { code, reason } = restore(&board, "data", &saved) else {
+        panic!("two of them are more than the board has");
+    };
+    assert_eq!(code, "no-space", "{reason}");
+    assert!(reason.contains("are left: of"), "{reason}");
+    assert_eq!(list(&board)[0].used.limit_bytes, Some(40 * MIB));
+    // No trace of the second one.
+    let names = std::fs::read_dir(board.state().join("volumes")).unwrap();
+    assert_eq!(names.count(), 1);
+    leave(128);
+    board.restart_supervisor();
+    assert_eq!(restore(&board, "data", &saved), Verdict::Done);
+}
+
 /// SIGKILL while a restore is under way: the volume is as it was.
 #[test]
 fn a_restore_that_is_cut_leaves_the_old_volume() {

@@ -310,3 +310,21 @@ fn an_assignment_sets_only_what_the_release_allows() {
     board.restart_supervisor();
     assert_eq!(board.app("web").unwrap().ports[0].host, 8042);
 }
+
+#[test]
+fn a_crash_of_the_supervisor_leaves_no_core_with_secrets_in_it() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut board = Board::start();
+    // A program like any other leaves one here.
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -c unlimited; kill -ABRT $$"]);
+    let other = command.current_dir(board.dir.path()).status().unwrap();
+    assert!(
+        other.core_dumped(),
+        "this machine writes no core dumps (kernel.core_pattern, ulimit -Hc): {other}"
+    );
+    let status = board.crash_supervisor();
+    assert_eq!(status.signal(), Some(libc::SIGABRT));
+    assert!(!status.core_dumped(), "{status}");
+    board.start_supervisor();
+}

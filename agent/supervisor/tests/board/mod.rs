@@ -27,7 +27,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -206,6 +206,8 @@ impl Board {
             }
         };
         command.arg("--config").arg(self.config());
+        // Where a core dump would go.
+        command.current_dir(self.dir.path());
         let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
         self.supervisor = Some(child);
         let socket = self.socket();
@@ -228,6 +230,21 @@ impl Board {
         child.wait().unwrap();
         // A connection attempt must not meet the dead one's socket.
         let _ = std::fs::remove_file(self.socket());
+    }
+
+    /// A fault of the program, where the board writes core dumps of whatever size.
+    pub fn crash_supervisor(&mut self) -> ExitStatus {
+        let mut child = self.supervisor.take().unwrap();
+        let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+        let unlimited = rustix::process::Rlimit {
+            current: None,
+            maximum: None,
+        };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Core, unlimited).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::ABORT).unwrap();
+        let status = child.wait().unwrap();
+        let _ = std::fs::remove_file(self.socket());
+        status
     }
 
     /// As after a crash.
