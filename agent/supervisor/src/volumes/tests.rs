@@ -65,3 +65,33 @@ fn a_board_has_so_many_volumes_and_no_more() {
     let one_more = volumes.create(&name("more"), limit, None, (0, 0));
     assert!(matches!(one_more, Err(VolumeError::TooMany)));
 }
+
+/// A trial grew it, and went back: the set before declares less than the volume can become again, and starts all the same.
+#[test]
+fn a_volume_that_a_trial_grew_keeps_its_size_on_the_way_back() {
+    let (_state, volumes) = volumes(Some(Means::Image));
+    let planned = |mib: u64| PlannedVolume {
+        name: name("data"),
+        limit: DiskLimit::of_bytes(mib << 20),
+        is_declared: true,
+    };
+    volumes.ensure(&planned(4), (0, 0)).unwrap();
+    let file = volumes.data(&name("data")).join("file");
+    std::fs::write(&file, vec![1; 3 << 20]).unwrap();
+    let limit = || volumes.usage(&name("data")).unwrap().limit.unwrap().bytes;
+    // An image cannot shrink, whether what is in it would fit or not.
+    for before in [2, 3] {
+        let outcome = volumes.ensure(&planned(before), (0, 0));
+        let closed = volumes.close_all();
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(closed, Vec::<String>::new());
+        volumes.ensure(&planned(before), (0, 0)).unwrap();
+        assert_eq!(limit(), 4 << 20);
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), 3 << 20);
+    }
+    std::fs::remove_file(&file).unwrap();
+    volumes.ensure(&planned(1), (0, 0)).unwrap();
+    assert_eq!(limit(), 4 << 20);
+    volumes.remove(&name("data")).unwrap();
+    assert!(!volumes.exists(&name("data")));
+}
