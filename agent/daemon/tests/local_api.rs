@@ -513,7 +513,12 @@ async fn the_unmodified_docker_client_sees_networks() {
         status.networks = serde_json::from_value(serde_json::json!([
             network("bridge", "cor0", 0, false),
             network("front", "cor-n01", 1, false),
-            network("back", "cor-n02", 2, true)
+            network("back", "cor-n02", 2, true),
+            {
+                "name": "plant", "bridge": "eth1", "driver": "macvlan", "internal": false, "mtu": 1500, "resolver": false,
+                "subnets": [{"address": "192.168.7.0", "prefix": 24, "gateway": "0.0.0.0"}],
+                "overlaps": "route 192.168.0.0/16 of wlan0"
+            }
         ]))
         .unwrap();
         let mut set = running();
@@ -535,6 +540,32 @@ async fn the_unmodified_docker_client_sees_networks() {
     };
     connected(&daemon).await;
 
+    // What a release says whole cannot be added to by hand.
+    for arguments in [
+        &["network", "create", "mine"][..],
+        &[
+            "network",
+            "create",
+            "-d",
+            "macvlan",
+            "-o",
+            "parent=eth1",
+            "mine",
+        ],
+        &["network", "rm", "front"],
+        &["network", "connect", "front", "web"],
+        &["network", "disconnect", "front", "web"],
+        &["network", "prune", "--force"],
+    ] {
+        let refused = docker_output(&daemon, arguments).await;
+        assert!(!refused.status.success(), "{arguments:?}");
+        let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            refused.contains("are part of a signed release, which is whole"),
+            "{arguments:?}: {refused}"
+        );
+    }
+
     let names = "{{.Name}} {{.Driver}} {{.Internal}}";
     let list = docker(
         &daemon,
@@ -555,7 +586,8 @@ async fn the_unmodified_docker_client_sees_networks() {
             "bridge bridge local",
             "front bridge local",
             "host host local",
-            "none null local"
+            "none null local",
+            "plant macvlan local"
         ]
     );
     let custom = docker(
@@ -595,6 +627,16 @@ async fn the_unmodified_docker_client_sees_networks() {
         .trim(),
         "10.0.1.0/24 10.0.1.1 fd00:1::/64 fd00:1::1 true web 10.0.1.2/24 fd00:1::2/64 cor-n01"
     );
+    let format = "{{range .IPAM.Config}}{{.Subnet}} [{{.Gateway}}]{{end}} {{.Options.parent}}, {{index .Labels \"coracle.overlaps\"}}";
+    assert_eq!(
+        docker(
+            &daemon,
+            &["network", "inspect", "--format", format, "plant"]
+        )
+        .await
+        .trim(),
+        "192.168.7.0/24 [] eth1, route 192.168.0.0/16 of wlan0"
+    );
     let unknown = docker_output(&daemon, &["network", "inspect", "side"]).await;
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("network side not found"));
     let wrong = docker_output(&daemon, &["network", "ls", "--filter", "color=red"]).await;
@@ -632,6 +674,4 @@ async fn the_unmodified_docker_client_sees_networks() {
     }
     assert!(!metrics.contains("bytes_total{app=\"job\"}"), "{metrics}");
     // Networks come with releases.
-    let refused = docker_output(&daemon, &["network", "create", "mine"]).await;
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("Coracle does not serve"));
 }

@@ -6,13 +6,15 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use coracle_network::lent::{lend, take_back};
 use coracle_network::{
-    Attachment, DEFAULT_NETWORK, EgressRule, EgressTo, NetworkRequest, Networks, PublishedPort,
-    Rates, Wanted,
+    Attachment, DEFAULT_NETWORK, EgressRule, EgressTo, Namespace, NetworkRequest, Networks,
+    PublishedPort, Rates, Station, Underlay, Wanted,
 };
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -26,16 +28,37 @@ const TOO_MANY: usize = 5000;
 /// So many boards are cut at the same time.
 const WALKERS: usize = 4;
 
-/// Everything that changes a board: a network, two places with ports, limits and a list of places to go, and all of it taken
-/// away again.
-async fn whole_life(state: &Path, container: u32) {
-    let mut networks = Networks::open(config(), state).unwrap();
-    networks.reconcile(&[]).await.unwrap();
-    let request = NetworkRequest {
+/// A link of the board that networks lie on, and one that is lent.
+const PARENT: &str = "plant0";
+const LENT: &str = "lan0";
+/// What the container has on the wire: it is in its namespace alone.
+const ON_WIRE: &str = "wire0";
+
+fn declared() -> [NetworkRequest; 2] {
+    let front = NetworkRequest {
         name: "front".into(),
         ..NetworkRequest::default()
     };
-    networks.create(&request).await.unwrap();
+    let plant = NetworkRequest {
+        name: "plant".into(),
+        subnet: Some("192.168.7.0/24".parse().unwrap()),
+        underlay: Some(Underlay {
+            parent: PARENT.into(),
+            vlan: None,
+            station: Station::MacvlanBridge,
+            listens: false,
+        }),
+        ..NetworkRequest::default()
+    };
+    [front, plant]
+}
+
+/// Everything that changes a board: networks, places with ports and limits on each kind of them, a link that is lent, and all
+/// of it taken away again, by each of the ways there are.
+async fn whole_life(state: &Path, container: u32) {
+    let mut networks = Networks::open(config(), state).unwrap();
+    networks.reconcile(&[]).await.unwrap();
+    assert!(networks.arrange(&declared()).await.is_empty());
     let ports = PublishedPort::parse("8080-8081:80-81").unwrap();
     let rates = Rates {
         ingress_bytes_per_second: Some(1 << 20),
@@ -52,7 +75,9 @@ async fn whole_life(state: &Path, container: u32) {
         egress: Some(&egress),
         ..Wanted::default()
     };
-    let space = coracle_network::Namespace::Pid(container);
+    let space = Namespace::Pid(container);
+    let held = std::fs::File::open(format!("/proc/{container}/ns/net")).unwrap();
+    lend(LENT, space).unwrap();
     let place = networks
         .connect(DEFAULT_NETWORK, "web", space, &wanted)
         .await
@@ -77,9 +102,24 @@ async fn whole_life(state: &Path, container: u32) {
         .connect_running("front", "web", space, &second)
         .await
         .unwrap();
+    let on_wire = Wanted {
+        interface: Some(ON_WIRE),
+        ..second.clone()
+    };
+    networks
+        .connect("plant", "web", space, &on_wire)
+        .await
+        .unwrap();
     networks.disconnect("front", "web").await.unwrap();
-    networks.detach("web").await.unwrap();
-    networks.remove("front").await.unwrap();
+    networks.disconnect("plant", "web").await.unwrap();
+    assert!(take_back(held.as_fd(), &[LENT.to_owned()]).is_empty());
+    networks.ended("web").await.unwrap();
+    assert!(networks.follow().await.restart.is_empty());
+    // What is declared changes: one of them goes, another is made anew.
+    let [mut front, _] = declared();
+    front.subnet = Some("10.99.0.0/24".parse().unwrap());
+    assert!(networks.arrange(&[front]).await.is_empty());
+    assert!(networks.arrange(&[]).await.is_empty());
     networks.destroy().await.unwrap();
 }
 
@@ -174,6 +214,11 @@ fn killed_at_any_system_call_nothing_is_left_after_the_next_start() {
 fn walk(first: usize) -> usize {
     let _client = board();
     std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0").unwrap();
+    for link in [PARENT, LENT] {
+        ip(&format!("link add {link} type veth peer name {link}-far"));
+    }
+    // A network brings its link up, and it stays so.
+    ip(&format!("link set {PARENT} up"));
     let space = Netns::new();
     // A process that lives in the container's namespace.
     let resident = Resident(space.run(|| Command::new("sleep").arg("900").spawn().unwrap()));
@@ -204,15 +249,19 @@ fn walk(first: usize) -> usize {
                 .reconcile(&live)
                 .await
                 .unwrap_or_else(|e| panic!("reconcile after cut {n}: {e}"));
+            // As a supervisor does that finds an app's network held and no app.
+            let held = std::fs::File::open(format!("/proc/{}/ns/net", resident.0.id())).unwrap();
+            let faults = take_back(held.as_fd(), &[LENT.to_owned()]);
+            assert!(faults.is_empty(), "cut {n}: {faults:?}");
             // Made or not made, never half.
-            let made = networks.list().len();
-            if made > 0 {
-                assert!(networks.inspect("front").unwrap().endpoints().count() == 0);
-                networks
-                    .remove("front")
-                    .await
-                    .unwrap_or_else(|e| panic!("remove after cut {n}: {e}"));
-            }
+            let faults = networks.arrange(&[]).await;
+            assert!(faults.is_empty(), "cut {n}: {faults:?}");
+            // It goes with the container, which ends with the supervisor that was about to start it; this one does not.
+            space.run(|| {
+                if ip("-br link").contains(ON_WIRE) {
+                    ip(&format!("link del {ON_WIRE}"));
+                }
+            });
             let (links, routes, tables, switches) = state_of_the_board();
             assert_eq!(
                 (&links, &routes, &tables),

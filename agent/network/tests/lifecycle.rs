@@ -4,7 +4,9 @@ mod support;
 
 use std::net::Ipv4Addr;
 
-use coracle_network::{Endpoint, Namespace, Network, NetworkError, Protocol};
+use coracle_network::{
+    DEFAULT_NETWORK, Endpoint, Namespace, Network, NetworkError, Networks, Protocol, Wanted,
+};
 use support::*;
 
 /// Interfaces, addresses, routes and rules of this thread's namespace. Link numbers count up, so they are left out.
@@ -133,6 +135,67 @@ fn a_restart_keeps_the_living_and_removes_the_rest() {
             .await
             .unwrap();
         assert_eq!(back, lost);
+    });
+}
+
+#[test]
+fn an_ended_apps_interface_goes_by_itself_and_its_name_is_not_waited_for() {
+    let client = board();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut network = started(state.path()).await;
+        let empty = state_of_the_board();
+        let ports = [port(None, 8080, 80, Protocol::Tcp)];
+        // Its namespace lives on, as if somebody held it: the worst that can be.
+        let (held, first) = attached(&mut network, "web", &ports).await;
+        network.ended("web").await.unwrap();
+        assert!(ip("-br link").contains(&first.host_if));
+        assert!(!nft_list().contains("8080"), "{}", nft_list());
+        // At once, with the same addresses and doors.
+        let (_again, second) = serving(&mut network, "web", &ports).await;
+        assert_eq!((first.ip, first.mac), (second.ip, second.mac));
+        assert_ne!(first.host_if, second.host_if);
+        client.run(|| ask_tcp(BOARD, 8080).unwrap());
+        // What does not go by itself is swept with the next start.
+        drop(network);
+        let mut network = Network::open(config(), state.path()).unwrap();
+        let known = [("web".to_owned(), second.clone())];
+        let done = network.reconcile(&known).await.unwrap();
+        assert_eq!(done.removed_links, [first.host_if]);
+        client.run(|| ask_tcp(BOARD, 8080).unwrap());
+        drop(held);
+        network.detach("web").await.unwrap();
+        assert_eq!(state_of_the_board(), empty);
+    });
+}
+
+#[test]
+fn a_name_that_is_free_again_is_the_next_apps_alone() {
+    let _client = board();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        let any = Wanted::default();
+        let web = Netns::new();
+        let place = networks.connect(DEFAULT_NETWORK, "web", web.namespace(), &any);
+        let first = place.await.unwrap();
+        drop(web);
+        for _ in 0..200 {
+            if !ip("-br link").contains(&first.host_if) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        networks.ended("web").await.unwrap();
+        let web = Netns::new();
+        let place = networks.connect(DEFAULT_NETWORK, "web", web.namespace(), &any);
+        assert_eq!(place.await.unwrap(), first);
+        // What sees to the ended ones leaves it alone.
+        networks.follow().await;
+        assert!(ip("-br link").contains(&first.host_if));
+        networks.detach("web").await.unwrap();
+        networks.destroy().await.unwrap();
     });
 }
 

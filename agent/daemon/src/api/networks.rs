@@ -4,6 +4,7 @@ use super::Api;
 use super::reply::{Fault, Reply, json};
 use super::router::Query;
 use crate::docker::networks::{Known, all};
+use hyper::StatusCode;
 use std::collections::BTreeMap;
 
 /// `GET /networks`.
@@ -43,6 +44,15 @@ pub async fn inspect(api: &Api, wanted: &str) -> Result<Reply, Fault> {
             "network {wanted} is ambiguous: it begins several ids"
         ))),
     }
+}
+
+/// To `create`, `rm`, `connect`, `disconnect` and `prune`.
+pub fn only_by_release() -> Fault {
+    Fault::new(
+        StatusCode::FORBIDDEN,
+        "networks, and who is on them, are part of a signed release, which is whole: nothing is added to it on a board. \
+         Declare them in [[networks]] and [apps.network] of the next release (docs/release-file.md)",
+    )
 }
 
 fn matches(network: &Known<'_>, key: &str, value: &str) -> bool {

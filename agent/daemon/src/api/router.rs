@@ -121,6 +121,10 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
         }
         ("GET", ["networks"]) => networks::list(api, &query).await,
         ("GET", ["networks", name]) => networks::inspect(api, name).await,
+        (_, ["networks", ..]) => {
+            let _ = read_body(request, UNSERVED_BODY).await;
+            Err(networks::only_by_release())
+        }
         (_, ["volumes", rest @ ..]) => volumes::route(api, peer, rest, &query, request).await,
         (
             "GET",

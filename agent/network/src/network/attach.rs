@@ -1,5 +1,7 @@
 //! Apps come and go: address, veth, ports, limits and list of places to go of one.
 
+use std::net::Ipv4Addr;
+
 use super::{Network, refuse_taken_ports};
 use crate::config::{ConfigError, check_request};
 use crate::endpoint::{Endpoint, Rates, Wanted};
@@ -63,6 +65,9 @@ impl Network {
             None => self.pool.allocate(app, self.reconciled)?,
         };
         let mut endpoint = Endpoint::new(&self.config, ip, wanted);
+        if underlay.is_none() {
+            endpoint.host_if = self.free_name(ip).await?;
+        }
         if let Some(underlay) = &underlay {
             endpoint.wire = Some(link.index);
             if !underlay.station.has_own_mac() {
@@ -111,8 +116,10 @@ impl Network {
     ) -> Result<(), NetworkError> {
         // Before anything can be sent.
         self.update_egress(app)?;
-        // One that bears the address's name is an orphan: the pool gives no address twice.
-        self.links.remove(&endpoint.host_if).await?;
+        if endpoint.egress.is_some() {
+            // Whoever had the address before may have left more since it was given back.
+            self.forget_connections(endpoint);
+        }
         let veth = Veth {
             host_name: &endpoint.host_if,
             inner_name: &endpoint.container_if,
@@ -133,6 +140,66 @@ impl Network {
         self.links.allow_hairpin(&endpoint.host_if).await?;
         self.update_ports()?;
         self.lead_datagrams_in(endpoint).await
+    }
+
+    /// As `detach`, of an app whose namespace has ended or ends now: its interface is left to the kernel, which takes it down
+    /// with the namespace. Asked for it, the kernel would keep us waiting for tens of milliseconds until nobody can hold on to
+    /// the interface any more (netdev_run_todo and synchronize_net of net/core/dev.c).
+    ///
+    /// One with a list of places to go is kept to it until the interface is gone: that is worth the wait.
+    pub async fn ended(&mut self, app: &str) -> Result<(), NetworkError> {
+        if self.attached.get(app).is_some_and(|e| e.egress.is_some()) {
+            return self.detach(app).await;
+        }
+        let Some(endpoint) = self.attached.remove(app) else {
+            return Ok(());
+        };
+        self.held.remove(app);
+        let mut errors = Vec::new();
+        if !endpoint.ports.is_empty() {
+            errors.extend(self.update_ports().err());
+        }
+        if endpoint.is_watched() {
+            errors.extend(self.update_limits().await.err());
+        }
+        self.forget_connections(&endpoint);
+        if endpoint.wire.is_none() {
+            self.leaving.insert(endpoint.host_if);
+        }
+        self.pool.release(endpoint.ip);
+        all_of(errors)
+    }
+
+    /// Interfaces of apps that have ended and are still there, because something else holds their namespace, are removed.
+    pub(crate) async fn remove_leaving(&mut self) -> Result<(), NetworkError> {
+        let mut errors = Vec::new();
+        for name in std::mem::take(&mut self.leaving) {
+            if let Err(error) = self.links.remove(&name).await {
+                errors.push(error.into());
+                self.leaving.insert(name);
+            }
+        }
+        all_of(errors)
+    }
+
+    /// A name of ours that no interface has; one that is about to go has its own until it is gone. What else bears the
+    /// address's name is an orphan, since the pool gives no address twice, and is removed.
+    async fn free_name(&mut self, ip: Ipv4Addr) -> Result<String, NetworkError> {
+        let mut name = String::new();
+        for turn in 0..=u8::MAX {
+            // A subnet is a /8 at most, so that the first byte says nothing.
+            let [first, b, c, d] = ip.octets();
+            let first = first.wrapping_add(turn);
+            let prefix = &self.config.ifname_prefix;
+            name = format!("{prefix}{first:02x}{b:02x}{c:02x}{d:02x}");
+            if !self.leaving.contains(&name) || self.links.find(&name).await?.is_none() {
+                break;
+            }
+        }
+        self.links.remove(&name).await?;
+        // It is the next app's from now on, and none of those that have to go.
+        self.leaving.remove(&name);
+        Ok(name)
     }
 
     /// Removes what `attach` made: veth, ports, limits, hold on the address. Goes on after an error and tells all of them.

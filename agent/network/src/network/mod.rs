@@ -3,7 +3,7 @@
 //! What the kernel should hold is a function of the configuration and of who is attached; each step leads there by the
 //! shortest way and can be repeated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -42,6 +42,8 @@ pub struct Network {
     reconciled: bool,
     /// Namespaces of apps whose interface is in them alone, without a half in ours.
     held: BTreeMap<String, File>,
+    /// Interfaces of apps that have ended, which the kernel removes in its own time.
+    leaving: BTreeSet<String>,
 }
 
 impl Network {
@@ -66,6 +68,7 @@ impl Network {
             learned: Learned::default(),
             reconciled: false,
             held: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             config,
         })
     }

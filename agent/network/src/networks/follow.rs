@@ -119,7 +119,10 @@ impl Networks {
                 found.overlaps.push((name.to_owned(), text));
             }
         }
-        for network in self.user.values_mut() {
+        for network in self.user.values_mut().chain([&mut self.default]) {
+            if let Err(error) = network.remove_leaving().await {
+                tell(&error);
+            }
             match network.off_the_wire().await {
                 Ok(apps) => found.restart.extend(apps),
                 Err(error) => tell(&error),

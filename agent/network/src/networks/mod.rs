@@ -174,6 +174,16 @@ impl Networks {
         self.get(network)?.detach(app).await
     }
 
+    /// As `detach`, of an app whose namespace has ended: nobody waits until its interfaces are gone. `follow` sees to that.
+    pub async fn ended(&mut self, app: &str) -> Result<(), NetworkError> {
+        let mut errors = Vec::new();
+        errors.extend(self.default.ended(app).await.err());
+        for network in self.user.values_mut() {
+            errors.extend(network.ended(app).await.err());
+        }
+        all_of(errors)
+    }
+
     /// Takes the app out of every network. Goes on after an error and tells all of them.
     pub async fn detach(&mut self, app: &str) -> Result<(), NetworkError> {
         let mut errors = Vec::new();

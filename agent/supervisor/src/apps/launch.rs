@@ -309,7 +309,7 @@ pub async fn clear(ground: &Ground<'_>, bridge: &mut Bridge, name: &str) -> Vec<
     if let Ok(networks) = bridge {
         faults.extend(
             networks
-                .detach(name)
+                .ended(name)
                 .await
                 .err()
                 .map(|error| error.to_string()),

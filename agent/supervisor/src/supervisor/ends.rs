@@ -90,6 +90,8 @@ impl Supervisor {
         for fault in launch::clear(&ground, &mut self.bridge.0, name.as_str()).await {
             tracing::warn!(app = %name, fault, "after its end");
         }
+        self.following.look_soon();
+        let app = &mut self.apps[index];
         let stopped = matches!(app.phase, Phase::Stopping { .. });
         app.ended(code, oom, Instant::now());
         let what = match stopped {

@@ -49,7 +49,7 @@ impl Following {
     }
 
     pub(super) fn look_soon(&mut self) {
-        self.look_at = Some(Instant::now() + SETTLE);
+        self.look_at.get_or_insert(Instant::now() + SETTLE);
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
