@@ -192,6 +192,27 @@ fn thermal_thresholds_lie_below_the_kernels_own_and_watchdogs_within_the_hardwar
 }
 
 #[test]
+fn an_app_gets_the_links_that_are_named_and_never_an_uplink() {
+    let text = text_of("beaglebone-black");
+    let profile = Profile::parse(&text, Path::new("x.toml")).unwrap();
+    assert!(profile.gives_away("can1") && !profile.gives_away("can10"));
+    assert!(!profile.gives_away("eth1") && !profile.network.is_parent("eth1"));
+    let more = text.replacen(
+        "[network]\n",
+        "[network]\nparents = [\"eth?\"]\ninterfaces = [\"eth*\"]\n",
+        1,
+    );
+    let profile = Profile::parse(&more, Path::new("x.toml")).unwrap();
+    assert!(profile.gives_away("eth1") && profile.network.is_parent("eth0"));
+    assert!(profile.network.is_uplink("eth0") && !profile.gives_away("eth0"));
+    let message = fault(&more.replace("interfaces = [\"eth*\"]", "interfaces = [\"eth0\"]"));
+    assert!(
+        message.contains("network.interfaces: `eth0` is an uplink"),
+        "{message}"
+    );
+}
+
+#[test]
 fn the_serial_number_is_the_first_that_is_there() {
     let profile = Profile::parse(&text_of("imx8mm-evk"), Path::new("x.toml")).unwrap();
     let root = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@
 mod delta;
 mod launch;
 mod memory;
+mod network;
 mod oci;
 mod sizes;
 
@@ -15,7 +16,7 @@ use std::fmt::Write;
 use std::process::Command;
 
 /// Those that are named on the command line are printed alone, and the page stays as it is.
-const PARTS: [&str; 5] = ["sizes", "launch", "oci", "delta", "memory"];
+const PARTS: [&str; 6] = ["sizes", "launch", "oci", "network", "delta", "memory"];
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
             "sizes" => ("Sizes", sizes::table(&world)?),
             "launch" => ("Launch", launch::table(&world)?),
             "oci" => ("OCI command line", oci::table(&world)?),
+            "network" => ("Network", network::table(&world)?),
             "delta" => ("Delta", delta::table(&world, &engineer)?),
             _ => {
                 let console = Console::start(&world, engineer.root(), &engineer.key("deploy"))?;
