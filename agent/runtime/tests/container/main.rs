@@ -40,7 +40,6 @@ fn main() -> std::process::ExitCode {
         launch::failures_tell_their_step,
         launch::a_container_can_be_given_up_before_its_start,
         launch::networks_are_new_host_or_shared,
-        launch::old_kernels_are_served_too,
         exec::exec_joins_everything,
         exec::a_failed_exec_leaves_the_container_alone,
         users::root_inside_is_nobody_outside,
@@ -80,6 +79,8 @@ fn main() -> std::process::ExitCode {
         disk::a_project_is_not_used_twice,
         disk::the_means_are_tried_and_nothing_stays,
         disk::quotas_are_found_by_trying,
+        // It makes an image too.
+        launch::old_kernels_are_served_too,
         stats::figures_are_of_the_cgroup_alone,
         cgroup::freezing_stops_and_thawing_goes_on,
         cgroup::a_limit_that_cannot_be_held_is_an_error,
