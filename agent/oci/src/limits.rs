@@ -57,10 +57,17 @@ fn change(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
             Err(CgroupError::Unsupported { .. }) if file == "blkio.weight" => {
                 cgroup.write_raw(*controller, "blkio.bfq.weight", value)?;
             }
+            // No limit where the kernel has none.
+            Err(CgroupError::Unsupported { .. })
+                if is_swap(file) && (value == "max" || value == "-1") => {}
             other => other?,
         }
     }
     Ok(())
+}
+
+fn is_swap(file: &str) -> bool {
+    matches!(file, "memory.swap.max" | "memory.memsw.limit_in_bytes")
 }
 
 /// The kernel keeps memory within memory and swap together at every moment: raising starts with the second.

@@ -65,7 +65,8 @@ fn named(options: &Update) -> LinuxResources {
         .set_block_io(Some(block_io));
     if let Some(limit) = options.pids_limit {
         let mut pids = LinuxPids::default();
-        pids.set_limit(limit);
+        // As in runc: none at all would leave no way to execute anything, and in a configuration 0 is "not set".
+        pids.set_limit(if limit == 0 { 1 } else { limit });
         resources.set_pids(Some(pids));
     }
     resources

@@ -278,6 +278,22 @@ fn update_changes_limits() {
         20,
         "what is not named stays"
     );
+
+    bundle.ok(&["update", "--memory", "32M", "--memory-swap", "48M", &id]);
+    bundle.ok(&["update", "--memory", "-1", "--pids-limit", "0", &id]);
+    let own = cgroup(&format!("coracle-runtime-{id}"));
+    for (file, wanted) in [
+        ("memory.max", "max"),
+        ("memory.swap.max", "max"),
+        // All that fits into the kernel's counter.
+        ("memory.limit_in_bytes", "9223372036854771712"),
+        ("memory.memsw.limit_in_bytes", "9223372036854771712"),
+    ] {
+        if let Ok(text) = fs::read_to_string(own.join(file)) {
+            assert_eq!(text.trim(), wanted, "{file}");
+        }
+    }
+    assert_eq!(figures(&bundle)["data"]["pids"]["limit"], 1, "as in runc");
 }
 
 #[test]

@@ -105,9 +105,18 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Docker's `--cpu-shares` (2 to 262144, 1024 normal) on the scale of `cpu_weight`, as runc converts it.
+    /// Docker's `--cpu-shares` (2 to 262144, 1024 normal) on the scale of `cpu_weight`, as runc (1.3.2) and crun (1.23) convert
+    /// it: least, normal and most of the one are those of the other.
     pub fn weight_from_shares(shares: u64) -> u64 {
-        1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+        match shares {
+            ..=2 => 1,
+            262_144.. => 10_000,
+            _ => {
+                let power = (shares as f64).log2();
+                let exponent = (power * power + 125.0 * power) / 612.0 - 7.0 / 34.0;
+                10_f64.powf(exponent).ceil() as u64
+            }
+        }
     }
 }
 

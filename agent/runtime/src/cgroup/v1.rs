@@ -266,10 +266,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weight_and_shares_go_back_and_forth() {
+    fn weights_and_shares_have_the_same_ends() {
         assert_eq!(shares_from_weight(1), 2);
         assert_eq!(shares_from_weight(10_000), 262_144);
-        assert_eq!(Limits::weight_from_shares(1024), 39);
-        assert_eq!(Limits::weight_from_shares(shares_from_weight(100)), 100 - 1);
+        for (shares, weight) in [
+            (0, 1),
+            (2, 1),
+            (100, 17),
+            (1024, 100),
+            (22_000, 1204),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ] {
+            assert_eq!(Limits::weight_from_shares(shares), weight, "{shares}");
+        }
     }
 }

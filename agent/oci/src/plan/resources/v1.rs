@@ -49,9 +49,14 @@ fn plan_network(network: &LinuxNetwork, writes: &mut Vec<Write>) {
 
 /// `kernel` is left out: the file is gone, and the limit was not enforced since 5.16.
 fn plan_memory(memory: &LinuxMemory, writes: &mut Vec<Write>) -> Result<(), Failure> {
+    // Without a limit of memory there is none of both together, which would be below it.
+    let unlimited = memory.limit().filter(|limit| *limit < 0);
     for (file, value) in [
         ("memory.limit_in_bytes", memory.limit()),
-        ("memory.memsw.limit_in_bytes", memory.swap()),
+        (
+            "memory.memsw.limit_in_bytes",
+            given(memory.swap()).or(unlimited),
+        ),
         ("memory.soft_limit_in_bytes", memory.reservation()),
         ("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp()),
     ] {

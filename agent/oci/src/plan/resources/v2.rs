@@ -55,6 +55,8 @@ fn plan_memory(memory: &LinuxMemory, writes: &mut Vec<Write>) -> Result<(), Fail
     );
     // v1 counted both together.
     match (given(memory.swap()), limit) {
+        // Without a limit of memory there is none of both together.
+        (None, Some(limit)) if limit < 0 => writes.push(write(Memory, "memory.swap.max", "max")),
         (None, _) => {}
         (Some(swap), _) if swap < 0 => writes.push(write(Memory, "memory.swap.max", "max")),
         (Some(swap), Some(limit)) if limit >= 0 && swap >= limit => {
@@ -148,7 +150,7 @@ mod tests {
             "memory.max=100",
             "memory.low=max",
             "memory.swap.max=50",
-            "cpu.weight=39",
+            "cpu.weight=100",
             "cpu.max=max 50000",
             "io.weight=default 10000",
             "io.max=8:0 wbps=600",
@@ -165,6 +167,8 @@ mod tests {
             assert!(planned(&json).is_err(), "{file}");
         }
         assert!(planned(r#"{"memory":{"swappiness":60}}"#).is_err());
+        let unlimited = planned(r#"{"memory":{"limit":-1}}"#).unwrap();
+        assert_eq!(unlimited, ["memory.max=max", "memory.swap.max=max"]);
         assert!(planned(r#"{"memory":{"swap":60}}"#).is_err());
     }
 }
