@@ -112,10 +112,10 @@ pub fn decide(app: &App, user: Option<&User>, board: &UsersPolicy) -> Result<Use
         ),
         (None, Some((_, why))) => Ok(Users::Boards(why)),
         (Some(_), None) => Ok(Users::Own),
-        (None, None) => Ok(match app.binds.iter().find(|bind| !bind.read_only) {
-            // What the board has given away it has given to the app's root, as long as nobody says otherwise.
+        (None, None) => Ok(match app.binds.first() {
+            // What the board has given away, to write or to read, it has given to its own root, as long as nobody says otherwise.
             Some(bind) => Users::Boards(format!(
-                "it writes to the board's folder `{}`; with user_namespace = true its root would be a stranger there",
+                "it has the board's folder `{}`; with user_namespace = true its root would be a stranger there",
                 bind.source
             )),
             None => Users::Own,
@@ -129,9 +129,10 @@ fn obstacle(app: &App, user: Option<&User>, board: &UsersPolicy) -> Option<(bool
         return Some((false, "it uses the board's network".to_owned()));
     }
     let in_memory = app.limits.disk_on == DiskOn::Memory && !app.read_only_root;
-    let able = match in_memory {
-        true => &board.in_memory,
-        false => &board.on_disk,
+    // Its image and its volumes are on the disk all the same.
+    let able = match (&board.on_disk, in_memory) {
+        (Ok(()), true) => &board.in_memory,
+        (on_disk, _) => on_disk,
     };
     if let Err(why) = able {
         let text = format!("{why} (`coracle board check` says what is missing)");

@@ -110,6 +110,13 @@ fn what_stands_against_it_is_named() {
             .to_string()
             .contains("profile requires it: tmpfs cannot")
     );
+    let mut neither = board(Auto);
+    neither.on_disk = Err("ext3 cannot".into());
+    neither.in_memory = Ok(());
+    begin(
+        &all_three(memory.clone(), None, &neither),
+        ["board: ext3 cannot", "board", "refused: it"],
+    );
     memory.read_only_root = true;
     begin(&said(&memory, Auto), ["own", "board", "own"]);
 
@@ -129,7 +136,7 @@ fn what_stands_against_it_is_named() {
 }
 
 #[test]
-fn what_a_board_gave_away_stays_writable_until_the_release_says_otherwise() {
+fn what_a_board_gave_away_stays_open_until_the_release_says_otherwise() {
     let mut writer = app();
     writer.binds.push(BindMount {
         source: "/srv/media".into(),
@@ -137,11 +144,12 @@ fn what_a_board_gave_away_stays_writable_until_the_release_says_otherwise() {
         read_only: false,
     });
     let said = |app: &App, wanted| all_three(app.clone(), None, &board(wanted));
-    let folder = "board: it writes to the board's folder `/srv/media`";
+    let folder = "board: it has the board's folder `/srv/media`";
     begin(&said(&writer, Auto), [folder, "board: the release", "own"]);
     begin(&said(&writer, Required), ["own", "refused", "own"]);
+    // What only root may read is as lost to a stranger as what only root may write.
     writer.binds[0].read_only = true;
-    begin(&said(&writer, Auto), ["own", "board", "own"]);
+    begin(&said(&writer, Auto), [folder, "board", "own"]);
 }
 
 #[test]
