@@ -678,3 +678,45 @@ fn removed_tables_are_put_back_with_everything_in_them() {
         });
     });
 }
+
+#[test]
+fn of_a_published_port_the_boards_address_counts_and_not_whom_it_leads_to() {
+    let _client = board_with_servers();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = opened(dual_stack(), &state).await;
+        let front = NetworkRequest {
+            name: "front".into(),
+            ..NetworkRequest::default()
+        };
+        networks.create(&front).await.unwrap();
+        let server = Netns::new();
+        let ports = [port(None, 8080, 80, Protocol::Tcp)];
+        let wanted = Wanted {
+            ports: &ports,
+            ..Wanted::default()
+        };
+        let place = networks
+            .connect("front", "server", server.namespace(), &wanted)
+            .await
+            .unwrap();
+        let behind = place.ip.to_string();
+        server.run(move || {
+            configure_inside(&place).unwrap();
+            serve(80);
+        });
+        let to_board = [rule(
+            "198.51.100.1",
+            Some(Protocol::Tcp),
+            Some((8080, 8080)),
+        )];
+        let to_server = [rule(&behind, None, None)];
+        let (allowed, _) = confined(&mut networks, "allowed", Some(&to_board)).await;
+        let (other, _) = confined(&mut networks, "other", Some(&to_server)).await;
+        allowed.run(|| ask_tcp(BOARD, 8080)).unwrap();
+        other.run(|| {
+            assert!(!reaches(BOARD.into(), 8080));
+            assert!(!reaches(Ipv4Addr::new(172, 30, 0, 1).into(), 8080));
+        });
+    });
+}
