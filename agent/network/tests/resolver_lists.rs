@@ -209,7 +209,7 @@ fn names_on_the_list_are_told_when_the_way_is_open_and_no_others() {
             let answers = web.run(|| {
                 let refused = look_up(GATEWAY, "lies.example", A).unwrap();
                 let start = Instant::now();
-                let silence = look_up(GATEWAY, "mqtt.example", A).unwrap();
+                let silence = look_up(GATEWAY, "unheard.example", A).unwrap();
                 (refused, silence, start.elapsed())
             });
             (web, answers)
@@ -285,7 +285,7 @@ fn one_that_asks_without_end_is_no_loss_to_its_neighbour() {
                 let end = Instant::now() + Duration::from_secs(6);
                 while Instant::now() < end {
                     for n in 0..20 {
-                        let asked = query(&format!("silent-{n}"), A);
+                        let asked = query(&format!("silent.{n}.example"), A);
                         let _ = socket.send_to(&asked[..], (GATEWAY, 53));
                     }
                     std::thread::sleep(Duration::from_millis(1));
@@ -317,5 +317,156 @@ fn one_that_asks_without_end_is_no_loss_to_its_neighbour() {
             answered
         });
         assert_eq!(answered, 10);
+    });
+}
+
+/// What another resolver is sent, over UDP and TCP; it says that there is no such name.
+fn overhear(sent: std::sync::mpsc::Sender<Vec<u8>>) {
+    let udp = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
+    let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
+    let no_such = |query: &[u8]| {
+        let mut answer = query[..query.len().min(512)].to_vec();
+        answer[2] |= 0x80;
+        answer[3] |= 3;
+        answer
+    };
+    let also = sent.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok((length, from)) = udp.recv_from(&mut buffer) {
+            let _ = udp.send_to(&no_such(&buffer[..length]), from);
+            let _ = sent.send(buffer[..length].to_vec());
+        }
+    });
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = tcp.accept() {
+            let mut head = [0; 2];
+            stream.read_exact(&mut head).unwrap();
+            let mut query = vec![0; usize::from(u16::from_be_bytes(head))];
+            stream.read_exact(&mut query).unwrap();
+            let answer = no_such(&query);
+            let length = (answer.len() as u16).to_be_bytes();
+            stream.write_all(&[&length[..], &answer].concat()).unwrap();
+            let _ = also.send(query);
+        }
+    });
+}
+
+#[test]
+fn nothing_but_the_question_leaves_the_board_for_an_app_with_a_list() {
+    let client = board();
+    let (sent, overheard) = std::sync::mpsc::channel();
+    client.run(|| overhear(sent));
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut network = with_resolver(state.path()).await;
+        let (web, place) = attached(&mut network, "web", &[]).await;
+        let mut control = Control::start(&network);
+        control.tell(&zone(&network, &[&place]));
+        // An additional record, flags, letters, bytes behind the end, a number: each could say something.
+        let mut asked = query("MqTT.exAMple", A);
+        asked[2..4].copy_from_slice(&[0x01, 0x30]);
+        asked[11] = 1;
+        asked.extend([0, 0, 41, 0x10, 0, 0, 0, 0, 0, 0, 10, 0, 66, 0, 6]);
+        asked.extend(b"secret and more secret");
+        let (also, over_tcp) = (asked.clone(), asked.clone());
+        let answer = web.run(move || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            let wait = Some(Duration::from_secs(4));
+            socket.set_read_timeout(wait).unwrap();
+            socket.send_to(&also, (GATEWAY, 53)).unwrap();
+            let mut buffer = [0; 512];
+            let length = socket.recv(&mut buffer).unwrap();
+            buffer[..length].to_vec()
+        });
+        let question = query("mqtt.example", A);
+        let heard = overheard.recv_timeout(Duration::from_secs(4)).unwrap();
+        assert_eq!(heard[2..], question[2..]);
+        // The client finds its own number and letters.
+        assert_eq!(answer[..2], asked[..2]);
+        assert_eq!(answer[12..], asked[12..question.len()]);
+        let answer = web.run(move || {
+            let mut stream = std::net::TcpStream::connect((GATEWAY, 53)).unwrap();
+            let length = (over_tcp.len() as u16).to_be_bytes();
+            stream
+                .write_all(&[&length[..], &over_tcp].concat())
+                .unwrap();
+            let wait = Some(Duration::from_secs(4));
+            stream.set_read_timeout(wait).unwrap();
+            let mut head = [0; 2];
+            stream.read_exact(&mut head).unwrap();
+            let mut answer = vec![0; usize::from(u16::from_be_bytes(head))];
+            stream.read_exact(&mut answer).unwrap();
+            answer
+        });
+        let heard = overheard.recv_timeout(Duration::from_secs(4)).unwrap();
+        assert_eq!(heard[2..], question[2..]);
+        assert_ne!(heard[..2], asked[..2], "the number is the resolver's own");
+        assert_eq!(answer[..2], asked[..2]);
+        assert_eq!(answer[12..], asked[12..question.len()]);
+        // Names that are no host's, and other classes, are nobody's to ask.
+        web.run(|| {
+            let mut dotted = query("secret-.example", A);
+            dotted[18] = b'.';
+            let mut chaos = query("mqtt.example", A);
+            *chaos.last_mut().unwrap() = 3;
+            for (asked, code) in [(dotted, 3), (query("se cret.example", A), 3), (chaos, 5)] {
+                let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+                let wait = Some(Duration::from_secs(4));
+                socket.set_read_timeout(wait).unwrap();
+                socket.send_to(&asked, (GATEWAY, 53)).unwrap();
+                let mut buffer = [0; 512];
+                socket.recv(&mut buffer).unwrap();
+                assert_eq!(buffer[3] & 15, code);
+            }
+        });
+        assert!(overheard.try_recv().is_err());
+    });
+}
+
+#[test]
+fn one_with_a_list_that_asks_without_end_is_no_loss_to_another() {
+    let client = board();
+    client.run(serve_world);
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut network = with_resolver(state.path()).await;
+        let (greedy, first) = attached(&mut network, "greedy", &[]).await;
+        let (web, second) = attached(&mut network, "web", &[]).await;
+        let mut control = Control::start(&network);
+        control.tell(&zone(&network, &[&first, &second]));
+        greedy.run(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            std::thread::spawn(move || {
+                let end = Instant::now() + Duration::from_secs(5);
+                let mut n = 0;
+                while Instant::now() < end {
+                    for _ in 0..20 {
+                        n += 1;
+                        let asked = query(&format!("n{n}.example"), A);
+                        let _ = socket.send_to(&asked[..], (GATEWAY, 53));
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+        });
+        // A supervisor that takes its time.
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_millis(20));
+                control.admit(|_| true);
+            }
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        let answered = web.run(|| {
+            let names = ["mqtt.example", "a.example", "b.example", "c.example"];
+            let answered = names.map(|name| look_up(GATEWAY, name, A).unwrap().1.len());
+            // Asked again at once, nobody has to be asked.
+            let start = Instant::now();
+            assert_eq!(look_up(GATEWAY, "c.example", A).unwrap().1.len(), 2);
+            (answered, start.elapsed())
+        });
+        assert_eq!(answered.0, [2; 4]);
+        assert!(answered.1 < Duration::from_millis(400), "{:?}", answered.1);
     });
 }

@@ -1,5 +1,5 @@
 //! DNS messages, as much of them as answering for our own names takes (RFC 1035 4). What goes to other resolvers and back
-//! is passed on as it is; only its number changes.
+//! is passed on as it is; only its number changes. Of who may not go everywhere, the question alone is passed on.
 
 use std::net::IpAddr;
 
@@ -73,6 +73,34 @@ impl Question {
 
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.name, self.kind, self.class) == (&other.name, other.kind, other.class)
+    }
+
+    pub fn is_of_the_internet(&self) -> bool {
+        self.class == IN
+    }
+
+    /// A query with this question and nothing else, number 0.
+    pub fn bare(&self) -> Vec<u8> {
+        let mut message = vec![0, 0, RECURSION_DESIRED, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in self.name.split('.').filter(|label| !label.is_empty()) {
+            message.push(label.len() as u8);
+            message.extend(label.as_bytes());
+        }
+        message.push(0);
+        message.extend(self.kind.to_be_bytes());
+        message.extend(self.class.to_be_bytes());
+        message
+    }
+
+    /// An answer to `bare` as one to the query: its number, and its name in the letters that the client wrote.
+    pub fn as_asked(&self, query: &[u8], answer: &[u8]) -> Vec<u8> {
+        let mut message = answer.to_vec();
+        set_number(&mut message, number(query).unwrap_or_default());
+        let same = Self::of(&message).is_some_and(|q| q.is_same(self) && q.end == self.end);
+        if same {
+            message[HEADER..self.end].copy_from_slice(&query[HEADER..self.end]);
+        }
+        message
     }
 
     /// Those of the addresses that were asked for; none where the name is known and has none of that kind.

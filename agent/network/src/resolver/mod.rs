@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `zone` | what it knows |
 //! | `control` | what it hears and says |
+//! | `admissions` | what the supervisor is asked |
 //! | `message`, `answer` | reads and writes DNS |
 //! | `step` | what becomes of a query |
 //! | `udp`, `tcp` | queries on their way |
@@ -22,9 +23,10 @@ use std::time::{Duration, Instant};
 use ipnet::Ipv4Net;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use admissions::Admissions;
 use control::Control;
-use step::Found;
 
+mod admissions;
 mod answer;
 mod control;
 mod message;
@@ -40,8 +42,6 @@ pub use control::{MAX_SAID_BYTES, Said, Told};
 pub use zone::Zone;
 
 const DNS: u16 = 53;
-/// Between two words about what is not on a list.
-const FORBIDDEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers queries of the network's containers until `control` ends.
 ///
@@ -57,20 +57,18 @@ pub fn serve(
     let mut zone = Zone::default();
     let mut queries = udp::Queries::new(clients, udp)?;
     let mut conversations = tcp::Conversations::default();
-    let mut control = Control::new(control)?;
-    let mut numbers = Numbers::default();
+    let mut admissions = Admissions::new(Control::new(control)?);
     loop {
-        let ready = wait(&control, &tcp, &queries, &conversations)?;
+        let ready = wait(&admissions.control, &tcp, &queries, &conversations)?;
         if ready.control {
-            control.go_on();
-            let Some(told) = control.hear()? else {
+            let Some(told) = admissions.hear()? else {
                 return Ok(());
             };
             for told in told {
                 match told {
                     Told::Zone(new) => {
                         zone = new.known();
-                        let mut admissions = Admissions(&mut control, &mut numbers);
+                        admissions.shares.keep(|client| zone.knows(*client));
                         queries.zone_is_new(&zone, &mut admissions);
                     }
                     Told::Admitted { id, addresses } => {
@@ -82,7 +80,6 @@ pub fn serve(
             // Positions have changed: the rest is found ready the next time.
             continue;
         }
-        let mut admissions = Admissions(&mut control, &mut numbers);
         queries.go_on(&ready.queries, &zone, &mut admissions);
         conversations.go_on(&ready.conversations, &zone, &mut admissions);
         if ready.tcp {
@@ -127,48 +124,6 @@ fn wait(
         conversations: ready[of_queries.end..].to_vec(),
         queries: ready[of_queries].to_vec(),
     })
-}
-
-#[derive(Default)]
-struct Numbers {
-    last: u32,
-    forbidden_at: Option<Instant>,
-}
-
-/// What the supervisor is asked.
-struct Admissions<'a>(&'a mut Control, &'a mut Numbers);
-
-impl Admissions<'_> {
-    /// The number that its word will bear.
-    fn ask(&mut self, client: IpAddr, found: Found) -> Option<u32> {
-        let IpAddr::V4(client) = client else {
-            return None;
-        };
-        self.1.last = self.1.last.wrapping_add(1);
-        let said = self.0.say(&Said::Found {
-            id: self.1.last,
-            client,
-            name: found.name,
-            ttl_seconds: found.ttl_seconds,
-            addresses: found.addresses,
-        });
-        said.then_some(self.1.last)
-    }
-
-    fn forbidden(&mut self, client: IpAddr, name: String) {
-        let now = Instant::now();
-        let soon = self
-            .1
-            .forbidden_at
-            .is_some_and(|at| now < at + FORBIDDEN_EVERY);
-        if let (IpAddr::V4(client), false) = (client, soon) {
-            self.1.forbidden_at = Some(now);
-            // For a log: nothing in it that a terminal would obey.
-            let plain = |c: char| if c.is_ascii_graphic() { c } else { '?' };
-            let name = name.chars().map(plain).collect();
-            self.0.say(&Said::Forbidden { client, name });
-        }
-    }
 }
 
 /// Nobody else is answered: the gateway's address can be reached by others too.

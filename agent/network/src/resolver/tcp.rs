@@ -10,9 +10,11 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
+use super::admissions::{Admissions, Standing};
+use super::message::{number, set_number};
 use super::share::greediest;
-use super::step::{First, Second, failure, first, resolvers, second, third};
-use super::{Admissions, Zone, is_client};
+use super::step::{First, Second, failure, first, outward, resolvers, second, third};
+use super::{Zone, is_client};
 
 /// A socket or two each. One of who has the most gives way.
 const MAX_CONVERSATIONS: usize = 16;
@@ -87,6 +89,7 @@ impl Side {
 struct Asked {
     side: Side,
     query: Vec<u8>,
+    asked_as: [u8; 2],
     /// How many were asked for this query.
     tried: usize,
 }
@@ -150,7 +153,7 @@ impl Conversations {
     }
 
     /// Goes on with those that are ready or late, and drops the ones that ended. `ready` is in the order of `poll_fds`.
-    pub fn go_on(&mut self, ready: &[bool], zone: &Zone, admissions: &mut Admissions<'_>) {
+    pub fn go_on(&mut self, ready: &[bool], zone: &Zone, admissions: &mut Admissions) {
         let now = Instant::now();
         let mut ready = ready.iter();
         self.0.retain_mut(|conversation| {
@@ -178,11 +181,12 @@ impl Conversations {
 }
 
 impl Conversation {
-    fn go_on(&mut self, zone: &Zone, admissions: &mut Admissions<'_>) -> io::Result<()> {
+    fn go_on(&mut self, zone: &Zone, admissions: &mut Admissions) -> io::Result<()> {
         if let Some(asked) = &mut self.asked {
             match asked.side.go_on() {
                 Ok(None) => return Ok(()),
-                Ok(Some(answer)) if answer.get(..2) == asked.query.get(..2) => {
+                Ok(Some(mut answer)) if number(&answer) == Some(asked.asked_as) => {
+                    set_number(&mut answer, number(&asked.query).unwrap_or_default());
                     let query = std::mem::take(&mut asked.query);
                     self.asked = None;
                     return self.answered(query, &answer, zone, admissions);
@@ -203,7 +207,10 @@ impl Conversation {
                 admissions.forbidden(self.from, name);
                 self.answer(&answer)
             }
-            First::NotOurs => self.ask(query, 0, zone),
+            First::NotOurs if admissions.shares.take(self.from, Instant::now()) => {
+                self.ask(query, 0, zone)
+            }
+            First::NotOurs => self.fail(&query),
             First::Nonsense => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -213,7 +220,7 @@ impl Conversation {
         query: Vec<u8>,
         answer: &[u8],
         zone: &Zone,
-        admissions: &mut Admissions<'_>,
+        admissions: &mut Admissions,
     ) -> io::Result<()> {
         match second(zone, self.from, &query, answer) {
             Second::Pass => self.answer(answer),
@@ -222,8 +229,12 @@ impl Conversation {
                 self.until = Instant::now() + PATIENCE;
                 let ttl_seconds = found.ttl_seconds;
                 match admissions.ask(self.from, found) {
-                    None => self.fail(&query),
-                    Some(id) => {
+                    Standing::Refused => self.fail(&query),
+                    Standing::Told(addresses) => {
+                        let answer = third(&query, ttl_seconds, &addresses);
+                        self.answer(&answer)
+                    }
+                    Standing::Asked(id) => {
                         self.admission = Some(Admission {
                             id,
                             query,
@@ -257,10 +268,12 @@ impl Conversation {
                 continue;
             };
             let mut side = Side::new(stream);
-            side.send(&query)?;
+            let (asked_as, message) = outward(zone, self.from, &query)?;
+            side.send(&message)?;
             self.asked = Some(Asked {
                 side,
                 query,
+                asked_as,
                 tried: index + 1,
             });
             return Ok(());

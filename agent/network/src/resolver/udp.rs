@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use rustix::event::{PollFd, PollFlags};
-use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::admissions::{Admissions, Standing};
 use super::message::{MAX_UDP, is_response, number, set_number};
-use super::share::{Shares, greediest};
-use super::step::{First, Second, failure, first, resolvers, second, third};
-use super::{Admissions, Zone, is_client};
+use super::share::greediest;
+use super::step::{First, Second, failure, first, outward, resolvers, second, third};
+use super::{Zone, is_client};
 
 /// Queries that wait; a socket each. The oldest of who has the most gives way.
 pub(super) const MAX_WAITING: usize = 128;
@@ -48,7 +48,6 @@ pub(super) struct Queries {
     clients: Ipv4Net,
     socket: UdpSocket,
     waiting: VecDeque<Waiting>,
-    shares: Shares,
 }
 
 impl Queries {
@@ -58,7 +57,6 @@ impl Queries {
             clients,
             socket,
             waiting: VecDeque::new(),
-            shares: Shares::default(),
         })
     }
 
@@ -77,7 +75,7 @@ impl Queries {
     }
 
     /// Goes on with what is ready, in the order of `poll_fds`.
-    pub fn go_on(&mut self, ready: &[bool], zone: &Zone, admissions: &mut Admissions<'_>) {
+    pub fn go_on(&mut self, ready: &[bool], zone: &Zone, admissions: &mut Admissions) {
         let asked = self.waiting.iter().enumerate();
         let asked: Vec<usize> = asked
             .filter(|(_, waiting)| matches!(waiting.on, On::Resolver { .. }))
@@ -93,7 +91,7 @@ impl Queries {
         self.give_up_late(zone);
     }
 
-    fn take_queries(&mut self, zone: &Zone, admissions: &mut Admissions<'_>) {
+    fn take_queries(&mut self, zone: &Zone, admissions: &mut Admissions) {
         let mut buffer = [0; MAX_UDP];
         for _ in 0..MAX_TAKEN {
             let Ok((length, client)) = self.socket.recv_from(&mut buffer) else {
@@ -105,13 +103,7 @@ impl Queries {
         }
     }
 
-    fn take(
-        &mut self,
-        client: SocketAddr,
-        query: &[u8],
-        zone: &Zone,
-        admissions: &mut Admissions<'_>,
-    ) {
+    fn take(&mut self, client: SocketAddr, query: &[u8], zone: &Zone, admissions: &mut Admissions) {
         if !zone.knows(client.ip()) {
             // It has just been started; or it lies about its address.
             return self.wait(client, query.to_vec(), On::Zone);
@@ -122,7 +114,7 @@ impl Queries {
                 admissions.forbidden(client.ip(), name);
                 self.send(client, &answer);
             }
-            First::NotOurs if self.shares.take(client.ip(), Instant::now()) => {
+            First::NotOurs if admissions.shares.take(client.ip(), Instant::now()) => {
                 self.forward(client, query.to_vec(), 0, zone);
             }
             First::NotOurs | First::Nonsense => {}
@@ -158,7 +150,9 @@ impl Queries {
     fn forward(&mut self, client: SocketAddr, query: Vec<u8>, tried: usize, zone: &Zone) {
         let resolvers = resolvers(zone, client.ip());
         for (index, resolver) in resolvers.iter().enumerate().skip(tried) {
-            if let Ok((socket, asked_as)) = ask(*resolver, &query) {
+            let asked = outward(zone, client.ip(), &query)
+                .and_then(|(number, message)| Ok((ask(*resolver, &message)?, number)));
+            if let Ok((socket, asked_as)) = asked {
                 let tried = index + 1;
                 let on = On::Resolver {
                     socket,
@@ -171,7 +165,7 @@ impl Queries {
         self.fail(client, &query);
     }
 
-    fn take_answer(&mut self, index: usize, zone: &Zone, admissions: &mut Admissions<'_>) {
+    fn take_answer(&mut self, index: usize, zone: &Zone, admissions: &mut Admissions) {
         let Some(waiting) = self.waiting.get(index) else {
             return;
         };
@@ -207,13 +201,17 @@ impl Queries {
             Second::Admission(found) => {
                 let ttl_seconds = found.ttl_seconds;
                 match admissions.ask(client.ip(), found) {
-                    Some(id) => {
+                    Standing::Told(addresses) => {
+                        let answer = third(&waiting.query, ttl_seconds, &addresses);
+                        self.send(client, &answer);
+                    }
+                    Standing::Asked(id) => {
                         waiting.on = On::Admission { id, ttl_seconds };
                         waiting.until = Instant::now() + PATIENCE;
                         // In the place of the one that it was.
                         self.waiting.push_back(waiting);
                     }
-                    None => self.fail(client, &waiting.query),
+                    Standing::Refused => self.fail(client, &waiting.query),
                 }
             }
         }
@@ -233,8 +231,7 @@ impl Queries {
     }
 
     /// Who was not known may be by now.
-    pub fn zone_is_new(&mut self, zone: &Zone, admissions: &mut Admissions<'_>) {
-        self.shares.keep(|client| zone.knows(*client));
+    pub fn zone_is_new(&mut self, zone: &Zone, admissions: &mut Admissions) {
         for waiting in std::mem::take(&mut self.waiting) {
             match waiting.on {
                 On::Zone if zone.knows(waiting.client.ip()) => {
@@ -269,8 +266,8 @@ impl Queries {
     }
 }
 
-/// A port and a number of its own for each query, so that answers are hard to forge (RFC 5452).
-fn ask(resolver: SocketAddr, query: &[u8]) -> io::Result<(UdpSocket, [u8; 2])> {
+/// A port of its own for each query, so that answers are hard to forge (RFC 5452).
+fn ask(resolver: SocketAddr, query: &[u8]) -> io::Result<UdpSocket> {
     let own: IpAddr = match resolver {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -278,10 +275,6 @@ fn ask(resolver: SocketAddr, query: &[u8]) -> io::Result<(UdpSocket, [u8; 2])> {
     let socket = UdpSocket::bind((own, 0))?;
     socket.set_nonblocking(true)?;
     socket.connect(resolver)?;
-    let mut asked_as = [0; 2];
-    getrandom(&mut asked_as, GetRandomFlags::empty())?;
-    let mut query = query.to_vec();
-    set_number(&mut query, asked_as);
-    socket.send(&query)?;
-    Ok((socket, asked_as))
+    socket.send(query)?;
+    Ok(socket)
 }
