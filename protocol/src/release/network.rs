@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 mod checks;
 mod egress;
+mod sizes;
 
 pub use egress::{Egress, EgressTo};
 mod links;

@@ -50,6 +50,7 @@ impl Release {
             }
             self.check_doors(app).map_err(at)?;
         }
+        self.check_zones()?;
         self.check_links()
     }
 
@@ -241,6 +242,7 @@ impl Network {
                 return Err(format!("network.egress: `{entry}` stands twice"));
             }
         }
+        self.check_places_to_go()?;
         for (field, rate) in [
             ("ingress", self.rates.ingress_bytes_per_second),
             ("egress", self.rates.egress_bytes_per_second),

@@ -127,7 +127,7 @@ fn net(text: &str) -> Result<Option<IpNet>, String> {
     if ip.is_loopback()
         || ip.is_multicast()
         || mapped
-        || (ip.is_unspecified() && net.prefix_len() > 0)
+        || (ip.is_unspecified() && net.prefix_len() == net.max_prefix_len())
     {
         return Err("no packet leaves the container for there".to_owned());
     }
@@ -197,6 +197,8 @@ mod tests {
             ("192.0.2.7/32", "192.0.2.7"),
             ("tcp://192.0.2.7:80", "tcp://192.0.2.7:80"),
             ("0.0.0.0/0", "0.0.0.0/0"),
+            ("0.0.0.0/1", "0.0.0.0/1"),
+            ("[::/1]:443", "[::/1]:443"),
             ("::/0", "::/0"),
             ("2001:db8::/32", "2001:db8::/32"),
             ("2001:db8::7", "2001:db8::7"),
@@ -242,6 +244,7 @@ mod tests {
             ("224.0.0.1", "no packet leaves"),
             ("::ffff:10.0.0.1", "no packet leaves"),
             ("0.0.0.0", "no packet leaves"),
+            ("::", "no packet leaves"),
         ] {
             let fault = text.parse::<Egress>().expect_err(text);
             assert!(fault.contains(words), "{text}: {fault}");

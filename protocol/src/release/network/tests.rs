@@ -398,3 +398,42 @@ fn users_of_its_own_and_the_boards_network_have_no_sense_together() {
         "{fault}"
     );
 }
+
+#[test]
+fn what_a_board_has_no_room_for_is_refused_here() {
+    // `*.` entries are those of the hosts below them too.
+    let mut wide = release();
+    let hosts: serde_json::Map<String, Value> = (0..100)
+        .map(|n| (format!("h{n}.LAN.example"), json!("10.0.0.9")))
+        .collect();
+    wide["apps"][0]["network"]["extra_hosts"] = hosts.into();
+    assert_eq!(check(wide.clone()), Ok(()));
+    wide["apps"][0]["network"]["egress"] = json!(["*.lan.example"]);
+    let fault = check(wide).unwrap_err();
+    assert!(
+        fault.contains("`*.` name, is 101; the limit is 64"),
+        "{fault}"
+    );
+
+    // Lists of names, all told to one resolver.
+    let with_lists = |apps: usize| {
+        let mut long = release();
+        let app = long["apps"][1].clone();
+        let name = |n: usize| format!("n{n}.{}.example", ["a".repeat(60).as_str(); 3].join("."));
+        for number in 0..apps {
+            let mut app = app.clone();
+            app["name"] = json!(format!("app{number}"));
+            let list: Vec<String> = (0..64).map(name).collect();
+            app["network"] = json!({"egress": list});
+            long["apps"].as_array_mut().unwrap().push(app);
+        }
+        check(long)
+    };
+    assert_eq!(with_lists(12), Ok(()));
+    let fault = with_lists(14).unwrap_err();
+    assert!(
+        fault.contains("network `bridge`: apps, aliases and egress names"),
+        "{fault}"
+    );
+    assert!(fault.contains("the limit is 163840"), "{fault}");
+}
