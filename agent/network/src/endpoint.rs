@@ -115,9 +115,9 @@ impl Endpoint {
         }
     }
 
-    /// Whether what it sends is looked at where its veth arrives.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.rates.egress_bytes_per_second.is_some() || self.egress.is_some()
+    /// Whether what it sends is counted where its veth arrives.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.rates.egress_bytes_per_second.is_some()
     }
 }
 

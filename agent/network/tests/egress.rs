@@ -309,6 +309,7 @@ fn what_a_lying_name_server_says_is_not_opened() {
             "::ffff:198.51.100.1",
             "fe80::1",
             "224.0.0.1",
+            "198.51.100.255",
         ]
         .iter()
         .map(|ip| ip.parse().unwrap())
@@ -354,11 +355,29 @@ fn an_app_cannot_borrow_a_neighbours_way_out() {
             send_udp_soon(CLIENT, 7005);
         });
         assert_eq!(client.run(|| listen_udp(7005)), None);
+        let heard6 = |space: &Netns| {
+            space.run(move || {
+                let socket = UdpSocket::bind((six, 0)).unwrap();
+                std::thread::spawn(move || {
+                    for _ in 0..4 {
+                        std::thread::sleep(Duration::from_millis(100));
+                        let _ = socket.send_to(b"hello", (OUTSIDE6, 7005));
+                    }
+                });
+            });
+            client.run(|| {
+                let socket = UdpSocket::bind((OUTSIDE6, 7005)).unwrap();
+                let wait = Some(Duration::from_millis(800));
+                socket.set_read_timeout(wait).unwrap();
+                socket.recv(&mut [0; 64]).is_ok()
+            })
+        };
+        assert!(heard6(&open));
+        std::thread::sleep(Duration::from_millis(400));
         evil.run(move || {
             ip(&format!("addr add {six}/64 dev eth0 nodad"));
-            let socket = UdpSocket::bind((six, 0)).unwrap();
-            let _ = socket.send_to(b"hello", (OUTSIDE6, 7005));
         });
+        assert!(!heard6(&evil));
         // Nor does it take the neighbour's place on the bridge.
         open.run(|| ask_tcp(SECOND, 7000)).unwrap();
     });

@@ -57,14 +57,22 @@ fn no_frame_borrows_an_address_that_nobody_has() {
         for tags in 0..3 {
             assert_eq!(sends(&open, tags, NOBODY), Some(BOARD.to_string()));
         }
-        let (evil, _) = confined(&mut networks, "evil", Some(&[])).await;
+        let (evil, confined_at) = confined(&mut networks, "evil", Some(&[])).await;
         for tags in 0..3 {
             assert_eq!(sends(&evil, tags, NOBODY), None, "{tags} tags");
             assert_eq!(sends(&evil, tags, place.ip), None, "{tags} tags");
         }
-        // Who has no list has its own address, and no other that might be anybody's.
+        // Who has no list has its own address, and no other that might be anybody's: it asks the resolver as itself.
         assert_eq!(sends(&open, 0, place.ip), Some(BOARD.to_string()));
         assert_eq!(sends(&open, 0, NOBODY), None);
+        let asks = |from: Ipv4Addr| {
+            open.run(move || send_soon("eth0", datagram(mac, &[], (from, GATEWAY), 53)));
+            let heard = listen_udp(53);
+            std::thread::sleep(Duration::from_millis(400));
+            heard
+        };
+        assert_eq!(asks(place.ip), Some(place.ip.to_string()));
+        assert_eq!(asks(confined_at.ip), None);
     });
 }
 

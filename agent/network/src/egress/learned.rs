@@ -12,12 +12,15 @@ pub(crate) const MAX_PER_NAME: usize = 64;
 /// Addresses of one container's list.
 const MAX_PER_APP: usize = 512;
 
-/// By container, and by the number of a name in its list.
+/// By the number of a name in a container's list: addresses, and until when.
+pub(crate) type KnownOfApp = BTreeMap<usize, BTreeMap<IpAddr, Instant>>;
+
+/// By container.
 #[derive(Debug, Default)]
-pub(crate) struct Learned(BTreeMap<String, BTreeMap<usize, BTreeMap<IpAddr, Instant>>>);
+pub(crate) struct Learned(BTreeMap<String, KnownOfApp>);
 
 impl Learned {
-    /// Notes that the name was found at these addresses; true when the kernel has to be told.
+    /// Notes that the name was found at these addresses; the numbers of the names of which the kernel has to be told.
     pub fn note(
         &mut self,
         app: &str,
@@ -25,7 +28,7 @@ impl Learned {
         addresses: &[IpAddr],
         (ttl, within): (Duration, &Admission),
         now: Instant,
-    ) -> bool {
+    ) -> Vec<usize> {
         let lasts = ttl.clamp(within.shortest, within.longest);
         let of_app = self.0.entry(app.to_owned()).or_default();
         of_app
@@ -35,20 +38,38 @@ impl Learned {
         // Whoever asks again and again is no reason to go to the kernel each time: the grace is used up first.
         let fresh = |ip: &IpAddr| known.get(ip).is_some_and(|until| *until >= now + lasts);
         if addresses.iter().all(fresh) {
-            return false;
+            return Vec::new();
         }
         for ip in addresses {
             let until = known.entry(*ip).or_insert(now);
             *until = (*until).max(now + lasts + within.grace);
         }
-        while known.len() > MAX_PER_NAME {
-            forget_first(known);
-        }
+        while known.len() > MAX_PER_NAME && forget_first(known, addresses) {}
+        let mut changed = vec![name];
         while of_app.values().map(BTreeMap::len).sum::<usize>() > MAX_PER_APP {
-            let largest = of_app.values_mut().max_by_key(|known| known.len());
-            largest.map(forget_first);
+            let largest = of_app.iter_mut().max_by_key(|(_, known)| known.len());
+            let Some((number, known)) = largest else {
+                break;
+            };
+            // The answer of now is what its asker is about to use.
+            let kept = if *number == name { addresses } else { &[] };
+            if !forget_first(known, kept) {
+                break;
+            }
+            if !changed.contains(number) {
+                changed.push(*number);
+            }
         }
-        true
+        changed
+    }
+
+    /// What is known for a container, to go back to when the kernel refuses what was noted.
+    pub fn all_of(&self, app: &str) -> KnownOfApp {
+        self.0.get(app).cloned().unwrap_or_default()
+    }
+
+    pub fn go_back(&mut self, app: &str, to: KnownOfApp) {
+        self.0.insert(app.to_owned(), to);
     }
 
     /// Addresses of a name and how long each still counts.
@@ -70,14 +91,14 @@ impl Learned {
     }
 }
 
-fn forget_first(known: &mut BTreeMap<IpAddr, Instant>) {
+/// Whether there was any but those that are kept.
+fn forget_first(known: &mut BTreeMap<IpAddr, Instant>, kept: &[IpAddr]) -> bool {
     let first = known
         .iter()
+        .filter(|(ip, _)| !kept.contains(ip))
         .min_by_key(|(_, until)| **until)
         .map(|(ip, _)| *ip);
-    if let Some(ip) = first {
-        known.remove(&ip);
-    }
+    first.is_some_and(|ip| known.remove(&ip).is_some())
 }
 
 #[cfg(test)]
@@ -94,24 +115,14 @@ mod tests {
         let (mut learned, now) = (Learned::default(), Instant::now());
         let usual = Admission::default();
         let second = Duration::from_secs(1);
-        assert!(learned.note("web", 0, &[ip(1)], (300 * second, &usual), now));
+        let noted = learned.note("web", 0, &[ip(1)], (300 * second, &usual), now);
+        assert_eq!(noted, [0]);
         assert_eq!(learned.of("web", 0, now), [(ip(1), 330 * second)]);
         assert_eq!(learned.of("web", 1, now), []);
         // Asked again soon after: the kernel holds it long enough.
-        assert!(!learned.note(
-            "web",
-            0,
-            &[ip(1)],
-            (300 * second, &usual),
-            now + 29 * second
-        ));
-        assert!(learned.note(
-            "web",
-            0,
-            &[ip(1)],
-            (300 * second, &usual),
-            now + 31 * second
-        ));
+        let mut again = |at| learned.note("web", 0, &[ip(1)], (300 * second, &usual), at);
+        assert!(again(now + 29 * second).is_empty());
+        assert_eq!(again(now + 31 * second), [0]);
         assert_eq!(learned.of("web", 0, now + 361 * second), []);
         // No time to live is a minute, and a year is an hour.
         learned.note("web", 1, &[ip(1)], (Duration::ZERO, &usual), now);
@@ -151,5 +162,38 @@ mod tests {
         let all: usize = (0..20).map(|name| learned.of("web", name, now).len()).sum();
         assert_eq!(all, MAX_PER_APP);
         assert!(!learned.of("web", 19, now).is_empty());
+    }
+
+    #[test]
+    fn what_was_just_learned_stays_and_who_gave_way_is_told() {
+        let (mut learned, now) = (Learned::default(), Instant::now());
+        let usual = Admission::default();
+        let (long, short) = (Duration::from_secs(3600), Duration::from_secs(60));
+        let learn = |learned: &mut Learned, name, ips: &[IpAddr], ttl| {
+            learned.note("web", name, ips, (ttl, &usual), now)
+        };
+        let all: Vec<IpAddr> = (0..64).map(ip).collect();
+        for name in 0..8 {
+            learn(&mut learned, name, &all, long);
+        }
+        // Of a full name, with less time than all the others.
+        assert_eq!(learn(&mut learned, 7, &[ip(100)], short), [7]);
+        assert!(
+            learned
+                .of("web", 7, now)
+                .iter()
+                .any(|(known, _)| *known == ip(100))
+        );
+        // Of a name that had none, while the list is full: another name gives way, and the kernel is told of both.
+        let before = learned.all_of("web");
+        let told = learn(&mut learned, 9, &[ip(101), ip(102)], short);
+        assert_eq!(told.len(), 3);
+        assert_eq!(learned.of("web", 9, now).len(), 2);
+        for name in &told[1..] {
+            assert_eq!(learned.of("web", *name, now).len(), 63);
+        }
+        learned.go_back("web", before);
+        assert_eq!(learned.of("web", 9, now), []);
+        assert_eq!(learned.of("web", told[1], now).len(), 64);
     }
 }

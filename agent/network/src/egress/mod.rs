@@ -33,11 +33,16 @@ pub struct Admission {
     pub grace: Duration,
 }
 
+/// An answer's time to live that is heard, at most.
+pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
+/// What a client may keep: a next supervisor knows nothing of what was opened, so it has to ask again soon.
+pub(crate) const LONGEST_TOLD: Duration = Duration::from_secs(60);
+
 impl Default for Admission {
     fn default() -> Self {
         Self {
-            shortest: Duration::from_secs(60),
-            longest: Duration::from_secs(3600),
+            shortest: LONGEST_TOLD,
+            longest: LONGEST,
             grace: Duration::from_secs(30),
         }
     }
@@ -97,12 +102,15 @@ pub fn names(rules: &[EgressRule]) -> Vec<&str> {
     names
 }
 
-/// Whether an entry's name stands for this one.
+/// Whether an entry's name stands for this one. A dot inside of a label is none between labels, and a name that has what no
+/// host's has is nobody's.
 pub(crate) fn stands_for(entry: &str, name: &str) -> bool {
     match entry.strip_prefix("*.") {
-        Some(end) => name
-            .strip_suffix(end)
-            .is_some_and(|front| front.len() > 1 && front.ends_with('.')),
+        Some(end) => {
+            let front = name.strip_suffix(end);
+            let below = front.is_some_and(|front| front.len() > 1 && front.ends_with('.'));
+            below && crate::config::is_host_name(name)
+        }
         None => entry == name,
     }
 }
@@ -126,6 +134,11 @@ mod tests {
             ("*.example", "example", false),
             ("*.example", ".example", false),
             ("*.example", "badexample", false),
+            ("*.example", "_mqtt._tcp.a.example", true),
+            ("*.example", "a\\.example", false),
+            ("*.example", "a\\.b.example", false),
+            ("*.example", "a b.example", false),
+            ("*.example", "a..example", false),
         ] {
             assert_eq!(stands_for(entry, name), stands, "{entry} {name}");
         }

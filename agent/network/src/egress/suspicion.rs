@@ -11,10 +11,14 @@ const RESERVED: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4);
 /// unspecified among them.
 const WITH_IPV4: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 80);
 
+/// Translators take these for the IPv4 address inside: NAT64's well-known prefix (RFC 6052 2.1), and 6to4 (RFC 3056 2).
+const NAT64: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+const SIX_TO_FOUR: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16);
+
 /// What is the board's.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
-    /// Addresses of its interfaces.
+    /// Addresses of its interfaces, and their broadcast addresses.
     pub board: Vec<IpAddr>,
     /// Subnets of its networks.
     pub networks: Vec<IpNet>,
@@ -58,7 +62,10 @@ fn of_six(ip: Ipv6Addr) -> Option<&'static str> {
         Some("is link-local")
     } else if ip.is_multicast() {
         Some("is multicast")
-    } else if WITH_IPV4.contains(&ip) {
+    } else if [WITH_IPV4, NAT64, SIX_TO_FOUR]
+        .iter()
+        .any(|net| net.contains(&ip))
+    {
         Some("is reserved")
     } else {
         None
@@ -90,6 +97,9 @@ mod tests {
             ("::", Some("is reserved")),
             ("::ffff:192.168.1.5", Some("is reserved")),
             ("::10.89.0.2", Some("is reserved")),
+            ("64:ff9b::192.168.1.5", Some("is reserved")),
+            ("64:ff9b:1::1", None),
+            ("2002:c0a8:105::1", Some("is reserved")),
             ("192.168.1.5", Some("is the board's own")),
             ("2001:db8::5", Some("is the board's own")),
             (

@@ -131,7 +131,7 @@ impl Network {
         if let Some(rate) = endpoint.rates.ingress_bytes_per_second {
             self.links.shape(&endpoint.host_if, rate).await?;
         }
-        if endpoint.is_watched() {
+        if self.has_limits() {
             self.update_limits().await?;
         }
         if endpoint.ports.is_empty() {
@@ -220,7 +220,7 @@ impl Network {
                 errors.extend(removed.err().map(NetworkError::from));
             }
         }
-        if endpoint.is_watched() {
+        if self.has_limits() || endpoint.is_counted() || endpoint.egress.is_some() {
             errors.extend(self.update_limits().await.err());
         }
         errors.extend(self.withdraw_egress(app, &endpoint).err());

@@ -1,6 +1,6 @@
 //! Containers with a list of places to go: the kernel's table follows who is attached and what names were resolved to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,7 @@ impl Network {
         }
     }
 
-    /// The app may go to these addresses where its list has the name, for a while.
+    /// The app may go to these addresses where its list has the name, for a while. After an error nothing of it is known.
     pub(crate) fn learn(
         &mut self,
         app: &str,
@@ -95,22 +95,22 @@ impl Network {
         addresses: &[IpAddr],
         ttl: (Duration, &Admission),
     ) -> Result<(), NetworkError> {
-        let all: Vec<_> = self.attached.iter().filter_map(confined).collect();
-        let Some(one) = all.iter().find(|one| one.app == app) else {
+        let all = members(&self.attached);
+        let Some(one) = all.confined.iter().find(|one| one.app == app) else {
             return Ok(());
         };
-        let mut messages = Vec::new();
-        let table = EgressTable::new(&self.config);
+        let before = self.learned.all_of(app);
+        let mut changed = BTreeSet::new();
         for (number, entry) in names(one.rules).iter().enumerate() {
-            let new = stands_for(entry, name)
-                && self
-                    .learned
-                    .note(app, number, addresses, ttl, Instant::now());
-            if new {
-                messages.extend(table.set_name(*one, number, &self.learned));
+            if stands_for(entry, name) {
+                let now = Instant::now();
+                changed.extend(self.learned.note(app, number, addresses, ttl, now));
             }
         }
-        match self.nft.commit(&messages) {
+        let table = EgressTable::new(&self.config);
+        let set = |number| table.set_name(*one, number, &self.learned);
+        let messages: Vec<_> = changed.into_iter().flat_map(set).collect();
+        let told = match self.nft.commit(&messages) {
             Err(e) if e.refused_with() == Some(libc::ENOENT) => {
                 tracing::warn!(
                     table = self.config.table,
@@ -118,7 +118,11 @@ impl Network {
                 );
                 self.rebuild_egress()
             }
-            other => Ok(other?),
+            other => other.map_err(NetworkError::from),
+        };
+        if told.is_err() {
+            self.learned.go_back(app, before);
         }
+        told
     }
 }

@@ -19,14 +19,14 @@ impl Network {
             Ok(gone) => walls = gone,
             Err(e) => errors.push(e),
         }
-        if self.attached.values().any(|e| e.egress.is_some()) {
+        if self.has_lists() {
             let table = EgressTable::new(&self.config).name();
             match self.any_gone(&[table]) {
                 Ok(gone) => lists = gone,
                 Err(e) => errors.push(e),
             }
         }
-        if self.attached.values().any(|e| e.is_watched()) {
+        if self.has_limits() {
             match self.any_gone(&[table_of_limits(&self.config)]) {
                 Ok(gone) => limits = gone,
                 Err(e) => errors.push(e),

@@ -24,6 +24,19 @@ impl Network {
         }
     }
 
+    /// Whether somebody has a list of places to go: then everyone is held to its own address, or it could ask the resolver
+    /// as another and use that one's share up.
+    pub(super) fn has_lists(&self) -> bool {
+        self.attached.values().any(|e| e.egress.is_some())
+    }
+
+    /// Whether there is to be a table of limits.
+    pub(super) fn has_limits(&self) -> bool {
+        self.attached
+            .values()
+            .any(|e| e.is_counted() || e.egress.is_some())
+    }
+
     pub(super) fn forwards(&self) -> Vec<Forward> {
         let of = |(app, endpoint): (&String, &Endpoint)| {
             let (app, to) = (app.clone(), endpoint.ip);
@@ -40,15 +53,16 @@ impl Network {
     /// The table of limits follows who is attached and whose interface is there.
     pub(super) async fn update_limits(&mut self) -> Result<(), NetworkError> {
         let links = self.links.list().await?;
+        let lists = self.has_lists();
         let limits: Vec<Limit<'_>> = self
             .attached
             .values()
             .filter(|e| links.iter().any(|l| l.name == e.host_if))
-            .filter(|e| e.is_watched())
+            .filter(|e| lists || e.is_counted())
             .map(|e| Limit {
                 host_if: &e.host_if,
                 bytes_per_second: e.rates.egress_bytes_per_second,
-                only_from: e.egress.as_ref().map(|_| (e.ip, e.ipv6.map(|six| six.ip))),
+                only_from: lists.then_some((e.ip, e.ipv6.map(|six| six.ip))),
             })
             .collect();
         let messages = replace_limits(&self.config, &limits);

@@ -1,20 +1,31 @@
 //! What the resolver found for a container that may not go everywhere: which of it the container is told and may reach.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
 use super::Networks;
-use crate::egress::{
-    Admission, EgressRule, MAX_ADMITTED, Places, names, says, stands_for, suspicion,
-};
-use crate::error::NetworkError;
+use crate::egress::{Admission, MAX_ADMITTED, Places, names, says, stands_for, suspicion};
+use crate::error::{NetworkError, all_of};
+
+/// Between two looks at the board's addresses, and between two lines about lies: both for as many answers as may come.
+const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+
+/// What is kept from one answer to the next.
+#[derive(Debug, Default)]
+pub(super) struct Admitting {
+    admission: Admission,
+    board: Option<(Instant, Vec<IpAddr>)>,
+    told_at: Option<Instant>,
+    /// Lies since then.
+    untold: usize,
+}
 
 impl Networks {
     /// How long answers count from now on.
     pub fn set_admission(&mut self, admission: Admission) {
-        self.admission = admission;
+        self.admitting.admission = admission;
     }
 
     /// The container may reach those addresses that are given back, for the name's time to live within bounds. They are
@@ -54,22 +65,36 @@ impl Networks {
             });
         }
         let places = self.places().await?;
-        addresses.retain(|ip| is_told(&app, name, *ip, &rules, &places));
+        let lie = |ip: &IpAddr| suspicion(*ip, &places).filter(|_| !says(&rules, *ip));
+        let first = addresses.iter().find_map(|ip| Some((*ip, lie(ip)?)));
+        if let Some((ip, reason)) = first {
+            let lies = addresses.iter().filter(|ip| lie(ip).is_some()).count();
+            self.admitting.tell_of_lies(&app, name, (ip, reason), lies);
+        }
+        addresses.retain(|ip| lie(ip).is_none());
         let to_open: Vec<IpAddr> = addresses
             .iter()
             .copied()
             .filter(|ip| suspicion(*ip, &places).is_none())
             .collect();
         // Whichever of its networks leads there.
-        let ttl = (ttl, &self.admission);
-        self.default.learn(&app, name, &to_open, ttl)?;
+        let ttl = (ttl, &self.admitting.admission);
+        let mut errors = Vec::new();
+        errors.extend(self.default.learn(&app, name, &to_open, ttl).err());
         for network in self.user.values_mut() {
-            network.learn(&app, name, &to_open, ttl)?;
+            errors.extend(network.learn(&app, name, &to_open, ttl).err());
         }
+        all_of(errors)?;
         Ok(addresses)
     }
 
-    async fn places(&self) -> Result<Places, NetworkError> {
+    async fn places(&mut self) -> Result<Places, NetworkError> {
+        let now = Instant::now();
+        let board = match self.admitting.board.take() {
+            Some((at, board)) if now < at + AT_MOST_EVERY => (at, board),
+            _ => (now, self.links.addresses().await?),
+        };
+        let board = self.admitting.board.insert(board).1.clone();
         let subnets = self.each().flat_map(|(_, network)| {
             let config = network.config();
             [
@@ -79,22 +104,44 @@ impl Networks {
         });
         Ok(Places {
             networks: subnets.flatten().collect(),
-            board: self.links.addresses().await?,
+            board,
         })
     }
 }
 
-fn is_told(app: &str, name: &str, ip: IpAddr, rules: &[EgressRule], places: &Places) -> bool {
-    match suspicion(ip, places) {
-        Some(reason) if !says(rules, ip) => {
-            tracing::warn!(
-                app,
-                name,
-                %ip,
-                "a name server says an address that {reason}; it is neither told nor opened"
-            );
-            false
+impl Admitting {
+    /// One line for all of an answer, and not for each answer: who asks without end would fill the log.
+    fn tell_of_lies(&mut self, app: &str, name: &str, (ip, reason): (IpAddr, &str), lies: usize) {
+        let now = Instant::now();
+        self.untold += lies;
+        if self.told_at.is_some_and(|at| now < at + AT_MOST_EVERY) {
+            return;
         }
-        _ => true,
+        self.told_at = Some(now);
+        let all = std::mem::take(&mut self.untold);
+        tracing::warn!(
+            app,
+            name,
+            %ip,
+            all,
+            "a name server says an address that {reason}; it is neither told nor opened"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_lies_are_one_line() {
+        let mut admitting = Admitting::default();
+        let lie = (IpAddr::from([127, 0, 0, 1]), "is loopback");
+        admitting.tell_of_lies("web", "mqtt.example", lie, 16);
+        assert_eq!(admitting.untold, 0);
+        for _ in 0..100 {
+            admitting.tell_of_lies("web", "mqtt.example", lie, 16);
+        }
+        assert_eq!(admitting.untold, 1600);
     }
 }

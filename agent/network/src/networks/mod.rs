@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::NetworkConfig;
-use crate::egress::Admission;
 use crate::endpoint::{Endpoint, Wanted};
 use crate::error::{NetworkError, all_of};
 use crate::link::{Counters, Links, Namespace};
 use crate::network::{Network, Reconciled, refuse_taken_ports};
+use admit::Admitting;
 use definition::Definitions;
 
 mod admit;
@@ -53,7 +53,7 @@ pub struct Networks {
     default: Network,
     definitions: Definitions,
     user: BTreeMap<String, Network>,
-    admission: Admission,
+    admitting: Admitting,
     /// Those of `user` that could not be put in order.
     broken: BTreeSet<String>,
 }
@@ -76,7 +76,7 @@ impl Networks {
             links,
             definitions,
             user,
-            admission: Admission::default(),
+            admitting: Admitting::default(),
             broken: BTreeSet::new(),
         })
     }
