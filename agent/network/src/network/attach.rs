@@ -159,9 +159,10 @@ impl Network {
         if !endpoint.ports.is_empty() {
             errors.extend(self.update_ports().err());
         }
-        if endpoint.is_watched() {
+        if self.has_limits() || endpoint.is_counted() {
             errors.extend(self.update_limits().await.err());
         }
+        errors.extend(self.withdraw_egress(app, &endpoint).err());
         self.forget_connections(&endpoint);
         if endpoint.wire.is_none() {
             self.leaving.insert(endpoint.host_if);
