@@ -10,7 +10,7 @@ pub mod volumes;
 
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::local::Status;
-use coracle_protocol::report::{AppState, AppStatus, SetStatus};
+use coracle_protocol::report::{AppState, AppStatus, AppUsers, SetStatus};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -85,6 +85,12 @@ pub fn info(status: &Status, instance: &str) -> Value {
     let apps = status.current.as_ref().map_or(&[][..], |set| &set.apps);
     let count = |wanted: fn(AppState) -> bool| apps.iter().filter(|a| wanted(a.state)).count();
     let running = count(|s| matches!(s, AppState::Running | AppState::Restarting));
+    let mut options = vec!["name=seccomp,profile=builtin", "name=cgroupns"];
+    // As an engine with `userns-remap` says it.
+    let has_own_users = |app: &AppStatus| matches!(app.users, Some(AppUsers::Own { .. }));
+    if apps.iter().any(has_own_users) {
+        options.push("name=userns");
+    }
     let mut warnings = Vec::new();
     if let Some(failure) = &status.last_failure {
         warnings.push(format!("last deployment that failed: {failure}"));
@@ -123,7 +129,7 @@ pub fn info(status: &Status, instance: &str) -> Value {
         "DefaultRuntime": "coracle",
         "Runtimes": {"coracle": {"path": "coracle-supervisor"}},
         "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": null},
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "SecurityOptions": options,
         "Labels": [format!("board.profile={}", status.board.profile), format!("board.hardware={}", status.board.hardware)],
         "IndexServerAddress": "",
         "RegistryConfig": {"InsecureRegistryCIDRs": [], "IndexConfigs": {}, "Mirrors": []},

@@ -132,9 +132,18 @@ fn version_images_info_stats() {
     };
     golden("version", &version(&machine));
     golden("images", &images(&status));
-    let mut info = info(&status, "coracle");
-    info["SystemTime"] = "".into();
-    golden("info", &info);
+    let mut told = info(&status, "coracle");
+    told["SystemTime"] = "".into();
+    golden("info", &told);
+    let mut mapped = status.clone();
+    if let Some(set) = &mut mapped.current {
+        set.apps[0].users = Some(AppUsers::Own {
+            first: 1_879_048_192,
+            count: 65_536,
+        });
+    }
+    let options = info(&mapped, "coracle")["SecurityOptions"].clone();
+    assert_eq!(options[2], "name=userns", "{options}");
     let sample = stats::Sample::now(&app(), &status);
     let mut stats = stats::shape("id", &app(), &sample, &sample);
     for key in ["read", "preread"] {
