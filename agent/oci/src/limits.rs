@@ -43,7 +43,9 @@ fn change(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
             return Err(Failure::Config(reason));
         }
     }
-    if !cgroup.is_unified() {
+    if cgroup.is_unified() {
+        keep_quota(cgroup, &mut writes)?;
+    } else {
         order_memory(cgroup, &mut writes)?;
     }
     for Write {
@@ -68,6 +70,20 @@ fn change(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
 
 fn is_swap(file: &str) -> bool {
     matches!(file, "memory.swap.max" | "memory.memsw.limit_in_bytes")
+}
+
+/// v2 has quota and period in one file.
+fn keep_quota(cgroup: &Cgroup, writes: &mut [Write]) -> Result<(), Failure> {
+    let Some(write) = writes.iter_mut().find(|write| write.file == "cpu.max") else {
+        return Ok(());
+    };
+    if let Some(period) = write.value.strip_prefix(resources::AS_IT_IS) {
+        let now = cgroup.read_raw(Controller::Cpu, "cpu.max")?;
+        let now = now.unwrap_or_default();
+        let quota = now.split_whitespace().next().unwrap_or("max");
+        write.value = format!("{quota}{period}");
+    }
+    Ok(())
 }
 
 /// The kernel keeps memory within memory and swap together at every moment: raising starts with the second.

@@ -9,7 +9,7 @@ mod v1;
 mod v2;
 
 pub use v1::plan as for_v1;
-pub use v2::plan as for_v2;
+pub use v2::{AS_IT_IS, plan as for_v2};
 
 /// One value for one file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -71,6 +71,9 @@ fn plan_memory(memory: &LinuxMemory, writes: &mut Vec<Write>) -> Result<(), Fail
     Ok(())
 }
 
+/// In place of the quota in cpu.max: a new period alone leaves it.
+pub const AS_IT_IS: &str = "-";
+
 fn plan_cpu(cpu: &LinuxCpu, writes: &mut Vec<Write>) {
     let text = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
     writes.extend(cpu.idle().map(|value| write(Cpu, "cpu.idle", value)));
@@ -80,11 +83,16 @@ fn plan_cpu(cpu: &LinuxCpu, writes: &mut Vec<Write>) {
     );
     let quota = given(cpu.quota());
     let period = given(cpu.period());
-    if quota.is_some() || period.is_some() {
-        let quota = quota.map_or_else(|| "max".into(), or_max);
-        let period = period.unwrap_or(100_000);
-        writes.push(write(Cpu, "cpu.max", format!("{quota} {period}")));
-    }
+    // A quota alone leaves the period, which the kernel sees to.
+    let line = match (quota.map(or_max), period) {
+        (None, None) => None,
+        (Some(quota), None) => Some(quota),
+        (quota, Some(period)) => {
+            let quota = quota.unwrap_or_else(|| AS_IT_IS.into());
+            Some(format!("{quota} {period}"))
+        }
+    };
+    writes.extend(line.map(|line| write(Cpu, "cpu.max", line)));
     writes.extend(cpu.burst().map(|value| write(Cpu, "cpu.max.burst", value)));
     writes.extend(text(cpu.cpus()).map(|value| write(Cpuset, "cpuset.cpus", value)));
     writes.extend(text(cpu.mems()).map(|value| write(Cpuset, "cpuset.mems", value)));
@@ -167,6 +175,10 @@ mod tests {
             assert!(planned(&json).is_err(), "{file}");
         }
         assert!(planned(r#"{"memory":{"swappiness":60}}"#).is_err());
+        let period = planned(r#"{"cpu":{"period":50000}}"#).unwrap();
+        assert_eq!(period, ["cpu.max=- 50000"]);
+        let quota = planned(r#"{"cpu":{"quota":20000}}"#).unwrap();
+        assert_eq!(quota, ["cpu.max=20000"]);
         let unlimited = planned(r#"{"memory":{"limit":-1}}"#).unwrap();
         assert_eq!(unlimited, ["memory.max=max", "memory.swap.max=max"]);
         assert!(planned(r#"{"memory":{"swap":60}}"#).is_err());
