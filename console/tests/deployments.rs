@@ -239,7 +239,7 @@ fn what_the_broker_lost_is_published_again() {
     let took = fleet.stop_console();
     assert!(took.as_secs() < 8, "stopping took {took:?}");
     assert!(!fleet.path("ready").exists());
-    fs::remove_file(fleet.path("state/mosquitto/broker.db")).unwrap();
+    fs::remove_file(fleet.path("state/mosquitto/data/broker.db")).unwrap();
     fleet.start_console();
     assert_eq!(
         board.read(&topic, 10).as_ref(),

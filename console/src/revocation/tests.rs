@@ -1,5 +1,6 @@
 use super::*;
 use crate::ca::BoardRequest;
+use crate::mosquitto::Broker;
 use crate::store::CertificateRow;
 use std::path::Path;
 
@@ -122,4 +123,45 @@ async fn certificates_of_a_lost_database_are_taken_in_from_known_boards_alone() 
     for refused in [issue("acme.b2"), issue("acme.b9"), stolen] {
         assert_eq!(store.adopt(&refused, 204).await.unwrap(), None);
     }
+}
+
+#[tokio::test]
+async fn a_list_that_the_broker_did_not_get_is_written_at_the_next_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (ca, file, folder) = (ca(dir), dir.join("fleet.crl"), dir.join("mosquitto"));
+    let store = database(dir, "db", &[("acme.b1", "41")]).await;
+    let opened = Keeper::open(store.clone(), ca.clone(), file).await;
+    let (mut keeper, _) = opened.unwrap();
+    let listen = "127.0.0.1:1".parse().unwrap();
+    let broker = Broker::prepare(Path::new("/bin/true"), &folder, listen, &ca, "").unwrap();
+    let followers = Followers {
+        broker: Some(broker.reload()),
+        target: Target {
+            host: "127.0.0.1".into(),
+            port: 1,
+            client_id: "console".into(),
+        },
+        broker_ca: ca.files().certificate.clone(),
+        republish: Republish::default(),
+        live: Live::default(),
+    };
+    let mut expulsion = Expulsion::new(Way {
+        store: store.clone(),
+        ca: ca.clone(),
+        target: followers.target.clone(),
+        broker_ca: followers.broker_ca.clone(),
+    });
+    let board = BoardId::new("acme.b1").unwrap();
+    store.revoke(&board, "sold", 5).await.unwrap();
+    // As on a disk that is full for a moment.
+    let away = dir.join("away");
+    std::fs::rename(&folder, &away).unwrap();
+    let failed = keeper.follow(&followers, &mut expulsion).await;
+    assert!(matches!(failed, Err(RevocationError::File(_))));
+    std::fs::rename(&away, &folder).unwrap();
+    keeper.follow(&followers, &mut expulsion).await.unwrap();
+    let list = std::fs::read_to_string(folder.join("revoked.crl")).unwrap();
+    let list = ca.read_revocation_list(&list).unwrap();
+    assert_eq!(list[0].serial, "41");
 }

@@ -15,17 +15,19 @@ mod deployments;
 mod enrolments;
 mod recovery;
 mod releases;
+mod revocation;
 mod roots;
 mod secrets;
 mod tokens;
 
 pub use audit::AuditEntry;
 pub use boards::{Board, Presence};
-pub use certificates::{Added, CertificateRow, Revoked, RevokedCertificate};
+pub use certificates::{Added, CertificateRow};
 pub use deltas::DeltaRow;
 pub use deployments::{Assignment, Deployment, FeedbackKept, NewAssignment};
 pub use enrolments::EnrolmentError;
 pub use releases::{KnownLayer, ReleaseRow};
+pub use revocation::{Revoked, RevokedCertificate};
 pub use tokens::{Identity, Role};
 
 type Pool = sqlx::SqlitePool;

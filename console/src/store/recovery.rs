@@ -1,8 +1,8 @@
 //! What a database from an old backup does not know: it is told by the list of revoked certificates, and by boards
 //! that show theirs.
 
-use super::certificates::{CertificateRow, RevokedCertificate, board};
-use super::{Store, StoreError, to_sql};
+use super::certificates::board;
+use super::{CertificateRow, RevokedCertificate, Store, StoreError, to_sql};
 use coracle_protocol::names::BoardId;
 
 /// What a list said that the database did not.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::ca::{BoardRequest, Ca};
+use crate::store::Revoked;
 use std::time::Duration;
 
 fn request() -> BoardRequest {
