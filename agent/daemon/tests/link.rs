@@ -474,6 +474,34 @@ async fn enrolment_makes_a_key_and_a_link() {
     assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+#[tokio::test]
+async fn an_enrolment_that_is_cut_off_leaves_no_pair_that_could_take_its_place() {
+    let fleet = Arc::new(Fleet::new());
+    let mut daemon = Daemon::prepare();
+    let (port, _) = console(fleet.clone(), &[]).await;
+    daemon.start().await;
+    let identity = daemon.state().join("identity");
+    // Of an earlier identity; and the new one cannot be written.
+    std::fs::create_dir_all(identity.join("board.key/full")).unwrap();
+    std::fs::write(identity.join("renewed.key"), "of an earlier identity").unwrap();
+    let file = serde_json::json!({
+        "board": BOARD, "console_url": format!("https://127.0.0.1:{port}"),
+        "mqtt": "127.0.0.1:1", "ca_pem": fleet.ca_pem, "token": "good"
+    });
+    let (status, said) = daemon
+        .json(
+            hyper::Method::POST,
+            "/coracle/v1/enrol",
+            &serde_json::to_vec(&file).unwrap(),
+        )
+        .await;
+    assert!(
+        !status.is_success() && said.to_string().contains("board.key"),
+        "{said}"
+    );
+    assert!(!identity.join("renewed.key").exists());
+}
+
 /// A supervisor that trusts version `have` and takes what is one higher.
 fn trusting(have: u64) -> impl FnMut(&Request, &State) -> Option<Answer> + Send {
     let mut version = have;
