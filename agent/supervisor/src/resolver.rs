@@ -3,7 +3,7 @@
 //! who is on the network, and ends with that stream.
 
 use coracle_network::NetworkConfig;
-use coracle_network::resolver::{MAX_SAID_BYTES, Said, Told, serve};
+use coracle_network::resolver::{Told, serve};
 use coracle_runtime::seccomp::{Action, Argument, Compare, Rule};
 use coracle_runtime::spec::Rlimit;
 use coracle_runtime::{Child, JailSpec, NetNs, SeccompProgram, spawn_jailed};
@@ -11,10 +11,11 @@ use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use words::Reader;
+
+mod words;
+
+pub use words::{Word, Words};
 
 /// A user of its own: systemd's table of user ids leaves 65520 to 65533 to nobody, and probes have 65534.
 pub const RESOLVER_ID: u32 = 65_533;
@@ -26,11 +27,6 @@ const FILES: u64 = 192;
 /// Bytes of a zone that still fit a socket's buffer as Linux makes it (net.core.wmem_default).
 const ZONE_BYTES: usize = 160 * 1024;
 
-/// Lines of a resolver that the supervisor reads at once, and how long it takes before each further one: each can mean a
-/// word with the kernel.
-const BURST: u32 = 64;
-const EACH: Duration = Duration::from_millis(10);
-
 /// A resolver that runs.
 #[derive(Debug)]
 pub struct Resolver {
@@ -39,34 +35,11 @@ pub struct Resolver {
     _reader: Reader,
 }
 
-/// What a resolver says.
-#[derive(Debug)]
-pub struct Word {
-    /// Its process id.
-    pub pid: i32,
-    /// What it says; none: it has said something else, and is not to go on.
-    pub said: Option<Said>,
-}
-
-/// Ends with the resolver that it listens to.
-#[derive(Debug)]
-struct Reader(JoinHandle<()>);
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Starts one on the network's gateway. What it says goes to `words`.
 ///
 /// # Errors
 /// In words; nothing of it remains.
-pub fn start(
-    network: &NetworkConfig,
-    empty_root: &Path,
-    words: mpsc::Sender<Word>,
-) -> Result<Resolver, String> {
+pub fn start(network: &NetworkConfig, empty_root: &Path, words: Words) -> Result<Resolver, String> {
     let at = (network.gateway(), DNS);
     let taken = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AddrInUse => format!(
@@ -106,48 +79,12 @@ pub fn start(
         u8::from(serve(clients, udp.into(), tcp.into(), control.into()).is_err())
     })
     .map_err(|e| text(&e))?;
-    let reader = Reader(tokio::spawn(listen(listening, child.pid, words)));
+    let reader = Reader::of(listening, child.pid, words);
     Ok(Resolver {
         child,
         control,
         _reader: reader,
     })
-}
-
-/// Reads line by line, none longer than one may be, and no faster than it is good for the supervisor.
-async fn listen(stream: tokio::net::UnixStream, pid: i32, words: mpsc::Sender<Word>) {
-    let mut reader = BufReader::with_capacity(MAX_SAID_BYTES, stream);
-    let (mut left, mut since) = (BURST, Instant::now());
-    loop {
-        let mut line = Vec::new();
-        let most = MAX_SAID_BYTES as u64 + 1;
-        match (&mut reader).take(most).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        let said = match line.last() {
-            Some(b'\n') => serde_json::from_slice(&line).ok(),
-            _ => None,
-        };
-        let more = said.is_some();
-        if words.send(Word { pid, said }).await.is_err() || !more {
-            return;
-        }
-        let earned = since.elapsed().as_millis() / EACH.as_millis();
-        if earned > 0 {
-            left = left
-                .saturating_add(earned.min(BURST.into()) as u32)
-                .min(BURST);
-            since = Instant::now();
-        }
-        match left {
-            0 => {
-                tokio::time::sleep(EACH).await;
-                since = Instant::now();
-            }
-            _ => left -= 1,
-        }
-    }
 }
 
 fn limits() -> Vec<Rlimit> {
@@ -170,23 +107,28 @@ impl Resolver {
         self.child.pid
     }
 
-    /// Tells it all that it is to know, or what it may tell. Never waits: one that does not listen is ended, and a new one
-    /// told.
-    pub fn tell(&mut self, told: &Told) {
-        let mut line = serde_json::to_vec(told).unwrap_or_default();
-        line.push(b'\n');
-        if line.len() > ZONE_BYTES {
-            let bytes = line.len();
-            tracing::error!(
-                bytes,
-                "too many names for a resolver; it keeps those that it knows"
-            );
-            return;
-        }
+    /// Tells it all that it is to know, or what it may tell; whether it was told. Never waits: one that does not listen, or
+    /// has more to know than fits, is ended: what it knew before is not true any more.
+    pub fn tell(&mut self, told: &Told) -> bool {
+        let line = match line_of(told) {
+            Ok(line) => line,
+            Err(bytes) => {
+                tracing::error!(
+                    pid = self.pid(),
+                    bytes,
+                    most = ZONE_BYTES,
+                    "too many names on a network for its resolver, which is ended: fewer apps, aliases or egress names fit"
+                );
+                self.kill();
+                return false;
+            }
+        };
         if let Err(error) = self.control.write_all(&line) {
             tracing::warn!(pid = self.pid(), %error, "a resolver does not listen and is ended");
             self.kill();
+            return false;
         }
+        true
     }
 
     /// Ends it, and is back when its port is free.
@@ -198,6 +140,16 @@ impl Resolver {
     /// Its end comes as any child's.
     pub fn kill(&self) {
         let _ = self.child.kill();
+    }
+}
+
+/// The line, or its bytes where it is too long.
+fn line_of(told: &Told) -> Result<Vec<u8>, usize> {
+    let mut line = serde_json::to_vec(told).unwrap_or_default();
+    line.push(b'\n');
+    match line.len() {
+        0..=ZONE_BYTES => Ok(line),
+        bytes => Err(bytes),
     }
 }
 
@@ -259,72 +211,17 @@ fn questions_only() -> Result<SeccompProgram, coracle_runtime::seccomp::SeccompE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
-
-    /// Words that come of what a resolver writes, and the time that it takes.
-    fn heard(bytes: Vec<u8>) -> (Vec<Option<Said>>, Duration) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let (mut its_end, ours) = UnixStream::pair().unwrap();
-            ours.set_nonblocking(true).unwrap();
-            let stream = tokio::net::UnixStream::from_std(ours).unwrap();
-            let writer = std::thread::spawn(move || {
-                // Nobody reads what comes after nonsense.
-                let _ = its_end.write_all(&bytes);
-            });
-            let (words, mut all) = mpsc::channel(8);
-            let begun = Instant::now();
-            let listening = tokio::spawn(listen(stream, 7, words));
-            let mut said = Vec::new();
-            while let Some(word) = all.recv().await {
-                assert_eq!(word.pid, 7);
-                said.push(word.said);
-            }
-            listening.await.unwrap();
-            writer.join().unwrap();
-            (said, begun.elapsed())
-        })
-    }
-
-    fn line(name: &str) -> Vec<u8> {
-        let said = Said::Forbidden {
-            client: Ipv4Addr::LOCALHOST,
-            name: name.to_owned(),
-        };
-        let mut line = serde_json::to_vec(&said).unwrap();
-        line.push(b'\n');
-        line
-    }
+    use coracle_network::resolver::Zone;
 
     #[test]
-    fn a_resolver_is_heard_line_by_line_until_it_talks_nonsense() {
-        let (said, _) = heard([line("a"), line("b")].concat());
-        assert_eq!(said.len(), 2);
-        assert!(said.iter().all(Option::is_some));
-        let long = line(&"x".repeat(MAX_SAID_BYTES));
-        for nonsense in [
-            b"\n".to_vec(),
-            b"{}\n".to_vec(),
-            b"\xff\n".to_vec(),
-            b"{\"found\":{\"id\":-1}}\n".to_vec(),
-            long.clone(),
-            long[..MAX_SAID_BYTES + 9].to_vec(),
-            b"cut short".to_vec(),
-        ] {
-            let (said, _) = heard([line("a"), nonsense.clone(), line("b")].concat());
-            let text = String::from_utf8_lossy(&nonsense[..nonsense.len().min(40)]).into_owned();
-            assert_eq!(said.len(), 2, "{text}");
-            assert!(said[0].is_some() && said[1].is_none(), "{text}");
+    fn a_zone_that_is_too_long_is_not_told() {
+        let mut zone = Zone::new(std::iter::empty(), &[]);
+        assert!(line_of(&Told::Zone(zone.clone())).is_ok());
+        let name = "a".repeat(200);
+        for client in 0..16u8 {
+            zone.allow_only([10, 0, 0, client].into(), &[name.as_str(); 64]);
         }
-    }
-
-    #[test]
-    fn a_resolver_that_talks_much_is_heard_at_a_pace() {
-        let (said, took) = heard(line("a").repeat(BURST as usize + 50));
-        assert_eq!(said.len(), BURST as usize + 50);
-        assert!(took >= EACH * 40, "{took:?}");
+        let bytes = line_of(&Told::Zone(zone)).unwrap_err();
+        assert!(bytes > ZONE_BYTES, "{bytes}");
     }
 }

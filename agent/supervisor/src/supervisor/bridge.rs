@@ -10,13 +10,6 @@ use std::time::Instant;
 const MTUS: std::ops::RangeInclusive<u32> = 1280..=9216;
 
 impl Supervisor {
-    /// Tables that somebody removed stand again, so that no wall is down for long.
-    pub(super) async fn put_tables_back(&mut self) {
-        if let Ok(networks) = &mut self.bridge.0 {
-            networks.mend().await;
-        }
-    }
-
     /// Opens the networks and holds them against the apps that run.
     pub(super) async fn open_bridge(&mut self) {
         let live: Vec<_> = self

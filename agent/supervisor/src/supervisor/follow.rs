@@ -2,19 +2,22 @@
 //! published ports need nothing of it, since no rule of theirs names an uplink or an address of the board.
 
 use super::Supervisor;
-use crate::apps::Phase;
+use crate::apps::{AppRun, Phase};
 use coracle_network::Changes;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// From a change to the look: changes come in swarms, and one look serves them all.
 const SETTLE: Duration = Duration::from_millis(500);
+/// Between two looks whether our tables are there. Only while apps are on networks.
+const MEND: Duration = Duration::from_secs(5);
 
 /// What is watched, and what was seen.
 #[derive(Default)]
 pub(super) struct Following {
     changes: Option<Changes>,
     look_at: Option<Instant>,
+    mend_at: Option<Instant>,
     /// By network: the route that leads to the same addresses.
     overlaps: BTreeMap<String, String>,
 }
@@ -36,6 +39,7 @@ impl Following {
         Self {
             changes: changes.ok(),
             look_at: Some(Instant::now() + SETTLE),
+            mend_at: None,
             overlaps: BTreeMap::new(),
         }
     }
@@ -53,7 +57,7 @@ impl Following {
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        self.look_at
+        self.look_at.into_iter().chain(self.mend_at).min()
     }
 
     /// The route that leads to a network's addresses.
@@ -90,6 +94,26 @@ impl Supervisor {
             }
         }
         self.arrange_late_networks(now).await;
+    }
+
+    /// Looks now and then whether somebody took our tables away, and with them what holds the apps.
+    pub(super) async fn mend_networks(&mut self, now: Instant) {
+        let due = match self.following.mend_at {
+            Some(at) if at > now => return,
+            due => due.is_some(),
+        };
+        let on_networks = |app: &AppRun| {
+            let process = app.process.as_ref();
+            process.is_some_and(|process| !process.places.is_empty())
+        };
+        let watched = self.apps.iter().any(on_networks);
+        self.following.mend_at = watched.then_some(now + MEND);
+        if due
+            && watched
+            && let Ok(networks) = &mut self.bridge.0
+        {
+            networks.mend().await;
+        }
     }
 
     /// Networks that wait for a link of the board; their apps start as soon as it is there.

@@ -39,7 +39,7 @@ use crate::journal::{DeployedSet, Failure, Journal, JournalError, StoredSet};
 use crate::machine::State;
 use crate::notify::Notify;
 use crate::offer::Accepted;
-use crate::resolver::Word;
+use crate::resolver::{Word, Words};
 use crate::settings::Settings;
 use crate::socket::{self, AnswerTo, Watchers};
 use crate::stage::Staging;
@@ -148,7 +148,7 @@ pub struct Supervisor {
     transfer_came: mpsc::Sender<Option<UnixStream>>,
     transfers_that_came: mpsc::Receiver<Option<UnixStream>>,
     resolvers: Resolvers,
-    resolver_says: mpsc::Sender<Word>,
+    resolver_says: Words,
     resolver_words: mpsc::Receiver<Word>,
     /// Which app has which ids.
     ranges: Ranges,
@@ -246,9 +246,8 @@ impl Supervisor {
         self.run_probes(now).await;
         self.next_stage();
         self.follow_links(now).await;
-        if self.tend_resolvers(now) {
-            self.put_tables_back().await;
-        }
+        self.mend_networks(now).await;
+        self.tend_resolvers(now);
         self.go_on().await;
     }
 

@@ -3,16 +3,17 @@
 
 use super::Supervisor;
 use crate::apps::{AppRun, whole};
-use crate::resolver::{self, Resolver, Word};
+use crate::resolver::{self, Resolver, Word, Words};
 use coracle_network::resolver::{Said, Told, Zone};
 use coracle_network::{DEFAULT_NETWORK, NetworkConfig, Networks};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 
 /// Between two looks at the board's resolv.conf, which DHCP writes anew. Only while there is a resolver.
 const LOOK: Duration = Duration::from_secs(5);
+/// Between two lines of the log about what they say.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 /// Before a dead one is started again: doubled each time, and forgotten after a long run.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -25,6 +26,7 @@ pub(super) struct Resolvers {
     /// The board's own, as last seen.
     board: Vec<IpAddr>,
     look_at: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Kept {
         &mut self,
         now: Instant,
         empty_root: &std::path::Path,
-        words: &mpsc::Sender<Word>,
+        words: &Words,
     ) -> bool {
         if self.start_at.is_none_or(|at| at > now) {
             return false;
@@ -116,6 +118,16 @@ impl Resolvers {
     pub(super) fn answering(&self) -> Vec<String> {
         let all = self.all.iter().filter(|(_, kept)| kept.had_its_port);
         all.map(|(network, _)| network.clone()).collect()
+    }
+
+    /// Whether what one of them says may be a line of the log: an app can make it say much.
+    fn may_log(&mut self) -> bool {
+        let now = Instant::now();
+        let soon = self.logged_at.is_some_and(|at| now < at + LOG_EVERY);
+        if !soon {
+            self.logged_at = Some(now);
+        }
+        !soon
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -169,11 +181,10 @@ impl Supervisor {
         self.tend_resolvers(now);
     }
 
-    /// Starts those that are due, and now and then looks whether the board has other resolvers by now; whether it did.
-    pub(super) fn tend_resolvers(&mut self, now: Instant) -> bool {
+    /// Starts those that are due, and looks whether the board has other resolvers by now.
+    pub(super) fn tend_resolvers(&mut self, now: Instant) {
         let mut news = false;
-        let looks = self.resolvers.look_at.is_some_and(|at| at <= now);
-        if looks {
+        if self.resolvers.look_at.is_some_and(|at| at <= now) {
             self.resolvers.look_at = Some(now + LOOK);
             let board = self.boards_resolvers();
             if board != self.resolvers.board {
@@ -188,7 +199,6 @@ impl Supervisor {
         if news {
             self.tell_resolvers();
         }
-        looks
     }
 
     /// Each learns what has changed for it.
@@ -206,8 +216,8 @@ impl Supervisor {
             if let Some(running) = &mut kept.running
                 && kept.told.as_ref() != Some(&zone)
             {
-                running.tell(&Told::Zone(zone.clone()));
-                kept.told = Some(zone);
+                let told = running.tell(&Told::Zone(zone.clone()));
+                kept.told = told.then_some(zone);
             }
         }
     }
@@ -231,6 +241,9 @@ impl Supervisor {
                 None
             }
             Some(Said::Forbidden { client, name }) => {
+                if !self.resolvers.may_log() {
+                    return;
+                }
                 let app = self.app_at(&network, client.into());
                 tracing::warn!(
                     network,
@@ -255,7 +268,9 @@ impl Supervisor {
                     .admit_answer(&network, client, &name, &addresses, ttl)
                     .await;
                 let addresses = admitted.unwrap_or_else(|error| {
-                    tracing::warn!(network, fault = whole(&error), "nothing is opened");
+                    if self.resolvers.may_log() {
+                        tracing::warn!(network, fault = whole(&error), "nothing is opened");
+                    }
                     Vec::new()
                 });
                 Some(Told::Admitted { id, addresses })
@@ -263,7 +278,7 @@ impl Supervisor {
         };
         let kept = self.resolvers.all.get_mut(&network);
         match (kept.and_then(|kept| kept.running.as_mut()), answer) {
-            (Some(running), Some(answer)) => running.tell(&answer),
+            (Some(running), Some(answer)) => drop(running.tell(&answer)),
             (Some(running), None) => running.kill(),
             (None, _) => {}
         }

@@ -76,7 +76,7 @@ impl Supervisor {
             adopted,
             adopted_ends,
             resolvers: Resolvers::default(),
-            resolver_says,
+            resolver_says: crate::resolver::Words::new(resolver_says),
             resolver_words,
             ranges: Ranges::load(&settings.config.ids_file(), settings.users.first)?,
             following: Following::begin(),
