@@ -324,3 +324,41 @@ fn walls_that_somebody_removed_come_back() {
         assert!(networks.mend().await.is_empty());
     });
 }
+
+/// Runs this with this thread's right to change networks taken away.
+async fn without_rights<T>(job: impl Future<Output = T>) -> T {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let all = capabilities(None).unwrap();
+    let mut fewer = all;
+    fewer.effective.remove(CapabilitySet::NET_ADMIN);
+    set_capabilities(None, fewer).unwrap();
+    let done = job.await;
+    set_capabilities(None, all).unwrap();
+    done
+}
+
+#[test]
+fn an_app_whose_link_stays_keeps_its_walls_and_its_address() {
+    let client = board();
+    client.run(|| serve(7000));
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = opened(dual_stack(), &state).await;
+        let (web, place) = confined(&mut networks, "web", Some(&[])).await;
+        let before = nft_list();
+        without_rights(networks.detach("web")).await.unwrap_err();
+        assert_eq!(nft_list(), before);
+        web.run(|| assert_silent(CLIENT, 7000));
+        let (_other, elsewhere) = confined(&mut networks, "other", None).await;
+        assert_ne!(elsewhere.ip, place.ip);
+        networks.detach("other").await.unwrap();
+        // Tried again, and by its next start.
+        assert!(networks.mend().await.is_empty());
+        assert!(!nft_list().contains("egress"), "{}", nft_list());
+        let (_web, place) = confined(&mut networks, "web", Some(&[])).await;
+        without_rights(networks.detach("web")).await.unwrap_err();
+        let (_web, again) = confined(&mut networks, "web", None).await;
+        assert_eq!(again.ip, place.ip);
+        assert!(!nft_list().contains("egress"), "{}", nft_list());
+    });
+}

@@ -37,6 +37,9 @@ impl Network {
         wanted: &Wanted<'_>,
     ) -> Result<Endpoint, NetworkError> {
         check_request(app, wanted)?;
+        if self.half_gone.contains(app) {
+            self.detach(app).await?;
+        }
         if let Some(there) = self.attached.get(app) {
             return Err(NetworkError::Attached {
                 app: app.to_owned(),
@@ -204,9 +207,10 @@ impl Network {
     }
 
     /// Removes what `attach` made: veth, ports, limits, hold on the address. Goes on after an error and tells all of them.
-    /// An app that isn't attached is no error.
+    /// An app that isn't attached is no error. While its veth can't be removed it is attached still, without ports: it could
+    /// go on sending, so that its list holds and nobody gets its address. `mend` and the next `attach` try again.
     pub async fn detach(&mut self, app: &str) -> Result<(), NetworkError> {
-        let Some(endpoint) = self.attached.remove(app) else {
+        let Some(mut endpoint) = self.attached.remove(app) else {
             return Ok(());
         };
         let mut errors = Vec::new();
@@ -217,10 +221,16 @@ impl Network {
         match endpoint.wire {
             Some(_) => errors.extend(self.leave_wire(app, &endpoint).err()),
             None => {
-                let removed = self.links.remove(&endpoint.host_if).await;
-                errors.extend(removed.err().map(NetworkError::from));
+                if let Err(error) = self.links.remove(&endpoint.host_if).await {
+                    errors.push(error.into());
+                    endpoint.ports.clear();
+                    self.attached.insert(app.to_owned(), endpoint);
+                    self.half_gone.insert(app.to_owned());
+                    return all_of(errors);
+                }
             }
         }
+        self.half_gone.remove(app);
         if self.has_limits() || endpoint.is_counted() || endpoint.egress.is_some() {
             errors.extend(self.update_limits().await.err());
         }

@@ -6,13 +6,16 @@ use crate::nft::{EgressTable, Ruleset, table_of_limits};
 use super::Network;
 
 impl Network {
-    /// Makes those of the tables again that are not there and should be; whether there were any. What is inside of one that
+    /// Removes veths that could not be removed before, and makes those of the tables again that are not there and should be; whether there were any. What is inside of one that
     /// is there is not looked at. Goes on after an error and tells all of them.
     pub async fn mend(&mut self) -> Result<bool, NetworkError> {
         if self.config.underlay.is_some() || !self.reconciled {
             return Ok(false);
         }
         let mut errors = Vec::new();
+        for app in self.half_gone.clone() {
+            errors.extend(self.detach(&app).await.err());
+        }
         let (mut walls, mut lists, mut limits) = (false, false, false);
         let tables = Ruleset::new(&self.config).tables();
         match self.any_gone(&tables) {

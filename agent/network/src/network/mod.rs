@@ -40,6 +40,8 @@ pub struct Network {
     attached: BTreeMap<String, Endpoint>,
     learned: Learned,
     reconciled: bool,
+    /// Apps whose veth could not be removed.
+    half_gone: BTreeSet<String>,
     /// Namespaces of apps whose interface is in them alone, without a half in ours.
     held: BTreeMap<String, File>,
     /// Interfaces of apps that have ended, which the kernel removes in its own time.
@@ -67,6 +69,7 @@ impl Network {
             attached: BTreeMap::new(),
             learned: Learned::default(),
             reconciled: false,
+            half_gone: BTreeSet::new(),
             held: BTreeMap::new(),
             leaving: BTreeSet::new(),
             config,

@@ -47,6 +47,7 @@ impl Network {
     ) -> Result<Reconciled, NetworkError> {
         let mut errors = Vec::new();
         self.attached.clear();
+        self.half_gone.clear();
         self.learned.clear();
         self.pool.release_all();
         for (app, endpoint) in live {
