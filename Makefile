@@ -36,9 +36,9 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 EXAMPLE := $(CARGO) rustc --quiet --package coracle-example-hello --release --target-dir $(TARGET)/static -- -C target-feature=+crt-static
 
 # coracle-runtime is started once for each thing that an engine wants: static and at a fixed address it is in main in half the
-# time, and small pages of code stay small (docs/launch.md).
+# time, and small pages of code stay small; GNU's linker lays rare code apart (docs/launch.md).
 OCI := $(CARGO) rustc --quiet --package coracle-oci --bin coracle-runtime --release --target-dir $(TARGET)/static -- \
-	-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-z,noseparate-code
+	-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-z,noseparate-code -C link-arg=-fuse-ld=bfd
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile

@@ -24,7 +24,6 @@ const LOG: &str = "dump.log";
 const REAPED: Duration = Duration::from_millis(500);
 
 #[cold]
-#[inline(never)]
 pub fn checkpoint(
     global: &Global,
     store: &Store,

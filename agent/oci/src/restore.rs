@@ -31,7 +31,6 @@ const LOG: &str = "restore.log";
 const STREAMS_ROOM: u64 = 64 << 10;
 
 #[cold]
-#[inline(never)]
 pub fn restore(
     global: &Global,
     store: &Store,
