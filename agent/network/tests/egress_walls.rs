@@ -101,8 +101,8 @@ fn asks6(from: Ipv6Addr, to: Ipv6Addr, port: u16) -> bool {
     })
 }
 
-fn bridges_link_local() -> Ipv6Addr {
-    let text = word_after("-o -6 addr show dev cor0 scope link", "inet6");
+fn link_local_of(link: &str) -> Ipv6Addr {
+    let text = word_after(&format!("-o -6 addr show dev {link} scope link"), "inet6");
     text.split('/').next().unwrap().parse().unwrap()
 }
 
@@ -131,7 +131,7 @@ fn the_board_is_not_reached_by_its_link_local_address() {
         behind.run(|| answer_udp6(7009, b"behind"));
         answer_udp6(7003, b"board");
         let (open, open_at) = confined(&mut networks, "open", None).await;
-        let bridge = bridges_link_local();
+        let bridge = link_local_of("cor0");
         let six = |place: &Endpoint| place.ipv6.unwrap().ip;
         let own = six(&open_at);
         // Where nobody has a list.
@@ -154,6 +154,10 @@ fn the_board_is_not_reached_by_its_link_local_address() {
         let neighbour = six(&open_at);
         open.run(|| answer_udp6(7010, b"open"));
         evil.run(move || assert!(asks6(own, neighbour, 7010)));
+        // Those without a list talk among themselves by whatever address.
+        let (third, _) = confined(&mut networks, "third", None).await;
+        let near = open.run(|| link_local_of("eth0"));
+        third.run(move || assert!(asks6(Ipv6Addr::UNSPECIFIED, near, 7010)));
         // Nor by what everyone on the subnet hears.
         let board_hears = |to: Ipv4Addr| {
             evil.run(move || {
@@ -360,5 +364,25 @@ fn an_app_whose_link_stays_keeps_its_walls_and_its_address() {
         let (_web, again) = confined(&mut networks, "web", None).await;
         assert_eq!(again.ip, place.ip);
         assert!(!nft_list().contains("egress"), "{}", nft_list());
+    });
+}
+
+#[test]
+fn what_the_kernel_refused_is_opened_the_next_time() {
+    let client = board();
+    client.run(|| serve(7000));
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = opened(dual_stack(), &state).await;
+        let list = [rule("mqtt.example", None, None)];
+        let (web, place) = confined(&mut networks, "web", Some(&list)).await;
+        let found = [CLIENT.into()];
+        let ttl = Duration::from_secs(300);
+        let admit = networks.admit_answer("bridge", place.ip, "mqtt.example", &found, ttl);
+        without_rights(admit).await.unwrap_err();
+        web.run(|| assert_silent(CLIENT, 7000));
+        let admit = networks.admit_answer("bridge", place.ip, "mqtt.example", &found, ttl);
+        assert_eq!(admit.await.unwrap(), found);
+        web.run(|| ask_tcp(CLIENT, 7000)).unwrap();
     });
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use coracle_network::resolver::{Zone, serve};
+use coracle_network::resolver::{Told, Zone, serve};
 use coracle_network::{NetworkRequest, Networks, Wanted, configure_inside};
 use support::*;
 
@@ -60,7 +60,8 @@ fn two_hundred_containers_of_one_bridge_start_and_find_each_other() {
         }
         let crowd = networks.inspect("crowd").unwrap();
         let gateway = crowd.config().gateway();
-        let zone = serde_json::to_string(&Zone::new(crowd.endpoints(), &[] as &[IpAddr])).unwrap();
+        let zone = Zone::new(crowd.endpoints(), &[] as &[IpAddr]);
+        let zone = serde_json::to_string(&Told::Zone(zone)).unwrap();
         let (udp, tcp) = (
             UdpSocket::bind((gateway, 53)).unwrap(),
             TcpListener::bind((gateway, 53)).unwrap(),

@@ -162,7 +162,9 @@ fn members_find_each_other_by_name_and_alias_and_the_world_by_the_boards_resolve
             let open: Vec<_> = (0..40)
                 .filter_map(|_| TcpStream::connect((gateway, 53)).ok())
                 .collect();
-            assert_eq!(look_up(gateway, "db", A).unwrap(), (0, vec![db_at[0]]));
+            // The kernel's queue of datagrams is still full of them for a moment.
+            let found = (0..5).find_map(|_| look_up(gateway, "db", A));
+            assert_eq!(found, Some((0, vec![db_at[0]])));
             open
         });
         drop(connections);

@@ -54,6 +54,8 @@ impl Network {
     pub(super) async fn update_limits(&mut self) -> Result<(), NetworkError> {
         let links = self.links.list().await?;
         let lists = self.has_lists();
+        // Who has no list gains nothing by another's IPv6 address: the resolver is asked by IPv4.
+        let six = |e: &Endpoint| e.egress.as_ref().and(e.ipv6).map(|six| six.ip);
         let limits: Vec<Limit<'_>> = self
             .attached
             .values()
@@ -62,7 +64,7 @@ impl Network {
             .map(|e| Limit {
                 host_if: &e.host_if,
                 bytes_per_second: e.rates.egress_bytes_per_second,
-                only_from: lists.then_some((e.ip, e.ipv6.map(|six| six.ip))),
+                only_from: lists.then_some((e.ip, six(e))),
             })
             .collect();
         let messages = replace_limits(&self.config, &limits);

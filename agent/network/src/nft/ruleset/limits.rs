@@ -30,7 +30,7 @@ const BURST: u32 = 2 * 65_536;
 pub(crate) struct Limit<'a> {
     pub host_if: &'a str,
     pub bytes_per_second: Option<u64>,
-    /// It says no other source than these two, or it would borrow a neighbour's way out.
+    /// It says no other source than these two, or it would borrow a neighbour's way out. Without the second, any of IPv6.
     pub only_from: Option<(Ipv4Addr, Option<Ipv6Addr>)>,
 }
 
@@ -61,7 +61,6 @@ fn honest(four: Ipv4Addr, six: Option<Ipv6Addr>) -> Vec<Vec<Expression>> {
         ]
         .concat(),
     ];
-    // Without an address of its own the network drops all of IPv6.
     if let Some(six) = six {
         let of = |net: Ipv6Net| x::in_subnet(Address::Source, net.into());
         let neighbours = x::to_protocol(IPPROTO_ICMPV6);
