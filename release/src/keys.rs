@@ -16,7 +16,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use token::{TokenError, TokenKey};
-use uri::{Pkcs11Uri, UriError};
+use uri::Pkcs11Uri;
+pub use uri::UriError;
 
 /// A PKCS#8 Ed25519 key has 48 to 83 bytes, an encrypted one some 240, a public key 44 characters.
 const KEY_BYTES: u64 = 4096;

@@ -188,9 +188,9 @@ impl TokenKey {
             token
                 .session
                 .generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private);
-        let (_, key) = made.map_err(|e| token.failed("make a key", &e))?;
+        let (public, key) = made.map_err(|e| token.failed("make a key", &e))?;
         let name = token.name_of(key);
-        let public = token.public_of(key, &name)?;
+        let public = token.public_in(&[public], &name)?;
         Ok(Self { token, key, public })
     }
 
@@ -327,24 +327,36 @@ impl Token {
         text
     }
 
-    /// From the public key object of the same id or label, or from the private one where the token shows it there.
+    /// From the public key object of the same id, or label where there is none, or from the private one where the token shows it there.
     fn public_of(&self, key: ObjectHandle, name: &str) -> Result<PublicKey, TokenError> {
-        let mut places = Vec::new();
         let same = self
             .session
             .get_attributes(key, &[AttributeType::Id, AttributeType::Label]);
-        for attribute in same.unwrap_or_default() {
-            let empty = match &attribute {
-                Attribute::Id(bytes) | Attribute::Label(bytes) => bytes.is_empty(),
-                _ => true,
-            };
-            if !empty {
-                let wanted = [Attribute::Class(ObjectClass::PUBLIC_KEY), attribute];
-                places.extend(self.session.find_objects(&wanted).unwrap_or_default());
-            }
+        let mut same = same.unwrap_or_default();
+        same.retain(|attribute| match attribute {
+            Attribute::Id(bytes) | Attribute::Label(bytes) => !bytes.is_empty(),
+            _ => false,
+        });
+        let has_id = same.iter().any(|a| matches!(a, Attribute::Id(_)));
+        let mut ways = vec![same.clone()];
+        // Two keys may have one label: where there is an id, the label alone names none.
+        ways.extend(
+            same.into_iter()
+                .filter(|a| !has_id || matches!(a, Attribute::Id(_)))
+                .map(|attribute| vec![attribute]),
+        );
+        let mut places = Vec::new();
+        for mut wanted in ways.into_iter().filter(|way| !way.is_empty()) {
+            wanted.push(Attribute::Class(ObjectClass::PUBLIC_KEY));
+            places.extend(self.session.find_objects(&wanted).unwrap_or_default());
         }
         places.push(key);
-        for place in places {
+        self.public_in(&places, name)
+    }
+
+    /// From the first of these objects that shows it.
+    fn public_in(&self, places: &[ObjectHandle], name: &str) -> Result<PublicKey, TokenError> {
+        for place in places.iter().copied() {
             let shown = self
                 .session
                 .get_attributes(place, &[AttributeType::EcPoint]);
@@ -446,10 +458,11 @@ fn hex(bytes: &[u8]) -> String {
 
 /// CKA_EC_POINT: an OCTET STRING, a BIT STRING as some write it, or the 32 bytes alone (PKCS#11 v3.0 and v2.40 differ).
 fn point_of(point: &[u8]) -> Option<[u8; 32]> {
-    let bytes = match point {
-        [0x04, 0x20, rest @ ..] => rest,
-        [0x03, 0x21, 0x00, rest @ ..] => rest,
-        all => all,
+    let bytes = match (point.len(), point) {
+        (34, [0x04, 0x20, rest @ ..]) => rest,
+        (35, [0x03, 0x21, 0x00, rest @ ..]) => rest,
+        // Which may begin with the same bytes.
+        (_, all) => all,
     };
     bytes.try_into().ok()
 }

@@ -12,7 +12,7 @@ use coracle_protocol::names::{AppName, BoardId, SecretName};
 use coracle_protocol::secret::{Sealed, SecretError};
 use coracle_protocol::site::Settings;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// `[BOARD=]FILE`.
@@ -141,9 +141,34 @@ fn settings(args: &Usb, board: Option<&BoardId>) -> Result<BTreeMap<AppName, Set
         .iter()
         .filter(|site| site.board.is_some() && site.board.as_ref() == board);
     for site in common.chain(own) {
+        check_for_each(args, &site.file)?;
         all.extend(deploy::site(&site.file)?);
     }
     Ok(all)
+}
+
+/// A secret, which is read once for each board: of a pipe the second would get what is left, nothing.
+fn read_for_each(args: &Usb, file: &Path) -> Result<Vec<u8>, Failure> {
+    check_for_each(args, file)?;
+    let value = files::read(file, LIMITS.secret_bytes as u64)?;
+    match value.is_empty() {
+        true => Err(Failure::usage(format!(
+            "{}: the secret is empty",
+            file.display()
+        ))),
+        false => Ok(value),
+    }
+}
+
+fn check_for_each(args: &Usb, file: &Path) -> Result<(), Failure> {
+    let is_file = std::fs::metadata(file).is_ok_and(|found| found.is_file());
+    if args.board.len() > 1 && file.exists() && !is_file {
+        return Err(Failure::usage(format!(
+            "{}: several boards need a file that can be read several times; write it to one",
+            file.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Seals the secrets of a board to the key that is known of it.
@@ -164,7 +189,7 @@ fn secrets(args: &Usb, board: &BoardId) -> Result<Vec<Sealed>, Failure> {
     let key = keys.of(board)?;
     let mut sealed = Vec::new();
     for ((app, name), file) in wanted {
-        let value = files::read(file, LIMITS.secret_bytes as u64)?;
+        let value = read_for_each(args, file)?;
         sealed.push(
             key.seal(board, app, name, &value)
                 .map_err(|e: SecretError| e)?,
