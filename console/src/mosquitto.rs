@@ -219,9 +219,10 @@ impl Broker {
             .spawn()
             .map_err(start)?;
         let pid = child.id().unwrap_or_default();
-        files::write(&self.pid_file(), pid.to_string().as_bytes(), Mode::Private)?;
+        // At once: a list that is written meanwhile is told to it.
         self.pid
             .store(i32::try_from(pid).unwrap_or(0), Ordering::Relaxed);
+        files::write(&self.pid_file(), pid.to_string().as_bytes(), Mode::Private)?;
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(async move {
                 let mut lines = BufReader::new(stderr).lines();

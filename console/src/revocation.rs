@@ -91,6 +91,8 @@ pub struct Keeper {
     /// What is on the list everywhere.
     certificates: Vec<RevokedCertificate>,
     boards: BTreeSet<BoardId>,
+    /// Thrown out before a list with them was in force.
+    unlisted: BTreeSet<BoardId>,
     number: u64,
 }
 
@@ -128,6 +130,7 @@ impl Keeper {
             foreign: Vec::new(),
             certificates: Vec::new(),
             boards: BTreeSet::new(),
+            unlisted: BTreeSet::new(),
             number: 0,
         };
         keeper.follow_list().await?;
@@ -148,8 +151,8 @@ impl Keeper {
         if !self.file.exists() {
             return Ok(());
         }
-        let text = files::read_text(&self.file)?;
-        let listed = match self.ca.read_revocation_list(&text) {
+        let bytes = std::fs::read(&self.file).map_err(files::at(&self.file))?;
+        let listed = match self.ca.read_revocation_list(&bytes) {
             Ok(listed) => listed,
             Err(error) => {
                 let aside = self.file.with_extension("crl.unreadable");
@@ -219,18 +222,28 @@ impl Keeper {
         followers: &Followers,
         expulsion: &mut Expulsion,
     ) -> Result<(), RevocationError> {
-        let certificates = self.store.revoked_certificates().await?;
+        // Boards first: what is revoked in between is on the list and is thrown out at the next look.
         let boards = self.store.revoked_boards().await?;
+        let certificates = self.store.revoked_certificates().await?;
         // First nobody comes in any more, then whoever is in goes; in spite of a list that cannot be written.
         let listed = match certificates == self.certificates {
             true => Ok(()),
             false => self.put_in_force(certificates, followers),
         };
+        if listed.is_ok() {
+            // They may have come in again while the list was not in force.
+            for board in std::mem::take(&mut self.unlisted) {
+                expulsion.add(board);
+            }
+        }
         let changed: Vec<BoardId> = boards.symmetric_difference(&self.boards).cloned().collect();
         self.boards = boards;
         for board in changed {
             followers.republish.ask(board.clone());
             if self.boards.contains(&board) {
+                if listed.is_err() {
+                    self.unlisted.insert(board.clone());
+                }
                 expulsion.add(board.clone());
             }
             followers.live.tell(Change::Board(board));

@@ -105,7 +105,10 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     files::make_dir(&state.root, 0o711)?;
     let signer = check::trust(&settings.root, &settings.deploy_key)?;
     let policy = settings.certificates();
-    if let Some(until) = policy.adopt_until {
+    if let Some(until) = policy
+        .adopt_until
+        .filter(|until| crate::clock::now() < *until)
+    {
         let until = boards::day(until);
         tracing::warn!(%until, "certificates of the fleet's CA that are not on record are taken in");
     }

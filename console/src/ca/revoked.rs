@@ -8,8 +8,9 @@ use rcgen::{
     CertificateRevocationListParams, ExtendedKeyUsagePurpose, KeyIdMethod, RevokedCertParams,
     SerialNumber,
 };
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use time::{Duration, OffsetDateTime};
-use x509_parser::pem::parse_x509_pem;
+use x509_parser::pem::{Pem, parse_x509_pem};
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
@@ -55,22 +56,34 @@ impl Ca {
         Ok(certificate.validity().not_after.to_datetime())
     }
 
-    /// What a list of this CA holds. The file lies where the CA's key lies, so that its signature says nothing more.
-    pub fn read_revocation_list(&self, text: &str) -> Result<Vec<RevokedCertificate>, CaError> {
+    /// What the lists of this CA hold, of all that are in the file: a broker's file may have another CA's beside them.
+    ///
+    /// # Errors
+    /// Without one that this CA signed.
+    pub fn read_revocation_list(&self, file: &[u8]) -> Result<Vec<RevokedCertificate>, CaError> {
         let (_, ours) = parse_x509_pem(self.certificate_pem().as_bytes()).map_err(of_ca)?;
         let ours = ours.parse_x509().map_err(of_ca)?;
-        let (_, pem) = parse_x509_pem(text.as_bytes()).map_err(of_list)?;
-        let (_, list) = CertificateRevocationList::from_der(&pem.contents).map_err(of_list)?;
-        if list.issuer().as_raw() != ours.subject().as_raw() {
-            return Err(of_list("it is of another CA"));
-        }
-        let entries = list.iter_revoked_certificates();
-        Ok(entries
-            .map(|one| RevokedCertificate {
+        let key = &ours.public_key().subject_public_key.data;
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key);
+        let (mut revoked, mut lists) = (Vec::new(), 0);
+        for pem in Pem::iter_from_buffer(file) {
+            let pem = pem.map_err(of_list)?;
+            let (_, list) = CertificateRevocationList::from_der(&pem.contents).map_err(of_list)?;
+            let signed = key.verify(list.tbs_cert_list.as_ref(), &list.signature_value.data);
+            if list.issuer().as_raw() != ours.subject().as_raw() || signed.is_err() {
+                continue;
+            }
+            lists += 1;
+            let entries = list.iter_revoked_certificates();
+            revoked.extend(entries.map(|one| RevokedCertificate {
                 serial: hex(one.raw_serial()),
                 at: u64::try_from(one.revocation_date.timestamp()).unwrap_or(0),
-            })
-            .collect())
+            }));
+        }
+        match lists {
+            0 => Err(of_list("no list that this CA signed is in it")),
+            _ => Ok(revoked),
+        }
     }
 
     /// Certificate and key, PEM, of the console in the place of `board`. Kept in memory only.
@@ -138,15 +151,15 @@ mod tests {
         let end = list.next_update().unwrap().timestamp();
         assert!(end - OffsetDateTime::now_utc().unix_timestamp() > 20 * 365 * 86_400);
         // What it says is read again, by its own CA alone.
-        let read = ca.read_revocation_list(&text).unwrap();
+        let read = ca.read_revocation_list(text.as_bytes()).unwrap();
         assert_eq!(
             (read[0].serial.as_str(), read[0].at),
             ("41ff", 1_800_000_000)
         );
         let other = tempfile::tempdir().unwrap();
         let other = Ca::open(other.path(), "127.0.0.1", life).unwrap();
-        let error = other.read_revocation_list(&text).unwrap_err();
-        assert!(error.to_string().contains("another CA"), "{error}");
+        let error = other.read_revocation_list(text.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("this CA signed"), "{error}");
         // The empty list is a list too: a broker cannot start without one.
         assert!(ca.revocation_list(&[], 8).unwrap().contains("X509 CRL"));
     }

@@ -56,23 +56,35 @@ async fn a_database_from_an_old_backup_does_not_bring_back_what_was_revoked() {
 
     // The backup does not know the second board yet.
     let backup = database(dir, "backup", &[("acme.b1", "41"), ("acme.b3", "43")]).await;
+    let open = backup.add_enrolment(&id("acme.b1"), "open", 1, 9).await;
+    open.unwrap();
     for _ in 0..2 {
         let opened = Keeper::open(backup.clone(), ca.clone(), file.clone()).await;
         let (keeper, lists) = opened.unwrap();
         assert!(lists.holds("41") && lists.holds("42") && !lists.holds("43"));
         assert_eq!(keeper.boards, BTreeSet::from([id("acme.b1")]));
         assert!(backup.is_revoked(&id("acme.b1")).await.unwrap());
-        let on_disk = ca
-            .read_revocation_list(&files::read_text(&file).unwrap())
-            .unwrap();
+        let on_disk = ca.read_revocation_list(&std::fs::read(&file).unwrap());
+        let on_disk = on_disk.unwrap();
         let serials: Vec<&str> = on_disk.iter().map(|one| one.serial.as_str()).collect();
         assert_eq!(serials, ["41", "42"]);
     }
+    // An enrolment that was open when it was saved brings no board back.
+    assert!(backup.enrolment("open", 6).await.is_err());
+    // In a broker's file another CA's list may stand before ours; one that somebody else signed in our name counts for nothing.
+    let ours = std::fs::read(&file).unwrap();
+    let other = Ca::open(&dir.join("other"), "127.0.0.1", Duration::from_secs(60));
+    let other = other.unwrap().revocation_list(&[], 9).unwrap().into_bytes();
+    // Both bear the same name: it is the signature that tells them apart.
+    assert!(ca.read_revocation_list(&other).is_err());
+    assert!(ca.read_revocation_list(b"").is_err());
+    let both = [other, ours].concat();
+    assert_eq!(ca.read_revocation_list(&both).unwrap().len(), 2);
     // One that cannot be read is not lost, and stops nothing.
-    std::fs::write(&file, "damaged").unwrap();
+    std::fs::write(&file, b"damaged \xff").unwrap();
     Keeper::open(backup, ca, file.clone()).await.unwrap();
-    let aside = std::fs::read_to_string(dir.join("fleet.crl.unreadable")).unwrap();
-    assert_eq!(aside, "damaged");
+    let aside = std::fs::read(dir.join("fleet.crl.unreadable")).unwrap();
+    assert_eq!(aside, b"damaged \xff");
 }
 
 #[tokio::test]
@@ -162,6 +174,6 @@ async fn a_list_that_the_broker_did_not_get_is_written_at_the_next_look() {
     std::fs::rename(&away, &folder).unwrap();
     keeper.follow(&followers, &mut expulsion).await.unwrap();
     let list = std::fs::read_to_string(folder.join("revoked.crl")).unwrap();
-    let list = ca.read_revocation_list(&list).unwrap();
+    let list = ca.read_revocation_list(list.as_bytes()).unwrap();
     assert_eq!(list[0].serial, "41");
 }

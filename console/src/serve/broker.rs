@@ -30,7 +30,8 @@ pub(super) fn target(settings: &Serve) -> Result<(Target, String), ServeError> {
     let target = Target {
         host: host.trim_matches(['[', ']']).to_owned(),
         port: port.parse().map_err(|_| wrong())?,
-        client_id: "coracle-console".into(),
+        // Bound to the certificate's name, as boards' are.
+        client_id: CONSOLE.into(),
     };
     Ok((target, broker.clone()))
 }

@@ -44,6 +44,19 @@ impl Store {
                 .bind(id.as_str())
                 .execute(&mut *tx)
                 .await?;
+                // As a revocation does it: nothing of the board is of use any more, and no open enrolment brings it back.
+                sqlx::query(
+                    "UPDATE certificates SET revoked_at = $1, revoked_why = $2 WHERE board = $3 AND revoked_at IS NULL",
+                )
+                .bind(to_sql(one.at))
+                .bind(why)
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await?;
+                sqlx::query("DELETE FROM enrolments WHERE board = $1 AND used_at IS NULL")
+                    .bind(id.as_str())
+                    .execute(&mut *tx)
+                    .await?;
                 if !found.boards.contains(&id) {
                     found.boards.push(id);
                 }
