@@ -80,7 +80,7 @@ check:
 test: setup setup-boards check
 	@$(CARGO) build --workspace --bins
 	$(EXAMPLE)
-	$(CARGO) test --workspace -- --test-threads=2
+	$(CARGO) test --workspace --no-fail-fast -- --test-threads=2
 
 # Installs those of the packages $(1) that are missing, and says which.
 define install

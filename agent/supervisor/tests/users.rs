@@ -215,9 +215,13 @@ fn an_app_keeps_its_ids_over_updates_ways_back_and_crashes() {
     fs::write(&ids, "{").unwrap();
     board.restart_supervisor();
     assert!(board.state().join("ids.json.bad").exists());
+    let before = board.app("third").unwrap().pid;
     assert_eq!(board.control("third", AppAction::Restart), Answer::Done);
     let third = wait_for("a restart", WAIT, || {
         let app = board.app("third")?;
+        if app.pid.is_none() || app.pid == before {
+            return None;
+        }
         matches!(app.users, Some(AppUsers::Own { .. })).then(|| first_id(&board, "third"))
     });
     assert_ne!(third, first_id(&board, "web"));

@@ -52,7 +52,7 @@ impl Release {
                 }
             }
         }
-        Ok(())
+        self.check_guests()
     }
 }
 

@@ -157,8 +157,11 @@ impl Network {
         let Some(endpoint) = self.attached.remove(app) else {
             return Ok(());
         };
-        self.held.remove(app);
         let mut errors = Vec::new();
+        if endpoint.wire.is_some() {
+            // A guest of the app may keep the namespace, and with it the address on the wire.
+            errors.extend(self.leave_wire(app, &endpoint).err());
+        }
         if !endpoint.ports.is_empty() {
             errors.extend(self.update_ports().err());
         }

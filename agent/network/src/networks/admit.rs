@@ -95,17 +95,19 @@ impl Networks {
             _ => (now, self.links.addresses().await?),
         };
         let board = self.admitting.board.insert(board).1.clone();
-        let subnets = self.each().flat_map(|(_, network)| {
+        let mut networks = Vec::new();
+        for (_, network) in self.each() {
             let config = network.config();
-            [
-                Some(IpNet::V4(config.subnet)),
-                config.subnet6.map(IpNet::V6),
-            ]
-        });
-        Ok(Places {
-            networks: subnets.flatten().collect(),
-            board,
-        })
+            if config.underlay.is_some() {
+                // The rest of the wire is the world.
+                let stations = network.endpoints();
+                networks.extend(stations.map(|(_, at)| IpNet::from(IpAddr::V4(at.ip))));
+                continue;
+            }
+            networks.push(IpNet::V4(config.subnet));
+            networks.extend(config.subnet6.map(IpNet::V6));
+        }
+        Ok(Places { networks, board })
     }
 }
 

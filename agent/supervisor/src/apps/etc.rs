@@ -92,7 +92,9 @@ fn hosts<'a>(
     let more = places.iter().skip(1);
     let mut lines: Vec<(&str, IpAddr)> =
         more.map(|place| (name, place.endpoint.ip.into())).collect();
-    let mut gateways = places.iter().map(|place| place.endpoint.gateway);
+    // The board, and not a wire's router.
+    let bridges = places.iter().filter(|place| place.endpoint.wire.is_none());
+    let mut gateways = bridges.map(|place| place.endpoint.gateway);
     let gateway = gateways.find(|ip| !ip.is_unspecified()).map(IpAddr::V4);
     lines.extend(plan.hosts.iter().filter_map(|(name, host)| {
         let ip = match host {

@@ -29,6 +29,9 @@ pub enum InterfaceError {
     /// A link.
     #[error(transparent)]
     Lent(#[from] LentError),
+    /// Those of an earlier time are still with it.
+    #[error("its links cannot be taken back from its earlier network: {0}")]
+    Left(String),
 }
 
 fn folder(settings: &Settings) -> PathBuf {
@@ -43,6 +46,11 @@ fn names_of(folder: &Path, app: &str) -> PathBuf {
 pub fn lend(settings: &Settings, plan: &Plan, created: &Created) -> Result<(), InterfaceError> {
     if plan.interfaces.is_empty() {
         return Ok(());
+    }
+    // What is left of an earlier time, and could not be taken back then: its names must not be forgotten.
+    let left = take_back(settings, plan.name.as_str());
+    if !left.is_empty() {
+        return Err(InterfaceError::Left(left.join("; ")));
     }
     let folder = folder(settings);
     disk::make_folder(&folder, 0o700)?;
@@ -71,7 +79,10 @@ pub fn take_back(settings: &Settings, app: &str) -> Vec<String> {
     let names_file = names_of(&folder, app);
     let names = match disk::read_bounded(&names_file, NAMES_BYTES) {
         Ok(None) => return Vec::new(),
-        Ok(Some(json)) => serde_json::from_slice::<Vec<String>>(&json).unwrap_or_default(),
+        Ok(Some(json)) => match serde_json::from_slice::<Vec<String>>(&json) {
+            Ok(names) => names,
+            Err(error) => return vec![format!("{}: {error}", names_file.display())],
+        },
         Err(error) => return vec![error.to_string()],
     };
     let held = folder.join(app);
@@ -92,9 +103,11 @@ pub fn take_back(settings: &Settings, app: &str) -> Vec<String> {
             "its links are the board's again"
         );
     }
-    let gone = [held, names_file].map(|path| disk::remove(&path));
-    gone.into_iter()
-        .filter_map(|outcome| Some(outcome.err()?.to_string()))
+    // The names last: while something is held they say what.
+    let gone = disk::remove(&held).and_then(|()| disk::remove(&names_file));
+    gone.err()
+        .map(|error| error.to_string())
+        .into_iter()
         .collect()
 }
 

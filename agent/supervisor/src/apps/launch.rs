@@ -24,6 +24,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Bytes of an app's endpoints as JSON: some 300 for each of 8, 300 for each of 16 aliases and 64 places to go, and 100 for
@@ -190,8 +191,8 @@ async fn try_launch(
         .run_state_dir()
         .join(format!("endpoint-{name}.json"));
     disk::remove(&endpoint_file)?;
-    let (network, is_stranger) = (plan.network, ground.ids.is_some());
-    let created = prepare(&spec, &|| configure(network, is_stranger, &endpoint_file))?;
+    let (how, board) = ((plan.network, ground.ids.is_some()), own_network());
+    let created = prepare(&spec, &|| configure(how, board, &endpoint_file))?;
     let lent = interfaces::lend(settings, plan, &created).map_err(LaunchError::from);
     let attached = match lent {
         Ok(()) => places::attach(bridge, plan, &created).await,
@@ -227,10 +228,24 @@ async fn try_launch(
     })
 }
 
-/// In the child, inside its network namespace.
-fn configure(mode: NetworkMode, is_stranger: bool, endpoint_file: &Path) -> Result<(), String> {
+/// Which network namespace this process is in.
+fn own_network() -> Option<u64> {
+    std::fs::metadata("/proc/self/ns/net")
+        .ok()
+        .map(|found| found.ino())
+}
+
+/// In the child, inside its network namespace; `board` is the supervisor's.
+fn configure(
+    (mode, is_stranger): (NetworkMode, bool),
+    board: Option<u64>,
+    endpoint_file: &Path,
+) -> Result<(), String> {
     match mode {
-        NetworkMode::Container if is_stranger => return places::open_to_strangers(),
+        // Never the board's own, whatever an app's host was allowed to use by an earlier version.
+        NetworkMode::Container if is_stranger && own_network() != board => {
+            return places::open_to_strangers();
+        }
         NetworkMode::Host | NetworkMode::Container => return Ok(()),
         NetworkMode::None => coracle_network::configure_loopback().map_err(|e| whole(&e))?,
         NetworkMode::Bridge => {}

@@ -41,6 +41,11 @@ pub enum PlanError {
     /// `StopSignal` of the image.
     #[error("the image's stop signal `{0}` is not known")]
     Signal(String),
+    /// A link of the board that is not given away, or not any more.
+    #[error(
+        "link `{0}` is an uplink of this board or not among [network] interfaces and CAN devices of its profile"
+    )]
+    Link(String),
     /// A folder of the board that is not given away.
     #[error("the board's folder `{0}` is not among [volumes] binds of its coracle.toml")]
     Bind(String),
@@ -126,6 +131,12 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
     };
     if args.is_empty() {
         return Err(PlanError::NothingToRun);
+    }
+    for link in &app.network.interfaces {
+        let name = link.name.as_str();
+        if settings.profile.network.is_uplink(name) || !settings.profile.gives_away(name) {
+            return Err(PlanError::Link(name.to_owned()));
+        }
     }
     let user = user::look_up(&run.user, &layers)?;
     let users = users::decide(app, Some(&user), &settings.users)?;

@@ -2,7 +2,7 @@
 //! published ports need nothing of it, since no rule of theirs names an uplink or an address of the board.
 
 use super::Supervisor;
-use crate::apps::{AppRun, Phase};
+use crate::apps::{AppRun, Phase, interfaces};
 use coracle_network::Changes;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -93,7 +93,21 @@ impl Supervisor {
                 self.apps[index].stop(now);
             }
         }
+        self.take_stray_links_back();
         self.arrange_late_networks(now).await;
+    }
+
+    /// Those of apps that have ended, which could not be taken back then.
+    fn take_stray_links_back(&self) {
+        for name in interfaces::borrowers(&self.settings) {
+            let runs = |app: &AppRun| app.name().as_str() == name && !app.is_down();
+            if self.apps.iter().any(runs) {
+                continue;
+            }
+            for fault in interfaces::take_back(&self.settings, &name) {
+                tracing::warn!(app = name, fault, "a link stays with it");
+            }
+        }
     }
 
     /// Looks now and then whether somebody took our tables away, and with them what holds the apps.

@@ -94,7 +94,9 @@ impl Supervisor {
         let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let mut ours = vec![IpAddr::V4(self.settings.network.gateway())];
         if let Ok(networks) = &self.bridge.0 {
-            ours.extend(networks.list().iter().map(|n| IpAddr::V4(n.gateway)));
+            // On a link of the board the gateway is the wire's router, which may well be the board's resolver.
+            let bridges = networks.list().iter().filter(|n| n.underlay.is_none());
+            ours.extend(bridges.map(|n| IpAddr::V4(n.gateway)));
         }
         names::resolvers(&text, &ours)
     }

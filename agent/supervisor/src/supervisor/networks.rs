@@ -109,8 +109,8 @@ impl Supervisor {
         }
     }
 
-    /// Links that apps are to have, and that are neither on the board nor with an app that runs. A network waits for its link
-    /// instead: a second Ethernet may be plugged in later.
+    /// Links that apps are to have, or that networks are to lie on, and that are neither on the board nor with an app that runs.
+    /// A set that runs waits for its links; one that comes could not show that it works.
     async fn missing_links(&self, networks: &Networks, release: &Release) -> Vec<String> {
         let mut here = match networks.links().await {
             Ok(here) => here,
@@ -125,10 +125,17 @@ impl Supervisor {
             let links = app.network.interfaces.iter();
             links.map(move |link| (&app.name, link.name.as_str()))
         });
-        let missing = wanted.filter(|(_, link)| !here.iter().any(|name| name == link));
-        missing
-            .map(|(app, link)| format!("app `{app}`: link `{link}` is not on this board"))
-            .collect()
+        let is_missing = |link: &str| !here.iter().any(|name| name == link);
+        let missing = wanted
+            .filter(|(_, link)| is_missing(link))
+            .map(|(app, link)| format!("app `{app}`: link `{link}` is not on this board"));
+        let parents = release.networks.iter().filter_map(|network| {
+            let parent = network.parent.as_ref()?.as_str();
+            let name = &network.name;
+            is_missing(parent)
+                .then(|| format!("network `{name}`: parent `{parent}` is not on this board"))
+        });
+        missing.chain(parents).collect()
     }
 
     /// Positions of the apps, those whose network others use before these.

@@ -114,6 +114,28 @@ impl Release {
         }
     }
 
+    /// The board's network is no app's to share.
+    pub(in crate::release) fn check_guests(&self) -> Result<(), String> {
+        let of_board = |app: &&App| app.network.mode == NetworkMode::Host;
+        for app in &self.apps {
+            let Some(name) = &app.network.container else {
+                continue;
+            };
+            if self
+                .apps
+                .iter()
+                .filter(of_board)
+                .any(|host| host.name == *name)
+            {
+                return Err(format!(
+                    "app `{}`: network.container: `{name}` uses the board's network; say mode `host` where that is meant",
+                    app.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn check_place(&self, on: &AppOnNetwork, others: &[App]) -> Result<(), String> {
         let spec = self.spec(on);
         if spec.is_none() && on.name.as_str() != DEFAULT_NETWORK {

@@ -392,6 +392,13 @@ fn users_of_its_own_and_the_boards_network_have_no_sense_together() {
     assert_eq!(with(json!(true), "none"), Ok(()));
     assert_eq!(with(json!(false), "host"), Ok(()));
     assert_eq!(with(Value::Null, "host"), Ok(()));
+    let mut guest = release();
+    guest["apps"][0]["network"] = json!({"mode": "host"});
+    let fault = check(guest).unwrap_err();
+    assert!(
+        fault.starts_with("app `probe`: network.container: `web` uses the board's network"),
+        "{fault}"
+    );
     let fault = with(json!(true), "host").unwrap_err();
     assert!(
         fault.starts_with("app `web`: user_namespace = true and network.mode = `host`"),
