@@ -8,7 +8,9 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
 
 use crate::failure::{At, Failure, Step};
@@ -250,7 +252,11 @@ pub(crate) fn read_status(mut status: File) -> Result<(), Failure> {
 
 pub(crate) fn kill_and_reap(pid: i32, pidfd: &OwnedFd) -> Option<Exit> {
     // ESRCH: it is dead already, and waits to be reaped.
-    let _ = kernel::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+    if kernel::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).is_err_and(|errno| errno != Errno::ESRCH)
+    {
+        // Nobody else reaps it, so that the number is its own: a wait without a signal would be for ever.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+    }
     reap::wait(pid)
 }
 
