@@ -1,134 +1,25 @@
 //! Keys in a token: the private half never leaves it, and signs in there (PKCS#11 v3.0, CKM_EDDSA). The only room
 //! that knows cryptoki.
 
+mod error;
+mod open;
+
 use super::pin;
 use super::uri::Pkcs11Uri;
-use coracle_protocol::key::{KeyError, PublicKey};
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::error::{Error, RvError};
+use coracle_protocol::key::PublicKey;
+use cryptoki::error::Error;
+use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
-use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
-use cryptoki::session::{Session, UserType};
-use cryptoki::slot::{Slot, TokenInfo};
+use cryptoki::session::Session;
+pub use error::TokenError;
 use std::fmt::Write;
-use std::path::PathBuf;
 
 /// Names the library when the URI does not.
 pub const MODULE: &str = "CORACLE_PKCS11_MODULE";
 
 /// `edwards25519`, as PKCS#11 v3.0 writes the curve (section 2.3.5): a PrintableString.
 const CURVE: [u8; 14] = *b"\x13\x0cedwards25519";
-
-/// Why a key in a token can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    /// No library is named.
-    #[error(
-        "`{0}` does not say which library speaks to the token: add ?module-path=/usr/lib/softhsm/libsofthsm2.so \
-         (or yours), or name it in {MODULE}"
-    )]
-    NoModule(Box<Pkcs11Uri>),
-    /// The library.
-    #[error("the PKCS#11 library `{module}`: {fault}")]
-    Module {
-        /// Its path.
-        module: PathBuf,
-        /// What is wrong with it.
-        fault: String,
-    },
-    /// None, or several.
-    #[error("{count} tokens match `{uri}`, and one must; the library `{module}` has {there}")]
-    Tokens {
-        /// How many.
-        count: usize,
-        /// What was asked for.
-        uri: Box<Pkcs11Uri>,
-        /// The library.
-        module: PathBuf,
-        /// Which there are.
-        there: String,
-    },
-    /// It does not sign as is needed here.
-    #[error("{token} knows no Ed25519 (CKM_EDDSA): another token is needed, or a key file")]
-    NoEd25519 {
-        /// Which.
-        token: String,
-    },
-    /// The PIN.
-    #[error("{token} does not open: {fault}")]
-    Login {
-        /// Which.
-        token: String,
-        /// What is wrong, and what to do.
-        fault: String,
-    },
-    /// The PIN's source.
-    #[error("{0}")]
-    Pin(#[from] pin::PinError),
-    /// None, or several.
-    #[error("{count} private keys of {token} match `{uri}`, and one must; it has {there}")]
-    Keys {
-        /// How many.
-        count: usize,
-        /// The token.
-        token: String,
-        /// What was asked for.
-        uri: Box<Pkcs11Uri>,
-        /// Which there are.
-        there: String,
-    },
-    /// Not of the kind that signs documents.
-    #[error("key {key} of {token} is not Ed25519")]
-    Kind {
-        /// The token.
-        token: String,
-        /// The key.
-        key: String,
-    },
-    /// Nobody can tell the public half.
-    #[error(
-        "{token} shows no public half of key {key}: import the public key object beside it, with the same id"
-    )]
-    NoPublic {
-        /// The token.
-        token: String,
-        /// The key.
-        key: String,
-    },
-    /// What it shows as one.
-    #[error("the public half of key {key} of {token}")]
-    Public {
-        /// The token.
-        token: String,
-        /// The key.
-        key: String,
-        /// Why.
-        #[source]
-        source: KeyError,
-    },
-    /// A key of that name is there.
-    #[error("{token} has a private key {key} already; choose another object=LABEL")]
-    Exists {
-        /// The token.
-        token: String,
-        /// The key.
-        key: String,
-    },
-    /// A key without a name would not be found again.
-    #[error("a new key needs a label: add object=LABEL to `{0}`")]
-    NoLabel(Box<Pkcs11Uri>),
-    /// Anything else.
-    #[error("{token} cannot {what}: {fault}")]
-    Failed {
-        /// The token.
-        token: String,
-        /// What was tried.
-        what: &'static str,
-        /// What the library said.
-        fault: String,
-    },
-}
 
 /// An open token.
 struct Token {
@@ -213,68 +104,6 @@ impl TokenKey {
 }
 
 impl Token {
-    fn open(uri: &Pkcs11Uri, writable: bool) -> Result<Self, TokenError> {
-        let module = uri
-            .module_path
-            .clone()
-            .or_else(|| std::env::var_os(MODULE).map(PathBuf::from))
-            .ok_or_else(|| TokenError::NoModule(Box::new(uri.clone())))?;
-        let in_module = |error: Error| TokenError::Module {
-            module: module.clone(),
-            fault: error.to_string(),
-        };
-        let library = Pkcs11::new(&module).map_err(in_module)?;
-        let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-        library.initialize(arguments).map_err(in_module)?;
-        let (slot, info) = one_token(&library, uri, &module)?;
-        let name = described(slot, &info);
-        let mechanisms = library.get_mechanism_list(slot).map_err(in_module)?;
-        if !mechanisms.contains(&MechanismType::EDDSA) {
-            return Err(TokenError::NoEd25519 { token: name });
-        }
-        let session = match writable {
-            true => library.open_rw_session(slot),
-            false => library.open_ro_session(slot),
-        };
-        let session = session.map_err(in_module)?;
-        let token = Self { session, name };
-        if info.login_required() {
-            token.login(uri, &info)?;
-        }
-        Ok(token)
-    }
-
-    fn login(&self, uri: &Pkcs11Uri, info: &TokenInfo) -> Result<(), TokenError> {
-        let refused = |fault: String| TokenError::Login {
-            token: self.name.clone(),
-            fault,
-        };
-        if info.user_pin_locked() {
-            return Err(refused(
-                "its PIN is locked; the token's own tool unlocks it with the SO PIN".into(),
-            ));
-        }
-        // A reader with keys of its own asks by itself.
-        let pin = match info.protected_authentication_path() {
-            true => None,
-            false => Some(pin::of(uri, &self.name)?.into()),
-        };
-        match self.session.login(UserType::User, pin.as_ref()) {
-            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-            Err(Error::Pkcs11(RvError::PinIncorrect, _)) => {
-                let few = match info.user_pin_count_low() || info.user_pin_final_try() {
-                    true => ", and few tries are left before it locks",
-                    false => "; after a few wrong ones the token locks",
-                };
-                Err(refused(format!("the PIN is wrong{few}")))
-            }
-            Err(Error::Pkcs11(RvError::PinLocked, _)) => Err(refused(
-                "its PIN is locked; the token's own tool unlocks it with the SO PIN".into(),
-            )),
-            Err(error) => Err(refused(error.to_string())),
-        }
-    }
-
     /// Private keys that match.
     fn keys(&self, uri: &Pkcs11Uri) -> Result<Vec<ObjectHandle>, TokenError> {
         let mut wanted = vec![Attribute::Class(ObjectClass::PRIVATE_KEY)];
@@ -327,7 +156,8 @@ impl Token {
         text
     }
 
-    /// From the public key object of the same id, or label where there is none, or from the private one where the token shows it there.
+    /// From the public key object of the same id, or of the same label where there is no id, or from the private one where
+    /// the token shows it there.
     fn public_of(&self, key: ObjectHandle, name: &str) -> Result<PublicKey, TokenError> {
         let same = self
             .session
@@ -384,61 +214,6 @@ impl Token {
             fault: error.to_string(),
         }
     }
-}
-
-fn one_token(
-    library: &Pkcs11,
-    uri: &Pkcs11Uri,
-    module: &std::path::Path,
-) -> Result<(Slot, TokenInfo), TokenError> {
-    let slots = library.get_slots_with_initialized_token();
-    let slots = slots.map_err(|error| TokenError::Module {
-        module: module.to_owned(),
-        fault: error.to_string(),
-    })?;
-    let all: Vec<(Slot, TokenInfo)> = slots
-        .into_iter()
-        .filter_map(|slot| Some((slot, library.get_token_info(slot).ok()?)))
-        .collect();
-    let fits = |wanted: &Option<String>, found: &str| {
-        wanted
-            .as_deref()
-            .is_none_or(|wanted| wanted == found.trim_end())
-    };
-    let matching: Vec<&(Slot, TokenInfo)> = all
-        .iter()
-        .filter(|(slot, info)| {
-            uri.slot.is_none_or(|wanted| wanted == slot.id())
-                && fits(&uri.token, info.label())
-                && fits(&uri.serial, info.serial_number())
-                && fits(&uri.manufacturer, info.manufacturer_id())
-                && fits(&uri.model, info.model())
-        })
-        .collect();
-    if let [(slot, info)] = matching[..] {
-        return Ok((*slot, info.clone()));
-    }
-    let names: Vec<String> = all
-        .iter()
-        .take(20)
-        .map(|(slot, info)| described(*slot, info))
-        .collect();
-    Err(TokenError::Tokens {
-        count: matching.len(),
-        uri: Box::new(uri.clone()),
-        module: module.to_owned(),
-        there: listed(&names),
-    })
-}
-
-/// ``` token `label` (serial 12ab, slot 3) ```
-fn described(slot: Slot, info: &TokenInfo) -> String {
-    format!(
-        "token `{}` (serial {}, slot {})",
-        visible(info.label().trim_end().as_bytes()),
-        visible(info.serial_number().trim_end().as_bytes()),
-        slot.id()
-    )
 }
 
 fn listed(names: &[String]) -> String {
