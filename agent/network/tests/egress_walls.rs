@@ -276,6 +276,7 @@ fn a_published_port_53_does_not_take_the_resolvers_place() {
         }
     });
 }
+
 #[test]
 fn walls_that_somebody_removed_come_back() {
     let client = board();

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -38,19 +38,7 @@ fn serve_elsewhere() {
             let _ = udp.send_to(&answer_elsewhere(&buffer[..length]), from);
         }
     });
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = tcp.accept() {
-            let mut head = [0; 2];
-            stream.read_exact(&mut head).unwrap();
-            let mut query = vec![0; usize::from(u16::from_be_bytes(head))];
-            stream.read_exact(&mut query).unwrap();
-            let answer = answer_elsewhere(&query);
-            stream
-                .write_all(&(answer.len() as u16).to_be_bytes())
-                .unwrap();
-            stream.write_all(&answer).unwrap();
-        }
-    });
+    serve_tcp(tcp, answer_elsewhere);
 }
 
 #[test]

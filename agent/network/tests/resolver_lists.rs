@@ -70,19 +70,7 @@ fn serve_world() {
             });
         }
     });
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = tcp.accept() {
-            let mut head = [0; 2];
-            let Ok(()) = stream.read_exact(&mut head) else {
-                continue;
-            };
-            let mut query = vec![0; usize::from(u16::from_be_bytes(head))];
-            stream.read_exact(&mut query).unwrap();
-            let answer = world(&query, true).unwrap();
-            let length = (answer.len() as u16).to_be_bytes();
-            stream.write_all(&[&length[..], &answer].concat()).unwrap();
-        }
-    });
+    serve_tcp(tcp, |query| world(query, true).unwrap());
 }
 
 /// The supervisor's end of a resolver on the network's gateway.
@@ -338,17 +326,9 @@ fn overhear(sent: std::sync::mpsc::Sender<Vec<u8>>) {
             let _ = sent.send(buffer[..length].to_vec());
         }
     });
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = tcp.accept() {
-            let mut head = [0; 2];
-            stream.read_exact(&mut head).unwrap();
-            let mut query = vec![0; usize::from(u16::from_be_bytes(head))];
-            stream.read_exact(&mut query).unwrap();
-            let answer = no_such(&query);
-            let length = (answer.len() as u16).to_be_bytes();
-            stream.write_all(&[&length[..], &answer].concat()).unwrap();
-            let _ = also.send(query);
-        }
+    serve_tcp(tcp, move |query| {
+        let _ = also.send(query.to_vec());
+        no_such(query)
     });
 }
 

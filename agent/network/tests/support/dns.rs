@@ -1,7 +1,7 @@
 //! DNS as far as tests speak it.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 pub const A: u16 = 1;
@@ -66,4 +66,21 @@ pub fn look_up_tcp(at: Ipv4Addr, name: &str) -> (u8, Vec<IpAddr>) {
     let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
     stream.read_exact(&mut answer).unwrap();
     read(&answer, &asked)
+}
+
+/// Answers one question of each connection.
+pub fn serve_tcp(tcp: TcpListener, answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) {
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = tcp.accept() {
+            let mut head = [0; 2];
+            let Ok(()) = stream.read_exact(&mut head) else {
+                continue;
+            };
+            let mut query = vec![0; usize::from(u16::from_be_bytes(head))];
+            stream.read_exact(&mut query).unwrap();
+            let answer = answer(&query);
+            let length = (answer.len() as u16).to_be_bytes();
+            stream.write_all(&[&length[..], &answer].concat()).unwrap();
+        }
+    });
 }

@@ -296,4 +296,4 @@ fn signal(process: &Process, number: i32) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,12 +2,13 @@ use super::*;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::release::{AppLimits, Blob, Image, Restart};
 
-fn app(restart: Restart) -> AppRun {
+/// One that says nothing that it need not.
+pub(crate) fn plain_app() -> App {
     let blob = Blob {
         digest: Sha256Digest::of(b""),
         size: 0,
     };
-    let app = App {
+    App {
         name: AppName::new("web").unwrap(),
         image: Image {
             name: "web:1".into(),
@@ -27,9 +28,16 @@ fn app(restart: Restart) -> AppRun {
         read_only_root: false,
         user_namespace: None,
         health: None,
-        restart,
+        restart: Restart::No,
         trial_seconds: 10,
         stop_grace_seconds: 10,
+    }
+}
+
+fn app(restart: Restart) -> AppRun {
+    let app = App {
+        restart,
+        ..plain_app()
     };
     AppRun::new(app, Err("no plan in this test".into()))
 }

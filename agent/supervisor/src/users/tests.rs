@@ -1,38 +1,7 @@
 use super::*;
-use coracle_digest::Sha256Digest;
+use crate::apps::tests::plain_app as app;
 use coracle_protocol::names::AppName;
-use coracle_protocol::release::{AppLimits, BindMount, Blob, Image, Restart};
-
-fn app() -> App {
-    let blob = Blob {
-        digest: Sha256Digest::of(b""),
-        size: 0,
-    };
-    App {
-        name: AppName::new("web").unwrap(),
-        image: Image {
-            name: "web:1".into(),
-            manifest: blob,
-            config: blob,
-            layers: vec![],
-        },
-        args: vec![],
-        env: Default::default(),
-        secrets: Default::default(),
-        site_settable: Default::default(),
-        limits: AppLimits::default(),
-        network: Default::default(),
-        volumes: vec![],
-        tmpfs: vec![],
-        binds: vec![],
-        read_only_root: false,
-        user_namespace: None,
-        health: None,
-        restart: Restart::No,
-        trial_seconds: 1,
-        stop_grace_seconds: 1,
-    }
-}
+use coracle_protocol::release::BindMount;
 
 fn board(wanted: UserNamespaces) -> UsersPolicy {
     UsersPolicy {

@@ -12,11 +12,20 @@ use std::path::Path;
 /// Mounts two layers over each other, writes a file, deletes one of the lower side, and looks
 /// whether both are on the upper side. Only for a thread with a mount namespace of its own.
 pub(super) fn attempt(state: &Path) -> io::Result<()> {
+    in_a_folder(state, "layers", within)
+}
+
+/// Tries something in a folder of the state folder, which is gone afterwards.
+pub(super) fn in_a_folder(
+    state: &Path,
+    what: &str,
+    attempt: fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     // Nothing of what follows may be seen outside.
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", flags)?;
-    let folder = state.join(format!(".coracle-check-{}", std::process::id()));
-    let result = within(&folder);
+    let folder = state.join(format!(".coracle-check-{what}-{}", std::process::id()));
+    let result = attempt(&folder);
     let removed = match fs::remove_dir_all(&folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -1,12 +1,10 @@
 //! Layers whose files belong to others than on disk: what it takes that an app's root is nobody on the board. Id-mapped mounts
 //! came with Linux 5.12, overlayfs took them in 5.19, and each file system learnt them in its own time.
 
+use super::overlay::in_a_folder;
 use crate::kernel::{self, UserNamespace};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_change,
-    move_mount, unmount,
-};
+use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount, unmount};
 use rustix::thread::{capabilities, set_capabilities};
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -26,16 +24,7 @@ const COUNT: u32 = 0x1000;
 /// Puts a writable layer over another one, both mapped: the lower one's file must belong to the first of the ids, and a file
 /// that this one makes must be root's on disk. Only for a thread with a mount namespace of its own, which ends soon after.
 pub(super) fn attempt(state: &Path) -> io::Result<()> {
-    // Nothing of what follows may be seen outside.
-    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", flags)?;
-    let folder = state.join(format!(".coracle-check-users-{}", std::process::id()));
-    let result = within(&folder);
-    let removed = match fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    result.and(removed)
+    in_a_folder(state, "users", within)
 }
 
 fn within(folder: &Path) -> io::Result<()> {
