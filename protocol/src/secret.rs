@@ -23,6 +23,9 @@ pub enum SecretError {
     /// Not base64 of 32 bytes, or no point of the curve.
     #[error("a board's key for secrets is 32 bytes in base64; this is none")]
     NotAKey,
+    /// What is left of a file that was read to its end before, or was never filled.
+    #[error("the value of secret `{name}` of app `{app}` is empty")]
+    Empty { app: AppName, name: SecretName },
     /// Not base64, or too short.
     #[error("the sealed secret `{0}` is damaged")]
     Damaged(SecretName),
@@ -87,6 +90,12 @@ impl SealingKey {
         name: &SecretName,
         value: &[u8],
     ) -> Result<Sealed, SecretError> {
+        if value.is_empty() {
+            return Err(SecretError::Empty {
+                app: app.clone(),
+                name: name.clone(),
+            });
+        }
         let (encapsulated, ciphertext) =
             hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
                 &OpModeS::Base,

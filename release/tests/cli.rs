@@ -946,6 +946,17 @@ fn a_stick_brings_each_board_its_own_secrets_and_settings() {
     place
         .run(&format!("{usb} --board acme.board-1 --secret db=db.txt"))
         .failed(2, &["APP/NAME=FILE"]);
+    // A pipe can be read once, and an empty value is none.
+    let two = format!("{usb} --board acme.board-1 --board acme.board-2");
+    for option in ["--secret web/db=", "--site "] {
+        place
+            .run(&format!("{two} {option}/dev/null"))
+            .failed(2, &["/dev/null", "several boards need a file"]);
+    }
+    place.write("empty.txt", "");
+    place
+        .run(&format!("{two} --secret web/db=empty.txt"))
+        .failed(1, &["secret `db` of app `web` is empty"]);
     assert!(!place.path("stick/coracle/stick.json").exists());
 
     place

@@ -148,8 +148,9 @@ fn what_is_wrong_with_a_token_is_said_with_its_name_and_what_to_do() {
     run("pkcs11:token=build;object=roof")
         .failed(1, &["0 private keys of token `build`", "it has `root`"]);
     run("pkcs11:token=other;object=root").failed(1, &["token `other`", "it has none"]);
-    run("pkcs11:token=build;object=root?pin-value=1234")
-        .failed(2, &["CORACLE_PIN_FILE", "pin-source"]);
+    let told = run("pkcs11:token=build;object=root?pin-value=8412");
+    assert!(!told.err.contains("8412"), "{}", told.err);
+    told.failed(2, &["CORACLE_PIN_FILE", "pin-source"]);
     run("pkcs11:token=build").failed(2, &["object=LABEL"]);
     tokens
         .run("keys new --role root --output pkcs11:token=build;object=x")
@@ -162,6 +163,13 @@ fn what_is_wrong_with_a_token_is_said_with_its_name_and_what_to_do() {
     tokens
         .run_with(Some("wrong"), Some(module()), &line)
         .failed(1, &["token `build`", "the PIN is wrong"]);
+    tokens.place.write("no-pin", "\n");
+    tokens
+        .run_with(Some("no-pin"), Some(module()), &line)
+        .failed(
+            1,
+            &["the PIN of token `build`", "no-pin holds none", "not tried"],
+        );
     tokens
         .run_with(None, None, &line)
         .failed(1, &["module-path=", "CORACLE_PKCS11_MODULE"]);

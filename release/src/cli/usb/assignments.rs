@@ -147,19 +147,7 @@ fn settings(args: &Usb, board: Option<&BoardId>) -> Result<BTreeMap<AppName, Set
     Ok(all)
 }
 
-/// A secret, which is read once for each board: of a pipe the second would get what is left, nothing.
-fn read_for_each(args: &Usb, file: &Path) -> Result<Vec<u8>, Failure> {
-    check_for_each(args, file)?;
-    let value = files::read(file, LIMITS.secret_bytes as u64)?;
-    match value.is_empty() {
-        true => Err(Failure::usage(format!(
-            "{}: the secret is empty",
-            file.display()
-        ))),
-        false => Ok(value),
-    }
-}
-
+/// A file is read once for each board: of a pipe the second one would get what is left, nothing.
 fn check_for_each(args: &Usb, file: &Path) -> Result<(), Failure> {
     let is_file = std::fs::metadata(file).is_ok_and(|found| found.is_file());
     if args.board.len() > 1 && file.exists() && !is_file {
@@ -189,7 +177,8 @@ fn secrets(args: &Usb, board: &BoardId) -> Result<Vec<Sealed>, Failure> {
     let key = keys.of(board)?;
     let mut sealed = Vec::new();
     for ((app, name), file) in wanted {
-        let value = read_for_each(args, file)?;
+        check_for_each(args, file)?;
+        let value = files::read(file, LIMITS.secret_bytes as u64)?;
         sealed.push(
             key.seal(board, app, name, &value)
                 .map_err(|e: SecretError| e)?,
