@@ -252,6 +252,48 @@ fn a_link_of_the_board_is_an_apps_while_it_runs() {
     assert_eq!(held.count(), 0);
 }
 
+/// The one app of the next test, and why it does not run.
+fn fault(board: &Board) -> Option<String> {
+    let app = board.app("bus")?;
+    app.health_text.filter(|_| app.state != AppState::Running)
+}
+
+#[test]
+fn a_link_that_cannot_be_taken_back_or_is_not_given_any_more_is_lent_to_nobody() {
+    let mut board = Board::start();
+    let outside = Outside::at(&board, "lan0", "192.168.8.9/24");
+    let image = image(&board);
+    let bus = json!({
+        "mode": "none", "interfaces": [{"name": "lan0", "address": "192.168.8.1/24"}]
+    });
+    board.commit("1", vec![server(&image, "bus", bus)]);
+    let page = || outside.page("192.168.8.1");
+    assert_eq!(page().as_deref(), Some("here"));
+
+    // Which links are with it cannot be read: they are not given up with its network.
+    let names = board.dir.path().join("run/supervisor/netns/bus.links");
+    let text = std::fs::read(&names).unwrap();
+    let pid = pid_of(&board, "bus").unwrap();
+    board.kill_supervisor();
+    kill(pid);
+    std::fs::write(&names, "[").unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    board.start_supervisor();
+    let why = wait_for("why it does not run", WAIT, || fault(&board));
+    assert!(why.contains("bus.links"), "{why}");
+    std::fs::write(&names, text).unwrap();
+    wait_for("its page", WAIT, page);
+
+    // The site keeps it for itself from now on.
+    board.stop_all();
+    let site = board.config().with_file_name("board.toml");
+    std::fs::write(site, "[network]\ninterfaces = [\"wan?\"]\n").unwrap();
+    board.start_supervisor();
+    let why = wait_for("why it does not run", WAIT, || fault(&board));
+    assert!(why.contains("link `lan0`"), "{why}");
+    assert!(board.links().contains("lan0"), "{}", board.links());
+}
+
 #[test]
 fn links_that_the_board_does_not_give_are_refused_all_at_once() {
     let mut board = Board::start();
@@ -263,6 +305,9 @@ fn links_that_the_board_does_not_give_are_refused_all_at_once() {
             json!({"name": "a", "driver": "macvlan", "parent": "wlp2s0", "subnet": "10.1.0.0/24"}),
         ),
         spec(json!({"name": "back", "subnet": "172.31.5.0/24"})),
+        spec(
+            json!({"name": "late", "driver": "macvlan", "parent": "eth5", "subnet": "10.5.0.0/24"}),
+        ),
     ];
     let takes = |name: &str, links: Value| {
         server(&image, name, json!({"mode": "none", "interfaces": links}))
@@ -283,6 +328,7 @@ fn links_that_the_board_does_not_give_are_refused_all_at_once() {
         "app `spy`: `cor0` is not given away on this board; allowed: lan?, can*",
         "network `back`: subnet 172.31.5.0/24 overlaps 172.31.0.0/16 of network bridge",
         "app `bus`: link `lan7` is not on this board",
+        "network `late`: parent `eth5` is not on this board",
     ] {
         assert!(reason.contains(words), "{words}:\n{reason}");
     }
