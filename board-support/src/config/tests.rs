@@ -91,6 +91,7 @@ fn values_that_would_leave_their_place_are_refused() {
         "[agent]\ncgroup_parent = \"a/b\"",
         "[network]\nbridge = \"a-name-of-16-char\"",
         "[network]\nbridge = \"lo\"",
+        "[network]\nbridge = \"br%d\"",
         "[network]\nsubnet = \"127.0.0.0/8\"",
         "[network]\nsubnet = \"10.0.0.0/30\"",
         "[network]\nmtu = -1",

@@ -35,8 +35,8 @@ impl From<PlainName> for String {
     }
 }
 
-/// A network link's name: 1 to 15 printable bytes without `/` and space (IFNAMSIZ of linux/if.h,
-/// 16 with its NUL; `dev_valid_name` of net/core/dev.c).
+/// A network link's name: 1 to 15 printable bytes without `/`, `:`, `%` and space (IFNAMSIZ of linux/if.h, 16 with its NUL;
+/// `dev_valid_name` of net/core/dev.c; `%` makes the kernel choose a name). Releases have the same rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LinkName(String);
@@ -51,13 +51,13 @@ impl LinkName {
 impl TryFrom<String> for LinkName {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let printable = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':' && b != b'"';
+        let printable = |b: u8| b.is_ascii_graphic() && !b"/:%\"".contains(&b);
         let reserved = text == "." || text == ".." || text == "lo";
         if !reserved && (1..=15).contains(&text.len()) && text.bytes().all(printable) {
             return Ok(Self(text));
         }
         Err(format!(
-            "`{text}` is not a link name; allowed are 1 to 15 printable characters without space, `/`, `:` and `\"`"
+            "`{text}` is not a link name; allowed are 1 to 15 printable characters without space, `/`, `:`, `%` and `\"`"
         ))
     }
 }
