@@ -120,37 +120,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::mkdirat;
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use std::fs;
-
-    #[test]
-    fn a_tree_deeper_than_paths_and_descriptors_is_erased() {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = folder.path().join("tree");
-        fs::create_dir(&tree).unwrap();
-        let mut at = open_folder(CWD, &tree).unwrap();
-        let name = "d".repeat(200);
-        for _ in 0..1500 {
-            mkdirat(&at, &name, Mode::RWXU).unwrap();
-            mkdirat(&at, "side", Mode::RWXU).unwrap();
-            at = open_folder(&at, name.as_str()).unwrap();
-        }
-        drop(at);
-        // A board's usual limit, not this machine's. Soft, for the moment: it goes back up.
-        let usual = getrlimit(Resource::Nofile);
-        let small = Rlimit {
-            current: Some(1024),
-            ..usual
-        };
-        setrlimit(Resource::Nofile, small).unwrap();
-        let by_std = fs::remove_dir_all(&tree);
-        let ours = erase(&tree);
-        setrlimit(Resource::Nofile, usual).unwrap();
-        assert!(by_std.is_err(), "std can do it by now");
-        ours.unwrap();
-        assert!(!tree.exists());
-    }
 
     #[test]
     fn links_are_removed_and_not_followed() {
