@@ -14,7 +14,7 @@ const RUNS_PER_ROUND: usize = 10;
 
 /// Medians in ms and ratios to crun.
 pub fn table(world: &World) -> Result<String> {
-    let bundle = bundle(world)?;
+    let bundle = bundle(world, "launch")?;
     let ours = world.built_path("examples/launch_bench");
     let (mut coracle, mut crun, mut runc) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -45,9 +45,9 @@ pub fn table(world: &World) -> Result<String> {
     Ok(out)
 }
 
-/// A bundle as `runc spec` writes it, without a terminal.
-pub fn bundle(world: &World) -> Result<std::path::PathBuf> {
-    let dir = world.dir().join("bundle");
+/// A bundle as `runc spec` writes it, without a terminal. `runc spec` replaces nothing, so each part has its own.
+pub fn bundle(world: &World, part: &str) -> Result<std::path::PathBuf> {
+    let dir = world.dir().join(format!("bundle-{part}"));
     std::fs::create_dir_all(dir.join("rootfs/bin"))?;
     std::fs::copy("/bin/busybox", dir.join("rootfs/bin/busybox"))
         .context("/bin/busybox (package busybox-static)")?;

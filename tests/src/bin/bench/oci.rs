@@ -19,8 +19,8 @@ const RUNS_FOR_MEMORY: usize = 5;
 type Tool<'a> = (&'a str, &'a Path);
 
 pub fn table(world: &World) -> Result<String> {
-    let bundle = bundle(world)?;
-    let ours = world.program_path("../static/release/coracle-runtime");
+    let bundle = bundle(world, "oci")?;
+    let ours = world.built_path("../static/release/coracle-runtime");
     ensure!(ours.exists(), "{} is missing: make bench", ours.display());
     let (crun, runc) = (PathBuf::from("crun"), PathBuf::from("runc"));
     let tools: [Tool<'_>; 3] = [("coracle-runtime", &ours), ("crun", &crun), ("runc", &runc)];
