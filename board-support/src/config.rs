@@ -207,6 +207,14 @@ impl Config {
     pub fn root_file(&self) -> PathBuf {
         self.config_dir.join("root.json")
     }
+    /// Where the console of the fleet is that this board was made for: `fleet.json` beside coracle.toml.
+    pub fn fleet_file(&self) -> PathBuf {
+        self.config_dir.join("fleet.json")
+    }
+    /// What the board's maker gave it to show who it is: `manufacturing.crt` and `manufacturing.key` beside coracle.toml.
+    pub fn manufacturing(&self) -> [PathBuf; 2] {
+        ["manufacturing.crt", "manufacturing.key"].map(|name| self.config_dir.join(name))
+    }
     /// Board profiles: `boards/` beside coracle.toml.
     pub fn profiles_dir(&self) -> PathBuf {
         self.config_dir.join("boards")

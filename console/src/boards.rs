@@ -6,6 +6,7 @@ use crate::clock::now;
 use crate::settings::{BoardsCommand, State};
 use crate::store::{Board, CertificateRow, Revoked, Store, StoreError};
 use coracle_protocol::names::BoardId;
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Longest reason, in characters.
@@ -20,6 +21,14 @@ pub enum BoardsError {
     /// No such board.
     #[error("board {0} is not known; `coracle-console boards list` shows those that are")]
     Unknown(BoardId),
+    /// A file of names.
+    #[error("{place}: {why}")]
+    Named {
+        /// File, and line where it is one.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Too long, or not one line.
     #[error("a reason is one line of at most {REASON} characters")]
     Reason,
@@ -28,6 +37,7 @@ pub enum BoardsError {
 /// Runs the subcommand; what it prints.
 pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
     let (BoardsCommand::List { state }
+    | BoardsCommand::Add { state, .. }
     | BoardsCommand::Certificates { state, .. }
     | BoardsCommand::Revoke { state, .. }) = &command;
     let state = State {
@@ -38,6 +48,21 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
     certificates::take_in(&store).await?;
     let output = match &command {
         BoardsCommand::List { .. } => list(&store).await?,
+        BoardsCommand::Add { boards, file, .. } => {
+            let mut all = boards.clone();
+            if let Some(file) = file {
+                all.extend(named(file)?);
+            }
+            let new = store.add_boards(&all, now()).await?;
+            for board in &new {
+                audit::note(&store, "coracle-console", "board.add", board.as_str(), "").await;
+            }
+            format!(
+                "{} added, {} known before",
+                new.len(),
+                all.len() - new.len()
+            )
+        }
         BoardsCommand::Certificates { board, .. } => {
             if store.board(board).await?.is_none() {
                 return Err(BoardsError::Unknown(board.clone()));
@@ -57,6 +82,22 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
     };
     store.close().await;
     Ok(output)
+}
+
+/// The boards in a file, one in each line.
+fn named(file: &Path) -> Result<Vec<BoardId>, BoardsError> {
+    let wrong = |place: String, why: String| BoardsError::Named { place, why };
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| wrong(file.display().to_string(), e.to_string()))?;
+    let mut boards = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let name = line.split('#').next().unwrap_or_default().trim();
+        if !name.is_empty() {
+            let place = || format!("{}: line {}", file.display(), number + 1);
+            boards.push(BoardId::new(name).map_err(|e| wrong(place(), e.to_string()))?);
+        }
+    }
+    Ok(boards)
 }
 
 /// Takes a board's certificates back, and writes so into the audit log. A running console is to be told.

@@ -1,8 +1,10 @@
-//! The boards' port (TLS): `POST /enrol` for whoever holds a one-time token,
+//! The boards' port (TLS): `POST /enrol` for whoever holds a one-time token, `POST /enrol/manufacturing` for whoever holds a
+//! manufacturing certificate,
 //! `GET /blobs/sha256/<hex>` with ranges for whoever holds a certificate of the fleet,
 //! `GET /certificate` and `POST /renew` for whoever holds or held one,
 //! `GET /root/<version>` and `GET /crl` for anybody.
 
+mod as_made;
 mod certificate;
 
 use crate::audit;
@@ -11,6 +13,7 @@ use crate::ca::{BoardCertificate, BoardRequest, Ca, CaError};
 use crate::certificates::{Policy, Shown};
 use crate::clock::now;
 use crate::live::{Change, Live};
+use crate::manufacturing::Makers;
 use crate::problem::Problem;
 use crate::rest::parse;
 use crate::revocation::Revocations;
@@ -26,6 +29,9 @@ use coracle_digest::Sha256Digest;
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
 use coracle_protocol::names::BoardId;
 use std::sync::Arc;
+
+/// Certificates that a board may be given in a day and not use: one whose answer was lost is asked for again.
+const UNUSED: u32 = 16;
 
 /// An enrolment request, in bytes.
 const REQUEST_BYTES: usize = 16 * 1024;
@@ -44,6 +50,8 @@ pub struct BoardsApi {
     pub blobs: Blobs,
     /// Issues certificates.
     pub ca: Arc<Ca>,
+    /// Who is believed about who made a board.
+    pub makers: Option<Arc<Makers>>,
     /// For how long certificates are good.
     pub policy: Policy,
     /// What was taken back.
@@ -56,6 +64,7 @@ pub struct BoardsApi {
 pub fn router(api: BoardsApi) -> Router {
     Router::new()
         .route("/enrol", post(enrol))
+        .route("/enrol/manufacturing", post(as_made::enrol))
         .route("/blobs/sha256/{hex}", get(blob))
         .route("/certificate", get(certificate::standing))
         .route("/renew", post(certificate::renew))

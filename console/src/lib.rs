@@ -35,6 +35,7 @@ pub mod files;
 pub mod ingest;
 pub mod link;
 pub mod live;
+pub mod manufacturing;
 pub mod mosquitto;
 pub mod problem;
 pub mod registry;

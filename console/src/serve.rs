@@ -15,6 +15,7 @@ use crate::files::{self, Mode};
 use crate::ingest;
 use crate::link;
 use crate::live::Live;
+use crate::manufacturing::{MakerError, Makers};
 use crate::mosquitto::Broker;
 use crate::registry::{self, Manifests, Registry, Uploads};
 use crate::republish::Republish;
@@ -68,6 +69,9 @@ pub enum ServeError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    /// `--manufacturing-ca`.
+    #[error(transparent)]
+    Maker(#[from] MakerError),
     /// The broker.
     #[error(transparent)]
     Broker(#[from] crate::mosquitto::BrokerError),
@@ -113,6 +117,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         tracing::warn!(%until, "certificates of the fleet's CA that are not on record are taken in");
     }
     let ca = Arc::new(Ca::open(&state.pki(), &settings.advertise, policy.life)?);
+    let makers = Makers::open(&settings.manufacturing, ca.certificate_pem())?.map(Arc::new);
     let store = Store::open(&state.database()).await?;
     certificates::take_in(&store).await?;
     let (keeper, revocations) = Keeper::open(store.clone(), ca.clone(), state.revoked()).await?;
@@ -198,6 +203,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         store: store.clone(),
         blobs,
         ca: ca.clone(),
+        makers,
         policy,
         revocations: revocations.clone(),
         live: live.clone(),

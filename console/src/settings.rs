@@ -1,5 +1,9 @@
 //! What the operator wrote on the command line, and what the console runs with.
 
+mod manufacturing;
+
+pub use manufacturing::{Manufacturing, Tenant};
+
 use crate::certificates::Policy;
 use clap::{Args, Parser, Subcommand};
 use coracle_protocol::names::BoardId;
@@ -115,6 +119,9 @@ pub struct Serve {
     /// certificates of the fleet's CA that it does not know are taken in, for boards that it does
     #[arg(long, value_name = "TIME", value_parser = adopt_until)]
     pub adopt_unknown_until: Option<u64>,
+    /// Boards that show who made them.
+    #[command(flatten)]
+    pub manufacturing: Manufacturing,
     /// Seconds that a deployment waits for deltas; those that take longer serve the next one
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub delta_wait: u64,
@@ -220,6 +227,19 @@ pub enum BoardsCommand {
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
     },
+    /// Name boards that may enrol by their manufacturing certificates.
+    #[command(after_help = ADD_HELP)]
+    Add {
+        /// Folder of everything that the console keeps
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// The boards
+        #[arg(required_unless_present = "file")]
+        boards: Vec<BoardId>,
+        /// More of them, one in each line; what follows a # is not read
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// List the certificates of one board: serial number, end, last use.
     Certificates {
         /// Folder of everything that the console keeps
@@ -241,6 +261,13 @@ pub enum BoardsCommand {
         reason: String,
     },
 }
+
+const ADD_HELP: &str = "\
+With `serve --manufacturing-ca CA --manufacturing-tenant acme`, the board whose manufacturing certificate has the
+serial number SN-0017 is acme.sn-0017.
+
+Example:
+  coracle-console boards add --state /var/lib/coracle-console --file delivery-2026-11.txt";
 
 const REVOKE_HELP: &str = "\
 What runs on the board goes on, and sticks work: revocation is about the network. A board comes back by enrolling

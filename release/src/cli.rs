@@ -64,6 +64,8 @@ enum Command {
     Secret(secret::SecretCommand),
     /// A file that makes one board known, once
     EnrolFile(fleet::EnrolFile),
+    /// A file that tells boards with a manufacturing certificate where their console is
+    FleetFile(fleet::FleetFileArgs),
     /// A USB stick for boards without a network
     Usb(Box<usb::Usb>),
 }
@@ -82,6 +84,7 @@ impl Cli {
             Command::Status(args) => fleet::status(&args),
             Command::Secret(command) => command.run(),
             Command::EnrolFile(args) => fleet::enrol_file(&args),
+            Command::FleetFile(args) => fleet::fleet_file(&args),
             Command::Usb(args) => usb::run(*args),
         }
     }

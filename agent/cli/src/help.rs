@@ -150,7 +150,8 @@ const ENROL: &str = "\
 usage: coracle enrol FILE
 
 Makes this a board of a fleet. FILE comes from the console (`coracle-release enrol-file`) and is
-good for one board, once. The board's key is made here and never leaves it.
+good for one board, once. The board's key is made here and never leaves it. A board with a
+manufacturing certificate and a fleet.json needs no FILE: it enrols by itself.
 
 examples:
   coracle enrol /media/stick/board-7.json

@@ -9,7 +9,7 @@ use crate::identity::{self, Identity, Overrides};
 use crate::link::{self, LinkState, Outbox};
 use crate::metrics::Counters;
 use crate::renewal::{self, CertificateState};
-use crate::{reporter, roots, supervisor, telemetry};
+use crate::{as_made, reporter, roots, supervisor, telemetry};
 use coracle_board_support::config::Config;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +85,15 @@ pub async fn run(
         overrides: overrides.clone(),
         identity: identity_end.clone(),
         first_look,
+        state: certificate_end.clone(),
+        shutdown: shutdown.clone(),
+    }));
+    let enrolling = tokio::spawn(as_made::run(as_made::Ends {
+        maker: identity::Maker::of(&config),
+        folder: config.identity_dir(),
+        overrides: overrides.clone(),
+        identity: identity_end.clone(),
+        board: board_end.clone(),
         state: certificate_end,
         shutdown: shutdown.clone(),
     }));
@@ -174,6 +183,7 @@ pub async fn run(
         let _ = telemetry.await;
         let _ = rooting.await;
         let _ = renewing.await;
+        let _ = enrolling.await;
     };
     if tokio::time::timeout(DRAIN, drain).await.is_err() {
         tracing::warn!("not everything was drained in time");

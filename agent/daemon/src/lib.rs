@@ -22,6 +22,7 @@
 
 pub mod api;
 pub mod args;
+pub mod as_made;
 pub mod blobs;
 pub mod clock;
 pub mod daemon;

@@ -10,7 +10,7 @@ use crate::store::Identity;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use coracle_protocol::enrol::EnrolmentFile;
+use coracle_protocol::enrol::{EnrolmentFile, FleetFile};
 use coracle_protocol::names::BoardId;
 use serde::Deserialize;
 use serde_json::Value;
@@ -73,6 +73,15 @@ pub async fn new_enrolment(
         mqtt: rest.advertised.mqtt.clone(),
         ca_pem: rest.advertised.ca_pem.clone(),
         token,
+    })
+}
+
+/// Nothing in it is secret.
+pub(super) async fn fleet(State(rest): State<Rest>) -> Json<FleetFile> {
+    Json(FleetFile {
+        console_url: rest.advertised.console_url.clone(),
+        mqtt: rest.advertised.mqtt.clone(),
+        ca_pem: rest.advertised.ca_pem.clone(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! | method and path | answer |
 //! |---|---|
 //! | `POST /enrolments` `{board, hours?}` | an `EnrolmentFile` |
+//! | `GET /fleet` | the `FleetFile` for boards with a manufacturing certificate |
 //! | `GET /boards`, `GET /boards/<id>` | presence, `current`, last `feedback`, `assignment` |
 //! | `GET /boards/<id>/certificates` | serial numbers, ends, last uses; the newest first |
 //! | `POST /boards/<id>/revocation` `{reason?}` | its certificates are taken back; `{certificates}` |
@@ -91,6 +92,7 @@ pub fn router(rest: Rest) -> Router {
     let guard = middleware::from_fn_with_state(rest.store.clone(), guard);
     Router::new()
         .route("/enrolments", post(boards::enrol))
+        .route("/fleet", get(boards::fleet))
         .route("/boards", get(boards::list))
         .route("/boards/{id}", get(boards::one))
         .route(

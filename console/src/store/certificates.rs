@@ -69,6 +69,23 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// A board's certificates of the last day that it did not use.
+pub(super) async fn unused(
+    connection: &mut SqliteConnection,
+    board: &BoardId,
+    now: u64,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query(
+        "SELECT COUNT(*) AS n FROM certificates WHERE board = $1 AND last_used IS NULL \
+         AND superseded_at IS NULL AND revoked_at IS NULL AND issued_at > $2",
+    )
+    .bind(board.as_str())
+    .bind(to_sql(now.saturating_sub(DAY)))
+    .fetch_one(connection)
+    .await?
+    .try_get("n")
+}
+
 impl Store {
     /// One certificate. That of a revoked board counts as taken back.
     pub async fn certificate(&self, serial: &str) -> Result<Option<CertificateRow>, StoreError> {
@@ -156,16 +173,7 @@ impl Store {
         if in_force.is_none() {
             return Ok(Added::NotInForce);
         }
-        let waiting: i64 = sqlx::query(
-            "SELECT COUNT(*) AS n FROM certificates WHERE board = $1 AND last_used IS NULL \
-             AND superseded_at IS NULL AND revoked_at IS NULL AND issued_at > $2",
-        )
-        .bind(new.board.as_str())
-        .bind(to_sql(now.saturating_sub(DAY)))
-        .fetch_one(&mut *tx)
-        .await?
-        .try_get("n")?;
-        if waiting >= i64::from(most) {
+        if unused(&mut tx, &new.board, now).await? >= i64::from(most) {
             return Ok(Added::TooMany);
         }
         insert(&mut tx, new).await?;

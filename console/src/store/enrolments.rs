@@ -27,7 +27,92 @@ impl From<sqlx::Error> for EnrolmentError {
     }
 }
 
+/// What became of an enrolment by a manufacturing certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenIn {
+    /// The certificate is on record; whether the board had one before.
+    Noted { again: bool },
+    /// Nobody named the board.
+    NotNamed,
+    /// The board was revoked.
+    Revoked,
+    /// Too many that the board did not use.
+    TooMany,
+}
+
 impl Store {
+    /// Makes boards known; those that were not.
+    pub async fn add_boards(
+        &self,
+        boards: &[BoardId],
+        now: u64,
+    ) -> Result<Vec<BoardId>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let mut new = Vec::new();
+        for board in boards {
+            let added = sqlx::query(
+                "INSERT INTO boards (id, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            )
+            .bind(board.as_str())
+            .bind(to_sql(now))
+            .execute(&mut *tx)
+            .await?;
+            if added.rows_affected() == 1 {
+                new.push(board.clone());
+            }
+        }
+        tx.commit().await?;
+        Ok(new)
+    }
+
+    /// Notes the certificate of a board that showed who made it, unless it was revoked. A board that is not known is
+    /// taken in when `unknown_too`. At most `most` in a day are noted of those that the board does not use.
+    pub async fn take_in_as_made(
+        &self,
+        certificate: &CertificateRow,
+        unknown_too: bool,
+        now: u64,
+        most: u32,
+    ) -> Result<TakenIn, StoreError> {
+        let board = certificate.board.as_str();
+        let mut tx = self.pool.begin().await?;
+        // It writes, so that from here on nobody else does.
+        let known = sqlx::query("UPDATE boards SET enrolled_at = $1 WHERE id = $2")
+            .bind(to_sql(now))
+            .bind(board)
+            .execute(&mut *tx)
+            .await?;
+        if known.rows_affected() == 0 {
+            if !unknown_too {
+                return Ok(TakenIn::NotNamed);
+            }
+            sqlx::query("INSERT INTO boards (id, created_at, enrolled_at) VALUES ($1, $2, $2)")
+                .bind(board)
+                .bind(to_sql(now))
+                .execute(&mut *tx)
+                .await?;
+        }
+        let revoked = sqlx::query("SELECT 1 FROM boards WHERE id = $1 AND revoked_at IS NOT NULL")
+            .bind(board)
+            .fetch_optional(&mut *tx)
+            .await?;
+        if revoked.is_some() {
+            return Ok(TakenIn::Revoked);
+        }
+        if certificates::unused(&mut tx, &certificate.board, now).await? >= i64::from(most) {
+            return Ok(TakenIn::TooMany);
+        }
+        let before = sqlx::query("SELECT 1 FROM certificates WHERE board = $1")
+            .bind(board)
+            .fetch_optional(&mut *tx)
+            .await?;
+        certificates::insert(&mut tx, certificate).await?;
+        tx.commit().await?;
+        Ok(TakenIn::Noted {
+            again: before.is_some(),
+        })
+    }
+
     /// Adds a token for `board`, which becomes known. Tokens for it that nobody used are deleted.
     pub async fn add_enrolment(
         &self,

@@ -25,7 +25,7 @@ pub use boards::{Board, Presence};
 pub use certificates::{Added, CertificateRow};
 pub use deltas::DeltaRow;
 pub use deployments::{Assignment, Deployment, FeedbackKept, NewAssignment};
-pub use enrolments::EnrolmentError;
+pub use enrolments::{EnrolmentError, TakenIn};
 pub use releases::{KnownLayer, ReleaseRow};
 pub use revocation::{Revoked, RevokedCertificate};
 pub use tokens::{Identity, Role};

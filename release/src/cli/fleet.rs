@@ -1,4 +1,4 @@
-//! `push`, `deploy`, `status` and `enrol-file`: what is asked of a console.
+//! `push`, `deploy`, `status`, `enrol-file` and `fleet-file`: what is asked of a console.
 
 use super::{json, say};
 use crate::console::{Console, ConsoleError};
@@ -7,7 +7,7 @@ use crate::files::{self, Access};
 use crate::{deploy, human, image, push, release};
 use clap::Args;
 use coracle_protocol::Sha256Digest;
-use coracle_protocol::enrol::EnrolmentFile;
+use coracle_protocol::enrol::{EnrolmentFile, FleetFile};
 use coracle_protocol::names::BoardId;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -84,6 +84,15 @@ pub(super) struct EnrolFile {
     board: BoardId,
     /// The file, readable by you alone: it holds a one-time token
     #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FleetFileArgs {
+    #[command(flatten)]
+    console: ConsoleArgs,
+    /// The file; nothing in it is secret
+    #[arg(long, value_name = "FILE", default_value = "fleet.json")]
     output: PathBuf,
 }
 
@@ -165,6 +174,24 @@ pub(super) fn enrol_file(args: &EnrolFile) -> Result<(), Failure> {
         "{}: good once, for {}; on the board: `coracle enrol FILE`",
         args.output.display(),
         file.board
+    ));
+    Ok(())
+}
+
+pub(super) fn fleet_file(args: &FleetFileArgs) -> Result<(), Failure> {
+    if args.output.exists() {
+        return Err(files::FileError::Exists(args.output.clone()).into());
+    }
+    let file: FleetFile = console(&args.console)?.get("/api/v1/fleet")?;
+    files::write(
+        &args.output,
+        &serde_json::to_vec_pretty(&file)?,
+        Access::Public,
+    )?;
+    say(&format!(
+        "{}: for every board with a manufacturing certificate that {} takes; it lies beside coracle.toml",
+        args.output.display(),
+        file.console_url
     ));
     Ok(())
 }

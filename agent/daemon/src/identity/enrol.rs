@@ -4,9 +4,10 @@
 use super::pair::{self, Pair};
 use super::{ConsoleError, Endpoint, Enrolment, IdentityError, client_config, console};
 use crate::disk::{self, DiskError};
-use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile};
+use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile, FleetFile};
 use coracle_protocol::names::BoardId;
-use std::path::Path;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why a board was not enrolled.
@@ -21,6 +22,17 @@ pub enum EnrolError {
     /// The console.
     #[error(transparent)]
     Console(#[from] ConsoleError),
+    /// A person was quicker.
+    #[error("this board was enrolled by hand meanwhile")]
+    Overtaken,
+    /// What the board's maker gave it.
+    #[error("{}: {why}", path.display())]
+    Manufacturing {
+        /// `fleet.json`, the manufacturing certificate or its key.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl From<DiskError> for EnrolError {
@@ -32,44 +44,92 @@ impl From<DiskError> for EnrolError {
 /// Asks the console that `file` names for a certificate and stores all of it in `folder`, the
 /// enrolment last. A board that was enrolled before becomes what `file` says.
 pub async fn enrol(folder: &Path, file: &EnrolmentFile) -> Result<(), EnrolError> {
-    let console = Endpoint::parse(&file.console_url, 8443)?;
-    Endpoint::parse(&file.mqtt, 8883)?;
-    let tls = client_config(file.ca_pem.as_bytes(), None).map_err(IdentityError::Tls)?;
-    let (key, csr_pem) = request(&file.board)?;
-    let request = EnrolRequest {
-        token: file.token.clone(),
-        csr_pem,
-    };
-    let answer: EnrolAnswer = console::post(&console, Arc::new(tls), "/enrol", &request).await?;
-    let wrong = |what: String| ConsoleError::Answer {
-        console: console.clone(),
-        what,
-    };
-    if answer.board != file.board {
-        return Err(wrong(format!(
-            "a certificate for {}; the enrolment file is for {}",
-            answer.board, file.board
-        ))
-        .into());
-    }
-    // What cannot be loaded later is refused now: key and certificate must belong together.
-    let pair = Pair::new(&answer.certificate_pem, &key);
-    client_config(file.ca_pem.as_bytes(), Some(pair.halves()))
-        .map_err(|e| wrong(format!("a certificate that cannot be used: {e}")))?;
-    let _replacing = pair::REPLACING.lock().await;
-    disk::write(&folder.join("ca.crt"), file.ca_pem.as_bytes())?;
-    // Before the new pair is there: one of an earlier identity must never take its place.
-    pair::remove(folder, pair::RENEWED)?;
-    pair.write(folder, pair::IN_FORCE)?;
-    pair.leave_copy(folder);
-    let enrolment = Enrolment {
-        enrolment_version: 1,
-        board: answer.board,
+    let fleet = FleetFile {
         console_url: file.console_url.clone(),
         mqtt: file.mqtt.clone(),
+        ca_pem: file.ca_pem.clone(),
     };
-    let json = serde_json::to_vec_pretty(&enrolment).unwrap_or_default();
-    Ok(disk::write(&folder.join("enrolment.json"), &json)?)
+    let asked = Asked::prepare(&fleet, None, &file.board)?;
+    let request = EnrolRequest {
+        token: file.token.clone(),
+        csr_pem: asked.csr_pem.clone(),
+    };
+    let answer = asked.post("/enrol", &request).await?;
+    if answer.board != file.board {
+        return Err(asked.wrong(format!(
+            "a certificate for {}; the enrolment file is for {}",
+            answer.board, file.board
+        )));
+    }
+    let _replacing = pair::REPLACING.lock().await;
+    asked.store(folder, &fleet, answer)
+}
+
+/// A new key, and the console that is asked to certify it.
+pub(super) struct Asked {
+    console: Endpoint,
+    tls: Arc<rustls::ClientConfig>,
+    key: String,
+    pub(super) csr_pem: String,
+}
+
+impl Asked {
+    /// Of the fleet's console, or of that one `instead`.
+    pub(super) fn prepare(
+        fleet: &FleetFile,
+        instead: Option<&str>,
+        board: &BoardId,
+    ) -> Result<Self, EnrolError> {
+        let console = Endpoint::parse(instead.unwrap_or(&fleet.console_url), 8443)?;
+        Endpoint::parse(&fleet.mqtt, 8883)?;
+        let tls = client_config(fleet.ca_pem.as_bytes(), None).map_err(IdentityError::Tls)?;
+        let (key, csr_pem) = request(board)?;
+        Ok(Self {
+            console,
+            tls: Arc::new(tls),
+            key,
+            csr_pem,
+        })
+    }
+
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<EnrolAnswer, ConsoleError> {
+        console::post(&self.console, self.tls.clone(), path, request).await
+    }
+
+    fn wrong(&self, what: String) -> EnrolError {
+        let console = self.console.clone();
+        ConsoleError::Answer { console, what }.into()
+    }
+
+    /// Stores what came, the enrolment last; for whoever holds [`pair::REPLACING`].
+    pub(super) fn store(
+        &self,
+        folder: &Path,
+        fleet: &FleetFile,
+        answer: EnrolAnswer,
+    ) -> Result<(), EnrolError> {
+        // What cannot be loaded later is refused now: key and certificate must belong together.
+        let pair = Pair::new(&answer.certificate_pem, &self.key);
+        client_config(fleet.ca_pem.as_bytes(), Some(pair.halves()))
+            .map_err(|e| self.wrong(format!("a certificate that cannot be used: {e}")))?;
+        disk::write(&folder.join("ca.crt"), fleet.ca_pem.as_bytes())?;
+        // Before the new pair is there: one of an earlier identity must never take its place.
+        pair::remove(folder, pair::RENEWED)?;
+        pair.write(folder, pair::IN_FORCE)?;
+        pair.leave_copy(folder);
+        let enrolment = Enrolment {
+            enrolment_version: 1,
+            board: answer.board,
+            console_url: fleet.console_url.clone(),
+            mqtt: fleet.mqtt.clone(),
+        };
+        let json = serde_json::to_vec_pretty(&enrolment).unwrap_or_default();
+        Ok(disk::write(&folder.join("enrolment.json"), &json)?)
+    }
 }
 
 /// A new key, PEM, and a request for a certificate of it.

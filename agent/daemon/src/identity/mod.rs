@@ -11,12 +11,14 @@
 mod console;
 mod der;
 mod enrol;
+mod manufacturing;
 mod pair;
 mod renew;
 mod tls;
 
 pub use console::ConsoleError;
 pub use enrol::{EnrolError, enrol};
+pub use manufacturing::{Maker, enrol_as_made};
 pub use renew::{Checked, RenewError, check};
 pub use tls::{TlsError, client_config};
 

@@ -65,7 +65,11 @@ pub fn client_config(
     Ok(config)
 }
 
-fn certificates(what: &'static str, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates of a PEM text, at most 8 of them and at least one.
+pub(super) fn certificates(
+    what: &'static str,
+    text: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(text)
         .take(8)
         .collect::<Result<_, _>>()

@@ -1,0 +1,181 @@
+//! The real console with its broker, and the real daemon of a board without a supervisor.
+
+#![allow(dead_code)] // Each test file uses its part.
+
+use coracle_tests::service::{Service, run, wait_for};
+use serde_json::Value;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+pub fn program(name: &str) -> Command {
+    // target/<profile>/deps/<this test>
+    let folder = std::env::current_exe().unwrap();
+    let path = folder.ancestors().nth(2).unwrap().join(name);
+    assert!(
+        path.exists(),
+        "{} is not built: cargo build --workspace --bins",
+        path.display()
+    );
+    Command::new(path)
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+pub struct Fleet {
+    dir: PathBuf,
+    pub http: u16,
+    _console: Service,
+}
+
+impl Fleet {
+    pub fn start(dir: &Path, extra: &[&str]) -> Self {
+        // The broker gives up root, and must reach its folder.
+        run(Command::new("chmod").arg("755").arg(dir)).unwrap();
+        let at = |name: &str| dir.join(name).display().to_string();
+        let release = |arguments: &[&str]| run(program("coracle-release").args(arguments)).unwrap();
+        for role in ["root", "release", "deploy"] {
+            release(&["keys", "new", "--role", role, "--output", &at(role)]);
+        }
+        let (root, root_key) = (at("root.json"), at("root"));
+        release(&[
+            "trust",
+            "create",
+            "--output",
+            &root,
+            "--root-key",
+            &at("root.pub"),
+            "--root-threshold",
+            "1",
+            "--release-key",
+            &at("release.pub"),
+            "--deploy-key",
+            &at("deploy.pub"),
+        ]);
+        release(&["trust", "sign", "--key", &root_key, &root]);
+        let (http, boards, mqtt) = (free_port(), free_port(), free_port());
+        let local = |port: u16| format!("127.0.0.1:{port}");
+        let mut console = program("coracle-console");
+        console.args([
+            "serve",
+            "--state",
+            &at("console"),
+            "--advertise",
+            "127.0.0.1",
+            "--root",
+            &root,
+            "--deploy-key",
+            &at("deploy"),
+            "--ready-file",
+            &at("ready"),
+            "--listen",
+            &local(http),
+            "--board-listen",
+            &local(boards),
+            "--mqtt-listen",
+            &local(mqtt),
+        ]);
+        console.args(extra);
+        let mut console = Service::start("console", console, dir).unwrap();
+        wait_for("the console", Duration::from_secs(30), || {
+            console.check_alive()?;
+            Ok(dir.join("ready").exists().then_some(()))
+        })
+        .unwrap();
+        Self {
+            dir: dir.to_owned(),
+            http,
+            _console: console,
+        }
+    }
+
+    pub fn ask(&self, path: &str, body: Option<Value>) -> Value {
+        let token = std::fs::read_to_string(self.dir.join("console/admin.token")).unwrap();
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-sS",
+            "--fail-with-body",
+            "-H",
+            &format!("Authorization: Bearer {}", token.trim()),
+        ]);
+        if let Some(body) = body {
+            curl.args(["--data-binary", &body.to_string()]);
+        }
+        let text = run(curl.arg(format!("http://127.0.0.1:{}/api/v1{path}", self.http))).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// How the board's certificates came about, the newest first.
+    pub fn history(&self, board: &str) -> Vec<String> {
+        let all = self.ask(&format!("/boards/{board}/certificates"), None);
+        let used = |row: &&Value| row["last_used"].is_u64();
+        all.as_array()
+            .unwrap()
+            .iter()
+            .filter(used)
+            .map(|row| row["how"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    pub fn is_known(&self, board: &str) -> bool {
+        let boards = self.ask("/boards", None);
+        boards
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|b| b["board"] == board || b["id"] == board)
+    }
+
+    pub fn online(&self, board: &str) -> bool {
+        self.ask(&format!("/boards/{board}"), None)["presence"]["online"] == true
+    }
+}
+
+pub struct Board {
+    pub dir: PathBuf,
+}
+
+impl Board {
+    /// Its folder below `dir`, with a coracle.toml.
+    pub fn in_folder(dir: &Path) -> Self {
+        let dir = dir.join("board");
+        for folder in ["state", "run"] {
+            std::fs::create_dir_all(dir.join(folder)).unwrap();
+        }
+        let config = "[agent]\nstate_dir = \"state\"\nrun_dir = \"run\"\n";
+        std::fs::write(dir.join("coracle.toml"), config).unwrap();
+        Self { dir }
+    }
+
+    pub fn start(&self) -> Service {
+        let mut daemon = program("coracled");
+        daemon
+            .arg("--config")
+            .arg(self.dir.join("coracle.toml"))
+            .arg("--allow-root");
+        Service::start("coracled", daemon, &self.dir).unwrap()
+    }
+
+    pub fn ask(&self, path: &str, body: Option<&str>) -> anyhow::Result<Value> {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--fail-with-body", "--unix-socket"])
+            .arg(self.dir.join("run/docker.sock"));
+        if let Some(body) = body {
+            curl.args(["--data-binary", body]);
+        }
+        let text = run(curl.arg(format!("http://board/coracle/v1/{path}")))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    pub fn status(&self) -> anyhow::Result<Value> {
+        self.ask("status", None)
+    }
+}
+
+pub fn until(what: &str, mut good: impl FnMut() -> bool) {
+    wait_for(what, Duration::from_secs(40), || Ok(good().then_some(()))).unwrap();
+}
