@@ -12,6 +12,8 @@ use crate::route_socket::RouteSocket;
 
 /// What the kernel calls a link whose name somebody else has by now.
 const OTHER_NAME: &str = "dev%d";
+/// With the name that it had: a text at the link itself (IFLA_IFALIAS), which outlives whoever wrote it.
+const LENT_AS: &str = "coracle lent it as ";
 
 #[derive(Debug, thiserror::Error)]
 pub enum LentError {
@@ -21,6 +23,12 @@ pub enum LentError {
     Lend { name: String, source: InsideError },
     #[error("link {name} stays in the container's namespace")]
     TakeBack { name: String, source: InsideError },
+    #[error("link {other} does not get its name {own} again")]
+    Rename {
+        other: String,
+        own: String,
+        source: InsideError,
+    },
     #[error("links that were lent")]
     Socket(#[source] InsideError),
 }
@@ -37,7 +45,8 @@ fn hint(error: &InsideError) -> &'static str {
     }
 }
 
-/// Moves a link of this namespace to the container's, where it has the same name, is down and has no address.
+/// Moves a link of this namespace to the container's, where it has the same name, is down and has no address. One that came
+/// back under another name, because somebody had its own, is the one that is meant.
 ///
 /// # Errors
 /// `Missing` when there is none of that name here.
@@ -50,8 +59,46 @@ pub fn lend(name: &str, to: Namespace<'_>) -> Result<(), LentError> {
             source,
         },
     };
-    let index = socket.index_of(name).map_err(lend)?;
-    socket.move_link((index, name), to, None).map_err(lend)
+    let came_back = came_back(&mut socket).map_err(lend)?;
+    match came_back.iter().find(|(_, _, own)| own == name) {
+        Some((index, other, _)) => socket.move_link((*index, other), to, Some(name)),
+        None => {
+            let index = socket.index_of(name).map_err(lend)?;
+            socket.move_link((index, name), to, None)
+        }
+    }
+    .map_err(lend)
+}
+
+/// Links that came back under another name get their own again where nobody has it any more, and that they are down allows
+/// it. Goes on after an error and tells all of them.
+pub fn rename_back() -> Vec<LentError> {
+    let found = RouteSocket::open().and_then(|mut socket| Ok((came_back(&mut socket)?, socket)));
+    let (links, mut socket) = match found {
+        Ok(found) => found,
+        Err(error) => return vec![LentError::Socket(error)],
+    };
+    let mut back = |(index, other, own): &(u32, String, String)| {
+        if other != own && socket.index_of(own).is_ok() {
+            return Ok(());
+        }
+        if other != own {
+            socket.rename((*index, other), own)?;
+            tracing::info!(link = own, other, "it has its name again");
+        }
+        socket.set_alias((*index, own), "")
+    };
+    let told = |link: &(u32, String, String)| {
+        let (other, own) = (link.1.clone(), link.2.clone());
+        let back = back(link).err();
+        back.map(|source| LentError::Rename { other, own, source })
+    };
+    links.iter().filter_map(told).collect()
+}
+
+/// Number, name, and the name under which they were lent.
+fn came_back(socket: &mut RouteSocket) -> Result<Vec<(u32, String, String)>, InsideError> {
+    socket.with_alias(LENT_AS)
 }
 
 /// Moves the links back that are there; one that is not is no error. One whose name somebody has by now gets another. Goes
@@ -71,12 +118,15 @@ pub fn take_back(from: BorrowedFd<'_>, names: &[String]) -> Vec<LentError> {
             Err(error) if error.is_missing() => return Ok(()),
             other => other?,
         };
+        // Of an earlier time.
+        socket.set_alias((index, name), "")?;
         match socket.move_link((index, name), home, None) {
             Err(error) if error.is_doubled() => {
                 tracing::warn!(
                     link = name,
-                    "its name is taken: it comes back under another"
+                    "its name is taken: it comes back under another, until that one is free"
                 );
+                socket.set_alias((index, name), &format!("{LENT_AS}{name}"))?;
                 socket.move_link((index, name), home, Some(OTHER_NAME))
             }
             other => other,

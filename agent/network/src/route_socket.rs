@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -16,6 +16,8 @@ use crate::link::Namespace;
 /// Linux gives each namespace's loopback this index.
 const LOOPBACK_INDEX: u32 = 1;
 const ANSWER_BYTES: usize = 8192;
+/// The kernel fills no more of a listing at once than was ever asked for, 32 KiB at most (net/netlink/af_netlink.c).
+const DUMP_BYTES: usize = 32_768;
 
 pub(crate) struct RouteSocket {
     socket: Socket,
@@ -66,13 +68,13 @@ impl RouteSocket {
         }
     }
 
-    /// The link goes to another namespace, under the first name of the kernel's choice where its own is taken and `pattern`
-    /// is given.
+    /// The link goes to another namespace, with the name there that is given: one with `%d` is of the kernel's choice where the
+    /// link's own is taken.
     pub fn move_link(
         &mut self,
         (index, name): (u32, &str),
         to: Namespace<'_>,
-        pattern: Option<&str>,
+        name_there: Option<&str>,
     ) -> Result<(), InsideError> {
         let mut link = LinkMessage::default();
         link.header.index = index;
@@ -81,9 +83,60 @@ impl RouteSocket {
             Namespace::Fd(fd) => LinkAttribute::NetNsFd(std::os::fd::AsRawFd::as_raw_fd(&fd)),
         });
         link.attributes
-            .extend(pattern.map(|p| LinkAttribute::IfName(p.to_owned())));
+            .extend(name_there.map(|n| LinkAttribute::IfName(n.to_owned())));
         let action = format!("move {name}");
         self.request(&action, RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    /// A text that the link keeps in every namespace; an empty one is none.
+    pub fn set_alias(
+        &mut self,
+        (index, name): (u32, &str),
+        alias: &str,
+    ) -> Result<(), InsideError> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes
+            .push(LinkAttribute::IfAlias(alias.to_owned()));
+        let action = format!("note something at {name}");
+        self.request(&action, RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    pub fn rename(&mut self, (index, name): (u32, &str), to: &str) -> Result<(), InsideError> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes.push(LinkAttribute::IfName(to.to_owned()));
+        let action = format!("rename {name} to {to}");
+        self.request(&action, RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    /// Links whose text begins so: number, name, and the rest of the text.
+    pub fn with_alias(&mut self, start: &str) -> Result<Vec<(u32, String, String)>, InsideError> {
+        let action = "list links";
+        let ask = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        self.send(action, ask, NLM_F_REQUEST | NLM_F_DUMP)?;
+        let mut found = Vec::new();
+        loop {
+            let mut answer = Vec::with_capacity(DUMP_BYTES);
+            self.receive(action, &mut answer)?;
+            let mut rest = &answer[..];
+            while !rest.is_empty() {
+                let message = message(action, rest)?;
+                let length = message.header.length as usize;
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(refused(action, error.raw_code()));
+                    }
+                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                        found.extend(aliased(&link, start));
+                    }
+                    _ => {}
+                }
+                // Each begins at a multiple of four (netlink(7)).
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+            }
+        }
     }
 
     pub fn remove(&mut self, index: u32, name: &str) -> Result<(), InsideError> {
@@ -109,6 +162,23 @@ impl RouteSocket {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<NetlinkPayload<RouteNetlinkMessage>, InsideError> {
+        self.send(action, message, flags)?;
+        let mut answer = Vec::with_capacity(ANSWER_BYTES);
+        self.receive(action, &mut answer)?;
+        match self::message(action, &answer)?.payload {
+            NetlinkPayload::Error(error) if error.code.is_some() => {
+                Err(refused(action, error.raw_code()))
+            }
+            payload => Ok(payload),
+        }
+    }
+
+    fn send(
+        &mut self,
+        action: &str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<(), InsideError> {
         self.sequence += 1;
         let mut packet = NetlinkMessage::from(message);
         packet.header.flags = flags;
@@ -116,27 +186,45 @@ impl RouteSocket {
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        let failed = |source| InsideError::Refused {
-            action: action.to_owned(),
-            source,
-        };
-        self.socket
-            .send_to(&bytes, &SocketAddr::new(0, 0), 0)
-            .map_err(failed)?;
-        let mut answer = Vec::with_capacity(ANSWER_BYTES);
-        self.socket.recv(&mut answer, 0).map_err(failed)?;
-        let unreadable = |_| InsideError::Answer {
-            action: action.to_owned(),
-        };
-        let answer =
-            NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(unreadable)?;
-        match answer.payload {
-            NetlinkPayload::Error(error) if error.code.is_some() => {
-                Err(failed(io::Error::from_raw_os_error(-error.raw_code())))
-            }
-            payload => Ok(payload),
-        }
+        let sent = self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0);
+        sent.map_err(|source| failed(action, source))?;
+        Ok(())
     }
+
+    fn receive(&mut self, action: &str, answer: &mut Vec<u8>) -> Result<(), InsideError> {
+        let received = self.socket.recv(answer, 0);
+        received.map_err(|source| failed(action, source))?;
+        Ok(())
+    }
+}
+
+fn message(action: &str, bytes: &[u8]) -> Result<NetlinkMessage<RouteNetlinkMessage>, InsideError> {
+    NetlinkMessage::deserialize(bytes).map_err(|_| InsideError::Answer {
+        action: action.to_owned(),
+    })
+}
+
+fn failed(action: &str, source: io::Error) -> InsideError {
+    InsideError::Refused {
+        action: action.to_owned(),
+        source,
+    }
+}
+
+fn refused(action: &str, code: i32) -> InsideError {
+    failed(action, io::Error::from_raw_os_error(code.saturating_neg()))
+}
+
+fn aliased(link: &LinkMessage, start: &str) -> Option<(u32, String, String)> {
+    let text = link.attributes.iter().find_map(|one| match one {
+        LinkAttribute::IfAlias(text) => text.strip_prefix(start),
+        _ => None,
+    })?;
+    let name = link.attributes.iter().find_map(|one| match one {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })?;
+    Some((link.header.index, name, text.to_owned()))
 }
 
 /// Does something in another network namespace, on this very thread.

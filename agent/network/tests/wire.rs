@@ -9,7 +9,7 @@ mod support;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
-use coracle_network::lent::{LentError, lend, take_back};
+use coracle_network::lent::{LentError, lend, rename_back, take_back};
 use coracle_network::{
     Attachment, Endpoint, Namespace, NetworkError, NetworkRequest, Networks, Protocol, Station,
     Underlay, Wanted, configure_inside, configure_lent,
@@ -387,6 +387,39 @@ fn a_link_is_the_containers_alone_and_comes_back() {
     assert!(take_back(held, &names).is_empty());
     let links = ip("link");
     assert!(links.contains("eth1") && links.contains("dev"), "{links}");
+    // It is still the one that is meant, whoever has its name.
+    assert!(rename_back().is_empty());
+    let second = Netns::new();
+    lend("eth1", second.namespace()).unwrap();
+    second.run(move || configure_lent("eth1", address).unwrap());
+    assert_eq!(second.run(|| ask_tcp(PLANT, 80).unwrap()), "192.168.7.9");
+    let links = ip("link");
+    assert!(
+        links.contains("eth1") && !links.contains(": dev"),
+        "{links}"
+    );
+    let Namespace::Fd(held) = second.namespace() else {
+        panic!("held by a descriptor");
+    };
+    assert!(take_back(held, &["eth1".to_owned()]).is_empty());
+    // The other one is pulled out.
+    ip("link del other");
+    assert!(!ip("link").contains(": eth1"));
+    assert!(rename_back().is_empty());
+    let links = ip("link");
+    assert!(
+        links.contains(": eth1") && !links.contains(": dev"),
+        "{links}"
+    );
+    assert!(!links.contains("coracle lent"), "{links}");
+    let third = Netns::new();
+    lend("eth1", third.namespace()).unwrap();
+    third.run(move || configure_lent("eth1", address).unwrap());
+    assert_eq!(third.run(|| ask_tcp(PLANT, 80).unwrap()), "192.168.7.9");
+    let Namespace::Fd(held) = third.namespace() else {
+        panic!("held by a descriptor");
+    };
+    assert!(take_back(held, &["eth1".to_owned()]).is_empty());
 
     // A bridge is the board's.
     ip("link add br9 type bridge");

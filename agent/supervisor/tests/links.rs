@@ -252,6 +252,38 @@ fn a_link_of_the_board_is_an_apps_while_it_runs() {
     assert_eq!(held.count(), 0);
 }
 
+#[test]
+fn an_app_keeps_its_link_when_another_one_gets_its_name() {
+    let mut board = Board::start();
+    let outside = Outside::at(&board, "lan0", "192.168.8.9/24");
+    let image = image(&board);
+    let bus = json!({
+        "mode": "none", "interfaces": [{"name": "lan0", "address": "192.168.8.1/24"}]
+    });
+    board.commit("1", vec![server(&image, "bus", bus)]);
+    let page = || outside.page("192.168.8.1");
+    assert_eq!(page().as_deref(), Some("here"));
+    // An adapter is plugged in, and the kernel calls it as the first that is free.
+    board.ip("link add lan0 type veth peer name stranger");
+    let first = pid_of(&board, "bus");
+    kill(first.unwrap());
+    wait_for("bus", WAIT, || {
+        pid_of(&board, "bus").filter(|pid| Some(*pid) != first)
+    });
+    wait_for("its page, by its own link", WAIT, page);
+    assert_eq!(board.control("bus", AppAction::Stop), Answer::Done);
+    let has = |name: &str| board.links().contains(name);
+    wait_for("the link", WAIT, || has("dev").then_some(()));
+    assert!(has("lan0") && page().is_none(), "{}", board.links());
+    // It is pulled out again.
+    board.ip("link del stranger");
+    wait_for("its name", WAIT, || {
+        (has("lan0") && !has("dev")).then_some(())
+    });
+    assert_eq!(board.control("bus", AppAction::Start), Answer::Done);
+    wait_for("its page", WAIT, page);
+}
+
 /// The one app of the next test, and why it does not run.
 fn fault(board: &Board) -> Option<String> {
     let app = board.app("bus")?;

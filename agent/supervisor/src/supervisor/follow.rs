@@ -2,7 +2,7 @@
 //! published ports need nothing of it, since no rule of theirs names an uplink or an address of the board.
 
 use super::Supervisor;
-use crate::apps::{AppRun, Phase, interfaces};
+use crate::apps::{AppRun, Phase, interfaces, whole};
 use coracle_network::Changes;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -107,6 +107,9 @@ impl Supervisor {
             for fault in interfaces::take_back(&self.settings, &name) {
                 tracing::warn!(app = name, fault, "a link stays with it");
             }
+        }
+        for error in coracle_network::lent::rename_back() {
+            tracing::warn!(fault = whole(&error), "a link that came back");
         }
     }
 
