@@ -20,7 +20,7 @@ SHELL := /bin/bash
 .PHONY: demo test check boards shipped powercut arm bench bench-deltas conformance setup setup-boards setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
-PACKAGES := build-essential pkg-config curl ca-certificates openssl iproute2 nftables mosquitto mosquitto-clients \
+PACKAGES := build-essential pkg-config curl ca-certificates openssl iproute2 nftables ethtool mosquitto mosquitto-clients \
 	skopeo softhsm2 mtools dosfstools busybox-static faketime util-linux procps python3-minimal systemd
 BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs criu
 SHIPPED_PACKAGES := mmdebstrap

@@ -10,12 +10,14 @@ mod gap;
 mod hardware;
 mod modules;
 mod options;
+mod switches;
 mod trial;
 
 pub use cgroup::{CgroupFacts, CgroupLayout, Controller};
 pub use gap::{Gap, Severity, gaps};
 pub use hardware::WatchdogFacts;
 pub use options::{CORACLE_OPTIONS, KernelOptions, NETWORK_OPTIONS, OptionState};
+pub use switches::NetworkSwitches;
 pub use trial::{Outcome, Trial, Trials};
 
 use self::modules::Modules;
@@ -61,6 +63,8 @@ pub struct KernelFacts {
     pub bridge: Presence,
     /// Pairs of virtual links.
     pub veth: Presence,
+    /// Switches of the network, in the namespace that is asked.
+    pub switches: NetworkSwitches,
     /// System call filters.
     pub seccomp: Presence,
     /// clone3 (5.3). By version: a vendor's kernel may have it earlier.
@@ -113,6 +117,7 @@ impl KernelFacts {
             nf_tables: modules.nf_tables,
             bridge: modules.bridge,
             veth: modules.veth,
+            switches: NetworkSwitches::read(root),
             seccomp: Presence::of(
                 read_text(&root.join("proc/sys/kernel/seccomp/actions_avail"), 256)
                     .contains("errno"),

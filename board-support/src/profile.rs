@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `resources` | `[reserve]`, `[storage]`, `[quotas]` |
 //! | `network` | `[network]` |
+//! | `offloads` | `[[network.offloads]]`, `[network.app_offloads]` |
 //! | `hardware` | `[[devices]]`, `[watchdog]`, `[[leds]]`, `[thermal]`, `[identity]` |
 //! | `kernel` | `[kernel]`, `[cgroup]` |
 //! | `isolation` | `[isolation]` |
@@ -14,6 +15,7 @@ mod hardware;
 mod isolation;
 mod kernel;
 mod network;
+mod offloads;
 mod resources;
 mod site;
 mod values;
@@ -24,7 +26,10 @@ pub use hardware::{
 };
 pub use isolation::{FirstId, IDS_PER_APP, Isolation, MOST_ID_RANGES, UserNamespaces};
 pub use kernel::{CgroupLayout, CgroupNeeds, KernelNeeds};
-pub use network::{NetworkDefaults, NetworkMode, Uplink, UplinkCost, UplinkKind};
+pub use network::{
+    BridgeNf, Forwarding, NetworkDefaults, NetworkMode, Uplink, UplinkCost, UplinkKind,
+};
+pub use offloads::{AppOffloads, LinkOffloads, Offload};
 pub use resources::{IoCeilings, Medium, Quotas, Reserve, StateDisk, Storage, StorageRole, Wear};
 pub(crate) use site::settings;
 pub use site::{Origin, Setting, SiteFile};
@@ -199,6 +204,15 @@ impl Profile {
         if let Some(link) = self.network.interfaces.iter().find(uplink) {
             let message = format!("`{link}` is an uplink, which no app may take away");
             return Err(("network.interfaces", message));
+        }
+        let twice = |name| format!("`{name}` is named twice");
+        if let Some(name) = offloads::doubled(self.network.app_offloads.wanted()) {
+            return Err(("network.app_offloads", twice(name)));
+        }
+        for entry in &self.network.offloads {
+            if let Some(name) = offloads::doubled(entry.wanted()) {
+                return Err(("network.offloads", twice(name)));
+            }
         }
         if self.reserve.memory_mib >= self.memory_mib.get() {
             let message = format!(

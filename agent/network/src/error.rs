@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -76,6 +77,17 @@ pub enum NetworkError {
     Random(#[source] io::Error),
     #[error(transparent)]
     Definition(#[from] DefinitionError),
+    #[error(
+        "the board passes no packets on, and its profile says that this is not to be changed ([network] forwarding = \"keep\"): \
+         set {switch} = 1 by sysctl and in /etc/sysctl.d"
+    )]
+    NoForwarding { switch: &'static str },
+    #[error("notes of the board's switches {path}: cannot {action}")]
+    BoardNotes {
+        path: PathBuf,
+        action: &'static str,
+        source: io::Error,
+    },
     #[error("{} steps failed: {}", .0.len(), list(.0))]
     Several(Vec<NetworkError>),
 }

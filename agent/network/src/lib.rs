@@ -19,6 +19,7 @@ mod conntrack;
 mod egress;
 mod endpoint;
 mod error;
+mod ethtool;
 mod inside;
 pub mod lent;
 mod link;
@@ -26,6 +27,8 @@ pub mod names;
 mod network;
 mod networks;
 mod nft;
+mod offload;
+mod policy;
 mod pool;
 mod port;
 pub mod resolver;
@@ -47,6 +50,8 @@ pub use networks::{
     MAX_NETWORKS_PER_APP, NetworkDefinition, NetworkRequest, Networks, mtu_of_first,
 };
 pub use nft::NftError;
+pub use offload::Offload;
+pub use policy::{BoardPolicy, Offloads, OffloadsOf};
 pub use pool::PoolError;
 pub use port::{PortError, Protocol, PublishedPort};
 pub use sysctl::SysctlError;

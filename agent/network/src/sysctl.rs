@@ -6,6 +6,16 @@ use std::path::{Path, PathBuf};
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 const FORWARDING6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+/// As `sysctl` names them.
+pub(crate) const FORWARDING_NAME: &str = "net.ipv4.ip_forward";
+pub(crate) const FORWARDING6_NAME: &str = "net.ipv6.conf.all.forwarding";
+/// Of br_netfilter; without that module there is no such folder.
+const BRIDGES: &str = "/proc/sys/net/bridge";
+const BRIDGE_NF: [&str; 3] = [
+    "bridge-nf-call-iptables",
+    "bridge-nf-call-ip6tables",
+    "bridge-nf-call-arptables",
+];
 const INTERFACES6: &str = "/proc/sys/net/ipv6/conf";
 
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +42,21 @@ pub(crate) fn forwarding() -> Result<bool, SysctlError> {
 
 pub(crate) fn set_forwarding(on: bool) -> Result<(), SysctlError> {
     write(Path::new(FORWARDING), if on { "1" } else { "0" })
+}
+
+/// The switches that are on, by which packets within a bridge pass rules for routed ones.
+pub(crate) fn bridge_nf_on() -> Vec<&'static str> {
+    let is_on = |name: &&str| read(&Path::new(BRIDGES).join(name)).is_ok_and(|text| text != "0");
+    BRIDGE_NF.into_iter().filter(is_on).collect()
+}
+
+/// One whose module is gone by now is no error.
+pub(crate) fn set_bridge_nf(name: &str, on: bool) -> Result<(), SysctlError> {
+    let path = Path::new(BRIDGES).join(name);
+    match path.exists() {
+        true => write(&path, if on { "1" } else { "0" }),
+        false => Ok(()),
+    }
 }
 
 /// Whether new interfaces speak IPv6.

@@ -9,12 +9,13 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_network::lent::{lend, take_back};
 use coracle_network::{
-    Attachment, DEFAULT_NETWORK, EgressRule, EgressTo, Namespace, NetworkRequest, Networks,
-    PublishedPort, Rates, Station, Underlay, Wanted,
+    Attachment, BoardPolicy, DEFAULT_NETWORK, EgressRule, EgressTo, Namespace, NetworkRequest,
+    Networks, Offload, PublishedPort, Rates, Station, Underlay, Wanted,
 };
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
@@ -53,10 +54,27 @@ fn declared() -> [NetworkRequest; 2] {
     [front, plant]
 }
 
+/// The board's own switches are touched too.
+fn policy() -> BoardPolicy {
+    let of = |link: &str| match link {
+        PARENT => vec![(Offload::TxChecksum, false), (Offload::RxChecksum, false)],
+        _ => Vec::new(),
+    };
+    BoardPolicy {
+        bridge_nf_off: true,
+        offloads_of: Some(Arc::new(of)),
+        ..BoardPolicy::default()
+    }
+}
+
+fn open(state: &Path) -> Result<Networks, coracle_network::NetworkError> {
+    Ok(Networks::open(config(), state)?.with_policy(policy()))
+}
+
 /// Everything that changes a board: networks, places with ports and limits on each kind of them, a link that is lent, and all
 /// of it taken away again, by each of the ways there are.
 async fn whole_life(state: &Path, container: u32) {
-    let mut networks = Networks::open(config(), state).unwrap();
+    let mut networks = open(state).unwrap();
     networks.reconcile(&[]).await.unwrap();
     assert!(networks.arrange(&declared()).await.is_empty());
     let ports = PublishedPort::parse("8080-8081:80-81").unwrap();
@@ -187,12 +205,17 @@ fn cut(n: usize, state: &Path, container: u32) -> bool {
     !came_to_end
 }
 
-fn state_of_the_board() -> (BTreeSet<String>, String, String, [String; 2]) {
+fn state_of_the_board() -> (BTreeSet<String>, String, String, [String; 4]) {
     let links = ip("-br link");
     let links = links.lines().filter_map(|l| l.split_whitespace().next());
     let name = |l: &str| l.split('@').next().unwrap().to_owned();
-    let switches = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
-        .map(|s| std::fs::read_to_string(format!("/proc/sys/net/{s}")).unwrap());
+    let switch = |s: &str| std::fs::read_to_string(format!("/proc/sys/net/{s}")).unwrap();
+    let switches = [
+        switch("ipv4/ip_forward"),
+        switch("ipv6/conf/all/forwarding"),
+        switch("bridge/bridge-nf-call-iptables"),
+        output("ethtool", &["-k", PARENT]),
+    ];
     // Set and cleared by the kernel when it gets to it.
     let routes = ip("route").replace(" linkdown", "");
     (links.map(name).collect(), routes, nft_list(), switches)
@@ -214,6 +237,7 @@ fn killed_at_any_system_call_nothing_is_left_after_the_next_start() {
 fn walk(first: usize) -> usize {
     let _client = board();
     std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0").unwrap();
+    std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "1").unwrap();
     for link in [PARENT, LENT] {
         ip(&format!("link add {link} type veth peer name {link}-far"));
     }
@@ -227,7 +251,7 @@ fn walk(first: usize) -> usize {
     // What a start without apps leads to, on a board that was never cut.
     let fresh = tempfile::tempdir().unwrap();
     let started = block_on(async {
-        let mut networks = Networks::open(config(), fresh.path()).unwrap();
+        let mut networks = open(fresh.path()).unwrap();
         networks.reconcile(&[]).await.unwrap();
         let started = state_of_the_board();
         networks.destroy().await.unwrap();
@@ -242,8 +266,8 @@ fn walk(first: usize) -> usize {
             break;
         }
         block_on(async {
-            let mut networks = Networks::open(config(), state.path())
-                .unwrap_or_else(|e| panic!("open after cut {n}: {e}"));
+            let mut networks =
+                open(state.path()).unwrap_or_else(|e| panic!("open after cut {n}: {e}"));
             let live: [(String, Vec<Attachment>); 0] = [];
             networks
                 .reconcile(&live)
@@ -268,7 +292,9 @@ fn walk(first: usize) -> usize {
                 (&started.0, &started.1, &started.2),
                 "cut {n}"
             );
-            assert_eq!(switches[0], started.3[0], "cut {n}");
+            for at in [0, 2, 3] {
+                assert_eq!(switches[at], started.3[at], "cut {n}");
+            }
             assert_eq!(space.run(|| ip("-br link")), inside, "cut {n}");
             networks
                 .destroy()

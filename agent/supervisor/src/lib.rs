@@ -22,12 +22,14 @@
 //! | [`supervisor`] | the owner of all of it: one loop |
 //! | [`program`] | the command line, and exit codes |
 //! | [`watchdog`], [`thermal`] | the board's watchdog; less CPU for apps while it is hot |
+//! | `board_policy` | what of the board's own network may be touched |
 //! | [`gc`], [`disk`], [`notify`], `kernel` | layers that are to go; files; systemd; system calls |
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
 pub mod adopt;
 pub mod apps;
+mod board_policy;
 pub mod disk;
 pub mod erase;
 pub mod gc;

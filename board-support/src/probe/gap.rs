@@ -3,6 +3,7 @@
 mod board;
 mod isolation;
 mod limits;
+mod network;
 
 use super::{KernelFacts, Outcome, Presence, Trials};
 use crate::profile::Profile;
@@ -87,6 +88,7 @@ pub fn gaps(facts: &KernelFacts, trials: &Trials, profile: &Profile) -> Vec<Gap>
     limits::knobs(facts, &mut gaps);
     isolation::files_and_network(facts, &mut gaps);
     isolation::system_calls(facts, &mut gaps);
+    network::switches(facts, profile, &mut gaps);
     board::hardware(facts, profile, &mut gaps);
     board::start(facts, profile, &mut gaps);
     board::options(facts, profile, &mut gaps);

@@ -453,3 +453,48 @@ proptest! {
         prop_assert_eq!(facts.cgroup.controllers.len(), 8);
     }
 }
+
+#[test]
+fn switches_that_may_not_be_touched_are_told_with_the_sysctl() {
+    let text = include_str!("../../../config/boards/generic-x86-64.toml");
+    let with = |lines: &str| {
+        let text = text.replacen("[network]\n", &format!("[network]\n{lines}\n"), 1);
+        Profile::parse(&text, Path::new("x.toml")).unwrap()
+    };
+    let told = |files: &[(&str, &str)], lines: &str| {
+        let root = root(files);
+        let facts = KernelFacts::read(root.path());
+        let found = gaps(&facts, &Trials::default(), &with(lines));
+        let own = found
+            .into_iter()
+            .filter(|gap| gap.subject.starts_with("net."));
+        own.collect::<std::vec::Vec<_>>()
+    };
+    let off = [
+        ("proc/sys/net/ipv4/ip_forward", "0\n"),
+        ("proc/sys/net/ipv6/conf/all/forwarding", "0\n"),
+        ("proc/sys/net/bridge/bridge-nf-call-iptables", "1\n"),
+    ];
+    let on = [
+        ("proc/sys/net/ipv4/ip_forward", "1\n"),
+        ("proc/sys/net/ipv6/conf/all/forwarding", "2\n"),
+        ("proc/sys/net/bridge/bridge-nf-call-iptables", "0\n"),
+    ];
+    let found = told(&off, "forwarding = \"keep\"");
+    let subjects: std::vec::Vec<&str> = found.iter().map(|gap| gap.subject.as_str()).collect();
+    assert_eq!(
+        subjects,
+        [
+            "net.ipv4.ip_forward",
+            "net.ipv6.conf.all.forwarding",
+            "net.bridge.bridge-nf-call-iptables"
+        ]
+    );
+    assert!(found[0].remedy.contains("sysctl -w net.ipv4.ip_forward=1"));
+    assert_eq!(found[0].severity, Severity::Wanted);
+    // What Coracle may do itself is no gap.
+    assert_eq!(told(&off, "bridge_nf = \"off\""), []);
+    assert_eq!(told(&on, "forwarding = \"keep\""), []);
+    // Nothing is said of what a kernel does not have.
+    assert_eq!(told(&[], "forwarding = \"keep\""), []);
+}

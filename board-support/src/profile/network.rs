@@ -1,5 +1,6 @@
 //! `[network]`: how this kind of board reaches the world, and what apps may ask for.
 
+use super::offloads::{AppOffloads, LinkOffloads};
 use crate::config::{LinkName, Mtu, Subnet};
 use crate::text::{Text, matches};
 use heapless::Vec;
@@ -26,6 +27,18 @@ pub struct NetworkDefaults {
     pub interfaces: Vec<Text, 8>,
     /// Modes that an app may ask for.
     pub modes: Vec<NetworkMode, 4>,
+    /// Whether Coracle may make a router of the board.
+    #[serde(default)]
+    pub forwarding: Forwarding,
+    /// What becomes of other programs' rules for packets within a bridge.
+    #[serde(default)]
+    pub bridge_nf: BridgeNf,
+    /// What the board's links do for the processor: the first entry that means a link is that link's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offloads: Vec<LinkOffloads, 8>,
+    /// The same for the links that lead into apps.
+    #[serde(default, skip_serializing_if = "AppOffloads::is_none")]
+    pub app_offloads: AppOffloads,
 }
 
 impl NetworkDefaults {
@@ -40,6 +53,28 @@ impl NetworkDefaults {
     pub fn is_parent(&self, link: &str) -> bool {
         self.parents.iter().any(|pattern| matches(pattern, link))
     }
+}
+
+/// `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`, without which nothing leaves a bridge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forwarding {
+    /// Coracle switches them on, and off again when its networks go.
+    #[default]
+    Set,
+    /// They are the board's own affair: nothing of it is written.
+    Keep,
+}
+
+/// `net.bridge.bridge-nf-call-*`, which br_netfilter brings: whether packets within a bridge pass the rules for routed ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BridgeNf {
+    /// They stay as they are; Docker needs them for its own bridges.
+    #[default]
+    Keep,
+    /// Coracle switches them off, and on again when its networks go.
+    Off,
 }
 
 /// One entry of `network.uplinks`.

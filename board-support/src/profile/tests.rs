@@ -113,6 +113,60 @@ fn ids_of_apps_are_whole_ranges_below_what_is_signed() {
 }
 
 #[test]
+fn what_links_do_for_the_processor_is_named_once_and_the_first_pattern_counts() {
+    let good = text_of("generic-arm64");
+    let with = |text: &str| format!("{good}\n{text}\n");
+    let silent = Profile::parse(&good, Path::new("x.toml")).unwrap().network;
+    assert_eq!(
+        (silent.forwarding, silent.bridge_nf),
+        (Forwarding::Set, BridgeNf::Keep)
+    );
+    let text = with(
+        "[[network.offloads]]\nlinks = \"end0\"\noff = [\"tx-checksum\", \"tso\"]\non = [\"gro\"]\n\
+         [[network.offloads]]\nlinks = \"end?\"\noff = [\"gso\"]\n\
+         [network.app_offloads]\noff = [\"rx-checksum\"]",
+    );
+    let network = Profile::parse(&text, Path::new("x.toml")).unwrap().network;
+    let meant = |link: &str| network.offloads.iter().find(|entry| entry.means(link));
+    let first: std::vec::Vec<_> = meant("end0").unwrap().wanted().collect();
+    assert_eq!(
+        first,
+        [
+            (Offload::Gro, true),
+            (Offload::TxChecksum, false),
+            (Offload::Tso, false)
+        ]
+    );
+    let second: std::vec::Vec<_> = meant("end1").unwrap().wanted().collect();
+    assert_eq!(second, [(Offload::Gso, false)]);
+    assert_eq!(meant("wlan0"), None);
+    let apps: std::vec::Vec<_> = network.app_offloads.wanted().collect();
+    assert_eq!(apps, [(Offload::RxChecksum, false)]);
+
+    let message = fault(&text.replace("off = [\"gso\"]", "off = [\"gso\"]\non = [\"gso\"]"));
+    assert!(
+        message.contains("network.offloads: `gso` is named twice"),
+        "{message}"
+    );
+    let message = fault(&text.replace("off = [\"gso\"]", "off = [\"lro\"]"));
+    for allowed in ["lro", "tso", "gso", "gro", "tx-checksum", "rx-checksum"] {
+        assert!(message.contains(allowed), "{message}");
+    }
+    let message = fault(&with("[network.app_offloads]\nof = [\"gso\"]"));
+    assert!(message.contains("`of`"), "{message}");
+    let message = fault(&good.replacen("[network]\n", "[network]\nforwarding = \"off\"\n", 1));
+    assert!(
+        message.contains("set") && message.contains("keep"),
+        "{message}"
+    );
+    let message = fault(&good.replacen("[network]\n", "[network]\nbridge_nf = \"on\"\n", 1));
+    assert!(
+        message.contains("keep") && message.contains("off"),
+        "{message}"
+    );
+}
+
+#[test]
 fn lists_are_bounded() {
     let good = text_of("generic-armv7");
     let line = good.lines().find(|l| l.starts_with("state = ")).unwrap();

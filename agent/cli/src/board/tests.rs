@@ -60,6 +60,27 @@ fn the_schema_and_the_parser_agree() {
     assert!(count > 3, "no profiles in {BOARDS}");
 }
 
+/// Keys that no shipped profile has.
+#[test]
+fn the_schema_has_what_a_site_may_say() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let text = std::fs::read_to_string(format!("{BOARDS}/generic-x86-64.toml")).unwrap();
+    let network = "[network]\nsubnet = \"10.0.0.0/16\"\nmtu = 1400\nparents = [\"eth?\"]\ninterfaces = [\"lan?\"]\n\
+                   forwarding = \"keep\"\nbridge_nf = \"off\"\n\
+                   offloads = [{ links = \"eth?\", on = [\"gro\"], off = [\"tx-checksum\", \"rx-checksum\", \"tso\"] }]\n\
+                   app_offloads = { off = [\"gso\"] }\n";
+    let text = text.replacen("[network]\n", network, 1);
+    let profile = Profile::parse(&text, Path::new("x.toml")).unwrap();
+    fits(&serde_json::to_value(&profile).unwrap(), &schema, "profile");
+    for (here, enumeration) in [
+        ("forwarding", vec!["set", "keep"]),
+        ("bridge_nf", vec!["keep", "off"]),
+    ] {
+        let known = &schema["properties"]["network"]["properties"][here]["enum"];
+        assert_eq!(*known, serde_json::json!(enumeration));
+    }
+}
+
 /// What the schema calls required, the parser requires; what it does not, the parser does not.
 #[test]
 fn required_keys_are_required() {

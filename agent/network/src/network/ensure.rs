@@ -85,6 +85,11 @@ impl Network {
         Ok(switched_on)
     }
 
+    /// Whoever owns the board's forwarding keeps it as it is from now on: nothing is switched back in the end.
+    pub(crate) fn leave_forwarding(&mut self) -> Result<(), NetworkError> {
+        Ok(self.pool.forget_forwarding()?)
+    }
+
     /// Interfaces that came after IPv6 forwarding was switched on go on listening to routers too.
     pub(crate) fn keep_listening(&mut self, interfaces: &[String]) -> Result<(), NetworkError> {
         if self.pool.forwarding6_was_off().is_none() {

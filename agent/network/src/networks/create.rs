@@ -81,7 +81,7 @@ impl Networks {
         self.user.insert(name.clone(), network);
         let mut made = self.get(name)?.reconcile_walls(&[]).await.map(|_| ());
         if made.is_ok() {
-            made = self.switch_forwarding();
+            made = self.switch_forwarding().map(|_| ());
         }
         if let Err(error) = made {
             let mut errors = vec![error];
@@ -127,6 +127,7 @@ impl Networks {
         {
             return Err(NetworkError::NetworkExists { name: name.clone() });
         }
+        self.refuse_no_way_out(request)?;
         let slot = self.definitions.free_slot();
         let slot = slot.ok_or(NetworkError::TooManyDefinitions(MAX_NETWORKS))?;
         let routes = self.links.routes().await?;
@@ -143,6 +144,8 @@ impl Networks {
             Ipv6::Subnet(net) => Some(net.trunc()),
             Ipv6::Auto if request.underlay.is_some() => None,
             Ipv6::Auto if !sysctl::has_ipv6() => None,
+            // Addresses that lead nowhere would be asked first, and waited for.
+            Ipv6::Auto if !request.internal && self.leads_out6().is_err() => None,
             Ipv6::Auto => Some(subnet::unique_local(slot).map_err(NetworkError::Random)?),
         };
         let definition = NetworkDefinition {

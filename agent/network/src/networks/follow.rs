@@ -6,7 +6,7 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocol
 
 use super::Networks;
 use crate::error::NetworkError;
-use crate::link::{Link, LinkError, Links};
+use crate::link::{LinkError, Links};
 use crate::network::overlap;
 
 /// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE of linux/rtnetlink.h.
@@ -128,16 +128,12 @@ impl Networks {
                 Err(error) => tell(&error),
             }
         }
-        let ours = |link: &Link| {
-            self.each().any(|(_, network)| {
-                let config = network.config();
-                link.name == config.bridge || link.name.starts_with(&config.ifname_prefix)
-            })
-        };
-        let others: Vec<String> = links
-            .iter()
-            .filter(|link| link.controller.is_none() && !ours(link))
-            .map(|link| link.name.clone())
+        self.order_board(&links);
+        let others = self.links_of_others(&links);
+        let others: Vec<String> = others
+            .into_iter()
+            .filter(|link| link.controller.is_none())
+            .map(|link| link.name)
             .collect();
         if let Err(error) = self.default.keep_listening(&others) {
             tell(&error);

@@ -15,10 +15,12 @@ use crate::error::{NetworkError, all_of};
 use crate::link::{Counters, Links, Namespace};
 use crate::network::{Network, Reconciled, refuse_taken_ports};
 use admit::Admitting;
+use board::Board;
 use definition::Definitions;
 
 mod admit;
 mod arrange;
+mod board;
 mod create;
 mod definition;
 mod follow;
@@ -54,6 +56,7 @@ pub struct Networks {
     definitions: Definitions,
     user: BTreeMap<String, Network>,
     admitting: Admitting,
+    board: Board,
     /// Those of `user` that could not be put in order.
     broken: BTreeSet<String>,
 }
@@ -77,6 +80,7 @@ impl Networks {
             definitions,
             user,
             admitting: Admitting::default(),
+            board: Board::open(state_dir)?,
             broken: BTreeSet::new(),
         })
     }
@@ -140,7 +144,8 @@ impl Networks {
         wanted: &Wanted<'_>,
     ) -> Result<Endpoint, NetworkError> {
         self.admit(network, app, wanted)?;
-        self.get(network)?.attach_as(app, namespace, wanted).await
+        let attached = self.get(network)?.attach_as(app, namespace, wanted).await;
+        attached.inspect(|endpoint| self.board.tune_app(endpoint, namespace))
     }
 
     /// As `connect`, for a container that runs: both sides are done.
@@ -152,9 +157,9 @@ impl Networks {
         wanted: &Wanted<'_>,
     ) -> Result<Endpoint, NetworkError> {
         self.admit(network, app, wanted)?;
-        self.get(network)?
-            .attach_running(app, namespace, wanted)
-            .await
+        let network = self.get(network)?;
+        let attached = network.attach_running(app, namespace, wanted).await;
+        attached.inspect(|endpoint| self.board.tune_app(endpoint, namespace))
     }
 
     fn admit(&self, network: &str, app: &str, wanted: &Wanted<'_>) -> Result<(), NetworkError> {
@@ -210,7 +215,8 @@ impl Networks {
             };
             live.iter().filter_map(of).collect()
         };
-        match self.default.reconcile(&in_network(DEFAULT_NETWORK)).await {
+        let in_default = in_network(DEFAULT_NETWORK);
+        match self.default.reconcile_walls(&in_default).await {
             Ok(found) => done = found,
             Err(e) => errors.push(e),
         }
@@ -224,7 +230,10 @@ impl Networks {
             }
         }
         self.broken = done.faults.iter().map(|(name, _)| name.clone()).collect();
-        errors.extend(self.switch_forwarding().err());
+        match self.switch_forwarding() {
+            Ok(switched) => done.ensured.forwarding_switched_on = switched,
+            Err(e) => errors.push(e),
+        }
         done.without_link.sort();
         done.without_link.dedup();
         match self.links.list().await {
@@ -232,19 +241,15 @@ impl Networks {
                 for slot in self.definitions.strays(&links) {
                     errors.extend(self.remove_stray(slot).await.err());
                 }
+                self.order_board(&links);
             }
             Err(e) => errors.push(e.into()),
         }
+        if let Err(error) = self.leads_out() {
+            tracing::warn!(%error, "apps on bridges have no way out and no published ports");
+        }
         all_of(errors)?;
         Ok(done)
-    }
-
-    /// The default network keeps the notes about the board's switches, whichever network needs them.
-    fn switch_forwarding(&mut self) -> Result<(), NetworkError> {
-        let routes6 = |n: &Network| n.config().subnet6.is_some() && n.config().underlay.is_none();
-        let six = self.each().any(|(_, n)| routes6(n));
-        self.default.switch_forwarding(six)?;
-        Ok(())
     }
 
     async fn remove_stray(&mut self, slot: u8) -> Result<(), NetworkError> {
@@ -257,6 +262,13 @@ impl Networks {
     /// Removes every network and all that it made. Goes on after an error and tells all of them.
     pub async fn destroy(mut self) -> Result<(), NetworkError> {
         let mut errors = Vec::new();
+        match self.links.list().await {
+            Ok(links) => errors.extend(self.board.give_back(&links)),
+            Err(e) => errors.push(e.into()),
+        }
+        if self.board.keeps_forwarding() {
+            errors.extend(self.default.leave_forwarding().err());
+        }
         for (_, network) in std::mem::take(&mut self.user) {
             errors.extend(network.destroy().await.err());
         }

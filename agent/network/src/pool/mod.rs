@@ -201,6 +201,16 @@ impl Pool {
         self.save()
     }
 
+    /// Nothing was switched on, as far as we are asked.
+    pub(crate) fn forget_forwarding(&mut self) -> Result<(), PoolError> {
+        if !self.forwarding_was_off && self.forwarding6_was_off.is_none() {
+            return Ok(());
+        }
+        self.forwarding_was_off = false;
+        self.forwarding6_was_off = None;
+        self.save()
+    }
+
     /// Forgets everything, the file too.
     pub fn destroy(&mut self) -> Result<(), PoolError> {
         self.leases.clear();

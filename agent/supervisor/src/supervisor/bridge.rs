@@ -2,6 +2,7 @@
 
 use super::Supervisor;
 use crate::apps::whole;
+use crate::board_policy;
 use crate::settings::Settings;
 use coracle_network::{NetworkConfig, Networks, mtu_of_first};
 use std::time::Instant;
@@ -22,6 +23,8 @@ impl Supervisor {
             .collect();
         let config = with_mtu_of_uplink(&self.settings).await;
         let opened = Networks::open(config, &self.settings.config.state_dir);
+        let policy = board_policy::of(&self.settings.profile);
+        let opened = opened.map(|networks| networks.with_policy(policy));
         self.bridge.0 = match opened {
             Ok(mut networks) => match networks.reconcile(&live).await {
                 Ok(done) => {

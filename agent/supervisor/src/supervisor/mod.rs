@@ -16,6 +16,7 @@
 //! | `stop` | `stop-all` |
 
 mod bridge;
+mod could_make;
 mod deploy;
 mod ends;
 mod follow;

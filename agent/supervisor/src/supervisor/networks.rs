@@ -4,10 +4,9 @@ use super::Supervisor;
 use crate::apps::plan::Plan;
 use crate::apps::{AppRun, Phase, Process, places, whole};
 use crate::journal::DeployedSet;
-use crate::offer::Refused;
-use coracle_network::{DEFAULT_NETWORK, NetworkConfig, Networks};
+use coracle_network::{DEFAULT_NETWORK, NetworkConfig};
 use coracle_protocol::names::{AppName, NetworkName};
-use coracle_protocol::release::{Driver, Mac, Network, NetworkMode, NetworkSpec, Rates, Release};
+use coracle_protocol::release::{Mac, Network, NetworkMode, NetworkSpec, Rates};
 use coracle_protocol::report::{NetworkStatus, PlaceStatus, SetStatus, SubnetStatus, Traffic};
 use std::fs::File;
 use std::net::IpAddr;
@@ -81,61 +80,6 @@ impl Supervisor {
         if missing || (were_down && self.bridge.0.is_ok()) {
             self.arrange_networks().await;
         }
-    }
-
-    /// Before anything changes: could this board make the networks?
-    pub(super) async fn check_networks(&self, release: &Release) -> Result<(), Refused> {
-        let Ok(networks) = &self.bridge.0 else {
-            return Ok(());
-        };
-        let mut problems = Vec::new();
-        for spec in &release.networks {
-            // That of a wire is not the board's to give.
-            let Some(subnet) = spec.subnet.filter(|_| spec.driver == Driver::Bridge) else {
-                continue;
-            };
-            if let Err(error) = networks.could_have(subnet).await {
-                problems.push(format!("network `{}`: {}", spec.name, whole(&error)));
-            }
-        }
-        let code = match problems.is_empty() {
-            true => "no-such-link",
-            false => "subnet-taken",
-        };
-        problems.extend(self.missing_links(networks, release).await);
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(Refused::new(code, problems.join("\n"))),
-        }
-    }
-
-    /// Links that apps are to have, or that networks are to lie on, and that are neither on the board nor with an app that runs.
-    /// A set that runs waits for its links; one that comes could not show that it works.
-    async fn missing_links(&self, networks: &Networks, release: &Release) -> Vec<String> {
-        let mut here = match networks.links().await {
-            Ok(here) => here,
-            Err(error) => return vec![whole(&error)],
-        };
-        let with_apps = self.apps.iter().filter(|app| !app.is_down());
-        here.extend(with_apps.flat_map(|app| {
-            let links = app.app.network.interfaces.iter();
-            links.map(|link| link.name.to_string())
-        }));
-        let wanted = release.apps.iter().flat_map(|app| {
-            let links = app.network.interfaces.iter();
-            links.map(move |link| (&app.name, link.name.as_str()))
-        });
-        let is_missing = |link: &str| !here.iter().any(|name| name == link);
-        let missing = wanted
-            .filter(|(_, link)| is_missing(link))
-            .map(|(app, link)| format!("app `{app}`: link `{link}` is not on this board"));
-        let parents = release.networks.iter().filter_map(|network| {
-            let parent = network.parent.as_ref()?.as_str();
-            let name = &network.name;
-            is_missing(parent)
-                .then(|| format!("network `{name}`: parent `{parent}` is not on this board"))
-        });
-        missing.chain(parents).collect()
     }
 
     /// Positions of the apps, those whose network others use before these.

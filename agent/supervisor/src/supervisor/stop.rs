@@ -6,6 +6,7 @@ use crate::adopt::RunState;
 use crate::apps::interfaces;
 use crate::apps::layer;
 use crate::apps::secrets;
+use crate::board_policy;
 use crate::disk;
 use crate::settings::Settings;
 use crate::volumes::Volumes;
@@ -47,18 +48,17 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
         left.extend(gone.err().map(|error| error.to_string()));
     }
     left.extend(tree.remove_parent().err().map(|error| error.to_string()));
-    match Networks::open(settings.network.clone(), &config.state_dir) {
-        Ok(networks) => left.extend(
-            networks
-                .destroy()
-                .await
-                .err()
-                .map(|error| error.to_string()),
-        ),
-        Err(error) => left.push(error.to_string()),
-    }
+    // First, so that what was switched on them is switched back too.
     for app in interfaces::borrowers(settings) {
         left.extend(interfaces::take_back(settings, &app));
+    }
+    match Networks::open(settings.network.clone(), &config.state_dir) {
+        Ok(networks) => {
+            let networks = networks.with_policy(board_policy::of(&settings.profile));
+            let gone = networks.destroy().await;
+            left.extend(gone.err().map(|error| error.to_string()));
+        }
+        Err(error) => left.push(error.to_string()),
     }
     left.extend(layer::close_all(config));
     left.extend(Volumes::of(settings).close_all());

@@ -1,0 +1,99 @@
+//! Before anything changes: could this board make the networks that a release declares, and has it the links?
+
+use super::Supervisor;
+use crate::apps::{places, whole};
+use crate::offer::Refused;
+use coracle_network::{DEFAULT_NETWORK, Networks};
+use coracle_protocol::release::{App, Driver, NetworkSpec, Release};
+
+impl Supervisor {
+    /// All that stands against it, each in a line.
+    pub(super) async fn check_networks(&self, release: &Release) -> Result<(), Refused> {
+        let Ok(networks) = &self.bridge.0 else {
+            return Ok(());
+        };
+        let mut problems = Vec::new();
+        for spec in &release.networks {
+            // That of a wire is not the board's to give.
+            let Some(subnet) = spec.subnet.filter(|_| spec.driver == Driver::Bridge) else {
+                continue;
+            };
+            if let Err(error) = networks.could_have(subnet).await {
+                problems.push(format!("network `{}`: {}", spec.name, whole(&error)));
+            }
+        }
+        let mut code = match problems.is_empty() {
+            true => "no-such-link",
+            false => "subnet-taken",
+        };
+        if let Some(fault) = no_way_out(networks, release) {
+            if problems.is_empty() {
+                code = "no-forwarding";
+            }
+            problems.push(fault);
+        }
+        problems.extend(self.missing_links(networks, release).await);
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Refused::new(code, problems.join("\n"))),
+        }
+    }
+
+    /// Links that apps are to have, or that networks are to lie on, and that are neither on the board nor with an app that runs.
+    /// A set that runs waits for its links; one that comes could not show that it works.
+    async fn missing_links(&self, networks: &Networks, release: &Release) -> Vec<String> {
+        let mut here = match networks.links().await {
+            Ok(here) => here,
+            Err(error) => return vec![whole(&error)],
+        };
+        let with_apps = self.apps.iter().filter(|app| !app.is_down());
+        here.extend(with_apps.flat_map(|app| {
+            let links = app.app.network.interfaces.iter();
+            links.map(|link| link.name.to_string())
+        }));
+        let wanted = release.apps.iter().flat_map(|app| {
+            let links = app.network.interfaces.iter();
+            links.map(move |link| (&app.name, link.name.as_str()))
+        });
+        let is_missing = |link: &str| !here.iter().any(|name| name == link);
+        let missing = wanted
+            .filter(|(_, link)| is_missing(link))
+            .map(|(app, link)| format!("app `{app}`: link `{link}` is not on this board"));
+        let parents = release.networks.iter().filter_map(|network| {
+            let parent = network.parent.as_ref()?.as_str();
+            let name = &network.name;
+            is_missing(parent)
+                .then(|| format!("network `{name}`: parent `{parent}` is not on this board"))
+        });
+        missing.chain(parents).collect()
+    }
+}
+
+/// Who would have no way out, on a board that passes no packets on and may not be made to: the first that is found.
+fn no_way_out(networks: &Networks, release: &Release) -> Option<String> {
+    let leads_out = |spec: &&NetworkSpec| spec.driver == Driver::Bridge && !spec.internal;
+    let mut outward = release.networks.iter().filter(leads_out);
+    if let Err(error) = networks.leads_out() {
+        if let Some(spec) = outward.next() {
+            return Some(format!("network `{}`: {}", spec.name, whole(&error)));
+        }
+        let on_default = |app: &&App| {
+            places::of(&app.network)
+                .iter()
+                .any(|place| place.network == DEFAULT_NETWORK)
+        };
+        let app = release.apps.iter().find(on_default)?;
+        return Some(format!(
+            "app `{}` is on network `{DEFAULT_NETWORK}`: {}",
+            app.name,
+            whole(&error)
+        ));
+    }
+    let error = networks.leads_out6().err()?;
+    let spec = outward.find(|spec| spec.ipv6_subnet.is_some())?;
+    Some(format!(
+        "network `{}`: ipv6_subnet: {}",
+        spec.name,
+        whole(&error)
+    ))
+}

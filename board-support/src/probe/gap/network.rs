@@ -1,0 +1,49 @@
+//! Switches of the network that stand in the way, where the profile lets nobody touch them.
+
+use super::{Gap, Gaps, Severity};
+use crate::probe::KernelFacts;
+use crate::profile::{BridgeNf, Forwarding, Profile};
+
+pub(super) fn switches(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
+    use Severity::{Note, Wanted};
+    let (switches, network) = (&facts.switches, &profile.network);
+    let mut tell = |severity, subject: &str, seen: &str, cost: &str, remedy: &str| {
+        gaps.found.push(Gap {
+            subject: subject.to_owned(),
+            severity,
+            certain: true,
+            seen: Some(seen.to_owned()),
+            cost: cost.to_owned(),
+            remedy: remedy.to_owned(),
+        });
+    };
+    if network.forwarding == Forwarding::Keep {
+        if switches.forwarding == Some(false) {
+            tell(
+                Wanted,
+                "net.ipv4.ip_forward",
+                "it is 0, and the profile says network.forwarding = \"keep\"",
+                "apps on bridge networks have no way out and no published ports, and releases with such apps are refused",
+                "`sysctl -w net.ipv4.ip_forward=1` and a line `net.ipv4.ip_forward = 1` in /etc/sysctl.d, or forwarding = \"set\" under [network] in board.toml",
+            );
+        }
+        if switches.forwarding6 == Some(false) {
+            tell(
+                Note,
+                "net.ipv6.conf.all.forwarding",
+                "it is 0, and the profile says network.forwarding = \"keep\"",
+                "bridge networks with a way out are made without IPv6, and releases that name an IPv6 subnet for one are refused",
+                "`sysctl -w net.ipv6.conf.all.forwarding=1` and that line in /etc/sysctl.d, with accept_ra = 2 for links that listen to routers",
+            );
+        }
+    }
+    if network.bridge_nf == BridgeNf::Keep && switches.bridge_nf == Some(true) {
+        tell(
+            Note,
+            "net.bridge.bridge-nf-call-iptables",
+            "it is 1, and the profile says network.bridge_nf = \"keep\"",
+            "other programs' rules for routed packets are asked between neighbours on one bridge too, and may stop them",
+            "allow the bridges there (docs/networking.md), or say bridge_nf = \"off\" under [network] in board.toml where nothing else needs it",
+        );
+    }
+}
