@@ -302,6 +302,68 @@ fn a_set_with_a_layer_missing_is_never_started() {
 }
 
 #[test]
+fn what_only_the_image_says_is_found_before_the_old_set_is_stopped() {
+    let (mut board, release, _) = good();
+    let running = release.apps[0].clone();
+    board.commit("1", vec![running.clone()]);
+    let pid = board.app("web").unwrap().pid;
+    let root = rootfs(&board, "second");
+    let image = |config: RunConfig| board.image(&root, config);
+    let of_user = |user: &str| RunConfig {
+        user: user.into(),
+        ..RunConfig::default()
+    };
+    let signal = RunConfig {
+        stop_signal: Some("SIGNOPE".into()),
+        ..RunConfig::default()
+    };
+    let mut own_users = app(&image(of_user("70000")), "exec sleep 1000");
+    own_users.user_namespace = Some(true);
+    let mut nothing = app(&image(RunConfig::default()), "");
+    nothing.args.clear();
+    let cases = [
+        (
+            app(&image(signal), "exec sleep 1000"),
+            "stop signal `SIGNOPE`",
+        ),
+        (
+            app(&image(of_user("nobody-here")), "exec sleep 1000"),
+            "no user `nobody-here`",
+        ),
+        (own_users, "runs as user or group 70000"),
+        (nothing, "says what to run"),
+    ];
+    // All of them are told at once.
+    let names = ["signal", "user", "ids", "nothing"];
+    let mut apps = vec![running];
+    for ((app, _), name) in cases.iter().zip(names) {
+        let mut app = app.clone();
+        app.name = coracle_protocol::names::AppName::new(name).unwrap();
+        apps.push(app);
+    }
+    let (release, deploy) = board.documents("2", apps);
+    let needs = board.needs("b", &release, &deploy);
+    board.stage_all("b", &needs);
+    let Answer::Failed { code, reason } = board.activate("b") else {
+        panic!("activated");
+    };
+    assert_eq!(code, "start-failed");
+    for ((_, words), name) in cases.iter().zip(names) {
+        let line = reason
+            .lines()
+            .find(|line| line.starts_with(&format!("app `{name}` ")));
+        assert!(
+            line.is_some_and(|line| line.contains(words)),
+            "{words}: {reason}"
+        );
+    }
+    assert!(!reason.contains("`web`"), "{reason}");
+    // What runs was not touched, and no counter is used up by it.
+    assert_eq!(board.app("web").unwrap().pid, pid);
+    assert!(board.deploy("3", vec![release.apps[0].clone()]).0 == Phase::Committed);
+}
+
+#[test]
 fn a_layer_of_a_type_that_nobody_signed_for_this_board_is_refused() {
     let (board, mut release, _) = good();
     release.apps[0].image.layers[0].media_type = "application/x-executable".into();

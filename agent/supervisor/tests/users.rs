@@ -317,12 +317,14 @@ fn what_cannot_be_as_it_must_is_refused_by_name() {
         ..RunConfig::default()
     };
     let far = quiet(&board.image(&root, config), "web", "true");
-    let (phase, why) = board.deploy("far", vec![far]);
-    assert_eq!(phase, Phase::Failed, "{why:?}");
-    assert!(
-        format!("{why:?}").contains("user or group 70000"),
-        "{why:?}"
-    );
+    let (release, deploy) = board.documents("far", vec![far]);
+    let needs = board.needs("far", &release, &deploy);
+    board.stage_all("far", &needs);
+    let Answer::Failed { code, reason: why } = board.activate("far") else {
+        panic!("activated");
+    };
+    assert_eq!(code, "start-failed");
+    assert!(why.contains("user or group 70000"), "{why}");
     board.commit("1", vec![plain.clone()]);
     first_id(&board, "web");
 

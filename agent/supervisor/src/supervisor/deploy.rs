@@ -1,7 +1,7 @@
 //! Carries out what [`crate::machine`] decides, and brings it the events.
 
 use super::{Supervisor, Trying};
-use crate::apps::{AppRun, layer, plan, restart};
+use crate::apps::{AppRun, layer, restart};
 use crate::health::{Tracker, Verdict};
 use crate::journal::{DeployedSet, Failure, StoredSet};
 use crate::machine::{Action, End, Event, Report, State, Why};
@@ -138,25 +138,6 @@ impl Supervisor {
             }
         }
         Event::NewStarted
-    }
-
-    /// The apps of `set`, none of them started, become the active ones.
-    pub(super) fn make_apps(&mut self, set: Option<&DeployedSet>) {
-        self.active = set.map(DeployedSet::digest);
-        self.apps = set
-            .into_iter()
-            .flat_map(|set| set.apps().map(move |app| (set, app)))
-            .map(|(set, (app, image))| {
-                let plan = plan::plan(app, image, &self.settings).map_err(|e| e.to_string());
-                // Of this app alone: one whose secret does not open holds up no other.
-                let plan = plan.and_then(|plan| {
-                    let secrets = self.trust.secrets_of(&app.name, set.deployment());
-                    let secrets = secrets.map_err(|error| error.to_string())?;
-                    Ok(plan.with_secrets(&secrets))
-                });
-                AppRun::new(app.clone(), plan)
-            })
-            .collect();
     }
 
     fn kept(&mut self) {

@@ -22,6 +22,7 @@ mod ends;
 mod follow;
 mod names;
 mod networks;
+mod plans;
 mod requests;
 mod resolvers;
 mod root;

@@ -303,6 +303,7 @@ impl Supervisor {
         let deployment = accepted.deployment.clone();
         let set = DeployedSet::new(activity.to_owned(), deployment, &configs)
             .map_err(|fault| Refused::new("bad-config", fault))?;
+        self.check_plans(&set)?;
         let stored = StoredSet {
             set_version: 1,
             activity: activity.to_owned(),

@@ -1,0 +1,43 @@
+//! What a set's apps are to be, worked out: when it becomes the active one, and before, so that nothing is stopped for one
+//! that cannot be started.
+
+use super::Supervisor;
+use crate::apps::plan::{self, Plan};
+use crate::apps::{AppRun, whole};
+use crate::journal::DeployedSet;
+use crate::offer::Refused;
+use coracle_images::layout::ImageConfig;
+use coracle_protocol::release::App;
+
+impl Supervisor {
+    /// The apps of `set`, none of them started, become the active ones.
+    pub(super) fn make_apps(&mut self, set: Option<&DeployedSet>) {
+        self.active = set.map(DeployedSet::digest);
+        self.apps = set
+            .into_iter()
+            .flat_map(|set| set.apps().map(move |app| (set, app)))
+            .map(|(set, (app, image))| AppRun::new(app.clone(), self.plan(set, app, image)))
+            .collect();
+    }
+
+    /// Of this app alone: one whose secret does not open holds up no other.
+    fn plan(&self, set: &DeployedSet, app: &App, image: &ImageConfig) -> Result<Plan, String> {
+        let plan = plan::plan(app, image, &self.settings).map_err(|error| whole(&error))?;
+        let secrets = self.trust.secrets_of(&app.name, set.deployment());
+        let secrets = secrets.map_err(|error| error.to_string())?;
+        Ok(plan.with_secrets(&secrets))
+    }
+
+    /// Whether each app of a set whose layers are here can be started as far as anybody can say before.
+    pub(super) fn check_plans(&self, set: &DeployedSet) -> Result<(), Refused> {
+        let fault = |(app, image): (&App, &ImageConfig)| {
+            let fault = self.plan(set, app, image).err()?;
+            Some(format!("app `{}` cannot be started: {fault}", app.name))
+        };
+        let faults: Vec<String> = set.apps().filter_map(fault).collect();
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(Refused::new("start-failed", faults.join("\n"))),
+        }
+    }
+}
