@@ -176,6 +176,28 @@ fn what_the_kernel_has_forgotten_goes_on_when_it_speaks_again() {
     });
 }
 
+/// The kernel takes what it has forgotten for a connection that begins, and its packets for the board's own: there is no way to
+/// know by which port it came in. It ends at once, and does not hang.
+#[test]
+fn a_forgotten_connection_by_a_published_port_ends_when_the_container_speaks_first() {
+    let client = board_of_both();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = on_front(state.path()).await;
+        let ports = [port(None, 8080, 80, Protocol::Tcp)];
+        let (web, _) = joined(&mut networks, "web", &ports).await;
+        let server = web.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap());
+        forget_soon();
+        let _stream = client.run(|| connect(SocketAddr::new(BOARD.into(), 8080)));
+        let (mut inside, _) = server.accept().unwrap();
+        std::thread::sleep(LONGER);
+        inside.set_read_timeout(Some(PATIENCE)).unwrap();
+        inside.write_all(b"late").unwrap();
+        let ended = inside.read(&mut [0]).unwrap_err();
+        assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}
+
 #[test]
 fn over_ipv6_too_an_open_connection_outlives_its_door_and_datagrams_find_the_new_owner() {
     let client = board_of_both();
@@ -211,15 +233,20 @@ fn over_ipv6_too_an_open_connection_outlives_its_door_and_datagrams_find_the_new
             .unwrap();
         let (new, _) = joined(&mut networks, "new", &ports).await;
         new.run(|| answer_as("new", 80));
-        client.run(move || {
+        let datagrams = client.run(move || {
             assert_eq!(say(&mut connect(at)), "new");
             assert_eq!(say(&mut stream), "old");
-            // Whoever goes on from the same place is led on for as long as the kernel remembers it; a new one is the new app's.
+            // Whoever goes on from the same place is led on for as long as the old one lives; who begins is the new one's.
             assert_eq!(say_by(&datagrams), "old");
-            assert_eq!(say_by(&datagrams_to(at)), "new");
+            let datagrams = datagrams_to(at);
+            assert_eq!(say_by(&datagrams), "new");
+            datagrams
         });
-        // The old one ends: who never stops sending finds the new one.
-        networks.detach("old").await.unwrap();
-        drop(old);
+        // That one ends: who never stops sending finds the next one.
+        networks.detach("new").await.unwrap();
+        drop(new);
+        let (third, _) = joined(&mut networks, "third", &ports).await;
+        third.run(|| answer_as("3rd", 80));
+        client.run(move || assert_eq!(say_by(&datagrams), "3rd"));
     });
 }

@@ -353,3 +353,54 @@ fn as_many_ports_as_are_allowed_go_in_and_out() {
         assert_eq!(nft_list().matches("198.51.100.1 . tcp").count(), 0);
     });
 }
+
+#[test]
+fn taking_everything_away_goes_on_after_errors_and_tells_all_of_them() {
+    let _client = board();
+    let before = state_of_the_board();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        for name in ["one", "two"] {
+            let request = coracle_network::NetworkRequest {
+                name: name.into(),
+                ..Default::default()
+            };
+            networks.create(&request).await.unwrap();
+        }
+        let web = Netns::new();
+        let any = Wanted::default();
+        let place = networks.connect(DEFAULT_NETWORK, "web", web.namespace(), &any);
+        place.await.unwrap();
+        // Two files that cannot be removed.
+        let pools =
+            ["network-cor0.json", "network-cor-n02.json"].map(|name| state.path().join(name));
+        for pool in &pools {
+            if pool.exists() {
+                std::fs::remove_file(pool).unwrap();
+            }
+            std::fs::create_dir(pool).unwrap();
+        }
+        let error = networks.destroy().await.unwrap_err();
+        let NetworkError::Several(errors) = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(errors.len(), 2, "{error}");
+        for pool in &pools {
+            assert!(
+                error.to_string().contains(&pool.display().to_string()),
+                "{error}"
+            );
+        }
+        // All the rest has gone.
+        assert_eq!(state_of_the_board(), before);
+        // What stayed is known to the next one, which ends it.
+        for pool in &pools {
+            std::fs::remove_dir(pool).unwrap();
+        }
+        let networks = Networks::open(config(), state.path()).unwrap();
+        networks.destroy().await.unwrap();
+        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+    });
+}
