@@ -52,6 +52,9 @@ pub struct WrittenAgent {
     pub board_profile: Option<ProfileChoice>,
     /// The cgroup that holds each app's cgroup, below the hierarchy's root; the instance's name.
     pub cgroup_parent: Option<PlainName>,
+    /// What the profile's devices, lights and temperatures are looked for below; `/`. A relative path begins at the
+    /// file's folder.
+    pub hardware_root: Option<PathBuf>,
 }
 
 /// `[console]`
@@ -126,6 +129,8 @@ pub struct Config {
     pub board_profile: ProfileChoice,
     /// The cgroup that holds each app's cgroup.
     pub cgroup_parent: String,
+    /// Absolute; `dev` and `sys` of the profile's devices, lights and temperatures lie below it.
+    pub hardware_root: PathBuf,
     /// The console, when coracle.toml says where it is.
     pub console_url: Option<ConsoleUrl>,
     /// The broker, when coracle.toml says where it is.
@@ -182,6 +187,7 @@ impl Config {
             user: name(agent.user, "coracle"),
             board_profile: agent.board_profile.unwrap_or_default(),
             cgroup_parent: name(agent.cgroup_parent, &instance),
+            hardware_root: folder(agent.hardware_root, "/"),
             console_url: console.url,
             mqtt_url: console.mqtt,
             bridge: network

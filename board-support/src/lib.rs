@@ -7,6 +7,7 @@ pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod detect;
+pub mod devices;
 mod kernel;
 pub mod probe;
 pub mod profile;

@@ -168,6 +168,13 @@ impl Profile {
         }
     }
 
+    /// What an app that asks for this name gets.
+    pub fn device(&self, name: &str) -> Option<&AppDevice> {
+        self.devices
+            .iter()
+            .find(|device| device.name.as_str() == name)
+    }
+
     /// Whether an app may have this link of the board whole: one of `network.interfaces`, or a CAN link of `devices`. An
     /// uplink is never given away.
     pub fn gives_away(&self, link: &str) -> bool {
@@ -186,6 +193,15 @@ impl Profile {
             let name = device.name.as_str();
             if device.nodes.is_empty() {
                 return Err(("devices", format!("`{name}` has no nodes")));
+            }
+            if let Some(node) = device.nodes.iter().find(|node| !device.may_have(node)) {
+                let allowed = match device.kind {
+                    DeviceKind::Can => "patterns over names of links",
+                    _ => "patterns over paths below /dev/, without `..`",
+                };
+                let message =
+                    format!("`{name}`: node `{node}` is not allowed; allowed are {allowed}");
+                return Err(("devices", message));
             }
             if self.devices[..at].iter().any(|d| d.name == device.name) {
                 return Err(("devices", format!("`{name}` is named twice")));

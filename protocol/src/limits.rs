@@ -20,6 +20,8 @@ pub struct Limits {
     pub entries_per_app: usize,
     /// One argument, variable, path or text, in bytes.
     pub text_bytes: usize,
+    /// Devices of one app: as many as a profile can name.
+    pub devices: usize,
     /// Boards that one deploy document names.
     pub boards_per_deploy: usize,
     /// Hardware classes that a release names.
@@ -69,6 +71,7 @@ pub const LIMITS: Limits = Limits {
     layers: 127,
     entries_per_app: 128,
     text_bytes: 4096,
+    devices: 16,
     boards_per_deploy: 64,
     hardware_classes: 32,
     networks: 32,

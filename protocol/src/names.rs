@@ -93,6 +93,14 @@ name!(
     SecretName, "secret name", RULE, is_label
 );
 name!(
+    /// A device of the board, by the name that the board's profile gives it.
+    DeviceName, "device name",
+    "1 to 32 characters from a-z, 0-9, - and _, starting with a letter",
+    |s| (1..=32).contains(&s.len())
+        && s.starts_with(|c: char| c.is_ascii_lowercase())
+        && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+);
+name!(
     /// A network that a release declares, or the board's own, `bridge`.
     NetworkName, "network name", RULE, is_label
 );

@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 mod checks;
+mod devices;
 mod network;
 
+pub use devices::{AppDevice, DeviceAccess};
 pub use network::{
     AppInterface, AppOnNetwork, DEFAULT_NETWORK, Driver, Egress, EgressTo, ExtraHost, HOST_GATEWAY,
     LinkMode, LinkName, Mac, NetworkSpec, Rates,
@@ -88,6 +90,9 @@ pub struct App {
     /// Folders of the board itself, of those that its coracle.toml names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub binds: Vec<BindMount>,
+    /// Devices of the board that it has while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<AppDevice>,
     /// Whether the root file system cannot be written.
     #[serde(default)]
     pub read_only_root: bool,

@@ -1,7 +1,7 @@
 //! What a board says over MQTT, and what its daemon and supervisor say of apps.
 
-use crate::names::AppName;
-use crate::release::AppLimits;
+use crate::names::{AppName, DeviceName};
+use crate::release::{AppLimits, DeviceAccess};
 use crate::trust_state::TrustState;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
@@ -139,6 +139,24 @@ pub struct AppStatus {
     /// Whose its users are on the board; `None` while it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<AppUsers>,
+    /// Devices of the board that it asks for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceStatus>,
+}
+
+/// A device of the board that an app asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// As the board's profile calls it.
+    pub name: DeviceName,
+    /// What the app may do with it.
+    #[serde(default)]
+    pub access: DeviceAccess,
+    /// Its nodes, the same on the board and in the app; none while the app does not run or has to do without.
+    pub nodes: Vec<String>,
+    /// Those of them that are on the board no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
 }
 
 /// Whose an app's users are on the board.

@@ -12,12 +12,12 @@ use coracle_protocol::local::{
     Answer, AppAction, Call, Event, LayerNeed, LayerSource, Message, Needs, Reply, Request, Status,
     Trusted, Verdict, VolumeAction, VolumeStatus,
 };
-use coracle_protocol::names::{AppName, BoardId, ProductName, VolumeName};
-use coracle_protocol::release::{AppLimits, Blob, DiskOn, Port, Protocol};
+use coracle_protocol::names::{AppName, BoardId, DeviceName, ProductName, VolumeName};
+use coracle_protocol::release::{AppLimits, Blob, DeviceAccess, DiskOn, Port, Protocol};
 use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use coracle_protocol::report::{
-    AppState, AppStatus, AppUse, AppUsers, BoardFacts, Current, DiskUse, Feedback, Fetched, Phase,
-    Presence, SetState, SetStatus, Telemetry,
+    AppState, AppStatus, AppUse, AppUsers, BoardFacts, Current, DeviceStatus, DiskUse, Feedback,
+    Fetched, Phase, Presence, SetState, SetStatus, Telemetry,
 };
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
@@ -146,6 +146,12 @@ fn set() -> SetStatus {
             first: 1_879_048_192,
             count: 65_536,
         }),
+        devices: vec![DeviceStatus {
+            name: DeviceName::new("serial").unwrap(),
+            access: DeviceAccess::Read,
+            nodes: vec!["/dev/ttyUSB0".into()],
+            gone: vec!["/dev/ttyUSB0".into()],
+        }],
     };
     let waiting = AppStatus {
         name: AppName::new("logger").unwrap(),
@@ -179,6 +185,7 @@ fn set() -> SetStatus {
         users: Some(AppUsers::Board {
             because: "it uses the board's network".into(),
         }),
+        devices: vec![],
     };
     SetStatus {
         deployment: digest("assignment"),

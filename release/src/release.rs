@@ -7,7 +7,7 @@ use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::{DsseError, Envelope};
 use coracle_protocol::key::{KeyError, PublicKey, SigningKey};
 use coracle_protocol::limits::LIMITS;
-use coracle_protocol::release::{Health, Probe, RELEASE_TYPE, Release};
+use coracle_protocol::release::{DeviceAccess, Health, Probe, RELEASE_TYPE, Release};
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root, RootError, TrustedRoot};
 use coracle_protocol::verify::{Refusal, VerifiedRelease};
 use std::collections::BTreeMap;
@@ -270,6 +270,14 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
         }
         for bind in &app.binds {
             let _ = writeln!(out, "  the board's {} at {}", bind.source, bind.target);
+        }
+        for device in &app.devices {
+            let access = match device.access {
+                DeviceAccess::ReadWrite => "",
+                DeviceAccess::Read => ", to read",
+            };
+            let optional = if device.optional { ", optional" } else { "" };
+            let _ = writeln!(out, "  device {}{access}{optional}", device.name);
         }
         let _ = writeln!(out, "  health {}", health(app.health.as_ref()));
     }

@@ -4,10 +4,12 @@
 use crate::files::{self, FileError};
 use crate::human::{Expiry, Size};
 use crate::image::{ImageError, Measurer};
-use coracle_protocol::names::{AppName, HardwareClass, ProductName, SecretName, VolumeName};
+use coracle_protocol::names::{
+    AppName, DeviceName, HardwareClass, ProductName, SecretName, VolumeName,
+};
 use coracle_protocol::release::{
-    App, AppLimits, BindMount, DiskOn, Health, Image, NetworkSpec, Release, Restart, TmpfsMount,
-    VolumeMount,
+    App, AppDevice, AppLimits, BindMount, DeviceAccess, DiskOn, Health, Image, NetworkSpec,
+    Release, Restart, TmpfsMount, VolumeMount,
 };
 use coracle_protocol::site::Settable;
 use network::NetworkTable;
@@ -92,6 +94,8 @@ struct AppTable {
     #[serde(default)]
     binds: Vec<BindMount>,
     #[serde(default)]
+    devices: Vec<DeviceEntry>,
+    #[serde(default)]
     read_only_root: bool,
     user_namespace: Option<bool>,
     health: Option<Health>,
@@ -101,6 +105,17 @@ struct AppTable {
     trial_seconds: u32,
     #[serde(default = "ten")]
     stop_grace_seconds: u32,
+}
+
+/// A device's name, or a table with it.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "the name of a device, or { name, access, optional }"
+)]
+enum DeviceEntry {
+    Name(DeviceName),
+    Table(AppDevice),
 }
 
 /// As [`AppLimits`], with sizes as people write them.
@@ -227,6 +242,7 @@ impl AppTable {
             volumes: self.volumes.into_iter().map(VolumeTable::mount).collect(),
             tmpfs: self.tmpfs.into_iter().map(TmpfsTable::mount).collect(),
             binds: self.binds,
+            devices: self.devices.into_iter().map(DeviceEntry::device).collect(),
             read_only_root: self.read_only_root,
             user_namespace: self.user_namespace,
             health: self.health,
@@ -236,6 +252,19 @@ impl AppTable {
             site_settable: self.site_settable,
             stop_grace_seconds: self.stop_grace_seconds,
         })
+    }
+}
+
+impl DeviceEntry {
+    fn device(self) -> AppDevice {
+        match self {
+            Self::Table(device) => device,
+            Self::Name(name) => AppDevice {
+                name,
+                access: DeviceAccess::default(),
+                optional: false,
+            },
+        }
     }
 }
 

@@ -298,6 +298,8 @@ fn the_whole_release_file() {
         "hardware qemux86-64, raspberrypi4",
         "64.0 MiB",
         "GET :8080/healthz",
+        "device gpio\n",
+        "device serial, to read, optional",
         "signatures good",
     ] {
         assert!(words.contains(part), "{part}: {words}");

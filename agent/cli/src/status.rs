@@ -110,6 +110,9 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
                 if let Some(users) = users(&set.apps) {
                     line("users", users);
                 }
+                if let Some(devices) = gone_devices(&set.apps) {
+                    line("devices", devices);
+                }
                 line("release", short(&set.release));
             }
             None => line("set", "none".into()),
@@ -161,6 +164,19 @@ fn users(apps: &[AppStatus]) -> Option<String> {
         (false, true) => Some(text),
         (false, false) => Some(format!("{text}; the board's has {}", boards.join("; "))),
     }
+}
+
+/// Devices that apps were given and that are not there any more.
+fn gone_devices(apps: &[AppStatus]) -> Option<String> {
+    let gone = apps.iter().flat_map(|app| {
+        let devices = app.devices.iter().filter(|device| !device.gone.is_empty());
+        devices.map(move |device| {
+            let nodes = device.gone.join(", ");
+            format!("{}: {} is gone ({nodes})", app.name, device.name)
+        })
+    });
+    let gone: Vec<String> = gone.collect();
+    (!gone.is_empty()).then(|| gone.join("; "))
 }
 
 fn describe_link(link: &Link) -> String {
@@ -294,6 +310,21 @@ mod tests {
         assert_eq!(
             users(&[app("web", own()), app("can", board)]).unwrap(),
             "1 of 2 apps have their own; the board's has can: it uses the board's network"
+        );
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_said() {
+        let mut app = crate::apps::tests::app();
+        assert_eq!(gone_devices(std::slice::from_ref(&app)), None);
+        app.devices = serde_json::from_value(serde_json::json!([
+            {"name": "gpio", "nodes": ["/dev/gpiochip0"]},
+            {"name": "serial", "nodes": ["/dev/ttyUSB0"], "gone": ["/dev/ttyUSB0"]},
+        ]))
+        .unwrap();
+        assert_eq!(
+            gone_devices(&[app]).unwrap(),
+            "web: serial is gone (/dev/ttyUSB0)"
         );
     }
 

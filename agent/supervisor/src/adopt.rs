@@ -1,6 +1,7 @@
 //! What a supervisor leaves for the next one: which apps run, in the run folder that a reboot empties.
 //! A process is known by its number and its start time together, since numbers come again.
 
+use crate::apps::devices::Given;
 use crate::disk::{self, DiskError};
 use crate::kernel;
 use coracle_digest::Sha256Digest;
@@ -69,6 +70,9 @@ pub struct RunningApp {
     pub output: [u64; 2],
     /// Its places on networks, in the order of its interfaces.
     pub places: Vec<Attachment>,
+    /// Devices of the board that it was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Given>,
     /// Unix seconds.
     pub started_at: u64,
     /// Restarts since its set was activated.

@@ -14,6 +14,7 @@ use coracle_protocol::release::{App, Blob, NetworkMode, Protocol, Release};
 use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
 use std::collections::BTreeSet;
 
+pub mod devices;
 mod links;
 mod storage;
 

@@ -15,6 +15,7 @@ fn an_empty_file_gives_the_documented_defaults() {
     assert_eq!(config.instance, "coracle");
     assert_eq!(config.state_dir, Path::new("/var/lib/coracle"));
     assert_eq!(config.cgroup_parent, "coracle");
+    assert_eq!(config.hardware_root, Path::new("/"));
     assert_eq!(config.bridge, "cor0");
     assert_eq!(config.local_allow, LocalPolicy::Signed);
     assert_eq!(config.log_level, LogLevel::Info);

@@ -16,8 +16,21 @@ pub struct AppDevice {
     pub name: PlainName,
     /// What it is.
     pub kind: DeviceKind,
-    /// Patterns over `/dev/…`, `*` and `?`: every node that matches belongs to it.
+    /// Patterns over `/dev/…`, `*` and `?`, which end at each `/`: every character device that matches belongs to it.
     pub nodes: Vec<Text, 8>,
+}
+
+impl AppDevice {
+    /// Whether a pattern stays where such devices are.
+    pub(super) fn may_have(&self, pattern: &str) -> bool {
+        match (self.kind, pattern.strip_prefix("/dev/")) {
+            (DeviceKind::Can, _) => !pattern.is_empty() && !pattern.contains('/'),
+            (_, Some(below)) => below
+                .split('/')
+                .all(|part| !["", ".", ".."].contains(&part)),
+            (_, None) => false,
+        }
+    }
 }
 
 /// What a device is.

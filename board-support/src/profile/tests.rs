@@ -190,6 +190,21 @@ fn what_no_single_value_shows_is_refused_with_its_line() {
     );
     let message = fault(&good.replace("nodes = [\"/dev/i2c-1\"]", "nodes = []"));
     assert!(message.contains("`i2c` has no nodes"), "{message}");
+    for outside in [
+        "/etc/shadow",
+        "/dev/../etc/shadow",
+        "i2c-1",
+        "/dev/",
+        "/dev//x",
+    ] {
+        let message = fault(&good.replace("/dev/i2c-1", outside));
+        assert!(
+            message.contains("`i2c`: node `") && message.contains("below /dev/"),
+            "{message}"
+        );
+    }
+    let can = fault(&text_of("beaglebone-black").replace("can?", "/dev/can?"));
+    assert!(can.contains("names of links"), "{can}");
     let message = fault(&good.replace("link = \"end0\"", "link = \"eth0\""));
     assert!(
         message.contains("network.uplinks: `eth0` is named twice"),

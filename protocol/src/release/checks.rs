@@ -76,6 +76,7 @@ impl App {
         ] {
             within(field, count as u64, entries)?;
         }
+        self.check_devices()?;
         self.site_settable.check()?;
         image_name(&self.image.name)?;
         for arg in &self.args {

@@ -2,7 +2,7 @@
 
 use super::{container_id, networks};
 use crate::clock;
-use coracle_protocol::release::{Port, Protocol};
+use coracle_protocol::release::{DeviceAccess, Port, Protocol};
 use coracle_protocol::report::{AppState, AppStatus, AppUsers, SetStatus};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -103,6 +103,7 @@ pub fn inspect(set: &SetStatus, app: &AppStatus, log: Option<&Path>) -> Value {
             "Memory": limits.memory_bytes,
             "NanoCpus": u64::from(limits.cpu_millis) * 1_000_000,
             "PidsLimit": limits.pids,
+            "Devices": devices(app),
             "CgroupParent": app.cgroup,
             "LogConfig": {"Type": "json-file", "Config": {}},
             "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
@@ -209,6 +210,20 @@ fn protocol(port: &Port) -> &'static str {
         Protocol::Udp => "udp",
         Protocol::Sctp => "sctp",
     }
+}
+
+/// Docker's form, of those that are there.
+fn devices(app: &AppStatus) -> Vec<Value> {
+    let nodes = app.devices.iter().flat_map(|device| {
+        let access = match device.access {
+            DeviceAccess::ReadWrite => "rw",
+            DeviceAccess::Read => "r",
+        };
+        device.nodes.iter().map(move |node| {
+            json!({"PathOnHost": node, "PathInContainer": node, "CgroupPermissions": access})
+        })
+    });
+    nodes.collect()
 }
 
 #[cfg(test)]

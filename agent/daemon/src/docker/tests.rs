@@ -1,7 +1,7 @@
 use super::*;
-use coracle_protocol::names::{AppName, NetworkName};
-use coracle_protocol::release::{AppLimits, Port, Protocol};
-use coracle_protocol::report::{AppUsers, BoardFacts, PlaceStatus, SetState};
+use coracle_protocol::names::{AppName, DeviceName, NetworkName};
+use coracle_protocol::release::{AppLimits, DeviceAccess, Port, Protocol};
+use coracle_protocol::report::{AppUsers, BoardFacts, DeviceStatus, PlaceStatus, SetState};
 
 fn app() -> AppStatus {
     AppStatus {
@@ -50,6 +50,12 @@ fn app() -> AppStatus {
         pids: Some(3),
         disk: None,
         users: None,
+        devices: vec![DeviceStatus {
+            name: DeviceName::new("serial").unwrap(),
+            access: DeviceAccess::Read,
+            nodes: vec!["/dev/ttyUSB0".into()],
+            gone: vec![],
+        }],
     }
 }
 

@@ -2,15 +2,20 @@
 
 use coracle_protocol::report::Current;
 
-/// JSON of at most `limit` bytes. In this order it leaves out: arguments, texts of probes, places on networks,
-/// ports,
+/// JSON of at most `limit` bytes. In this order it leaves out: arguments, texts of probes, places on networks and
+/// devices, ports,
 /// then layers beyond what fits (a delta may then start from fewer).
 pub fn to_fit(mut current: Current, limit: usize) -> Vec<u8> {
     let json = |current: &Current| serde_json::to_vec(current).unwrap_or_default();
     let steps: [fn(&mut Current); 4] = [
         |c| apps(c, |app| app.args.clear()),
         |c| apps(c, |app| app.health_text = None),
-        |c| apps(c, |app| app.networks.clear()),
+        |c| {
+            apps(c, |app| {
+                app.networks.clear();
+                app.devices.clear();
+            });
+        },
         |c| {
             apps(c, |app| {
                 app.ports.clear();

@@ -135,6 +135,7 @@ fn app() -> App {
         volumes: vec![],
         tmpfs: vec![],
         binds: vec![],
+        devices: vec![],
         read_only_root: false,
         user_namespace: None,
         health: None,

@@ -1,6 +1,7 @@
 //! One start of one app: folders, cgroup, output, process, network; and its twin, which takes all of it
 //! away and goes on after a failure.
 
+use crate::apps::devices::{self, DeviceFault, Given};
 use crate::apps::interfaces::{self, InterfaceError};
 use crate::apps::layer::{self, LayerError};
 use crate::apps::plan::{OOM_SCORE, Plan};
@@ -11,7 +12,7 @@ use crate::settings::Settings;
 use crate::volumes::{VolumeError, Volumes};
 use coracle_network::{Attachment, Endpoint, NetworkError, Networks};
 use coracle_protocol::release::{AppInterface, NetworkMode};
-use coracle_runtime::cgroup::CgroupError;
+use coracle_runtime::cgroup::{CgroupError, Devices};
 use coracle_runtime::launch::Running;
 use coracle_runtime::namespaces::{IdRange, UserNs};
 use coracle_runtime::seccomp::SeccompError;
@@ -58,6 +59,9 @@ pub enum LaunchError {
     /// A link of the board.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    /// A device of the board.
+    #[error(transparent)]
+    Device(#[from] DeviceFault),
     /// There is no network to attach to.
     #[error("network: {0}")]
     NoNetwork(String),
@@ -95,6 +99,8 @@ pub struct Launched {
     pub output: Output,
     /// Process id of the log writer.
     pub log_writer: i32,
+    /// Devices of the board that it was given.
+    pub devices: Vec<Given>,
 }
 
 /// What every launch needs.
@@ -137,9 +143,14 @@ async fn try_launch(
 ) -> Result<Launched, LaunchError> {
     let settings = ground.settings;
     let name = plan.name.as_str();
+    let gift = devices::give(&plan.devices, &plan.user, &settings.config.hardware_root)?;
     let place = layer::prepare(settings, plan, container)?;
     prepare_volumes(settings, plan)?;
-    let cgroup = ground.tree.create(name, &plan.limits)?;
+    let mut limits = plan.limits.clone();
+    if let Devices::Only(rules) = &mut limits.devices {
+        rules.extend(gift.rules);
+    }
+    let cgroup = ground.tree.create(name, &limits)?;
     let (output, ends) = logs::pipes(plan.user.on_board(ground.ids))?;
     let stdin = File::open("/dev/null").map_err(LaunchError::Stdio)?;
     let seccomp = SeccompProgram::docker(Capabilities::docker())?;
@@ -152,7 +163,8 @@ async fn try_launch(
     };
     let mut spec = LaunchSpec::new(name, rootfs, &cgroup).map_err(LaunchError::Stdio)?;
     spec.args = plan.args.clone();
-    spec.env = plan.env.clone();
+    spec.env = [plan.env.clone(), gift.env].concat();
+    spec.devices = gift.nodes;
     spec.cwd = plan.cwd.clone();
     spec.uid = plan.user.uid;
     spec.gid = plan.user.gid;
@@ -225,6 +237,7 @@ async fn try_launch(
         places,
         output,
         log_writer,
+        devices: gift.given,
     })
 }
 

@@ -1,5 +1,6 @@
 //! One app over its life: what it is to be, whether it runs, and what its end means.
 
+pub mod devices;
 pub mod etc;
 pub mod interfaces;
 pub mod launch;
@@ -61,6 +62,8 @@ pub struct Process {
     pub oom_kills_before: u64,
     /// The ids that it has of its own.
     pub ids: Option<IdRange>,
+    /// Devices of the board that it was given.
+    pub devices: Vec<devices::Given>,
 }
 
 /// An app of the active set.

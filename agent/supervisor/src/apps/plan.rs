@@ -1,6 +1,7 @@
 //! What an app is to be, as data: the signed release and the image's configuration together. Nothing is
 //! changed here; the layers are only read, for the user's number.
 
+use crate::apps::devices::{DeviceFault, PlannedDevice};
 use crate::apps::places::{self, NamesPlan, Place};
 use crate::apps::user::{self, User, UserError};
 use crate::settings::Settings;
@@ -49,6 +50,9 @@ pub enum PlanError {
     /// A folder of the board that is not given away.
     #[error("the board's folder `{0}` is not among [volumes] binds of its coracle.toml")]
     Bind(String),
+    /// A device that the board's profile does not give, or not any more.
+    #[error(transparent)]
+    Device(#[from] DeviceFault),
     /// Its users have to be its own, and cannot.
     #[error(transparent)]
     Users(#[from] UsersRefused),
@@ -93,6 +97,8 @@ pub struct Plan {
     pub egress: Option<Vec<Egress>>,
     /// Links of the board that it has whole.
     pub interfaces: Vec<AppInterface>,
+    /// Devices of the board that it has.
+    pub devices: Vec<PlannedDevice>,
     /// The app whose network it uses.
     pub network_of: Option<AppName>,
     /// What its resolv.conf and hosts say beside the board's.
@@ -138,6 +144,10 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
             return Err(PlanError::Link(name.to_owned()));
         }
     }
+    let asked = app.devices.iter();
+    let devices = asked
+        .map(|wanted| PlannedDevice::of(wanted, &settings.profile))
+        .collect::<Result<_, _>>()?;
     let user = user::look_up(&run.user, &layers)?;
     let users = users::decide(app, Some(&user), &settings.users)?;
     let cwd = match run.working_dir.is_empty() {
@@ -158,6 +168,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         places: places::of(&app.network),
         egress: app.network.egress.clone(),
         interfaces: app.network.interfaces.clone(),
+        devices,
         network_of: app.network.container.clone(),
         names: NamesPlan::of(&app.network),
         read_only_root: app.read_only_root,

@@ -25,6 +25,7 @@ pub(crate) fn plain_app() -> App {
         volumes: vec![],
         tmpfs: vec![],
         binds: vec![],
+        devices: vec![],
         read_only_root: false,
         user_namespace: None,
         health: None,

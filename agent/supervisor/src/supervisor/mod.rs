@@ -9,7 +9,7 @@
 //! | `deploy` | carries out what [`crate::machine`] decides |
 //! | `running` | starts, ends, probes and restarts apps |
 //! | `bridge`, `networks` | the board's own network and the declared ones; apps that use another's |
-//! | `follow` | what follows when the board's links and routes change |
+//! | `follow`, `devices` | what follows when the board's links and routes, and devices of apps, change |
 //! | `names`, `resolvers` | who finds whom by name, by file and by asking |
 //! | `status` | says what runs |
 //! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
@@ -18,6 +18,7 @@
 mod bridge;
 mod could_make;
 mod deploy;
+mod devices;
 mod ends;
 mod follow;
 mod names;
@@ -54,6 +55,7 @@ use coracle_protocol::local::{Event, LayerSource};
 use coracle_protocol::names::AppName;
 use coracle_runtime::CgroupTree;
 use coracle_runtime::cgroup::CgroupError;
+use devices::DeviceWatch;
 use follow::Following;
 use resolvers::Resolvers;
 use std::collections::VecDeque;
@@ -155,6 +157,7 @@ pub struct Supervisor {
     /// Which app has which ids.
     ranges: Ranges,
     following: Following,
+    device_watch: DeviceWatch,
     empty_root: PathBuf,
     watchers: Watchers,
     /// The end of a deployment that nobody was there to hear.
@@ -225,6 +228,7 @@ impl Supervisor {
                 Some(word) = self.resolver_words.recv() => self.hear_resolver(word).await,
                 Some(came) = self.transfers_that_came.recv() => self.transfer_begins(came),
                 () = self.following.changed() => self.following.look_soon(),
+                () = self.device_watch.changed() => self.device_watch.look_soon(),
                 () = any(&mut ends) => break,
                 () = until(due) => {}
             }
@@ -248,6 +252,7 @@ impl Supervisor {
         self.run_probes(now).await;
         self.next_stage();
         self.follow_links(now).await;
+        self.follow_devices(now);
         self.mend_networks(now).await;
         self.tend_resolvers(now);
         self.go_on().await;
@@ -260,6 +265,7 @@ impl Supervisor {
             .chain(self.trial_due())
             .chain(self.resolvers.due())
             .chain(self.following.due())
+            .chain(self.device_watch.due())
             .chain(also)
             .min()
     }

@@ -12,6 +12,7 @@ use coracle_protocol::release::App;
 impl Supervisor {
     /// The apps of `set`, none of them started, become the active ones.
     pub(super) fn make_apps(&mut self, set: Option<&DeployedSet>) {
+        self.device_watch.look_soon();
         self.active = set.map(DeployedSet::digest);
         self.apps = set
             .into_iter()

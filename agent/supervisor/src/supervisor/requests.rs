@@ -134,7 +134,8 @@ impl Supervisor {
         let free = offer::Free::of(&config.state_dir);
         let budget = offer::check_budget(&accepted, &self.settings, &on_board, free);
         let networks = self.check_networks(accepted.release()).await;
-        Refused::both(budget, networks)?;
+        let devices = offer::devices::check(accepted.release(), &self.settings);
+        Refused::both(Refused::both(budget, networks), devices)?;
         tracing::info!(
             activity = accepted.offer.activity,
             deployment = %digest,

@@ -99,6 +99,7 @@ impl Supervisor {
                 app.phase = Phase::Up;
                 app.ended(None, false, Instant::now());
                 let name = app.name().clone();
+                self.device_watch.look_soon();
                 self.app_changed(&name, format!("cannot be started: {fault}"));
             }
         }
@@ -184,6 +185,7 @@ impl Supervisor {
                     .as_ref()
                     .map_or([0; 2], |output| output.inodes()),
                 places: process.places.clone(),
+                devices: process.devices.clone(),
                 started_at: app.started_at.unwrap_or_default(),
                 restarts: app.restarts,
             })
@@ -213,6 +215,7 @@ fn process(launched: Launched) -> Process {
         places: launched.places,
         output: Some(launched.output),
         log_writer: Some(launched.log_writer),
+        devices: launched.devices,
         ids: users::of_process(launched.running.pid),
         running: launched.running,
         since: Instant::now(),

@@ -1,6 +1,7 @@
 //! Back to order after a restart, a crash or a power cut: what runs of the right set is adopted, what
 //! runs of no set is ended, what should run is started.
 
+use super::devices::DeviceWatch;
 use super::follow::Following;
 use super::resolvers::Resolvers;
 use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
@@ -80,6 +81,7 @@ impl Supervisor {
             resolver_words,
             ranges: Ranges::load(&settings.config.ids_file(), settings.users.first)?,
             following: Following::begin(),
+            device_watch: DeviceWatch::default(),
             empty_root,
             _lock: lock,
             settings,
@@ -177,6 +179,7 @@ impl Supervisor {
             oom_kills_before: stats.oom_kills.unwrap_or(0),
             cgroup,
             places: running.places,
+            devices: running.devices,
             output,
             log_writer,
             ids: users::of_process(pid),

@@ -112,6 +112,7 @@ impl Supervisor {
                 let planned = run.plan.as_ref().ok().map(|plan| &plan.users);
                 users::status(process.ids, planned)
             }),
+            devices: self.device_statuses(run),
         }
     }
 }

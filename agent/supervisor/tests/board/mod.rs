@@ -746,6 +746,7 @@ pub fn app(image: &Image, script: &str) -> App {
         volumes: vec![],
         tmpfs: vec![],
         binds: vec![],
+        devices: vec![],
         read_only_root: false,
         user_namespace: None,
         health: None,

@@ -1,0 +1,245 @@
+//! Devices come and go while apps run: an adapter is pulled out, and plugged in again under another number.
+//!
+//! The kernel tells when a node appears or disappears in a folder (inotify(7)); only folders of devices that the active
+//! set asks for are watched, and without such a set nothing is. An app whose device goes is told of and left alone: what it
+//! makes of a dead device is its own and its restart policy's matter. Once a device is back as other nodes than the app
+//! has, or is there for the first time, the app is started again, since its /dev is made at its start.
+
+use super::Supervisor;
+use crate::apps::devices::{Given, PlannedDevice};
+use crate::apps::{AppRun, Phase};
+use crate::kernel;
+use coracle_board_support::devices::Node;
+use coracle_protocol::names::{AppName, DeviceName};
+use coracle_protocol::report::DeviceStatus;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::io::unix::AsyncFd;
+
+/// From a change to the look: a driver makes its nodes one after the other, and udev its links behind them.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What is watched, and what was told.
+#[derive(Debug, Default)]
+pub(super) struct DeviceWatch {
+    changes: Option<AsyncFd<OwnedFd>>,
+    look_at: Option<Instant>,
+    /// Devices that are not there, of apps that have them or wait for them.
+    missing: BTreeSet<(AppName, DeviceName)>,
+}
+
+impl DeviceWatch {
+    /// Until a node has come or gone. Nothing is heard while a look is due anyway.
+    pub(super) async fn changed(&mut self) {
+        let heard = match &self.changes {
+            Some(changes) if self.look_at.is_none() => changes.readable().await.map(drop),
+            _ => std::future::pending().await,
+        };
+        if let Err(error) = heard {
+            tracing::error!(%error, "changes of the board's devices are not followed any more");
+            self.changes = None;
+        }
+    }
+
+    pub(super) fn look_soon(&mut self) {
+        self.look_at.get_or_insert(Instant::now() + SETTLE);
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// Watches these folders from now on. What was heard of others is forgotten.
+    fn watch(&mut self, folders: &BTreeSet<PathBuf>) {
+        self.changes = None;
+        if folders.is_empty() {
+            return;
+        }
+        match watched(folders) {
+            Ok(changes) => self.changes = Some(changes),
+            Err(error) => {
+                tracing::error!(%error, "changes of the board's devices are not followed");
+            }
+        }
+    }
+}
+
+fn watched(folders: &BTreeSet<PathBuf>) -> std::io::Result<AsyncFd<OwnedFd>> {
+    let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    let events = WatchFlags::CREATE
+        | WatchFlags::DELETE
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::MOVED_TO
+        | WatchFlags::ONLYDIR;
+    for folder in folders {
+        inotify::add_watch(&changes, folder, events)?;
+    }
+    kernel::when_readable(changes)
+}
+
+/// What became of one device of an app that runs.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    /// It is as it was given.
+    Same,
+    /// Nodes of it have gone.
+    Gone,
+    /// It is there, and the app has none of its nodes.
+    Came,
+}
+
+/// `given`: the nodes that the app has; `now`: those of the board.
+fn turn(given: &[Node], now: &[Node]) -> Turn {
+    let mut alive = given.iter().filter(|node| now.contains(node));
+    match (alive.next().is_some(), now.is_empty()) {
+        (false, false) => Turn::Came,
+        (false, true) if given.is_empty() => Turn::Same,
+        _ if given.iter().all(|node| now.contains(node)) => Turn::Same,
+        _ => Turn::Gone,
+    }
+}
+
+impl Supervisor {
+    /// Looks when a look is due.
+    pub(super) fn follow_devices(&mut self, now: Instant) {
+        if self.device_watch.look_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.device_watch.look_at = None;
+        let root = self.settings.config.hardware_root.clone();
+        // Before the look: what comes after it is heard.
+        let folders = self.apps.iter().flat_map(planned);
+        let folders = folders.flat_map(|device| device.folders(&root)).collect();
+        self.device_watch.watch(&folders);
+        for index in 0..self.apps.len() {
+            self.look_at_devices(index, &root, now);
+        }
+        let names: BTreeSet<AppName> = self.apps.iter().map(|app| app.name().clone()).collect();
+        let missing = &mut self.device_watch.missing;
+        missing.retain(|(app, _)| names.contains(app));
+    }
+
+    fn look_at_devices(&mut self, index: usize, root: &Path, now: Instant) {
+        let app = &self.apps[index];
+        let name = app.name().clone();
+        let seen: Vec<_> = planned(app)
+            .iter()
+            .map(|device| (device.wanted.name.clone(), device.nodes(root)))
+            .collect();
+        let mut again = None;
+        for (device, nodes) in seen {
+            let key = (name.clone(), device);
+            let device = &key.1;
+            let app = &self.apps[index];
+            let told = self.device_watch.missing.contains(&key);
+            let what = match (app.phase, given(app, device)) {
+                (Phase::Up, Some(given)) => match turn(&given.nodes, &nodes) {
+                    Turn::Came => {
+                        again = Some(format!("device `{device}` is there as {}", list(&nodes)));
+                        self.device_watch.missing.remove(&key);
+                        continue;
+                    }
+                    Turn::Gone if !told => {
+                        let gone = gone(given, &nodes);
+                        self.device_watch.missing.insert(key.clone());
+                        format!("device `{device}` is gone: {}", gone.join(", "))
+                    }
+                    Turn::Same if told && !given.nodes.is_empty() => {
+                        self.device_watch.missing.remove(&key);
+                        format!("device `{device}` is back")
+                    }
+                    Turn::Gone | Turn::Same => continue,
+                },
+                (Phase::Waiting { .. }, _) if nodes.is_empty() => {
+                    self.device_watch.missing.insert(key);
+                    continue;
+                }
+                (Phase::Waiting { .. }, _) if told => {
+                    self.device_watch.missing.remove(&key);
+                    self.apps[index].phase = Phase::Waiting { at: now };
+                    format!("device `{device}` is there as {}", list(&nodes))
+                }
+                _ => continue,
+            };
+            self.app_changed(&name, what);
+        }
+        if let Some(why) = again {
+            self.apps[index].stop(now);
+            self.app_changed(&name, format!("{why}: it is started again"));
+        }
+    }
+
+    /// Devices that an app asks for, with what it has of them.
+    pub(super) fn device_statuses(&self, app: &AppRun) -> Vec<DeviceStatus> {
+        let root = &self.settings.config.hardware_root;
+        let status = |device: &PlannedDevice| {
+            let name = &device.wanted.name;
+            let given = given(app, name);
+            let lacks = self
+                .device_watch
+                .missing
+                .contains(&(app.name().clone(), name.clone()));
+            DeviceStatus {
+                name: name.clone(),
+                access: device.wanted.access,
+                nodes: given.map_or_else(Vec::new, |given| {
+                    given.nodes.iter().map(|node| node.path.clone()).collect()
+                }),
+                gone: match (given, lacks) {
+                    (Some(given), true) => gone(given, &device.nodes(root)),
+                    _ => Vec::new(),
+                },
+            }
+        };
+        planned(app).iter().map(status).collect()
+    }
+}
+
+fn planned(app: &AppRun) -> &[PlannedDevice] {
+    app.plan.as_ref().map_or(&[], |plan| &plan.devices)
+}
+
+fn given<'a>(app: &'a AppRun, device: &DeviceName) -> Option<&'a Given> {
+    let all = &app.process.as_ref()?.devices;
+    all.iter().find(|given| given.name == *device)
+}
+
+fn gone(given: &Given, now: &[Node]) -> Vec<String> {
+    let gone = given.nodes.iter().filter(|node| !now.contains(node));
+    gone.map(|node| node.path.clone()).collect()
+}
+
+fn list(nodes: &[Node]) -> String {
+    let paths: Vec<&str> = nodes.iter().map(|node| node.path.as_str()).collect();
+    paths.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(numbers: &[u32]) -> Vec<Node> {
+        let node = |&minor: &u32| Node {
+            path: format!("/dev/ttyUSB{minor}"),
+            major: 188,
+            minor,
+        };
+        numbers.iter().map(node).collect()
+    }
+
+    #[test]
+    fn an_app_is_started_again_only_for_a_device_of_which_it_has_nothing() {
+        let of = |given: &[u32], now: &[u32]| turn(&nodes(given), &nodes(now));
+        assert_eq!(of(&[0], &[0]), Turn::Same);
+        assert_eq!(of(&[], &[]), Turn::Same);
+        assert_eq!(of(&[0], &[]), Turn::Gone);
+        assert_eq!(of(&[0, 1], &[1]), Turn::Gone);
+        // A second one beside the first is given at the next start.
+        assert_eq!(of(&[0], &[0, 1]), Turn::Same);
+        assert_eq!(of(&[0], &[1]), Turn::Came);
+        assert_eq!(of(&[], &[3]), Turn::Came);
+    }
+}
