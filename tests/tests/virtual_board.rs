@@ -1,4 +1,5 @@
-//! The root tests of the runtime, of its OCI command line and of networks on links on kernels that are not this machine's: a board with cgroup v2 and one with v1, in QEMU.
+//! The root tests of the runtime, of its OCI command line, of the supervisor's quotas and of networks on links on kernels that are not this
+//! machine's: a board with cgroup v2 and one with v1, in QEMU.
 
 mod emulated;
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[test]
 fn containers_and_jails_hold_on_both_versions_of_cgroups() {
     let told = emulated::boards(&["x86-64", "x86-64-v1"]);
-    let held = "container and jail and checkpoint and confined and exec and hostile and lifecycle and net_devices and old_kernels and wire held";
+    let held = "container and jail and checkpoint and confined and exec and hostile and lifecycle and net_devices and old_kernels and quota and wire held";
     assert_eq!(told.matches(held).count(), 2, "{told}");
 }
 

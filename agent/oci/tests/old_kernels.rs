@@ -95,4 +95,29 @@ fn what_cannot_be_had_is_refused() {
         "a mount that is not read-only all the way down: {said:?}"
     );
     assert!(said.err.contains("/data"), "{said:?}");
+
+    // Owners that are not those on disk.
+    let mut bundle = Bundle::new("true");
+    let map = json!([{"containerID": 0, "hostID": 70, "size": 1}]);
+    let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
+    mounts.push(json!({
+        "destination": "/data", "type": "bind", "source": "rootfs",
+        "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map,
+    }));
+    let said = bundle.run();
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("rootfs"), "{said:?}");
+
+    // A root of its own among the host's mounts.
+    let mut bundle = Bundle::new("true");
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut();
+    namespaces
+        .expect("namespaces")
+        .retain(|namespace| namespace["type"] != "mount");
+    let said = bundle.run();
+    assert_eq!(said.code, 1, "{said:?}");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let place = bundle.path("");
+    let place = place.to_str().expect("text").trim_end_matches('/');
+    assert!(!mounts.contains(place), "{mounts}");
 }

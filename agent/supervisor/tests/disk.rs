@@ -1,5 +1,5 @@
 //! Hard limits of the disk, and volumes, through the real supervisor. On this machine's file system an image holds the
-//! limits; project quotas are tried by the runtime's tests in virtual boards.
+//! limits; for project quotas there is `quota.rs`.
 
 mod board;
 
@@ -722,6 +722,24 @@ fn a_restore_is_held_to_what_is_left_of_the_board() {
     leave(128);
     board.restart_supervisor();
     assert_eq!(restore(&board, "data", &saved), Verdict::Done);
+}
+
+/// A kernel or file system that cannot let two names change places gets them moved one by one.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_restore_needs_no_exchange_of_names() {
+    let mut board = Board::start();
+    board.without_calls = vec![libc::SYS_renameat2 as u32];
+    board.restart_supervisor();
+    volumes(action(&board, 0, create("data", Some(4 * MIB))));
+    let tar = tar_of("file", tar::EntryType::Regular, "");
+    assert_eq!(restore(&board, "data", &tar), Verdict::Done);
+    let saved = backup(&board, "data");
+    assert_eq!(restore(&board, "data", &tar), Verdict::Done);
+    assert_eq!(backup(&board, "data"), saved);
+    let names = std::fs::read_dir(board.state().join("volumes")).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["data"]);
 }
 
 /// SIGKILL while a restore is under way: the volume is as it was.

@@ -329,7 +329,7 @@ fn what_cannot_be_as_it_must_is_refused_by_name() {
     first_id(&board, "web");
 
     // A kernel that cannot: named where it must be, told where it may be.
-    board.without_id_maps = true;
+    board.without_calls = vec![board::MOUNT_SETATTR];
     board.restart_supervisor();
     refused(&mut board, plain.clone(), "kernel-lacks", "not implemented");
     isolation(&board, "user_namespaces = \"auto\"");
@@ -342,7 +342,7 @@ fn what_cannot_be_as_it_must_is_refused_by_name() {
     assert!(because.contains("not implemented"), "{because}");
     assert_eq!(users_of(&board, "web"), [0; 4]);
 
-    board.without_id_maps = false;
+    board.without_calls.clear();
     board.restart_supervisor();
     board.commit("3", vec![host]);
     assert_eq!(reason(&board, "web"), "it uses the board's network");

@@ -244,3 +244,33 @@ impl Cgroup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    /// As a v2 folder is before 5.14: `cgroup.kill` is not there.
+    #[test]
+    fn without_a_file_that_kills_all_each_is_killed_and_then_thawed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let (procs, freeze) = (
+            folder.path().join("cgroup.procs"),
+            folder.path().join("cgroup.freeze"),
+        );
+        std::fs::write(procs, format!("{}\n", child.id())).unwrap();
+        std::fs::write(&freeze, "").unwrap();
+        let cgroup = Cgroup {
+            place: Place::V2(folder.path().to_owned()),
+        };
+        cgroup.kill_all().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert_eq!(std::fs::read_to_string(freeze).unwrap(), "0");
+        assert!(!folder.path().join("cgroup.kill").exists());
+    }
+}

@@ -158,6 +158,30 @@ pub(super) fn stats(folder: &Path) -> Result<Stats, CgroupError> {
 mod tests {
     use super::*;
 
+    /// As a folder is before 5.19: `memory.peak` is not there.
+    #[test]
+    fn a_figure_that_the_kernel_lacks_is_none_and_the_others_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("memory.current", "4096\n"),
+            ("memory.max", "max\n"),
+            ("memory.events", "low 0\noom_kill 2\n"),
+            ("cpu.stat", "usage_usec 7\nuser_usec 3\n"),
+            ("pids.current", "1\n"),
+        ] {
+            std::fs::write(folder.path().join(file), text).unwrap();
+        }
+        let expected = Stats {
+            memory_bytes: Some(4096),
+            memory_peak_bytes: None,
+            memory_limit_bytes: None,
+            oom_kills: Some(2),
+            cpu_micros: Some(7),
+            pids: Some(1),
+        };
+        assert_eq!(stats(folder.path()).unwrap(), expected);
+    }
+
     #[test]
     fn io_lines_name_only_what_is_given() {
         let io = IoLimit {

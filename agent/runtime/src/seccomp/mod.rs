@@ -42,6 +42,9 @@ const AF_ALG: u64 = 38;
 /// FS_IOC_FSSETXATTR of linux/fs.h, the same number on all architectures that we know. Who owns a file may change its project,
 /// and with it whose quota it counts for.
 const SET_PROJECT: u64 = 0x401c_5820;
+/// FS_IOC_SETFLAGS, `_IOW('f', 2, long)`: one of its flags is whether what is made in a folder counts for the folder's project
+/// (`chattr -P`). Flags lie in memory, where no filter sees them, so that none can be set.
+const SET_FLAGS: u64 = 0x4000_6602 | (size_of::<c_long>() as u64) << 16;
 
 impl SeccompProgram {
     /// Docker's default profile for a process with these capabilities: what is not allowed answers EPERM, clone3 answers
@@ -61,10 +64,8 @@ impl SeccompProgram {
         let mut rules = vec![
             plain_rule(&[libc::SYS_clone3], Action::Errno(libc::ENOSYS as u16)),
             plain_rule(&free, Action::Allow),
-            Rule {
-                arguments: vec![word(1, SET_PROJECT)],
-                ..plain_rule(&[libc::SYS_ioctl], Action::Errno(libc::EPERM as u16))
-            },
+            forbidden_ioctl(SET_PROJECT),
+            forbidden_ioctl(SET_FLAGS),
             forbidden_socket(AF_VSOCK),
             forbidden_socket(AF_ALG),
             Rule {
@@ -162,6 +163,13 @@ fn plain_rule(calls: &[c_long], action: Action) -> Rule {
         calls: calls.iter().map(|call| *call as u32).collect(),
         arguments: Vec::new(),
         action,
+    }
+}
+
+fn forbidden_ioctl(request: u64) -> Rule {
+    Rule {
+        arguments: vec![word(1, request)],
+        ..plain_rule(&[libc::SYS_ioctl], Action::Errno(libc::EPERM as u16))
     }
 }
 

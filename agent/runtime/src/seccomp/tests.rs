@@ -94,8 +94,12 @@ fn nobody_changes_the_project_of_a_file() {
     };
     assert_eq!(ioctl(SET_PROJECT), EPERM);
     assert_eq!(ioctl(SET_PROJECT | 1 << 40), EPERM);
-    // Reading it, TIOCGWINSZ, FIONREAD.
-    for other in [0x801c_581f, 0x5413, 0x541b] {
+    assert_eq!(ioctl(SET_FLAGS), EPERM);
+    assert_eq!(ioctl(SET_FLAGS | 1 << 40), EPERM);
+    #[cfg(target_pointer_width = "64")]
+    assert_eq!(SET_FLAGS, 0x4008_6602);
+    // Reading both, TIOCGWINSZ, FIONREAD.
+    for other in [0x801c_581f, 0x8008_6601, 0x5413, 0x541b] {
         assert_eq!(ioctl(other), ALLOW);
     }
 }
@@ -178,6 +182,7 @@ fn every_listed_call_is_allowed_and_its_unlisted_neighbour_is_not() {
         libc::SYS_socket,
         libc::SYS_chroot,
     ];
+    // file_setattr, which changes a file's project too, is 469.
     for call in (0..=500).filter(|call| !conditional.contains(call)) {
         let expected = if listed.contains(&call) { ALLOW } else { EPERM };
         assert_eq!(answer(&program, call, 0), expected, "{call}");

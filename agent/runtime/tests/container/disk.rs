@@ -6,7 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::disk::Trial;
-use coracle_runtime::{DiskLimit, Means, Mount, Place as Room, Rootfs, spawn_plain};
+use coracle_runtime::{
+    DiskLimit, Exit, LaunchSpec, Means, Mount, Place as Room, Rootfs, SeccompProgram, spawn_plain,
+};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::statvfs::statvfs;
@@ -16,19 +18,19 @@ use nix::unistd::Pid;
 use crate::support::{Outcome, Place, launch, not_here};
 
 const MIB: u64 = 1 << 20;
-const LIMIT: DiskLimit = DiskLimit {
+pub const LIMIT: DiskLimit = DiskLimit {
     bytes: 4 * MIB,
     inodes: 100,
 };
 
 /// A folder with a limit, which goes away with everything that holds it.
-struct Limited {
+pub struct Limited {
     room: Room,
     above: tempfile::TempDir,
 }
 
 impl Limited {
-    fn new(means: Means) -> Limited {
+    pub fn new(means: Means) -> Limited {
         let above = match means {
             Means::Image | Means::Memory => tempfile::tempdir(),
             Means::Quota => tempfile::tempdir_in(with_quotas()),
@@ -43,13 +45,12 @@ impl Limited {
         Limited { room, above }
     }
 
-    fn inside(&self, name: &str) -> PathBuf {
+    pub fn inside(&self, name: &str) -> PathBuf {
         self.room.folder().join(name)
     }
 
-    /// Runs a script whose writable layer and whose /data are in here.
-    fn shell(&self, script: &str) -> Outcome {
-        let place = Place::new();
+    /// A script whose writable layer and whose /data are in here.
+    pub fn spec<'a>(&self, place: &'a Place, script: &str) -> LaunchSpec<'a> {
         let mut spec = place.spec(script);
         spec.rootfs = Rootfs::Overlay {
             lower: vec![place.path("image")],
@@ -57,8 +58,15 @@ impl Limited {
             work: self.inside("work"),
             merged: place.path("merged"),
         };
-        spec.mounts = vec![Mount::bind(self.inside("data"), "/data", false)];
-        launch(spec).expect("a launch")
+        spec.mounts = vec![Mount {
+            owners_of_container: true,
+            ..Mount::bind(self.inside("data"), "/data", false)
+        }];
+        spec
+    }
+
+    fn shell(&self, script: &str) -> Outcome {
+        launch(self.spec(&Place::new(), script)).expect("a launch")
     }
 
     fn used(&self) -> (u64, u64) {
@@ -77,7 +85,8 @@ impl Drop for Limited {
     }
 }
 
-/// An image is filled by hand where bytes cannot be reserved.
+/// An image is filled by hand where bytes cannot be reserved, and gets its loop device in two steps where there is no call for
+/// both.
 pub fn on_an_old_kernel() {
     let limited = Limited::new(Means::Image);
     fs::write(limited.inside("data/file"), "kept").unwrap();
@@ -85,7 +94,7 @@ pub fn on_an_old_kernel() {
 }
 
 /// Where this machine has project quotas.
-fn with_quotas() -> &'static Path {
+pub fn with_quotas() -> &'static Path {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
     let held = |line: &str| line.contains(" /quota ") && line.contains("prjquota");
     if !mounts.lines().any(held) {
@@ -285,6 +294,19 @@ pub fn a_quota_moves_in_use() {
     assert_eq!(limited.shell(fill).output, "");
     limited.room.resize(DiskLimit::of_bytes(5 * MIB)).unwrap();
     assert_eq!(limited.shell(fill).output, "room\n");
+}
+
+/// quotactl_fd (443 on every architecture) came with 5.14; before, the device's node is named.
+pub fn a_quota_is_set_by_the_devices_node_too() {
+    with_quotas();
+    let old = SeccompProgram::deny(&[443], libc::ENOSYS).unwrap();
+    let child = spawn_plain(Vec::new(), |_| {
+        coracle_runtime::jail::confine_self(&old).expect("a filter");
+        ends_a_disk_filler(Means::Quota);
+        a_quota_moves_in_use();
+        0
+    });
+    assert_eq!(child.unwrap().wait(), Some(Exit::Code(0)));
 }
 
 pub fn a_project_is_not_used_twice() {

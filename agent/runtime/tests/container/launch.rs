@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use coracle_runtime::seccomp::{Action, Argument, Compare, Rule};
 use coracle_runtime::{
     ExecSpec, Exit, JailSpec, LaunchSpec, Limits, Mount, NetNs, Rootfs, SeccompProgram, Stdio,
     Step, exec_in, prepare, reap, spawn_jailed, spawn_plain,
@@ -145,7 +146,21 @@ pub fn old_kernels_are_served_too() {
         libc::SYS_keyctl,
         libc::SYS_fallocate,
     ];
-    let old = SeccompProgram::deny(&newer, libc::ENOSYS).unwrap();
+    let mut rules = vec![Rule {
+        calls: newer.map(|call| call as u32).to_vec(),
+        arguments: Vec::new(),
+        action: Action::Errno(libc::ENOSYS as u16),
+    }];
+    // LOOP_CONFIGURE, since 5.8.
+    rules.push(Rule {
+        calls: vec![libc::SYS_ioctl as u32],
+        arguments: vec![Argument {
+            index: 1,
+            compare: Compare::Equal(0x4c0a),
+        }],
+        action: Action::Errno(libc::EINVAL as u16),
+    });
+    let old = SeccompProgram::from_rules(&rules, Action::Allow, 0).unwrap();
     let child = spawn_plain(Vec::new(), |_| {
         coracle_runtime::jail::confine_self(&old).expect("a filter");
         // As a new program: std remembers which calls this kernel had.

@@ -16,6 +16,7 @@ mod launch;
 mod memory;
 mod pids;
 mod process;
+mod project;
 mod rootfs;
 mod stats;
 mod users;
@@ -23,6 +24,10 @@ mod users;
 fn main() -> std::process::ExitCode {
     if std::env::var_os(launch::OLD_KERNEL).is_some() {
         launch::on_an_old_kernel();
+        return std::process::ExitCode::SUCCESS;
+    }
+    if std::env::var_os(project::INSIDE).is_some() {
+        project::inside();
         return std::process::ExitCode::SUCCESS;
     }
     support::run(tests![
@@ -69,9 +74,12 @@ fn main() -> std::process::ExitCode {
         disk::a_quota_ends_a_disk_filler,
         disk::a_quota_ends_an_inode_filler,
         disk::a_quota_moves_in_use,
+        disk::a_quota_is_set_by_the_devices_node_too,
         disk::a_project_is_not_used_twice,
         disk::the_means_are_tried_and_nothing_stays,
         disk::quotas_are_found_by_trying,
+        project::a_container_does_not_leave_its_quota,
+        project::users_of_its_own_have_no_say_over_projects,
         users::root_inside_is_nobody_outside,
         users::a_layer_is_taken_over_both_ways,
         users::containers_with_two_ranges_are_strangers,

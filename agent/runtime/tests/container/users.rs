@@ -19,7 +19,7 @@ const SECOND: IdRange = IdRange {
 };
 
 /// Where the kernel cannot do it, that must be what a launch says as well.
-fn place() -> Place {
+pub fn place() -> Place {
     let place = able(Place::layered());
     match try_range(&place.path(""), false, FIRST) {
         Ok(()) => place,

@@ -206,6 +206,30 @@ impl Place {
             .join(name)
     }
 
+    /// This very program goes into the image as `/bin/own`, with the libraries that it has loaded.
+    pub fn bring_own_program(&self) {
+        let image = self.path("image");
+        fs::copy("/proc/self/exe", image.join("bin/own")).expect("this program");
+        let maps = fs::read_to_string("/proc/self/maps").expect("what is loaded");
+        for library in maps
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(5))
+        {
+            if !library.contains(".so") {
+                continue;
+            }
+            let inside = image.join(library.trim_start_matches('/'));
+            fs::create_dir_all(inside.parent().expect("a folder")).expect("a folder");
+            fs::copy(library, &inside).expect("a library");
+            // The program names its loader by a path that is a link on most machines.
+            let name = inside.file_name().expect("a name");
+            if name.to_string_lossy().starts_with("ld-") {
+                fs::create_dir_all(image.join("lib64")).expect("a folder");
+                fs::copy(library, image.join("lib64").join(name)).expect("the loader");
+            }
+        }
+    }
+
     pub fn rootfs(&self) -> Rootfs {
         let above = if self.layered { "layer" } else { "" };
         Rootfs::Overlay {

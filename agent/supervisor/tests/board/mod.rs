@@ -36,16 +36,31 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const OWN_RESOLV_CONF: &str =
     "mount --bind \"$1\" /etc/resolv.conf; program=$0; shift; exec \"$program\" \"$@\"";
 
-/// A program for which mount_setattr (442 on every architecture) is not there: a filter of system calls says ENOSYS.
-const WITHOUT_ID_MAPS: &str = "
+/// A program for which some system calls are not there: a filter says ENOSYS.
+const WITHOUT_CALLS: &str = "
 import ctypes, os, struct, sys
-code = [(0x20, 0, 0, 0), (0x15, 0, 1, 442), (0x06, 0, 0, 0x50000 | 38), (0x06, 0, 0, 0x7fff0000)]
+code = [(0x20, 0, 0, 0)]
+for call in sys.argv[1].split(','):
+    code += [(0x15, 0, 1, int(call)), (0x06, 0, 0, 0x50000 | 38)]
+code += [(0x06, 0, 0, 0x7fff0000)]
+length = len(code)
 code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *one) for one in code))
-program = ctypes.create_string_buffer(struct.pack('HL', 4, ctypes.addressof(code)))
+program = ctypes.create_string_buffer(struct.pack('HL', length, ctypes.addressof(code)))
 if ctypes.CDLL(None, use_errno=True).prctl(22, 2, program, 0, 0):
     sys.exit(os.strerror(ctypes.get_errno()))
-os.execv(sys.argv[1], sys.argv[1:])
+os.execv(sys.argv[2], sys.argv[2:])
 ";
+
+/// mount_setattr, by the same number on every architecture: without it there are no id-mapped mounts.
+pub const MOUNT_SETATTR: u32 = 442;
+
+/// The program under test; `CORACLE_SUPERVISOR` names it where the tests do not run on the machine that built them.
+fn supervisor() -> PathBuf {
+    std::env::var_os("CORACLE_SUPERVISOR").map_or(
+        env!("CARGO_BIN_EXE_coracle-supervisor").into(),
+        PathBuf::from,
+    )
+}
 
 pub const BOARD: &str = "acme.test-1";
 
@@ -60,11 +75,12 @@ pub struct Board {
     pub name: String,
     pub keys: Keys,
     pub hardware: HardwareClass,
-    /// The next supervisor's kernel answers as one without id-mapped mounts.
-    pub without_id_maps: bool,
+    /// System calls that the next supervisor's kernel does not have.
+    pub without_calls: Vec<u32>,
     /// Of the next release.
     pub networks: Vec<NetworkSpec>,
-    netns: String,
+    /// None: it has this machine's network.
+    netns: Option<String>,
     supervisor: Option<Child>,
     next: u64,
 }
@@ -107,7 +123,19 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
 impl Board {
     /// A board with a running supervisor that knows its name.
     pub fn start() -> Self {
-        let mut board = Self::unenrolled();
+        Self::unenrolled().enrolled()
+    }
+
+    /// One whose folders lie below `folder` and which has this machine's network: for a virtual board, which is the test's
+    /// alone. `site` is its board.toml.
+    pub fn start_on(folder: &Path, site: &str) -> Self {
+        let name = Self::next_name();
+        let dir = tempfile::Builder::new().prefix(&name).tempdir_in(folder);
+        Self::made(name, dir.unwrap(), None, site).enrolled()
+    }
+
+    fn enrolled(self) -> Self {
+        let mut board = self;
         let request = Request::Identity {
             board: BoardId::new(BOARD).unwrap(),
         };
@@ -116,14 +144,18 @@ impl Board {
         board
     }
 
-    pub fn unenrolled() -> Self {
+    fn next_name() -> String {
         assert!(
             rustix::process::geteuid().is_root(),
             "this test makes containers and namespaces: run it as root"
         );
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("cortest-sup-{}-{number}", std::process::id());
+        format!("cortest-sup-{}-{number}", std::process::id())
+    }
+
+    pub fn unenrolled() -> Self {
+        let name = Self::next_name();
         // The first one makes a mount of /run/netns; two at once hide each other's namespace below theirs.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,6 +163,12 @@ impl Board {
         drop(turn);
         run(Command::new("ip").args(["-n", &name, "link", "set", "lo", "up"]));
         let dir = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
+        // eth0 and on may carry networks, lan0 and on may be an app's.
+        let site = "[network]\nparents = [\"eth?\"]\ninterfaces = [\"lan?\"]\n";
+        Self::made(name.clone(), dir, Some(name), site)
+    }
+
+    fn made(name: String, dir: tempfile::TempDir, netns: Option<String>, site: &str) -> Self {
         let key = || SigningKey::generate().unwrap().0;
         let keys = Keys {
             root: key(),
@@ -146,16 +184,14 @@ impl Board {
             dir.path().display()
         );
         std::fs::write(etc.join("coracle.toml"), text).unwrap();
-        // eth0 and on may carry networks, lan0 and on may be an app's.
-        let site = "[network]\nparents = [\"eth?\"]\ninterfaces = [\"lan?\"]\n";
         std::fs::write(etc.join("board.toml"), site).unwrap();
         let mut board = Self {
             dir,
-            netns: name.clone(),
+            netns,
             name,
             keys,
             hardware: HardwareClass::new("unknown").unwrap(),
-            without_id_maps: false,
+            without_calls: vec![],
             networks: vec![],
             supervisor: None,
             next: 1,
@@ -174,10 +210,13 @@ impl Board {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    fn inside(&self, program: &str) -> Command {
+    fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let Some(netns) = &self.netns else {
+            return Command::new(program);
+        };
         let mut command = Command::new("nsenter");
         command
-            .arg(format!("--net=/run/netns/{}", self.netns))
+            .arg(format!("--net=/run/netns/{netns}"))
             .arg("--")
             .arg(program);
         command
@@ -190,17 +229,18 @@ impl Board {
             .open(self.dir.path().join("log"))
             .unwrap();
         let mut command = match self.resolv_conf().exists() {
-            false if self.without_id_maps => {
+            false if !self.without_calls.is_empty() => {
                 let mut command = self.inside("python3");
-                command.args(["-c", WITHOUT_ID_MAPS]);
-                command.arg(env!("CARGO_BIN_EXE_coracle-supervisor"));
+                let calls: Vec<String> = self.without_calls.iter().map(u32::to_string).collect();
+                command.args(["-c", WITHOUT_CALLS, &calls.join(",")]);
+                command.arg(supervisor());
                 command
             }
-            false => self.inside(env!("CARGO_BIN_EXE_coracle-supervisor")),
+            false => self.inside(supervisor()),
             true => {
                 let mut command = self.inside("unshare");
                 command.args(["--mount", "sh", "-ec", OWN_RESOLV_CONF]);
-                command.arg(env!("CARGO_BIN_EXE_coracle-supervisor"));
+                command.arg(supervisor());
                 command.arg(self.resolv_conf());
                 command
             }
@@ -257,7 +297,7 @@ impl Board {
         if self.supervisor.is_some() {
             self.kill_supervisor();
         }
-        let mut command = self.inside(env!("CARGO_BIN_EXE_coracle-supervisor"));
+        let mut command = self.inside(supervisor());
         run(command.arg("stop-all").arg("--config").arg(self.config()));
     }
 
@@ -343,7 +383,7 @@ impl Board {
 
     /// Listens on the board's own network.
     pub fn listen_udp(&self, address: &str) -> std::net::UdpSocket {
-        let path = format!("/run/netns/{}", self.netns);
+        let path = format!("/run/netns/{}", self.netns());
         let address = address.to_owned();
         let thread = std::thread::spawn(move || {
             let netns = std::fs::File::open(path).unwrap();
@@ -356,21 +396,21 @@ impl Board {
 
     /// Links of the board's network namespace.
     pub fn links(&self) -> String {
-        run(Command::new("ip").args(["-n", &self.netns, "-br", "link"]))
+        run(Command::new("ip").args(["-n", self.netns(), "-br", "link"]))
     }
     /// The board gets a route there, as from a new uplink.
     pub fn route(&self, to: &str) {
-        run(Command::new("ip").args(["-n", &self.netns, "route", "add", to, "dev", "lo"]));
+        run(Command::new("ip").args(["-n", self.netns(), "route", "add", to, "dev", "lo"]));
     }
     /// Runs `ip` there.
     pub fn ip(&self, arguments: &str) -> String {
         run(Command::new("ip")
-            .args(["-n", &self.netns])
+            .args(["-n", self.netns()])
             .args(arguments.split(' ')))
     }
     /// The board's own network namespace.
     pub fn netns(&self) -> &str {
-        &self.netns
+        self.netns.as_deref().expect("a network of its own")
     }
     pub fn queues(&self) -> String {
         run(self.inside("tc").args(["qdisc", "show"]))
@@ -585,15 +625,15 @@ impl Drop for Board {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let mut command = self.inside(env!("CARGO_BIN_EXE_coracle-supervisor"));
+        let mut command = self.inside(supervisor());
         let _ = command
             .arg("stop-all")
             .arg("--config")
             .arg(self.config())
             .output();
-        let _ = Command::new("ip")
-            .args(["netns", "delete", &self.netns])
-            .output();
+        if let Some(netns) = &self.netns {
+            let _ = Command::new("ip").args(["netns", "delete", netns]).output();
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Board {
     pub links: &'static str,
     /// Whether the tests of the OCI command line run there too.
     pub oci: bool,
+    /// Whether those of the supervisor that need a disk with project quotas run there too.
+    pub supervisor: bool,
     /// Tests that make no sense on this board and say so, in the order they run; any other that says so is a failure.
     pub not_here: &'static [&'static str],
     /// Tests that this kernel does not survive; they are also among those that are not here.
@@ -54,6 +56,7 @@ pub const BOARDS: [Board; 10] = [
         arch: Arch::X86_64,
         suite: None,
         oci: true,
+        supervisor: true,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
@@ -65,6 +68,7 @@ pub const BOARDS: [Board; 10] = [
         arch: Arch::X86_64,
         suite: None,
         oci: true,
+        supervisor: true,
         layout: Layout::V1,
         not_here: &[
             "io::buffered_writes_keep_to_the_rate",
@@ -80,6 +84,7 @@ pub const BOARDS: [Board; 10] = [
         arch: Arch::X86_64,
         suite: None,
         oci: false,
+        supervisor: false,
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         without: &[],
@@ -91,9 +96,11 @@ pub const BOARDS: [Board; 10] = [
         arch: Arch::X86_64,
         suite: Some("bullseye"),
         oci: false,
+        supervisor: true,
         layout: Layout::V2,
         // 5.10 has no id-mapped mounts.
         not_here: &[
+            "project::users_of_its_own_have_no_say_over_projects",
             "users::root_inside_is_nobody_outside",
             "users::a_layer_is_taken_over_both_ways",
             "users::containers_with_two_ranges_are_strangers",
@@ -111,8 +118,10 @@ pub const BOARDS: [Board; 10] = [
         arch: Arch::X86_64,
         suite: Some("bullseye"),
         oci: false,
+        supervisor: false,
         layout: Layout::Hybrid,
         not_here: &[
+            "project::users_of_its_own_have_no_say_over_projects",
             "users::root_inside_is_nobody_outside",
             "users::a_layer_is_taken_over_both_ways",
             "users::containers_with_two_ranges_are_strangers",
@@ -130,6 +139,7 @@ pub const BOARDS: [Board; 10] = [
         arch: Arch::X86_64,
         suite: Some("trixie"),
         oci: false,
+        supervisor: false,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
@@ -141,6 +151,7 @@ pub const BOARDS: [Board; 10] = [
         arch: Arch::X86_64,
         suite: Some("forky"),
         oci: false,
+        supervisor: false,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
@@ -152,6 +163,7 @@ pub const BOARDS: [Board; 10] = [
         arch: Arch::Arm64,
         suite: None,
         oci: false,
+        supervisor: false,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
@@ -163,6 +175,7 @@ pub const BOARDS: [Board; 10] = [
         arch: Arch::Arm64,
         suite: None,
         oci: false,
+        supervisor: false,
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         without: &[],
@@ -174,6 +187,7 @@ pub const BOARDS: [Board; 10] = [
         arch: Arch::Armhf,
         suite: Arch::Armhf.suite(),
         oci: false,
+        supervisor: false,
         layout: Layout::V2,
         not_here: &[
             "io::direct_io_keeps_to_the_rates",

@@ -64,8 +64,10 @@ pub fn build(
     }
     // The kernel opens it for init's output before anything is mounted.
     archive.character_device("dev/console", 5, 1);
-    archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");
-    archive.file("etc/group", 0o644, b"root:x:0:\n");
+    // `daemon` is who may talk to the supervisor.
+    let passwd = b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/sh\n";
+    archive.file("etc/passwd", 0o644, passwd);
+    archive.file("etc/group", 0o644, b"root:x:0:\ndaemon:x:1:\n");
     archive.file("init", 0o755, INIT.as_bytes());
     archive.file(
         "board/settings",

@@ -89,7 +89,7 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
         kernel.release,
         board.layout.name()
     );
-    let programs = programs::build(board.arch, cache, board.oci)?;
+    let programs = programs::build(board, cache)?;
     let image = initramfs::build(board, cache, &kernel, &programs, only)?;
     let initramfs = cache.folder().join(format!("{}.cpio", board.name));
     std::fs::write(&initramfs, image).with_context(|| initramfs.display().to_string())?;

@@ -1,6 +1,7 @@
 //! The test programs that run on a board, and the libraries they need.
 
 use crate::arch::Arch;
+use crate::board::Board;
 use crate::packages::Cache;
 use anyhow::{Context, Result, ensure};
 use coracle_tests::service::run;
@@ -24,6 +25,9 @@ const OCI_TESTS: [&str; 7] = [
 /// The network's, of kinds of links that this machine's kernel may lack.
 const NETWORK_TESTS: [&str; 1] = ["wire"];
 const OCI_PROGRAM: &str = "coracle-runtime";
+/// The supervisor's: what it makes of a disk with project quotas.
+const SUPERVISOR_TESTS: [&str; 1] = ["quota"];
+const SUPERVISOR: &str = "coracle-supervisor";
 
 /// What a checkpoint is made with, of this machine: CRIU, and what it calls.
 const OCI_TOOLS: [&str; 3] = ["/usr/sbin/criu", "/usr/bin/tar", "/usr/bin/gzip"];
@@ -41,17 +45,13 @@ pub struct Programs {
     pub started: Vec<Program>,
 }
 
-/// `oci` asks for the tests of the command line too.
-pub fn build(arch: Arch, cache: &Cache, oci: bool) -> Result<Programs> {
+pub fn build(board: &Board, cache: &Cache) -> Result<Programs> {
+    let arch = board.arch;
     let mut tests = compile(arch, cache, "coracle-runtime", &TESTS)?;
     let mut started = Vec::new();
-    if oci {
+    if board.oci {
         let mut more = compile(arch, cache, "coracle-oci", &OCI_TESTS)?;
-        let at = more
-            .iter()
-            .position(|one| one.name == OCI_PROGRAM)
-            .context("cargo did not build the command line")?;
-        started.push(more.remove(at));
+        started.push(take(&mut more, OCI_PROGRAM)?);
         tests.extend(more);
         for tool in OCI_TOOLS {
             let file = PathBuf::from(tool);
@@ -66,8 +66,36 @@ pub fn build(arch: Arch, cache: &Cache, oci: bool) -> Result<Programs> {
             });
         }
     }
+    if board.supervisor {
+        let mut more = compile(arch, cache, "coracle-supervisor", &SUPERVISOR_TESTS)?;
+        let program = take(&mut more, SUPERVISOR)?;
+        for one in [program].into_iter().chain(more) {
+            let one = stripped(arch, cache, one)?;
+            let is_test = one.name != SUPERVISOR;
+            if is_test { &mut tests } else { &mut started }.push(one);
+        }
+    }
     tests.extend(compile(arch, cache, "coracle-network", &NETWORK_TESTS)?);
     Ok(Programs { tests, started })
+}
+
+/// The program of a package, out of it and its tests.
+fn take(built: &mut Vec<Program>, name: &str) -> Result<Program> {
+    let at = built.iter().position(|one| one.name == name);
+    let at = at.with_context(|| format!("cargo did not build {name}"))?;
+    Ok(built.remove(at))
+}
+
+/// Without what debuggers read: a board has all of it in memory, twice while it boots.
+fn stripped(arch: Arch, cache: &Cache, program: Program) -> Result<Program> {
+    let (machine, strip) = match arch.cross() {
+        None => ("native", "strip".to_owned()),
+        Some((triple, linker)) => (triple, linker.replace("gcc", "strip")),
+    };
+    let file = cache.folder().join(format!("{}-{machine}", program.name));
+    run(Command::new(&strip).arg("-o").arg(&file).arg(&program.file))
+        .with_context(|| format!("{strip} (package binutils)"))?;
+    Ok(Program { file, ..program })
 }
 
 fn compile(arch: Arch, cache: &Cache, package: &str, tests: &[&str]) -> Result<Vec<Program>> {
