@@ -193,6 +193,18 @@ impl Engineer {
         image: &str,
         healthy: bool,
     ) -> Result<PathBuf> {
+        self.create_release_with(version, counter, image, healthy, &[])
+    }
+
+    /// The same, and `web` has secrets.
+    pub fn create_release_with(
+        &self,
+        version: &str,
+        counter: u64,
+        image: &str,
+        healthy: bool,
+        secrets: &[&str],
+    ) -> Result<PathBuf> {
         let text = format!(
             r#"product = "shop"
 version = "{version}"
@@ -204,6 +216,7 @@ hardware = ["qemux86-64"]
 name = "web"
 image = "{image}"
 trial_seconds = 5
+secrets = {secrets:?}
 
 [apps.env]
 APP_VERSION = "{version}"

@@ -1,4 +1,5 @@
-"""An HTTP service as an app image holds it: `/` says its version, `/healthz` whether it is well.
+"""An HTTP service as an app image holds it: `/` says its version, `/healthz` whether it is well, `/greeting` what the
+secret of that name is.
 
 Environment: PORT (8080), APP_VERSION, HEALTHY (0 makes /healthz answer 503).
 """
@@ -10,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 VERSION = os.environ.get("APP_VERSION", "unknown")
 HEALTHY = os.environ.get("HEALTHY", "1") != "0"
+GREETING = "/run/secrets/greeting"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -23,6 +25,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, f"web version {VERSION} on Python {python}\n")
         elif self.path == "/healthz":
             self.reply(*((200, "ok\n") if HEALTHY else (503, "this version is not well\n")))
+        elif self.path == "/greeting" and os.path.exists(GREETING):
+            with open(GREETING, encoding="utf-8") as secret:
+                self.reply(200, secret.read())
         else:
             self.reply(404, "not found\n")
 

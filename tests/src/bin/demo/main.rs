@@ -83,6 +83,7 @@ fn demo(keep: bool) -> Result<()> {
     faults::daemon_killed(&mut demo)?;
     faults::network_cut(&mut demo)?;
     usb::offline_board(&mut demo)?;
+    usb::sealed_to_a_board(&mut demo)?;
     finish(demo, keep, PREFIX)
 }
 

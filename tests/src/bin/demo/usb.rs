@@ -5,6 +5,53 @@ use anyhow::{Context, Result, ensure};
 use coracle_tests::service::run;
 use std::time::Instant;
 
+/// For one board, with a secret that only this board can open.
+pub fn sealed_to_a_board(demo: &mut Demo) -> Result<()> {
+    const VALUE: &str = "good morning from the stick";
+    let (board, engineer) = (&demo.board, &demo.engineer);
+    let status = board.status()?;
+    let key = status["trust"]["secret_key"].as_str();
+    let (keys, value) = (engineer.file("board-keys.json"), engineer.file("greeting"));
+    std::fs::write(&value, VALUE)?;
+    let mut pin = engineer.release("secret");
+    pin.args(["pin", "--board", board.id().as_str(), "--key"])
+        .arg(key.context("the board shows no key for secrets")?)
+        .arg("--board-keys")
+        .arg(&keys);
+    run(&mut pin)?;
+    let release = engineer.create_release_with("4.0", 4, "shop/web:2", true, &["greeting"])?;
+    let folder = demo.world.dir().join("stick-of-one");
+    let mut stick = engineer.release("usb");
+    stick
+        .arg("--release")
+        .arg(&release)
+        .arg("--images")
+        .arg(engineer.images())
+        .arg("--key")
+        .arg(engineer.key("offline-deploy"))
+        .args(["--board", board.id().as_str(), "--seq", "1"])
+        .arg("--secret")
+        .arg(format!("web/greeting={}", value.display()))
+        .arg("--board-keys")
+        .arg(&keys)
+        .arg("--output")
+        .arg(&folder);
+    demo.say
+        .while_waiting("writing the stick", || run(&mut stick))?;
+    run(&mut board.coracle(&["usb", "apply", folder.to_str().context("path")?]))?;
+    let told = board.get_inside("http://127.0.0.1:8080/greeting")?;
+    ensure!(told == VALUE, "the app's secret is `{told}`");
+    let sealed = run(std::process::Command::new("grep")
+        .args(["-rqs", VALUE])
+        .arg(&folder)
+        .arg(board.state_dir()));
+    ensure!(sealed.is_err(), "the secret lies open: {sealed:?}");
+    demo.say.line(
+        "a stick for board A with a secret that only it can open: the app reads it, and it lies open nowhere on stick or disk",
+    );
+    Ok(())
+}
+
 /// A folder, then a vfat image, applied to a second board.
 pub fn offline_board(demo: &mut Demo) -> Result<()> {
     demo.say.step(
