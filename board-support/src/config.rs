@@ -6,7 +6,8 @@ mod values;
 
 pub use crate::toml_file::TomlFileError as ConfigError;
 pub use values::{
-    BrokerUrl, ConsoleUrl, LinkName, LocalPolicy, LogLevel, Mtu, PlainName, ProfileChoice, Subnet,
+    BrokerUrl, ConsoleUrl, LinkName, LocalPolicy, LogLevel, Mtu, PlainName, ProfileChoice,
+    StickPolicy, Subnet,
 };
 
 use crate::toml_file;
@@ -30,6 +31,8 @@ pub struct WrittenConfig {
     pub local: WrittenLocal,
     /// What apps may have of the board's own folders.
     pub volumes: WrittenVolumes,
+    /// Sticks.
+    pub usb: WrittenUsb,
     /// The hardware watchdog.
     pub watchdog: WrittenWatchdog,
     /// Logging.
@@ -96,6 +99,14 @@ pub struct WrittenVolumes {
     pub binds: Vec<PathBuf>,
 }
 
+/// `[usb]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenUsb {
+    /// `apply` or `ignore`; `apply`.
+    pub plugged: Option<StickPolicy>,
+}
+
 /// `[watchdog]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -146,6 +157,8 @@ pub struct Config {
     pub local_allow: LocalPolicy,
     /// Folders of the board that a release may give to its apps.
     pub binds: Vec<PathBuf>,
+    /// What becomes of a stick that is plugged in.
+    pub plugged: StickPolicy,
     /// Whether the supervisor arms and feeds the board's watchdog.
     pub feed_watchdog: bool,
     /// The least severe event that is logged.
@@ -171,6 +184,7 @@ impl Config {
             network,
             local,
             volumes,
+            usb,
             watchdog,
             log,
         } = written;
@@ -197,6 +211,7 @@ impl Config {
             mtu: network.mtu,
             local_allow: local.allow.unwrap_or_default(),
             binds: volumes.binds,
+            plugged: usb.plugged.unwrap_or_default(),
             feed_watchdog: watchdog.feed.unwrap_or(false),
             log_level: log.level.unwrap_or_default(),
             config_dir: config_dir.to_owned(),

@@ -42,6 +42,9 @@ pub enum Command {
     UsbApply {
         path: PathBuf,
     },
+    UsbPlugged {
+        device: PathBuf,
+    },
     BoardCheck,
     BoardShow,
     BoardSchema,
@@ -267,18 +270,23 @@ impl Words {
     }
 
     fn usb(&mut self) -> Result<Command, UsageError> {
-        let what = "`apply` and a folder or an image";
-        match self.plain.pop_front() {
-            Some(word) if word == "apply" => {}
+        let what = "`apply` and a folder or an image, or `plugged` and a device";
+        let word = self.plain.pop_front().unwrap_or_default();
+        let command = match word.to_str() {
+            Some("apply") => Command::UsbApply {
+                path: self.path("usb", what)?,
+            },
+            Some("plugged") => Command::UsbPlugged {
+                device: self.path("usb", what)?,
+            },
             _ => {
                 return Err(UsageError::Missing {
                     command: "usb",
                     what,
                 });
             }
-        }
-        let path = self.path("usb", what)?;
-        self.end("usb", Command::UsbApply { path })
+        };
+        self.end("usb", command)
     }
 
     fn board(&mut self) -> Result<Command, UsageError> {

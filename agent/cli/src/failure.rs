@@ -3,6 +3,7 @@
 use crate::args::UsageError;
 use crate::client::ClientError;
 use crate::enrol::FileError;
+use crate::plugged::PluggedError;
 use crate::stick::MediumError;
 use coracle_board_support::config::ConfigError;
 use coracle_board_support::detect::DetectError;
@@ -31,6 +32,9 @@ pub enum Failure {
     /// The stick.
     #[error(transparent)]
     Medium(#[from] MediumError),
+    /// A stick that was plugged in.
+    #[error(transparent)]
+    Plugged(#[from] PluggedError),
     /// Nothing on the stick makes a layer that the board lacks.
     #[error(
         "the stick holds neither layer {0} nor a delta to it from what this board runs; it was made for boards that run another release"

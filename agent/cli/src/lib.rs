@@ -8,7 +8,7 @@
 //! | [`client`], [`body`] | HTTP/1.1 over the unix socket |
 //! | [`status`], [`apps`], [`logs`], [`enrol`] | the commands that ask the daemon |
 //! | [`volumes`] | volumes: looked at, made, removed, backed up, restored |
-//! | [`usb`], [`stick`] | a release from a folder or a vfat image |
+//! | [`usb`], [`plugged`], [`stick`] | a release from a folder, a vfat image, or a stick that was plugged in |
 //! | [`board`] | what this board is and what its kernel lacks |
 //! | [`table`], [`human`], [`output`] | how it looks |
 
@@ -25,6 +25,7 @@ mod help;
 mod human;
 mod logs;
 mod output;
+mod plugged;
 mod status;
 mod stick;
 mod table;
@@ -73,6 +74,7 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
         Command::Version => status::version(client().ok().as_ref(), json).await,
         Command::Enrol { file } => enrol::enrol(&client()?, &file).await,
         Command::UsbApply { path } => usb::apply(&client()?, &path).await,
+        Command::UsbPlugged { device } => plugged::apply(&client()?, &place, &device).await,
         Command::BoardCheck => board::check(&place.config()?, json),
         Command::BoardShow => board::show(&place.config()?, json),
         Command::BoardSchema => output::text(board::SCHEMA),

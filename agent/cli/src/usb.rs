@@ -41,17 +41,21 @@ enum Take {
 /// `coracle usb apply`
 pub async fn apply(client: &Client, path: &Path) -> Result<(), Failure> {
     quit_on_panic();
-    let medium = Medium::open(path)?;
+    install(client, &Medium::open(path)?).await
+}
+
+/// All that a medium brings.
+pub async fn install(client: &Client, medium: &Medium) -> Result<(), Failure> {
     let documents = medium.documents()?;
     for root in &documents.roots {
         send_root(client, root).await?;
     }
-    let (end, sent_deltas) = round(client, &medium, &documents, Take::Smallest).await?;
+    let (end, sent_deltas) = round(client, medium, &documents, Take::Smallest).await?;
     let end = match end.code.as_deref() {
         // The daemon has thrown the delta away and asks for the full layer.
         Some("no-blob" | "bad-delta" | "diff-id-mismatch") if sent_deltas => {
             say("a delta did not serve; taking full layers")?;
-            round(client, &medium, &documents, Take::Full).await?.0
+            round(client, medium, &documents, Take::Full).await?.0
         }
         _ => end,
     };
@@ -143,7 +147,7 @@ async fn follow(mut lines: Lines, trial: Option<&str>) -> Result<Feedback, Failu
     Err(Failure::NoEnd)
 }
 
-fn say(line: &str) -> Result<(), Failure> {
+pub fn say(line: &str) -> Result<(), Failure> {
     output::text(&format!("{}\n", printable(line)))
 }
 
@@ -256,7 +260,7 @@ async fn send(client: &Client, medium: &Medium, blob: &Blob) -> Result<(), Failu
 }
 
 /// The crate that reads vfat may meet an image that it did not foresee.
-fn quit_on_panic() {
+pub fn quit_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("coracle: the stick cannot be read: {panic}");
         std::process::exit(1);

@@ -343,3 +343,135 @@ fn a_stick_for_several_boards_gives_each_its_own_assignment() {
     let offered: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(offered["deploy"], json!(of("acme.b")));
 }
+
+/// A vfat image of a stick folder, its mode 0600, as a device node's is.
+fn image_of(stick: &std::path::Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = stick.with_extension("img");
+    let mut file = std::fs::File::options()
+        .create(true)
+        .truncate(true)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    file.set_len(8 << 20).unwrap();
+    fatfs::format_volume(&mut file, fatfs::FormatVolumeOptions::new()).unwrap();
+    let files = fatfs::FileSystem::new(&mut file, fatfs::FsOptions::new()).unwrap();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(stick.join(&folder)).unwrap().flatten() {
+            let inside = folder.join(entry.file_name());
+            let name = inside.to_str().unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                files.root_dir().create_dir(name).unwrap();
+                folders.push(inside);
+                continue;
+            }
+            let bytes = std::fs::read(entry.path()).unwrap();
+            let mut file = files.root_dir().create_file(name).unwrap();
+            std::io::Write::write_all(&mut file, &bytes).unwrap();
+        }
+    }
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    path
+}
+
+/// A coracle.toml whose user is not root; the stand-in for the daemon is open to it.
+fn config(daemon: &Daemon, more: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = daemon.folder();
+    let file = folder.join("coracle.toml");
+    std::fs::write(&file, format!("[agent]\nuser = \"nobody\"\n{more}")).unwrap();
+    std::fs::write(folder.join("root.json"), "{}").unwrap();
+    for (path, mode) in [
+        (folder.to_owned(), 0o755),
+        (folder.join("docker.sock"), 0o777),
+    ] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    file.display().to_string()
+}
+
+/// The user that `coracle usb plugged DEVICE` is, by /proc.
+fn user_of_plugged(device: &std::path::Path) -> Option<String> {
+    let wanted = format!("\0usb\0plugged\0{}\0", device.display());
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let process = all.map(|entry| entry.path()).find(|path| {
+        let words = std::fs::read(path.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains(&wanted)
+    })?;
+    let status = std::fs::read_to_string(process.join("status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("Uid:"))?;
+    Some(line.to_owned())
+}
+
+#[test]
+fn a_stick_that_is_plugged_in_is_opened_by_root_and_read_by_another() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test opens a device as root does: run it as root"
+    );
+    let (daemon, stick) = board_and_stick(&[CONFIG, &full()]);
+    daemon.answer(APPLY, 200, committed());
+    let image = image_of(&stick);
+    let config = config(&daemon, "");
+    let (seen, device) = (
+        std::sync::Arc::new(std::sync::Mutex::new(None)),
+        image.clone(),
+    );
+    let note = seen.clone();
+    daemon.meanwhile(OFFER, move || {
+        *note.lock().unwrap() = user_of_plugged(&device)
+    });
+    let plugged = |path: &std::path::Path| {
+        daemon.run(&[
+            "--config",
+            &config,
+            "usb",
+            "plugged",
+            path.to_str().unwrap(),
+        ])
+    };
+    let output = plugged(&image);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}{:?}", output.stderr);
+    assert!(
+        text.contains("a stick of Coracle\n") && text.ends_with("committed\n"),
+        "{text}"
+    );
+    assert_eq!(daemon.asked(&put(&full()))[0].body, Some(full()));
+    let user = seen.lock().unwrap().clone().unwrap();
+    assert_eq!(user, "Uid:\t65534\t65534\t65534\t65534");
+
+    // Somebody's photographs.
+    std::fs::remove_dir_all(stick.join("coracle")).unwrap();
+    std::fs::write(stick.join("photo.jpg"), "x").unwrap();
+    let (asked, output) = (daemon.asked("").len(), plugged(&image_of(&stick)));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.contains("is no stick of Coracle"),
+        "{text}"
+    );
+    assert_eq!(daemon.asked("").len(), asked);
+}
+
+#[test]
+fn a_site_may_leave_sticks_to_people() {
+    let (daemon, stick) = board_and_stick(&[CONFIG, &full()]);
+    let config = config(&daemon, "[usb]\nplugged = \"ignore\"\n");
+    let image = image_of(&stick);
+    let output = daemon.run(&[
+        "--config",
+        &config,
+        "usb",
+        "plugged",
+        image.to_str().unwrap(),
+    ]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.contains("`coracle usb apply` takes it"),
+        "{text}"
+    );
+    assert!(daemon.asked("").is_empty());
+}

@@ -6,7 +6,7 @@ mod endpoint;
 mod names;
 mod network;
 
-pub use choice::{LocalPolicy, LogLevel, ProfileChoice};
+pub use choice::{LocalPolicy, LogLevel, ProfileChoice, StickPolicy};
 pub use endpoint::{BrokerUrl, ConsoleUrl};
 pub use names::{LinkName, PlainName};
 pub use network::{Mtu, Subnet};

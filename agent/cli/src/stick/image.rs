@@ -22,16 +22,21 @@ pub struct Image {
 }
 
 impl Image {
-    /// Looks through the image's folder of blobs, once.
+    /// Opens an image, or a device.
     pub fn open(path: &Path) -> Result<Self, MediumError> {
-        let not_vfat = |source| MediumError::NotVfat {
-            path: path.to_owned(),
-            source,
-        };
         let file = File::open(path).map_err(|source| MediumError::Read {
             path: path.to_owned(),
             source,
         })?;
+        Self::of(file, path)
+    }
+
+    /// Looks through the image's folder of blobs, once; `path` is what it is called.
+    pub fn of(file: File, path: &Path) -> Result<Self, MediumError> {
+        let not_vfat = |source| MediumError::NotVfat {
+            path: path.to_owned(),
+            source,
+        };
         let window = Window::of_file_system(file).map_err(not_vfat)?;
         let budget = window.budget();
         let options = FsOptions::new().update_accessed_date(false);

@@ -10,6 +10,7 @@ use coracle_protocol::release::Blob;
 use coracle_protocol::stick::{INDEX, Stick, StickError};
 use folder::Folder;
 use image::Image;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,11 @@ impl Medium {
             true => Folder::open(path).map(Self::Folder),
             false => Image::open(path).map(|image| Self::Image(Box::new(image))),
         }
+    }
+
+    /// A vfat image or block device that is open already.
+    pub fn of_device(file: File, path: &Path) -> Result<Self, MediumError> {
+        Image::of(file, path).map(|image| Self::Image(Box::new(image)))
     }
 
     /// The documents. Nobody has checked them.

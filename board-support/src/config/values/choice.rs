@@ -16,6 +16,17 @@ pub enum LocalPolicy {
     None,
 }
 
+/// What becomes of a stick that is plugged in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StickPolicy {
+    /// What it brings is verified and installed.
+    #[default]
+    Apply,
+    /// Nothing: a person runs `coracle usb apply`.
+    Ignore,
+}
+
 /// The least severe event that is logged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -24,6 +24,9 @@ do_install:append() {
     install -m 0644 ${S}/config/coracle.toml ${D}${sysconfdir}/coracle/
     install -m 0644 ${S}/config/boards/*.toml ${D}${sysconfdir}/coracle/boards/
 
+    install -d ${D}${nonarch_base_libdir}/udev/rules.d
+    install -m 0644 ${S}/config/udev/60-coracle-stick.rules ${D}${nonarch_base_libdir}/udev/rules.d/
+
     if ${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'true', 'false', d)}; then
         install -d ${D}${systemd_system_unitdir} ${D}${nonarch_libdir}/tmpfiles.d
         install -m 0644 ${S}/config/systemd/*.service ${D}${systemd_system_unitdir}/
@@ -37,7 +40,11 @@ do_install:append() {
 }
 
 FILES:coracle-program += "${bindir}/coracle-agent"
-FILES:coracle-cli += "${bindir}/coracle"
+FILES:coracle-cli += "\
+    ${bindir}/coracle \
+    ${nonarch_base_libdir}/udev/rules.d/60-coracle-stick.rules \
+    ${systemd_system_unitdir}/coracle-stick@.service \
+"
 FILES:coracle-supervisor += "\
     ${sbindir}/coracle-supervisor \
     ${sysconfdir}/init.d/coracle-supervisor \
