@@ -121,6 +121,17 @@ fn what_a_board_could_give_is_known_before() {
             words.contains("overlaps the route 198.51.100.0/24 of"),
             "{words}"
         );
+        ip("-6 addr add fd00:99:0:1::1/64 dev wan0 nodad");
+        let could6 = async |subnet: &str| {
+            let answer = networks.could_have6(subnet.parse().unwrap()).await;
+            answer.map_err(|e| e.to_string())
+        };
+        assert_eq!(could6("fd00:99:0:2::/64").await, Ok(()));
+        let words = could6("fd00:99::/56").await.unwrap_err();
+        assert!(
+            words.contains("overlaps the route fd00:99:0:1::/64 of wan0"),
+            "{words}"
+        );
         networks.destroy().await.unwrap();
     });
 }

@@ -3,10 +3,10 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use coracle_network::{DEFAULT_NETWORK, Networks, Rates, Wanted, configure_inside};
+use coracle_network::{DEFAULT_NETWORK, NetworkConfig, Networks, Rates, Wanted, configure_inside};
 use support::*;
 
 const MIB: u64 = 1 << 20;
@@ -16,10 +16,10 @@ const WINDOW: Duration = Duration::from_secs(2);
 /// nftables lets a second's worth be saved up, and a burst.
 const WARM_UP: Duration = Duration::from_millis(1500);
 
-/// Sends to whoever comes to port 9000, and takes from whoever comes to 9001, as fast as it goes.
+/// Sends to whoever comes to port 9000, and takes from whoever comes to 9001, as fast as it goes. Over IPv4 and IPv6.
 fn serve_bulk() {
-    let source = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 9000)).unwrap();
-    let sink = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 9001)).unwrap();
+    let source = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 9000)).unwrap();
+    let sink = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 9001)).unwrap();
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = source.accept() {
             std::thread::spawn(move || while stream.write_all(&[7; 65_536]).is_ok() {});
@@ -49,7 +49,7 @@ fn read_for(stream: &mut TcpStream, window: Duration) -> u64 {
 }
 
 /// Bytes a second from the server, and to it.
-fn speeds(at: Ipv4Addr) -> (u64, u64) {
+fn speeds(at: IpAddr) -> (u64, u64) {
     let connect = |port| {
         let at = SocketAddr::from((at, port));
         TcpStream::connect_timeout(&at, Duration::from_secs(3)).unwrap()
@@ -82,12 +82,19 @@ fn is_held(speed: u64) -> bool {
 #[test]
 fn what_goes_in_and_out_is_held_to_its_rate_and_counted() {
     let client = board();
-    client.run(serve_bulk);
-
+    ip("-6 addr add 2001:db8:77::1/64 dev wan0 nodad");
+    client.run(|| {
+        ip("-6 addr add 2001:db8:77::2/64 dev out0 nodad");
+        serve_bulk();
+    });
+    let client6: IpAddr = "2001:db8:77::2".parse().unwrap();
     let state = tempfile::tempdir().unwrap();
-
+    let config = NetworkConfig {
+        subnet6: Some("fd12:3456:789a:1::/64".parse().unwrap()),
+        ..config()
+    };
     block_on(async {
-        let mut networks = Networks::open(config(), state.path()).unwrap();
+        let mut networks = Networks::open(config, state.path()).unwrap();
         networks.reconcile(&[]).await.unwrap();
         let (slow, fast) = (Netns::new(), Netns::new());
         let rates = Rates {
@@ -119,19 +126,19 @@ fn what_goes_in_and_out_is_held_to_its_rate_and_counted() {
         slow.run(move || configure_inside(&place).unwrap());
 
         // The world, and a neighbour on the same bridge.
-        for at in [CLIENT, neighbour] {
+        for at in [CLIENT.into(), neighbour.into(), client6] {
             let (down, up) = slow.run(move || speeds(at));
             assert!(is_held(down) && is_held(up), "{at}: {down} in, {up} out");
         }
-        let (down, up) = fast.run(|| speeds(CLIENT));
+        let (down, up) = fast.run(|| speeds(CLIENT.into()));
         assert!(down > 8 * RATE && up > 8 * RATE, "no limit: {down}, {up}");
 
         let counted = networks.counters("slow").await.unwrap();
         let (name, counters) = &counted[0];
         assert_eq!(name, DEFAULT_NETWORK);
         for bytes in [counters.received_bytes, counters.sent_bytes] {
-            // Two windows and warm-ups in each direction, with headers and acknowledgements of the others.
-            assert!(bytes > 4 * RATE / 8 && bytes < 20 * RATE, "{counters:?}");
+            // Three windows and warm-ups in each direction, with headers and acknowledgements of the others.
+            assert!(bytes > 6 * RATE / 8 && bytes < 30 * RATE, "{counters:?}");
         }
         assert!(counters.received_packets > 0 && counters.sent_packets > 0);
 

@@ -337,6 +337,22 @@ fn what_the_board_cannot_give_is_said_before_anything_changes() {
     }
     assert_eq!(board.app("web").unwrap().pid, pid);
 
+    board.ip("-6 addr add fd00:99:0:1::1/64 dev lo");
+    board.networks = vec![spec(
+        serde_json::json!({"name": "back", "ipv6_subnet": "fd00:99:0:1::/64"}),
+    )];
+    let (release, deploy) = board.documents("2b", vec![server(&image, "web", on_back.clone())]);
+    match board.offer("2b", &release, &deploy) {
+        Answer::Refused { code, reason } => {
+            assert_eq!(code, "subnet-taken");
+            assert!(
+                reason.contains("overlaps the route fd00:99:0:1::"),
+                "{reason}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+
     // A network that fails later takes the whole set back.
     board.networks = vec![spec(
         serde_json::json!({"name": "back", "subnet": "10.79.0.0/24"}),

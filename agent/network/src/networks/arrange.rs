@@ -1,6 +1,6 @@
 //! The networks that are wanted, and no others.
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Ipv6, NetworkDefinition, NetworkRequest, Networks, subnet};
 use crate::error::NetworkError;
@@ -54,6 +54,18 @@ impl Networks {
                 name: super::DEFAULT_NETWORK.to_owned(),
             });
         }
+        self.routed_by_others(IpNet::V4(wanted)).await
+    }
+
+    /// The same of an IPv6 subnet.
+    ///
+    /// # Errors
+    /// `Overlap` names the route and its interface.
+    pub async fn could_have6(&self, wanted: Ipv6Net) -> Result<(), NetworkError> {
+        self.routed_by_others(IpNet::V6(wanted)).await
+    }
+
+    async fn routed_by_others(&self, wanted: IpNet) -> Result<(), NetworkError> {
         let links = self.links.list().await?;
         let ours = |link: &&Link| {
             let bridges = self.each().map(|(_, network)| &network.config().bridge);
@@ -62,7 +74,7 @@ impl Networks {
         let ours: Vec<u32> = links.iter().filter(ours).map(|link| link.index).collect();
         let mut routes = self.links.routes().await?;
         routes.retain(|route| !route.interface.is_some_and(|index| ours.contains(&index)));
-        match overlap(IpNet::V4(wanted), "", &links, &routes) {
+        match overlap(wanted, "", &links, &routes) {
             Some(error) => Err(error),
             None => Ok(()),
         }

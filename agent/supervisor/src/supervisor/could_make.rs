@@ -14,13 +14,21 @@ impl Supervisor {
         };
         let mut problems = Vec::new();
         for spec in &release.networks {
-            // That of a wire is not the board's to give.
-            let Some(subnet) = spec.subnet.filter(|_| spec.driver == Driver::Bridge) else {
+            // Those of a wire are not the board's to give.
+            if spec.driver != Driver::Bridge {
                 continue;
-            };
-            if let Err(error) = networks.could_have(subnet).await {
-                problems.push(format!("network `{}`: {}", spec.name, whole(&error)));
             }
+            let four = match spec.subnet {
+                Some(subnet) => networks.could_have(subnet).await,
+                None => Ok(()),
+            };
+            let six = match spec.ipv6_subnet {
+                Some(subnet) => networks.could_have6(subnet).await,
+                None => Ok(()),
+            };
+            let faults = [four, six].into_iter().filter_map(Result::err);
+            problems
+                .extend(faults.map(|error| format!("network `{}`: {}", spec.name, whole(&error))));
         }
         let mut code = match problems.is_empty() {
             true => "no-such-link",
