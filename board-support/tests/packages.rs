@@ -99,7 +99,10 @@ fn whatever_a_unit_or_a_script_names_is_installed() {
                 Some(("Documentation", uri)) => vec![uri.trim_start_matches("file:")],
                 _ => continue,
             };
-            for path in words.into_iter().filter(|word| word.starts_with('/') && !word.starts_with("/dev/")) {
+            for path in words
+                .into_iter()
+                .filter(|word| word.starts_with('/') && !word.starts_with("/dev/"))
+            {
                 assert!(
                     files.contains(path),
                     "{file} names {path}, which is not installed"

@@ -510,6 +510,21 @@ fn faults_of_a_release_file_are_named() {
         ),
         (
             "pids = 32",
+            "pids = 32\n[apps.network]\nmode = \"none\"\ninterfaces = [\"can1\", { name = \"can0\", speed = 500_000 }]",
+            1,
+            &["the name of a link, or { name, address } or { name, bitrate }"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.network]\nmode = \"none\"\ninterfaces = [\"can1\", { name = \"can0\", bitrate = 2_000_000 }]",
+            1,
+            &[
+                "app `web`",
+                "`can0`: a bitrate of 2000000 is outside 1000 to 1000000 bits a second",
+            ],
+        ),
+        (
+            "pids = 32",
             "pids = 32\n[apps.network]\negress_rate = \"1B\"",
             1,
             &["network.rates.egress_bytes_per_second is outside 1024 to"],

@@ -38,7 +38,7 @@ pub enum InsideError {
         action: &'static str,
         source: io::Error,
     },
-    #[error("inside the container: cannot {action}")]
+    #[error("inside the container: cannot {action}{}", hint(.action, .source))]
     Refused { action: String, source: io::Error },
     #[error("inside the container: the kernel's answer to \"{action}\" is not understood")]
     Answer { action: String },
@@ -58,6 +58,21 @@ impl InsideError {
     fn is_taken(&self) -> bool {
         let taken = [libc::EBUSY, libc::EADDRINUSE].map(Some);
         matches!(self, Self::Refused { source, .. } if taken.contains(&source.raw_os_error()))
+    }
+}
+
+/// What a link is asked for by `RouteSocket::set_bitrate`.
+pub(crate) const SET_BITRATE: &str = "set the bit rate";
+
+fn hint(action: &str, source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EOPNOTSUPP) if action.starts_with(SET_BITRATE) => {
+            " (it is no CAN controller, or one whose bit rate is fixed)"
+        }
+        Some(libc::EINVAL | libc::EDOM | libc::ERANGE) if action.starts_with(SET_BITRATE) => {
+            " (the controller's clock does not divide so)"
+        }
+        _ => "",
     }
 }
 
@@ -147,11 +162,22 @@ fn when_free(
     }
 }
 
-/// A link of the board that is in this namespace now comes up, with the address that it is to have.
-pub fn configure_lent(name: &str, wanted: Option<Ipv4Net>) -> Result<(), InsideError> {
+/// What a link of the board is to have in a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LentAs {
+    pub address: Option<Ipv4Net>,
+    /// Bits a second of a CAN bus.
+    pub bitrate: Option<u32>,
+}
+
+/// A link of the board that is in this namespace now comes up, with what it is to have.
+pub fn configure_lent(name: &str, wanted: LentAs) -> Result<(), InsideError> {
     let mut socket = RouteSocket::open()?;
     let index = socket.index_of(name)?;
-    if let Some(net) = wanted {
+    if let Some(bitrate) = wanted.bitrate {
+        socket.set_bitrate((index, name), bitrate)?;
+    }
+    if let Some(net) = wanted.address {
         give(
             &mut socket,
             (index, name),

@@ -42,7 +42,7 @@ pub use egress::{
 };
 pub use endpoint::{Endpoint, Ipv6Place, Rates, Wanted};
 pub use error::NetworkError;
-pub use inside::{InsideError, configure_inside, configure_lent, configure_loopback};
+pub use inside::{InsideError, LentAs, configure_inside, configure_lent, configure_loopback};
 pub use link::{Counters, LinkError, Namespace};
 pub use network::{Ensured, Network, Reconciled};
 pub use networks::{

@@ -6,11 +6,13 @@ use std::os::fd::AsFd;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{
+    CanBitTiming, InfoCan, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::inside::InsideError;
+use crate::inside::{InsideError, SET_BITRATE};
 use crate::link::Namespace;
 
 /// Linux gives each namespace's loopback this index.
@@ -100,6 +102,24 @@ impl RouteSocket {
             .push(LinkAttribute::IfAlias(alias.to_owned()));
         let action = format!("note something at {name}");
         self.request(&action, RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    /// Of a CAN controller, which has to be down.
+    pub fn set_bitrate(
+        &mut self,
+        (index, name): (u32, &str),
+        bitrate: u32,
+    ) -> Result<(), InsideError> {
+        let timing = InfoCan::BitTiming(CanBitTiming::new(bitrate));
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Can),
+            LinkInfo::Data(InfoData::Can(vec![timing])),
+        ]));
+        let action = format!("{SET_BITRATE} {bitrate} of {name}");
+        // RTM_SETLINK does not look at what is of one kind of links alone.
+        self.request(&action, RouteNetlinkMessage::NewLink(link), 0)
     }
 
     pub fn rename(&mut self, (index, name): (u32, &str), to: &str) -> Result<(), InsideError> {

@@ -11,9 +11,10 @@ use std::os::fd::AsFd;
 
 use coracle_network::lent::{LentError, lend, rename_back, take_back};
 use coracle_network::{
-    Attachment, Endpoint, Namespace, NetworkError, NetworkRequest, Networks, Protocol, Station,
-    Underlay, Wanted, configure_inside, configure_lent,
+    Attachment, Endpoint, LentAs, Namespace, NetworkError, NetworkRequest, Networks, Protocol,
+    Station, Underlay, Wanted, configure_inside, configure_lent,
 };
+use netlink_packet_route::link::{InfoCan, InfoData, LinkAttribute, LinkInfo};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 use support::*;
 
@@ -357,7 +358,10 @@ fn a_link_is_the_containers_alone_and_comes_back() {
     let container = Netns::new();
     lend("eth1", container.namespace()).unwrap();
     assert!(!ip("link").contains("eth1"));
-    let address = Some("192.168.7.9/24".parse().unwrap());
+    let address = LentAs {
+        address: Some("192.168.7.9/24".parse().unwrap()),
+        bitrate: None,
+    };
     container.run(move || configure_lent("eth1", address).unwrap());
     assert_eq!(container.run(|| ask_tcp(PLANT, 80).unwrap()), "192.168.7.9");
     assert!(matches!(
@@ -403,7 +407,7 @@ fn a_link_is_the_containers_alone_and_comes_back() {
     };
     assert!(take_back(held, &["eth1".to_owned()]).is_empty());
     // The other one is pulled out.
-    ip("link del other");
+    ip("link del eth1");
     assert!(!ip("link").contains(": eth1"));
     assert!(rename_back().is_empty());
     let links = ip("link");
@@ -444,7 +448,7 @@ fn a_can_bus_is_the_containers() {
     }
     let container = Netns::new();
     lend("can0", container.namespace()).unwrap();
-    container.run(|| configure_lent("can0", None).unwrap());
+    container.run(|| configure_lent("can0", LentAs::default()).unwrap());
     container.run(|| {
         let (a, b) = (can::socket("can0"), can::socket("can0"));
         can::send(&a, &FRAME);
@@ -455,6 +459,95 @@ fn a_can_bus_is_the_containers() {
     };
     assert!(take_back(held, &["can0".to_owned()]).is_empty());
     assert!(ip("link").contains("can0"));
+}
+
+/// Bits a second that a controller of this thread's namespace is set to.
+fn bitrate_of(link: &'static str) -> Option<u32> {
+    use futures_util::TryStreamExt;
+    let found = netlink(async move |handle| {
+        let mut links = handle.link().get().match_name(link.to_owned()).execute();
+        links.try_next().await.unwrap().unwrap()
+    });
+    let infos = found.attributes.into_iter().find_map(|one| match one {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    let data = infos?.into_iter().find_map(|one| match one {
+        LinkInfo::Data(InfoData::Can(data)) => Some(data),
+        _ => None,
+    });
+    data?.into_iter().find_map(|one| match one {
+        InfoCan::BitTiming(timing) => Some(timing.bitrate),
+        _ => None,
+    })
+}
+
+/// Hardware is in the first namespace, which is not entered anew here: two controllers of one bus.
+#[test]
+fn two_containers_speak_over_controllers_at_the_bit_rate_that_is_asked_for() {
+    let is_there = |link: &str| std::path::Path::new("/sys/class/net").join(link).exists();
+    if !as_promised("controllers", is_there("can0") && is_there("can1")) {
+        return;
+    }
+    let (left, right) = (Netns::new(), Netns::new());
+    lend("can0", left.namespace()).unwrap();
+    lend("can1", right.namespace()).unwrap();
+    let at = |bitrate: u32| LentAs {
+        bitrate: Some(bitrate),
+        ..LentAs::default()
+    };
+    // Without one a controller does not come up.
+    assert!(
+        left.run(|| configure_lent("can0", LentAs::default()))
+            .is_err()
+    );
+    left.run(move || configure_lent("can0", at(500_000)).unwrap());
+    right.run(move || configure_lent("can1", at(500_000)).unwrap());
+    assert_eq!(left.run(|| bitrate_of("can0")), Some(500_000));
+    let ear = right.run(|| can::socket("can1"));
+    left.run(|| can::send(&can::socket("can0"), &FRAME));
+    assert_eq!(can::receive(&ear), FRAME);
+    drop(ear);
+
+    // The next app asks for another one; what is up is not changed.
+    let busy = left.run(move || configure_lent("can0", at(125_000)).unwrap_err());
+    assert!(
+        busy.to_string().contains("set the bit rate 125000 of can0"),
+        "{busy}"
+    );
+    for (space, link) in [(&left, "can0"), (&right, "can1")] {
+        let Namespace::Fd(held) = space.namespace() else {
+            panic!("held by a descriptor");
+        };
+        assert!(take_back(held, &[link.to_owned()]).is_empty());
+        assert!(is_there(link));
+    }
+    let next = Netns::new();
+    lend("can0", next.namespace()).unwrap();
+    next.run(move || configure_lent("can0", at(125_000)).unwrap());
+    assert_eq!(next.run(|| bitrate_of("can0")), Some(125_000));
+    let Namespace::Fd(held) = next.namespace() else {
+        panic!("held by a descriptor");
+    };
+    assert!(take_back(held, &["can0".to_owned()]).is_empty());
+}
+
+#[test]
+fn what_is_no_controller_has_no_bit_rate() {
+    enter_new();
+    ip("link add lan9 type veth peer name far9");
+    let container = Netns::new();
+    lend("lan9", container.namespace()).unwrap();
+    let wanted = LentAs {
+        bitrate: Some(500_000),
+        ..LentAs::default()
+    };
+    let refused = container.run(move || configure_lent("lan9", wanted).unwrap_err());
+    let words = refused.to_string();
+    assert!(
+        words.contains("set the bit rate 500000 of lan9 (it is no CAN controller"),
+        "{words}"
+    );
 }
 
 /// CAN_RAW (linux/can.h): what neither std nor nix has.

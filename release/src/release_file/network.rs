@@ -38,7 +38,10 @@ pub(super) struct NetworkTable {
 
 /// A link's name, or a table with it.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "the name of a link, or { name, address }")]
+#[serde(
+    untagged,
+    expecting = "the name of a link, or { name, address } or { name, bitrate }"
+)]
 enum Interface {
     Name(LinkName),
     Table(AppInterface),
@@ -143,6 +146,7 @@ impl NetworkTable {
             Interface::Name(name) => AppInterface {
                 name,
                 address: None,
+                bitrate: None,
             },
         };
         Ok(Network {

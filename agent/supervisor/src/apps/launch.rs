@@ -270,7 +270,11 @@ fn configure(
         coracle_network::configure_inside(endpoint).map_err(|e| whole(&e))?;
     }
     for link in inside.interfaces.iter() {
-        let configured = coracle_network::configure_lent(link.name.as_str(), link.address);
+        let wanted = coracle_network::LentAs {
+            address: link.address,
+            bitrate: link.bitrate,
+        };
+        let configured = coracle_network::configure_lent(link.name.as_str(), wanted);
         configured.map_err(|e| whole(&e))?;
     }
     Ok(())

@@ -106,4 +106,10 @@ pub struct AppInterface {
     /// The app's address on it; a CAN link has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Net>,
+    /// Bits a second of a CAN bus; as the board has set it when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitrate: Option<u32>,
 }
+
+/// Bits a second that a CAN bus may have: classic CAN goes up to 1 Mbit/s (ISO 11898-1).
+pub const CAN_BITRATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;

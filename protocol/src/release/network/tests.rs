@@ -161,6 +161,16 @@ fn faults_are_named() {
         ),
         (
             "/apps/1/network",
+            json!({"mode": "none", "interfaces": [{"name": "can0", "bitrate": 999}]}),
+            "`can0`: a bitrate of 999 is outside 1000 to 1000000",
+        ),
+        (
+            "/apps/1/network",
+            json!({"mode": "none", "interfaces": [{"name": "can0", "bitrate": 500_000, "address": "10.0.0.1/24"}]}),
+            "`can0`: a bitrate is a CAN bus's",
+        ),
+        (
+            "/apps/1/network",
             json!({"mode": "host", "interfaces": [{"name": "can0"}]}),
             "network.interfaces needs mode",
         ),
@@ -330,7 +340,8 @@ fn on_links() -> Value {
         "networks": [{"name": "front"}, {"name": "plant", "ip": "10.90.0.1"}]
     });
     release["apps"][1]["network"] = json!({
-        "mode": "none", "interfaces": [{"name": "can0"}, {"name": "eth2", "address": "192.168.7.2/24"}]
+        "mode": "none",
+        "interfaces": [{"name": "can0", "bitrate": 500_000}, {"name": "eth2", "address": "192.168.7.2/24"}]
     });
     release
 }

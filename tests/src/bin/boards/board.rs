@@ -25,6 +25,17 @@ impl Layout {
     }
 }
 
+/// Which tests a board is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tests {
+    /// The runtime's and the network's.
+    Usual,
+    /// Those of the OCI command line too.
+    AndOci,
+    /// The network's alone.
+    Network,
+}
+
 pub struct Board {
     pub name: &'static str,
     pub arch: Arch,
@@ -33,8 +44,12 @@ pub struct Board {
     pub layout: Layout,
     /// What its kernel knows of links, of those that `agent/network/tests/wire.rs` is about.
     pub links: &'static str,
-    /// Whether the tests of the OCI command line run there too.
-    pub oci: bool,
+    /// What runs there.
+    pub tests: Tests,
+    /// Another kernel than the architecture's: Debian's package.
+    pub kernel: Option<&'static str>,
+    /// Further arguments of QEMU: devices.
+    pub devices: &'static [&'static str],
     /// Whether those of the supervisor that need a disk with project quotas run there too.
     pub supervisor: bool,
     /// Tests that make no sense on this board and say so, in the order they run; any other that says so is a failure.
@@ -49,13 +64,15 @@ pub struct Board {
 const CLOUD: &str = "macvlan ipvlan vlan sctp";
 const FULL: &str = "macvlan ipvlan vlan sctp can";
 
-pub const BOARDS: [Board; 10] = [
+pub const BOARDS: [Board; 11] = [
     Board {
         name: "x86-64",
         links: CLOUD,
         arch: Arch::X86_64,
         suite: None,
-        oci: true,
+        tests: Tests::AndOci,
+        kernel: None,
+        devices: &[],
         supervisor: true,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
@@ -67,7 +84,9 @@ pub const BOARDS: [Board; 10] = [
         links: CLOUD,
         arch: Arch::X86_64,
         suite: None,
-        oci: true,
+        tests: Tests::AndOci,
+        kernel: None,
+        devices: &[],
         supervisor: true,
         layout: Layout::V1,
         not_here: &[
@@ -83,7 +102,9 @@ pub const BOARDS: [Board; 10] = [
         links: CLOUD,
         arch: Arch::X86_64,
         suite: None,
-        oci: false,
+        tests: Tests::Usual,
+        kernel: None,
+        devices: &[],
         supervisor: false,
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
@@ -95,7 +116,9 @@ pub const BOARDS: [Board; 10] = [
         links: CLOUD,
         arch: Arch::X86_64,
         suite: Some("bullseye"),
-        oci: false,
+        tests: Tests::Usual,
+        kernel: None,
+        devices: &[],
         supervisor: true,
         layout: Layout::V2,
         // 5.10 has no id-mapped mounts.
@@ -117,7 +140,9 @@ pub const BOARDS: [Board; 10] = [
         links: CLOUD,
         arch: Arch::X86_64,
         suite: Some("bullseye"),
-        oci: false,
+        tests: Tests::Usual,
+        kernel: None,
+        devices: &[],
         supervisor: false,
         layout: Layout::Hybrid,
         not_here: &[
@@ -138,7 +163,9 @@ pub const BOARDS: [Board; 10] = [
         links: CLOUD,
         arch: Arch::X86_64,
         suite: Some("trixie"),
-        oci: false,
+        tests: Tests::Usual,
+        kernel: None,
+        devices: &[],
         supervisor: false,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
@@ -150,7 +177,9 @@ pub const BOARDS: [Board; 10] = [
         links: CLOUD,
         arch: Arch::X86_64,
         suite: Some("forky"),
-        oci: false,
+        tests: Tests::Usual,
+        kernel: None,
+        devices: &[],
         supervisor: false,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
@@ -158,11 +187,35 @@ pub const BOARDS: [Board; 10] = [
         time_limit: Duration::from_secs(600),
     },
     Board {
+        name: "x86-64-can",
+        links: "macvlan ipvlan vlan sctp can controllers",
+        arch: Arch::X86_64,
+        suite: None,
+        tests: Tests::Network,
+        kernel: Some("linux-image-amd64"),
+        // Two controllers on one bus.
+        devices: &[
+            "-object",
+            "can-bus,id=bus",
+            "-device",
+            "kvaser_pci,canbus=bus",
+            "-device",
+            "kvaser_pci,canbus=bus",
+        ],
+        supervisor: false,
+        layout: Layout::V2,
+        not_here: &[],
+        without: &[],
+        time_limit: Duration::from_secs(300),
+    },
+    Board {
         name: "arm64",
         links: FULL,
         arch: Arch::Arm64,
         suite: None,
-        oci: false,
+        tests: Tests::Usual,
+        kernel: None,
+        devices: &[],
         supervisor: false,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
@@ -174,7 +227,9 @@ pub const BOARDS: [Board; 10] = [
         links: FULL,
         arch: Arch::Arm64,
         suite: None,
-        oci: false,
+        tests: Tests::Usual,
+        kernel: None,
+        devices: &[],
         supervisor: false,
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
@@ -186,7 +241,9 @@ pub const BOARDS: [Board; 10] = [
         links: FULL,
         arch: Arch::Armhf,
         suite: Arch::Armhf.suite(),
-        oci: false,
+        tests: Tests::Usual,
+        kernel: None,
+        devices: &[],
         supervisor: false,
         layout: Layout::V2,
         not_here: &[

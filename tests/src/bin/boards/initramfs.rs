@@ -20,7 +20,7 @@ const MODULES: [&str; 8] = [
 ];
 /// Those of the kernel's that are modules of their own. The checksum stands before ext4, which asks for it by an alias. The
 /// others are for networks, and for CRIU, which lists sockets with them: nothing here loads a module when one is asked for.
-const WELCOME: [&str; 25] = [
+const WELCOME: [&str; 26] = [
     "crc32c_generic",
     "bridge",
     "nf_tables",
@@ -39,6 +39,7 @@ const WELCOME: [&str; 25] = [
     "sctp",
     "vcan",
     "can_raw",
+    "kvaser_pci",
     "nf_conntrack_netlink",
     "unix_diag",
     "tcp_diag",

@@ -15,7 +15,10 @@ pub struct Kernel {
 
 impl Kernel {
     pub fn of(board: &Board, cache: &Cache) -> Result<Kernel> {
-        let package = cache.unpacked(board.arch.kernel_package(), board.suite)?;
+        let package = cache.unpacked(
+            board.kernel.unwrap_or(board.arch.kernel_package()),
+            board.suite,
+        )?;
         let all = usr_or_top(&package, "lib/modules");
         let entry = std::fs::read_dir(&all)
             .with_context(|| all.display().to_string())?

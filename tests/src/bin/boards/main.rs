@@ -98,6 +98,7 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
     let started = Instant::now();
     let machine = qemu::Machine {
         arch: board.arch,
+        devices: board.devices,
         kernel: kernel.image,
         initramfs,
         time_limit: board.time_limit,

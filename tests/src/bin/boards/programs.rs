@@ -1,7 +1,7 @@
 //! The test programs that run on a board, and the libraries they need.
 
 use crate::arch::Arch;
-use crate::board::Board;
+use crate::board::{Board, Tests};
 use crate::packages::Cache;
 use anyhow::{Context, Result, ensure};
 use coracle_tests::service::run;
@@ -47,9 +47,12 @@ pub struct Programs {
 
 pub fn build(board: &Board, cache: &Cache) -> Result<Programs> {
     let arch = board.arch;
-    let mut tests = compile(arch, cache, "coracle-runtime", &TESTS)?;
+    let mut tests = match board.tests {
+        Tests::Usual | Tests::AndOci => compile(arch, cache, "coracle-runtime", &TESTS)?,
+        Tests::Network => Vec::new(),
+    };
     let mut started = Vec::new();
-    if board.oci {
+    if board.tests == Tests::AndOci {
         let mut more = compile(arch, cache, "coracle-oci", &OCI_TESTS)?;
         started.push(take(&mut more, OCI_PROGRAM)?);
         tests.extend(more);

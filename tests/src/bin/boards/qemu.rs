@@ -11,6 +11,8 @@ use std::time::Duration;
 
 pub struct Machine {
     pub arch: Arch,
+    /// Further arguments.
+    pub devices: &'static [&'static str],
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
     pub time_limit: Duration,
@@ -63,6 +65,7 @@ impl Machine {
             .arg(self.time_limit.as_secs().to_string())
             .arg(self.arch.qemu())
             .args(self.arch.qemu_arguments())
+            .args(self.devices)
             .args(["-accel", self.arch.qemu_accelerator()])
             .args(["-smp", CPUS, "-m", MEMORY_MIB])
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])

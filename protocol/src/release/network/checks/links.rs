@@ -1,6 +1,7 @@
 //! The rules of links of the board: networks that lie on one, and apps that have one whole.
 
 use crate::names::AppName;
+use crate::release::network::links::CAN_BITRATES;
 use crate::release::network::{Driver, LinkName, NetworkSpec};
 use crate::release::{App, Network, NetworkMode, Release};
 
@@ -109,6 +110,18 @@ impl Network {
                 && !(8..=31).contains(&address.prefix_len())
             {
                 return at("address needs the length of its prefix, 8 to 31, as in 192.168.7.2/24");
+            }
+            match link.bitrate {
+                Some(_) if link.address.is_some() => {
+                    return at("a bitrate is a CAN bus's, which has no address");
+                }
+                Some(rate) if !CAN_BITRATES.contains(&rate) => {
+                    let (least, most) = (CAN_BITRATES.start(), CAN_BITRATES.end());
+                    return at(&format!(
+                        "a bitrate of {rate} is outside {least} to {most} bits a second"
+                    ));
+                }
+                _ => {}
             }
         }
         Ok(())
