@@ -95,7 +95,7 @@ fn asks6(from: Ipv6Addr, to: Ipv6Addr, port: u16) -> bool {
     let wait = Some(Duration::from_millis(200));
     socket.set_read_timeout(wait).unwrap();
     // A neighbour is looked for first.
-    (0..3).any(|_| {
+    (0..5).any(|_| {
         let sent = socket.send_to(b"?", SocketAddrV6::new(to, port, 0, scope));
         sent.is_ok() && socket.recv(&mut [0; 64]).is_ok()
     })

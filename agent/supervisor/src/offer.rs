@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 
 pub mod devices;
 mod links;
+pub mod listeners;
 mod storage;
 
 pub use storage::Free;

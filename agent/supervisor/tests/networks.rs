@@ -314,6 +314,90 @@ fn an_app_uses_anothers_network_and_goes_where_it_goes() {
     });
 }
 
+/// A program of the board that listens; gone with the test.
+struct Program(std::process::Child);
+
+impl Program {
+    fn listening(board: &Board, at: (&str, u16)) -> Self {
+        let script = format!(
+            "import socket\ns = socket.socket()\ns.bind(('{}', {}))\ns.listen()\nprint('here', flush=True)\ninput()",
+            at.0, at.1
+        );
+        let mut child = std::process::Command::new("ip")
+            .args(["netns", "exec", board.netns(), "python3", "-c", &script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut word = [0; 5];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut word).unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_port_of_a_program_of_the_board_is_refused_with_its_name() {
+    let mut board = Board::start();
+    let image = image(&board);
+    let mut host = server(&image, "web", serde_json::json!({"mode": "host"}));
+    host.args = vec![
+        "/bin/sh".into(),
+        "-c".into(),
+        "exec httpd -f -p 8096 -h /www".into(),
+    ];
+    board.commit("1", vec![host]);
+    let _tcp = Program::listening(&board, ("127.0.0.9", 8097));
+    let _udp = board.listen_udp("0.0.0.0:7053");
+    let with =
+        |ports: serde_json::Value| vec![server(&image, "web", serde_json::json!({"ports": ports}))];
+    let mut refusal = |version: &str, ports: serde_json::Value| {
+        let (release, deploy) = board.documents(version, with(ports));
+        match board.offer(version, &release, &deploy) {
+            Answer::Refused { code, reason } => {
+                assert_eq!(code, "port-taken");
+                Some(reason)
+            }
+            _ => None,
+        }
+    };
+    let both = serde_json::json!([
+        {"host": 8097, "container": 8080},
+        {"host": 7053, "container": 53, "protocol": "udp"},
+        {"host": 7053, "container": 53}
+    ]);
+    let reason = refusal("2", both).unwrap();
+    let lines: Vec<&str> = reason.lines().collect();
+    assert_eq!(lines.len(), 2, "{reason}");
+    assert!(
+        lines[0].starts_with("app `web`: port 8097/tcp is that of `python3` (process ")
+            && lines[0].contains("listens on 127.0.0.9:8097"),
+        "{reason}"
+    );
+    assert!(lines[1].contains("port 7053/udp"), "{reason}");
+    let at = |ip: &str| serde_json::json!([{"host": 8097, "container": 8080, "host_ip": ip}]);
+    assert!(refusal("3", at("127.0.0.9")).is_some());
+    assert_eq!(refusal("4", at("127.0.0.1")), None);
+    // That of an app goes with it.
+    board.commit(
+        "5",
+        with(serde_json::json!([{"host": 8096, "container": 8080}])),
+    );
+    assert_eq!(board.get("http://127.0.0.1:8096/").as_deref(), Some("here"));
+    // What is published already stays so, whoever came to listen there meanwhile.
+    let _late = Program::listening(&board, ("0.0.0.0", 8096));
+    board.commit(
+        "6",
+        with(serde_json::json!([{"host": 8096, "container": 8080}])),
+    );
+}
+
 #[test]
 fn what_the_board_cannot_give_is_said_before_anything_changes() {
     let mut board = Board::start();

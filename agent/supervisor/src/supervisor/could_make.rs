@@ -2,9 +2,10 @@
 
 use super::Supervisor;
 use crate::apps::{places, whole};
-use crate::offer::Refused;
+use crate::offer::{Refused, listeners};
 use coracle_network::{DEFAULT_NETWORK, Networks};
-use coracle_protocol::release::{App, Driver, NetworkSpec, Release};
+use coracle_protocol::release::{App, Driver, NetworkSpec, Port, Release};
+use std::net::IpAddr;
 
 impl Supervisor {
     /// All that stands against it, each in a line.
@@ -30,21 +31,47 @@ impl Supervisor {
             problems
                 .extend(faults.map(|error| format!("network `{}`: {}", spec.name, whole(&error))));
         }
-        let mut code = match problems.is_empty() {
-            true => "no-such-link",
-            false => "subnet-taken",
-        };
-        if let Some(fault) = no_way_out(networks, release) {
-            if problems.is_empty() {
-                code = "no-forwarding";
+        let taken = self.taken_ports(networks, release);
+        let links = self.missing_links(networks, release).await;
+        let no_way_out = no_way_out(networks, release).into_iter().collect();
+        let found = [
+            ("subnet-taken", problems),
+            ("no-forwarding", no_way_out),
+            ("port-taken", taken),
+            ("no-such-link", links),
+        ];
+        // All of it, under the first one's word.
+        let code = found.iter().find(|(_, problems)| !problems.is_empty());
+        match code.map(|(code, _)| *code) {
+            None => Ok(()),
+            Some(code) => {
+                let all: Vec<String> = found.into_iter().flat_map(|(_, all)| all).collect();
+                Err(Refused::new(code, all.join("\n")))
             }
-            problems.push(fault);
         }
-        problems.extend(self.missing_links(networks, release).await);
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(Refused::new(code, problems.join("\n"))),
-        }
+    }
+
+    /// Ports that programs of the board have. One that an app of the running set publishes already is no news.
+    fn taken_ports(&self, networks: &Networks, release: &Release) -> Vec<String> {
+        let running = self.current.iter().flat_map(|set| &set.release().apps);
+        let open: Vec<&Port> = running.flat_map(|app| &app.network.ports).collect();
+        let is_new = |port: &Port| {
+            let same = |one: &&&Port| {
+                (one.host, one.host_ip, one.protocol) == (port.host, port.host_ip, port.protocol)
+            };
+            open.iter().find(same).is_none()
+        };
+        let published = release.apps.iter().flat_map(|app| {
+            let ports = app.network.ports.iter().filter(|port| is_new(port));
+            ports.map(|port| (&app.name, port))
+        });
+        let names = networks.list().iter().map(|network| network.name.as_str());
+        let gateways: Vec<IpAddr> = [DEFAULT_NETWORK]
+            .into_iter()
+            .chain(names)
+            .filter_map(|name| Some(networks.inspect(name).ok()?.config().gateway().into()))
+            .collect();
+        listeners::taken(published, &gateways, &self.settings.config.cgroup_parent)
     }
 
     /// Links that apps are to have, or that networks are to lie on, and that are neither on the board nor with an app that runs.
