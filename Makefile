@@ -5,6 +5,7 @@
 #   make check    formatting, lints, licences, dependency arrows      (part of test)
 #   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
 #   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one)
+#   make leaks    launches and restarts many times over, and what is left (CYCLES=10000; an hour)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, with their sizes
 #   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only: sizes launch oci network delta memory)
@@ -17,7 +18,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test check boards shipped powercut arm bench bench-deltas conformance setup setup-boards setup-arm-boards setup-bench clean help
+.PHONY: demo test check boards shipped powercut leaks arm bench bench-deltas conformance setup setup-boards setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
 PACKAGES := build-essential pkg-config curl ca-certificates openssl iproute2 nftables ethtool mosquitto mosquitto-clients \
@@ -120,6 +121,12 @@ shipped: setup-arm-boards
 	@$(call install,$(SHIPPED_PACKAGES))
 	$(CARGO) build --quiet --workspace --bins
 	$(TARGET)/debug/coracle-boards shipped $(BOARDS)
+
+CYCLES ?= 10000
+leaks: setup
+	@CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-runtime --test container -- cycles::
+	CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-oci --test cycles
+	CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-supervisor --test cycles
 
 CUTS ?= 200
 BOOTS ?= 10

@@ -8,6 +8,7 @@ mod support;
 
 mod cgroup;
 mod cpu;
+mod cycles;
 mod devices;
 mod disk;
 mod exec;
@@ -94,6 +95,7 @@ fn main() -> std::process::ExitCode {
         cgroup::a_limit_that_cannot_be_held_is_an_error,
         cgroup::version_two_starts_inside_filters_devices_and_kills,
         cgroup::a_tree_without_controllers_holds_no_limit,
+        cycles::nothing_piles_up_in_a_process_that_launches,
         launch::nothing_is_left,
     ])
 }
