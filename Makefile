@@ -8,7 +8,7 @@
 #   make leaks    launches and restarts many times over, and what is left (CYCLES=10000; an hour)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, with their sizes
-#   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only: sizes launch oci network delta memory)
+#   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only: sizes launch oci idle inside network delta memory)
 #   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one; 20 minutes)
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
 #   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)
@@ -28,7 +28,7 @@ SHIPPED_PACKAGES := mmdebstrap
 ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 ARM_TARGETS := aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
-BENCH_PACKAGES := time crun runc xdelta3 zstd iperf3 podman containernetworking-plugins iptables
+BENCH_PACKAGES := time crun runc patchelf sysbench xdelta3 zstd iperf3 podman containernetworking-plugins iptables
 DELTA_PACKAGES := time xdelta3 zstd bsdiff ostree casync diffutils npm python3-pip
 # A mirror that is being synchronised has some lists and not others: what is missing is told by the install.
 UPDATE := { apt-get update -qq || echo "apt-get update failed in part: going on with the lists that are there"; }

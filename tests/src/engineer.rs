@@ -258,6 +258,29 @@ ports = [{{ host = 9000, container = 9000 }}]
 "#,
             u8::from(healthy)
         );
+        self.sign_release(version, &text)
+    }
+
+    /// A signed release of so many small apps.
+    pub fn create_release_of_many(
+        &self,
+        version: &str,
+        counter: u64,
+        apps: usize,
+    ) -> Result<PathBuf> {
+        let mut text = format!(
+            "product = \"shop\"\nversion = \"{version}\"\nrelease_counter = {counter}\nexpires = \"90d\"\nhardware = [\"qemux86-64\"]\n"
+        );
+        for number in 0..apps {
+            text.push_str(&format!(
+                "\n[[apps]]\nname = \"hello-{number}\"\nimage = \"shop/hello:1\"\ntrial_seconds = 2\n\n[apps.limits]\nmemory = \"8MiB\"\n\
+                 cpu_millis = 50\npids = 8\ndisk = \"1MiB\"\n\n[apps.network]\nmode = \"bridge\"\n"
+            ));
+        }
+        self.sign_release(version, &text)
+    }
+
+    fn sign_release(&self, version: &str, text: &str) -> Result<PathBuf> {
         let toml = self.file(&format!("release-{version}.toml"));
         std::fs::write(&toml, text)?;
         let output = self.file(&format!("release-{version}.json"));

@@ -11,11 +11,14 @@
 //! | [`console`] | the console and its REST API |
 //! | [`board`] | a virtual board |
 //! | [`engineer`] | keys, root, images and releases, made with `coracle-release` |
+//! | [`apt`] | asking apt, also for another suite of Debian |
+//! | [`packages`] | Debian packages, unpacked into a cache |
 //! | [`rootfs`] | root file systems from Debian packages |
 //! | [`attack`] | documents as an attacker would make them |
 //! | [`measure`] | PSS, cgroup files, HTTP |
 //! | [`leftovers`] | what is on the machine under our prefix |
 
+pub mod apt;
 pub mod attack;
 pub mod board;
 pub mod console;
@@ -23,6 +26,7 @@ pub mod engineer;
 pub mod lan;
 pub mod leftovers;
 pub mod measure;
+pub mod packages;
 pub mod rootfs;
 pub mod service;
 pub mod world;

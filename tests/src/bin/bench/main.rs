@@ -2,10 +2,14 @@
 //! Every figure of another tool is measured here, now; none is copied from somewhere.
 
 mod delta;
+mod floor;
+mod idle;
+mod inside;
 mod launch;
 mod memory;
 mod network;
 mod oci;
+mod peers;
 mod sizes;
 
 use anyhow::{Context, Result, bail};
@@ -13,10 +17,12 @@ use coracle_tests::console::Console;
 use coracle_tests::engineer::Engineer;
 use coracle_tests::world::World;
 use std::fmt::Write;
-use std::process::Command;
+use std::path::Path;
 
 /// Those that are named on the command line are printed alone, and the page stays as it is.
-const PARTS: [&str; 6] = ["sizes", "launch", "oci", "network", "delta", "memory"];
+const PARTS: [&str; 8] = [
+    "sizes", "launch", "oci", "idle", "inside", "network", "delta", "memory",
+];
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -34,15 +40,19 @@ fn main() -> Result<()> {
         "# Benchmarks\n\nWritten by `make bench`, which measures every row in one run on one machine. \
          Ratios say more than times: the machine is small and shared.\n\n",
     );
-    writeln!(page, "{}\n", machine()?)?;
+    let crun = peers::crun();
+    writeln!(page, "{}\n", machine(&crun)?)?;
+    println!("  {}", peers::version(&crun));
     for part in PARTS {
         if !wanted.is_empty() && !wanted.iter().any(|w| w == part) {
             continue;
         }
         let (title, section) = match part {
             "sizes" => ("Sizes", sizes::table(&world)?),
-            "launch" => ("Launch", launch::table(&world)?),
-            "oci" => ("OCI command line", oci::table(&world)?),
+            "launch" => ("Launch", launch::table(&world, &crun)?),
+            "oci" => ("OCI command line", oci::table(&world, &crun)?),
+            "idle" => ("Idle containers", idle::table(&world, &crun)?),
+            "inside" => ("Inside a container", inside::table(&world)?),
             "network" => ("Network", network::table(&world)?),
             "delta" => ("Delta", delta::table(&world, &engineer)?),
             _ => {
@@ -63,20 +73,14 @@ fn main() -> Result<()> {
 }
 
 /// The machine and the versions of what was measured beside.
-fn machine() -> Result<String> {
+fn machine(crun: &Path) -> Result<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let cpus = std::thread::available_parallelism()?;
-    let version = |program: &str| {
-        let output = Command::new(program).arg("--version").output();
-        let text = output
-            .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
-            .unwrap_or_default();
-        text.lines().next().unwrap_or("not installed").to_owned()
-    };
+    let version = |program: &str| peers::version(Path::new(program));
     Ok(format!(
         "Machine: {cpus} cores, Linux {}. Beside: {}; {}; zstd {}; xdelta3.",
         kernel.trim(),
-        version("crun"),
+        peers::version(crun),
         version("runc"),
         version("zstd")
             .split_whitespace()

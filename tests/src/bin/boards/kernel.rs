@@ -1,8 +1,8 @@
 //! A kernel with its modules, out of an unpacked package.
 
 use crate::board::Board;
-use crate::packages::{Cache, usr_or_top};
 use anyhow::{Context, Result};
+use coracle_tests::packages::{Cache, usr_or_top};
 use std::path::PathBuf;
 
 pub struct Kernel {

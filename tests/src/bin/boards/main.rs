@@ -8,8 +8,6 @@
 //! |---|---|
 //! | `board` | the boards there are |
 //! | `arch` | what differs between architectures |
-//! | `apt` | asking apt |
-//! | `packages` | Debian packages, unpacked into a cache |
 //! | `kernel` | a kernel and where its modules are |
 //! | `modules` | a kernel's modules in the order they load |
 //! | `programs` | the test programs and their libraries |
@@ -20,14 +18,12 @@
 //! | `shipped` | a board that boots the disk as shipped, and the whole loop with it |
 //! | `powercut` | the same disk, its power cut at many instants |
 
-mod apt;
 mod arch;
 mod board;
 mod cpio;
 mod initramfs;
 mod kernel;
 mod modules;
-mod packages;
 mod powercut;
 mod programs;
 mod qemu;
@@ -36,8 +32,8 @@ mod verdict;
 
 use anyhow::{Context, Result, bail};
 use board::{BOARDS, Board};
+use coracle_tests::packages::Cache;
 use kernel::Kernel;
-use packages::Cache;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;

@@ -2,8 +2,8 @@
 
 use crate::arch::Arch;
 use crate::board::{Board, Tests};
-use crate::packages::Cache;
 use anyhow::{Context, Result, ensure};
+use coracle_tests::packages::Cache;
 use coracle_tests::service::run;
 use std::path::PathBuf;
 use std::process::Command;

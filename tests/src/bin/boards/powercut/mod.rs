@@ -22,11 +22,11 @@ mod record;
 mod replay;
 
 use crate::board::Board;
-use crate::packages::Cache;
 use crate::shipped::disk::{Init, Shipped};
 use crate::shipped::fleet::Fleet;
 use anyhow::{Context, Result, bail};
 use coracle_tests::console::Ports;
+use coracle_tests::packages::Cache;
 use std::time::Instant;
 
 const PORTS: Ports = Ports {

@@ -14,8 +14,8 @@ pub mod machine;
 mod whole_loop;
 
 use crate::board::Board;
-use crate::packages::Cache;
 use anyhow::{Result, bail};
+use coracle_tests::packages::Cache;
 use disk::Init;
 
 /// The boards that are booted so: name, the board whose kernel it has, what starts the programs.

@@ -1,8 +1,8 @@
 //! Debian packages, unpacked into a cache; nothing is installed.
 
 use crate::apt::Apt;
+use crate::service::run;
 use anyhow::{Context, Result};
-use coracle_tests::service::run;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,6 +12,7 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// Makes the folder.
     pub fn in_folder(folder: &Path) -> Result<Cache> {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         Ok(Cache {
@@ -19,8 +20,15 @@ impl Cache {
         })
     }
 
+    /// Where packages lie, and what is made of them.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// apt for one of Debian's suites, its lists in here.
+    pub fn apt(&self, suite: &str, architecture: &str) -> Result<Apt> {
+        let folder = self.folder.join(format!("apt-{suite}-{architecture}"));
+        Apt::of_suite(suite, architecture, &folder)
     }
 
     /// The files of a package as this machine's apt has it, or of a suite of Debian's.
@@ -29,8 +37,7 @@ impl Cache {
             None => Apt::of_this_machine(),
             Some(suite) => {
                 let architecture = package.split_once(':').map_or("amd64", |(_, name)| name);
-                let folder = self.folder.join(format!("apt-{suite}-{architecture}"));
-                Apt::of_suite(suite, architecture, &folder)?
+                self.apt(suite, architecture)?
             }
         };
         let packages = apt.stands_for(package)?;

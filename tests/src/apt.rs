@@ -1,18 +1,20 @@
 //! Asking apt: as this machine is set up, or for one of Debian's suites, with lists of its own.
 
+use crate::service::run;
 use anyhow::{Context, Result, bail};
-use coracle_tests::service::run;
 use std::path::Path;
 use std::process::Command;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// apt, as it is set up for one suite.
 pub struct Apt {
     /// `-o NAME=VALUE` of each.
     options: Vec<String>,
 }
 
 impl Apt {
+    /// As `apt-get` is.
     pub fn of_this_machine() -> Apt {
         Apt {
             options: Vec::new(),
@@ -94,7 +96,7 @@ impl Apt {
     }
 
     /// From `Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), other | another`.
-    fn depends(&self, package: &str) -> Result<Vec<String>> {
+    pub fn depends(&self, package: &str) -> Result<Vec<String>> {
         let mut show = self.command("apt-cache");
         let text = run(show.args(["show", "--no-all-versions", package]))
             .with_context(|| format!("apt knows no {package}: run apt-get update"))?;
@@ -117,6 +119,7 @@ impl Apt {
         }
     }
 
+    /// The package's file, in a folder.
     pub fn download(&self, package: &str, version: &str, into: &Path) -> Result<()> {
         let mut download = self.command("apt-get");
         let which = format!("{package}={version}");

@@ -1,0 +1,48 @@
+//! The floor: what the kernel alone takes for a container, by a program that does nothing else (floor.c).
+
+use anyhow::{Context, Result};
+use coracle_tests::service::run;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Built anew for each run.
+pub struct Floor {
+    program: PathBuf,
+    root: PathBuf,
+    scratch: PathBuf,
+}
+
+impl Floor {
+    /// On the root file system of a bundle.
+    pub fn build(bundle: &Path) -> Result<Floor> {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/bench/floor.c");
+        let program = bundle.join("floor");
+        run(Command::new("cc")
+            .args(["-O2", "-static", "-o"])
+            .arg(&program)
+            .arg(source))
+        .context("a C compiler (package build-essential)")?;
+        let (root, scratch) = (bundle.join("rootfs"), bundle.join("floor-scratch"));
+        let proc = root.join("proc");
+        let parts = ["upper", "work", "merged"].map(|part| scratch.join(part));
+        for folder in parts.iter().chain([&proc]) {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        Ok(Floor {
+            program,
+            root,
+            scratch,
+        })
+    }
+
+    /// Median of so many runs in ms, after `idle_ms` of idleness each; `layered`: with an overlay and a seccomp filter.
+    pub fn median(&self, runs: usize, idle_ms: u32, layered: bool) -> Result<f64> {
+        let text = run(Command::new(&self.program)
+            .arg(&self.root)
+            .arg(&self.scratch)
+            .args([runs.to_string(), idle_ms.to_string()])
+            .arg(if layered { "layered" } else { "plain" }))?;
+        let number = text.trim().parse();
+        number.with_context(|| format!("floor printed `{text}`"))
+    }
+}
