@@ -230,6 +230,13 @@ impl Profile {
                 return Err(("network.offloads", twice(name)));
             }
         }
+        if let Some(thermal) = &self.thermal {
+            let seconds = thermal.interval_seconds.get();
+            if !(2..=3600).contains(&seconds) {
+                let message = format!("{seconds} is not allowed; allowed are 2 to 3600");
+                return Err(("thermal.interval_seconds", message));
+            }
+        }
         if self.reserve.memory_mib >= self.memory_mib.get() {
             let message = format!(
                 "{} MiB leave nothing of memory_mib = {} for apps",

@@ -1,7 +1,7 @@
 //! How hot the board is, against what its profile says.
 
 use crate::profile::Thermal;
-use crate::text::read_text;
+use crate::text::{Text, read_text};
 use std::path::Path;
 
 /// How hot the board is.
@@ -15,15 +15,43 @@ pub enum Heat {
     Hot,
 }
 
+/// What the zones said at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// All of them together.
+    pub heat: Heat,
+    /// The one that is nearest to its `throttle_celsius`, or farthest beyond; `None` where none can be read.
+    pub hottest: Option<Reading>,
+}
+
+/// What one zone said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// As the profile and the kernel call it.
+    pub zone: Text,
+    /// Thousandths of a degree Celsius.
+    pub millidegrees: i32,
+    /// From here on apps are slowed, in °C.
+    pub throttle_celsius: u8,
+}
+
+impl Reading {
+    /// Thousandths of a degree up to where apps are slowed; less than nothing beyond.
+    pub fn margin(&self) -> i32 {
+        (i32::from(self.throttle_celsius) * 1000).saturating_sub(self.millidegrees)
+    }
+}
+
 /// Zones of the kernel that are looked at.
 const ZONE_LIMIT: usize = 64;
 
 /// Reads the zones of `thermal` below `root`, which is `/` on a board (sysfs-api.rst of thermal:
 /// `type` is the name, `temp` is in thousandths of a degree Celsius).
-pub fn heat(root: &Path, thermal: &Thermal) -> Heat {
+pub fn look(root: &Path, thermal: &Thermal) -> Look {
     let folder = root.join("sys/class/thermal");
     let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-    let (mut hot, mut cool, mut read) = (false, true, 0);
+    let (mut hot, mut cool) = (false, true);
+    let mut hottest: Option<Reading> = None;
     for entry in entries.take(ZONE_LIMIT) {
         let kind = read_text(&entry.path().join("type"), 128);
         let Some(zone) = thermal.zones.iter().find(|z| z.zone == kind.trim()) else {
@@ -33,15 +61,31 @@ pub fn heat(root: &Path, thermal: &Thermal) -> Heat {
         let Ok(millidegrees) = temp.trim().parse::<i32>() else {
             continue;
         };
-        read += 1;
         hot |= millidegrees >= i32::from(zone.throttle_celsius) * 1000;
         cool &= millidegrees < i32::from(zone.restore_celsius) * 1000;
+        let reading = Reading {
+            zone: zone.zone.clone(),
+            millidegrees,
+            throttle_celsius: zone.throttle_celsius,
+        };
+        if hottest
+            .as_ref()
+            .is_none_or(|so_far| reading.margin() < so_far.margin())
+        {
+            hottest = Some(reading);
+        }
     }
-    match (hot, read > 0 && cool) {
+    let heat = match (hot, hottest.is_some() && cool) {
         (true, _) => Heat::Hot,
         (false, true) => Heat::Cool,
         (false, false) => Heat::Between,
-    }
+    };
+    Look { heat, hottest }
+}
+
+/// [`look`], and no more than how hot it is.
+pub fn heat(root: &Path, thermal: &Thermal) -> Heat {
+    look(root, thermal).heat
 }
 
 #[cfg(test)]
@@ -80,7 +124,10 @@ mod tests {
         set(2, "gpu-thermal", "75000\n");
         assert_eq!(heat(root.path(), &thermal), Heat::Between);
         set(2, "gpu-thermal", "80000\n");
-        assert_eq!(heat(root.path(), &thermal), Heat::Hot);
+        let hot = look(root.path(), &thermal);
+        let zone = hot.hottest.unwrap();
+        assert_eq!((hot.heat, zone.zone.as_str()), (Heat::Hot, "gpu-thermal"));
+        assert_eq!((zone.millidegrees, zone.margin()), (80_000, 0));
         set(0, "cpu-thermal", "-5000\n");
         set(2, "gpu-thermal", "-273150\n");
         assert_eq!(heat(root.path(), &thermal), Heat::Cool);

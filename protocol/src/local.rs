@@ -7,7 +7,7 @@
 use crate::dsse::Envelope;
 use crate::names::{AppName, BoardId, VolumeName};
 use crate::release::Blob;
-use crate::report::{BoardFacts, DiskUse, NetworkStatus, Phase, SetStatus};
+use crate::report::{BoardFacts, DiskUse, HeatStatus, NetworkStatus, Phase, SetStatus};
 use crate::trust_state::TrustState;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
@@ -244,6 +244,9 @@ pub struct Status {
     /// What the board trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustState>,
+    /// How hot it is, where the profile has a policy and the kernel a zone of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heat: Option<HeatStatus>,
     /// Networks on the board, its own first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkStatus>,

@@ -108,6 +108,12 @@ pub struct App {
     /// How long a new version must stay healthy before it is kept, in seconds.
     #[serde(default = "default_trial")]
     pub trial_seconds: u32,
+    /// 0 to 100: while the board is hot, who has least loses CPU first and gets it back last.
+    #[serde(
+        default = "default_priority",
+        skip_serializing_if = "is_default_priority"
+    )]
+    pub priority: u8,
     /// SIGTERM, then this many seconds, then SIGKILL.
     #[serde(default = "default_grace")]
     pub stop_grace_seconds: u32,
@@ -118,6 +124,14 @@ fn default_trial() -> u32 {
 }
 fn default_grace() -> u32 {
     10
+}
+/// Of an app that says nothing.
+pub const DEFAULT_PRIORITY: u8 = 50;
+fn default_priority() -> u8 {
+    DEFAULT_PRIORITY
+}
+fn is_default_priority(priority: &u8) -> bool {
+    *priority == DEFAULT_PRIORITY
 }
 
 /// An image, down to the bytes.

@@ -139,9 +139,37 @@ pub struct AppStatus {
     /// Whose its users are on the board; `None` while it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<AppUsers>,
+    /// Per cent of its CPU quota that it has while the board is hot; `None`: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<u8>,
     /// Devices of the board that it asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceStatus>,
+}
+
+/// How hot the board is, of the zone that is nearest to where apps are slowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeatStatus {
+    /// Against what the profile says.
+    pub state: HeatState,
+    /// The kernel's name of the zone.
+    pub zone: String,
+    /// Thousandths of a degree Celsius.
+    pub millidegrees: i32,
+    /// From here on apps are slowed, in °C.
+    pub throttle_celsius: u8,
+}
+
+/// How hot a board is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeatState {
+    /// Apps get back what was taken.
+    Cool,
+    /// Nothing changes.
+    Between,
+    /// Apps are slowed.
+    Hot,
 }
 
 /// A device of the board that an app asks for.

@@ -17,7 +17,7 @@ use coracle_protocol::release::{AppLimits, Blob, DeviceAccess, DiskOn, Port, Pro
 use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use coracle_protocol::report::{
     AppState, AppStatus, AppUse, AppUsers, BoardFacts, Current, DeviceStatus, DiskUse, Feedback,
-    Fetched, Phase, Presence, SetState, SetStatus, Telemetry,
+    Fetched, HeatState, HeatStatus, Phase, Presence, SetState, SetStatus, Telemetry,
 };
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
@@ -146,6 +146,7 @@ fn set() -> SetStatus {
             first: 1_879_048_192,
             count: 65_536,
         }),
+        cpu_percent: Some(60),
         devices: vec![DeviceStatus {
             name: DeviceName::new("serial").unwrap(),
             access: DeviceAccess::Read,
@@ -185,6 +186,7 @@ fn set() -> SetStatus {
         users: Some(AppUsers::Board {
             because: "it uses the board's network".into(),
         }),
+        cpu_percent: None,
         devices: vec![],
     };
     SetStatus {
@@ -224,6 +226,12 @@ fn all() -> Vec<(&'static str, (String, String))> {
     let volumes = |action| call(Request::Volume { action, uid: 1000 });
     let reply = |answer| twice(&Message::Reply(Reply { id: 7, answer }));
     let status = Status {
+        heat: Some(HeatStatus {
+            state: HeatState::Hot,
+            zone: "cpu-thermal".into(),
+            millidegrees: 76_200,
+            throttle_celsius: 75,
+        }),
         networks: vec![],
         version: "0.1.0".into(),
         board: board(),

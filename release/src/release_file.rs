@@ -8,8 +8,8 @@ use coracle_protocol::names::{
     AppName, DeviceName, HardwareClass, ProductName, SecretName, VolumeName,
 };
 use coracle_protocol::release::{
-    App, AppDevice, AppLimits, BindMount, DeviceAccess, DiskOn, Health, Image, NetworkSpec,
-    Release, Restart, TmpfsMount, VolumeMount,
+    App, AppDevice, AppLimits, BindMount, DEFAULT_PRIORITY, DeviceAccess, DiskOn, Health, Image,
+    NetworkSpec, Release, Restart, TmpfsMount, VolumeMount,
 };
 use coracle_protocol::site::Settable;
 use network::NetworkTable;
@@ -105,6 +105,8 @@ struct AppTable {
     trial_seconds: u32,
     #[serde(default = "ten")]
     stop_grace_seconds: u32,
+    #[serde(default = "middle")]
+    priority: u8,
 }
 
 /// A device's name, or a table with it.
@@ -158,6 +160,10 @@ struct TmpfsTable {
 
 fn ten() -> u32 {
     10
+}
+
+fn middle() -> u8 {
+    DEFAULT_PRIORITY
 }
 
 impl ReleaseFile {
@@ -251,6 +257,7 @@ impl AppTable {
             secrets: self.secrets,
             site_settable: self.site_settable,
             stop_grace_seconds: self.stop_grace_seconds,
+            priority: self.priority,
         })
     }
 }

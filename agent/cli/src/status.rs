@@ -7,7 +7,9 @@ use crate::output;
 use coracle_protocol::local::Status;
 use coracle_protocol::names::BoardId;
 use coracle_protocol::renewal::{Standing, State};
-use coracle_protocol::report::{AppState, AppStatus, AppUsers, Feedback, SetState};
+use coracle_protocol::report::{
+    AppState, AppStatus, AppUsers, Feedback, HeatState, HeatStatus, SetState,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::Write;
@@ -82,6 +84,8 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
     );
     if let Some(status) = status {
         let board = &status.board;
+        let apps = status.current.as_ref().map_or(&[][..], |set| &set.apps);
+        let heat = status.heat.as_ref().map(|heat| describe_heat(heat, apps));
         line(
             "hardware",
             format!(
@@ -94,6 +98,9 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
             ),
         );
         line("kernel", board.kernel.clone());
+        if let Some(heat) = heat {
+            line("heat", heat);
+        }
         match &status.current {
             Some(set) => {
                 let state = match set.state {
@@ -164,6 +171,33 @@ fn users(apps: &[AppStatus]) -> Option<String> {
         (false, true) => Some(text),
         (false, false) => Some(format!("{text}; the board's has {}", boards.join("; "))),
     }
+}
+
+/// How hot it is, and who pays for it.
+fn describe_heat(heat: &HeatStatus, apps: &[AppStatus]) -> String {
+    let celsius = f64::from(heat.millidegrees) / 1000.0;
+    let slowed: Vec<String> = apps
+        .iter()
+        .filter_map(|app| {
+            Some(format!(
+                "{} has {} % of its CPU",
+                app.name, app.cpu_percent?
+            ))
+        })
+        .collect();
+    let state = match heat.state {
+        HeatState::Cool => "cool",
+        HeatState::Between => "warm",
+        HeatState::Hot => "hot",
+    };
+    let mut text = format!(
+        "{} {celsius:.1} °C, {state}; apps are slowed from {} °C",
+        heat.zone, heat.throttle_celsius
+    );
+    if !slowed.is_empty() {
+        text = format!("{text}: {}", slowed.join(", "));
+    }
+    text
 }
 
 /// Devices that apps were given and that are not there any more.
@@ -310,6 +344,27 @@ mod tests {
         assert_eq!(
             users(&[app("web", own()), app("can", board)]).unwrap(),
             "1 of 2 apps have their own; the board's has can: it uses the board's network"
+        );
+    }
+
+    #[test]
+    fn heat_says_who_pays_for_it() {
+        let heat = HeatStatus {
+            state: HeatState::Hot,
+            zone: "cpu-thermal".into(),
+            millidegrees: 76_249,
+            throttle_celsius: 75,
+        };
+        let mut web = crate::apps::tests::app();
+        web.cpu_percent = Some(60);
+        let other = crate::apps::tests::app();
+        assert_eq!(
+            describe_heat(&heat, std::slice::from_ref(&other)),
+            "cpu-thermal 76.2 °C, hot; apps are slowed from 75 °C"
+        );
+        assert_eq!(
+            describe_heat(&heat, &[web, other]),
+            "cpu-thermal 76.2 °C, hot; apps are slowed from 75 °C: web has 60 % of its CPU"
         );
     }
 

@@ -327,6 +327,7 @@ fn running() -> SetStatus {
         pids: Some(3),
         disk: None,
         users: None,
+        cpu_percent: None,
         devices: vec![],
     };
     SetStatus {

@@ -113,7 +113,7 @@ pub enum LedPattern {
 pub struct Thermal {
     /// What is measured; the hottest against its own threshold counts.
     pub zones: Vec<ThermalZone, 8>,
-    /// How often, in seconds.
+    /// How often, in seconds, 2 to 3600; four times as seldom, up to a minute, while every zone is 15 °C below its threshold.
     pub interval_seconds: Count,
     /// How much of an app's CPU quota is taken or given back at once.
     pub step_percent: Percent,

@@ -212,6 +212,11 @@ fn what_no_single_value_shows_is_refused_with_its_line() {
     );
     let message = fault(&good.replace("restore_celsius = 68", "restore_celsius = 75"));
     assert!(message.contains("restore < throttle"), "{message}");
+    let message = fault(&good.replace("interval_seconds = 5", "interval_seconds = 1"));
+    assert!(
+        message.contains("thermal.interval_seconds: 1 is not allowed; allowed are 2 to 3600"),
+        "{message}"
+    );
     let reserve = good.find("[reserve]").unwrap();
     let at = good[reserve..].find("memory_mib = 128").unwrap() + reserve;
     let mut greedy = good.clone();

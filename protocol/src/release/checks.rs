@@ -153,6 +153,7 @@ impl App {
             return Err("network.ports: port 0".into());
         }
         within("trial_seconds", self.trial_seconds.into(), 86_400)?;
+        within("priority", self.priority.into(), 100)?;
         within("stop_grace_seconds", self.stop_grace_seconds.into(), 600)?;
         if let Some(health) = &self.health {
             health.check()?;

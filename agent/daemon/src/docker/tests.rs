@@ -50,6 +50,7 @@ fn app() -> AppStatus {
         pids: Some(3),
         disk: None,
         users: None,
+        cpu_percent: None,
         devices: vec![DeviceStatus {
             name: DeviceName::new("serial").unwrap(),
             access: DeviceAccess::Read,
@@ -115,6 +116,7 @@ fn whose_users_an_app_has_is_dockers_userns_mode() {
 #[test]
 fn version_images_info_stats() {
     let status = Status {
+        heat: None,
         networks: vec![],
         version: "0".into(),
         board: BoardFacts {

@@ -141,6 +141,7 @@ fn app() -> App {
         health: None,
         restart: Restart::default(),
         trial_seconds: 1,
+        priority: 50,
         stop_grace_seconds: 1,
     }
 }

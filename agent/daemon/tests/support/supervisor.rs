@@ -32,6 +32,7 @@ impl Drop for FakeSupervisor {
 
 pub fn empty_status() -> Status {
     Status {
+        heat: None,
         networks: vec![],
         version: "test".into(),
         board: BoardFacts {

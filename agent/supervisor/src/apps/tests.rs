@@ -31,6 +31,7 @@ pub(crate) fn plain_app() -> App {
         health: None,
         restart: Restart::No,
         trial_seconds: 10,
+        priority: 50,
         stop_grace_seconds: 10,
     }
 }

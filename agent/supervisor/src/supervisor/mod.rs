@@ -10,6 +10,7 @@
 //! | `running` | starts, ends, probes and restarts apps |
 //! | `bridge`, `networks` | the board's own network and the declared ones; apps that use another's |
 //! | `follow`, `devices` | what follows when the board's links and routes, and devices of apps, change |
+//! | `heat` | less CPU for apps while the board is hot |
 //! | `names`, `resolvers` | who finds whom by name, by file and by asking |
 //! | `status` | says what runs |
 //! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
@@ -21,6 +22,7 @@ mod deploy;
 mod devices;
 mod ends;
 mod follow;
+mod heat;
 mod names;
 mod networks;
 mod plans;
@@ -57,6 +59,7 @@ use coracle_runtime::CgroupTree;
 use coracle_runtime::cgroup::CgroupError;
 use devices::DeviceWatch;
 use follow::Following;
+use heat::Cooling;
 use resolvers::Resolvers;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -158,6 +161,7 @@ pub struct Supervisor {
     ranges: Ranges,
     following: Following,
     device_watch: DeviceWatch,
+    cooling: Cooling,
     empty_root: PathBuf,
     watchers: Watchers,
     /// The end of a deployment that nobody was there to hear.
@@ -253,6 +257,7 @@ impl Supervisor {
         self.next_stage();
         self.follow_links(now).await;
         self.follow_devices(now);
+        self.follow_heat(now);
         self.mend_networks(now).await;
         self.tend_resolvers(now);
         self.go_on().await;
@@ -266,6 +271,7 @@ impl Supervisor {
             .chain(self.resolvers.due())
             .chain(self.following.due())
             .chain(self.device_watch.due())
+            .chain(self.cooling.due())
             .chain(also)
             .min()
     }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 impl Supervisor {
     /// Starts one app. An error is its reason, in words; nothing of the start remains then.
     pub(super) async fn start_app(&mut self, index: usize) -> Result<(), String> {
-        let plan = self.apps[index].plan.clone()?;
+        let mut plan = self.apps[index].plan.clone()?;
+        plan.limits.cpu_millis = Some(self.cooling.quota(&self.apps[index]).into());
         self.prepare_networks(&plan).await;
         let host = plan.network_of.as_ref().map(|host| self.network_of(host));
         let netns = match host.transpose() {

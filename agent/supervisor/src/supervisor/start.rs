@@ -3,6 +3,7 @@
 
 use super::devices::DeviceWatch;
 use super::follow::Following;
+use super::heat::Cooling;
 use super::resolvers::Resolvers;
 use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
 use crate::adopt::{self, RunState, RunningApp};
@@ -18,8 +19,8 @@ use crate::socket::Watchers;
 use crate::trust::Trust;
 use crate::users::{self, Ranges};
 use crate::volumes::Volumes;
-use coracle_runtime::CgroupTree;
 use coracle_runtime::launch::Running;
+use coracle_runtime::{CgroupTree, Limits};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,7 @@ impl Supervisor {
             ranges: Ranges::load(&settings.config.ids_file(), settings.users.first)?,
             following: Following::begin(),
             device_watch: DeviceWatch::default(),
+            cooling: Cooling::of(settings.profile.thermal.as_ref()),
             empty_root,
             _lock: lock,
             settings,
@@ -186,6 +188,14 @@ impl Supervisor {
             since: Instant::now(),
         };
         let app = &mut self.apps[index];
+        // An earlier supervisor may have taken some while the board was hot.
+        let quota = Limits {
+            cpu_millis: Some(app.app.limits.cpu_millis.into()),
+            ..Limits::default()
+        };
+        if let Err(error) = process.cgroup.set_limits(&quota) {
+            tracing::warn!(app = %name, %error, "its CPU quota stays as it is");
+        }
         app.restarts = running.restarts;
         app.started(process, running.started_at);
         if running.stopping {

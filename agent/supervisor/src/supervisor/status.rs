@@ -19,6 +19,7 @@ impl Supervisor {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             board: self.settings.facts.clone(),
             current,
+            heat: self.cooling.status(),
             networks: self.network_statuses(),
             previous: self
                 .previous
@@ -112,6 +113,7 @@ impl Supervisor {
                 let planned = run.plan.as_ref().ok().map(|plan| &plan.users);
                 users::status(process.ids, planned)
             }),
+            cpu_percent: process.and_then(|_| self.cooling.percent(run)),
             devices: self.device_statuses(run),
         }
     }

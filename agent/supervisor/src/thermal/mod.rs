@@ -1,7 +1,5 @@
 //! Less CPU for apps while the board is hot, the least important first. Pure: what is hot is told
-//! by [`coracle_board_support::thermal`], who is important by whoever calls.
-//!
-//! Not carried out yet: a release has no priorities, and quotas are not changed while an app runs.
+//! by [`coracle_board_support::thermal`], who is important by the release; [`crate::supervisor`] sets the quotas.
 
 use coracle_board_support::thermal::Heat;
 use std::collections::BTreeMap;
@@ -15,6 +13,8 @@ pub struct ThermalApp {
     pub priority: u8,
     /// Its CPU quota by the release, in thousandths of a core.
     pub quota_millis: u32,
+    /// Whether taking CPU from it now would cool anything.
+    pub runs: bool,
 }
 
 /// A quota that is to be set.
@@ -24,6 +24,8 @@ pub struct Change {
     pub name: String,
     /// In thousandths of a core, 1 at least.
     pub quota_millis: u32,
+    /// Per cent of its own that this is.
+    pub percent: u8,
 }
 
 /// What was taken from whom.
@@ -50,16 +52,27 @@ impl Throttle {
         self.shares.get(name).copied().unwrap_or(100)
     }
 
+    /// Whether nothing is taken from anybody.
+    pub fn is_idle(&self) -> bool {
+        self.shares.is_empty()
+    }
+
+    /// What an app that is started now gets of a quota.
+    pub fn quota(&self, name: &str, full_millis: u32) -> u32 {
+        part(full_millis, self.share(name))
+    }
+
     /// One look at the temperature. All apps of one priority change together: of the lowest that
     /// has something left to give, or of the highest that something was taken from.
     pub fn look(&mut self, heat: Heat, apps: &[ThermalApp]) -> Vec<Change> {
-        // An app that is gone comes back with all of its quota.
+        // An app that is in no set any more comes back with all of its quota; one that is down for a while does not.
         self.shares
             .retain(|name, _| apps.iter().any(|app| app.name == *name));
         let turn = match heat {
             Heat::Between => None,
             Heat::Hot => {
-                let can_give = |app: &&ThermalApp| self.share(&app.name) > self.floor_percent;
+                let can_give =
+                    |app: &&ThermalApp| app.runs && self.share(&app.name) > self.floor_percent;
                 apps.iter().filter(can_give).map(|app| app.priority).min()
             }
             Heat::Cool => {
@@ -84,7 +97,8 @@ impl Throttle {
             if after != before {
                 changes.push(Change {
                     name: app.name.clone(),
-                    quota_millis: quota(app.quota_millis, after),
+                    quota_millis: part(app.quota_millis, after),
+                    percent: after,
                 });
             }
         }
@@ -92,7 +106,7 @@ impl Throttle {
     }
 }
 
-fn quota(full_millis: u32, percent: u8) -> u32 {
+fn part(full_millis: u32, percent: u8) -> u32 {
     let part = u64::from(full_millis) * u64::from(percent) / 100;
     u32::try_from(part).unwrap_or(full_millis).max(1)
 }

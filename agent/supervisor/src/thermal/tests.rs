@@ -8,6 +8,7 @@ fn app(name: &str, priority: u8) -> ThermalApp {
         name: name.to_owned(),
         priority,
         quota_millis: 500,
+        runs: true,
     }
 }
 
@@ -56,6 +57,25 @@ fn an_app_that_comes_back_has_all_of_its_quota() {
     assert_eq!(throttle.share("web"), 50);
     throttle.look(Heat::Between, &[]);
     assert_eq!(throttle.share("web"), 100);
+}
+
+#[test]
+fn an_app_that_is_down_has_no_turn_and_keeps_its_share() {
+    let mut throttle = Throttle::new(50, 20);
+    let down = ThermalApp {
+        runs: false,
+        ..app("web", 1)
+    };
+    let apps = [app("pump", 9), app("web", 1)];
+    assert_eq!(names(&throttle.look(Heat::Hot, &apps)), [("web", 250)]);
+    let apps = [app("pump", 9), down];
+    assert_eq!(names(&throttle.look(Heat::Hot, &apps)), [("pump", 250)]);
+    assert_eq!(
+        (throttle.share("web"), throttle.quota("web", 500)),
+        (50, 250)
+    );
+    assert_eq!(throttle.quota("new", 500), 500);
+    assert!(!throttle.is_idle());
 }
 
 #[test]

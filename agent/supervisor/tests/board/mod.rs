@@ -792,6 +792,7 @@ pub fn app(image: &Image, script: &str) -> App {
         health: None,
         restart: Restart::Always,
         trial_seconds: 1,
+        priority: 50,
         stop_grace_seconds: 2,
     }
 }
