@@ -22,7 +22,7 @@ mod values;
 
 pub use crate::toml_file::TomlFileError as ProfileError;
 pub use hardware::{
-    AppDevice, DeviceKind, Identity, Led, LedPattern, Thermal, ThermalZone, Watchdog,
+    AppDevice, DeviceKind, Identity, Led, LedPattern, LedState, Thermal, ThermalZone, Watchdog,
 };
 pub use isolation::{FirstId, IDS_PER_APP, Isolation, MOST_ID_RANGES, UserNamespaces};
 pub use kernel::{CgroupLayout, CgroupNeeds, KernelNeeds};
@@ -229,6 +229,10 @@ impl Profile {
             if let Some(name) = offloads::doubled(entry.wanted()) {
                 return Err(("network.offloads", twice(name)));
             }
+        }
+        if let Some(led) = self.leds.iter().find(|led| !led.is_one()) {
+            let message = format!("`{}` is no name in /sys/class/leds", led.name);
+            return Err(("leds", message));
         }
         if let Some(thermal) = &self.thermal {
             let seconds = thermal.interval_seconds.get();

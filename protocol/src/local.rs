@@ -83,6 +83,11 @@ pub enum Request {
         /// Who asked, by the daemon's SO_PEERCRED; for the audit line.
         uid: u32,
     },
+    /// What becomes of a stick, for the board's lights and for nothing else. Answer: [`Answer::Done`].
+    Stick {
+        /// What.
+        word: StickWord,
+    },
     /// Looks at volumes or changes them. Answer: [`Answer::Volumes`], [`Answer::Transfer`], or [`Answer::Failed`] with code
     /// `no-volume`, `volume-exists`, `volume-in-use`, `not-owner`, `no-space`, `too-many`, `busy`.
     Volume {
@@ -91,6 +96,18 @@ pub enum Request {
         /// Who asked, by the daemon's SO_PEERCRED: a volume that a person made is that person's, and root's.
         uid: u32,
     },
+}
+
+/// What becomes of a stick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StickWord {
+    /// It is being read.
+    Reading,
+    /// What it brought runs.
+    Done,
+    /// It was not taken, or what it brought did not stay.
+    Refused,
 }
 
 /// What may be done with volumes.

@@ -10,7 +10,7 @@ use coracle_protocol::dsse::{Envelope, Signature};
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile};
 use coracle_protocol::local::{
     Answer, AppAction, Call, Event, LayerNeed, LayerSource, Message, Needs, Reply, Request, Status,
-    Trusted, Verdict, VolumeAction, VolumeStatus,
+    StickWord, Trusted, Verdict, VolumeAction, VolumeStatus,
 };
 use coracle_protocol::names::{AppName, BoardId, DeviceName, ProductName, VolumeName};
 use coracle_protocol::release::{AppLimits, Blob, DeviceAccess, DiskOn, Port, Protocol};
@@ -366,6 +366,12 @@ fn all() -> Vec<(&'static str, (String, String))> {
         ),
         ("call_status", call(Request::Status)),
         ("call_watch", call(Request::Watch)),
+        (
+            "call_stick",
+            call(Request::Stick {
+                word: StickWord::Reading,
+            }),
+        ),
         (
             "call_identity",
             call(Request::Identity {

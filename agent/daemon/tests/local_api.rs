@@ -3,7 +3,7 @@
 
 mod support;
 
-use coracle_protocol::local::{Answer, Event, LayerNeed, LayerSource, Needs, Request};
+use coracle_protocol::local::{Answer, Event, LayerNeed, LayerSource, Needs, Request, StickWord};
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{AppLimits, Port, Protocol};
 use coracle_protocol::report::{AppState, AppStatus, Feedback, Phase, SetState, SetStatus};
@@ -136,6 +136,8 @@ async fn a_stick_is_applied_with_its_delta() {
         supervisor.asked(),
         ["offer", "offer", "stage delta", "activate"]
     );
+    use StickWord::{Done, Reading};
+    assert_eq!(supervisor.stick_words(), [Reading, Done]);
     let blobs = daemon.state().join("store/blobs/sha256");
     assert!(
         blobs.join(blob(CONFIG).digest.hex()).exists(),
@@ -170,7 +172,7 @@ async fn a_delta_that_does_not_serve_gives_way_to_the_full_layer() {
 async fn a_missing_blob_and_a_rolled_back_set_are_told_as_such() {
     let documents = documents("acme.board-1", 1);
     let daemon = daemon(&documents).await;
-    let _supervisor =
+    let supervisor =
         FakeSupervisor::start(&daemon.supervisor_socket(), script(true, Phase::RolledBack));
     connected(&daemon).await;
     let (_, offered) = daemon
@@ -193,6 +195,11 @@ async fn a_missing_blob_and_a_rolled_back_set_are_told_as_such() {
     }
     let feedback = apply(&daemon, offered["activity"].as_str().unwrap()).await;
     assert_eq!(feedback.last().unwrap().phase, Phase::RolledBack);
+    use StickWord::{Reading, Refused};
+    assert_eq!(
+        supervisor.stick_words(),
+        [Reading, Refused, Reading, Refused]
+    );
 }
 
 #[tokio::test]
@@ -212,6 +219,9 @@ async fn bad_blobs_and_bad_documents_are_refused() {
         (StatusCode::FORBIDDEN, Some("bad-signature"))
     );
     assert!(supervisor.asked().is_empty());
+    // The board's lights say so all the same.
+    use StickWord::{Reading, Refused};
+    assert_eq!(supervisor.stick_words(), [Reading, Refused]);
     assert_eq!(
         put(&daemon, CONFIG, CONFIG).await,
         StatusCode::NOT_FOUND,

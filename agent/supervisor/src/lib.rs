@@ -21,7 +21,7 @@
 //! | [`adopt`] | what a supervisor leaves for the next one |
 //! | [`supervisor`] | the owner of all of it: one loop |
 //! | [`program`] | the command line, and exit codes |
-//! | [`watchdog`], [`thermal`] | the board's watchdog; less CPU for apps while it is hot |
+//! | [`watchdog`], [`thermal`], [`lights`] | the board's watchdog; less CPU for apps while it is hot; what its lights tell |
 //! | `board_policy` | what of the board's own network may be touched |
 //! | [`gc`], [`disk`], [`notify`], `kernel` | layers that are to go; files; systemd; system calls |
 
@@ -36,6 +36,7 @@ pub mod gc;
 pub mod health;
 pub mod journal;
 mod kernel;
+pub mod lights;
 pub mod logs;
 pub mod machine;
 pub mod notify;

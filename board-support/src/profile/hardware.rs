@@ -83,9 +83,61 @@ pub struct Led {
     /// While a deployment is under way.
     #[serde(default)]
     pub updating: LedPattern,
+    /// While a new set is on trial; as `updating` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<LedPattern>,
     /// After one that did not stay, and while an app is down.
     #[serde(default)]
     pub failed: LedPattern,
+    /// While a stick is read; as `updating` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stick_reading: Option<LedPattern>,
+    /// For a minute after a stick has done its work; as `running` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stick_done: Option<LedPattern>,
+    /// For a minute after a stick was not taken; as `failed` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stick_refused: Option<LedPattern>,
+}
+
+/// What a light tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedState {
+    /// The committed set runs.
+    Running,
+    /// A deployment is under way.
+    Updating,
+    /// A new set is on trial.
+    Trial,
+    /// A deployment did not stay, or an app is down.
+    Failed,
+    /// A stick is being read; it can stay where it is.
+    StickReading,
+    /// A stick has done its work, and can be pulled out.
+    StickDone,
+    /// A stick was not taken.
+    StickRefused,
+}
+
+impl Led {
+    /// What it does then.
+    pub fn pattern(&self, state: LedState) -> LedPattern {
+        match state {
+            LedState::Running => self.running,
+            LedState::Updating => self.updating,
+            LedState::Trial => self.trial.unwrap_or(self.updating),
+            LedState::Failed => self.failed,
+            LedState::StickReading => self.stick_reading.unwrap_or(self.updating),
+            LedState::StickDone => self.stick_done.unwrap_or(self.running),
+            LedState::StickRefused => self.stick_refused.unwrap_or(self.failed),
+        }
+    }
+
+    /// Whether the name stays in its folder.
+    pub(super) fn is_one(&self) -> bool {
+        let name = self.name.as_str();
+        !name.contains(['/', '\0']) && !["", ".", ".."].contains(&name)
+    }
 }
 
 /// What a light does.

@@ -212,6 +212,8 @@ fn what_no_single_value_shows_is_refused_with_its_line() {
     );
     let message = fault(&good.replace("restore_celsius = 68", "restore_celsius = 75"));
     assert!(message.contains("restore < throttle"), "{message}");
+    let message = fault(&good.replace("name = \"ACT\"", "name = \"../ACT\""));
+    assert!(message.contains("leds: `../ACT` is no name"), "{message}");
     let message = fault(&good.replace("interval_seconds = 5", "interval_seconds = 1"));
     assert!(
         message.contains("thermal.interval_seconds: 1 is not allowed; allowed are 2 to 3600"),
@@ -284,6 +286,29 @@ fn an_app_gets_the_links_that_are_named_and_never_an_uplink() {
         message.contains("network.interfaces: `eth0` is an uplink"),
         "{message}"
     );
+}
+
+#[test]
+fn a_light_that_says_little_tells_the_rest_by_that() {
+    let text = text_of("raspberrypi4");
+    let led = |text: &str| Profile::parse(text, Path::new("x.toml")).unwrap().leds[0].clone();
+    let plain = led(&text);
+    for (state, pattern) in [
+        (LedState::Running, LedPattern::Heartbeat),
+        (LedState::Trial, LedPattern::FastBlink),
+        (LedState::StickReading, LedPattern::FastBlink),
+        (LedState::StickDone, LedPattern::Heartbeat),
+        (LedState::StickRefused, LedPattern::SlowBlink),
+    ] {
+        assert_eq!(plain.pattern(state), pattern, "{state:?}");
+    }
+    let more = text.replace(
+        "name = \"ACT\"",
+        "name = \"ACT\"\ntrial = \"on\"\nstick_done = \"off\"",
+    );
+    let more = led(&more);
+    assert_eq!(more.pattern(LedState::Trial), LedPattern::On);
+    assert_eq!(more.pattern(LedState::StickDone), LedPattern::Off);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::supervisor::SupervisorError;
 use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
-use coracle_protocol::local::{Answer, Needs, Request, Status};
+use coracle_protocol::local::{Answer, Needs, Request, Status, StickWord};
 use coracle_protocol::report::{Fetched, Phase, SetState};
 use std::cell::Cell;
 use std::time::Duration;
@@ -51,6 +51,13 @@ pub async fn run(means: &Means, job: &Job, mut voice: Voice<'_>, switched: &Cell
     let outcome = steps(means, job, &mut voice, switched, &mut fetched)
         .await
         .unwrap_or_else(|end| end);
+    if let Documents::Here(_) = job.documents {
+        let word = match outcome.phase {
+            Phase::Committed => StickWord::Done,
+            _ => StickWord::Refused,
+        };
+        super::tell_stick(means, word).await;
+    }
     voice.end(outcome, fetched);
 }
 

@@ -23,7 +23,7 @@ use crate::metrics::Counters;
 use crate::supervisor::Supervisor;
 use coracle_protocol::desired::Desired;
 use coracle_protocol::dsse::Envelope;
-use coracle_protocol::local::Needs;
+use coracle_protocol::local::{Needs, Request, StickWord};
 use coracle_protocol::report::{Feedback, Phase};
 use job::{Documents, Job};
 use record::Record;
@@ -169,7 +169,11 @@ async fn idle(
 ) -> Option<Job> {
     match command {
         Command::Offer { documents, answer } => {
+            tell_stick(means, StickWord::Reading).await;
             let result = job::offer_local(means, &documents).await;
+            if result.is_err() {
+                tell_stick(means, StickWord::Refused).await;
+            }
             if let Ok(good) = &result {
                 offered.send_replace(Some(good.needs.clone()));
                 *local = Some(LocalOffer {
@@ -195,6 +199,13 @@ async fn idle(
                 None
             }
         },
+    }
+}
+
+/// For the board's lights: what came over docker.sock came from a stick, or from somebody who stands before the board.
+async fn tell_stick(means: &Means, word: StickWord) {
+    if let Err(error) = means.supervisor.ask(Request::Stick { word }).await {
+        tracing::debug!(%error, ?word, "the board's lights do not say it");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A supervisor on a real socket that does what its script says and remembers what it was asked.
 
 use coracle_daemon::supervisor::{read_frame, write_frame};
-use coracle_protocol::local::{Answer, Call, Event, Message, Reply, Request, Status};
+use coracle_protocol::local::{Answer, Call, Event, Message, Reply, Request, Status, StickWord};
 use coracle_protocol::report::BoardFacts;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -88,6 +88,16 @@ impl FakeSupervisor {
             }),
             Request::Activate { .. } => Some("activate"),
             Request::Control { .. } => Some("control"),
+            _ => None,
+        };
+        let calls = self.state.calls.lock().unwrap();
+        calls.iter().filter_map(word).collect()
+    }
+
+    /// What it was told of sticks.
+    pub fn stick_words(&self) -> Vec<StickWord> {
+        let word = |request: &Request| match request {
+            Request::Stick { word } => Some(*word),
             _ => None,
         };
         let calls = self.state.calls.lock().unwrap();

@@ -222,6 +222,9 @@ impl Supervisor {
             }
             None => tracing::info!(activity, ?phase, "deployment"),
         }
+        if phase.is_end() {
+            self.news.ended(phase == Phase::Committed);
+        }
         self.store_run_state();
         self.tell(Told::Deployment {
             activity,

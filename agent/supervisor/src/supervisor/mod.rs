@@ -10,7 +10,7 @@
 //! | `running` | starts, ends, probes and restarts apps |
 //! | `bridge`, `networks` | the board's own network and the declared ones; apps that use another's |
 //! | `follow`, `devices` | what follows when the board's links and routes, and devices of apps, change |
-//! | `heat` | less CPU for apps while the board is hot |
+//! | `heat`, `shine` | less CPU for apps while the board is hot; what its lights tell |
 //! | `names`, `resolvers` | who finds whom by name, by file and by asking |
 //! | `status` | says what runs |
 //! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
@@ -30,6 +30,7 @@ mod requests;
 mod resolvers;
 mod root;
 mod running;
+mod shine;
 mod start;
 mod status;
 mod stop;
@@ -41,6 +42,7 @@ use crate::apps::AppRun;
 use crate::apps::launch::Bridge;
 use crate::disk::DiskError;
 use crate::journal::{DeployedSet, Failure, Journal, JournalError, StoredSet};
+use crate::lights::{Lights, News};
 use crate::machine::State;
 use crate::notify::Notify;
 use crate::offer::Accepted;
@@ -162,6 +164,9 @@ pub struct Supervisor {
     following: Following,
     device_watch: DeviceWatch,
     cooling: Cooling,
+    lights: Lights,
+    /// For the lights.
+    news: News,
     empty_root: PathBuf,
     watchers: Watchers,
     /// The end of a deployment that nobody was there to hear.
@@ -241,6 +246,7 @@ impl Supervisor {
         if let Some(watchdog) = watchdog {
             watchdog.disarm();
         }
+        self.lights.give_back();
         door.abort();
         self.store_run_state();
         tracing::info!("ends; the apps stay as they are");
@@ -261,6 +267,7 @@ impl Supervisor {
         self.mend_networks(now).await;
         self.tend_resolvers(now);
         self.go_on().await;
+        self.show_lights(now);
     }
 
     fn next_due(&self, also: Option<Instant>) -> Option<Instant> {
@@ -272,6 +279,7 @@ impl Supervisor {
             .chain(self.following.due())
             .chain(self.device_watch.due())
             .chain(self.cooling.due())
+            .chain(self.news.due())
             .chain(also)
             .min()
     }

@@ -73,7 +73,12 @@ impl Supervisor {
                 };
                 let activity = offer.activity.clone();
                 answer.send(match self.consider(offer).await {
-                    Ok(needs) => Answer::Needs(needs),
+                    Ok(needs) => {
+                        if !needs.already {
+                            self.news.works(Instant::now());
+                        }
+                        Answer::Needs(needs)
+                    }
                     Err(why) if why.code == DID_NOT_STAY => refused(why),
                     Err(why) => {
                         self.last_words = Some(format!("{activity} was refused ({why})"));
@@ -86,6 +91,7 @@ impl Supervisor {
                 diff_id,
                 from,
             } => {
+                self.news.works(Instant::now());
                 let call = StageCall {
                     activity,
                     diff_id,
@@ -109,6 +115,10 @@ impl Supervisor {
             Request::Control { app, action, uid } => {
                 tracing::info!(%app, ?action, uid, "a person asks");
                 answer.send(self.control(&app, action));
+            }
+            Request::Stick { word } => {
+                self.news.stick(word, Instant::now());
+                answer.send(Answer::Done);
             }
             Request::Volume { action, uid } => answer.send(self.volume(&action, uid)),
         }

@@ -12,6 +12,7 @@ use crate::apps::{Phase, Process, interfaces};
 use crate::disk;
 use crate::gc;
 use crate::journal::{DeployedSet, Failure, Journal};
+use crate::lights::{Lights, News};
 use crate::logs;
 use crate::machine::{Event, State};
 use crate::settings::Settings;
@@ -83,6 +84,8 @@ impl Supervisor {
             ranges: Ranges::load(&settings.config.ids_file(), settings.users.first)?,
             following: Following::begin(),
             device_watch: DeviceWatch::default(),
+            lights: Lights::of(&settings),
+            news: News::default(),
             cooling: Cooling::of(settings.profile.thermal.as_ref()),
             empty_root,
             _lock: lock,

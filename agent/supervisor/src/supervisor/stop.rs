@@ -8,6 +8,7 @@ use crate::apps::layer;
 use crate::apps::secrets;
 use crate::board_policy;
 use crate::disk;
+use crate::lights::Lights;
 use crate::settings::Settings;
 use crate::volumes::Volumes;
 use coracle_network::Networks;
@@ -60,6 +61,7 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
         }
         Err(error) => left.push(error.to_string()),
     }
+    Lights::of(settings).give_back();
     left.extend(layer::close_all(config));
     left.extend(Volumes::of(settings).close_all());
     let secrets = secrets::unmount_all(settings);
