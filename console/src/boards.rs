@@ -4,7 +4,7 @@ use crate::audit;
 use crate::certificates;
 use crate::clock::now;
 use crate::settings::{BoardsCommand, State};
-use crate::store::{Board, CertificateRow, Revoked, Store, StoreError};
+use crate::store::{Board, CertificateRow, Named, Revoked, Store, StoreError};
 use coracle_protocol::names::BoardId;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -48,20 +48,21 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
     certificates::take_in(&store).await?;
     let output = match &command {
         BoardsCommand::List { .. } => list(&store).await?,
-        BoardsCommand::Add { boards, file, .. } => {
+        BoardsCommand::Add {
+            boards,
+            file,
+            again,
+            ..
+        } => {
             let mut all = boards.clone();
             if let Some(file) = file {
                 all.extend(named(file)?);
             }
-            let new = store.add_boards(&all, now()).await?;
-            for board in &new {
+            let named = store.expect(&all, *again, now()).await?;
+            for board in &named.new {
                 audit::note(&store, "coracle-console", "board.add", board.as_str(), "").await;
             }
-            format!(
-                "{} added, {} known before",
-                new.len(),
-                all.len() - new.len()
-            )
+            added(&named)
         }
         BoardsCommand::Certificates { board, .. } => {
             if store.board(board).await?.is_none() {
@@ -82,6 +83,20 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
     };
     store.close().await;
     Ok(output)
+}
+
+fn added(named: &Named) -> String {
+    let mut text = format!(
+        "{} added, {} expected before",
+        named.new.len(),
+        named.before.len()
+    );
+    if !named.revoked.is_empty() {
+        let names: Vec<_> = named.revoked.iter().map(BoardId::as_str).collect();
+        let names = names.join(", ");
+        text += &format!("; not those that were revoked (--again lets them in): {names}");
+    }
+    text
 }
 
 /// The boards in a file, one in each line.

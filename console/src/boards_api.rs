@@ -30,9 +30,6 @@ use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
 use coracle_protocol::names::BoardId;
 use std::sync::Arc;
 
-/// Certificates that a board may be given in a day and not use: one whose answer was lost is asked for again.
-const UNUSED: u32 = 16;
-
 /// An enrolment request, in bytes.
 const REQUEST_BYTES: usize = 16 * 1024;
 

@@ -22,7 +22,7 @@ const CHAIN: usize = 8;
 
 /// Why the maker's CA cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("--manufacturing-ca {}: {why}", path.display())]
+#[error("cannot take manufacturing certificates (--manufacturing-ca {}): {why}", path.display())]
 pub struct MakerError {
     path: PathBuf,
     why: String,
@@ -50,7 +50,7 @@ pub struct Makers {
     tenant: Tenant,
     /// SHA-256 of the fleet's CA.
     fleet: Sha256Digest,
-    /// Boards that nobody named are taken in too.
+    /// Boards that nobody has heard of are taken in too.
     pub unknown_too: bool,
 }
 
@@ -86,7 +86,7 @@ impl Makers {
             .build()
             .map_err(|e| fault(e.to_string()))?;
         let fleet_ca = CertificateDer::from_pem_slice(fleet_ca_pem.as_bytes())
-            .map_err(|e| fault(format!("the fleet's CA: {e}")))?;
+            .map_err(|e| fault(format!("the fleet's own CA cannot be read: {e}")))?;
         Ok(Some(Self {
             verifier,
             tenant: tenant.clone(),

@@ -239,6 +239,9 @@ pub enum BoardsCommand {
         /// More of them, one in each line; what follows a # is not read
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Those that were revoked too: nobody else has their manufacturing keys
+        #[arg(long)]
+        again: bool,
     },
     /// List the certificates of one board: serial number, end, last use.
     Certificates {

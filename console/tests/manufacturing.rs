@@ -157,7 +157,7 @@ fn a_board_that_an_operator_named_enrols_by_its_makers_certificate() {
     let file = list.display().to_string();
     let added = boards_add(&fleet, &["acme.sn-0016", "--file", &file]);
     assert!(
-        added.0 && added.1.starts_with("2 added, 1 known before\n"),
+        added.0 && added.1.starts_with("2 added, 1 expected before\n"),
         "{added:?}"
     );
     fs::write(&list, "acme.a\nnot a board\n").unwrap();
@@ -200,9 +200,16 @@ fn a_revoked_board_does_not_come_back_by_its_makers_certificate() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let words = refusal(enrol(&fleet, &made));
     assert!(words.contains("acme.b1 was revoked"), "{words}");
-    // A person lets it in again, and then it is as before.
+    // A person enrols the board that came back. Whoever has its manufacturing key still has it.
     fleet.enrol("acme.b1");
-    enrol(&fleet, &made).ok().unwrap();
+    let words = refusal(enrol(&fleet, &made));
+    assert!(words.contains("revoked once"), "{words}");
+    let (_, words) = boards_add(&fleet, &["acme.b1"]);
+    assert!(words.contains("not those that were revoked"), "{words}");
+    refusal(enrol(&fleet, &made));
+    let (_, words) = boards_add(&fleet, &["--again", "acme.b1"]);
+    assert!(words.starts_with("1 added"), "{words}");
+    assert!(enrol(&fleet, &made).ok().unwrap().is_let_in());
 }
 
 #[test]
@@ -243,6 +250,9 @@ fn a_makers_certificate_opens_one_door_and_only_for_who_holds_its_key() {
 
     // It is no certificate of the fleet, whatever name it carries: neither on the boards' port nor at the broker.
     let member = fleet.enrol("acme.b3");
+    // Nor does the maker take over a board that people enrolled.
+    let taken = refusal(enrol(&fleet, &maker.board("b3")));
+    assert!(taken.contains("not expected"), "{taken}");
     let forged = maker.gives(&[(DnType::CommonName, "acme.b3")], 9999);
     let dir = fleet.path("forged");
     fs::create_dir_all(&dir).unwrap();
@@ -265,6 +275,30 @@ fn a_makers_certificate_opens_one_door_and_only_for_who_holds_its_key() {
         .output()
         .unwrap();
     assert!(!status.status.success(), "{status:?}");
+}
+
+#[test]
+fn a_board_that_enrols_again_and_again_is_bounded_and_others_are_not() {
+    let maker = Maker::new();
+    let fleet = fleet_of(
+        &maker,
+        &["--manufacturing-any", "--board-certificate-life", "8s"],
+    );
+    let made = maker.board("b1");
+    let first = enrol(&fleet, &made).ok().unwrap();
+    for _ in 1..16 {
+        // Each is used, and so supersedes the one before.
+        enrol(&fleet, &made).ok().unwrap().standing();
+    }
+    let answer = enrol(&fleet, &made).err().unwrap();
+    assert_eq!(answer.status, 429, "{answer:?}");
+    assert_eq!(first.standing()["state"], "superseded");
+    let other = enrol(&fleet, &maker.board("b2")).ok().unwrap();
+    // And those that were made do not stop the renewal of one that is in force.
+    support::wait_for("due", 15, || {
+        (other.standing()["state"] == "due").then_some(())
+    });
+    other.renew(&KeyPair::generate().unwrap()).ok().unwrap();
 }
 
 #[test]

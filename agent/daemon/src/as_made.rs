@@ -4,6 +4,8 @@
 use crate::identity::{self, Identity, Maker, Overrides};
 use crate::link::backoff::{Backoff, delay};
 use crate::renewal::CertificateState;
+use crate::supervisor::Supervisor;
+use coracle_protocol::local::{Answer, Request};
 use coracle_protocol::names::BoardId;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +29,8 @@ pub struct Ends {
     pub identity: watch::Sender<Option<Identity>>,
     /// Its name, for the supervisor.
     pub board: watch::Sender<Option<BoardId>>,
+    /// Keeps the board's name.
+    pub supervisor: Supervisor,
     /// Why it is not enrolled yet.
     pub state: watch::Sender<CertificateState>,
     /// Becomes true when the daemon ends.
@@ -38,8 +42,10 @@ pub async fn run(mut ends: Ends) {
     let mut who = ends.identity.subscribe();
     let mut failures = 0;
     while who.borrow_and_update().is_none() && ends.maker.is_there() {
-        let Err(error) = attempt(&ends).await else {
-            return;
+        let (error, again) = match attempt(&ends).await {
+            Ok(()) => return,
+            Err(Fault::Again(error)) => (error, true),
+            Err(Fault::Name(error)) => (error, false),
         };
         tracing::warn!(
             error,
@@ -52,6 +58,9 @@ pub async fn run(mut ends: Ends) {
                 "enrolment by the manufacturing certificate: {error}"
             ));
         });
+        if !again {
+            return;
+        }
         let wait = delay(BACKOFF, failures, crate::random::u64()).max(Duration::from_secs(1));
         failures = failures.saturating_add(1);
         tokio::select! {
@@ -62,17 +71,45 @@ pub async fn run(mut ends: Ends) {
     }
 }
 
-async fn attempt(ends: &Ends) -> Result<(), String> {
-    let words = |e: &dyn std::fmt::Display| e.to_string();
-    identity::enrol_as_made(&ends.folder, &ends.maker, &ends.overrides)
+enum Fault {
+    /// It may pass.
+    Again(String),
+    /// The board has another name: what was signed for it would be refused.
+    Name(String),
+}
+
+async fn attempt(ends: &Ends) -> Result<(), Fault> {
+    let again = |e: &dyn std::fmt::Display| Fault::Again(e.to_string());
+    let given = identity::ask_as_made(&ends.folder, &ends.maker, &ends.overrides)
         .await
-        .map_err(|e| words(&e))?;
+        .map_err(|e| again(&e))?;
+    is_this_board(ends, given.board()).await?;
+    given.store(&ends.folder).await.map_err(|e| again(&e))?;
     let new = identity::load(&ends.folder, &ends.overrides)
-        .map_err(|e| words(&e))?
-        .ok_or("the enrolment was not stored")?;
+        .map_err(|e| again(&e))?
+        .ok_or_else(|| Fault::Again("the enrolment was not stored".into()))?;
     tracing::info!(identity = ?new, "enrolled by the manufacturing certificate");
     ends.state.send_modify(|state| state.error = None);
     ends.board.send_replace(Some(new.board.clone()));
     ends.identity.send_replace(Some(new));
     Ok(())
+}
+
+/// A board has one name, which people may have given it before: the supervisor keeps it, and so does what is left of an
+/// earlier enrolment.
+async fn is_this_board(ends: &Ends, board: &BoardId) -> Result<(), Fault> {
+    const AGAIN: &str = "; enrol it with a file for that name (`coracle enrol FILE`)";
+    if let Some(name) = identity::name_on_disk(&ends.folder).filter(|name| name != board) {
+        let text = format!("the console calls this board {board}, and it is {name}{AGAIN}");
+        return Err(Fault::Name(text));
+    }
+    if !ends.supervisor.is_up() {
+        return Ok(());
+    }
+    let board = board.clone();
+    match ends.supervisor.ask(Request::Identity { board }).await {
+        Ok(Answer::Refused { reason, .. }) => Err(Fault::Name(format!("{reason}{AGAIN}"))),
+        // One that has gone meanwhile is told later.
+        _ => Ok(()),
+    }
 }

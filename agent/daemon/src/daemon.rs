@@ -62,7 +62,7 @@ pub async fn run(
         console: config.console_url.clone().map(String::from),
         mqtt: config.mqtt_url.clone().map(String::from),
     };
-    let identity = load_identity(&config, &overrides);
+    let (identity, may_enrol) = load_identity(&config, &overrides);
     let board = identity.as_ref().map(|i| i.board.clone());
     let (identity_end, identity) = watch::channel(identity);
     let (board_end, board) = watch::channel(board);
@@ -88,15 +88,17 @@ pub async fn run(
         state: certificate_end.clone(),
         shutdown: shutdown.clone(),
     }));
-    let enrolling = tokio::spawn(as_made::run(as_made::Ends {
+    let enrolling = as_made::run(as_made::Ends {
         maker: identity::Maker::of(&config),
         folder: config.identity_dir(),
         overrides: overrides.clone(),
         identity: identity_end.clone(),
         board: board_end.clone(),
+        supervisor: supervisor.clone(),
         state: certificate_end,
         shutdown: shutdown.clone(),
-    }));
+    });
+    let enrolling = may_enrol.then(|| tokio::spawn(enrolling));
     let api = Api {
         supervisor: supervisor.clone(),
         blobs: blobs.clone(),
@@ -183,7 +185,9 @@ pub async fn run(
         let _ = telemetry.await;
         let _ = rooting.await;
         let _ = renewing.await;
-        let _ = enrolling.await;
+        if let Some(enrolling) = enrolling {
+            let _ = enrolling.await;
+        }
     };
     if tokio::time::timeout(DRAIN, drain).await.is_err() {
         tracing::warn!("not everything was drained in time");
@@ -192,17 +196,18 @@ pub async fn run(
     end
 }
 
-/// A damaged identity leaves the board without a link, and with a local API that says so.
-fn load_identity(config: &Config, overrides: &Overrides) -> Option<Identity> {
+/// A damaged identity leaves the board without a link, and with a local API that says so. Whether the board may enrol by
+/// itself: not over an identity that only cannot be read now, or whose addresses a person set wrong.
+fn load_identity(config: &Config, overrides: &Overrides) -> (Option<Identity>, bool) {
     match identity::load(&config.identity_dir(), overrides) {
-        Ok(Some(identity)) => Some(identity),
+        Ok(Some(identity)) => (Some(identity), false),
         Ok(None) => {
             tracing::info!("this board is not enrolled: `coracle enrol FILE` does that");
-            None
+            (None, true)
         }
         Err(e) => {
             tracing::error!(error = %e, "the board's identity cannot be used");
-            None
+            (None, e.is_damage())
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `/certificate`, `/renew` and `/crl`: how the certificate stands that a board shows, the next one, and the list of
 //! those that were taken back.
 
-use super::{BoardsApi, Peer, UNUSED, record, unsigned};
+use super::{BoardsApi, Peer, record, unsigned};
 use crate::audit;
 use crate::ca::BoardRequest;
 use crate::certificates::{Shown, judge};
@@ -17,19 +17,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use coracle_protocol::renewal::{self, RenewAnswer, RenewRequest, Standing};
 
+/// Certificates that a board may be given in a day and not use: one whose answer was lost is asked for again.
+const UNUSED: u32 = 16;
+
 fn forbidden(text: impl Into<String>) -> Problem {
     Problem::new(
         StatusCode::FORBIDDEN,
         text,
         "enrol this board with a new enrolment file: `coracle enrol FILE`",
-    )
-}
-
-pub(super) fn too_many() -> Problem {
-    Problem::new(
-        StatusCode::TOO_MANY_REQUESTS,
-        format!("{UNUSED} certificates of this board in a day were never used"),
-        "the board does not keep what it gets: look at its disk; it may ask again tomorrow",
     )
 }
 
@@ -153,7 +148,13 @@ pub(super) async fn renew(
         .await?
     {
         Added::Noted => {}
-        Added::TooMany => return Err(too_many()),
+        Added::TooMany => {
+            return Err(Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("{UNUSED} certificates of this board in a day were never used"),
+                "the board does not keep what it gets: look at its disk; it may ask again tomorrow",
+            ));
+        }
         Added::NotInForce => {
             return Err(forbidden(
                 "the certificate was revoked or superseded while it was renewed",

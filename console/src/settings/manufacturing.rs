@@ -14,7 +14,7 @@ pub struct Manufacturing {
     /// Such a board is called NAME.<serial number of its manufacturing certificate>
     #[arg(long, value_name = "NAME", requires = "manufacturing_ca", value_parser = Tenant::new)]
     pub manufacturing_tenant: Option<Tenant>,
-    /// Take in those that are not known yet too; else only those that `coracle-console boards add` names
+    /// Take in those that nobody has heard of too; else only those that `coracle-console boards add` names
     #[arg(long, requires = "manufacturing_ca")]
     pub manufacturing_any: bool,
 }

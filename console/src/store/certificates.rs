@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 /// A use within so many seconds of the last one is not written down.
 const USE_PAUSE: u64 = 3600;
 /// Unused certificates of a board are counted for so long, in seconds.
-const DAY: u64 = 24 * 3600;
+pub(super) const DAY: u64 = 24 * 3600;
 
 /// One certificate.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -69,15 +69,31 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// A board's certificates of the last day that it did not use.
-pub(super) async fn unused(
+/// Forgets a board's certificates that were over before `forget`, unless they were taken back.
+pub(super) async fn forget(
+    connection: &mut SqliteConnection,
+    board: &BoardId,
+    forget: u64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM certificates WHERE board = $1 AND not_after < $2 AND revoked_at IS NULL",
+    )
+    .bind(board.as_str())
+    .bind(to_sql(forget))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A board's certificates of the last day that it did not use; those by its manufacturing key are counted apart.
+async fn unused(
     connection: &mut SqliteConnection,
     board: &BoardId,
     now: u64,
 ) -> Result<i64, sqlx::Error> {
     sqlx::query(
         "SELECT COUNT(*) AS n FROM certificates WHERE board = $1 AND last_used IS NULL \
-         AND superseded_at IS NULL AND revoked_at IS NULL AND issued_at > $2",
+         AND superseded_at IS NULL AND revoked_at IS NULL AND issued_at > $2 AND how <> 'manufacturing'",
     )
     .bind(board.as_str())
     .bind(to_sql(now.saturating_sub(DAY)))
@@ -154,13 +170,7 @@ impl Store {
     ) -> Result<Added, StoreError> {
         let mut tx = self.pool.begin().await?;
         // It writes, so that from here on nobody else does.
-        sqlx::query(
-            "DELETE FROM certificates WHERE board = $1 AND not_after < $2 AND revoked_at IS NULL",
-        )
-        .bind(new.board.as_str())
-        .bind(to_sql(forget))
-        .execute(&mut *tx)
-        .await?;
+        self::forget(&mut tx, &new.board, forget).await?;
         let in_force = sqlx::query(
             "SELECT 1 FROM certificates c JOIN boards b ON b.id = c.board \
              WHERE c.serial = $1 AND c.board = $2 AND c.revoked_at IS NULL AND c.superseded_at IS NULL \

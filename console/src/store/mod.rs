@@ -7,6 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod as_made;
 mod audit;
 mod boards;
 mod certificates;
@@ -20,12 +21,13 @@ mod roots;
 mod secrets;
 mod tokens;
 
+pub use as_made::{Expected, Named, TakenIn};
 pub use audit::AuditEntry;
 pub use boards::{Board, Presence};
 pub use certificates::{Added, CertificateRow};
 pub use deltas::DeltaRow;
 pub use deployments::{Assignment, Deployment, FeedbackKept, NewAssignment};
-pub use enrolments::{EnrolmentError, TakenIn};
+pub use enrolments::EnrolmentError;
 pub use releases::{KnownLayer, ReleaseRow};
 pub use revocation::{Revoked, RevokedCertificate};
 pub use tokens::{Identity, Role};

@@ -32,7 +32,7 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         // The first statement writes: a transaction that has read, and writes when another has written, is refused.
         let board = sqlx::query(
-            "UPDATE boards SET revoked_at = $1, revoked_why = $2 WHERE id = $3 AND revoked_at IS NULL",
+            "UPDATE boards SET revoked_at = $1, revoked_why = $2, as_made = 0 WHERE id = $3 AND revoked_at IS NULL",
         )
         .bind(to_sql(now))
         .bind(why)

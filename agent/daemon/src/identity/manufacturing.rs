@@ -3,11 +3,13 @@
 //! for the fleet's certificate, and does nothing else: the fleet's key is a new one, made here.
 
 use super::enrol::Asked;
-use super::{EnrolError, FILE_LIMIT, Overrides, pair, tls};
+use super::{Endpoint, EnrolError, FILE_LIMIT, Overrides, pair, tls};
 use crate::disk;
 use coracle_board_support::config::Config;
 use coracle_protocol::Sha256Digest;
-use coracle_protocol::enrol::{FleetFile, ManufacturingRequest, manufacturing_statement};
+use coracle_protocol::enrol::{
+    EnrolAnswer, FleetFile, ManufacturingRequest, manufacturing_statement,
+};
 use coracle_protocol::names::BoardId;
 use rustls::SignatureScheme;
 use rustls::pki_types::PrivateKeyDer;
@@ -50,12 +52,20 @@ impl Maker {
     }
 }
 
-/// Asks the fleet's console for a certificate, and stores what comes in `folder`.
-pub async fn enrol_as_made(
+/// A certificate that the console gave, not stored yet.
+pub struct Given {
+    asked: Asked,
+    fleet: FleetFile,
+    answer: EnrolAnswer,
+    before: Option<Vec<u8>>,
+}
+
+/// Asks the fleet's console for a certificate.
+pub async fn ask_as_made(
     folder: &Path,
     maker: &Maker,
     overrides: &Overrides,
-) -> Result<(), EnrolError> {
+) -> Result<Given, EnrolError> {
     let fleet: FleetFile = serde_json::from_slice(&read(&maker.fleet)?).map_err(|e| {
         fault(
             &maker.fleet,
@@ -63,6 +73,9 @@ pub async fn enrol_as_made(
         )
     })?;
     let signer = signer(maker)?;
+    if let Some(mqtt) = &overrides.mqtt {
+        Endpoint::parse(mqtt, 8883)?;
+    }
     let asked = Asked::prepare(&fleet, overrides.console.as_deref(), &BoardId::unenrolled())?;
     let authorities = tls::certificates("the fleet CA", fleet.ca_pem.as_bytes());
     let authorities = authorities.map_err(|e| fault(&maker.fleet, e))?;
@@ -76,17 +89,34 @@ pub async fn enrol_as_made(
     let request = ManufacturingRequest::new(certificates, asked.csr_pem.clone(), &signature);
     let before = disk::read(&folder.join(pair::IN_FORCE), FILE_LIMIT)?;
     let answer = asked.post("/enrol/manufacturing", &request).await?;
-    let _replacing = pair::REPLACING.lock().await;
-    if disk::read(&folder.join(pair::IN_FORCE), FILE_LIMIT)? != before {
-        return Err(EnrolError::Overtaken);
+    Ok(Given {
+        asked,
+        fleet,
+        answer,
+        before,
+    })
+}
+
+impl Given {
+    /// Whom it makes of the board.
+    pub fn board(&self) -> &BoardId {
+        &self.answer.board
     }
-    // Nobody could use what is there: it is evidence, and not overwritten.
-    for name in ["enrolment.json", pair::IN_FORCE] {
-        if folder.join(name).exists() {
-            disk::set_aside(&folder.join(name), &"another enrolment takes its place");
+
+    /// Stores it in `folder`, unless a person was quicker.
+    pub async fn store(self, folder: &Path) -> Result<(), EnrolError> {
+        let _replacing = pair::REPLACING.lock().await;
+        if disk::read(&folder.join(pair::IN_FORCE), FILE_LIMIT)? != self.before {
+            return Err(EnrolError::Overtaken);
         }
+        // Nobody could use what is there: it is evidence. So is what an earlier time left, which is the older one.
+        for name in ["enrolment.json", pair::IN_FORCE] {
+            if folder.join(name).exists() && !folder.join(format!("{name}.bad")).exists() {
+                disk::set_aside(&folder.join(name), &"another enrolment takes its place");
+            }
+        }
+        self.asked.store(folder, &self.fleet, self.answer)
     }
-    asked.store(folder, &fleet, answer)
 }
 
 fn signer(maker: &Maker) -> Result<Box<dyn rustls::sign::Signer>, EnrolError> {
@@ -98,10 +128,10 @@ fn signer(maker: &Maker) -> Result<Box<dyn rustls::sign::Signer>, EnrolError> {
         return Err(fault(&maker.certificate, why));
     }
     let mode = maker.key.metadata().map(|m| m.permissions().mode());
-    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
+    if mode.is_ok_and(|mode| mode & 0o077 != 0) {
         return Err(fault(
             &maker.key,
-            "everybody on the board may read or write it; `chmod o= FILE`",
+            "others than coracled's user may read or write it: `chown coracle FILE; chmod 400 FILE`",
         ));
     }
     let key =

@@ -18,7 +18,7 @@ mod tls;
 
 pub use console::ConsoleError;
 pub use enrol::{EnrolError, enrol};
-pub use manufacturing::{Maker, enrol_as_made};
+pub use manufacturing::{Given, Maker, ask_as_made};
 pub use renew::{Checked, RenewError, check};
 pub use tls::{TlsError, client_config};
 
@@ -118,6 +118,16 @@ pub enum IdentityError {
     Missing(std::path::PathBuf),
 }
 
+impl IdentityError {
+    /// Whether the files are of no use for ever: nothing that a person set, and nothing that may pass.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Tls(_) | Self::Missing(_) => true,
+            Self::Disk(_) | Self::Endpoint(_) => false,
+        }
+    }
+}
+
 /// `enrolment.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Enrolment {
@@ -134,6 +144,12 @@ pub struct Overrides {
     pub console: Option<String>,
     /// `[console] mqtt`.
     pub mqtt: Option<String>,
+}
+
+/// The name in `enrolment.json`, whatever became of the other files.
+pub fn name_on_disk(folder: &Path) -> Option<BoardId> {
+    let enrolment = disk::read_json::<Enrolment>(&folder.join("enrolment.json"), FILE_LIMIT);
+    enrolment.ok().flatten().map(|enrolment| enrolment.board)
 }
 
 /// Reads the identity folder; `None` when the board is not enrolled.
