@@ -579,3 +579,31 @@ fn where_the_boards_name_server_has_the_port_apps_ask_the_boards_resolvers() {
             .then_some(())
     });
 }
+
+#[test]
+fn the_end_of_everything_goes_on_after_a_failure_and_tells_it() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit("1", vec![server(&image, "web", serde_json::json!({}))]);
+    board.kill_supervisor();
+    // Which links are with an app cannot be read.
+    let names = board.dir.path().join("run/supervisor/netns/bus.links");
+    std::fs::create_dir_all(names.parent().unwrap()).unwrap();
+    std::fs::write(&names, "[").unwrap();
+    // Not by `ip netns exec`, which hides the cgroups.
+    let output = std::process::Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{}", board.netns()))
+        .arg(env!("CARGO_BIN_EXE_coracle-supervisor"))
+        .args(["stop-all", "--config"])
+        .arg(board.config())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{told}");
+    assert!(told.contains("bus.links"), "{told}");
+    assert!(!board.links().contains("cor0"), "{}", board.links());
+    assert!(!board.tables().contains("coracle"), "{}", board.tables());
+    assert_eq!(board.cgroups(), Vec::<std::path::PathBuf>::new());
+    std::fs::remove_file(&names).unwrap();
+    board.stop_all();
+}
