@@ -6,8 +6,10 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use coracle_network::lent::{LentError, lend, rename_back, take_back};
 use coracle_network::{
@@ -247,6 +249,59 @@ fn macvlan_containers_are_stations_of_the_wire() {
         networks.destroy().await.unwrap();
         assert_eq!(ip("link"), links);
         assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_station_listens_to_the_wires_routers_where_it_is_asked_to() {
+    let plant = board_at_a_plant();
+    let state = tempfile::tempdir().unwrap();
+    let prefix = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 0);
+    let server = SocketAddr::new(Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 1).into(), 81);
+    plant.run(move || {
+        ip("-6 addr add 2001:db8:7::1/64 dev out1");
+        // Any: its address is settled a moment later.
+        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, server.port())).unwrap();
+        std::thread::spawn(move || {
+            while let Ok((mut stream, peer)) = listener.accept() {
+                let _ = stream.write_all(peer.ip().to_string().as_bytes());
+            }
+        });
+    });
+    block_on(async {
+        let mut networks = open(state.path()).await;
+        let mut wanted = request(Station::MacvlanBridge, None);
+        wanted.underlay.as_mut().unwrap().listens = true;
+        assert!(networks.arrange(&[wanted]).await.is_empty());
+        let Ok((web, _)) = station(&mut networks, "web", &Wanted::default()).await else {
+            as_promised("macvlan", false);
+            return;
+        };
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            // Refused while its own address there is being looked for.
+            let _ = plant.run(move || support::router::advertise("out1", prefix));
+            let seen = web.run(move || {
+                let mut stream = TcpStream::connect_timeout(&server, Duration::from_millis(500))?;
+                let mut text = String::new();
+                stream.read_to_string(&mut text)?;
+                std::io::Result::Ok(text)
+            });
+            // By its link-local one while that of its own making is being looked for.
+            if seen
+                .as_ref()
+                .is_ok_and(|seen| seen.starts_with("2001:db8:7:"))
+            {
+                break;
+            }
+            let addresses = || web.run(|| ip("-6 addr"));
+            assert!(Instant::now() < end, "{seen:?}\n{}", addresses());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let routes = web.run(|| ip("-6 route"));
+        assert!(routes.contains("default via fe80:"), "{routes}");
+        networks.detach("web").await.unwrap();
+        networks.destroy().await.unwrap();
     });
 }
 

@@ -21,6 +21,7 @@ pub mod capture;
 pub mod dns;
 pub mod frame;
 pub mod lists;
+pub mod router;
 
 pub const BOARD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
