@@ -9,7 +9,7 @@ use coracle_protocol::local::{Answer, AppAction};
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{Port, TmpfsMount, VolumeMount};
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(20);
 /// What a process gets from the allocator and does not give back at once, in KiB.
@@ -96,7 +96,14 @@ fn nothing_piles_up_over_many_restarts_of_an_app() {
     };
     // What is made once is made by then.
     (0..10).for_each(|_| restart(&board));
-    let (before, memory) = (held(&board), pss_kib(&board));
+    // The connections that asked are closed a moment later.
+    let mut before = held(&board);
+    wait_for("the board to come to rest", WAIT, || {
+        std::thread::sleep(Duration::from_millis(300));
+        let last = std::mem::replace(&mut before, held(&board));
+        (last == before).then_some(())
+    });
+    let memory = pss_kib(&board);
     let mut most = 0;
     for cycle in 0..cycles {
         restart(&board);
@@ -106,9 +113,11 @@ fn nothing_piles_up_over_many_restarts_of_an_app() {
     }
     most = most.max(pss_kib(&board));
     // The old app's log writer and network may take a moment to go.
-    wait_for("the board to hold what it held", WAIT, || {
-        (held(&board) == before).then_some(())
-    });
+    let end = Instant::now() + WAIT;
+    while held(&board) != before && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(held(&board), before);
     assert!(
         most <= memory + SOME_PAGES,
         "{memory} KiB have become {most} in {cycles} restarts"

@@ -8,7 +8,7 @@ use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
 use coracle_protocol::deploy::{Delta, Deploy};
 use coracle_protocol::local::{Answer, AppAction, DID_NOT_STAY, LayerSource, Request};
-use coracle_protocol::names::VolumeName;
+use coracle_protocol::names::{AppName, VolumeName};
 use coracle_protocol::release::{
     App, Image, NetworkMode, Port, Probe, Release, Restart, VolumeMount,
 };
@@ -552,6 +552,70 @@ fn a_kill_at_any_moment_leaves_one_whole_set() {
         outcomes.contains(&false) && outcomes.contains(&true),
         "{outcomes:?}"
     );
+}
+
+/// Number of each app's log writer, as the supervisor has it on record.
+fn log_writers(board: &Board) -> Vec<u32> {
+    let text = std::fs::read_to_string(board.dir.path().join("run/supervisor/apps.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let apps = state["apps"].as_array().unwrap().iter();
+    apps.filter_map(|app| Some(app["log_writer"]["pid"].as_u64()? as u32))
+        .collect()
+}
+
+#[test]
+fn one_process_writes_the_logs_of_all_apps() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let names = ["one", "two", "three", "four"];
+    let ticker = |name: &str| {
+        let mut ticker = app(&image, "while true; do echo tick; sleep 0.05; done");
+        ticker.name = AppName::new(name).unwrap();
+        ticker.network.mode = NetworkMode::None;
+        ticker
+    };
+    board.commit("1", names.iter().map(|name| ticker(name)).collect());
+    let of_all = |board: &Board| {
+        let writers = log_writers(board);
+        let first = *writers.first()?;
+        let is_one = writers.iter().all(|writer| *writer == first);
+        (is_one && writers.len() == names.len()).then_some(first)
+    };
+    let first = of_all(&board).expect("one process");
+    let goes_on = |board: &Board| {
+        for name in names {
+            let log = board.state().join(format!("logs/{name}/json.log"));
+            let length = || std::fs::metadata(&log).map_or(0, |log| log.len());
+            let written = length();
+            wait_for("the log to go on", WAIT, || {
+                (length() > written + 500).then_some(())
+            });
+        }
+    };
+    goes_on(&board);
+    // The next supervisor finds it, and gives it what starts anew.
+    board.restart_supervisor();
+    assert_eq!(board.control("two", AppAction::Restart), Answer::Done);
+    let pid = board.app("two").unwrap().pid;
+    wait_for("the restart", WAIT, || {
+        let now = board.app("two")?.pid;
+        (now.is_some() && now != pid).then_some(())
+    });
+    assert_eq!(of_all(&board), Some(first));
+    goes_on(&board);
+    // All of its apps get a new one.
+    kill(first);
+    let second = wait_for("a new writer", WAIT, || {
+        of_all(&board).filter(|writer| *writer != first)
+    });
+    goes_on(&board);
+    // With the last app it ends.
+    board.stop_all();
+    wait_for("its end", WAIT, || {
+        let stat = std::fs::read_to_string(format!("/proc/{second}/stat"));
+        stat.map_or(true, |stat| stat.contains(") Z "))
+            .then_some(())
+    });
 }
 
 #[test]

@@ -1,14 +1,18 @@
-//! An app's stdout and stderr: two pipes, and a child that writes what comes out of them. The child is
-//! the app's companion, not the supervisor's: it lives until both pipes have ended.
+//! An app's stdout and stderr: two pipes, and a child that writes what comes out of those of all apps. The child is the apps'
+//! companion, not the supervisor's: it lives until all pipes have ended. One for all, since a copy of the supervisor is most
+//! of what an app takes beside its own memory.
 
+mod hand_over;
 mod write;
 
 use crate::disk::{self, About, DiskError};
 use crate::settings::Settings;
 use coracle_protocol::names::AppName;
 use coracle_runtime::{Failure, spawn_plain};
+use hand_over::Job;
 use rustix::fs::{self, Mode, OFlags};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 pub use write::Rotation;
 
@@ -37,6 +41,9 @@ pub enum LogError {
     /// The child.
     #[error("the log writer: {0}")]
     Child(#[from] Failure),
+    /// It was started, and does not take the pipes.
+    #[error("the log writer does not take the app's output into {0}")]
+    NotTaken(String),
 }
 
 /// The read ends of an app's output. The supervisor holds them beside the writer: should the writer be
@@ -107,25 +114,38 @@ pub fn pipes((uid, gid): (u32, u32)) -> Result<(Output, AppEnds), LogError> {
     Ok((output, AppEnds { stdout, stderr }))
 }
 
-/// Starts a writer for `output`; its pid.
+/// Has `output` written, by the child that writes others' already, or by a new one; its pid.
 pub fn start_writer(output: &Output, settings: &Settings, app: &AppName) -> Result<i32, LogError> {
     let group = settings.daemon_group();
-    let rotation = Rotation::of_total(settings.profile.quotas.log_mib.mib_in_bytes());
-    let logs_dir = settings.config.logs_dir();
-    let folder = logs_dir.join(app.as_str());
+    let folder = settings.config.logs_dir().join(app.as_str());
     disk::make_folder(&folder, 0o750)?;
     std::os::unix::fs::chown(&folder, Some(0), group).about("give away", &folder)?;
-    let ends = vec![
-        output.stdout.as_fd().try_clone_to_owned()?,
-        output.stderr.as_fd().try_clone_to_owned()?,
-    ];
-    let child = spawn_plain(ends, |mut ends| {
-        let (Some(stderr), Some(stdout)) = (ends.pop(), ends.pop()) else {
+    let job = Job {
+        folder,
+        group,
+        rotation: Rotation::of_total(settings.profile.quotas.log_mib.mib_in_bytes()),
+    };
+    let run = settings.run_state_dir();
+    let ends = || hand_over::both(&output.stdout, &output.stderr);
+    if let Some(pid) = hand_over::give(&run, &job, ends(), false)? {
+        return Ok(pid);
+    }
+    let pid = start_child(&run)?;
+    match hand_over::give(&run, &job, ends(), true)? {
+        Some(_) => Ok(pid),
+        None => Err(LogError::NotTaken(job.folder.display().to_string())),
+    }
+}
+
+fn start_child(run: &Path) -> Result<i32, LogError> {
+    let listener = hand_over::listen(run)?;
+    let child = spawn_plain(vec![listener], |mut ends| {
+        let Some(listener) = ends.pop() else {
             return 1;
         };
         // In a group of its own: a terminal's Ctrl-C for the supervisor is not for it.
         let _ = rustix::process::setsid();
-        match write::run(stdout, stderr, &folder, group, rotation) {
+        match write::run(&listener) {
             Ok(()) => 0,
             Err(_) => 1,
         }

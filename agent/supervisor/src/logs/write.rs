@@ -1,10 +1,12 @@
-//! The log writer's inside: from two pipes to docker's json-file lines, with rotation.
+//! The log writer's inside: from two pipes of each app to docker's json-file lines, with rotation.
 //!
-//! It runs in a child of its own that outlives the supervisor, so that an app's stdout never breaks, and
-//! a slow flash stalls nobody but the app that writes. Format: one JSON object a line, `log` (with its
+//! It runs in a child of its own that outlives the supervisor, so that an app's stdout never breaks, and a slow flash stalls
+//! nobody but apps that write. Each has its turn: one that says without end takes a line's length of time from the others. Format: one JSON object a line, `log` (with its
 //! newline; without one when a line was cut at [`LINE_BYTES`]), `stream`, `time` (RFC 3339, UTC).
 
-use rustix::event::{PollFd, PollFlags, poll};
+use super::hand_over::{self, Given, Job};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -16,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub const LINE_BYTES: usize = 16 * 1024;
 
 /// How much is kept: `files` files of `file_bytes` bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Rotation {
     /// A file that has grown past it is put aside.
     pub file_bytes: u64,
@@ -39,55 +41,111 @@ struct LogFile {
     bytes: u64,
 }
 
-/// Copies both pipes into `folder/json.log` until both have ended.
-pub fn run(
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    folder: &Path,
-    group: Option<u32>,
-    rotation: Rotation,
-) -> io::Result<()> {
-    let mut log = LogFile::open(folder, group, rotation)?;
-    let stream = |name, pipe: OwnedFd| Stream {
-        name,
-        pipe: pipe.into(),
-        pending: Vec::new(),
-        open: true,
-    };
-    let mut streams = [stream("stdout", stdout), stream("stderr", stderr)];
+/// How long the first app is waited for.
+const FIRST: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
+const AT_ONCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+struct AppLog {
+    streams: [Stream; 2],
+    file: LogFile,
+}
+
+/// Writes what comes out of all apps whose output is given on `listener`, until all of it has ended.
+pub fn run(listener: &OwnedFd) -> io::Result<()> {
+    hand_over::listen_myself(listener)?;
+    let mut apps: Vec<AppLog> = Vec::new();
     let mut buffer = vec![0; LINE_BYTES];
-    while streams.iter().any(|stream| stream.open) {
-        for index in ready(&streams)? {
-            let stream = &mut streams[index];
-            match stream.pipe.read(&mut buffer) {
-                Ok(0) => {
-                    stream.open = false;
-                    stream.flush(&mut log);
-                }
-                Ok(count) => stream.take(&buffer[..count], &mut log),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => stream.open = false,
+    let mut patience = Some(FIRST);
+    loop {
+        let (news, ready) = wait(listener, &apps, patience)?;
+        if apps.is_empty() && !news {
+            return Ok(());
+        }
+        if news && let Some(given) = hand_over::take(listener) {
+            // One that cannot be opened is told to who gave it.
+            apps.extend(AppLog::open(given).ok());
+        }
+        for (app, stream) in ready {
+            apps[app].read(stream, &mut buffer);
+        }
+        let had = !apps.is_empty();
+        apps.retain(|app| app.streams.iter().any(|stream| stream.open));
+        patience = match (apps.is_empty(), had) {
+            (false, _) => None,
+            (true, true) => Some(AT_ONCE),
+            // None yet: one that could not be opened.
+            (true, false) => patience,
+        };
+    }
+}
+
+/// Whether an app's output waits to be taken, and which streams of which apps have something.
+type Found = (bool, Vec<(usize, usize)>);
+
+fn wait(listener: &OwnedFd, apps: &[AppLog], patience: Option<Timespec>) -> io::Result<Found> {
+    let open: Vec<(usize, usize)> = (0..apps.len())
+        .flat_map(|app| [(app, 0), (app, 1)])
+        .filter(|(app, stream)| apps[*app].streams[*stream].open)
+        .collect();
+    let mut polled = vec![PollFd::new(listener, PollFlags::IN)];
+    polled.extend(open.iter().map(|(app, stream)| {
+        let pipe = &apps[*app].streams[*stream].pipe;
+        PollFd::new(pipe, PollFlags::IN)
+    }));
+    loop {
+        match poll(&mut polled, patience.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => {
+                other?;
+                break;
             }
         }
     }
-    Ok(())
+    let has = |fd: &PollFd<'_>| !fd.revents().is_empty();
+    let ready = open.iter().zip(&polled[1..]);
+    let ready = ready.filter(|(_, fd)| has(fd)).map(|(place, _)| *place);
+    Ok((has(&polled[0]), ready.collect()))
 }
 
-fn ready(streams: &[Stream; 2]) -> io::Result<Vec<usize>> {
-    let open: Vec<usize> = (0..2).filter(|index| streams[*index].open).collect();
-    let mut polled: Vec<PollFd<'_>> = open
-        .iter()
-        .map(|index| PollFd::new(&streams[*index].pipe, PollFlags::IN))
-        .collect();
-    match poll(&mut polled, None) {
-        Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
-        other => other?,
-    };
-    let ready = open.iter().zip(&polled);
-    Ok(ready
-        .filter(|(_, fd)| !fd.revents().is_empty())
-        .map(|(index, _)| *index)
-        .collect())
+impl AppLog {
+    fn open(given: Given) -> io::Result<Self> {
+        let Job {
+            folder,
+            group,
+            rotation,
+        } = &given.job;
+        let file = LogFile::open(folder, *group, *rotation)?;
+        let (_, [stdout, stderr]) = given.taken();
+        let stream = |name, pipe: OwnedFd| Stream {
+            name,
+            pipe: pipe.into(),
+            pending: Vec::new(),
+            open: true,
+        };
+        Ok(Self {
+            streams: [stream("stdout", stdout), stream("stderr", stderr)],
+            file,
+        })
+    }
+
+    fn read(&mut self, stream: usize, buffer: &mut [u8]) {
+        let stream = &mut self.streams[stream];
+        match stream.pipe.read(buffer) {
+            Ok(0) => {
+                stream.open = false;
+                stream.flush(&mut self.file);
+            }
+            Ok(count) => stream.take(&buffer[..count], &mut self.file),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => stream.open = false,
+        }
+    }
 }
 
 impl Stream {
@@ -105,7 +163,8 @@ impl Stream {
             return;
         }
         let line = line(&self.pending, self.name, SystemTime::now());
-        self.pending.clear();
+        // Nothing is kept for an app that says nothing.
+        self.pending = Vec::new();
         // A full disk loses lines, never the app: it must not block on its own output.
         log.write(&line);
     }
@@ -192,82 +251,4 @@ impl LogFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn copy(stdout: &[u8], rotation: Rotation) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        let (read_out, write_out) = rustix::pipe::pipe().unwrap();
-        let (read_err, write_err) = rustix::pipe::pipe().unwrap();
-        std::thread::scope(|scope| {
-            let path = folder.path();
-            scope.spawn(move || run(read_out, read_err, path, None, rotation).unwrap());
-            File::from(write_out).write_all(stdout).unwrap();
-            File::from(write_err).write_all(b"oops\n").unwrap();
-        });
-        folder
-    }
-
-    const ROOMY: Rotation = Rotation {
-        file_bytes: 1 << 20,
-        files: 3,
-    };
-
-    fn lines(path: &Path) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(path).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn lines_of_both_streams_as_docker_writes_them() {
-        let folder = copy(b"one\n\"two\" \xff\nno newline", ROOMY);
-        let lines = lines(&folder.path().join("json.log"));
-        let of = |stream: &str| -> Vec<&str> {
-            let lines = lines.iter().filter(|line| line["stream"] == stream);
-            lines.map(|line| line["log"].as_str().unwrap()).collect()
-        };
-        assert_eq!(of("stdout"), ["one\n", "\"two\" \u{fffd}\n", "no newline"]);
-        assert_eq!(of("stderr"), ["oops\n"]);
-    }
-
-    #[test]
-    fn a_long_line_is_cut_and_loses_nothing() {
-        let long = vec![b'x'; 3 * LINE_BYTES + 5];
-        let folder = copy(&long, ROOMY);
-        let lines = lines(&folder.path().join("json.log"));
-        let logs = lines.iter().filter(|line| line["stream"] == "stdout");
-        let total: usize = logs.map(|line| line["log"].as_str().unwrap().len()).sum();
-        assert_eq!(total, long.len());
-    }
-
-    #[test]
-    fn rotation_keeps_the_newest_and_bounds_the_rest() {
-        let rotation = Rotation {
-            file_bytes: 1000,
-            files: 3,
-        };
-        let text: String = (0..200).map(|n| format!("line {n}\n")).collect();
-        let folder = copy(text.as_bytes(), rotation);
-        let mut names: Vec<String> = fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(names, ["json.log", "json.log.1", "json.log.2"]);
-        for name in &names {
-            assert!(fs::metadata(folder.path().join(name)).unwrap().len() <= 1000);
-        }
-        let newest = fs::read_to_string(folder.path().join("json.log")).unwrap();
-        assert!(newest.contains("line 199"));
-    }
-
-    #[test]
-    fn times_are_civil() {
-        let at = |seconds| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(0), "1970-01-01T00:00:00.000000000Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000000Z");
-        assert_eq!(at(1_767_225_599), "2025-12-31T23:59:59.000000000Z");
-    }
-}
+mod tests;

@@ -47,18 +47,11 @@ impl Supervisor {
 
     async fn process_ended(&mut self, pid: i32, code: Option<i32>) {
         let main = |app: &AppRun| app.process.as_ref().is_some_and(|p| p.running.pid == pid);
-        let writer = |app: &AppRun| {
-            app.process
-                .as_ref()
-                .is_some_and(|p| p.log_writer == Some(pid))
-        };
         if let Some(index) = self.find(main) {
             self.app_ended(index, code).await;
-        } else if let Some(index) = self.find(writer)
-            // 0: both pipes have ended, because the app has, or has closed them.
-            && code != Some(0)
-        {
-            self.replace_log_writer(index);
+        } else if code != Some(0) {
+            // 0: all pipes have ended, because the apps have, or have closed them.
+            self.replace_log_writers(pid);
         }
     }
 
@@ -102,6 +95,21 @@ impl Supervisor {
         self.share_names();
         self.store_run_state();
         self.app_changed(&name, what);
+    }
+
+    /// Of all apps that it wrote for.
+    fn replace_log_writers(&mut self, pid: i32) {
+        let of_it = |app: &AppRun| {
+            app.process
+                .as_ref()
+                .is_some_and(|process| process.log_writer == Some(pid))
+        };
+        let apps: Vec<usize> = (0..self.apps.len())
+            .filter(|index| of_it(&self.apps[*index]))
+            .collect();
+        for index in apps {
+            self.replace_log_writer(index);
+        }
     }
 
     pub(super) fn replace_log_writer(&mut self, index: usize) {

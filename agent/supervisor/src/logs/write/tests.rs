@@ -1,0 +1,163 @@
+use super::*;
+
+fn copy(stdout: &[u8], rotation: Rotation) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (read_out, write_out) = rustix::pipe::pipe().unwrap();
+    let (read_err, write_err) = rustix::pipe::pipe().unwrap();
+    let listener = hand_over::listen(folder.path()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(&listener).unwrap());
+        give(folder.path(), rotation, &read_out, &read_err).unwrap();
+        drop((read_out, read_err));
+        File::from(write_out).write_all(stdout).unwrap();
+        File::from(write_err).write_all(b"oops\n").unwrap();
+    });
+    fs::remove_file(folder.path().join("logs.sock")).unwrap();
+    folder
+}
+
+fn give(folder: &Path, rotation: Rotation, out: &OwnedFd, err: &OwnedFd) -> Option<i32> {
+    let job = Job {
+        folder: folder.to_owned(),
+        group: None,
+        rotation,
+    };
+    hand_over::give(folder, &job, hand_over::both(out, err), true).unwrap()
+}
+
+#[test]
+fn what_nobody_takes_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (read, _write) = rustix::pipe::pipe().unwrap();
+    assert_eq!(give(folder.path(), ROOMY, &read, &read), None);
+    // Somebody was there, and is no more.
+    drop(hand_over::listen(folder.path()).unwrap());
+    assert_eq!(give(folder.path(), ROOMY, &read, &read), None);
+    // A folder that is not there, beside one whose pipes end.
+    let listener = hand_over::listen(folder.path()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(&listener).unwrap());
+        let (ended, write) = rustix::pipe::pipe().unwrap();
+        let job = Job {
+            folder: folder.path().join("none"),
+            group: None,
+            rotation: ROOMY,
+        };
+        let ends = || hand_over::both(&ended, &ended);
+        assert_eq!(
+            hand_over::give(folder.path(), &job, ends(), true).unwrap(),
+            None
+        );
+        assert!(give(folder.path(), ROOMY, &ended, &ended).is_some());
+        drop(write);
+    });
+}
+
+#[test]
+fn one_that_says_without_end_leaves_the_others_their_turn() {
+    let (loud, quiet) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let listener = hand_over::listen(loud.path()).unwrap();
+    let job = |folder: &Path| Job {
+        folder: folder.to_owned(),
+        group: None,
+        rotation: Rotation {
+            file_bytes: 1 << 16,
+            files: 2,
+        },
+    };
+    let (loud_read, loud_write) = rustix::pipe::pipe().unwrap();
+    let (quiet_read, quiet_write) = rustix::pipe::pipe().unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = &stop;
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(&listener).unwrap());
+        for (folder, end) in [(&loud, loud_read), (&quiet, quiet_read)] {
+            let ends = hand_over::both(&end, &end);
+            let given = hand_over::give(loud.path(), &job(folder.path()), ends, true).unwrap();
+            assert!(given.is_some());
+        }
+        scope.spawn(move || {
+            let mut pipe = File::from(loud_write);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                pipe.write_all(&[b'\n'; 4096]).unwrap();
+            }
+        });
+        let mut pipe = File::from(quiet_write);
+        let log = quiet.path().join("json.log");
+        for number in 0..20 {
+            pipe.write_all(format!("{number}\n").as_bytes()).unwrap();
+            let end = std::time::Instant::now() + Duration::from_secs(10);
+            while lines(&log).len() <= number {
+                assert!(
+                    std::time::Instant::now() < end,
+                    "line {number} does not come"
+                );
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+const ROOMY: Rotation = Rotation {
+    file_bytes: 1 << 20,
+    files: 3,
+};
+
+fn lines(path: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn lines_of_both_streams_as_docker_writes_them() {
+    let folder = copy(b"one\n\"two\" \xff\nno newline", ROOMY);
+    let lines = lines(&folder.path().join("json.log"));
+    let of = |stream: &str| -> Vec<&str> {
+        let lines = lines.iter().filter(|line| line["stream"] == stream);
+        lines.map(|line| line["log"].as_str().unwrap()).collect()
+    };
+    assert_eq!(of("stdout"), ["one\n", "\"two\" \u{fffd}\n", "no newline"]);
+    assert_eq!(of("stderr"), ["oops\n"]);
+}
+
+#[test]
+fn a_long_line_is_cut_and_loses_nothing() {
+    let long = vec![b'x'; 3 * LINE_BYTES + 5];
+    let folder = copy(&long, ROOMY);
+    let lines = lines(&folder.path().join("json.log"));
+    let logs = lines.iter().filter(|line| line["stream"] == "stdout");
+    let total: usize = logs.map(|line| line["log"].as_str().unwrap().len()).sum();
+    assert_eq!(total, long.len());
+}
+
+#[test]
+fn rotation_keeps_the_newest_and_bounds_the_rest() {
+    let rotation = Rotation {
+        file_bytes: 1000,
+        files: 3,
+    };
+    let text: String = (0..200).map(|n| format!("line {n}\n")).collect();
+    let folder = copy(text.as_bytes(), rotation);
+    let mut names: Vec<String> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["json.log", "json.log.1", "json.log.2"]);
+    for name in &names {
+        assert!(fs::metadata(folder.path().join(name)).unwrap().len() <= 1000);
+    }
+    let newest = fs::read_to_string(folder.path().join("json.log")).unwrap();
+    assert!(newest.contains("line 199"));
+}
+
+#[test]
+fn times_are_civil() {
+    let at = |seconds| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
+    assert_eq!(at(0), "1970-01-01T00:00:00.000000000Z");
+    assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000000Z");
+    assert_eq!(at(1_767_225_599), "2025-12-31T23:59:59.000000000Z");
+}
