@@ -2,7 +2,7 @@
 # Fills corpus/<target>/ with what the tests already know to be interesting. Can be run again.
 set -eu
 cd "$(dirname "$0")"
-mkdir -p corpus/envelope corpus/documents corpus/messages corpus/unpack corpus/delta
+mkdir -p corpus/envelope corpus/documents corpus/messages corpus/unpack corpus/delta corpus/tar_diff
 for file in ../protocol/tests/attacks/*/*.json; do
 	[ "$(wc -c <"$file")" -lt 65536 ] || continue
 	name=$(echo "$file" | sed 's|.*attacks/||; s|/|-|')
@@ -27,3 +27,4 @@ tar -C "$work/tree" --format=pax -cf "$work/pax" .
 { printf '\001'; gzip -nc "$work/layer"; } >corpus/unpack/gzip
 if command -v zstd >/dev/null; then { printf '\002'; zstd -qc "$work/layer"; } >corpus/unpack/zstd; fi
 cp seeds/*.delta corpus/delta/
+cp seeds/*.tar_diff corpus/tar_diff/

@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../bodies/tar_diff.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::run(bytes));

@@ -1,0 +1,110 @@
+//! A short run of what the fuzz targets do: each seed, and copies of it that were changed here and there. Without
+//! libFuzzer's sense of coverage it finds little that is new; it keeps found what was found, and the targets alive.
+
+use std::fs;
+use std::path::Path;
+
+use coracle_images::delta::{make, tar_diff};
+
+#[path = "../../fuzz/bodies/delta.rs"]
+mod delta;
+#[path = "../../fuzz/bodies/tar_diff.rs"]
+mod tar_diffs;
+#[path = "../../fuzz/bodies/unpack.rs"]
+mod unpack;
+
+fn seeds(ending: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == ending))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no seed ends in .{ending}");
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// Runs every seed and `copies` changed copies of each.
+fn short_run(seeds: &[Vec<u8>], copies: u32, run: impl Fn(&[u8])) {
+    let mut state = 1u32;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below.max(1)
+    };
+    for seed in seeds {
+        run(seed);
+        for _ in 0..copies {
+            let mut copy = seed.clone();
+            for _ in 0..1 + random(4) {
+                let at = random(copy.len());
+                match random(5) {
+                    0 if !copy.is_empty() => copy[at] = random(256) as u8,
+                    1 if !copy.is_empty() => copy[at] ^= 1 << random(8),
+                    2 => copy.truncate(at),
+                    3 => copy.insert(at, [0, 0x7F, 0x80, 0xFF][random(4)]),
+                    _ => {
+                        let from = random(copy.len());
+                        let part = copy[from..copy.len().min(from + random(20))].to_vec();
+                        copy.splice(at..at, part);
+                    }
+                }
+            }
+            run(&copy);
+        }
+    }
+}
+
+/// A tar of one file.
+fn layer(content: &[u8]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    builder
+        .append_data(&mut header, "bin/web", content)
+        .unwrap();
+    builder.into_inner().unwrap()
+}
+
+/// The targets' base, and what it may have become.
+fn pair() -> [Vec<u8>; 2] {
+    let old = b"one two three ".repeat(100);
+    let mut new = old.clone();
+    new.splice(300..310, *b"four five six seven");
+    [layer(&old), layer(&new)]
+}
+
+#[test]
+fn deltas() {
+    let [old, new] = pair();
+    let mut fresh = Vec::new();
+    make(&old[..], &new[..], &mut fresh).unwrap();
+    if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
+        let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/small.delta");
+        fs::write(seed, &fresh).unwrap();
+    }
+    let mut all = seeds("delta");
+    all.push(fresh);
+    short_run(&all, 2000, delta::run);
+}
+
+#[test]
+fn tar_diffs() {
+    let [old, new] = pair();
+    let mut fresh = vec![0];
+    tar_diff::make(&old[..], &new[..], &mut fresh).unwrap();
+    let mut all = seeds("tar_diff");
+    all.push(fresh);
+    short_run(&all, 2000, tar_diffs::run);
+}
+
+#[test]
+fn layers() {
+    let tar = layer(b"hello");
+    let all = [0u8, 1, 2].map(|kind| [&[kind], &tar[..]].concat());
+    short_run(&all, 300, unpack::run);
+}
