@@ -38,6 +38,18 @@ pub enum DeltaFileError {
         #[source]
         source: MakeError,
     },
+    /// The layer itself is no larger.
+    #[error(
+        "the delta to `{target}` has {size} bytes, the layer itself {full}: publish the layer alone, nothing was written"
+    )]
+    Large {
+        /// Layer.
+        target: PathBuf,
+        /// Bytes of the delta.
+        size: u64,
+        /// Bytes of the layer.
+        full: u64,
+    },
     /// Reading.
     #[error("delta `{path}`")]
     Delta {
@@ -104,13 +116,31 @@ pub fn open_layer(path: &Path) -> Result<Box<dyn Read>, DeltaFileError> {
     Ok(tar_stream(file, kind, &limits()))
 }
 
-/// Makes the delta between two layer files into `output`; returns its header and size.
+/// Makes the delta between two layer files into `output`; returns its header and size. One that is no smaller than the
+/// layer is not written.
 pub fn make_file(
     base: &Path,
     target: &Path,
     output: &Path,
 ) -> Result<(DeltaHeader, u64), DeltaFileError> {
-    let made = write_made(base, target, output, |from, to, file| make(from, to, file))?;
+    let full = std::fs::metadata(target).map_err(io_at(target))?.len();
+    let mut large = None;
+    let made = write_made(base, target, output, |from, to, file| {
+        let made = make(from, to, file)?;
+        if made.size >= full {
+            large = Some(made.size);
+            return Err(io::Error::other("the delta is too large").into());
+        }
+        Ok(made)
+    });
+    if let Some(size) = large {
+        return Err(DeltaFileError::Large {
+            target: target.to_owned(),
+            size,
+            full,
+        });
+    }
+    let made = made?;
     Ok((made.header, made.size))
 }
 

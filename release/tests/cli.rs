@@ -797,6 +797,12 @@ fn deltas_by_hand() {
     place
         .run("delta make --base nowhere --target b.tar --output x")
         .failed(1, &["nowhere", "No such file"]);
+    // A delta's header alone has more.
+    place.write("c.tar", [0; 100]);
+    place
+        .run("delta make --base a.tar --target c.tar --output y")
+        .failed(1, &["c.tar", "publish the layer alone"]);
+    assert!(!place.path("y").exists());
 }
 
 #[test]

@@ -69,9 +69,6 @@ impl DeltaCommand {
             } => {
                 let (header, size) = delta::make_file(&base, &target, &output)?;
                 let full = std::fs::metadata(&target)?.len();
-                if size >= full {
-                    say("the delta is no smaller than the layer: publish the layer alone");
-                }
                 say(&format!(
                     "{}: {} instead of {}\nfrom {}\nto   {}",
                     output.display(),
