@@ -6,7 +6,7 @@
 
 mod field;
 
-use super::layout::{Layout, Region};
+use super::layout::{Layout, Reading, Region};
 use super::machine::Distance;
 use super::model::{BEHIND, Near};
 use super::pieces::Moves;
@@ -140,6 +140,13 @@ impl Addresses {
         self.here = new.wrapping_sub(old);
         self.state.open = None;
         self.state.pages = [None; 32];
+    }
+
+    /// Whether an instruction of four bytes stands here in the new file.
+    pub(crate) fn instruction_at(&self, position: u32) -> bool {
+        self.new.at(position).is_some_and(|region| {
+            matches!(region.reading, Reading::A64 | Reading::A32) && region.end - position >= 4
+        })
     }
 
     /// From here on what is learned can be taken back.

@@ -12,7 +12,7 @@ use super::DeltaError;
 pub(crate) const MAGIC: &[u8; 8] = b"CORACLED";
 
 /// The version that this code writes and reads.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: usize = 116;

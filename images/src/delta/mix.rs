@@ -83,7 +83,7 @@ impl Counter for Fine {
     }
 }
 
-/// For bytes, which are many and change their ways: 12 bits with the top bit turned, 4 bits of how often.
+/// For bytes, which are many and change their ways: 12 bits with the top bit turned, 4 bits of how often, up to 11.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Quick(u16);
 
@@ -99,35 +99,88 @@ impl Counter for Quick {
         let (p, n) = (i32::from(raw | 15) - 7, raw & 15);
         let goal = if bit { 65535 } else { 0 };
         let step = (i64::from(goal - p) * i64::from(rates[usize::from(n)])) >> 16;
-        self.0 = ((p + step as i32) as u16 & 0xFFF0 | (n + 1).min(15)) ^ 1 << 15;
+        self.0 = ((p + step as i32) as u16 & 0xFFF0 | (n + 1).min(11)) ^ 1 << 15;
     }
 }
 
-/// Views of one counter: its logit, and its distance from one half.
-const VIEWS: usize = 2;
+/// How much each input counts, 16.16.
+#[derive(Clone)]
+struct Weights<const INPUTS: usize> {
+    inputs: [i32; INPUTS],
+    bias: i32,
+    /// Decisions that taught it, up to [`TAUGHT`].
+    taught: u32,
+}
+
+impl<const INPUTS: usize> Weights<INPUTS> {
+    fn new(inputs: [i32; INPUTS]) -> Self {
+        Self {
+            inputs,
+            bias: 0,
+            taught: 0,
+        }
+    }
+}
+
+/// Decisions after which coarse weights learn no faster than at last.
+const TAUGHT: u32 = 1793;
 
 /// Predicts decisions of one kind from `INPUTS` hashed contexts.
 #[derive(Clone)]
 pub(crate) struct Predictor<C, const INPUTS: usize> {
     /// One table a context.
     tables: Vec<C>,
-    table_bits: u32,
-    /// A set for each selector.
-    weights: Vec<[[i32; VIEWS]; INPUTS]>,
-    biases: Vec<i32>,
-    rate: i32,
+    shape: Shape,
+    /// Two sets count together: one that many decisions share, and that learns soon; and a finer one.
+    coarse: Vec<Weights<INPUTS>>,
+    fine: Vec<Weights<INPUTS>>,
     rates: Box<[i32; 256]>,
     /// What the second step has learned: by a small context, the probability for each logit.
     refined: Vec<u16>,
+}
+
+/// How large a predictor is, and how fast its weights learn.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// Log2 of the entries that a context's table has: of the first `large` contexts, and of the others.
+    pub(crate) bits: [u32; 2],
+    pub(crate) large: usize,
+    /// Sets of weights.
+    pub(crate) fine: usize,
+    pub(crate) rate: i32,
+    /// Contexts of the second step.
+    pub(crate) refiners: usize,
+}
+
+impl Shape {
+    /// Where a context's entry is.
+    #[inline]
+    fn slot(&self, index: usize, context: u32) -> usize {
+        let hash = context.wrapping_mul(0x9E37_79B1);
+        let [large, small] = self.bits;
+        match index.checked_sub(self.large) {
+            None => (index << large) + (hash >> (32 - large)) as usize,
+            Some(index) => {
+                (self.large << large) + (index << small) + (hash >> (32 - small)) as usize
+            }
+        }
+    }
+}
+
+/// Which sets of weights, and which context of the second step.
+#[derive(Clone, Copy)]
+pub(crate) struct Select {
+    pub(crate) coarse: usize,
+    pub(crate) fine: usize,
+    pub(crate) refiner: usize,
 }
 
 /// Steps of a logit in the second step's table.
 const STEPS: usize = 33;
 
 impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
-    /// `table_bits`: log2 of the entries a context's table has; `selectors`: sets of weights; `rate`: how fast
-    /// these learn; `refiners`: contexts of the second step.
-    pub(crate) fn new(table_bits: u32, selectors: usize, rate: i32, refiners: usize) -> Self {
+    /// `coarse`: what the inputs count for at first, for each coarse set.
+    pub(crate) fn new(shape: Shape, coarse: impl Iterator<Item = [i32; INPUTS]>) -> Self {
         let mut rates = Box::new([0; 256]);
         for (n, rate) in rates.iter_mut().enumerate() {
             *rate = (131_072 / (2 * n as u32 + 3)) as i32;
@@ -135,24 +188,24 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
         let fresh: Vec<u16> = (0..STEPS)
             .map(|step| (squash((step as i32 - 16) * 192)).min(65535) as u16)
             .collect();
+        let [large, small] = shape.bits;
+        let entries = (shape.large << large) + ((INPUTS - shape.large) << small);
         Self {
-            tables: vec![C::default(); INPUTS << table_bits],
-            table_bits,
-            weights: vec![[[(1 << 16) / 3; VIEWS]; INPUTS]; selectors],
-            biases: vec![(1 << 16) / 3; selectors],
-            rate,
+            tables: vec![C::default(); entries],
+            shape,
+            coarse: coarse.map(Weights::new).collect(),
+            fine: vec![Weights::new([0; INPUTS]); shape.fine],
             rates,
             refined: fresh
                 .iter()
                 .copied()
                 .cycle()
-                .take(STEPS * refiners)
+                .take(STEPS * shape.refiners)
                 .collect(),
         }
     }
 
-    /// Codes one decision. `contexts`: a hash for each input; `selector`: which weights; `refiner`: which
-    /// context of the second step.
+    /// Codes one decision. `contexts`: a hash for each input.
     #[inline]
     pub(crate) fn code(
         &mut self,
@@ -160,32 +213,27 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
         stretch: &Stretch,
         bit: bool,
         contexts: &[u32; INPUTS],
-        selector: usize,
-        refiner: usize,
+        select: Select,
     ) -> io::Result<bool> {
         let mut slots = [0; INPUTS];
-        let mut inputs = [[0i32; VIEWS]; INPUTS];
-        let weights = &mut self.weights[selector];
-        let bias = &mut self.biases[selector];
-        let mut sum = i64::from(*bias) * 256;
+        let mut inputs = [0i32; INPUTS];
+        let coarse = &mut self.coarse[select.coarse];
+        let fine = &mut self.fine[select.fine];
+        let mut sum = i64::from(coarse.bias + fine.bias) * 256;
         for index in 0..INPUTS {
-            let hash = contexts[index].wrapping_mul(0x9E37_79B1) >> (32 - self.table_bits);
-            let slot = (index << self.table_bits) + hash as usize;
-            slots[index] = slot;
-            let counter = self.tables[slot];
-            if let Some(p) = counter.p16() {
-                inputs[index] = [stretch.of(p), (p as i32 - 32768) >> 5];
+            slots[index] = self.shape.slot(index, contexts[index]);
+            if let Some(p) = self.tables[slots[index]].p16() {
+                inputs[index] = stretch.of(p);
             }
-            for view in 0..VIEWS {
-                sum += i64::from(weights[index][view]) * i64::from(inputs[index][view]);
-            }
+            let weight = coarse.inputs[index] + fine.inputs[index];
+            sum += i64::from(weight) * i64::from(inputs[index]);
         }
         let logit = (sum >> 16).clamp(i64::from(-LOGIT_MAX), i64::from(LOGIT_MAX - 1)) as i32;
         let p = squash(logit);
         // Second step: what did come when the sum said so, in this context?
         let at = (logit + LOGIT_MAX) as usize;
         let (step, part) = (at / 192, (at % 192) as u32);
-        let cell = refiner * STEPS + step;
+        let cell = select.refiner * STEPS + step;
         let refined = (u32::from(self.refined[cell]) * (192 - part)
             + u32::from(self.refined[cell + 1]) * part)
             / 192;
@@ -196,18 +244,26 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
         let old = i32::from(self.refined[near]);
         self.refined[near] = (old + (goal - old) / 64) as u16;
 
-        let error = ((i32::from(bit) << 16) - p as i32) * self.rate;
+        let error = i64::from(((i32::from(bit) << 16) - p as i32) * self.shape.rate);
+        let hurry = error * i64::from(1 + 2048 / (coarse.taught + 256));
+        coarse.taught = (coarse.taught + 1).min(TAUGHT);
         for index in 0..INPUTS {
-            for view in 0..VIEWS {
-                let step = (i64::from(inputs[index][view]) * i64::from(error)) >> 18;
-                let weight = weights[index][view] + step as i32;
-                weights[index][view] = weight.clamp(-WEIGHT_MAX, WEIGHT_MAX);
-            }
+            let input = i64::from(inputs[index]);
+            learn(&mut fine.inputs[index], input * error, 20);
+            learn(&mut coarse.inputs[index], input * hurry, 21);
             self.tables[slots[index]].learn(bit, &self.rates);
         }
-        *bias = (*bias + ((256 * i64::from(error)) >> 18) as i32).clamp(-WEIGHT_MAX, WEIGHT_MAX);
+        learn(&mut fine.bias, 256 * error, 20);
+        learn(&mut coarse.bias, 256 * hurry, 21);
         Ok(bit)
     }
+}
+
+/// Moves a weight by a step that has so many bits too many; rounded, as a mean step of less than one counts too.
+#[inline]
+fn learn(weight: &mut i32, step: i64, bits: u32) {
+    let step = (step + (1 << (bits - 1))) >> bits;
+    *weight = (*weight + step as i32).clamp(-WEIGHT_MAX, WEIGHT_MAX);
 }
 
 /// A hash of small numbers, the first of which tells the context's kind.

@@ -1,8 +1,8 @@
-//! Deltas between two layers: media type `application/vnd.coracle.delta.v2`.
+//! Deltas between two layers: media type `application/vnd.coracle.delta.v3`.
 //!
 //! A delta makes the *tar stream* of the target layer out of the regular files of the base layer's
 //! *unpacked tree*, because the tree is what a board has, and the tar stream is what the signed DiffID
-//! names. Applying is a stream in bounded memory: about 3 MiB of models and tables, 256 KiB of LZMA, buffers.
+//! names. Applying is a stream in bounded memory: about 4 MiB of models and tables, 256 KiB of LZMA, buffers.
 //!
 //! `docs/delta-format.md` has the format for other implementations. The safety of a delta rests on
 //! the DiffID of what it makes, compared with the signed release; nothing in it is trusted.
@@ -35,7 +35,7 @@ pub use format::DeltaHeader;
 pub use make::{Made, MakeError, make};
 
 /// The media type of a delta blob.
-pub const MEDIA_TYPE: &str = "application/vnd.coracle.delta.v2";
+pub const MEDIA_TYPE: &str = "application/vnd.coracle.delta.v3";
 
 /// Why a delta can't be applied. While streaming it comes inside an [`io::Error`].
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub enum DeltaError {
     Magic,
     /// Made by an older or newer program.
     #[error(
-        "delta version {0} is not known here, only version 2: make it again with this version's coracle-release"
+        "delta version {0} is not known here, only version 3: make it again with this version's coracle-release"
     )]
     Version(u16),
     /// The lengths in the header do not fit the blob, or are above a limit.

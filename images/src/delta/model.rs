@@ -6,10 +6,11 @@
 //! ([`symbols`](super::symbols)).
 
 use std::io;
+use std::iter::repeat_n;
 
 use super::address::{Addresses, View};
 use super::layout::Layout;
-use super::mix::{Fine, Predictor, Stretch, hash};
+use super::mix::{Fine, Predictor, Select, Shape, Stretch, hash};
 use super::pieces::Moves;
 use super::range::BitCoder;
 use super::symbols::{Known, Symbols};
@@ -30,8 +31,26 @@ pub(crate) fn unit_end(position: u64, left: u64) -> usize {
 /// Old bytes around one.
 pub(crate) type Near = [u8; BEHIND + AHEAD];
 
-const UNIT_INPUTS: usize = 8;
-const BYTE_INPUTS: usize = 11;
+const UNIT_INPUTS: usize = 7;
+const BYTE_INPUTS: usize = 9;
+
+/// What an input counts for at first, and the predictors' sizes.
+const UNIT_PRIOR: [i32; UNIT_INPUTS] = [8000, 7000, 12000, 12000, 27000, 3000, 5000];
+const BYTE_PRIOR: [i32; BYTE_INPUTS] = [4800, 17000, 3500, 8000, 2500, 12000, 9700, 16000, 3300];
+const UNIT_SHAPE: Shape = Shape {
+    bits: [14, 14],
+    large: UNIT_INPUTS,
+    fine: 1024,
+    rate: 4,
+    refiners: 64,
+};
+const BYTE_SHAPE: Shape = Shape {
+    bits: [14, 14],
+    large: BYTE_INPUTS,
+    fine: 2048,
+    rate: 6,
+    refiners: 128,
+};
 
 /// Predicts and learns. One for a whole delta: what one file taught serves the next.
 pub(crate) struct DiffModel {
@@ -55,8 +74,8 @@ impl DiffModel {
     pub(crate) fn new() -> Self {
         Self {
             stretch: Stretch::new(),
-            units: Predictor::new(13, 1024, 4, 64),
-            bytes: Predictor::new(13, 2048, 6, 128),
+            units: Predictor::new(UNIT_SHAPE, repeat_n(UNIT_PRIOR, 8)),
+            bytes: Predictor::new(BYTE_SHAPE, repeat_n(BYTE_PRIOR, 32)),
             symbols: Symbols::new(),
             addresses: Addresses::new(),
             missed: 0,
@@ -225,7 +244,6 @@ impl DiffModel {
             hash([3, word(8), word(12)]),
             hash([4, since, bucket(self.gap), short]),
             hash([5, patterns, doubts]),
-            hash([6, doubts, count, units & 15]),
             hash([7, word(0), word(4), word(8) & 0xFFFF]),
             hash([8, self.changed & 0xFFFF, position >> 4 & 3, short]),
         ];
@@ -235,8 +253,11 @@ impl DiffModel {
             &self.stretch,
             bit,
             &contexts,
-            selector,
-            (doubts * 8 + since.min(7)) as usize,
+            Select {
+                coarse: doubts as usize,
+                fine: selector,
+                refiner: (doubts * 8 + since.min(7)) as usize,
+            },
         )
     }
 
@@ -261,9 +282,7 @@ impl DiffModel {
         let contexts = [
             hash([1, missed & 0xFFFF, phase]),
             hash([2, b(0), b(-1), missed & 3]),
-            hash([3, b(-3) << 24 | b(-2) << 16 | b(-1) << 8 | b(0), place]),
             hash([4, b(0) << 24 | b(1) << 16 | b(2) << 8 | b(3), place]),
-            hash([5, b(-1), b(0), b(1), b(2), missed & 1]),
             hash([6, self.changes & 0xFFFF, missed & 15, place]),
             hash([7, waiting, place, bucket(self.since)]),
             hash([8, b(-2), b(-1), missed & 15, place]),
@@ -277,9 +296,17 @@ impl DiffModel {
             &self.stretch,
             bit,
             &contexts,
-            selector,
-            (view.trust * 16 + waiting.min(15)) as usize,
+            Select {
+                coarse: place as usize,
+                fine: selector,
+                refiner: (view.trust * 16 + waiting.min(15)) as usize,
+            },
         )
+    }
+
+    /// Whether the next four literals are an instruction, which is coded from its last byte on, as that says what it is.
+    pub(crate) fn word_ahead(&self, position: u32, left: usize) -> bool {
+        position.is_multiple_of(4) && left >= 4 && self.addresses.instruction_at(position)
     }
 
     /// Codes a literal; `old`: the old bytes that would be there if it went on as before, or as behind it.
@@ -288,10 +315,11 @@ impl DiffModel {
         coder: &mut impl BitCoder,
         old: [u8; 2],
         position: u32,
+        word: bool,
         new: u8,
     ) -> io::Result<u8> {
         self.symbols
-            .literal(coder, &self.stretch, old, position, new)
+            .literal(coder, &self.stretch, old, position, word, new)
     }
 }
 

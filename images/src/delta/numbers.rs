@@ -2,9 +2,23 @@
 
 use std::io;
 
-use super::mix::{Fine, Predictor, Stretch, hash};
+use super::mix::{Fine, Predictor, Select, Shape, Stretch, hash};
 use super::pieces::Piece;
 use super::range::BitCoder;
+
+/// What an input counts for at first.
+const PRIOR: [i32; 4] = [8738; 4];
+
+/// Numbers of a piece: each has a coarse set of weights.
+const NUMBERS: usize = 5;
+
+const SHAPE: Shape = Shape {
+    bits: [12, 12],
+    large: 4,
+    fine: 256,
+    rate: 8,
+    refiners: 1,
+};
 
 /// Diagonals (new offset minus old offset) that are remembered.
 const DIAGONALS: usize = 4;
@@ -23,7 +37,7 @@ impl Numbers {
     pub(crate) fn new() -> Self {
         Self {
             stretch: Stretch::new(),
-            predictor: Predictor::new(12, 256, 8, 1),
+            predictor: Predictor::new(SHAPE, std::iter::repeat_n(PRIOR, NUMBERS)),
             diagonals: [0; DIAGONALS],
             last: [0; 3],
         }
@@ -103,8 +117,11 @@ impl Numbers {
                 &self.stretch,
                 size >> shift & 1 == 1,
                 &contexts,
-                (which * 8 + shift) as usize,
-                0,
+                Select {
+                    coarse: which as usize,
+                    fine: (which * 8 + shift) as usize,
+                    refiner: 0,
+                },
             )?;
             node = node * 2 + u32::from(bit);
         }
@@ -126,8 +143,11 @@ impl Numbers {
                 &self.stretch,
                 value >> shift & 1 == 1,
                 &contexts,
-                (64 + which * 32 + shift) as usize,
-                0,
+                Select {
+                    coarse: which as usize,
+                    fine: (64 + which * 32 + shift) as usize,
+                    refiner: 0,
+                },
             )?;
             made = made * 2 + u32::from(bit);
         }

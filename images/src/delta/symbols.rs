@@ -3,15 +3,38 @@
 use std::io;
 
 use super::address::View;
-use super::mix::{Predictor, Quick, Stretch, hash};
+use super::mix::{Predictor, Quick, Select, Shape, Stretch, hash};
 use super::model::{BEHIND, Near};
 use super::range::BitCoder;
 
-const INPUTS: usize = 14;
+const INPUTS: usize = 18;
 
 /// Those of them that follow a guess for the whole byte.
-const GUESSES: usize = 4;
+const GUESSES: usize = 6;
 const BASES: usize = INPUTS - GUESSES;
+
+/// What an input counts for at first: for bytes that are otherwise, for literals.
+const PRIOR: [[i32; INPUTS]; 2] = [
+    [
+        3200, 4800, 7700, 4900, 6000, 5300, 3400, 14000, 8800, 7800, 4600, 4000, 17000, 8100, 5600,
+        8100, 22700, 2000,
+    ],
+    [
+        3600, 3300, 2500, 4200, 3000, 9800, 3500, 2500, 12600, 7400, 3600, 3100, 7600, 9800, 7100,
+        11000, 6700, 4900,
+    ],
+];
+
+/// Modes of a byte: otherwise, or a literal and how well a repetition went.
+const MODES: usize = 5;
+
+const SHAPE: Shape = Shape {
+    bits: [16, 14],
+    large: BASES,
+    fine: MODES * 8 * 9,
+    rate: 8,
+    refiners: 2 * 256,
+};
 
 /// Bytes of history in which repetitions are found.
 const HISTORY: usize = 1 << 18;
@@ -37,8 +60,9 @@ pub(crate) struct Known<'a> {
 /// Predicts and learns bytes.
 pub(crate) struct Symbols {
     predictor: Predictor<Quick, INPUTS>,
-    /// The last new bytes, the latest lowest.
-    last: u64,
+    /// The last new bytes, the latest lowest; when `turned`, the last words from their last byte on.
+    last: u128,
+    turned: bool,
     history: Vec<u8>,
     at: usize,
     index: Vec<u32>,
@@ -47,19 +71,30 @@ pub(crate) struct Symbols {
     right: u32,
     /// How the last guesses went: for bytes that are otherwise, for literals.
     hits: [[u8; GUESSES]; 2],
+    /// What came last in a context: differences, and bytes.
+    came: Vec<u8>,
+}
+
+/// Entries of a table of what came last, log2.
+const CAME_BITS: u32 = 12;
+
+fn came(table: usize, context: u32) -> usize {
+    (table << CAME_BITS) + (context.wrapping_mul(0x9E37_79B1) >> (32 - CAME_BITS)) as usize
 }
 
 impl Symbols {
     pub(crate) fn new() -> Self {
         Self {
-            predictor: Predictor::new(15, 5 * 8 * 9, 8, 2 * 256),
+            predictor: Predictor::new(SHAPE, (0..MODES * 8).map(|set| PRIOR[(set / 8).min(1)])),
             last: 0,
+            turned: false,
             history: vec![0; HISTORY],
             at: 0,
             index: vec![0; 1 << INDEX_BITS],
             repeats: 0,
             right: 0,
             hits: [[0; GUESSES]; 2],
+            came: vec![0; 4 << CAME_BITS],
         }
     }
 
@@ -71,6 +106,7 @@ impl Symbols {
         known: &Known,
         new: u8,
     ) -> io::Result<u8> {
+        self.turn(false);
         let near = known.near;
         let b = |offset: isize| u32::from(near[(BEHIND as isize + offset) as usize]);
         let c = |back: u32| (self.last >> (8 * (back - 1))) as u32 & 255;
@@ -87,11 +123,17 @@ impl Symbols {
         ];
         let fresh = (self.last as u32) & ((1u64 << (8 * phase)) - 1) as u32;
         let last = known.changes & 255;
+        let slots = [
+            came(0, hash([41, place, known.changes & 0xFFFF])),
+            came(1, hash([42, b(-1), b(0), b(1), place])),
+        ];
         let guesses = [
             view.other,
             plus(last) as u8,
             plus(d(4)) as u8,
             plus(d(8)) as u8,
+            plus(self.came[slots[0]].into()) as u8,
+            self.came[slots[1]],
         ];
         let hits = |index: usize| u32::from(self.hits[0][index]) & 15;
         let known_by = [
@@ -99,7 +141,11 @@ impl Symbols {
             hash([2, place, hits(1), known.missed & 7]),
             hash([3, phase, hits(2), hits(3) & 3]),
             hash([4, phase, hits(3), hits(2) & 3]),
+            hash([5, place, hits(4)]),
+            hash([6, place, hits(5)]),
         ];
+        let old_word = word[0] | word[1] << 8 | word[2] << 16 | word[3] << 24;
+        let above = ((self.last >> (8 * phase)) & 0xFFFF_FFFF) as u32;
         let bases = [
             hash([3, b(-3) << 24 | b(-2) << 16 | b(-1) << 8 | b(0)]),
             hash([5, b(0), known.changes & 0xFF_FFFF]),
@@ -116,11 +162,15 @@ impl Symbols {
             hash([11, plus(d(1)), plus(d(2)), known.missed & 3]),
             hash([12, c(1), u32::from(view.predicted), place]),
             hash([13, b(0), plus(last), place]),
+            hash([14, old_word >> 21, fresh, phase]),
+            hash([15, above & 0xFF, above >> 13 & 7, b(0), fresh, phase]),
         ];
         let new = self.code(coder, stretch, &bases, (guesses, known_by), 0, new)?;
         for (hits, guess) in self.hits[0].iter_mut().zip(guesses) {
             *hits = *hits << 1 | u8::from(guess == new);
         }
+        self.came[slots[0]] = new.wrapping_sub(b(0) as u8);
+        self.came[slots[1]] = new;
         self.push(new, false);
         Ok(new)
     }
@@ -132,22 +182,43 @@ impl Symbols {
         stretch: &Stretch,
         old: [u8; 2],
         position: u32,
+        word: bool,
         new: u8,
     ) -> io::Result<u8> {
+        self.turn(word);
         let (repeat, right) = self.repeat();
         let c = |back: u32| (self.last >> (8 * (back - 1))) as u32 & 255;
         let [before, behind] = old.map(u32::from);
-        let phase = position & 3;
-        let fresh = (self.last as u32) & ((1u64 << (8 * phase)) - 1) as u32;
-        let above = ((self.last >> (8 * phase)) & 0xFFFF_FFFF) as u32;
+        // Bytes of the word that are known.
+        let done = match word {
+            true => 3 - (position & 3),
+            false => position & 3,
+        };
+        let phase = done + 4 * u32::from(word);
+        let fresh = (self.last as u32) & ((1u64 << (8 * done)) - 1) as u32;
+        let above = ((self.last >> (8 * done)) & 0xFFFF_FFFF) as u32;
+        let further = (self.last >> (8 * done + 32)) as u32;
         let hits = |index: usize| u32::from(self.hits[1][index]);
         let known_by = [
             hash([21, right.min(31), 0, 0]),
             hash([22, hits(1), u32::from(old[0] == old[1]), 0]),
             hash([23, hits(2), u32::from(old[0] == old[1]), 0]),
             hash([24, hits(1) & 15, hits(2) & 15, right.min(1)]),
+            hash([25, hits(4), right.min(1)]),
+            hash([26, hits(5), right.min(1)]),
         ];
-        let guesses = [repeat, old[0], old[1], old[0]];
+        let slots = [
+            came(2, hash([43, c(1), c(2), c(3)])),
+            came(3, hash([44, above >> 21, fresh, phase])),
+        ];
+        let guesses = [
+            repeat,
+            old[0],
+            old[1],
+            old[0],
+            self.came[slots[0]],
+            self.came[slots[1]],
+        ];
         let bases = [
             hash([8, self.last as u32 & 0xFF_FFFF, phase]),
             hash([24, c(1), before, behind]),
@@ -163,6 +234,8 @@ impl Symbols {
             hash([30, above, fresh, phase]),
             hash([32, c(1), phase]),
             hash([33, c(4) << 16 | c(3) << 8 | c(2)]),
+            hash([34, above >> 21, further >> 21, fresh, phase]),
+            hash([35, above & 0x3FF, fresh, phase]),
         ];
         let strength = match right {
             0 => 1,
@@ -174,6 +247,8 @@ impl Symbols {
         for (hits, guess) in self.hits[1].iter_mut().zip(guesses) {
             *hits = *hits << 1 | u8::from(guess == new);
         }
+        self.came[slots[0]] = new;
+        self.came[slots[1]] = new;
         if right > 0 {
             if repeat == new {
                 self.right += 1;
@@ -219,9 +294,17 @@ impl Symbols {
                 ((mode * 8 + shift as usize) * 3 + says[0] as usize) * 3 + says[1] as usize;
             let bit = (new >> shift) & 1 == 1;
             let refiner = usize::from(mode > 0) * 256 + node as usize;
-            let bit = self
-                .predictor
-                .code(coder, stretch, bit, &contexts, selector, refiner)?;
+            let bit = self.predictor.code(
+                coder,
+                stretch,
+                bit,
+                &contexts,
+                Select {
+                    coarse: mode * 8 + shift as usize,
+                    fine: selector,
+                    refiner,
+                },
+            )?;
             node = node * 2 + u32::from(bit);
         }
         Ok(node as u8)
@@ -229,15 +312,34 @@ impl Symbols {
 
     /// Takes in bytes that were as predicted.
     pub(crate) fn pass(&mut self, new: u8) {
-        self.last = self.last << 8 | u64::from(new);
+        self.turn(false);
+        self.last = self.last << 8 | u128::from(new);
+    }
+
+    /// From words as they come to words from their last byte on, or back.
+    fn turn(&mut self, word: bool) {
+        if word != self.turned {
+            self.turned = word;
+            let bytes = self.last.to_le_bytes();
+            let mut turned = [0; 16];
+            for (turned, bytes) in turned.chunks_exact_mut(4).zip(bytes.chunks_exact(4)) {
+                for (turned, byte) in turned.iter_mut().zip(bytes.iter().rev()) {
+                    *turned = *byte;
+                }
+            }
+            self.last = u128::from_le_bytes(turned);
+        }
     }
 
     fn push(&mut self, new: u8, keep: bool) {
-        self.last = self.last << 8 | u64::from(new);
+        self.last = self.last << 8 | u128::from(new);
         if keep {
             self.history[self.at % HISTORY] = new;
             self.at += 1;
-            let found = std::mem::replace(&mut self.index[Self::slot(self.last)], self.at as u32);
+            let found = std::mem::replace(
+                &mut self.index[Self::slot(self.last as u64)],
+                self.at as u32,
+            );
             if self.right == 0 {
                 self.find(found as usize);
             }

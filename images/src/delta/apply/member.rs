@@ -118,7 +118,12 @@ impl Member {
         model: &mut DiffModel,
         out: &mut Vec<u8>,
     ) -> Result<usize, DeltaError> {
-        let now = (self.piece.literal as usize).min(most);
+        let left = self.piece.literal as usize;
+        // Whole words: `most` is more than one.
+        let now = match left <= most {
+            true => left,
+            false => most - self.at.wrapping_add(most as u32) as usize % 4,
+        };
         // The old bytes that would be there if it went on as before, or as behind the literal.
         let (mut before, mut behind) = (vec![0; now], vec![0; now]);
         source.peek(self.done.into(), &mut before)?;
@@ -126,11 +131,19 @@ impl Member {
             let from = i64::from(self.piece.old) - i64::from(self.piece.literal);
             source.peek(from, &mut behind)?;
         }
-        for index in 0..now {
-            let guesses = [before[index], behind[index]];
+        out.resize(now, 0);
+        let mut index = 0;
+        while index < now {
             let position = self.at.wrapping_add(index as u32);
-            let byte = model.literal(&mut sections.contents, guesses, position, 0);
-            out.push(byte.map_err(DeltaError::Read)?);
+            let word = model.word_ahead(position, left - index);
+            let next = index + if word { 4 } else { 1 };
+            for index in (index..next).rev() {
+                let guesses = [before[index], behind[index]];
+                let position = self.at.wrapping_add(index as u32);
+                let byte = model.literal(&mut sections.contents, guesses, position, word, 0);
+                out[index] = byte.map_err(DeltaError::Read)?;
+            }
+            index = next;
         }
         self.done = self.done.wrapping_add(now as u32);
         self.piece.literal -= now as u32;

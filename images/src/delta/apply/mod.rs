@@ -232,7 +232,7 @@ impl DeltaReader {
         for index in 0..now {
             let position = done.wrapping_add(index as u32);
             let coder = &mut self.sections.contents;
-            let byte = self.model.literal(coder, [0; 2], position, 0);
+            let byte = self.model.literal(coder, [0; 2], position, false, 0);
             self.out.push(byte.map_err(DeltaError::Read)?);
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use coracle_digest::Sha256Digest;
 
@@ -17,7 +17,7 @@ use crate::unpack::{Kind, TarError, TarStream};
 pub(in crate::delta) struct BaseFile {
     /// Components joined with `/`.
     pub(in crate::delta) path: Vec<u8>,
-    pub(in crate::delta) content: Rc<Vec<u8>>,
+    pub(in crate::delta) content: Arc<Vec<u8>>,
 }
 
 /// All of them, with ways to find one that is like a new file.
@@ -51,7 +51,7 @@ impl BaseFiles {
                         .by_ref()
                         .take(member.size)
                         .read_to_end(&mut content)?;
-                    Some(Rc::new(content))
+                    Some(Arc::new(content))
                 }
                 Kind::HardLink(target) => {
                     let target = components(target, &limits).unwrap_or_default().join(&b'/');

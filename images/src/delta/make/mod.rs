@@ -1,13 +1,17 @@
 //! Making a delta: on the engineer's machine and in the console, never on a board.
 //!
-//! Memory: both tar streams, and twelve times the largest file that is compared (seven for the old one, five for the
-//! new), below 2 GiB each: a larger one goes as it is. One thread.
+//! Memory: both tar streams, and what comparing takes ([`ahead`]): seven bytes for each old byte and five for each new
+//! one of the files that are compared at once, which have 64 MiB together, or of one pair alone that has more. A
+//! file of 2 GiB and more goes as it is. Two threads compare, one writes.
 
+pub(super) mod ahead;
 pub(super) mod base;
 pub(super) mod compare;
 mod expect;
 mod headers;
+pub(super) mod members;
 mod samples;
+mod search;
 mod writer;
 
 use std::io::{self, Read, Write};
@@ -16,8 +20,10 @@ use coracle_digest::Sha256Digest;
 use lzma_rust2::{EncodeMode, LzmaOptions, LzmaWriter, MfType};
 
 use super::format::{CONTROL_DICT, DeltaHeader, LZMA_LC, Section, op};
+use super::layout;
 use crate::unpack::TarError;
 
+use ahead::with_recipes;
 use base::BaseFiles;
 use writer::Writer;
 
@@ -53,7 +59,9 @@ pub fn make(
     let mut tar = Vec::new();
     target.read_to_end(&mut tar)?;
     let mut writer = Writer::new();
-    writer.layer(&files, &tar)?;
+    with_recipes(&files, &tar, layout::of_file, |recipes| {
+        writer.layer(&files, recipes, &tar)
+    })?;
     writer.control.push(op::END);
 
     let control = lzma(&writer.control, CONTROL_DICT)?;

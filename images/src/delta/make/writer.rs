@@ -2,14 +2,13 @@
 
 use std::io;
 
-use super::base::{BaseFile, BaseFiles};
-use super::compare::compare;
+use super::ahead::{Recipe, Recipes};
+use super::base::BaseFiles;
 use super::headers::Headers;
 use crate::delta::format::{op, put_number};
-use crate::delta::layout::{self, Layout};
 use crate::delta::model::{AHEAD, BEHIND, DiffModel, UNIT, unit_end};
 use crate::delta::numbers::Numbers;
-use crate::delta::pieces::{Moves, Piece};
+use crate::delta::pieces::Moves;
 use crate::delta::range::Encoder;
 use crate::delta::tar_header::{BLOCK, Template};
 use crate::limits::Limits;
@@ -39,7 +38,12 @@ impl Writer {
 
     /// Walks the target's blocks. Whatever does not look like a tar goes out as it is, so that every
     /// byte stream can be a target.
-    pub(super) fn layer(&mut self, base: &BaseFiles, tar: &[u8]) -> io::Result<()> {
+    pub(super) fn layer(
+        &mut self,
+        base: &BaseFiles,
+        recipes: &Recipes,
+        tar: &[u8],
+    ) -> io::Result<()> {
         let limits = Limits::default();
         let mut members = TarStream::new(tar, &limits);
         let mut at = 0;
@@ -83,7 +87,10 @@ impl Writer {
             }
             self.header(block)?;
             if !data.is_empty() {
-                self.content(base, &member.path, data)?;
+                match recipes.at(at + BLOCK) {
+                    Some(recipe) => self.content(recipe, data)?,
+                    None => self.literal(data)?,
+                }
             }
             at = self.padding(tar, end)?;
         }
@@ -133,45 +140,21 @@ impl Writer {
     fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         for (index, &byte) in bytes.iter().enumerate() {
             self.model
-                .literal(&mut self.contents, [0; 2], index as u32, byte)?;
+                .literal(&mut self.contents, [0; 2], index as u32, false, byte)?;
         }
         Ok(())
     }
 
-    fn content(&mut self, base: &BaseFiles, path: &[u8], new: &[u8]) -> io::Result<()> {
-        // Offsets have 32 bits, and sorting suffixes takes signed ones.
-        let fits = |bytes: &[u8]| i32::try_from(bytes.len()).is_ok();
-        let source = base.source_for(path, new);
-        let Some(source) = source.filter(|source| fits(&source.content) && fits(new)) else {
-            return self.literal(new);
-        };
+    fn content(&mut self, recipe: Recipe, new: &[u8]) -> io::Result<()> {
+        let Recipe {
+            source,
+            layouts,
+            pieces,
+        } = recipe;
         let old = &source.content[..];
-        if old == new {
-            let whole = Piece {
-                literal: 0,
-                old: 0,
-                length: new.len() as u32,
-                exact: true,
-            };
-            let layouts = [Layout::default(), Layout::default()];
-            return self.from(source, layouts, old, new, &[whole]);
-        }
-        let layouts = [layout::of_file(old), layout::of_file(new)];
-        let pieces = compare(old, new, layouts.each_ref());
         if pieces.iter().all(|piece| piece.length == 0) {
             return self.literal(new);
         }
-        self.from(source, layouts, old, new, &pieces)
-    }
-
-    fn from(
-        &mut self,
-        source: &BaseFile,
-        layouts: [Layout; 2],
-        old: &[u8],
-        new: &[u8],
-        pieces: &[Piece],
-    ) -> io::Result<()> {
         if leads_to(self.headers.name(), &source.path) {
             self.control.push(op::FROM_SAME);
         } else {
@@ -189,20 +172,26 @@ impl Writer {
         let moves = Moves::of(pieces.iter().map(|&piece| Ok::<_, io::Error>(piece)))?;
         self.model.moves(moves);
         let (mut at, mut done) = (0usize, 0usize);
-        for &piece in pieces {
+        for piece in pieces {
             self.numbers
                 .piece(&mut self.pieces, at as u32, done as u32, piece)?;
             let (literal, from) = (piece.literal as usize, piece.old as usize);
-            for index in 0..literal {
-                let byte = |at: Option<usize>| at.and_then(|at| old.get(at)).copied().unwrap_or(0);
-                let behind = (from + index).checked_sub(literal);
-                let guesses = [
-                    byte(Some(done + index)),
-                    byte(behind.filter(|_| piece.length > 0)),
-                ];
-                let (position, new) = ((at + index) as u32, new[at + index]);
-                self.model
-                    .literal(&mut self.contents, guesses, position, new)?;
+            let byte = |at: Option<usize>| at.and_then(|at| old.get(at)).copied().unwrap_or(0);
+            let mut index = 0;
+            while index < literal {
+                let word = self.model.word_ahead((at + index) as u32, literal - index);
+                let next = index + if word { 4 } else { 1 };
+                for index in (index..next).rev() {
+                    let behind = (from + index).checked_sub(literal);
+                    let guesses = [
+                        byte(Some(done + index)),
+                        byte(behind.filter(|_| piece.length > 0)),
+                    ];
+                    let (position, new) = ((at + index) as u32, new[at + index]);
+                    self.model
+                        .literal(&mut self.contents, guesses, position, word, new)?;
+                }
+                index = next;
             }
             at += literal;
             let length = piece.length as usize;

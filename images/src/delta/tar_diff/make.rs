@@ -1,16 +1,14 @@
 //! A tar-diff from two layers, by the same comparison as the project's own deltas.
 
-use std::cell::Cell;
 use std::io::{Read, Write};
 
 use super::{MAGIC, op};
 use crate::delta::format::put_number;
 use crate::delta::layout::Layout;
 use crate::delta::make::MakeError;
-use crate::delta::make::base::{BaseFile, BaseFiles};
-use crate::delta::make::compare::compare;
-use crate::limits::Limits;
-use crate::unpack::{Kind, TarStream};
+use crate::delta::make::ahead::{Recipe, with_recipes};
+use crate::delta::make::base::BaseFiles;
+use crate::delta::make::members::{Content, contents};
 
 /// zstd's level: the operations' data are differences, mostly zeros, and new bytes.
 const LEVEL: i32 = 19;
@@ -27,54 +25,21 @@ pub fn make(base: impl Read, mut target: impl Read, mut out: impl Write) -> Resu
     // Within what any decoder must take (RFC 8878 3.1.1.1.2).
     writer.out.window_log(23)?;
     let mut done = 0;
-    for (start, path, size) in contents(&tar) {
-        let new = &tar[start..start + size];
-        let fits = |bytes: &[u8]| i32::try_from(bytes.len()).is_ok();
-        let source = files.source_for(&path, new);
-        let Some(source) = source.filter(|source| fits(&source.content) && fits(new)) else {
-            continue;
-        };
-        writer.data(&tar[done..start])?;
-        writer.content(source, new)?;
-        done = start + size;
-    }
+    let plain = |_: &[u8]| Layout::default();
+    with_recipes(&files, &tar, plain, |recipes| -> std::io::Result<()> {
+        for Content { start, size, .. } in contents(&tar) {
+            let Some(recipe) = recipes.at(start) else {
+                continue;
+            };
+            writer.data(&tar[done..start])?;
+            writer.content(&recipe, &tar[start..start + size])?;
+            done = start + size;
+        }
+        Ok(())
+    })?;
     writer.data(&tar[done..])?;
     writer.out.finish()?.flush()?;
     Ok(())
-}
-
-/// Where the regular files' contents are in a tar; up to where it stops to be one.
-fn contents(tar: &[u8]) -> Vec<(usize, Vec<u8>, usize)> {
-    let limits = Limits::default();
-    let read = Cell::new(0);
-    let counted = Counted {
-        rest: tar,
-        read: &read,
-    };
-    let mut members = TarStream::new(counted, &limits);
-    let mut found = Vec::new();
-    while let Ok(Some(member)) = members.next_member() {
-        let start = read.get();
-        let size = member.size as usize;
-        if matches!(member.kind, Kind::File) && size > 0 && start + size <= tar.len() {
-            found.push((start, member.path.clone(), size));
-        }
-    }
-    found
-}
-
-/// A reader that knows where it is.
-struct Counted<'a> {
-    rest: &'a [u8],
-    read: &'a Cell<usize>,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.rest.read(buffer)?;
-        self.read.set(self.read.get() + read);
-        Ok(read)
-    }
 }
 
 struct Writer<W: Write> {
@@ -96,15 +61,12 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    fn content(&mut self, source: &BaseFile, new: &[u8]) -> std::io::Result<()> {
-        let old = &source.content[..];
-        self.operation(op::OPEN, source.path.len(), &source.path)?;
-        if old == new {
-            return self.operation(op::COPY, new.len(), &[]);
-        }
-        let plain = Layout::default();
+    fn content(&mut self, recipe: &Recipe, new: &[u8]) -> std::io::Result<()> {
+        let old = &recipe.source.content[..];
+        let path = &recipe.source.path;
+        self.operation(op::OPEN, path.len(), path)?;
         let (mut at, mut place) = (0, 0);
-        for piece in compare(old, new, [&plain, &plain]) {
+        for piece in &recipe.pieces {
             let literal = piece.literal as usize;
             self.data(&new[at..at + literal])?;
             at += literal;
