@@ -6,8 +6,8 @@ mod values;
 
 pub use crate::toml_file::TomlFileError as ConfigError;
 pub use values::{
-    BrokerUrl, ConsoleUrl, LinkName, LocalPolicy, LogLevel, Mtu, PlainName, ProfileChoice,
-    StickPolicy, Subnet,
+    BrokerUrl, ConsoleUrl, Hours, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu, PlainName,
+    ProfileChoice, Rate, StickPolicy, Subnet,
 };
 
 use crate::toml_file;
@@ -25,6 +25,8 @@ pub struct WrittenConfig {
     pub agent: WrittenAgent,
     /// Where the fleet console is.
     pub console: WrittenConsole,
+    /// When and how fast coracled fetches.
+    pub downloads: WrittenDownloads,
     /// The bridge that apps are on.
     pub network: WrittenNetwork,
     /// What people on the board may do.
@@ -55,7 +57,7 @@ pub struct WrittenAgent {
     pub board_profile: Option<ProfileChoice>,
     /// The cgroup that holds each app's cgroup, below the hierarchy's root; the instance's name.
     pub cgroup_parent: Option<PlainName>,
-    /// What the profile's devices, lights and temperatures are looked for below; `/`. A relative path begins at the
+    /// What the profile's devices, lights and temperatures, and the routes to the console, are looked for below; `/`. A relative path begins at the
     /// file's folder.
     pub hardware_root: Option<PathBuf>,
 }
@@ -68,6 +70,20 @@ pub struct WrittenConsole {
     pub url: Option<ConsoleUrl>,
     /// The MQTT broker; from the enrolment when left out.
     pub mqtt: Option<BrokerUrl>,
+}
+
+/// `[downloads]`: of what a deployment needs; documents are small and come at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenDownloads {
+    /// `allow` or `wait`, where the way to the console is metered by the board's profile; `allow`.
+    pub metered: Option<MeteredPolicy>,
+    /// At most so many bytes a second; no limit.
+    pub bytes_per_second: Option<Rate>,
+    /// At most so many where the way is metered; as elsewhere.
+    pub metered_bytes_per_second: Option<Rate>,
+    /// Parts of the day, in UTC; the whole day.
+    pub hours: heapless::Vec<Hours, 8>,
 }
 
 /// `[network]`
@@ -140,12 +156,14 @@ pub struct Config {
     pub board_profile: ProfileChoice,
     /// The cgroup that holds each app's cgroup.
     pub cgroup_parent: String,
-    /// Absolute; `dev` and `sys` of the profile's devices, lights and temperatures lie below it.
+    /// Absolute; `dev` and `sys` of the profile's devices, lights and temperatures lie below it, and `proc/net`.
     pub hardware_root: PathBuf,
     /// The console, when coracle.toml says where it is.
     pub console_url: Option<ConsoleUrl>,
     /// The broker, when coracle.toml says where it is.
     pub mqtt_url: Option<BrokerUrl>,
+    /// When and how fast coracled fetches.
+    pub downloads: Downloads,
     /// The apps' bridge.
     pub bridge: String,
     /// The apps' subnet, when coracle.toml names one. The profile's comes next, then
@@ -165,6 +183,19 @@ pub struct Config {
     pub log_level: LogLevel,
 }
 
+/// When and how fast coracled fetches what a deployment needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Downloads {
+    /// What is done where the way to the console is metered.
+    pub metered: MeteredPolicy,
+    /// At most so many bytes a second.
+    pub bytes_per_second: Option<u64>,
+    /// At most so many where the way is metered.
+    pub metered_bytes_per_second: Option<u64>,
+    /// Parts of the day; none is the whole day.
+    pub hours: heapless::Vec<Hours, 8>,
+}
+
 impl Config {
     /// Reads coracle.toml. A key that is not known or a value that is not allowed is an error that
     /// names file, line, key and what is allowed.
@@ -181,6 +212,7 @@ impl Config {
         let WrittenConfig {
             agent,
             console,
+            downloads,
             network,
             local,
             volumes,
@@ -204,6 +236,15 @@ impl Config {
             hardware_root: folder(agent.hardware_root, "/"),
             console_url: console.url,
             mqtt_url: console.mqtt,
+            downloads: Downloads {
+                metered: downloads.metered.unwrap_or_default(),
+                bytes_per_second: downloads.bytes_per_second.map(Rate::bytes_per_second),
+                metered_bytes_per_second: downloads
+                    .metered_bytes_per_second
+                    .or(downloads.bytes_per_second)
+                    .map(Rate::bytes_per_second),
+                hours: downloads.hours,
+            },
             bridge: network
                 .bridge
                 .map_or_else(|| "cor0".to_owned(), String::from),

@@ -11,6 +11,7 @@ pub mod devices;
 mod kernel;
 pub mod probe;
 pub mod profile;
+pub mod route;
 pub mod storage;
 mod text;
 pub mod thermal;

@@ -264,6 +264,9 @@ pub struct Status {
     /// How hot it is, where the profile has a policy and the kernel a zone of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heat: Option<HeatStatus>,
+    /// Links of the board whose bytes cost money.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metered: Vec<String>,
     /// Networks on the board, its own first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkStatus>,

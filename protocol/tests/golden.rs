@@ -232,6 +232,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
             millidegrees: 76_200,
             throttle_celsius: 75,
         }),
+        metered: vec!["wwan0".into()],
         networks: vec![],
         version: "0.1.0".into(),
         board: board(),

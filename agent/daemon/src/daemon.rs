@@ -126,6 +126,8 @@ pub async fn run(
             root_file: config.root_file(),
         },
         patience: Patience::default(),
+        downloads: config.downloads.clone(),
+        hardware_root: config.hardware_root.clone(),
         record: config.spool_dir().join("deployments.json"),
         heard,
         last: last_end,

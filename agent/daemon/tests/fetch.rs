@@ -2,7 +2,9 @@
 
 mod support;
 
+use coracle_board_support::config::{Downloads, MeteredPolicy};
 use coracle_daemon::blobs::Blobs;
+use coracle_daemon::fetch::gate::{Gate, Hold};
 use coracle_daemon::fetch::{FetchError, Fetcher, Patience};
 use coracle_daemon::identity::Endpoint;
 use coracle_daemon::link::backoff::Backoff;
@@ -284,4 +286,124 @@ async fn a_console_of_another_fleet_is_not_spoken_to() {
         .unwrap_err();
     assert!(error.to_string().contains("TLS"), "{error}");
     assert!(console.requests.lock().unwrap().is_empty());
+}
+
+/// A list of routes by which everything, this machine's own loopback too, leaves by `link`.
+fn route(root: &std::path::Path, link: &str) {
+    let raw = |address: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(address));
+    let (to, mask) = (raw([127, 0, 0, 0]), raw([255, 0, 0, 0]));
+    let text = format!("{link}\t{to}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n");
+    let folder = root.join("proc/net");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("route"), text).unwrap();
+}
+
+fn gate(root: &std::path::Path, rules: Downloads) -> Gate {
+    let mut gate = Gate::new(rules, vec!["wwan0".into()], root.to_owned());
+    gate.pause = Duration::from_millis(50);
+    gate
+}
+
+struct Waiting {
+    fetcher: Fetcher,
+    console: Console,
+    blobs: Blobs,
+    _folder: tempfile::TempDir,
+}
+
+async fn waiting(root: &std::path::Path, rules: Downloads, steps: Vec<Step>) -> Waiting {
+    let fleet = Fleet::new();
+    let console = console(&fleet, steps).await;
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(folder.path()).unwrap();
+    let endpoint = Endpoint {
+        host: "127.0.0.1".into(),
+        port: console.port,
+    };
+    let mut fetcher = Fetcher::new(endpoint, fleet.client(), blobs.clone(), patience());
+    fetcher.obey(gate(root, rules));
+    Waiting {
+        fetcher,
+        console,
+        blobs,
+        _folder: folder,
+    }
+}
+
+#[tokio::test]
+async fn a_metered_way_is_waited_out_also_in_the_middle_of_a_blob() {
+    let root = tempfile::tempdir().unwrap();
+    let rules = Downloads {
+        metered: MeteredPolicy::Wait,
+        ..Downloads::default()
+    };
+    let mut cut = now(&format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{}",
+        &BODY[..12]
+    ));
+    cut.push((Duration::from_millis(300), b"c".to_vec()));
+    cut.push((Duration::from_secs(2), b"defghij".to_vec()));
+    let rest = now(&format!(
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 13-19/20\r\ncontent-length: 7\r\n\r\n{}",
+        &BODY[13..]
+    ));
+    let want = blob(BODY.as_bytes());
+    route(root.path(), "wwan0");
+    let mut w = waiting(root.path(), rules, vec![cut, rest]).await;
+    let held = w.fetcher.fetch(want, &mut |_| {}).await.unwrap_err();
+    assert!(matches!(held, FetchError::Held(_)), "{held}");
+    assert!(w.console.requests.lock().unwrap().is_empty(), "not a byte");
+
+    // Waits, and goes on once the way is free.
+    let mut reasons = Vec::new();
+    let mut told = |why: &Hold| reasons.push(why.to_string());
+    let free = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        route(root.path(), "eth0");
+    };
+    tokio::join!(w.fetcher.wait(&want, &mut told), free);
+    assert_eq!(reasons.len(), 1, "said once");
+    assert!(reasons[0].contains("`wwan0`"), "{reasons:?}");
+
+    // In the middle the modem takes over.
+    let mut progress = |_| route(root.path(), "wwan0");
+    let held = w.fetcher.fetch(want, &mut progress).await.unwrap_err();
+    assert!(matches!(held, FetchError::Held(_)), "{held}");
+    assert!(!w.blobs.has(&want));
+    route(root.path(), "eth0");
+    w.fetcher.fetch(want, &mut |_| {}).await.unwrap();
+    assert!(w.blobs.has(&want));
+    let requests = w.console.requests.lock().unwrap().clone();
+    assert!(
+        requests[1].to_lowercase().contains("range: bytes=13-"),
+        "{requests:?}"
+    );
+    // What is here is waited for by nobody.
+    route(root.path(), "wwan0");
+    w.fetcher.wait(&want, &mut |_| panic!("it is here")).await;
+}
+
+#[tokio::test]
+async fn a_metered_way_is_as_slow_as_asked_and_slow_is_no_fault() {
+    let root = tempfile::tempdir().unwrap();
+    route(root.path(), "wwan0");
+    let rules = Downloads {
+        bytes_per_second: Some(1 << 30),
+        metered_bytes_per_second: Some(20_000),
+        ..Downloads::default()
+    };
+    let body = "x".repeat(40_000);
+    let want = blob(body.as_bytes());
+    let mut w = waiting(root.path(), rules.clone(), vec![ok(&body)]).await;
+    let start = Instant::now();
+    w.fetcher.fetch(want, &mut |_| {}).await.unwrap();
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(1900), "{took:?}");
+    assert_eq!(w.console.requests.lock().unwrap().len(), 1, "in one go");
+
+    route(root.path(), "eth0");
+    let mut w = waiting(root.path(), rules, vec![ok(&body)]).await;
+    let start = Instant::now();
+    w.fetcher.fetch(want, &mut |_| {}).await.unwrap();
+    assert!(start.elapsed() < took / 2, "{:?}", start.elapsed());
 }

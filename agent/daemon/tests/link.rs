@@ -251,6 +251,60 @@ fn accept(deltas: Vec<&'static [u8]>) -> impl FnMut(&Request, &State) -> Option<
     }
 }
 
+/// Everything leaves by `link`, the loopback of this machine too.
+fn route(daemon: &Daemon, link: &str) {
+    let raw = |address: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(address));
+    let (to, mask) = (raw([127, 0, 0, 0]), raw([255, 0, 0, 0]));
+    let text = format!("{link}\t{to}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n");
+    let folder = daemon.folder().join("hardware/proc/net");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("route"), text).unwrap();
+}
+
+#[tokio::test]
+async fn a_deployment_waits_for_a_way_that_is_not_metered_and_says_so() {
+    let fleet = Arc::new(Fleet::new());
+    let documents = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    let file = daemon.folder().join("coracle.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("[agent]\n", "[agent]\nhardware_root = \"hardware\"\n");
+    std::fs::write(&file, text + "[downloads]\nmetered = \"wait\"\n").unwrap();
+    route(&daemon, "wwan0");
+    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
+    let (blobs, asked) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    let port = broker.port;
+    fleet.enrol(&daemon.state().join("identity"), blobs, port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![]));
+    supervisor.state.status.lock().unwrap().metered = vec!["wwan0".into()];
+    let (client, heard) = listen(&fleet, port);
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    wish(&client, &desired("one", &documents)).await;
+    let waits = || {
+        let all = heard.all::<Feedback>("feedback");
+        all.into_iter()
+            .find(|f| f.code.as_deref() == Some("download-waits"))
+    };
+    support::until("the reason", || waits().is_some()).await;
+    let why = waits().unwrap();
+    assert_eq!(why.phase, Phase::Fetching);
+    assert!(why.reason.unwrap().contains("`wwan0`"));
+    let fetched = || {
+        let asked = asked.lock().unwrap();
+        asked
+            .iter()
+            .filter(|path| path.starts_with("/blobs/"))
+            .count()
+    };
+    assert_eq!((fetched(), heard.ended("one")), (0, None));
+    route(&daemon, "eth0");
+    support::until("the end", || heard.ended("one").is_some()).await;
+    assert_eq!(heard.ended("one").unwrap().phase, Phase::Committed);
+    assert_eq!(fetched(), 2);
+}
+
 #[tokio::test]
 async fn a_deployment_over_mqtt_and_again_after_restarts() {
     let fleet = Arc::new(Fleet::new());

@@ -125,6 +125,56 @@ fn a_file_that_is_too_large_or_missing_is_named() {
 }
 
 #[test]
+fn downloads_have_hours_and_rates() {
+    let config = parse("").unwrap().downloads;
+    assert_eq!(config, Downloads::default());
+    assert_eq!(config.metered, MeteredPolicy::Allow);
+    let config = parse(
+        "[downloads]\nmetered = \"wait\"\nbytes_per_second = 65536\nhours = [\"22:00-06:00\", \"12:30-13:00\"]",
+    );
+    let downloads = config.unwrap().downloads;
+    assert_eq!(downloads.metered, MeteredPolicy::Wait);
+    assert_eq!(downloads.metered_bytes_per_second, Some(65_536));
+    let at = |hour: u64, minute: u64| {
+        let time = 1_800_000_000 / 86_400 * 86_400 + hour * 3600 + minute * 60;
+        downloads.hours.iter().any(|hours| hours.hold(time))
+    };
+    for (hour, minute, within) in [
+        (21, 59, false),
+        (22, 0, true),
+        (0, 0, true),
+        (5, 59, true),
+        (6, 0, false),
+        (12, 45, true),
+        (13, 0, false),
+    ] {
+        assert_eq!(at(hour, minute), within, "{hour}:{minute}");
+    }
+    let evening: Hours = "18:00-24:00".to_owned().try_into().unwrap();
+    assert!(evening.hold(86_400 - 1) && !evening.hold(86_400));
+    assert_eq!(evening.to_string(), "18:00-24:00");
+    for bad in [
+        "22-6",
+        "22:00-22:00",
+        "24:00-01:00",
+        "22:60-23:00",
+        "+2:00-03:00",
+        "22:00",
+        "25:00-26:00",
+    ] {
+        let told = fault(&format!("[downloads]\nhours = [\"{bad}\"]"));
+        assert!(
+            told.contains(":2: downloads.hours: ") && told.contains("22:00-06:00"),
+            "{told}"
+        );
+    }
+    let told = fault("[downloads]\nbytes_per_second = 100");
+    assert!(told.contains("1024 to"), "{told}");
+    let told = fault("[downloads]\nmetered = \"never\"");
+    assert!(told.contains("allow") && told.contains("wait"), "{told}");
+}
+
+#[test]
 fn folders_for_apps_are_absolute() {
     let config = parse("[volumes]\nbinds = [\"/srv/media\"]").unwrap();
     assert_eq!(config.binds, [std::path::Path::new("/srv/media")]);

@@ -2,11 +2,13 @@
 //! value is reported with its line, and so that whoever holds one need not check again.
 
 mod choice;
+mod downloads;
 mod endpoint;
 mod names;
 mod network;
 
 pub use choice::{LocalPolicy, LogLevel, ProfileChoice, StickPolicy};
+pub use downloads::{Hours, MeteredPolicy, Rate};
 pub use endpoint::{BrokerUrl, ConsoleUrl};
 pub use names::{LinkName, PlainName};
 pub use network::{Mtu, Subnet};

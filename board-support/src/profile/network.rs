@@ -49,6 +49,13 @@ impl NetworkDefaults {
             .any(|uplink| uplink.link.as_str() == link)
     }
 
+    /// Links whose bytes cost money.
+    pub fn metered(&self) -> impl Iterator<Item = &str> {
+        let metered = self.uplinks.iter();
+        let metered = metered.filter(|uplink| uplink.cost == UplinkCost::Metered);
+        metered.map(|uplink| uplink.link.as_str())
+    }
+
     /// Whether a network may lie on it.
     pub fn is_parent(&self, link: &str) -> bool {
         self.parents.iter().any(|pattern| matches(pattern, link))
@@ -107,7 +114,7 @@ pub enum UplinkKind {
 pub enum UplinkCost {
     /// They do not.
     Free,
-    /// They do: what can wait waits for a free uplink.
+    /// They do: `[downloads]` of coracle.toml says whether what can wait waits for a free uplink.
     Metered,
 }
 

@@ -5,6 +5,7 @@ use super::outcome::{self, Awaited, Outcome};
 use super::voice::Voice;
 use super::{Means, Offered, prepare};
 use crate::fetch::Fetcher;
+use crate::fetch::gate::Gate;
 use crate::roots;
 use crate::supervisor::SupervisorError;
 use coracle_protocol::desired::{Desired, Document};
@@ -96,6 +97,10 @@ async fn steps(
         }
         voice.phase(Phase::Trial);
         return Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice).await);
+    }
+    if let Some(fetcher) = &mut fetcher {
+        let (rules, root) = (means.downloads.clone(), means.hardware_root.clone());
+        fetcher.obey(Gate::new(rules, status.metered.clone(), root));
     }
     let totals = fetched.insert(Fetched::default());
     let mut stage = prepare::Preparation {

@@ -21,6 +21,7 @@ use crate::identity::Identity;
 use crate::link::Outbox;
 use crate::metrics::Counters;
 use crate::supervisor::Supervisor;
+use coracle_board_support::config::Downloads;
 use coracle_protocol::desired::Desired;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::local::{Needs, Request, StickWord};
@@ -49,6 +50,10 @@ pub struct Means {
     pub early: EarlyVerifier,
     /// How patient a fetch is.
     pub patience: Patience,
+    /// When and how fast it is.
+    pub downloads: Downloads,
+    /// Where the board's routes are listed.
+    pub hardware_root: PathBuf,
     /// File that remembers which activities have ended.
     pub record: PathBuf,
     /// Each feedback, for those who listen on docker.sock.

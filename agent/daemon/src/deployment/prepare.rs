@@ -4,6 +4,7 @@
 use super::Means;
 use super::outcome::{self, Outcome};
 use super::voice::Voice;
+use crate::fetch::gate::Hold;
 use crate::fetch::{FetchError, Fetcher};
 use coracle_protocol::local::{Answer, LayerNeed, LayerSource, Needs, Request};
 use coracle_protocol::release::Blob;
@@ -124,6 +125,8 @@ impl Preparation<'_> {
         };
         let totals = RefCell::new(&mut *self.totals);
         let wire = &self.means.counters.fetched_bytes;
+        let voice = RefCell::new(voice);
+        let mut waits = |why: &Hold| voice.borrow_mut().waits(&why.to_string());
         let mut progress = |bytes: u64| {
             let mut totals = totals.borrow_mut();
             totals.wire_bytes += bytes;
@@ -132,11 +135,10 @@ impl Preparation<'_> {
             }
             wire.fetch_add(bytes, Ordering::Relaxed);
             if let Some(percent) = meter.add(bytes) {
-                voice.progress(percent, **totals);
+                voice.borrow_mut().progress(percent, **totals);
             }
         };
-        let result = fetcher.fetch(blob, &mut progress).await;
-        result.map_err(|e| failed(blob, &e))
+        when_allowed(fetcher, blob, &mut waits, &mut progress).await
     }
 
     async fn fetch_quietly(&mut self, blob: Blob) -> Result<(), Outcome> {
@@ -144,10 +146,8 @@ impl Preparation<'_> {
             return here(self.means, blob);
         };
         let totals = &mut *self.totals;
-        let result = fetcher
-            .fetch(blob, &mut |bytes| totals.wire_bytes += bytes)
-            .await;
-        result.map_err(|e| failed(blob, &e))
+        let mut progress = |bytes| totals.wire_bytes += bytes;
+        when_allowed(fetcher, blob, &mut |_| {}, &mut progress).await
     }
 
     /// Whether what is to be fetched fits on the disk; said before the first byte comes.
@@ -172,6 +172,22 @@ impl Preparation<'_> {
             return Err(Outcome::failed("no-space", reason));
         }
         Ok(())
+    }
+}
+
+/// Fetches, and waits as long as it may not.
+async fn when_allowed(
+    fetcher: &mut Fetcher,
+    blob: Blob,
+    waits: &mut dyn FnMut(&Hold),
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Outcome> {
+    loop {
+        fetcher.wait(&blob, waits).await;
+        match fetcher.fetch(blob, progress).await {
+            Err(FetchError::Held(_)) => {}
+            result => return result.map_err(|e| failed(blob, &e)),
+        }
     }
 }
 

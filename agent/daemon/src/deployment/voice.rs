@@ -37,6 +37,18 @@ impl<'a> Voice<'a> {
         self.say(Phase::Fetching, Some(percent), None, None, Some(fetched));
     }
 
+    /// The fetch waits, and why.
+    pub fn waits(&mut self, why: &str) {
+        let code = "download-waits".to_owned();
+        self.say(
+            Phase::Fetching,
+            None,
+            Some(code),
+            Some(why.to_owned()),
+            None,
+        );
+    }
+
     /// The end.
     pub fn end(&mut self, outcome: Outcome, fetched: Option<Fetched>) {
         let Outcome {

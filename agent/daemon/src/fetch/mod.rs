@@ -2,7 +2,9 @@
 //! where the last one stopped, checks length and digest, gives up on whoever sends too slowly,
 //! waits as long as a busy console asks, and follows no redirect: another host has no business here.
 
+pub mod gate;
 pub mod http;
+mod pace;
 mod response;
 
 use crate::blobs::{self, BlobError, Blobs};
@@ -11,10 +13,12 @@ use crate::link::backoff::{self, Backoff};
 use bytes::Bytes;
 use coracle_images::store::{Download, StoreError};
 use coracle_protocol::release::Blob;
+use gate::{Gate, Hold, Pass};
 use http::{Connection, HttpError};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use pace::Pace;
 use response::Verdict;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +95,9 @@ pub enum FetchError {
         /// Time they had.
         seconds: f32,
     },
+    /// Not now.
+    #[error(transparent)]
+    Held(#[from] Hold),
     /// Gave up.
     #[error("gave up after {tries} tries, the last: {last}")]
     GaveUp {
@@ -112,7 +119,11 @@ impl FetchError {
     fn passes(&self) -> bool {
         match self {
             Self::Blob(error) => error.is_about_bytes(),
-            Self::NotFound | Self::Redirect(_) | Self::Status(_) | Self::GaveUp { .. } => false,
+            Self::NotFound
+            | Self::Redirect(_)
+            | Self::Status(_)
+            | Self::Held(_)
+            | Self::GaveUp { .. } => false,
             Self::Http(HttpError::Name(_)) => false,
             Self::Http(_) | Self::Busy { .. } | Self::Answer(_) | Self::TooSlow { .. } => true,
         }
@@ -137,6 +148,7 @@ pub struct Fetcher {
     blobs: Blobs,
     patience: Patience,
     connection: Option<Connection>,
+    gate: Option<Gate>,
 }
 
 impl Fetcher {
@@ -153,11 +165,45 @@ impl Fetcher {
             blobs,
             patience,
             connection: None,
+            gate: None,
+        }
+    }
+
+    /// From now on fetches when and as fast as `gate` says.
+    pub fn obey(&mut self, gate: Gate) {
+        self.gate = Some(gate);
+    }
+
+    /// Waits until `blob` is here or may be fetched; `told` hears why it waits, each reason once.
+    pub async fn wait(&self, blob: &Blob, told: &mut dyn FnMut(&Hold)) {
+        let Some(gate) = &self.gate else { return };
+        let mut said = None;
+        while !self.blobs.has(blob)
+            && let Pass::Hold(why) = gate.look(&self.console).await
+        {
+            if said.as_ref() != Some(&why) {
+                tracing::info!(blob = %blob.digest, %why, "not now");
+                told(&why);
+                said = Some(why);
+            }
+            tokio::time::sleep(gate.pause).await;
+        }
+    }
+
+    /// How fast it may go now, or why it may not.
+    async fn pass(&self) -> Result<Option<u64>, Hold> {
+        match &self.gate {
+            None => Ok(None),
+            Some(gate) => match gate.look(&self.console).await {
+                Pass::Go { bytes_per_second } => Ok(bytes_per_second),
+                Pass::Hold(why) => Err(why),
+            },
         }
     }
 
     /// Fetches `blob` unless it is here. `progress` hears of each piece that came over the wire, in
-    /// bytes. Dropping the future stops the fetch; the next one goes on from there.
+    /// bytes. Dropping the future stops the fetch; the next one goes on from there, also after [`FetchError::Held`], which
+    /// comes when it may not go on now.
     pub async fn fetch(
         &mut self,
         blob: Blob,
@@ -210,6 +256,7 @@ impl Fetcher {
         blob: Blob,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), FetchError> {
+        let rate = self.pass().await?;
         let mut part = self.blobs.download(blob).await?;
         if part.length() < blob.size || blob.size == 0 {
             let response = self.ask(blob, part.length()).await?;
@@ -221,7 +268,7 @@ impl Fetcher {
                     return Err(FetchError::Answer("the range is not satisfiable".into()));
                 }
             }
-            self.receive(response, &mut part, progress).await?;
+            self.receive(response, &mut part, rate, progress).await?;
         }
         blobs::finish(part).await?;
         Ok(())
@@ -248,9 +295,13 @@ impl Fetcher {
         &self,
         response: Response<Incoming>,
         part: &mut Download,
+        rate: Option<u64>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), FetchError> {
         let mut body = response.into_body();
+        let mut pace = Pace::new(rate);
+        let pause = self.gate.as_ref().map_or(Duration::MAX, |gate| gate.pause);
+        let mut looked = Instant::now();
         let Patience {
             window,
             bytes_per_window,
@@ -276,6 +327,12 @@ impl Fetcher {
                 part.write(data)?;
                 in_window += data.len() as u64;
                 progress(data.len() as u64);
+                // Time that was spent here on purpose is not the console's.
+                window_end += pace.keep(data.len() as u64).await;
+            }
+            if looked.elapsed() >= pause {
+                looked = Instant::now();
+                pace.set(self.pass().await?);
             }
             if Instant::now() >= window_end && in_window >= bytes_per_window {
                 (window_end, in_window) = (Instant::now() + window, 0);

@@ -20,6 +20,13 @@ impl Supervisor {
             board: self.settings.facts.clone(),
             current,
             heat: self.cooling.status(),
+            metered: self
+                .settings
+                .profile
+                .network
+                .metered()
+                .map(str::to_owned)
+                .collect(),
             networks: self.network_statuses(),
             previous: self
                 .previous
