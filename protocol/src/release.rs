@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 mod checks;
+mod dependencies;
 mod devices;
 mod network;
 
+pub use dependencies::{Condition, start_order};
 pub use devices::{AppDevice, DeviceAccess};
 pub use network::{
     AppInterface, AppOnNetwork, DEFAULT_NETWORK, Driver, Egress, EgressTo, ExtraHost, HOST_GATEWAY,
@@ -60,6 +62,13 @@ pub struct App {
     pub name: AppName,
     /// What it runs.
     pub image: Image,
+    /// Apps of the release that it starts after, and once what is true of them. They are stopped after it.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "crate::strict::map"
+    )]
+    pub depends_on: BTreeMap<AppName, Condition>,
     /// Replaces the image's entrypoint and command, when not empty.
     #[serde(default)]
     pub args: Vec<String>,

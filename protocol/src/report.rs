@@ -104,6 +104,9 @@ pub struct AppStatus {
     pub healthy: Option<bool>,
     /// What the last failed probe said.
     pub health_text: Option<String>,
+    /// What it waits for before it starts: `waiting for db: healthy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
     /// Process id on the board.
     pub pid: Option<u32>,
     /// Unix seconds of the last start.

@@ -8,8 +8,8 @@ use coracle_protocol::names::{
     AppName, DeviceName, HardwareClass, ProductName, SecretName, VolumeName,
 };
 use coracle_protocol::release::{
-    App, AppDevice, AppLimits, BindMount, DEFAULT_PRIORITY, DeviceAccess, DiskOn, Health, Image,
-    NetworkSpec, Release, Restart, TmpfsMount, VolumeMount,
+    App, AppDevice, AppLimits, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn,
+    Health, Image, NetworkSpec, Release, Restart, TmpfsMount, VolumeMount,
 };
 use coracle_protocol::site::Settable;
 use network::NetworkTable;
@@ -76,6 +76,8 @@ pub struct ReleaseFile {
 struct AppTable {
     name: AppName,
     image: String,
+    #[serde(default)]
+    depends_on: BTreeMap<AppName, Condition>,
     #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
@@ -229,6 +231,7 @@ impl AppTable {
         Ok(App {
             name: self.name,
             image,
+            depends_on: self.depends_on,
             args: self.args,
             env: self.env,
             limits: AppLimits {

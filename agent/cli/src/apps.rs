@@ -67,6 +67,9 @@ fn state(app: &AppStatus) -> String {
         AppState::Restarting => "restarting",
         AppState::Exited => "exited",
     };
+    if let Some(what) = &app.waiting_for {
+        return format!("{word} ({})", what.chars().take(80).collect::<String>());
+    }
     let more = match (app.state, app.healthy, app.exit_code) {
         (AppState::Running, Some(true), _) => "healthy".to_owned(),
         (AppState::Running, Some(false), _) => match &app.health_text {
@@ -259,6 +262,10 @@ pub(crate) mod tests {
             "shop/web:1",
         ];
         assert_eq!(row(&app), text.map(str::to_owned));
+        app.state = AppState::Created;
+        app.waiting_for = Some("waiting for db: healthy".into());
+        assert_eq!(state(&app), "created (waiting for db: healthy)");
+        app.waiting_for = None;
         app.state = AppState::Exited;
         app.exit_code = Some(137);
         assert_eq!(state(&app), "exited (137)");

@@ -311,6 +311,7 @@ fn running() -> SetStatus {
         oom_killed: false,
         restarts: 0,
         healthy: (state == AppState::Running).then_some(true),
+        waiting_for: None,
         health_text: None,
         pid: Some(4242),
         started_at: Some(1_700_000_000),

@@ -77,6 +77,21 @@ pub struct RunningApp {
     pub started_at: u64,
     /// Restarts since its set was activated.
     pub restarts: u32,
+    /// Apps that it depends on: they are stopped after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<AppName>,
+}
+
+/// One app that ended and stays so by its restart policy: a next supervisor does not run it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndedApp {
+    /// Its name.
+    pub name: AppName,
+    /// As it was told.
+    pub exit_code: Option<i32>,
+    /// Its policy calls that a good end.
+    pub fine: bool,
 }
 
 /// All of them.
@@ -87,6 +102,9 @@ pub struct RunState {
     pub set: Option<Sha256Digest>,
     /// Those that run.
     pub apps: Vec<RunningApp>,
+    /// Those that ended and stay so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<EndedApp>,
     /// Those that a person stopped, and that stay so.
     pub stopped: Vec<AppName>,
 }
@@ -170,6 +188,11 @@ mod tests {
         let state = RunState {
             set: Some(Sha256Digest::of(b"set")),
             apps: vec![],
+            ended: vec![EndedApp {
+                name: AppName::new("b").unwrap(),
+                exit_code: Some(0),
+                fine: true,
+            }],
             stopped: vec![AppName::new("a").unwrap()],
         };
         state.store(&path).unwrap();

@@ -52,7 +52,8 @@ impl Release {
                 }
             }
         }
-        self.check_guests()
+        self.check_guests()?;
+        self.check_dependencies()
     }
 }
 

@@ -12,6 +12,7 @@ use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{Answer, Needs, Request, Status, StickWord};
+use coracle_protocol::release::App;
 use coracle_protocol::report::{Fetched, Phase, SetState};
 use std::cell::Cell;
 use std::time::Duration;
@@ -286,5 +287,12 @@ async fn offer_once(
 fn trial(verified: &EarlyVerified) -> Duration {
     let apps = &verified.release.document().apps;
     let longest = apps.iter().map(|app| app.trial_seconds).max().unwrap_or(0);
-    Duration::from_secs(longest.into())
+    // And before it: each app that others wait for may take its own.
+    let waited_for = |app: &&App| {
+        apps.iter()
+            .any(|other| other.depends_on.contains_key(&app.name))
+    };
+    let before = apps.iter().filter(waited_for);
+    let before: u64 = before.map(|app| u64::from(app.trial_seconds)).sum();
+    Duration::from_secs(before + u64::from(longest))
 }

@@ -13,6 +13,7 @@ fn app() -> AppStatus {
         oom_killed: false,
         restarts: 2,
         healthy: Some(true),
+        waiting_for: None,
         health_text: None,
         pid: Some(42),
         started_at: Some(1_700_000_000),

@@ -121,6 +121,7 @@ fn app() -> App {
                 unpacked_size: 1000,
             }],
         },
+        depends_on: Default::default(),
         args: vec![],
         env: BTreeMap::new(),
         secrets: Default::default(),

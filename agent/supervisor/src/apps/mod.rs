@@ -15,7 +15,7 @@ use crate::health::{Tracker, Verdict, probe};
 use crate::logs::Output;
 use coracle_network::Attachment;
 use coracle_protocol::names::AppName;
-use coracle_protocol::release::App;
+use coracle_protocol::release::{App, Condition};
 use coracle_runtime::Cgroup;
 use coracle_runtime::launch::Running;
 use coracle_runtime::namespaces::IdRange;
@@ -97,6 +97,10 @@ pub struct AppRun {
     pub ended_fine: Option<bool>,
     /// Why the last start failed.
     pub fault: Option<String>,
+    /// Which other apps it waits for, in words, when it is time to start and they are not as it needs them.
+    pub held: Option<String>,
+    /// When it was started first since its set was activated.
+    pub first_start: Option<Instant>,
 }
 
 impl AppRun {
@@ -117,6 +121,8 @@ impl AppRun {
             tracker: None,
             probe: None,
             ended_fine: None,
+            held: None,
+            first_start: None,
         }
     }
 
@@ -138,11 +144,32 @@ impl AppRun {
         self.started_at = Some(unix);
         self.ended_fine = None;
         self.fault = None;
+        self.held = None;
+        self.first_start.get_or_insert(since);
         self.tracker = self
             .app
             .health
             .clone()
             .map(|health| Tracker::new(health, since));
+    }
+
+    /// It ended under an earlier supervisor, and stays so.
+    pub fn had_ended(&mut self, exit_code: Option<i32>, fine: bool) {
+        self.exit_code = exit_code;
+        self.ended_fine = Some(fine);
+        self.phase = Phase::Ended;
+    }
+
+    /// Whether it is as an app that depends on it needs it.
+    pub fn meets(&self, condition: Condition) -> bool {
+        let is_up = self.phase == Phase::Up;
+        let completed = self.phase == Phase::Ended && self.ended_fine == Some(true);
+        let verdict = self.tracker.as_ref().map(Tracker::verdict);
+        match condition {
+            Condition::Started => is_up || completed,
+            Condition::Healthy => is_up && verdict == Some(Verdict::Healthy),
+            Condition::Completed => completed,
+        }
     }
 
     /// Tells it to end, when it is up. An app that waits for its restart just stays down.
@@ -160,7 +187,10 @@ impl AppRun {
                     kill_at: Some(now + grace),
                 };
             }
-            (Phase::Waiting { .. } | Phase::Created, _) => self.phase = Phase::Ended,
+            (Phase::Waiting { .. } | Phase::Created, _) => {
+                self.phase = Phase::Ended;
+                self.held = None;
+            }
             _ => {}
         }
     }
@@ -198,7 +228,8 @@ impl AppRun {
         if ran >= restart::RECOVERED {
             self.in_a_row = 0;
         }
-        if stopping && !self.wanted {
+        // Also by itself, while its set is being stopped and its turn has not come.
+        if !self.wanted {
             self.phase = Phase::Ended;
             return;
         }
@@ -222,7 +253,8 @@ impl AppRun {
     /// When something is due for it.
     pub fn next_due(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Waiting { at } => Some(at),
+            // What it waits for comes with an event of another app.
+            Phase::Waiting { at } => self.held.is_none().then_some(at),
             Phase::Stopping { kill_at } => kill_at,
             Phase::Up => match &self.probe {
                 Some(probe) => Some(probe.deadline),

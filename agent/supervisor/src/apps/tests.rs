@@ -16,6 +16,7 @@ pub(crate) fn plain_app() -> App {
             config: blob,
             layers: vec![],
         },
+        depends_on: Default::default(),
         args: vec![],
         env: Default::default(),
         secrets: Default::default(),

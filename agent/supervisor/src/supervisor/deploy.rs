@@ -54,12 +54,12 @@ impl Supervisor {
                 let now = Instant::now();
                 for app in &mut self.apps {
                     app.wanted = false;
-                    app.stop(now);
                 }
+                self.stop_in_turn(now);
                 self.store_run_state();
                 None
             }
-            Action::StartNew => Some(self.start_new().await),
+            Action::StartNew => self.start_new().await,
             Action::OpenTrial => {
                 if let Some(trying) = &mut self.trying {
                     trying.window = Some(Instant::now());
@@ -113,7 +113,8 @@ impl Supervisor {
         Err(fault.to_string())
     }
 
-    async fn start_new(&mut self) -> Event {
+    /// Everything that the new set's apps share; they are started in their turn.
+    async fn start_new(&mut self) -> Option<Event> {
         let set = self.trying.as_ref().map(|trying| trying.set.clone());
         self.make_apps(set.as_ref());
         // The old apps' layers first: the new ones' images need the room.
@@ -121,23 +122,14 @@ impl Supervisor {
         for app in &self.apps {
             if let Err(error) = layer::clear_stale(&self.settings, app.name(), &container) {
                 let reason = format!("app `{}`: {error}", app.name());
-                return Event::Fault(Why::new("start-failed", reason));
+                return Some(Event::Fault(Why::new("start-failed", reason)));
             }
         }
         if let Some((network, fault)) = self.arrange_networks().await.into_iter().next() {
             let reason = format!("network `{network}` cannot be made: {fault}");
-            return Event::Fault(Why::new("start-failed", reason));
+            return Some(Event::Fault(Why::new("start-failed", reason)));
         }
-        for index in self.hosts_first() {
-            if let Err(fault) = self.start_app(index).await {
-                let reason = format!(
-                    "app `{}` cannot be started: {fault}",
-                    self.apps[index].name()
-                );
-                return Event::Fault(Why::new("start-failed", reason));
-            }
-        }
-        Event::NewStarted
+        None
     }
 
     fn kept(&mut self) {
@@ -237,17 +229,23 @@ impl Supervisor {
     /// Goes on with a deployment that is under way, as far as it can. An end of the last app needs not be
     /// waited for when there was none: one step may be followed by the next at once.
     pub(super) async fn go_on(&mut self) {
-        while let Some(event) = self.observe() {
-            self.happen(event).await;
+        loop {
+            let now = Instant::now();
+            self.stop_in_turn(now);
+            match self.observe(now).await {
+                Some(event) => self.happen(event).await,
+                None => return,
+            }
         }
     }
 
-    fn observe(&self) -> Option<Event> {
+    async fn observe(&mut self, now: Instant) -> Option<Event> {
         let all_down = self.apps.iter().all(AppRun::is_down);
         match &self.machine {
             State::StoppingOld => all_down.then_some(Event::OldStopped),
             State::StoppingNew(..) => all_down.then_some(Event::NewStopped),
-            State::Trial => self.judge(Instant::now()),
+            State::Starting => self.start_more(now).await,
+            State::Trial => self.judge(now),
             _ => None,
         }
     }
@@ -268,7 +266,8 @@ impl Supervisor {
         Some(opened + Duration::from_secs(seconds.unwrap_or(0).into()))
     }
 
-    fn judge(&self, now: Instant) -> Option<Event> {
+    /// An app of the new set that has shown already that it does not work.
+    pub(super) fn fault_of_apps(&self) -> Option<Event> {
         let fault = |code, reason| Some(Event::Fault(Why::new(code, reason)));
         for app in &self.apps {
             if app.tracker.as_ref().map(Tracker::verdict) == Some(Verdict::Unhealthy) {
@@ -282,13 +281,18 @@ impl Supervisor {
                 return fault("exited", end());
             }
         }
-        if now < self.trial_end()? {
-            return None;
+        None
+    }
+
+    fn judge(&self, now: Instant) -> Option<Event> {
+        let fault = self.fault_of_apps();
+        if fault.is_some() || now < self.trial_end()? {
+            return fault;
         }
         let open: Vec<Result<(), String>> =
             self.apps.iter().filter_map(AppRun::not_proven).collect();
         match open.iter().find_map(|reason| reason.as_ref().err()) {
-            Some(reason) => fault("not-running", reason.clone()),
+            Some(reason) => Some(Event::Fault(Why::new("not-running", reason.clone()))),
             None => open.is_empty().then_some(Event::Passed),
         }
     }

@@ -11,6 +11,7 @@
 //! | `bridge`, `networks` | the board's own network and the declared ones; apps that use another's |
 //! | `follow`, `devices` | what follows when the board's links and routes, and devices of apps, change |
 //! | `heat`, `shine` | less CPU for apps while the board is hot; what its lights tell |
+//! | `order` | starts apps after those that they depend on, and stops them before |
 //! | `names`, `resolvers` | who finds whom by name, by file and by asking |
 //! | `status` | says what runs |
 //! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
@@ -25,6 +26,7 @@ mod follow;
 mod heat;
 mod names;
 mod networks;
+mod order;
 mod plans;
 mod requests;
 mod resolvers;
@@ -275,6 +277,7 @@ impl Supervisor {
         let transfer = self.transfer.as_ref().map(transfers::TransferJob::due);
         apps.chain(transfer)
             .chain(self.trial_due())
+            .chain(self.held_due())
             .chain(self.resolvers.due())
             .chain(self.following.due())
             .chain(self.device_watch.due())

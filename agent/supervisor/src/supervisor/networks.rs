@@ -82,13 +82,6 @@ impl Supervisor {
         }
     }
 
-    /// Positions of the apps, those whose network others use before these.
-    pub(super) fn hosts_first(&self) -> Vec<usize> {
-        let mut all: Vec<usize> = (0..self.apps.len()).collect();
-        all.sort_by_key(|index| self.apps[*index].app.network.container.is_some());
-        all
-    }
-
     fn app_named(&self, name: &AppName) -> Option<&AppRun> {
         self.apps.iter().find(|app| app.name() == name)
     }

@@ -1,7 +1,7 @@
 //! Starts, probes and restarts the active set's apps, and writes down which run.
 
 use super::Supervisor;
-use crate::adopt::{ProcessId, RunState, RunningApp};
+use crate::adopt::{EndedApp, ProcessId, RunState, RunningApp};
 use crate::apps::launch::{self, Ground, Launched};
 use crate::apps::plan::Plan;
 use crate::apps::{AppRun, Phase, Process};
@@ -82,13 +82,16 @@ impl Supervisor {
 
     /// Starts the apps whose time has come.
     pub(super) async fn start_due(&mut self, now: Instant) {
-        for index in self.hosts_first() {
+        for index in self.start_order() {
             let app = &self.apps[index];
             if !matches!(app.phase, Phase::Waiting { at } if at <= now) {
                 continue;
             }
             if let Some(later) = self.waits_for_host(index, now) {
                 self.apps[index].phase = Phase::Waiting { at: later };
+                continue;
+            }
+            if self.is_held(index) {
                 continue;
             }
             let app = &mut self.apps[index];
@@ -189,12 +192,21 @@ impl Supervisor {
                 devices: process.devices.clone(),
                 started_at: app.started_at.unwrap_or_default(),
                 restarts: app.restarts,
+                after: app.app.depends_on.keys().cloned().collect(),
             })
         };
         let stopped = |app: &&AppRun| !app.wanted && self.machine == State::Idle;
+        let ended = |app: &AppRun| {
+            Some(EndedApp {
+                name: app.name().clone(),
+                exit_code: app.exit_code,
+                fine: app.ended_fine.filter(|_| app.phase == Phase::Ended)?,
+            })
+        };
         let state = RunState {
             set: self.active,
             apps: self.apps.iter().filter_map(running).collect(),
+            ended: self.apps.iter().filter_map(ended).collect(),
             stopped: self
                 .apps
                 .iter()

@@ -105,6 +105,15 @@ impl Supervisor {
             for running in state.apps {
                 supervisor.adopt(running);
             }
+            for ended in state.ended {
+                let app = supervisor
+                    .apps
+                    .iter_mut()
+                    .find(|app| *app.name() == ended.name);
+                if let Some(app) = app.filter(|app| app.is_down()) {
+                    app.had_ended(ended.exit_code, ended.fine);
+                }
+            }
         }
         supervisor.end_strangers().await;
         supervisor.open_bridge().await;

@@ -99,6 +99,7 @@ impl Supervisor {
                 .as_ref()
                 .map(|_| tracker.is_some_and(|tracker| tracker.verdict() == Verdict::Healthy)),
             health_text: health_text.map(str::to_owned),
+            waiting_for: run.held.clone(),
             pid: process.and_then(|process| process.running.pid.try_into().ok()),
             started_at: run.started_at,
             ip: process.and_then(|process| Some(process.places.first()?.endpoint.ip)),

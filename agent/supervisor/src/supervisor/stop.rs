@@ -2,7 +2,7 @@
 
 use super::SupervisorError;
 use super::start::lock;
-use crate::adopt::RunState;
+use crate::adopt::{RunState, RunningApp};
 use crate::apps::interfaces;
 use crate::apps::layer;
 use crate::apps::secrets;
@@ -14,6 +14,7 @@ use crate::volumes::Volumes;
 use coracle_network::Networks;
 use coracle_runtime::CgroupTree;
 use coracle_runtime::launch::Running;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long apps may take to end in peace, all together.
@@ -31,15 +32,27 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
     let mut left = Vec::new();
 
     let apps = RunState::load(&state_file).apps;
-    for app in &apps {
-        if let Some(pidfd) = app.process.open() {
-            let pid = app.process.pid;
-            // One that has ended meanwhile is what is wanted.
-            let _ = Running { pid, pidfd }.signal(libc::SIGTERM);
-        }
-    }
     let patience = Instant::now() + GRACE;
-    while apps.iter().any(|app| app.process.open().is_some()) && Instant::now() < patience {
+    let mut told = BTreeSet::new();
+    loop {
+        let alive: Vec<&RunningApp> = apps
+            .iter()
+            .filter(|app| app.process.open().is_some())
+            .collect();
+        for app in &alive {
+            let needed = alive.iter().any(|other| other.after.contains(&app.name));
+            if needed || !told.insert(&app.name) {
+                continue;
+            }
+            if let Some(pidfd) = app.process.open() {
+                let pid = app.process.pid;
+                // One that has ended meanwhile is what is wanted.
+                let _ = Running { pid, pidfd }.signal(libc::SIGTERM);
+            }
+        }
+        if alive.is_empty() || patience <= Instant::now() {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for name in tree.list() {

@@ -750,7 +750,7 @@ pub fn rootfs(board: &Board, page: &str) -> PathBuf {
     std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
     for applet in [
         "sh", "httpd", "sleep", "cat", "id", "echo", "wget", "true", "false", "test", "nslookup",
-        "ip", "nc",
+        "ip", "nc", "rm",
     ] {
         let link = root.join("bin").join(applet);
         if link.symlink_metadata().is_err() {
@@ -772,6 +772,7 @@ pub fn app(image: &Image, script: &str) -> App {
     App {
         name: AppName::new("web").unwrap(),
         image: image.clone(),
+        depends_on: Default::default(),
         args: vec!["/bin/sh".into(), "-c".into(), script.into()],
         env: BTreeMap::from([("GREETING".into(), "hello".into())]),
         secrets: Default::default(),

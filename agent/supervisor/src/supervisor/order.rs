@@ -1,0 +1,135 @@
+//! Which app starts after which, what it waits for, and that each is stopped before those that it depends on.
+
+use super::Supervisor;
+use crate::apps::{AppRun, Phase};
+use crate::machine::{Event, State, Why};
+use coracle_protocol::names::AppName;
+use coracle_protocol::release::{App, Condition, start_order};
+use std::time::{Duration, Instant};
+
+impl Supervisor {
+    /// Positions of the apps in the order in which they start: those that others depend on, and those whose network others
+    /// use, before these.
+    pub(super) fn start_order(&self) -> Vec<usize> {
+        let apps: Vec<&App> = self.apps.iter().map(|run| &run.app).collect();
+        // A release whose apps wait for each other in a circle does not verify.
+        start_order(&apps).unwrap_or_else(|_| (0..apps.len()).collect())
+    }
+
+    /// What an app depends on and what is not as it has to be, with the condition.
+    fn lacking(&self, index: usize) -> impl Iterator<Item = (&AppRun, Condition)> {
+        let app = &self.apps[index].app;
+        let host = app.network.container.iter();
+        // Only while a set is started; later a guest's start fails with the reason.
+        let host = host.map(|name| (name, Condition::Started, true));
+        let all = app.depends_on.iter().map(|(name, on)| (name, *on, false));
+        all.chain(host).filter_map(|(name, condition, is_host)| {
+            let other = self.apps.iter().find(|run| run.name() == name)?;
+            let lacks = match is_host {
+                true => other.phase == Phase::Created,
+                false => !other.meets(condition),
+            };
+            lacks.then_some((other, condition))
+        })
+    }
+
+    /// Whether an app has to wait for others; what it waits for is said once.
+    pub(super) fn is_held(&mut self, index: usize) -> bool {
+        let lacking = self.lacking(index);
+        let words: Vec<String> = lacking
+            .map(|(other, condition)| format!("{}: {condition}", other.name()))
+            .collect();
+        let held = (!words.is_empty()).then(|| format!("waiting for {}", words.join(", ")));
+        let app = &mut self.apps[index];
+        if app.held == held {
+            return held.is_some();
+        }
+        app.held.clone_from(&held);
+        let name = app.name().clone();
+        if let Some(words) = held {
+            self.app_changed(&name, words);
+            return true;
+        }
+        false
+    }
+
+    /// Starts those of the new set that need wait for nobody any more.
+    pub(super) async fn start_more(&mut self, now: Instant) -> Option<Event> {
+        if let Some(fault) = self.fault_of_apps() {
+            return Some(fault);
+        }
+        for index in self.start_order() {
+            if self.apps[index].phase != Phase::Created {
+                continue;
+            }
+            if self.is_held(index) {
+                if let Some(reason) = self.too_late(index, now) {
+                    return Some(Event::Fault(Why::new("not-ready", reason)));
+                }
+                continue;
+            }
+            if let Err(fault) = self.start_app(index).await {
+                let name = self.apps[index].name();
+                let reason = format!("app `{name}` cannot be started: {fault}");
+                return Some(Event::Fault(Why::new("start-failed", reason)));
+            }
+        }
+        let held = self.apps.iter().any(|app| app.phase == Phase::Created);
+        (!held).then_some(Event::NewStarted)
+    }
+
+    /// A condition has the trial's time of the app that it is about, from that one's first start.
+    fn too_late(&self, index: usize, now: Instant) -> Option<String> {
+        let over = |(other, _): &(&AppRun, Condition)| patience(other).is_some_and(|at| at <= now);
+        let (other, condition) = self.lacking(index).find(over)?;
+        let end = match (other.phase, other.tracker.as_ref()) {
+            (Phase::Up, Some(tracker)) => tracker.text().unwrap_or("no probe has succeeded yet"),
+            (Phase::Up, None) => "it still runs",
+            _ => &other.end_text(),
+        };
+        Some(format!(
+            "app `{}` waits for `{}` to be {condition}, which it was not within its trial_seconds of {}: {end}",
+            self.apps[index].name(),
+            other.name(),
+            other.app.trial_seconds,
+        ))
+    }
+
+    /// When the first of the conditions that are waited for is too late.
+    pub(super) fn held_due(&self) -> Option<Instant> {
+        if self.machine != State::Starting {
+            return None;
+        }
+        let created = |index: &usize| self.apps[*index].phase == Phase::Created;
+        let held = (0..self.apps.len()).filter(created);
+        held.flat_map(|index| self.lacking(index))
+            .filter_map(|(other, _)| patience(other))
+            .min()
+    }
+
+    /// While a set ends: stops the apps on which none depends that still runs.
+    pub(super) fn stop_in_turn(&mut self, now: Instant) {
+        if !matches!(self.machine, State::StoppingOld | State::StoppingNew(..)) {
+            return;
+        }
+        let depends =
+            |run: &AppRun, name: &AppName| !run.is_down() && run.app.depends_on.contains_key(name);
+        let mut stopped = false;
+        for index in 0..self.apps.len() {
+            let app = &self.apps[index];
+            let ends = matches!(app.phase, Phase::Stopping { .. } | Phase::Ended);
+            if ends || self.apps.iter().any(|other| depends(other, app.name())) {
+                continue;
+            }
+            self.apps[index].stop(now);
+            stopped = true;
+        }
+        if stopped {
+            self.store_run_state();
+        }
+    }
+}
+
+fn patience(app: &AppRun) -> Option<Instant> {
+    Some(app.first_start? + Duration::from_secs(app.app.trial_seconds.into()))
+}
