@@ -22,6 +22,18 @@ pub(super) fn v1_line(rule: &DeviceRule) -> String {
     line
 }
 
+/// What `rule` allows and none of `others` does, by rules of the very same numbers; None when that is nothing.
+pub(super) fn beyond(rule: &DeviceRule, others: &[DeviceRule]) -> Option<DeviceRule> {
+    let mut rest = *rule;
+    let numbers = |rule: &DeviceRule| (rule.block, rule.major, rule.minor);
+    for other in others.iter().filter(|one| numbers(one) == numbers(rule)) {
+        rest.read &= !other.read;
+        rest.write &= !other.write;
+        rest.mknod &= !other.mknod;
+    }
+    (rest.read || rest.write || rest.mknod).then_some(rest)
+}
+
 // struct bpf_cgroup_dev_ctx: access_type (low half type, high half access), major, minor; u32 each.
 const TYPE_BLOCK: i32 = 1;
 const TYPE_CHAR: i32 = 2;
@@ -203,6 +215,21 @@ mod tests {
     #[test]
     fn no_rules_allow_nothing() {
         assert!(!allows(&compile(&[]), TYPE_CHAR, ACCESS_READ, 1, 3));
+    }
+
+    #[test]
+    fn what_goes_is_what_no_other_rule_of_the_same_numbers_allows() {
+        let rule = |read, write| DeviceRule {
+            read,
+            write,
+            mknod: false,
+            ..DeviceRule::char(188, Some(0))
+        };
+        let both = rule(true, true);
+        let others = [rule(true, false), DeviceRule::char(188, None)];
+        assert_eq!(beyond(&both, &others), Some(rule(false, true)));
+        assert_eq!(beyond(&both, &[DeviceRule::char(188, Some(0))]), None);
+        assert_eq!(beyond(&both, &DeviceRule::DEFAULTS), Some(both));
     }
 
     #[test]

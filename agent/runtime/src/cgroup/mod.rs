@@ -94,6 +94,22 @@ impl Cgroup {
         }
     }
 
+    /// Allows these devices and nothing else, while processes run: what is allowed before and after is so all the time.
+    /// `withdrawn`: whatever more was allowed before. On v1 only these rules are taken back.
+    ///
+    /// # Errors
+    /// A kernel without device rules, or one that refuses them. On v1 a part of them may be changed then.
+    pub fn change_devices(
+        &self,
+        rules: &[DeviceRule],
+        withdrawn: &[DeviceRule],
+    ) -> Result<(), CgroupError> {
+        match &self.place {
+            Place::V1(folders) => v1::change_devices(folders, rules, withdrawn),
+            Place::V2(folder) => v2::set_devices(folder, rules),
+        }
+    }
+
     /// # Errors
     /// When a figure cannot be read although its controller is there.
     pub fn stats(&self) -> Result<Stats, CgroupError> {

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::devices::v1_line;
+use super::devices::{beyond, v1_line};
 use super::files::{make_dir, read_keyed, read_number, write};
-use super::limits::{CPU_PERIOD_MICROS, Devices, IoLimit, Limits, bfq_weight, cpu_quota_micros};
+use super::limits::{
+    CPU_PERIOD_MICROS, DeviceRule, Devices, IoLimit, Limits, bfq_weight, cpu_quota_micros,
+};
 use super::{CgroupError, Controller, Stats};
 
 #[derive(Debug, Clone)]
@@ -214,20 +216,30 @@ fn set_devices(folders: &[Folder], devices: &Devices) -> Result<(), CgroupError>
     let Devices::Only(rules) = devices else {
         return Ok(());
     };
-    set(
-        folders,
-        Controller::Devices,
-        ("devices.deny", "devices"),
-        "a",
-    )?;
-    rules.iter().try_for_each(|rule| {
-        set(
-            folders,
-            Controller::Devices,
-            ("devices.allow", "devices"),
-            &v1_line(rule),
-        )
-    })
+    set(folders, Controller::Devices, DENY, "a")?;
+    allow(folders, rules)
+}
+
+const DENY: (&str, &str) = ("devices.deny", "devices");
+
+fn allow(folders: &[Folder], rules: &[DeviceRule]) -> Result<(), CgroupError> {
+    let name = ("devices.allow", "devices");
+    rules
+        .iter()
+        .try_for_each(|rule| set(folders, Controller::Devices, name, &v1_line(rule)))
+}
+
+/// One by one: denying everything first would leave an app nothing for a moment. A line takes back only what was allowed
+/// by the very same numbers (security/device_cgroup.c, dev_exception_rm).
+pub(super) fn change_devices(
+    folders: &[Folder],
+    rules: &[DeviceRule],
+    withdrawn: &[DeviceRule],
+) -> Result<(), CgroupError> {
+    for rule in withdrawn.iter().filter_map(|rule| beyond(rule, rules)) {
+        set(folders, Controller::Devices, DENY, &v1_line(&rule))?;
+    }
+    allow(folders, rules)
 }
 
 pub(super) fn set_frozen(folders: &[Folder], frozen: bool) -> Result<(), CgroupError> {

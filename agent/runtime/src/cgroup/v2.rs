@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::devices::compile;
 use super::files::{make_dir, read_keyed, read_number, write};
-use super::limits::{CPU_PERIOD_MICROS, Devices, IoLimit, Limits, bfq_weight, cpu_quota_micros};
+use super::limits::{
+    CPU_PERIOD_MICROS, DeviceRule, Devices, IoLimit, Limits, bfq_weight, cpu_quota_micros,
+};
 use super::{CgroupError, Stats};
 use crate::kernel::bpf;
 
@@ -83,7 +85,10 @@ pub(super) fn set_limits(folder: &Path, limits: &Limits) -> Result<(), CgroupErr
     for line in limits.io.iter().filter_map(io_line) {
         set(folder, "io.max", "io rate", &line)?;
     }
-    set_devices(folder, &limits.devices)
+    match &limits.devices {
+        Devices::All => Ok(()),
+        Devices::Only(rules) => set_devices(folder, rules),
+    }
 }
 
 /// `io.weight` is for disks with a cost model, `io.bfq.weight` for those scheduled by BFQ: a kernel may have either or
@@ -123,10 +128,7 @@ fn io_line(io: &IoLimit) -> Option<String> {
 }
 
 /// The new program is attached before the old ones go, so that there is no moment without rules.
-fn set_devices(folder: &Path, devices: &Devices) -> Result<(), CgroupError> {
-    let Devices::Only(rules) = devices else {
-        return Ok(());
-    };
+pub(super) fn set_devices(folder: &Path, rules: &[DeviceRule]) -> Result<(), CgroupError> {
     let failed = |source| CgroupError::Devices {
         path: folder.into(),
         source,

@@ -74,3 +74,37 @@ pub fn live_rules_replace_the_old_ones() {
     }
     place.stop(running);
 }
+
+pub fn rules_that_go_and_come_disturb_no_other() {
+    let loop_control = DeviceRule {
+        mknod: false,
+        ..DeviceRule::char(10, Some(237))
+    };
+    let without = DeviceRule::DEFAULTS.to_vec();
+    let with = [&without[..], &[loop_control]].concat();
+    let place = Place::with(&rules(&[loop_control]));
+    // A process that opens what it may have the whole time, and one that says what it may open now.
+    let attempt = "(: < /tmp/node) 2>/dev/null; echo loop $?";
+    let script = format!(
+        "mknod /tmp/node c 10 237; (while :; do (: < /dev/zero) 2>/dev/null || touch /tmp/lost; done) & \
+         {attempt}; read next; {attempt}; read next; {attempt}; ls /tmp/lost 2>/dev/null || echo kept; read next"
+    );
+    let (running, mut input, mut output) = place.start_with_input(&script);
+    assert_eq!(output.line(), "loop 0\n");
+    for _ in 0..200 {
+        place.cgroup.change_devices(&with, &[]).unwrap();
+        place
+            .cgroup
+            .change_devices(&without, &[loop_control])
+            .unwrap();
+    }
+    support::say_next(&mut input);
+    assert_eq!(output.line(), "loop 1\n");
+    place.cgroup.change_devices(&with, &[]).unwrap();
+    support::say_next(&mut input);
+    assert_eq!(
+        format!("{}{}", output.line(), output.line()),
+        "loop 0\nkept\n"
+    );
+    place.stop(running);
+}

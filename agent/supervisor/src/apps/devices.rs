@@ -198,5 +198,9 @@ pub fn give(planned: &[PlannedDevice], user: &User, root: &Path) -> Result<Gift,
     Ok(gift)
 }
 
+mod held;
+
+pub use held::{Held, held};
+
 #[cfg(test)]
 mod tests;

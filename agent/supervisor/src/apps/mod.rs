@@ -64,6 +64,8 @@ pub struct Process {
     pub ids: Option<IdRange>,
     /// Devices of the board that it was given.
     pub devices: Vec<devices::Given>,
+    /// What of them it may open; `None` until the first look.
+    pub held: Option<devices::Held>,
 }
 
 /// An app of the active set.

@@ -1,84 +1,23 @@
 //! Devices come and go while apps run: an adapter is pulled out, and plugged in again under another number.
 //!
-//! The kernel tells when a node appears or disappears in a folder (inotify(7)); only folders of devices that the active
-//! set asks for are watched, and without such a set nothing is. An app whose device goes is told of and left alone: what it
-//! makes of a dead device is its own and its restart policy's matter. Once a device is back as other nodes than the app
-//! has, or is there for the first time, the app is started again, since its /dev is made at its start.
+//! An app whose device goes is told of and left alone: what it makes of a dead device is its own and its restart policy's
+//! matter. Its right to the device's number goes at once, since the next device that is plugged in may get that. Once a device
+//! is back as other nodes than the app has, or is there for the first time, the app is started again, since its /dev is
+//! made at its start.
 
 use super::Supervisor;
-use crate::apps::devices::{Given, PlannedDevice};
+use crate::apps::devices::{self, Given, PlannedDevice};
 use crate::apps::{AppRun, Phase};
-use crate::kernel;
 use coracle_board_support::devices::Node;
 use coracle_protocol::names::{AppName, DeviceName};
 use coracle_protocol::report::DeviceStatus;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use coracle_runtime::cgroup::Devices;
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-use tokio::io::unix::AsyncFd;
+use std::path::Path;
+use std::time::Instant;
+pub(super) use watch::DeviceWatch;
 
-/// From a change to the look: a driver makes its nodes one after the other, and udev its links behind them.
-const SETTLE: Duration = Duration::from_millis(500);
-
-/// What is watched, and what was told.
-#[derive(Debug, Default)]
-pub(super) struct DeviceWatch {
-    changes: Option<AsyncFd<OwnedFd>>,
-    look_at: Option<Instant>,
-    /// Devices that are not there, of apps that have them or wait for them.
-    missing: BTreeSet<(AppName, DeviceName)>,
-}
-
-impl DeviceWatch {
-    /// Until a node has come or gone. Nothing is heard while a look is due anyway.
-    pub(super) async fn changed(&mut self) {
-        let heard = match &self.changes {
-            Some(changes) if self.look_at.is_none() => changes.readable().await.map(drop),
-            _ => std::future::pending().await,
-        };
-        if let Err(error) = heard {
-            tracing::error!(%error, "changes of the board's devices are not followed any more");
-            self.changes = None;
-        }
-    }
-
-    pub(super) fn look_soon(&mut self) {
-        self.look_at.get_or_insert(Instant::now() + SETTLE);
-    }
-
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.look_at
-    }
-
-    /// Watches these folders from now on. What was heard of others is forgotten.
-    fn watch(&mut self, folders: &BTreeSet<PathBuf>) {
-        self.changes = None;
-        if folders.is_empty() {
-            return;
-        }
-        match watched(folders) {
-            Ok(changes) => self.changes = Some(changes),
-            Err(error) => {
-                tracing::error!(%error, "changes of the board's devices are not followed");
-            }
-        }
-    }
-}
-
-fn watched(folders: &BTreeSet<PathBuf>) -> std::io::Result<AsyncFd<OwnedFd>> {
-    let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-    let events = WatchFlags::CREATE
-        | WatchFlags::DELETE
-        | WatchFlags::MOVED_FROM
-        | WatchFlags::MOVED_TO
-        | WatchFlags::ONLYDIR;
-    for folder in folders {
-        inotify::add_watch(&changes, folder, events)?;
-    }
-    kernel::when_readable(changes)
-}
+mod watch;
 
 /// What became of one device of an app that runs.
 #[derive(Debug, PartialEq, Eq)]
@@ -105,10 +44,9 @@ fn turn(given: &[Node], now: &[Node]) -> Turn {
 impl Supervisor {
     /// Looks when a look is due.
     pub(super) fn follow_devices(&mut self, now: Instant) {
-        if self.device_watch.look_at.is_none_or(|at| at > now) {
+        if !self.device_watch.begin_look(now) {
             return;
         }
-        self.device_watch.look_at = None;
         let root = self.settings.config.hardware_root.clone();
         // Before the look: what comes after it is heard.
         let folders = self.apps.iter().flat_map(planned);
@@ -129,6 +67,7 @@ impl Supervisor {
             .iter()
             .map(|device| (device.wanted.name.clone(), device.nodes(root)))
             .collect();
+        self.hold_devices(index, &seen);
         let mut again = None;
         for (device, nodes) in seen {
             let key = (name.clone(), device);
@@ -169,6 +108,29 @@ impl Supervisor {
         if let Some(why) = again {
             self.apps[index].stop(now);
             self.app_changed(&name, format!("{why}: it is started again"));
+        }
+    }
+
+    /// The rules of its cgroup are those of the nodes that are there. What cannot be changed is tried again.
+    fn hold_devices(&mut self, index: usize, seen: &[(DeviceName, Vec<Node>)]) {
+        let app = &mut self.apps[index];
+        let (Some(process), Ok(plan)) = (&mut app.process, &app.plan) else {
+            return;
+        };
+        let Devices::Only(base) = &plan.limits.devices else {
+            return;
+        };
+        let held = devices::held(&plan.devices, &process.devices, seen);
+        if process.devices.is_empty() || process.held.as_ref() == Some(&held) {
+            return;
+        }
+        let rules = [&base[..], &held.rules].concat();
+        match process.cgroup.change_devices(&rules, &held.withdrawn) {
+            Ok(()) => process.held = Some(held),
+            Err(error) => {
+                tracing::error!(app = %app.app.name, %error, "rules of its devices stay as they were");
+                self.device_watch.look_later();
+            }
         }
     }
 

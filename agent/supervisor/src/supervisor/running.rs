@@ -229,6 +229,7 @@ fn process(launched: Launched) -> Process {
         output: Some(launched.output),
         log_writer: Some(launched.log_writer),
         devices: launched.devices,
+        held: None,
         ids: users::of_process(launched.running.pid),
         running: launched.running,
         since: Instant::now(),

@@ -194,6 +194,7 @@ impl Supervisor {
             cgroup,
             places: running.places,
             devices: running.devices,
+            held: None,
             output,
             log_writer,
             ids: users::of_process(pid),
