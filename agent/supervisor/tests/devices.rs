@@ -8,7 +8,7 @@ use coracle_images::layout::RunConfig;
 use coracle_protocol::local::Answer;
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{App, AppDevice, Image, NetworkMode};
-use coracle_protocol::report::{AppState, AppUsers, DeviceStatus};
+use coracle_protocol::report::{AppState, AppUsers, DeviceStatus, Phase};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use std::fs;
 use std::path::PathBuf;
@@ -340,6 +340,53 @@ fn what_gets_the_number_of_a_device_that_went_is_not_the_apps() {
     plug(&board, "by-id/control-a", LOOP_CONTROL);
     hears(&board, "gps", "open\nshut\nopen\n");
     assert_eq!(running(&board, "gps"), first);
+}
+
+#[test]
+fn an_app_whose_device_keeps_changing_is_started_again_at_growing_distances() {
+    let mut board = board();
+    plug(&board, "control0", LOOP_CONTROL);
+    let image = image(&board, "");
+    let app = asks(&image, "needs", &[r#"{"name":"control"}"#], "true");
+    board.commit("1", vec![app]);
+    let nodes = |board: &Board| device(board, "needs").map(|device| device.nodes);
+    for next in 1..=2 {
+        unplug(&board, &format!("control{}", next - 1));
+        plug(&board, &format!("control{next}"), LOOP_CONTROL);
+        if next == 1 {
+            let came = || (nodes(&board)? == ["/dev/control1"]).then_some(());
+            wait_for("the first", WAIT, came);
+        }
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(nodes(&board).unwrap(), ["/dev/control1"]);
+    let log = board.log();
+    let said = log.matches("since its devices keep changing").count();
+    assert_eq!(said, 1, "{log}");
+    wait_for("the second", WAIT, || {
+        (nodes(&board)? == ["/dev/control2"]).then_some(())
+    });
+    assert_eq!(board.app("needs").unwrap().restarts, 0);
+}
+
+#[test]
+fn a_device_that_comes_during_a_trial_waits_for_its_end() {
+    let mut board = board();
+    let image = image(&board, "");
+    let sensor = r#"{"name":"sensor-2","optional":true}"#;
+    let mut app = asks(&image, "can", &[sensor], "");
+    app.args[2] = "trap : TERM; while :; do sleep 0.1; done".into();
+    (app.trial_seconds, app.stop_grace_seconds) = (3, 6);
+    let (release, deploy) = board.documents("1", vec![app]);
+    let needs = board.needs("1", &release, &deploy);
+    board.stage_all("1", &needs);
+    let mut events = board.watch();
+    assert_eq!(board.activate("1"), Answer::Done);
+    plug(&board, "sensor0", MISC_NONE);
+    assert_eq!(board.end_of(&mut events, "1"), (Phase::Committed, None));
+    wait_for("the sensor", WAIT, || {
+        (device(&board, "can")?.nodes == ["/dev/sensor0"]).then_some(())
+    });
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub struct AppRun {
     pub restarts: u32,
     /// Restarts in a row, without a long run between them.
     pub in_a_row: u32,
+    /// Those for the sake of its devices.
+    pub for_devices: restart::ForDevices,
     /// Of the last run.
     pub exit_code: Option<i32>,
     /// Of the last run.
@@ -117,6 +119,7 @@ impl AppRun {
             wanted: true,
             restarts: 0,
             in_a_row: 0,
+            for_devices: restart::ForDevices::default(),
             exit_code: None,
             oom_killed: false,
             started_at: None,

@@ -1,7 +1,7 @@
 //! When an app that ended is started again. Pure.
 
 use coracle_protocol::release::Restart;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Before the first restart; doubled with each one in a row.
 const FIRST: Duration = Duration::from_secs(1);
@@ -34,7 +34,39 @@ pub fn after_exit(policy: Restart, success: bool, in_a_row: u32) -> Next {
 }
 
 fn wait(in_a_row: u32) -> Duration {
-    FIRST.saturating_mul(1 << in_a_row.min(10)).min(LONGEST)
+    doubled(FIRST, in_a_row)
+}
+
+fn doubled(first: Duration, times: u32) -> Duration {
+    first.saturating_mul(1 << times.min(10)).min(LONGEST)
+}
+
+/// Restarts of one app because a device of it is there as another: a bad cable must not stop it every second.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ForDevices {
+    last: Option<Instant>,
+    in_a_row: u32,
+}
+
+impl ForDevices {
+    /// From the first such restart to the next; doubled with each one in a row.
+    const FIRST: Duration = Duration::from_secs(10);
+
+    /// Whether one may be now, which is counted then; otherwise when. `since`: the app's last start.
+    pub fn begin(&mut self, since: Instant, now: Instant) -> Result<(), Instant> {
+        if now.saturating_duration_since(since) >= RECOVERED {
+            *self = Self::default();
+        }
+        if let Some(last) = self.last {
+            let next = last + doubled(Self::FIRST, self.in_a_row - 1);
+            if next > now {
+                return Err(next);
+            }
+        }
+        self.last = Some(now);
+        self.in_a_row += 1;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -51,6 +83,23 @@ mod tests {
         assert_eq!(after_exit(OnFailure, true, 9), Next::Stays { fine: true });
         assert_eq!(after_exit(No, true, 0), Next::Stays { fine: true });
         assert_eq!(after_exit(No, false, 0), Next::Stays { fine: false });
+    }
+
+    #[test]
+    fn a_bad_cable_restarts_an_app_less_and_less_until_it_has_run_for_long() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut restarts = ForDevices::default();
+        // Each tried a second after the last one, then when it is said to be possible.
+        for (last, next) in [(0, 10), (10, 30), (30, 70)] {
+            assert_eq!(restarts.begin(at(last), at(last)), Ok(()));
+            assert_eq!(restarts.begin(at(last), at(last + 1)), Err(at(next)));
+        }
+        assert_eq!(restarts.begin(at(31), at(90)), Ok(()));
+        assert_eq!(restarts.begin(at(90), at(91)), Err(at(150)));
+        // A long run.
+        assert_eq!(restarts.begin(at(91), at(151)), Ok(()));
+        assert_eq!(restarts.begin(at(151), at(152)), Err(at(161)));
     }
 
     #[test]

@@ -133,6 +133,8 @@ impl Supervisor {
     }
 
     fn kept(&mut self) {
+        // What came during the trial.
+        self.device_watch.look_soon();
         if let Some(trying) = self.trying.take() {
             self.previous = self.current.replace(trying.set);
         }

@@ -58,6 +58,8 @@ impl Supervisor {
         let names: BTreeSet<AppName> = self.apps.iter().map(|app| app.name().clone()).collect();
         let missing = &mut self.device_watch.missing;
         missing.retain(|(app, _)| names.contains(app));
+        let later = &mut self.device_watch.restarts_later;
+        later.retain(|app| names.contains(app));
     }
 
     fn look_at_devices(&mut self, index: usize, root: &Path, now: Instant) {
@@ -78,7 +80,7 @@ impl Supervisor {
                 (Phase::Up, Some(given)) => match turn(&given.nodes, &nodes) {
                     Turn::Came => {
                         again = Some(format!("device `{device}` is there as {}", list(&nodes)));
-                        self.device_watch.missing.remove(&key);
+                        self.device_watch.missing.insert(key);
                         continue;
                     }
                     Turn::Gone if !told => {
@@ -106,8 +108,40 @@ impl Supervisor {
             self.app_changed(&name, what);
         }
         if let Some(why) = again {
-            self.apps[index].stop(now);
-            self.app_changed(&name, format!("{why}: it is started again"));
+            self.start_again(index, &why, now);
+        }
+    }
+
+    /// Now, or later: a restart during a trial would count against the set, and a device that changes all the time leaves
+    /// its app a while of peace.
+    fn start_again(&mut self, index: usize, why: &str, now: Instant) {
+        let app = &mut self.apps[index];
+        let name = app.name().clone();
+        let Some(since) = app.process.as_ref().map(|process| process.since) else {
+            return;
+        };
+        let later = match self.machine.is_idle() {
+            false => {
+                self.device_watch.look_later();
+                "once the deployment has ended".to_owned()
+            }
+            true => match app.for_devices.begin(since, now) {
+                Ok(()) => {
+                    app.stop(now);
+                    self.device_watch.restarts_later.remove(&name);
+                    self.device_watch.missing.retain(|(app, _)| *app != name);
+                    self.app_changed(&name, format!("{why}: it is started again"));
+                    return;
+                }
+                Err(next) => {
+                    self.device_watch.look_by(next);
+                    let seconds = (next - now).as_secs() + 1;
+                    format!("in {seconds} s, since its devices keep changing")
+                }
+            },
+        };
+        if self.device_watch.restarts_later.insert(name.clone()) {
+            self.app_changed(&name, format!("{why}: it is started again {later}"));
         }
     }
 

@@ -24,6 +24,8 @@ pub(in crate::supervisor) struct DeviceWatch {
     look_again_at: Option<Instant>,
     /// Devices that are not there, of apps that have them or wait for them.
     pub(super) missing: BTreeSet<(AppName, DeviceName)>,
+    /// Apps of which it was told that they are started again for a device, but not yet.
+    pub(super) restarts_later: BTreeSet<AppName>,
 }
 
 impl DeviceWatch {
