@@ -7,7 +7,7 @@ use board::{Board, app, kill, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::Answer;
 use coracle_protocol::names::AppName;
-use coracle_protocol::release::{App, AppDevice, Image, NetworkMode};
+use coracle_protocol::release::{App, AppDevice, Image, NetworkMode, Restart};
 use coracle_protocol::report::{AppState, AppUsers, DeviceStatus, Phase};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use std::fs;
@@ -387,6 +387,30 @@ fn a_device_that_comes_during_a_trial_waits_for_its_end() {
     wait_for("the sensor", WAIT, || {
         (device(&board, "can")?.nodes == ["/dev/sensor0"]).then_some(())
     });
+}
+
+#[test]
+fn an_app_that_is_started_once_is_started_when_its_device_comes_late() {
+    let mut board = board();
+    plug(&board, "control0", LOOP_CONTROL);
+    let image = image(&board, "");
+    let mut app = asks(&image, "once", &[r#"{"name":"control"}"#], "true");
+    app.restart = Restart::No;
+    board.commit("1", vec![app]);
+    // As after a boot at which the bus is slow.
+    let first = running(&board, "once").unwrap();
+    board.kill_supervisor();
+    kill(first);
+    unplug(&board, "control0");
+    board.start_supervisor();
+    wait_for("its end", WAIT, || {
+        (board.app("once")?.state == AppState::Exited).then_some(())
+    });
+    let app = board.app("once").unwrap();
+    assert!(app.health_text.unwrap().contains("device `control`"));
+    std::thread::sleep(Duration::from_secs(1));
+    plug(&board, "control0", LOOP_CONTROL);
+    wait_for("it to run", WAIT, || running(&board, "once"));
 }
 
 #[test]

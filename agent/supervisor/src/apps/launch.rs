@@ -11,6 +11,7 @@ use crate::logs::{self, LogError, Output};
 use crate::settings::Settings;
 use crate::volumes::{VolumeError, Volumes};
 use coracle_network::{Attachment, Endpoint, NetworkError, Networks};
+use coracle_protocol::names::DeviceName;
 use coracle_protocol::release::{AppInterface, NetworkMode};
 use coracle_runtime::cgroup::{CgroupError, Devices};
 use coracle_runtime::launch::Running;
@@ -74,6 +75,16 @@ pub enum LaunchError {
     /// The standard streams.
     #[error("standard streams: {0}")]
     Stdio(std::io::Error),
+}
+
+impl LaunchError {
+    /// The device that is not there, when that is the reason.
+    pub fn lacks(&self) -> Option<&DeviceName> {
+        match self {
+            Self::Device(DeviceFault::Missing { device, .. }) => Some(device),
+            _ => None,
+        }
+    }
 }
 
 /// What the app's first process does in its network before it becomes the program.

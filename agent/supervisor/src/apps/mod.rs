@@ -14,7 +14,7 @@ pub mod user;
 use crate::health::{Tracker, Verdict, probe};
 use crate::logs::Output;
 use coracle_network::Attachment;
-use coracle_protocol::names::AppName;
+use coracle_protocol::names::{AppName, DeviceName};
 use coracle_protocol::release::{App, Condition};
 use coracle_runtime::Cgroup;
 use coracle_runtime::launch::Running;
@@ -105,6 +105,8 @@ pub struct AppRun {
     pub held: Option<String>,
     /// When it was started first since its set was activated.
     pub first_start: Option<Instant>,
+    /// The device that it failed for, since none was there.
+    pub lacks: Option<DeviceName>,
 }
 
 impl AppRun {
@@ -128,6 +130,7 @@ impl AppRun {
             ended_fine: None,
             held: None,
             first_start: None,
+            lacks: None,
         }
     }
 

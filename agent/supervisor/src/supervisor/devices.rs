@@ -94,13 +94,14 @@ impl Supervisor {
                     }
                     Turn::Gone | Turn::Same => continue,
                 },
-                (Phase::Waiting { .. }, _) if nodes.is_empty() => {
-                    self.device_watch.missing.insert(key);
-                    continue;
-                }
-                (Phase::Waiting { .. }, _) if told => {
-                    self.device_watch.missing.remove(&key);
-                    self.apps[index].phase = Phase::Waiting { at: now };
+                // Also one whose policy starts it only once: it never ran.
+                (Phase::Waiting { .. } | Phase::Ended, _)
+                    if app.wanted && app.lacks.as_ref() == Some(device) && !nodes.is_empty() =>
+                {
+                    let app = &mut self.apps[index];
+                    app.lacks = None;
+                    app.ended_fine = None;
+                    app.phase = Phase::Waiting { at: now };
                     format!("device `{device}` is there as {}", list(&nodes))
                 }
                 _ => continue,

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 impl Supervisor {
     /// Starts one app. An error is its reason, in words; nothing of the start remains then.
     pub(super) async fn start_app(&mut self, index: usize) -> Result<(), String> {
+        self.apps[index].lacks = None;
         let mut plan = self.apps[index].plan.clone()?;
         plan.limits.cpu_millis = Some(self.cooling.quota(&self.apps[index]).into());
         self.prepare_networks(&plan).await;
@@ -41,9 +42,7 @@ impl Supervisor {
             ids,
         };
         let container = self.container();
-        let launched = launch::launch(&ground, &mut self.bridge.0, &plan, &container)
-            .await
-            .map_err(|error| crate::apps::whole(&error));
+        let launched = launch::launch(&ground, &mut self.bridge.0, &plan, &container).await;
         let app = &mut self.apps[index];
         match launched {
             Ok(launched) => {
@@ -54,7 +53,9 @@ impl Supervisor {
                 self.app_changed(&name, "started");
                 Ok(())
             }
-            Err(fault) => {
+            Err(error) => {
+                app.lacks = error.lacks().cloned();
+                let fault = crate::apps::whole(&error);
                 app.fault = Some(fault.clone());
                 Err(fault)
             }

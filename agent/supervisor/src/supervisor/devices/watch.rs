@@ -22,7 +22,7 @@ pub(in crate::supervisor) struct DeviceWatch {
     look_at: Option<Instant>,
     /// What could not be done, or not yet. Changes are heard meanwhile.
     look_again_at: Option<Instant>,
-    /// Devices that are not there, of apps that have them or wait for them.
+    /// Devices that are not there, of apps that have them.
     pub(super) missing: BTreeSet<(AppName, DeviceName)>,
     /// Apps of which it was told that they are started again for a device, but not yet.
     pub(super) restarts_later: BTreeSet<AppName>,
