@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Nodes of one device; a board has fewer cameras.
 pub const NODE_LIMIT: usize = 32;
+/// Folders that are watched for one device: /dev has some 20 of its own, and one for each USB bus.
+pub const FOLDER_LIMIT: usize = 64;
 /// Entries of one folder that are looked at: a PC's /dev has some 200.
 const ENTRY_LIMIT: usize = 4096;
 /// The memory of the board, by /dev/mem and its kin, is no device that an app could have
@@ -74,20 +76,33 @@ fn character_device(path: &Path) -> Option<(u32, u32)> {
     (found.file_type().is_char_device() && major != MEMORY_MAJOR).then_some((major, minor))
 }
 
-/// The folders below `root` in which nodes of `device` come and go, as far as they are there now.
+/// The folders below `root` in which nodes of `device` come and go, as far as they are there now; at most
+/// [`FOLDER_LIMIT`].
 pub fn folders(root: &Path, device: &AppDevice) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
     for pattern in &device.nodes {
-        let mut folder = root.to_owned();
-        let parts = pattern.split('/').filter(|part| !part.is_empty());
-        for part in parts.take_while(|part| !is_pattern(part)) {
-            folder.push(part);
-            if folder.is_dir() {
-                folders.insert(folder.clone());
-            }
-        }
+        let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
+        collect_folders(root, &parts, &mut folders);
     }
     folders
+}
+
+fn collect_folders(at: &Path, parts: &[&str], folders: &mut BTreeSet<PathBuf>) {
+    // The last part is a node's.
+    let Some((part, rest)) = parts.split_first().filter(|(_, rest)| !rest.is_empty()) else {
+        return;
+    };
+    let names = match is_pattern(part) {
+        false => vec![(*part).to_owned()],
+        true => names_in(at, part),
+    };
+    for name in names {
+        let folder = at.join(name);
+        if folder.is_dir() && folders.len() < FOLDER_LIMIT {
+            folders.insert(folder.clone());
+            collect_folders(&folder, rest, folders);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -153,9 +168,42 @@ mod tests {
     fn folders_are_those_where_nodes_may_come() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        fs::create_dir_all(root.join("dev/serial")).unwrap();
-        let all = folders(root, &device(&["/dev/serial/by-id/usb-*", "/dev/ttyUSB*"]));
-        let all: Vec<_> = all.iter().map(|f| f.strip_prefix(root).unwrap()).collect();
-        assert_eq!(all, [Path::new("dev"), Path::new("dev/serial")]);
+        for there in [
+            "dev/serial",
+            "dev/dri/by-path",
+            "dev/bus/usb/001",
+            "dev/bus/usb/002",
+        ] {
+            fs::create_dir_all(root.join(there)).unwrap();
+        }
+        fs::write(root.join("dev/bus/usb/003"), "").unwrap();
+        let found = |patterns: &[&str]| -> Vec<String> {
+            let all = folders(root, &device(patterns)).into_iter();
+            let below = all.map(|f| f.strip_prefix(root).unwrap().to_owned());
+            below.map(|f| f.to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(
+            found(&["/dev/serial/by-id/usb-*", "/dev/ttyUSB*"]),
+            ["dev", "dev/serial"]
+        );
+        // Those that a star in the middle means.
+        assert_eq!(
+            found(&["/dev/bus/usb/*/*"]),
+            [
+                "dev",
+                "dev/bus",
+                "dev/bus/usb",
+                "dev/bus/usb/001",
+                "dev/bus/usb/002"
+            ]
+        );
+        assert_eq!(
+            found(&["/dev/*/renderD*"]),
+            ["dev", "dev/bus", "dev/dri", "dev/serial"]
+        );
+        for n in 0..80 {
+            fs::create_dir_all(root.join(format!("dev/many/{n}"))).unwrap();
+        }
+        assert_eq!(found(&["/dev/many/*/x"]).len(), FOLDER_LIMIT);
     }
 }

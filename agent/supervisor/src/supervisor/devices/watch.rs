@@ -4,6 +4,7 @@
 use crate::kernel;
 use coracle_protocol::names::{AppName, DeviceName};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub(in crate::supervisor) struct DeviceWatch {
     look_at: Option<Instant>,
     /// What could not be done, or not yet. Changes are heard meanwhile.
     look_again_at: Option<Instant>,
+    told_blind: bool,
     /// Devices that are not there, of apps that have them.
     pub(super) missing: BTreeSet<(AppName, DeviceName)>,
     /// Apps of which it was told that they are started again for a device, but not yet.
@@ -36,8 +38,7 @@ impl DeviceWatch {
             _ => std::future::pending().await,
         };
         if let Err(error) = heard {
-            tracing::error!(%error, "changes of the board's devices are not followed any more");
-            self.changes = None;
+            self.blind(&error);
         }
     }
 
@@ -75,10 +76,21 @@ impl DeviceWatch {
             return;
         }
         match watched(folders) {
-            Ok(changes) => self.changes = Some(changes),
-            Err(error) => {
-                tracing::error!(%error, "changes of the board's devices are not followed");
+            Ok(changes) => {
+                self.changes = Some(changes);
+                self.told_blind = false;
             }
+            Err(error) => self.blind(&error),
+        }
+    }
+
+    /// Looks now and then instead, and tries to watch again each time.
+    fn blind(&mut self, error: &std::io::Error) {
+        self.changes = None;
+        self.look_later();
+        if !std::mem::replace(&mut self.told_blind, true) {
+            let seconds = AGAIN.as_secs();
+            tracing::error!(%error, seconds, "changes of the board's devices are not heard, and looked for each so many seconds");
         }
     }
 }
@@ -91,7 +103,46 @@ fn watched(folders: &BTreeSet<PathBuf>) -> std::io::Result<AsyncFd<OwnedFd>> {
         | WatchFlags::MOVED_TO
         | WatchFlags::ONLYDIR;
     for folder in folders {
-        inotify::add_watch(&changes, folder, events)?;
+        match inotify::add_watch(&changes, folder, events) {
+            // The last adapter's folder went with it; the one above is watched too.
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            watched => drop(watched?),
+        }
     }
     kernel::when_readable(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_that_goes_before_it_is_watched_hides_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::write(root.join("file"), "").unwrap();
+        let all = ["", "by-id", "file/by-id"];
+        let all = all.iter().map(|name| root.join(name)).collect();
+        let mut watch = DeviceWatch::default();
+        watch.watch(&all);
+        assert_eq!(watch.due(), None);
+        std::fs::create_dir(root.join("by-id")).unwrap();
+        watch.changed().await;
+        assert!(watch.changes.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_watched_is_looked_at_now_and_then() {
+        let folder = tempfile::tempdir().unwrap();
+        // Of a name that no file can have.
+        let all = BTreeSet::from([folder.path().join("x".repeat(300))]);
+        let mut watch = DeviceWatch::default();
+        let now = Instant::now();
+        watch.watch(&all);
+        let due = watch.due().unwrap();
+        assert!(due > now + AGAIN / 2 && due <= Instant::now() + AGAIN);
+        assert!(!watch.begin_look(now));
+        assert!(watch.begin_look(due));
+        assert_eq!(watch.due(), None);
+    }
 }
