@@ -137,9 +137,18 @@ impl Broker {
     }
 }
 
+/// Below the ports that the kernel gives to whoever connects: until it is used nobody gets it by chance.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static TURN: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let turn = TURN.fetch_add(1, Ordering::Relaxed);
+        let spread = (std::process::id() as u16).wrapping_mul(31);
+        let port = 20_000 + spread.wrapping_add(turn) % 12_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// What the console hears, by the topic's last level.
