@@ -368,3 +368,86 @@ fn the_same_layers_make_the_same_delta() {
     reader.read_to_end(&mut out).unwrap();
     assert!(out == new);
 }
+
+fn gzipped(text: &[u8], level: &str) -> Vec<u8> {
+    let mut input = tempfile::tempfile().unwrap();
+    input.write_all(text).unwrap();
+    input.rewind().unwrap();
+    let out = std::process::Command::new("gzip")
+        .args(["-nc", level])
+        .stdin(input)
+        .output()
+        .unwrap();
+    assert!(out.status.success());
+    out.stdout
+}
+
+fn manual(version: u32, lines: u32) -> Vec<u8> {
+    let mut state = 5u32;
+    let mut text = format!("version {version}\n").into_bytes();
+    for line in 0..lines {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let word = state >> 20;
+        text.extend(format!("{line}: {word:x} and {:x}\n", word.rotate_left(7)).bytes());
+        if line % 1000 == 500 {
+            text.extend(format!("since {version}\n").bytes());
+        }
+    }
+    text
+}
+
+#[test]
+fn the_text_of_gzip_files_is_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    let files = |version: u32| {
+        vec![
+            (
+                "doc/long.gz".to_owned(),
+                gzipped(&manual(version, 30_000), "-9"),
+            ),
+            (
+                "doc/short.gz".to_owned(),
+                gzipped(&manual(version, 3), "-6"),
+            ),
+            // What is behind the end of a gzip file cannot be made again: it goes as it is.
+            (
+                "doc/two.gz".to_owned(),
+                [gzipped(&manual(version, 9), "-9"), b"more".to_vec()].concat(),
+            ),
+            (
+                "doc/none.gz".to_owned(),
+                b"\x1F\x8B\x08 is no gzip file".to_vec(),
+            ),
+        ]
+    };
+    let (old, new) = (
+        tree(&base, &files(1)),
+        tree(&dir.path().join("new"), &files(2)),
+    );
+    assert!(files(1)[0].1.len() > 200_000);
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    assert!(apply(&delta, &base).unwrap() == new);
+    assert!(delta.len() < 2000, "{} bytes", delta.len());
+}
+
+#[test]
+fn a_gzip_file_whose_text_is_too_long_is_no_source_of_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    let text = |version: u32| manual(version, 100);
+    let old = tree(&base, &[("doc.gz".to_owned(), gzipped(&text(1), "-9"))]);
+    let new = tree(
+        &dir.path().join("new"),
+        &[("doc.gz".to_owned(), gzipped(&text(2), "-9"))],
+    );
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    assert!(apply(&delta, &base).unwrap() == new);
+    // The base has another file there now, small on flash and large in memory.
+    fs::write(base.join("doc.gz"), gzipped(&vec![0; 3 << 20], "-9")).unwrap();
+    let error = apply(&delta, &base).unwrap_err();
+    let source = error.get_ref().unwrap().to_string();
+    assert!(source.contains("too long"), "{source}");
+}

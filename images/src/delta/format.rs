@@ -127,6 +127,8 @@ pub(crate) mod op {
     pub(crate) const PAD: u8 = 8;
     /// Zeros.
     pub(crate) const ZEROS: u8 = 9;
+    /// Before FROM_SAME or FROM: what they make is the text of a gzip file, and so is what they make it from.
+    pub(crate) const PACKED: u8 = 11;
     /// 512 bytes that no source has, which become the template.
     pub(crate) const LITERAL_HEADER: u8 = 10;
 }

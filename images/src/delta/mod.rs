@@ -9,12 +9,14 @@
 
 mod address;
 mod apply;
+mod deflate;
 mod format;
 mod layout;
 mod machine;
 mod mix;
 mod model;
 mod numbers;
+mod packed;
 mod pieces;
 mod range;
 mod symbols;

@@ -13,9 +13,11 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
 use super::DeltaError;
+use super::deflate::Preset;
 use super::format::{DeltaHeader, field, op};
 use super::model::DiffModel;
 use super::numbers::Numbers;
+use super::packed::{MOST_HEAD, MOST_TEXT, Packer};
 use super::tar_header::{self as tar, BLOCK, Template};
 use crate::limits::Limits;
 
@@ -55,6 +57,11 @@ pub struct DeltaReader {
     numbers: Numbers,
     template: Template,
     doing: Doing,
+    /// What the content is packed with that is being made, and its text's next bytes.
+    packer: Option<Packer>,
+    text: Vec<u8>,
+    /// Bytes of old texts so far.
+    unpacked: u64,
     produced: u64,
     out: Vec<u8>,
     taken: usize,
@@ -71,6 +78,9 @@ impl DeltaReader {
             numbers: Numbers::new(),
             template: Template::new(),
             doing: Doing::Nothing,
+            packer: None,
+            text: Vec::new(),
+            unpacked: 0,
             produced: 0,
             out: Vec::with_capacity(CHUNK + BLOCK),
             taken: 0,
@@ -106,6 +116,7 @@ impl DeltaReader {
                     if goes_on {
                         self.doing = Doing::Member(member);
                     }
+                    self.pack(!goes_on);
                 }
                 Doing::Literal { left, done } => {
                     let now = left.min(CHUNK as u64);
@@ -150,17 +161,12 @@ impl DeltaReader {
                 self.put_header()?;
             }
             op::SAME_FILE => self.same_file()?,
-            op::FROM_SAME => {
-                self.sources.open(self.template.name())?;
-                self.member()?;
+            from @ (op::FROM_SAME | op::FROM) => {
+                self.open_source(from)?;
+                let room = self.sections.header.target_size - self.produced;
+                self.member(room)?;
             }
-            op::FROM => {
-                let control = &mut self.sections.control;
-                let length = control.number()?;
-                let path = control.text(length, self.limits.path_bytes)?;
-                self.sources.open(&path)?;
-                self.member()?;
-            }
+            op::PACKED => self.packed()?,
             op::LITERAL => {
                 let left = self.sections.control.number()?;
                 self.doing = Doing::Literal { left, done: 0 };
@@ -176,13 +182,59 @@ impl DeltaReader {
         Ok(())
     }
 
-    /// A content by pieces begins; the source is open.
-    fn member(&mut self) -> Result<(), DeltaError> {
+    /// Opens what an operation names.
+    fn open_source(&mut self, operation: u8) -> Result<(), DeltaError> {
+        if operation == op::FROM_SAME {
+            self.sources.open(self.template.name())?;
+            return Ok(());
+        }
+        let control = &mut self.sections.control;
+        let length = control.number()?;
+        let path = control.text(length, self.limits.path_bytes)?;
+        self.sources.open(&path)?;
+        Ok(())
+    }
+
+    /// A gzip file begins, whose text is made by pieces.
+    fn packed(&mut self) -> Result<(), DeltaError> {
+        let control = &mut self.sections.control;
+        let preset = Preset::from_byte(control.byte()?);
+        let preset = preset.ok_or(DeltaError::Malformed("unknown way of packing"))?;
+        let length = control.number()?;
+        let head = control.text(length, MOST_HEAD as usize)?;
+        match control.byte()? {
+            from @ (op::FROM_SAME | op::FROM) => self.open_source(from)?,
+            _ => return Err(DeltaError::Malformed("nothing that can be packed")),
+        }
+        self.unpacked += self.sources.current()?.unpack()?;
+        if self.unpacked > self.limits.unpacked_bytes {
+            return Err(DeltaError::Malformed("too many texts of gzip files"));
+        }
+        self.out.extend_from_slice(&head);
+        self.packer = Some(Packer::new(preset));
+        self.member(MOST_TEXT)
+    }
+
+    /// Packs what was made, if that is what is being made; `end`: it was the last.
+    fn pack(&mut self, end: bool) {
+        let Some(packer) = &mut self.packer else {
+            return;
+        };
+        std::mem::swap(&mut self.out, &mut self.text);
+        self.out.clear();
+        packer.push(&self.text, &mut self.out);
+        self.text.clear();
+        if end && let Some(packer) = self.packer.take() {
+            packer.finish(&mut self.out);
+        }
+    }
+
+    /// A content by pieces begins; the source is open. It makes at most `room` bytes.
+    fn member(&mut self, room: u64) -> Result<(), DeltaError> {
         let old = self.sections.control.layout()?;
         let new = self.sections.control.layout()?;
         let pieces = self.sections.control.number()?;
         self.model.new_source(old, new);
-        let room = self.sections.header.target_size - self.produced;
         let (sections, numbers) = (&self.sections, &mut self.numbers);
         let member = Member::begin(pieces, room, sections, numbers, &mut self.model)?;
         self.doing = Doing::Member(member);

@@ -1,7 +1,7 @@
 //! The base layer's files, of which one is open at a time.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -9,11 +9,14 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use crate::beneath::{Walker, components};
 use crate::delta::DeltaError;
+use crate::delta::packed::MOST_TEXT;
 use crate::limits::Limits;
 
 /// An open base file.
 pub(in crate::delta) struct Source {
     file: File,
+    /// Of a gzip file, when that is what is read.
+    text: Option<Vec<u8>>,
     path: String,
     /// Where the next read begins.
     pub(in crate::delta) at: u64,
@@ -27,11 +30,7 @@ impl Source {
         let mut rest = &mut buffer[skip..];
         let mut at = at.max(0) as u64;
         while !rest.is_empty() {
-            match self
-                .file
-                .read_at(rest, at)
-                .map_err(|error| self.failed(error))?
-            {
+            match self.read_at(rest, at)? {
                 0 => break,
                 read => {
                     at += read as u64;
@@ -50,10 +49,52 @@ impl Source {
     }
 
     pub(in crate::delta) fn read(&mut self, buffer: &mut [u8]) -> Result<(), DeltaError> {
-        let read = self.file.read_exact_at(buffer, self.at);
-        read.map_err(|error| self.failed(error))?;
+        match self.text {
+            None => {
+                let read = self.file.read_exact_at(buffer, self.at);
+                read.map_err(|error| self.failed(error))?;
+            }
+            Some(_) => {
+                if self.read_at(buffer, self.at)? < buffer.len() {
+                    return Err(self.failed(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+        }
         self.at += buffer.len() as u64;
         Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, DeltaError> {
+        let Some(text) = &self.text else {
+            let read = self.file.read_at(buffer, at);
+            return read.map_err(|error| self.failed(error));
+        };
+        let from = usize::try_from(at).unwrap_or(usize::MAX).min(text.len());
+        let read = buffer.len().min(text.len() - from);
+        buffer[..read].copy_from_slice(&text[from..from + read]);
+        Ok(read)
+    }
+
+    /// Reads the text of the gzip file from here on; returns its bytes.
+    pub(super) fn unpack(&mut self) -> Result<u64, DeltaError> {
+        // The file ends with the length, which saves memory when it is true.
+        let mut length = [0; 4];
+        let facts = self.file.metadata().map_err(|error| self.failed(error))?;
+        let end = facts.size().saturating_sub(4);
+        let read = self.file.read_exact_at(&mut length, end);
+        read.map_err(|error| self.failed(error))?;
+        let most = u64::from(u32::from_le_bytes(length)).min(MOST_TEXT) as usize;
+        // One more byte, by which the reader sees the end.
+        let mut text = Vec::with_capacity(most + 1);
+        let unpacked = flate2::read::GzDecoder::new(&self.file);
+        let read = unpacked.take(MOST_TEXT + 1).read_to_end(&mut text);
+        read.map_err(|error| self.failed(error))?;
+        if text.len() as u64 > MOST_TEXT {
+            return Err(DeltaError::Malformed("the text of a gzip file is too long"));
+        }
+        let length = text.len() as u64;
+        self.text = Some(text);
+        Ok(length)
     }
 }
 
@@ -104,6 +145,7 @@ impl Sources {
         }
         self.open = Some(Source {
             file,
+            text: None,
             path: shown,
             at: 0,
         });

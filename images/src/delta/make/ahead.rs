@@ -10,6 +10,7 @@ use super::base::{BaseFile, BaseFiles};
 use super::compare::compare;
 use super::members::contents;
 use crate::delta::layout::Layout;
+use crate::delta::packed::{self, Packing};
 use crate::delta::pieces::Piece;
 
 /// Threads that compare, beside the one that writes.
@@ -25,6 +26,16 @@ pub(in crate::delta) struct Recipe<'a> {
     /// Of the old and of the new content.
     pub(in crate::delta) layouts: [Layout; 2],
     pub(in crate::delta) pieces: Vec<Piece>,
+    /// When both are gzip files, and the pieces make text from text.
+    pub(in crate::delta) packing: Option<Packing>,
+}
+
+/// How contents are compared.
+pub(in crate::delta) struct Ways {
+    /// How a content is laid out.
+    pub(in crate::delta) layout: fn(&[u8]) -> Layout,
+    /// Whether the texts of gzip files may be compared.
+    pub(in crate::delta) texts: bool,
 }
 
 /// A content that has a source.
@@ -40,7 +51,11 @@ impl Job<'_> {
     }
 }
 
-type Compared = ([Layout; 2], Vec<Piece>);
+struct Compared {
+    layouts: [Layout; 2],
+    pieces: Vec<Piece>,
+    packing: Option<Packing>,
+}
 
 #[derive(Default)]
 struct State {
@@ -56,17 +71,16 @@ struct State {
 /// Recipes for a tar's contents.
 pub(in crate::delta) struct Recipes<'a> {
     jobs: Vec<Job<'a>>,
-    layout: fn(&[u8]) -> Layout,
+    ways: Ways,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-/// Looks for a source for each content of `tar`, and compares while `write` runs. `layout` says how a content is laid
-/// out for comparing.
+/// Looks for a source for each content of `tar`, and compares while `write` runs.
 pub(in crate::delta) fn with_recipes<'a, T>(
     base: &'a BaseFiles,
     tar: &'a [u8],
-    layout: fn(&[u8]) -> Layout,
+    ways: Ways,
     write: impl FnOnce(&Recipes<'a>) -> T,
 ) -> T {
     // Offsets have 32 bits, and sorting suffixes takes signed ones.
@@ -82,7 +96,7 @@ pub(in crate::delta) fn with_recipes<'a, T>(
     });
     let recipes = Recipes {
         jobs: jobs.collect(),
-        layout,
+        ways,
         state: Mutex::default(),
         changed: Condvar::new(),
     };
@@ -114,11 +128,12 @@ impl<'a> Recipes<'a> {
             state = self.wait(state);
         };
         drop(state);
-        let (layouts, pieces) = done.unwrap_or_else(|| self.compared(job));
+        let done = done.unwrap_or_else(|| self.compared(job));
         Some(Recipe {
             source: job.source,
-            layouts,
-            pieces,
+            layouts: done.layouts,
+            pieces: done.pieces,
+            packing: done.packing,
         })
     }
 
@@ -160,11 +175,28 @@ impl<'a> Recipes<'a> {
                 length: new.len() as u32,
                 exact: true,
             };
-            return ([Layout::default(), Layout::default()], vec![whole]);
+            return Compared {
+                layouts: [Layout::default(), Layout::default()],
+                pieces: vec![whole],
+                packing: None,
+            };
         }
-        let layouts = [old, new].map(self.layout);
-        let pieces = compare(old, new, layouts.each_ref());
-        (layouts, pieces)
+        let texts = [old, new].map(|file| packed::text(file).filter(|_| self.ways.texts));
+        if let [Some(before), Some(after)] = &texts
+            && let Some(packing) = packed::packing(new, after)
+        {
+            return self.laid_out(before, after, Some(packing));
+        }
+        self.laid_out(old, new, None)
+    }
+
+    fn laid_out(&self, old: &[u8], new: &[u8], packing: Option<Packing>) -> Compared {
+        let layouts = [old, new].map(self.ways.layout);
+        Compared {
+            pieces: compare(old, new, layouts.each_ref()),
+            layouts,
+            packing,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -23,7 +23,7 @@ use super::format::{CONTROL_DICT, DeltaHeader, LZMA_LC, Section, op};
 use super::layout;
 use crate::unpack::TarError;
 
-use ahead::with_recipes;
+use ahead::{Ways, with_recipes};
 use base::BaseFiles;
 use writer::Writer;
 
@@ -59,7 +59,11 @@ pub fn make(
     let mut tar = Vec::new();
     target.read_to_end(&mut tar)?;
     let mut writer = Writer::new();
-    with_recipes(&files, &tar, layout::of_file, |recipes| {
+    let ways = Ways {
+        layout: layout::of_file,
+        texts: true,
+    };
+    with_recipes(&files, &tar, ways, |recipes| {
         writer.layer(&files, recipes, &tar)
     })?;
     writer.control.push(op::END);

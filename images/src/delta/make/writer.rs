@@ -8,6 +8,7 @@ use super::headers::Headers;
 use crate::delta::format::{op, put_number};
 use crate::delta::model::{AHEAD, BEHIND, DiffModel, UNIT, unit_end};
 use crate::delta::numbers::Numbers;
+use crate::delta::packed;
 use crate::delta::pieces::Moves;
 use crate::delta::range::Encoder;
 use crate::delta::tar_header::{BLOCK, Template};
@@ -150,9 +151,21 @@ impl Writer {
             source,
             layouts,
             pieces,
+            packing,
         } = recipe;
         let old = &source.content[..];
-        if pieces.iter().all(|piece| piece.length == 0) {
+        let texts = packing.as_ref().and_then(|packing| {
+            self.control.push(op::PACKED);
+            self.control.push(packing.preset.byte());
+            put_number(&mut self.control, packing.head.len() as u64);
+            self.control.extend_from_slice(&packing.head);
+            Some((packed::text(old)?, packed::text(new)?))
+        });
+        let (old, new) = match &texts {
+            Some((old, new)) => (&old[..], &new[..]),
+            None => (old, new),
+        };
+        if texts.is_none() && pieces.iter().all(|piece| piece.length == 0) {
             return self.literal(new);
         }
         if leads_to(self.headers.name(), &source.path) {

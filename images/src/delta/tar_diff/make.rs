@@ -6,7 +6,7 @@ use super::{MAGIC, op};
 use crate::delta::format::put_number;
 use crate::delta::layout::Layout;
 use crate::delta::make::MakeError;
-use crate::delta::make::ahead::{Recipe, with_recipes};
+use crate::delta::make::ahead::{Recipe, Ways, with_recipes};
 use crate::delta::make::base::BaseFiles;
 use crate::delta::make::members::{Content, contents};
 
@@ -25,8 +25,11 @@ pub fn make(base: impl Read, mut target: impl Read, mut out: impl Write) -> Resu
     // Within what any decoder must take (RFC 8878 3.1.1.1.2).
     writer.out.window_log(23)?;
     let mut done = 0;
-    let plain = |_: &[u8]| Layout::default();
-    with_recipes(&files, &tar, plain, |recipes| -> std::io::Result<()> {
+    let ways = Ways {
+        layout: |_| Layout::default(),
+        texts: false,
+    };
+    with_recipes(&files, &tar, ways, |recipes| -> std::io::Result<()> {
         for Content { start, size, .. } in contents(&tar) {
             let Some(recipe) = recipes.at(start) else {
                 continue;
