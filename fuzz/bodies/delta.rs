@@ -11,6 +11,11 @@ static BASE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a folder");
     fs::create_dir(dir.path().join("bin")).expect("a folder");
     fs::write(dir.path().join("bin/web"), b"one two three ".repeat(100)).expect("a file");
+    fs::write(
+        dir.path().join("bin/doc.gz"),
+        include_bytes!("../seeds/old.gz"),
+    )
+    .expect("a file");
     std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).expect("a link");
     dir
 });

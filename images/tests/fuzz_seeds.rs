@@ -55,18 +55,18 @@ fn short_run(seeds: &[Vec<u8>], copies: u32, run: impl Fn(&[u8])) {
     }
 }
 
-/// A tar of one file.
-fn layer(content: &[u8]) -> Vec<u8> {
+/// A tar of files.
+fn layer(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    builder
-        .append_data(&mut header, "bin/web", content)
-        .unwrap();
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        builder.append_data(&mut header, name, *content).unwrap();
+    }
     builder.into_inner().unwrap()
 }
 
@@ -75,7 +75,11 @@ fn pair() -> [Vec<u8>; 2] {
     let old = b"one two three ".repeat(100);
     let mut new = old.clone();
     new.splice(300..310, *b"four five six seven");
-    [layer(&old), layer(&new)]
+    let with = |web: &[u8], manual: &[u8]| layer(&[("bin/doc.gz", manual), ("bin/web", web)]);
+    [
+        with(&old, include_bytes!("../../fuzz/seeds/old.gz")),
+        with(&new, include_bytes!("../../fuzz/seeds/new.gz")),
+    ]
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn tar_diffs() {
 
 #[test]
 fn layers() {
-    let tar = layer(b"hello");
+    let tar = layer(&[("bin/web", b"hello")]);
     let all = [0u8, 1, 2].map(|kind| [&[kind], &tar[..]].concat());
     short_run(&all, 300, unpack::run);
 }

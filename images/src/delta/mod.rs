@@ -19,6 +19,7 @@ mod numbers;
 mod packed;
 mod pieces;
 mod range;
+mod repeats;
 mod symbols;
 mod tar_header;
 

@@ -6,6 +6,7 @@ use super::address::View;
 use super::mix::{Predictor, Quick, Select, Shape, Stretch, hash};
 use super::model::{BEHIND, Near};
 use super::range::BitCoder;
+use super::repeats::Repeats;
 
 const INPUTS: usize = 18;
 
@@ -36,15 +37,6 @@ const SHAPE: Shape = Shape {
     refiners: 2 * 256,
 };
 
-/// Bytes of history in which repetitions are found.
-const HISTORY: usize = 1 << 18;
-
-/// Entries of the index of repetitions, log2.
-const INDEX_BITS: u32 = 14;
-
-/// Bytes that must be alike to count as a repetition.
-const LEAST: u32 = 6;
-
 /// What is known about a byte.
 pub(crate) struct Known<'a> {
     pub(crate) near: &'a Near,
@@ -63,12 +55,7 @@ pub(crate) struct Symbols {
     /// The last new bytes, the latest lowest; when `turned`, the last words from their last byte on.
     last: u128,
     turned: bool,
-    history: Vec<u8>,
-    at: usize,
-    index: Vec<u32>,
-    /// Where the repetition goes on, and for how many bytes it was right.
-    repeats: usize,
-    right: u32,
+    repeats: Repeats,
     /// How the last guesses went: for bytes that are otherwise, for literals.
     hits: [[u8; GUESSES]; 2],
     /// What came last in a context: differences, and bytes.
@@ -88,11 +75,7 @@ impl Symbols {
             predictor: Predictor::new(SHAPE, (0..MODES * 8).map(|set| PRIOR[(set / 8).min(1)])),
             last: 0,
             turned: false,
-            history: vec![0; HISTORY],
-            at: 0,
-            index: vec![0; 1 << INDEX_BITS],
-            repeats: 0,
-            right: 0,
+            repeats: Repeats::new(),
             hits: [[0; GUESSES]; 2],
             came: vec![0; 4 << CAME_BITS],
         }
@@ -171,7 +154,7 @@ impl Symbols {
         }
         self.came[slots[0]] = new.wrapping_sub(b(0) as u8);
         self.came[slots[1]] = new;
-        self.push(new, false);
+        self.last = self.last << 8 | u128::from(new);
         Ok(new)
     }
 
@@ -186,7 +169,7 @@ impl Symbols {
         new: u8,
     ) -> io::Result<u8> {
         self.turn(word);
-        let (repeat, right) = self.repeat();
+        let (repeat, right) = self.repeats.guess();
         let c = |back: u32| (self.last >> (8 * (back - 1))) as u32 & 255;
         let [before, behind] = old.map(u32::from);
         // Bytes of the word that are known.
@@ -249,15 +232,8 @@ impl Symbols {
         }
         self.came[slots[0]] = new;
         self.came[slots[1]] = new;
-        if right > 0 {
-            if repeat == new {
-                self.right += 1;
-                self.repeats = (self.repeats + 1) % HISTORY;
-            } else {
-                self.right = 0;
-            }
-        }
-        self.push(new, true);
+        self.last = self.last << 8 | u128::from(new);
+        self.repeats.push(new, self.last as u64);
         Ok(new)
     }
 
@@ -329,44 +305,5 @@ impl Symbols {
             }
             self.last = u128::from_le_bytes(turned);
         }
-    }
-
-    fn push(&mut self, new: u8, keep: bool) {
-        self.last = self.last << 8 | u128::from(new);
-        if keep {
-            self.history[self.at % HISTORY] = new;
-            self.at += 1;
-            let found = std::mem::replace(
-                &mut self.index[Self::slot(self.last as u64)],
-                self.at as u32,
-            );
-            if self.right == 0 {
-                self.find(found as usize);
-            }
-        }
-    }
-
-    fn slot(last: u64) -> usize {
-        let tail = last & ((1 << (8 * LEAST)) - 1);
-        (tail.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - INDEX_BITS)) as usize
-    }
-
-    /// Follows a repetition, if the bytes before `found` are those before here.
-    fn find(&mut self, found: usize) {
-        if found == 0 || self.at - found >= HISTORY - 32 {
-            return;
-        }
-        let alike = (1..=32usize.min(found)).take_while(|&back| {
-            self.history[(found - back) % HISTORY] == self.history[(self.at - back) % HISTORY]
-        });
-        let alike = alike.count() as u32;
-        if alike >= LEAST {
-            self.right = alike;
-            self.repeats = found % HISTORY;
-        }
-    }
-
-    fn repeat(&self) -> (u8, u32) {
-        (self.history[self.repeats], self.right)
     }
 }
