@@ -180,3 +180,65 @@ pub(crate) fn make_files_as(id: u32) {
         libc::syscall(USER, id);
     }
 }
+
+/// mallopt(3): whether the C library took the value.
+#[cfg(target_env = "gnu")]
+pub(crate) fn heap_option(option: libc::c_int, value: libc::c_int) -> bool {
+    // SAFETY: mallopt takes two numbers; the allocator changes its own state under its own lock.
+    unsafe { libc::mallopt(option, value) == 1 }
+}
+
+/// malloc_trim(3): free pages of the heap go back to the kernel.
+#[cfg(target_env = "gnu")]
+pub(crate) fn trim_heap() {
+    // SAFETY: malloc_trim gives back pages that hold no allocation, under the allocator's own lock.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Takes those pages of this program's file off this process's page tables that cannot have been written to: they are in the
+/// page cache, and come back by a fault when they are used. How many bytes of the file that are, mapped or not.
+pub(crate) fn drop_clean_pages(page: usize) -> usize {
+    unsafe extern "C" fn visit(
+        object: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        given: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: `given` is the pair of numbers below, which outlives the iteration and is used by nobody else during it.
+        let (page, bytes) = unsafe { &mut *given.cast::<(usize, usize)>() };
+        // SAFETY: the loader gives a valid object for the length of the call.
+        let object = unsafe { &*object };
+        if object.dlpi_phdr.is_null() {
+            return 1;
+        }
+        // SAFETY: the loader says how many headers there are at that place, and keeps them as long as the object is loaded.
+        let headers =
+            unsafe { std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)) };
+        for header in headers {
+            if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
+                continue;
+            }
+            // Whole pages of this segment alone: those at its ends may be shared with what is written to.
+            let start = object.dlpi_addr as usize + header.p_vaddr as usize;
+            let first = start.next_multiple_of(*page);
+            let end = (start + header.p_filesz as usize) / *page * *page;
+            if end <= first {
+                continue;
+            }
+            let length = end - first;
+            // SAFETY: the range is a read-only private mapping of the program's file, of which no page was written to (the
+            // segment is not writable, and what relocation changes lies in one that was): the kernel gives the same bytes
+            // back at the next access.
+            if unsafe { libc::madvise(first as *mut libc::c_void, length, libc::MADV_DONTNEED) }
+                == 0
+            {
+                *bytes += length;
+            }
+        }
+        // The first object is the program itself; libraries are shared with everybody anyway.
+        1
+    }
+    let mut given = (page, 0usize);
+    // SAFETY: `visit` is called while this call lasts, with the pointer that is given here, and does not unwind.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut given).cast()) };
+    given.1
+}

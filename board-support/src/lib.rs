@@ -9,6 +9,7 @@ pub mod config;
 pub mod detect;
 pub mod devices;
 mod kernel;
+pub mod memory;
 pub mod probe;
 pub mod profile;
 pub mod route;

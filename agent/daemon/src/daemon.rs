@@ -9,7 +9,7 @@ use crate::identity::{self, Identity, Overrides};
 use crate::link::{self, LinkState, Outbox};
 use crate::metrics::Counters;
 use crate::renewal::{self, CertificateState};
-use crate::{as_made, reporter, roots, supervisor, telemetry};
+use crate::{as_made, reporter, rest, roots, supervisor, telemetry};
 use coracle_board_support::config::Config;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,11 @@ pub async fn run(
     let (heard, _) = broadcast::channel(FEEDBACK);
     let (last_end, last) = watch::channel(None);
     let (roots_end, notices) = watch::channel(None);
+    let resting = tokio::spawn(rest::run(
+        link_state.clone(),
+        last.clone(),
+        shutdown.clone(),
+    ));
     let (supervisor, supervisor_ends) = supervisor::channel();
     let outbox = Arc::new(Outbox::open(&config.spool_dir().join("feedback"))?);
     let blobs = Blobs::open(&config.store_dir())?;
@@ -190,6 +195,7 @@ pub async fn run(
         if let Some(enrolling) = enrolling {
             let _ = enrolling.await;
         }
+        let _ = resting.await;
     };
     if tokio::time::timeout(DRAIN, drain).await.is_err() {
         tracing::warn!("not everything was drained in time");

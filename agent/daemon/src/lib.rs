@@ -38,6 +38,7 @@ pub mod program;
 pub mod random;
 pub mod renewal;
 pub mod reporter;
+mod rest;
 pub mod roots;
 pub mod supervisor;
 pub mod telemetry;

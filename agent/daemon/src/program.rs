@@ -28,6 +28,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(options: &args::Options) -> anyhow::Result<()> {
+    coracle_board_support::memory::begin_small();
     let config = Config::load(&options.config)?;
     let level: tracing::Level = config.log_level.as_str().parse().context("[log] level")?;
     tracing_subscriber::fmt()

@@ -351,6 +351,22 @@ async fn a_deployment_over_mqtt_and_again_after_restarts() {
     let memory = daemon.proc("smaps_rollup");
     let pss = memory.lines().find(|l| l.starts_with("Pss:")).unwrap();
     eprintln!("coracled with the link up, after a deployment: {pss}");
+    // What that took is given back: pages of the program, which has a few hundred.
+    let program = |daemon: &Daemon| -> u64 {
+        let (mut inside, mut kib) = (false, 0);
+        for line in daemon.proc("smaps").lines() {
+            match line.split_once(char::is_whitespace) {
+                Some((key, _)) if !key.ends_with(':') => inside = line.ends_with("coracled"),
+                Some(("Rss:", value)) if inside => {
+                    kib += value.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
+                }
+                _ => {}
+            }
+        }
+        kib
+    };
+    let busy = program(&daemon);
+    support::until("a rest", || program(&daemon) < busy * 3 / 4).await;
 
     // A crash: the will tells, and the retained wish starts nothing again.
     let first = heard.online().unwrap().session;

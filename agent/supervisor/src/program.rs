@@ -79,6 +79,7 @@ fn arguments() -> Result<Asked, lexopt::Error> {
 }
 
 fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
+    coracle_board_support::memory::begin_small();
     // The level is in the file, so the file is read once before anything can be logged.
     let level = Config::load(file)?
         .log_level

@@ -646,3 +646,33 @@ fn a_killed_log_writer_is_replaced_and_the_app_does_not_notice() {
     }
     assert_eq!(board.app("web").unwrap().pid, before.pid);
 }
+
+/// KiB of the supervisor's own file that it has on its page tables.
+fn program_kib(board: &Board) -> u64 {
+    let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", board.supervisor_pid())).unwrap();
+    let (mut inside, mut kib) = (false, 0);
+    for line in smaps.lines() {
+        match line.split_once(char::is_whitespace) {
+            Some((key, _)) if !key.ends_with(':') => inside = line.ends_with("coracle-supervisor"),
+            Some(("Rss:", value)) if inside => {
+                kib += value.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
+            }
+            _ => {}
+        }
+    }
+    kib
+}
+
+#[test]
+fn the_supervisor_gives_back_what_a_deployment_took() {
+    let mut board = Board::start();
+    let image = image(&board, "page");
+    let mut sleeper = app(&image, "exec sleep 1000");
+    sleeper.network.mode = NetworkMode::None;
+    board.commit("1", vec![sleeper]);
+    let busy = program_kib(&board);
+    wait_for("a rest", WAIT, || {
+        (program_kib(&board) < busy * 3 / 4).then_some(())
+    });
+    assert!(board.app("web").unwrap().pid.is_some());
+}

@@ -56,6 +56,7 @@ use crate::trust::{Trust, TrustError};
 use crate::users::Ranges;
 use crate::volumes::VolumeError;
 use crate::watchdog::{Feeder, Verdict};
+use coracle_board_support::memory;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{Event, LayerSource};
 use coracle_protocol::names::AppName;
@@ -77,6 +78,9 @@ pub use stop::stop_all;
 
 /// Layers that wait for their turn: one is unpacked at a time, so that memory stays bounded.
 const STAGE_QUEUE: usize = 64;
+
+/// After so long without work a process gives back what it took.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Why the supervisor cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +170,8 @@ pub struct Supervisor {
     following: Following,
     device_watch: DeviceWatch,
     cooling: Cooling,
+    /// When it gives back what its last work took.
+    rest_at: Option<Instant>,
     lights: Lights,
     /// For the lights.
     news: News,
@@ -270,6 +276,7 @@ impl Supervisor {
         self.tend_resolvers(now);
         self.go_on().await;
         self.show_lights(now);
+        self.rest(now);
     }
 
     fn next_due(&self, also: Option<Instant>) -> Option<Instant> {
@@ -283,11 +290,25 @@ impl Supervisor {
             .chain(self.device_watch.due())
             .chain(self.cooling.due())
             .chain(self.news.due())
+            .chain(self.rest_at)
             .chain(also)
             .min()
     }
 
+    /// Some work was done; unless more follows at once, what it took is given back.
+    fn worked(&mut self) {
+        self.rest_at = Some(Instant::now() + QUIET);
+    }
+
+    fn rest(&mut self, now: Instant) {
+        if self.rest_at.is_some_and(|at| at <= now) {
+            self.rest_at = None;
+            memory::rest();
+        }
+    }
+
     fn tell(&mut self, event: Event) {
+        self.worked();
         let heard = self.watchers.tell(&event);
         if let Event::Deployment { phase, .. } = &event
             && phase.is_end()

@@ -125,6 +125,7 @@ impl Supervisor {
     }
 
     async fn consider(&mut self, offer: Offer) -> Result<Needs, Refused> {
+        self.worked();
         // What runs, and not the set before it: whoever replays its message must not get it back.
         let known: Vec<Sha256Digest> = self.current.iter().map(DeployedSet::digest).collect();
         let payload = offer.deploy.payload_unverified();
@@ -257,6 +258,7 @@ impl Supervisor {
 
     /// The unpacking child has ended.
     pub(super) fn staged(&mut self, job: StageJob, exit: Exit) {
+        self.worked();
         let StageJob { staging, answer } = job;
         let diff_id = staging.diff_id();
         match staging.finish(exit, &self.settings.config) {

@@ -84,6 +84,7 @@ impl Supervisor {
             ranges: Ranges::load(&settings.config.ids_file(), settings.users.first)?,
             following: Following::begin(),
             device_watch: DeviceWatch::default(),
+            rest_at: Some(Instant::now() + super::QUIET),
             lights: Lights::of(&settings),
             news: News::default(),
             cooling: Cooling::of(settings.profile.thermal.as_ref()),

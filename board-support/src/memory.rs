@@ -1,0 +1,83 @@
+//! Memory of this process itself: a board's agent waits most of its life, and holds little while it does.
+
+use crate::kernel;
+
+/// Larger blocks are mapped by themselves and go back to the kernel the moment they are freed, in bytes.
+#[cfg(target_env = "gnu")]
+const OWN_MAPPING: i32 = 32 * 1024;
+
+/// So much free heap at its end goes back by itself, in bytes.
+#[cfg(target_env = "gnu")]
+const TRIM: i32 = 32 * 1024;
+
+/// Called once at the start of a process, before it has threads: one heap for all of them, and little of it kept for later.
+pub fn begin_small() {
+    #[cfg(target_env = "gnu")]
+    for (option, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_MMAP_THRESHOLD, OWN_MAPPING),
+        (libc::M_TRIM_THRESHOLD, TRIM),
+    ] {
+        // One that is not taken costs memory, and nothing else.
+        kernel::heap_option(option, value);
+    }
+}
+
+/// Called when a process has done its work and waits for more. What it needs again comes back by itself, from the page cache.
+pub fn rest() {
+    #[cfg(target_env = "gnu")]
+    kernel::trim_heap();
+    kernel::drop_clean_pages(rustix::param::page_size());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// KiB of this program's file that this process has on its page tables, clean ones.
+    fn program_kib() -> u64 {
+        let own = fs::read_link("/proc/self/exe").unwrap();
+        let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let (mut inside, mut kib) = (false, 0);
+        for line in smaps.lines() {
+            match line.split_once(char::is_whitespace) {
+                Some((key, _)) if !key.ends_with(':') => {
+                    inside = line.ends_with(own.to_str().unwrap())
+                }
+                Some(("Shared_Clean:" | "Private_Clean:", value)) if inside => {
+                    kib += value.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
+                }
+                _ => {}
+            }
+        }
+        kib
+    }
+
+    #[test]
+    fn a_process_that_rests_holds_less_and_goes_on_as_before() {
+        // Read all of it, so that it is there to be dropped.
+        let own = fs::read("/proc/self/exe").unwrap();
+        assert!(own.len() > 1 << 20);
+        static WORDS: [u64; 1 << 16] = [7; 1 << 16];
+        let sum = || {
+            WORDS
+                .iter()
+                .step_by(512)
+                .map(|w| std::hint::black_box(*w))
+                .sum::<u64>()
+        };
+        let before = (sum(), format!("{:?}", "text from the program's file"));
+        let held = program_kib();
+        rest();
+        let after = program_kib();
+        assert!(after < held, "{after} KiB of {held}");
+        assert_eq!(
+            (sum(), format!("{:?}", "text from the program's file")),
+            before
+        );
+        rest();
+        rest();
+        assert_eq!(sum(), 7 * 128);
+    }
+}
