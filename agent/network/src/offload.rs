@@ -51,40 +51,35 @@ impl Offload {
         }
     }
 
-    pub(crate) fn is_on(self, link: &str) -> io::Result<bool> {
+    fn is_on(self, link: &str) -> io::Result<bool> {
         Ok(ethtool::get(link, self.commands().0)? != 0)
     }
 
-    /// As `switch`, of what nobody has to remember.
-    pub(crate) fn switch_unnoted(self, link: &str, on: bool) -> Switched {
-        match self.switch(link, on, |_| Ok::<(), std::convert::Infallible>(())) {
-            Ok(switched) => switched,
-            Err(never) => match never {},
-        }
+    /// Whether it is otherwise than wanted; an error is what there is to say of it instead.
+    pub(crate) fn differs(self, link: &str, on: bool) -> Result<bool, Switched> {
+        self.is_on(link).map(|was| was != on).map_err(refused)
     }
 
-    /// As it is wanted afterwards, unless the driver will not. `before` is called with how it was, when it has to be changed.
-    pub(crate) fn switch<E>(
-        self,
-        link: &str,
-        on: bool,
-        before: impl FnOnce(bool) -> Result<(), E>,
-    ) -> Result<Switched, E> {
-        let refused = |error: io::Error| match error.raw_os_error() {
-            Some(libc::ENODEV) => Switched::Gone,
-            _ => Switched::Refused(error.to_string()),
-        };
-        match self.is_on(link) {
-            Ok(was) if was == on => return Ok(Switched::AsWanted),
-            Ok(was) => before(was)?,
-            Err(error) => return Ok(refused(error)),
+    /// As it is wanted afterwards, unless the driver will not.
+    pub(crate) fn switch(self, link: &str, on: bool) -> Switched {
+        match self.differs(link, on) {
+            Ok(false) => return Switched::AsWanted,
+            Ok(true) => {}
+            Err(why) => return why,
         }
         let set = ethtool::set(link, self.commands().1, on.into());
         // What it is now counts: drivers leave out what they have to, without an error.
-        Ok(match set.and_then(|()| self.is_on(link)) {
+        match set.and_then(|()| self.is_on(link)) {
             Ok(now) if now == on => Switched::Now,
             Ok(_) => Switched::Refused("the driver leaves it as it is".to_owned()),
             Err(error) => refused(error),
-        })
+        }
+    }
+}
+
+fn refused(error: io::Error) -> Switched {
+    match error.raw_os_error() {
+        Some(libc::ENODEV) => Switched::Gone,
+        _ => Switched::Refused(error.to_string()),
     }
 }

@@ -12,6 +12,7 @@ use coracle_network::{
     BoardPolicy, DEFAULT_NETWORK, Endpoint, Ipv6, NetworkError, NetworkRequest, Networks, Offload,
     Offloads, Protocol, Wanted, configure_inside,
 };
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use support::*;
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -139,6 +140,52 @@ fn links_do_for_the_processor_what_the_policy_says_and_get_it_back() {
 }
 
 #[test]
+fn how_all_links_were_found_is_written_once_and_before_anything_is_switched() {
+    let _client = board();
+    for n in 1..=4 {
+        ip(&format!("link add wan{n} type veth peer name far{n}"));
+    }
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("board-switches.json");
+    let wanted = [
+        (Offload::TxChecksum, false),
+        (Offload::RxChecksum, false),
+        (Offload::Gro, false),
+    ];
+    let all = || (1..=4).flat_map(|n| wanted.map(|(what, _)| is_on(&format!("wan{n}"), what)));
+    assert!(all().any(|on| on));
+    let before: Vec<bool> = all().collect();
+    let renamed = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+    let events = AddWatchFlags::IN_MOVED_TO;
+    renamed.add_watch(state.path(), events).unwrap();
+    let writes = || {
+        let events = renamed.read_events().unwrap_or_default();
+        let names = events.into_iter().filter_map(|event| event.name);
+        names.filter(|name| name == "board-switches.json").count()
+    };
+    block_on(async {
+        // What cannot be written down is not switched.
+        let beside = file.with_extension("json.new");
+        std::fs::create_dir(&beside).unwrap();
+        let mut networks = opened(state.path(), for_links("wan", &wanted)).await;
+        assert_eq!(all().collect::<Vec<_>>(), before);
+        std::fs::remove_dir(&beside).unwrap();
+
+        writes();
+        networks.follow().await;
+        assert!(all().all(|on| !on));
+        assert_eq!(writes(), 1);
+        networks.follow().await;
+        assert_eq!(writes(), 0);
+        drop(networks);
+        let networks = opened(state.path(), BoardPolicy::default()).await;
+        assert_eq!(writes(), 1);
+        assert_eq!(all().collect::<Vec<_>>(), before);
+        networks.destroy().await.unwrap();
+    });
+}
+
+#[test]
 fn both_ends_of_an_apps_link_are_as_the_policy_says() {
     let client = board();
     client.run(|| serve(7000));
@@ -209,9 +256,17 @@ fn notes_that_cannot_be_read_are_set_aside_and_those_of_another_boot_mean_nothin
     let state = tempfile::tempdir().unwrap();
     let file = state.path().join("board-switches.json");
     block_on(async {
+        let aside = file.with_extension("json.bad");
+        // A folder stands for a file that the disk does not give any more.
+        std::fs::create_dir(&file).unwrap();
+        let networks = opened(state.path(), BoardPolicy::default()).await;
+        assert!(!file.exists() && aside.is_dir());
+        networks.destroy().await.unwrap();
+        std::fs::remove_dir(&aside).unwrap();
+
         std::fs::write(&file, "[").unwrap();
         let networks = opened(state.path(), BoardPolicy::default()).await;
-        assert!(!file.exists() && file.with_extension("json.bad").exists());
+        assert!(!file.exists() && aside.exists());
         networks.destroy().await.unwrap();
 
         let index = ip("-o link show wan0");

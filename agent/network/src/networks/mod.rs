@@ -80,7 +80,7 @@ impl Networks {
             definitions,
             user,
             admitting: Admitting::default(),
-            board: Board::open(state_dir)?,
+            board: Board::open(state_dir),
             broken: BTreeSet::new(),
         })
     }

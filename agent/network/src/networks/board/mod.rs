@@ -28,11 +28,11 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub fn open(state_dir: &Path) -> Result<Self, NetworkError> {
-        Ok(Self {
-            notes: Notes::open(state_dir)?,
+    pub fn open(state_dir: &Path) -> Self {
+        Self {
+            notes: Notes::open(state_dir),
             ..Self::default()
-        })
+        }
     }
 
     /// Whether forwarding is the board's own affair.
@@ -42,26 +42,44 @@ impl Board {
 
     /// As the policy has them. Goes on after an error and tells all of them; what a driver will not do is told and no error.
     fn put_in_order(&mut self, links: &[Link]) -> Vec<NetworkError> {
-        let mut errors = Vec::new();
-        for link in links {
-            let wanted = self.policy.offloads_of(&link.name);
-            errors.extend(self.withdraw(link, &wanted).err());
-            for (offload, on) in wanted {
-                errors.extend(self.switch(link, offload, on).err());
+        let there: BTreeSet<u32> = links.iter().map(|link| link.index).collect();
+        self.told.retain(|(link, _)| there.contains(link));
+        let wanted = |link: &Link| self.policy.offloads_of(&link.name);
+        let wanted: Vec<(&Link, Offloads)> = links.iter().map(|l| (l, wanted(l))).collect();
+        let mut errors: Vec<NetworkError> = self.withdraw(&wanted).err().into_iter().collect();
+        let mut found = Vec::new();
+        let mut to_switch = Vec::new();
+        let all = wanted
+            .iter()
+            .flat_map(|(link, all)| all.iter().map(move |(what, on)| (*link, *what, *on)));
+        for (link, offload, on) in all {
+            match offload.differs(&link.name, on) {
+                Ok(true) => {
+                    found.push(Found {
+                        link: link.index,
+                        offload,
+                        was: !on,
+                    });
+                    to_switch.push((link, offload, on));
+                }
+                Ok(false) => self.tell(link, (offload, on), Switched::AsWanted),
+                Err(why) => self.tell(link, (offload, on), why),
             }
+        }
+        // All of them at once: each write waits for the disk. What is not noted is not switched.
+        match self.notes.note(found, &there) {
+            Ok(()) => {
+                for (link, offload, on) in to_switch {
+                    self.tell(link, (offload, on), offload.switch(&link.name, on));
+                }
+            }
+            Err(error) => errors.push(error),
         }
         errors.extend(self.bridge_nf().err());
         errors
     }
 
-    fn switch(&mut self, link: &Link, offload: Offload, on: bool) -> Result<(), NetworkError> {
-        let switched = offload.switch(&link.name, on, |was| {
-            self.notes.note(Found {
-                link: link.index,
-                offload,
-                was,
-            })
-        })?;
+    fn tell(&mut self, link: &Link, (offload, on): (Offload, bool), switched: Switched) {
         let what = (link.index, offload);
         match switched {
             Switched::Refused(why) if self.told.insert(what) => tracing::warn!(
@@ -85,24 +103,24 @@ impl Board {
                 );
             }
         }
-        Ok(())
     }
 
-    /// Gives back what is wanted of a link no more.
-    fn withdraw(&mut self, link: &Link, wanted: &Offloads) -> Result<(), NetworkError> {
-        let mut back = self.notes.of_link(link.index);
-        back.retain(|one| wanted.iter().all(|(offload, _)| *offload != one.offload));
-        if back.is_empty() {
-            return Ok(());
-        }
-        for one in &back {
-            if let Switched::Refused(why) = one.offload.switch_unnoted(&link.name, one.was) {
-                let offload = one.offload.as_str();
-                tracing::warn!(link = link.name, offload, why, "it cannot be given back");
+    /// Gives back what is wanted of these links no more.
+    fn withdraw(&mut self, wanted: &[(&Link, Offloads)]) -> Result<(), NetworkError> {
+        let mut given_back = Vec::new();
+        for (link, wanted) in wanted {
+            let mut back = self.notes.of_link(link.index);
+            back.retain(|one| wanted.iter().all(|(offload, _)| *offload != one.offload));
+            for one in &back {
+                if let Switched::Refused(why) = one.offload.switch(&link.name, one.was) {
+                    let offload = one.offload.as_str();
+                    tracing::warn!(link = link.name, offload, why, "it cannot be given back");
+                }
             }
+            given_back.extend(back);
         }
         // Only now: whoever is killed before gives it back once more.
-        self.notes.forget(&back)
+        self.notes.forget(&given_back)
     }
 
     fn bridge_nf(&mut self) -> Result<(), NetworkError> {
@@ -139,10 +157,8 @@ impl Board {
 
     /// Everything is as it was found, and nothing is noted any more. Goes on after an error and tells all of them.
     pub fn give_back(&mut self, links: &[Link]) -> Vec<NetworkError> {
-        let mut errors = Vec::new();
-        for link in links {
-            errors.extend(self.withdraw(link, &Vec::new()).err());
-        }
+        let nothing: Vec<_> = links.iter().map(|link| (link, Vec::new())).collect();
+        let mut errors: Vec<NetworkError> = self.withdraw(&nothing).err().into_iter().collect();
         errors.extend(self.give_bridge_nf_back().err());
         if errors.is_empty() {
             errors.extend(self.notes.destroy().err());
@@ -156,7 +172,7 @@ impl Board {
             return;
         }
         for (offload, on) in self.policy.app_offloads.clone() {
-            let switch = |link: &str| match offload.switch_unnoted(link, on) {
+            let switch = |link: &str| match offload.switch(link, on) {
                 Switched::Refused(why) => Some(why),
                 _ => None,
             };
@@ -247,5 +263,18 @@ impl Networks {
         };
         let others = links.iter().filter(|link| link.name != "lo" && !ours(link));
         others.cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_of_links_that_are_gone_is_forgotten() {
+        let mut board = Board::default();
+        board.told.insert((u32::MAX, Offload::Tso));
+        board.put_in_order(&[]);
+        assert!(board.told.is_empty());
     }
 }
