@@ -61,7 +61,13 @@ fn names_in(folder: &Path, pattern: &str) -> Vec<String> {
     let names = entries
         .take(ENTRY_LIMIT)
         .filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| matches(pattern, name)).collect()
+    let whole = names.filter(|name| !is_torn(name));
+    whole.filter(|name| matches(pattern, name)).collect()
+}
+
+/// Whether a list with spaces between could not hold a name. udev makes none of these.
+pub(crate) fn is_torn(name: &str) -> bool {
+    name.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
 fn is_pattern(part: &str) -> bool {
@@ -156,6 +162,8 @@ mod tests {
             found(&["/dev/*/renderD*"]),
             [("/dev/dri/renderD128".to_owned(), 226, 128)]
         );
+        make(root, "dev/ttyUSB 2", character, (188, 2));
+        assert_eq!(found(&["/dev/ttyUSB*"]), [usb(0), usb(1)]);
         // A star ends at a folder's border.
         assert_eq!(found(&["/dev/*renderD128"]), []);
         assert_eq!(found(&["/dev/gpiochip*", "/dev/none/x"]), []);

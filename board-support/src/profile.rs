@@ -197,7 +197,7 @@ impl Profile {
             if let Some(node) = device.nodes.iter().find(|node| !device.may_have(node)) {
                 let allowed = match device.kind {
                     DeviceKind::Can => "patterns over names of links",
-                    _ => "patterns over paths below /dev/, without `..`",
+                    _ => "patterns over paths below /dev/, without `..` and spaces",
                 };
                 let message =
                     format!("`{name}`: node `{node}` is not allowed; allowed are {allowed}");

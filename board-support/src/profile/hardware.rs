@@ -3,6 +3,7 @@
 
 use super::{Count, Percent};
 use crate::config::PlainName;
+use crate::devices;
 use crate::text::{Text, cut, read_text};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -25,9 +26,11 @@ impl AppDevice {
     pub(super) fn may_have(&self, pattern: &str) -> bool {
         match (self.kind, pattern.strip_prefix("/dev/")) {
             (DeviceKind::Can, _) => !pattern.is_empty() && !pattern.contains('/'),
-            (_, Some(below)) => below
-                .split('/')
-                .all(|part| !["", ".", ".."].contains(&part)),
+            // An app is told of several with a space between.
+            (_, Some(below)) => {
+                let mut parts = below.split('/');
+                parts.all(|part| !["", ".", ".."].contains(&part) && !devices::is_torn(part))
+            }
             (_, None) => false,
         }
     }

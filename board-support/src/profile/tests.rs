@@ -196,6 +196,7 @@ fn what_no_single_value_shows_is_refused_with_its_line() {
         "i2c-1",
         "/dev/",
         "/dev//x",
+        "/dev/i2c 1",
     ] {
         let message = fault(&good.replace("/dev/i2c-1", outside));
         assert!(

@@ -6,7 +6,7 @@ use crate::document::within;
 use crate::limits::LIMITS;
 use crate::names::DeviceName;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A device of the board.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,14 +45,58 @@ impl App {
         let mut names = BTreeSet::new();
         match self.devices.iter().find(|one| !names.insert(&one.name)) {
             Some(twice) => Err(format!("devices: `{}` is named twice", twice.name)),
-            None => Ok(()),
+            None => self.check_device_variables(),
         }
+    }
+
+    /// An app finds each by a variable of its own.
+    fn check_device_variables(&self) -> Result<(), String> {
+        let mut variables = BTreeMap::new();
+        for name in self.devices.iter().map(|device| &device.name) {
+            let variable = name.variable();
+            if let Some(other) = variables.insert(variable.clone(), name) {
+                return Err(format!(
+                    "devices: `{other}` and `{name}` would both be {variable} of the app"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl DeviceName {
+    /// The environment variable with its nodes: `CORACLE_DEVICE_I2C_1`.
+    pub fn variable(&self) -> String {
+        let name = self.as_str().to_uppercase().replace('-', "_");
+        format!("CORACLE_DEVICE_{name}")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_devices_of_one_name_or_one_variable_are_refused() {
+        let check = |names: [&str; 2]| {
+            let blob =
+                serde_json::json!({"digest": format!("sha256:{}", "0".repeat(64)), "size": 1});
+            let app = serde_json::json!({
+                "name": "web",
+                "image": {"name": "shop/web:1", "manifest": blob, "config": blob, "layers": []},
+                "limits": {"memory_bytes": 1 << 20, "cpu_millis": 10, "pids": 1},
+                "devices": names.map(|name| serde_json::json!({"name": name})),
+            });
+            serde_json::from_value::<App>(app).unwrap().check_devices()
+        };
+        assert_eq!(check(["i2c-1", "i2c-2"]), Ok(()));
+        let refused = check(["gpio", "gpio"]).unwrap_err();
+        assert_eq!(refused, "devices: `gpio` is named twice");
+        assert_eq!(
+            check(["i2c-1", "i2c_1"]).unwrap_err(),
+            "devices: `i2c-1` and `i2c_1` would both be CORACLE_DEVICE_I2C_1 of the app"
+        );
+    }
 
     #[test]
     fn a_device_is_a_name_and_says_no_more_than_it_must() {

@@ -170,9 +170,8 @@ pub fn give(planned: &[PlannedDevice], user: &User, root: &Path) -> Result<Gift,
         }
         let paths: Vec<&str> = nodes.iter().map(|node| node.path.as_str()).collect();
         if !paths.is_empty() {
-            let name = device.wanted.name.as_str().to_uppercase().replace('-', "_");
-            gift.env
-                .push(format!("CORACLE_DEVICE_{name}={}", paths.join(":")));
+            let variable = device.wanted.name.variable();
+            gift.env.push(format!("{variable}={}", paths.join(" ")));
         }
         gift.given.push(Given {
             name: device.wanted.name.clone(),

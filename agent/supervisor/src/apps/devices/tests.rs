@@ -66,7 +66,7 @@ fn what_is_there_becomes_nodes_of_the_apps_user_and_rules() {
     assert_eq!(
         gift.env,
         [
-            "CORACLE_DEVICE_SERIAL=/dev/ttyACM3:/dev/ttyUSB0",
+            "CORACLE_DEVICE_SERIAL=/dev/ttyACM3 /dev/ttyUSB0",
             "CORACLE_DEVICE_CAMERA=/dev/video0"
         ]
     );
