@@ -1,21 +1,36 @@
 //! Nodes of the devices that a profile names, as they are at this moment: a pattern may mean none, one or several.
 
 use crate::profile::AppDevice;
-use crate::text::matches;
+use crate::text::{matches, read_text};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Nodes of one device; a board has fewer cameras.
+/// Nodes of one device that an app gets; a board has fewer cameras.
 pub const NODE_LIMIT: usize = 32;
 /// Folders that are watched for one device: /dev has some 20 of its own, and one for each USB bus.
 pub const FOLDER_LIMIT: usize = 64;
 /// Entries of one folder that are looked at: a PC's /dev has some 200.
 const ENTRY_LIMIT: usize = 4096;
-/// The memory of the board, by /dev/mem and its kin, is no device that an app could have
-/// (Documentation/admin-guide/devices.txt).
-const MEMORY_MAJOR: u32 = 1;
+/// Nodes of one device that are told apart.
+const SEEN_LIMIT: usize = 1024;
+/// Memory (/dev/mem and its kin), tapes, disks by the SCSI generic driver, flash, raw disks, registers of the processors and
+/// what they are (Documentation/admin-guide/devices.txt).
+const BOARD_MAJORS: [u32; 7] = [1, 9, 21, 90, 162, 202, 203];
+/// What has no number of its own: NVMe controllers and name spaces, UBI on flash, the sealed part of an eMMC, what makes block
+/// devices, firmware's memory.
+const BOARD_NAMES: [&str; 7] = [
+    "nvme*",
+    "ng?n*",
+    "ubi*",
+    "*rpmb*",
+    "loop-control",
+    "btrfs-control",
+    "nvram",
+];
+/// Disks by the block layer's generic driver, and the device mapper's control.
+const BOARD_FOLDERS: [&str; 2] = ["bsg", "mapper"];
 
 /// A character device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,19 +44,46 @@ pub struct Node {
     pub minor: u32,
 }
 
-/// The nodes of `device`, in the order of their paths; `root` is `/` on a board. Disks are no devices of apps, nor is memory.
+/// The nodes of `device`, in the order of their paths; `root` is `/` on a board. Disks are no devices of apps, nor are memory
+/// and the board's consoles.
 pub fn nodes(root: &Path, device: &AppDevice) -> Vec<Node> {
+    let consoles = consoles(root);
+    let mut nodes = matching(root, device);
+    nodes.retain(|node| !consoles.contains(&(node.major, node.minor)));
+    nodes
+}
+
+/// Those that are left out since the kernel's messages and a login are there: an app would read what is typed.
+pub fn console_nodes(root: &Path, device: &AppDevice) -> Vec<Node> {
+    let consoles = consoles(root);
+    let mut nodes = matching(root, device);
+    nodes.retain(|node| consoles.contains(&(node.major, node.minor)));
+    nodes
+}
+
+/// Numbers of what `console=` of the kernel's command line means (Documentation/ABI/testing/sysfs-tty).
+fn consoles(root: &Path) -> Vec<(u32, u32)> {
+    let active = read_text(&root.join("sys/class/tty/console/active"), 1024);
+    let names = active.split_whitespace();
+    let nodes = names.map(|name| root.join("dev").join(name));
+    nodes.filter_map(|node| character_device(&node)).collect()
+}
+
+fn matching(root: &Path, device: &AppDevice) -> Vec<Node> {
     let mut found = BTreeMap::new();
     for pattern in &device.nodes {
         let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
         collect(root.to_owned(), String::new(), &parts, &mut found);
     }
-    found.into_values().take(NODE_LIMIT).collect()
+    found.into_values().collect()
 }
 
 fn collect(at: PathBuf, shown: String, parts: &[&str], found: &mut BTreeMap<String, Node>) {
     let Some((part, rest)) = parts.split_first() else {
-        if let Some((major, minor)) = character_device(&at) {
+        if found.len() < SEEN_LIMIT
+            && let Some((major, minor)) = character_device(&at)
+            && !is_of_the_board(&at, major)
+        {
             let path = shown.clone();
             found.insert(shown, Node { path, major, minor });
         }
@@ -79,7 +121,23 @@ fn character_device(path: &Path) -> Option<(u32, u32)> {
     let found = std::fs::metadata(path).ok()?;
     let number = found.rdev();
     let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
-    (found.file_type().is_char_device() && major != MEMORY_MAJOR).then_some((major, minor))
+    found.file_type().is_char_device().then_some((major, minor))
+}
+
+/// Memory, processors and disks have character devices too, some of them with numbers that the kernel makes up: those go by
+/// their names, however links call them.
+fn is_of_the_board(path: &Path, major: u32) -> bool {
+    let Ok(path) = path.canonicalize() else {
+        return true;
+    };
+    let name = |path: Option<&Path>| {
+        let name = path.and_then(Path::file_name).unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    let (name, folder) = (name(Some(&path)), name(path.parent()));
+    BOARD_MAJORS.contains(&major)
+        || BOARD_FOLDERS.contains(&folder.as_str())
+        || BOARD_NAMES.iter().any(|pattern| matches(pattern, &name))
 }
 
 /// The folders below `root` in which nodes of `device` come and go, as far as they are there now; at most
@@ -167,9 +225,60 @@ mod tests {
         // A star ends at a folder's border.
         assert_eq!(found(&["/dev/*renderD128"]), []);
         assert_eq!(found(&["/dev/gpiochip*", "/dev/none/x"]), []);
-        let many = [0; 40].iter().enumerate();
-        many.for_each(|(n, _)| make(root, &format!("dev/many{n}"), character, (200, n as u32)));
-        assert_eq!(found(&["/dev/many*"]).len(), NODE_LIMIT);
+        for n in 0..=SEEN_LIMIT {
+            make(root, &format!("dev/many{n}"), character, (200, n as u32));
+        }
+        assert_eq!(found(&["/dev/many*"]).len(), SEEN_LIMIT);
+    }
+
+    #[test]
+    fn neither_memory_nor_disks_nor_consoles_are_devices_of_apps() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for (name, number) in [
+            ("mem", (1, 1)),
+            ("kmsg", (1, 11)),
+            ("sg0", (21, 0)),
+            ("mtd0", (90, 0)),
+            ("mtd0ro", (90, 1)),
+            ("nvme0", (240, 0)),
+            ("ng0n1", (241, 0)),
+            ("ubi0_0", (242, 1)),
+            ("ubi_ctrl", (10, 58)),
+            ("mmcblk0rpmb", (243, 0)),
+            ("bsg/0:0:0:0", (244, 0)),
+            ("mapper/control", (10, 236)),
+            ("loop-control", (10, 237)),
+            ("cpu/0/msr", (202, 0)),
+            ("ttyS0", (4, 64)),
+            ("ttyS1", (4, 65)),
+            ("gpiochip0", (254, 0)),
+        ] {
+            make(
+                root,
+                &format!("dev/{name}"),
+                FileType::CharacterDevice,
+                number,
+            );
+        }
+        for (link, to) in [("harmless", "nvme0"), ("serial0", "ttyS0")] {
+            std::os::unix::fs::symlink(to, root.join("dev").join(link)).unwrap();
+        }
+        fs::create_dir_all(root.join("sys/class/tty/console")).unwrap();
+        let active = root.join("sys/class/tty/console/active");
+        let all = device(&["/dev/*", "/dev/*/*", "/dev/cpu/*/*"]);
+        let paths =
+            |nodes: Vec<Node>| -> Vec<String> { nodes.into_iter().map(|node| node.path).collect() };
+        assert_eq!(
+            paths(nodes(root, &all)),
+            ["/dev/gpiochip0", "/dev/serial0", "/dev/ttyS0", "/dev/ttyS1"]
+        );
+        fs::write(active, "tty0 ttyS0\n").unwrap();
+        assert_eq!(paths(nodes(root, &all)), ["/dev/gpiochip0", "/dev/ttyS1"]);
+        assert_eq!(
+            paths(console_nodes(root, &all)),
+            ["/dev/serial0", "/dev/ttyS0"]
+        );
     }
 
     #[test]

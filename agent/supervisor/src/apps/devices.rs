@@ -60,6 +60,17 @@ pub enum DeviceFault {
         /// What was looked for.
         patterns: String,
     },
+    /// Nothing but the board's console is there.
+    #[error(
+        "device `{device}` is {console} on this board, which is its console: an app would read what is typed at the login \
+         there; take `console=` of it off the kernel's command line, or name another in the board's board.toml"
+    )]
+    Console {
+        /// What the release asks for.
+        device: DeviceName,
+        /// Its node.
+        console: String,
+    },
 }
 
 /// A device that an app is to have, and what the profile says of it.
@@ -123,11 +134,22 @@ impl PlannedDevice {
         nodes
     }
 
-    /// The same, where the app can do without or there is one.
+    /// Those that an app gets: no more than [`devices::NODE_LIMIT`]. An error where there is none and it cannot do without.
     pub fn find(&self, root: &Path) -> Result<Vec<Node>, DeviceFault> {
-        let nodes = self.nodes(root);
+        let mut nodes = self.nodes(root);
+        if nodes.len() > devices::NODE_LIMIT {
+            let (device, found, limit) = (&self.wanted.name, nodes.len(), devices::NODE_LIMIT);
+            tracing::warn!(%device, found, limit, "an app gets no more nodes of one device: the first by their names");
+            nodes.truncate(limit);
+        }
         if !nodes.is_empty() || self.wanted.optional {
             return Ok(nodes);
+        }
+        if let Some(console) = devices::console_nodes(root, &self.entry).pop() {
+            return Err(DeviceFault::Console {
+                device: self.wanted.name.clone(),
+                console: console.path,
+            });
         }
         let patterns: Vec<&str> = self.entry.nodes.iter().map(|text| text.as_str()).collect();
         Err(DeviceFault::Missing {

@@ -14,8 +14,9 @@ pub fn check(release: &Release, settings: &Settings) -> Result<(), Refused> {
         for wanted in &app.devices {
             let planned = PlannedDevice::of(wanted, &settings.profile);
             if let Err(fault) = planned.and_then(|planned| planned.find(root)) {
-                if !matches!(fault, DeviceFault::Missing { .. }) {
-                    code = "over-budget";
+                match fault {
+                    DeviceFault::Missing { .. } | DeviceFault::Console { .. } => {}
+                    DeviceFault::Unknown { .. } | DeviceFault::Link { .. } => code = "over-budget",
                 }
                 problems.push(format!("app `{}`: {fault}", app.name));
             }

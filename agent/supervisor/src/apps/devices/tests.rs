@@ -104,3 +104,39 @@ fn nodes_that_every_container_has_stay_the_containers() {
     let paths: Vec<String> = device.nodes(root).into_iter().map(|n| n.path).collect();
     assert_eq!(paths, ["/dev/ttyS0"]);
 }
+
+#[test]
+fn a_serial_line_that_is_the_boards_console_is_no_apps() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    make(root, "ttyUSB0", 188, 0);
+    let active = root.join("sys/class/tty/console/active");
+    std::fs::create_dir_all(active.parent().unwrap()).unwrap();
+    std::fs::write(active, "tty0 ttyUSB0\n").unwrap();
+    let serial = planned(r#"{"name":"serial"}"#).unwrap();
+    let fault = serial.find(root).unwrap_err().to_string();
+    for part in ["`serial`", "/dev/ttyUSB0", "console=", "board.toml"] {
+        assert!(fault.contains(part), "{fault}");
+    }
+    let optional = planned(r#"{"name":"serial","optional":true}"#).unwrap();
+    assert_eq!(optional.find(root), Ok(vec![]));
+    // Another line beside it is one.
+    make(root, "ttyUSB1", 188, 1);
+    assert_eq!(serial.find(root).unwrap()[0].path, "/dev/ttyUSB1");
+}
+
+#[test]
+fn more_nodes_than_an_app_gets_are_cut_at_its_start_and_not_when_it_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for minor in 0..=devices::NODE_LIMIT as u32 {
+        make(root, &format!("ttyUSB{minor}"), 188, minor);
+    }
+    let serial = planned(r#"{"name":"serial"}"#).unwrap();
+    let given = serial.find(root).unwrap();
+    assert_eq!(given.len(), devices::NODE_LIMIT);
+    // One more that comes before them pushes none out of what is there.
+    make(root, "ttyACM0", 166, 0);
+    let now = serial.nodes(root);
+    assert!(given.iter().all(|node| now.contains(node)));
+}
