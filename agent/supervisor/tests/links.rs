@@ -284,6 +284,28 @@ fn an_app_keeps_its_link_when_another_one_gets_its_name() {
     wait_for("its page", WAIT, page);
 }
 
+#[test]
+fn a_link_that_came_back_under_another_name_has_its_own_after_everything_was_stopped() {
+    let mut board = Board::start();
+    let _outside = Outside::at(&board, "lan0", "192.168.8.9/24");
+    let image = image(&board);
+    let bus = json!({
+        "mode": "none", "interfaces": [{"name": "lan0", "address": "192.168.8.1/24"}]
+    });
+    board.commit("1", vec![server(&image, "bus", bus)]);
+    board.ip("link add lan0 type veth peer name stranger");
+    assert_eq!(board.control("bus", AppAction::Stop), Answer::Done);
+    let has = |board: &Board, name: &str| board.links().contains(name);
+    wait_for("the link", WAIT, || has(&board, "dev").then_some(()));
+    // What had its name goes while no supervisor is there to see it.
+    board.kill_supervisor();
+    board.ip("link del stranger");
+    assert!(!has(&board, "lan0"));
+    board.stop_all();
+    let links = board.links();
+    assert!(links.contains("lan0") && !links.contains("dev"), "{links}");
+}
+
 /// The one app of the next test, and why it does not run.
 fn fault(board: &Board) -> Option<String> {
     let app = board.app("bus")?;

@@ -21,7 +21,8 @@ impl Supervisor {
             .collect();
     }
 
-    /// Of this app alone: one whose secret does not open holds up no other.
+    /// Of this app alone. In a set that is active already, one whose secret does not open holds up no other; a new set is
+    /// refused for it by [`Self::check_plans`].
     fn plan(&self, set: &DeployedSet, app: &App, image: &ImageConfig) -> Result<Plan, String> {
         let plan = plan::plan(app, image, &self.settings).map_err(|error| whole(&error))?;
         let secrets = self.trust.secrets_of(&app.name, set.deployment());

@@ -6,6 +6,7 @@ use crate::adopt::{RunState, RunningApp};
 use crate::apps::interfaces;
 use crate::apps::layer;
 use crate::apps::secrets;
+use crate::apps::whole;
 use crate::board_policy;
 use crate::disk;
 use crate::lights::Lights;
@@ -66,6 +67,8 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
     for app in interfaces::borrowers(settings) {
         left.extend(interfaces::take_back(settings, &app));
     }
+    let renamed = coracle_network::lent::rename_back();
+    left.extend(renamed.iter().map(|error| whole(error)));
     match Networks::open(settings.network.clone(), &config.state_dir) {
         Ok(networks) => {
             let networks = networks.with_policy(board_policy::of(&settings.profile));
