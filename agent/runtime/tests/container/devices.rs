@@ -76,13 +76,22 @@ pub fn live_rules_replace_the_old_ones() {
 }
 
 pub fn rules_that_go_and_come_disturb_no_other() {
+    rules_go_and_come(Place::with);
+}
+
+/// By the eBPF program, also on the v2 tree of a hybrid machine.
+pub fn version_two_lets_rules_go_and_come() {
+    rules_go_and_come(Place::unified);
+}
+
+fn rules_go_and_come(place: fn(&Limits) -> Place) {
     let loop_control = DeviceRule {
         mknod: false,
         ..DeviceRule::char(10, Some(237))
     };
     let without = DeviceRule::DEFAULTS.to_vec();
     let with = [&without[..], &[loop_control]].concat();
-    let place = Place::with(&rules(&[loop_control]));
+    let place = place(&rules(&[loop_control]));
     // A process that opens what it may have the whole time, and one that says what it may open now.
     let attempt = "(: < /tmp/node) 2>/dev/null; echo loop $?";
     let script = format!(

@@ -60,6 +60,7 @@ fn main() -> std::process::ExitCode {
         pids::a_live_limit_moves_the_border,
         devices::a_device_needs_node_and_rule,
         devices::rules_that_go_and_come_disturb_no_other,
+        devices::version_two_lets_rules_go_and_come,
         devices::live_rules_replace_the_old_ones,
         io::direct_io_keeps_to_the_rates,
         io::buffered_writes_keep_to_the_rate,

@@ -92,6 +92,7 @@ pub const BOARDS: [Board; 11] = [
         not_here: &[
             "io::buffered_writes_keep_to_the_rate",
             "cgroup::version_two_starts_inside_filters_devices_and_kills",
+            "devices::version_two_lets_rules_go_and_come",
             "cgroup::a_tree_without_controllers_holds_no_limit",
         ],
         without: &[],
