@@ -256,6 +256,9 @@ pub struct Status {
     pub previous: Option<(Sha256Digest, String)>,
     /// The last deployment that was refused, failed or rolled back, in words.
     pub last_failure: Option<String>,
+    /// A staged set that waits for its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// Layers on the board.
     pub layers: Vec<Sha256Digest>,
     /// What the board trusts.
@@ -270,6 +273,21 @@ pub struct Status {
     /// Networks on the board, its own first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkStatus>,
+}
+
+/// A staged set that waits for its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Names it in events.
+    pub activity: String,
+    /// Digest of its assignment.
+    pub deployment: Sha256Digest,
+    /// Its release's version text.
+    pub version: String,
+    /// A stable word for the first of what it waits for: `update-lock`.
+    pub code: String,
+    /// All of it, in words.
+    pub reason: String,
 }
 
 /// A volume on the board.

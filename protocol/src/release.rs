@@ -12,6 +12,7 @@ mod checks;
 mod dependencies;
 mod devices;
 mod network;
+mod update_lock;
 
 pub use dependencies::{Condition, start_order};
 pub use devices::{AppDevice, DeviceAccess};
@@ -19,6 +20,7 @@ pub use network::{
     AppInterface, AppOnNetwork, DEFAULT_NETWORK, Driver, Egress, EgressTo, ExtraHost, HOST_GATEWAY,
     LinkMode, LinkName, Mac, NetworkSpec, Rates,
 };
+pub use update_lock::{UPDATE_LOCK, UPDATE_LOCK_FOLDER, UpdateLock};
 
 /// The payload type of a release.
 pub const RELEASE_TYPE: &str = "application/vnd.coracle.release.v1+json";
@@ -69,6 +71,9 @@ pub struct App {
         deserialize_with = "crate::strict::map"
     )]
     pub depends_on: BTreeMap<AppName, Condition>,
+    /// Whether it may put off that its set is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_lock: Option<UpdateLock>,
     /// Replaces the image's entrypoint and command, when not empty.
     #[serde(default)]
     pub args: Vec<String>,

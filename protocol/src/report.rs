@@ -283,6 +283,8 @@ pub enum Phase {
     Fetching,
     /// Layers are being unpacked.
     Staging,
+    /// Everything is here; something on the board puts the switch off, see the reason.
+    Waiting,
     /// The old set stops, the new one starts.
     Switching,
     /// The health window is open.
@@ -312,6 +314,7 @@ impl std::fmt::Display for Phase {
             Self::Verified => "verified",
             Self::Fetching => "fetching",
             Self::Staging => "staging",
+            Self::Waiting => "waiting",
             Self::Switching => "switching",
             Self::Trial => "trial",
             Self::Committed => "committed",
@@ -356,6 +359,7 @@ mod tests {
             "verified",
             "fetching",
             "staging",
+            "waiting",
             "switching",
             "trial",
             "committed",

@@ -10,7 +10,7 @@ use coracle_protocol::dsse::{Envelope, Signature};
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile};
 use coracle_protocol::local::{
     Answer, AppAction, Call, Event, LayerNeed, LayerSource, Message, Needs, Reply, Request, Status,
-    StickWord, Trusted, Verdict, VolumeAction, VolumeStatus,
+    StickWord, Trusted, Verdict, VolumeAction, VolumeStatus, Waiting,
 };
 use coracle_protocol::names::{AppName, BoardId, DeviceName, ProductName, VolumeName};
 use coracle_protocol::release::{AppLimits, Blob, DeviceAccess, DiskOn, Port, Protocol};
@@ -241,6 +241,13 @@ fn all() -> Vec<(&'static str, (String, String))> {
         current: Some(set()),
         previous: Some((digest("old assignment"), "1.0".into())),
         last_failure: Some("web: unhealthy".into()),
+        waiting: Some(Waiting {
+            activity: activity(),
+            deployment: digest("next assignment"),
+            version: "3.0".into(),
+            code: "update-lock".into(),
+            reason: "app `web` holds the update lock".into(),
+        }),
         layers: vec![digest("tar")],
         trust: Some(trust()),
     };
@@ -334,6 +341,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 Phase::Verified,
                 Phase::Fetching,
                 Phase::Staging,
+                Phase::Waiting,
                 Phase::Switching,
                 Phase::Trial,
                 Phase::Committed,

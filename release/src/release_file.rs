@@ -9,7 +9,7 @@ use coracle_protocol::names::{
 };
 use coracle_protocol::release::{
     App, AppDevice, AppLimits, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn,
-    Health, Image, NetworkSpec, Release, Restart, TmpfsMount, VolumeMount,
+    Health, Image, NetworkSpec, Release, Restart, TmpfsMount, UpdateLock, VolumeMount,
 };
 use coracle_protocol::site::Settable;
 use network::NetworkTable;
@@ -78,6 +78,7 @@ struct AppTable {
     image: String,
     #[serde(default)]
     depends_on: BTreeMap<AppName, Condition>,
+    update_lock: Option<UpdateLock>,
     #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
@@ -232,6 +233,7 @@ impl AppTable {
             name: self.name,
             image,
             depends_on: self.depends_on,
+            update_lock: self.update_lock,
             args: self.args,
             env: self.env,
             limits: AppLimits {

@@ -127,6 +127,9 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
         if let Some((_, version)) = &status.previous {
             line("previous", version.clone());
         }
+        if let Some(set) = &status.waiting {
+            line("waiting", format!("{}: {}", set.version, set.reason));
+        }
         if let Some(failure) = &status.last_failure {
             line("failure", failure.clone());
         }

@@ -314,6 +314,55 @@ async fn a_deployment_waits_for_a_way_that_is_not_metered_and_says_so() {
     assert_eq!(fetched(), 2);
 }
 
+/// What waits on the board is told with its reason, and a newer wish takes its place at once.
+#[tokio::test]
+async fn a_deployment_that_waits_is_told_and_gives_way_to_a_newer_one() {
+    let fleet = Arc::new(Fleet::new());
+    let documents = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
+    let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), blobs, broker.port);
+    let mut accepts = accept(vec![]);
+    let waits = move |request: &Request, state: &State| match request {
+        Request::Activate { activity } if activity == "one" => {
+            let event = Event::Deployment {
+                activity: activity.clone(),
+                phase: Phase::Waiting,
+                code: Some("update-lock".into()),
+                reason: Some("app `web` holds the update lock".into()),
+            };
+            state.events.send(event).unwrap();
+            None
+        }
+        other => accepts(other, state),
+    };
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), waits);
+    let (client, heard) = listen(&fleet, broker.port);
+    daemon.start().await;
+    wish(&client, &desired("one", &documents)).await;
+    let waiting = || {
+        let all = heard.all::<Feedback>("feedback");
+        all.into_iter().find(|f| f.phase == Phase::Waiting)
+    };
+    support::until("that it waits", || waiting().is_some()).await;
+    let waiting = waiting().unwrap();
+    assert_eq!(waiting.activity, "one");
+    assert_eq!(waiting.code.as_deref(), Some("update-lock"));
+    assert_eq!(
+        waiting.reason.as_deref(),
+        Some("app `web` holds the update lock")
+    );
+    assert!(heard.ended("one").is_none());
+    wish(&client, &desired("two", &documents)).await;
+    support::until("the newer one's end", || heard.ended("two").is_some()).await;
+    assert_eq!(heard.ended("two").unwrap().phase, Phase::Committed);
+    let first = heard.ended("one").unwrap();
+    assert_eq!(first.code.as_deref(), Some("superseded"), "{first:?}");
+    drop(supervisor);
+}
+
 #[tokio::test]
 async fn a_deployment_over_mqtt_and_again_after_restarts() {
     let fleet = Arc::new(Fleet::new());

@@ -94,6 +94,19 @@ pub struct EndedApp {
     pub fine: bool,
 }
 
+/// How long a staged set has waited: the clock is one that no restart of the supervisor, and nobody who sets the time,
+/// changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waited {
+    /// The set: digest of its assignment.
+    pub deployment: Sha256Digest,
+    /// Seconds after boot at which it began to wait.
+    pub since: u64,
+    /// Seconds for which update locks alone have put it off.
+    pub deferred: u64,
+}
+
 /// All of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,6 +118,9 @@ pub struct RunState {
     /// Those that ended and stay so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<EndedApp>,
+    /// How long a staged set has waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waited>,
     /// Those that a person stopped, and that stay so.
     pub stopped: Vec<AppName>,
 }
@@ -188,6 +204,7 @@ mod tests {
         let state = RunState {
             set: Some(Sha256Digest::of(b"set")),
             apps: vec![],
+            waiting: None,
             ended: vec![EndedApp {
                 name: AppName::new("b").unwrap(),
                 exit_code: Some(0),

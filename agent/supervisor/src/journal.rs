@@ -165,6 +165,8 @@ pub struct Found {
     pub previous: Option<DeployedSet>,
     /// A set that was started and never kept.
     pub trial: Option<DeployedSet>,
+    /// A set that waited for its time, and its documents.
+    pub waiting: Option<(DeployedSet, StoredSet)>,
     /// There is a trial, readable or not.
     pub has_trial: bool,
     /// The last deployment that did not stay.
@@ -205,6 +207,7 @@ impl Journal {
             current: self.load_or_set_aside("current"),
             previous: self.load_or_set_aside("previous"),
             trial: self.load_or_set_aside("trial"),
+            waiting: self.load_waiting(),
             failure,
         })
     }
@@ -233,6 +236,24 @@ impl Journal {
         reopen(&bytes)
             .map(Some)
             .map_err(|fault| JournalError::Damaged { path, fault })
+    }
+
+    fn load_waiting(&self) -> Option<(DeployedSet, StoredSet)> {
+        let set = self.load_or_set_aside("waiting")?;
+        let bytes = disk::read_bounded(&self.path("waiting"), SET_BYTES);
+        let stored = serde_json::from_slice(&bytes.ok()??).ok()?;
+        Some((set, stored))
+    }
+
+    /// Writes a set that waits for its time.
+    pub fn park(&self, set: &StoredSet) -> Result<(), JournalError> {
+        let json = serde_json::to_vec(set).unwrap_or_default();
+        Ok(disk::write_whole(&self.path("waiting"), &json, 0o600)?)
+    }
+
+    /// None waits any more.
+    pub fn unpark(&self) -> Result<(), JournalError> {
+        Ok(disk::remove(&self.path("waiting"))?)
     }
 
     /// Writes the set that is about to be tried.

@@ -32,6 +32,7 @@ pub mod apps;
 mod board_policy;
 pub mod disk;
 pub mod erase;
+pub mod gate;
 pub mod gc;
 pub mod health;
 pub mod journal;

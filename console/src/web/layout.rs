@@ -132,6 +132,7 @@ fn phase(phase: Phase) -> (&'static str, &'static str) {
         Phase::Verified => ("busy", "signatures checked"),
         Phase::Fetching => ("busy", "fetching"),
         Phase::Staging => ("busy", "unpacking"),
+        Phase::Waiting => ("busy", "waiting"),
         Phase::Switching => ("busy", "switching"),
         Phase::Trial => ("busy", "on trial"),
         Phase::Committed => ("good", "running"),

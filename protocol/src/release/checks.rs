@@ -78,6 +78,7 @@ impl App {
             within(field, count as u64, entries)?;
         }
         self.check_devices()?;
+        self.check_update_lock()?;
         self.site_settable.check()?;
         image_name(&self.image.name)?;
         for arg in &self.args {

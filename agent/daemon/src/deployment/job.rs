@@ -97,7 +97,9 @@ async fn steps(
             return Ok(Outcome::committed());
         }
         voice.phase(Phase::Trial);
-        return Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice).await);
+        return Ok(
+            outcome::follow(&means.supervisor, &awaited, &mut notices, voice, switched).await,
+        );
     }
     if let Some(fetcher) = &mut fetcher {
         let (rules, root) = (means.downloads.clone(), means.hardware_root.clone());
@@ -133,7 +135,7 @@ async fn steps(
         Err(SupervisorError::Broke | SupervisorError::TimedOut(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice).await)
+    Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice, switched).await)
 }
 
 /// Verifies and offers what came over docker.sock, and changes nothing.

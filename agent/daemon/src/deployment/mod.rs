@@ -32,8 +32,12 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use voice::Voice;
+
+/// Between two looks whether a deployment that a newer one waits for can still be taken back.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a deployment works with.
 #[derive(Debug)]
@@ -141,6 +145,12 @@ pub async fn run(
                             continue;
                         }
                         next = Some(Job::from(newer));
+                        if !switched.get() {
+                            break false;
+                        }
+                    }
+                    // One that came during a switch, which turned out to wait.
+                    () = tokio::time::sleep(LOOK), if next.is_some() => {
                         if !switched.get() {
                             break false;
                         }

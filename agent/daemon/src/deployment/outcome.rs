@@ -6,6 +6,7 @@ use crate::supervisor::{Notice, Supervisor, SupervisorError};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::local::{Answer, DID_NOT_STAY, Event, Status};
 use coracle_protocol::report::{Phase, SetState};
+use std::cell::Cell;
 use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::Instant;
@@ -90,8 +91,9 @@ pub async fn follow(
     awaited: &Awaited<'_>,
     notices: &mut Receiver<Notice>,
     voice: &mut Voice<'_>,
+    switched: &Cell<bool>,
 ) -> Outcome {
-    let deadline = Instant::now() + awaited.trial + SLACK;
+    let mut deadline = Instant::now() + awaited.trial + SLACK;
     loop {
         let look = match tokio::time::timeout(LOOK, notices.recv()).await {
             Ok(Ok(Notice::Event(Event::Deployment {
@@ -107,7 +109,12 @@ pub async fn follow(
                         reason,
                     };
                 }
-                if phase >= Phase::Switching {
+                // What waits can still be taken back, and has no deadline but the board's own.
+                switched.set(phase != Phase::Waiting);
+                if phase == Phase::Waiting {
+                    deadline = Instant::now() + awaited.trial + SLACK;
+                    voice.waiting(code, reason);
+                } else if phase >= Phase::Switching {
                     voice.phase(phase);
                 }
                 None
@@ -119,9 +126,14 @@ pub async fn follow(
         };
         if let Some(restarted) = look
             && let Ok(status) = supervisor.status().await
-            && let Some(outcome) = read_status(&status, awaited, restarted)
         {
-            return outcome;
+            let waits = status.waiting.as_ref();
+            if waits.is_some_and(|set| set.deployment == awaited.deployment) {
+                switched.set(false);
+                deadline = Instant::now() + awaited.trial + SLACK;
+            } else if let Some(outcome) = read_status(&status, awaited, restarted) {
+                return outcome;
+            }
         }
         if Instant::now() >= deadline {
             return Outcome::failed("no-outcome", "the supervisor never said how it ended");

@@ -32,6 +32,11 @@ impl<'a> Voice<'a> {
         }
     }
 
+    /// It waits for its time; said again when the reason is another.
+    pub fn waiting(&mut self, code: Option<String>, reason: Option<String>) {
+        self.say(Phase::Waiting, None, code, reason, None);
+    }
+
     /// How far the fetch is.
     pub fn progress(&mut self, percent: u8, fetched: Fetched) {
         self.say(Phase::Fetching, Some(percent), None, None, Some(fetched));

@@ -132,6 +132,7 @@ fn version_images_info_stats() {
         },
         current: Some(set()),
         previous: None,
+        waiting: None,
         last_failure: None,
         layers: vec![],
         trust: None,

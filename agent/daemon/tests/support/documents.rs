@@ -122,6 +122,7 @@ fn app() -> App {
             }],
         },
         depends_on: Default::default(),
+        update_lock: None,
         args: vec![],
         env: BTreeMap::new(),
         secrets: Default::default(),

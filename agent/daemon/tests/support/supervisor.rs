@@ -47,6 +47,7 @@ pub fn empty_status() -> Status {
         },
         current: None,
         previous: None,
+        waiting: None,
         last_failure: None,
         layers: vec![],
         trust: None,

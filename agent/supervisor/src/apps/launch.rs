@@ -5,7 +5,7 @@ use crate::apps::devices::{self, DeviceFault, Given};
 use crate::apps::interfaces::{self, InterfaceError};
 use crate::apps::layer::{self, LayerError};
 use crate::apps::plan::{OOM_SCORE, Plan};
-use crate::apps::{etc, places, secrets, whole};
+use crate::apps::{etc, lock, places, secrets, whole};
 use crate::disk::{self, DiskError};
 use crate::logs::{self, LogError, Output};
 use crate::settings::Settings;
@@ -183,6 +183,7 @@ async fn try_launch(
     spec.mounts = mounts(settings, &place, plan);
     spec.mounts
         .extend(secrets::write(settings, plan, ground.ids)?);
+    spec.mounts.extend(lock::give(settings, plan, ground.ids)?);
     if let Some(ids) = ground.ids {
         spec.namespaces.user = UserNs::Range(ids);
     }
@@ -348,6 +349,8 @@ pub async fn clear(ground: &Ground<'_>, bridge: &mut Bridge, name: &str) -> Vec<
     }
     let secrets = secrets::remove(ground.settings, name);
     faults.extend(secrets.err().map(|error| error.to_string()));
+    let lock = lock::take_back(ground.settings, name);
+    faults.extend(lock.err().map(|error| error.to_string()));
     faults.extend(interfaces::take_back(ground.settings, name));
     if let Ok(networks) = bridge {
         faults.extend(

@@ -5,6 +5,7 @@ pub mod etc;
 pub mod interfaces;
 pub mod launch;
 pub mod layer;
+pub mod lock;
 pub mod places;
 pub mod plan;
 pub mod restart;

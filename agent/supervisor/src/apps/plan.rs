@@ -105,6 +105,8 @@ pub struct Plan {
     pub names: NamesPlan,
     /// Whether its root cannot be written.
     pub read_only_root: bool,
+    /// Whether it has a folder for an update lock.
+    pub update_lock: bool,
     /// Files in `/run/secrets`.
     pub secrets: Vec<(SecretName, SecretValue)>,
 }
@@ -175,6 +177,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         layer: writable_layer(app, settings),
         volumes: planned_volumes(app, settings),
         mounts: storage::mounts(app, settings)?,
+        update_lock: app.update_lock.is_some(),
         secrets: Vec::new(),
         name: app.name.clone(),
         layers,

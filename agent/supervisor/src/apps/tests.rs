@@ -17,6 +17,7 @@ pub(crate) fn plain_app() -> App {
             layers: vec![],
         },
         depends_on: Default::default(),
+        update_lock: None,
         args: vec![],
         env: Default::default(),
         secrets: Default::default(),

@@ -11,6 +11,10 @@
 //!   └─────────────────────── Restoring ◀────────────────────────┘
 //! ```
 //!
+//! Before that, a set whose time has not come: `Hold` leads from `Idle` to `Waiting`, where the committed set runs on as in
+//! `Idle`; from there `Activate` leads to `Recording`, and `Withdrawn` back to `Idle`. It is parked on disk, so that a
+//! restart finds it whole and waits on.
+//!
 //! The journal's rule: `Record` comes before anything is stopped, `Keep` is one rename, and until it
 //! has happened a restart finds the trial on disk and takes it back.
 
@@ -47,6 +51,8 @@ pub enum End {
 pub enum State {
     /// The committed set runs, or none.
     Idle,
+    /// The committed set runs, or none; a staged one waits for its time.
+    Waiting,
     /// Counters and trial are being written.
     Recording,
     /// The old set's apps are ending.
@@ -66,8 +72,12 @@ pub enum State {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// An accepted and staged offer is to run.
+    /// An accepted and staged offer is to run, and nothing stands against it.
     Activate,
+    /// One is to run, and this stands against it for now.
+    Hold(Why),
+    /// The one that waits is not to run any more, or could not be parked.
+    Withdrawn(Why),
     /// Counters and trial are on disk.
     Recorded,
     /// They are not; nothing was stopped.
@@ -86,6 +96,8 @@ pub enum Event {
     NewStopped,
     /// The old set's apps were started, or its restart policy is at it.
     RestoredOld,
+    /// At start: the journal holds a set that waits.
+    FoundWaiting,
     /// At start: the journal holds a trial that was never kept.
     FoundTrial,
     /// At start: the same, but no app of it was ever started; the old set's still run.
@@ -95,7 +107,11 @@ pub enum Event {
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Counters, then the trial, onto the disk; answer `Recorded` or `RecordFailed`.
+    /// The set that waits onto the disk; answer `Withdrawn` when it cannot be written.
+    Park,
+    /// It is there no more; nothing of the running set changes.
+    Unpark,
+    /// Counters, then the trial, onto the disk, and what was parked off it; answer `Recorded` or `RecordFailed`.
     Record,
     /// End the old set's apps; answer `OldStopped`.
     StopOld,
@@ -118,6 +134,8 @@ pub enum Action {
 /// What is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
+    /// A staged set waits, for this.
+    Waiting(Why),
     /// The old set stops.
     Switching,
     /// The window is open.
@@ -142,7 +160,12 @@ pub struct Unexpected {
 }
 
 impl State {
-    /// Whether a new deployment may begin.
+    /// Whether the committed set runs and nothing of it is being changed.
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Self::Idle | Self::Waiting)
+    }
+
+    /// Whether there is no deployment at all.
     pub fn is_idle(&self) -> bool {
         *self == Self::Idle
     }
@@ -153,7 +176,14 @@ impl State {
         use Event as E;
         use State as S;
         Ok(match (self, event) {
-            (S::Idle, E::Activate) => (S::Recording, vec![A::Record]),
+            (S::Idle | S::Waiting, E::Activate) => (S::Recording, vec![A::Record]),
+            (S::Idle, E::Hold(why)) => (S::Waiting, vec![A::Park, A::Report(Report::Waiting(why))]),
+            (S::Waiting, E::Hold(why)) => (S::Waiting, vec![A::Report(Report::Waiting(why))]),
+            (S::Waiting, E::Withdrawn(why)) => (
+                S::Idle,
+                vec![A::Unpark, A::Report(Report::Ended(End::Failed, why))],
+            ),
+            (S::Idle, E::FoundWaiting) => (S::Waiting, vec![]),
             (S::Recording, E::Recorded) => (
                 S::StoppingOld,
                 vec![A::Report(Report::Switching), A::StopOld],

@@ -8,6 +8,9 @@ fn why(text: &str) -> Why {
 fn events() -> Vec<Event> {
     vec![
         Event::Activate,
+        Event::Hold(why("lock")),
+        Event::Withdrawn(why("newer")),
+        Event::FoundWaiting,
         Event::Recorded,
         Event::RecordFailed(why("disk")),
         Event::OldStopped,
@@ -26,6 +29,7 @@ fn events() -> Vec<Event> {
 struct Model {
     state: String,
     trial_on_disk: bool,
+    parked: bool,
     old_committed: bool,
     old_runs: bool,
     new_runs: bool,
@@ -37,6 +41,7 @@ impl Model {
         Self {
             state: String::new(),
             trial_on_disk: false,
+            parked: false,
             old_committed: true,
             old_runs: true,
             new_runs: false,
@@ -54,8 +59,23 @@ impl Model {
 
     fn act(&mut self, action: &Action) {
         match action {
-            Action::Record => self.trial_on_disk = true,
+            Action::Park => {
+                assert!(self.old_runs && !self.trial_on_disk);
+                self.parked = true;
+            }
+            Action::Unpark => {
+                assert!(self.old_runs && !self.new_runs && !self.trial_on_disk);
+                self.parked = false;
+            }
+            Action::Report(Report::Waiting(_)) => {
+                assert!(self.old_runs && self.old_committed && !self.new_runs && self.parked);
+            }
+            Action::Record => {
+                self.trial_on_disk = true;
+                self.parked = false;
+            }
             Action::StopOld => {
+                assert!(!self.parked, "a restart would find it twice");
                 assert!(
                     self.trial_on_disk,
                     "the old set stops before the journal knows why"
@@ -96,11 +116,12 @@ impl Model {
 fn every_path_ends_with_exactly_one_set() {
     let mut queue = VecDeque::from([(State::Idle, Model::start())]);
     let mut known = BTreeSet::new();
-    let (mut kept, mut undone) = (0, 0);
+    let (mut kept, mut undone, mut waited) = (0, 0, 0);
     while let Some((state, model)) = queue.pop_front() {
         for event in events() {
             // After an end the next deployment is the same game; a found trial only at a start.
-            if state.is_idle() && (model.ended.is_some() || event == Event::FoundTrial) {
+            let found = matches!(event, Event::FoundTrial | Event::FoundWaiting);
+            if state.is_idle() && (model.ended.is_some() || found) {
                 continue;
             }
             let mut after = model.clone();
@@ -112,9 +133,17 @@ fn every_path_ends_with_exactly_one_set() {
                 after.act(action);
             }
             after.state = format!("{next:?}");
+            if next == State::Waiting {
+                // Waiting is no switch: the old set is whole, and a cut finds what waits.
+                assert!(
+                    after.old_runs && !after.new_runs && after.parked,
+                    "{after:?}"
+                );
+                waited += 1;
+            }
             if next.is_idle() {
                 assert!(after.old_runs != after.new_runs, "{after:?}");
-                assert!(!after.trial_on_disk, "{after:?}");
+                assert!(!after.trial_on_disk && !after.parked, "{after:?}");
                 match after.ended {
                     Some(true) => kept += 1,
                     Some(false) => undone += 1,
@@ -126,8 +155,8 @@ fn every_path_ends_with_exactly_one_set() {
             }
         }
     }
-    assert!(kept > 0 && undone > 0);
-    assert!(known.len() >= 7, "{}", known.len());
+    assert!(kept > 0 && undone > 0 && waited > 0);
+    assert!(known.len() >= 8, "{}", known.len());
 }
 
 /// A cut in any state: the journal decides. With a trial on disk the board goes back, without one the
@@ -177,6 +206,27 @@ fn a_cut_anywhere_ends_in_a_whole_set() {
     }
 }
 
+/// A cut while a set waits: it waits on, and both ways out of that end with a whole set.
+#[test]
+fn a_cut_while_it_waits_finds_it_again() {
+    let (state, actions) = State::Idle.on(Event::Hold(why("lock"))).unwrap();
+    let mut model = Model::start();
+    actions.iter().for_each(|action| model.act(action));
+    assert!(state.is_settled() && model.parked);
+    let (state, actions) = State::Idle.on(Event::FoundWaiting).unwrap();
+    assert_eq!((&state, &actions[..]), (&State::Waiting, &[][..]));
+
+    let mut withdrawn = model.clone();
+    let (idle, actions) = state.clone().on(Event::Withdrawn(why("newer"))).unwrap();
+    actions.iter().for_each(|action| withdrawn.act(action));
+    assert!(idle.is_idle() && withdrawn.old_runs && !withdrawn.parked);
+
+    let (state, actions) = state.on(Event::Activate).unwrap();
+    actions.iter().for_each(|action| model.act(action));
+    assert_eq!(state, State::Recording);
+    assert!(model.trial_on_disk && !model.parked && model.old_runs);
+}
+
 #[test]
 fn the_first_reason_is_the_one_that_is_told() {
     let (state, _) = State::Trial.on(Event::Fault(why("first"))).unwrap();
@@ -192,7 +242,14 @@ fn the_first_reason_is_the_one_that_is_told() {
 
 #[test]
 fn a_second_activation_waits_for_the_first() {
-    for state in [State::Recording, State::Starting, State::Trial] {
+    for state in [
+        State::Recording,
+        State::StoppingOld,
+        State::Starting,
+        State::Trial,
+    ] {
+        let held = state.clone().on(Event::Hold(why("lock"))).unwrap_err();
+        assert_eq!(held.state, state);
         let error = state.clone().on(Event::Activate).unwrap_err();
         assert_eq!(error.state, state);
     }

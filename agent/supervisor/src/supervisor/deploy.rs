@@ -1,5 +1,6 @@
 //! Carries out what [`crate::machine`] decides, and brings it the events.
 
+use super::waiting::Waits;
 use super::{Supervisor, Trying};
 use crate::apps::{AppRun, layer, restart};
 use crate::health::{Tracker, Verdict};
@@ -19,8 +20,10 @@ impl Supervisor {
             set,
             stored: Some(stored),
             window: None,
+            waits: Waits::default(),
         });
-        self.happen(Event::Activate).await;
+        let event = self.wait_or_go(Instant::now());
+        self.happen(event).await;
     }
 
     /// One event, and those that its actions bring.
@@ -46,6 +49,11 @@ impl Supervisor {
 
     async fn act(&mut self, action: Action) -> Option<Event> {
         match action {
+            Action::Park => self.park(),
+            Action::Unpark => {
+                self.unpark();
+                None
+            }
             Action::Record => Some(match self.record() {
                 Ok(()) => Event::Recorded,
                 Err(reason) => Event::RecordFailed(Why::new("disk", reason)),
@@ -105,6 +113,7 @@ impl Supervisor {
         self.journal.record(stored).map_err(|e| e.to_string())?;
         let seen = trying.set.deployment().seen();
         let Err(fault) = self.trust.persist(seen) else {
+            self.forget_parked();
             return Ok(());
         };
         if let Err(error) = self.journal.forget(None) {
@@ -183,6 +192,7 @@ impl Supervisor {
     }
 
     fn forget(&mut self, why: &Why) {
+        self.forget_parked();
         let failure = self.trying.take().map(|trying| Failure {
             deployment: trying.set.digest(),
             activity: trying.set.activity.clone(),
@@ -202,6 +212,7 @@ impl Supervisor {
     fn report(&mut self, report: Report) {
         let trying = self.trying.as_ref().map(|trying| &trying.set);
         let (activity, phase, why) = match report {
+            Report::Waiting(why) => (trying, Phase::Waiting, Some(why)),
             Report::Switching => (trying, Phase::Switching, None),
             Report::Trial => (trying, Phase::Trial, None),
             Report::Committed => (self.current.as_ref(), Phase::Committed, None),
@@ -246,6 +257,7 @@ impl Supervisor {
         match &self.machine {
             State::StoppingOld => all_down.then_some(Event::OldStopped),
             State::StoppingNew(..) => all_down.then_some(Event::NewStopped),
+            State::Waiting => self.look_again(now),
             State::Starting => self.start_more(now).await,
             State::Trial => self.judge(now),
             _ => None,

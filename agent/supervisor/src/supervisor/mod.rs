@@ -7,6 +7,7 @@
 //! | `requests` | answers the daemon |
 //! | `root` | takes a new root document |
 //! | `deploy` | carries out what [`crate::machine`] decides |
+//! | `waiting` | a staged set whose time has not come |
 //! | `running` | starts, ends, probes and restarts apps |
 //! | `bridge`, `networks` | the board's own network and the declared ones; apps that use another's |
 //! | `follow`, `devices` | what follows when the board's links and routes, and devices of apps, change |
@@ -38,6 +39,7 @@ mod status;
 mod stop;
 mod transfers;
 mod volumes;
+mod waiting;
 
 use crate::adopt::AdoptedEnd;
 use crate::apps::AppRun;
@@ -73,6 +75,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use waiting::Waits;
 
 pub use stop::stop_all;
 
@@ -131,6 +134,7 @@ struct Trying {
     stored: Option<StoredSet>,
     /// Since when its trial is open, and until when.
     window: Option<Instant>,
+    waits: Waits,
 }
 
 /// The supervisor.
@@ -285,6 +289,7 @@ impl Supervisor {
         apps.chain(transfer)
             .chain(self.trial_due())
             .chain(self.held_due())
+            .chain(self.waiting_due())
             .chain(self.resolvers.due())
             .chain(self.following.due())
             .chain(self.device_watch.due())

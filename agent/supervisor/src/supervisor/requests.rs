@@ -108,7 +108,10 @@ impl Supervisor {
             Request::Activate { activity } => match self.prepare_activation(&activity) {
                 Ok((set, stored)) => {
                     answer.send(Answer::Done);
-                    self.activate(set, stored).await;
+                    match self.waits_already(&set) {
+                        true => self.tell_waiting(set, stored),
+                        false => self.activate(set, stored).await,
+                    }
                 }
                 Err(why) => answer.send(failed(why.code, why.reason)),
             },
@@ -140,6 +143,7 @@ impl Supervisor {
         let config = &self.settings.config;
         let on_board = stage::on_board(&config.layers_dir());
         if already {
+            self.supersede(digest).await;
             return Ok(accepted.needs(&on_board, true));
         }
         let free = offer::Free::of(&config.state_dir);
@@ -156,6 +160,7 @@ impl Supervisor {
         let needs = accepted.needs(&on_board, false);
         // What an offer that this one replaces had staged is of no use any more.
         self.accepted = Some(accepted);
+        self.supersede(digest).await;
         self.collect_layers();
         Ok(needs)
     }
@@ -276,7 +281,7 @@ impl Supervisor {
 
     /// Everything that an activation needs is there, or why not.
     fn prepare_activation(&self, activity: &str) -> Result<(DeployedSet, StoredSet), Refused> {
-        if !self.machine.is_idle() {
+        if !self.machine.is_settled() {
             return Err(Refused::new("busy", "another deployment is under way"));
         }
         if self
@@ -329,7 +334,7 @@ impl Supervisor {
     }
 
     fn control(&mut self, name: &AppName, action: AppAction) -> Answer {
-        if !self.machine.is_idle() {
+        if !self.machine.is_settled() {
             return failed("busy", "a deployment is under way");
         }
         if action != AppAction::Stop && self.is_being_restored(name) {

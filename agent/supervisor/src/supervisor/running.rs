@@ -6,7 +6,6 @@ use crate::apps::launch::{self, Ground, Launched};
 use crate::apps::plan::Plan;
 use crate::apps::{AppRun, Phase, Process};
 use crate::health::{Verdict, probe};
-use crate::machine::State;
 use crate::users::{self, Users};
 use coracle_protocol::release::Restart;
 use coracle_runtime::namespaces::IdRange;
@@ -169,7 +168,7 @@ impl Supervisor {
             _ => (false, "healthy".to_owned()),
         };
         // In a trial it is the set's fault; later the app gets another chance, unless it wants none.
-        if unhealthy && self.machine.is_idle() && app.app.restart != Restart::No {
+        if unhealthy && self.machine.is_settled() && app.app.restart != Restart::No {
             app.restarts += 1;
             app.stop(Instant::now());
         }
@@ -196,7 +195,7 @@ impl Supervisor {
                 after: app.app.depends_on.keys().cloned().collect(),
             })
         };
-        let stopped = |app: &&AppRun| !app.wanted && self.machine == State::Idle;
+        let stopped = |app: &&AppRun| !app.wanted && self.machine.is_settled();
         let ended = |app: &AppRun| {
             Some(EndedApp {
                 name: app.name().clone(),
@@ -207,6 +206,7 @@ impl Supervisor {
         let state = RunState {
             set: self.active,
             apps: self.apps.iter().filter_map(running).collect(),
+            waiting: self.waited(),
             ended: self.apps.iter().filter_map(ended).collect(),
             stopped: self
                 .apps

@@ -5,6 +5,7 @@ use super::devices::DeviceWatch;
 use super::follow::Following;
 use super::heat::Cooling;
 use super::resolvers::Resolvers;
+use super::waiting::Waits;
 use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
 use crate::adopt::{self, RunState, RunningApp};
 use crate::apps::launch::{self, Ground};
@@ -126,7 +127,9 @@ impl Supervisor {
             };
             supervisor.take_back(found.trial, event).await;
         }
-        if supervisor.machine.is_idle() {
+        let waiting = found.waiting.filter(|_| !found.has_trial);
+        supervisor.find_waiting(waiting, state.waiting).await;
+        if supervisor.machine.is_settled() {
             let now = Instant::now();
             for app in &mut supervisor.apps {
                 if state.stopped.contains(app.name()) {
@@ -157,6 +160,7 @@ impl Supervisor {
                     set,
                     stored: None,
                     window: None,
+                    waits: Waits::default(),
                 });
             }
             // Unreadable, and set aside by now: its name is lost with it.

@@ -4,9 +4,9 @@ use super::SupervisorError;
 use super::start::lock;
 use crate::adopt::{RunState, RunningApp};
 use crate::apps::interfaces;
-use crate::apps::layer;
 use crate::apps::secrets;
 use crate::apps::whole;
+use crate::apps::{layer, lock};
 use crate::board_policy;
 use crate::disk;
 use crate::lights::Lights;
@@ -80,6 +80,7 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
     Lights::of(settings).give_back();
     left.extend(layer::close_all(config));
     left.extend(Volumes::of(settings).close_all());
+    left.extend(lock::take_all_back(settings));
     let secrets = secrets::unmount_all(settings);
     left.extend(secrets.err().map(|error| error.to_string()));
     left.extend(

@@ -244,7 +244,7 @@ impl Supervisor {
 
     /// Every app that has it is down, and stays so.
     pub(super) fn is_at_rest(&self, name: &VolumeName) -> Outcome<()> {
-        if !self.machine.is_idle() {
+        if !self.machine.is_settled() {
             let text = "a deployment is under way".to_owned();
             return Err(("busy", text).into());
         }

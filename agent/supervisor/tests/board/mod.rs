@@ -773,6 +773,7 @@ pub fn app(image: &Image, script: &str) -> App {
         name: AppName::new("web").unwrap(),
         image: image.clone(),
         depends_on: Default::default(),
+        update_lock: None,
         args: vec!["/bin/sh".into(), "-c".into(), script.into()],
         env: BTreeMap::from([("GREETING".into(), "hello".into())]),
         secrets: Default::default(),

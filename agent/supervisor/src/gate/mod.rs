@@ -1,0 +1,47 @@
+//! What can stand against a switch to a set that is staged. Pure: times and facts come in.
+
+use crate::machine::Why;
+use coracle_protocol::names::AppName;
+use std::time::Duration;
+
+/// A lock that an app holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// Whose.
+    pub app: AppName,
+    /// So long it may.
+    pub longest: Duration,
+}
+
+/// Everything that stands against it: the first one's word, and all reasons.
+pub fn all<const N: usize>(each: [Option<Why>; N]) -> Option<Why> {
+    let mut all = each.into_iter().flatten();
+    let first = all.next()?;
+    Some(all.fold(first, |one, more| {
+        Why::new(one.code, format!("{}; {}", one.reason, more.reason))
+    }))
+}
+
+/// Locks whose time is not over, when locks have put a switch off for so long.
+pub fn locked(locks: &[Lock], deferred: Duration) -> Option<Why> {
+    let holds: Vec<String> = locks
+        .iter()
+        .filter(|lock| deferred < lock.longest)
+        .map(|lock| {
+            let longest = lock.longest.as_secs();
+            format!(
+                "app `{}` holds the update lock, for at most {longest} s",
+                lock.app
+            )
+        })
+        .collect();
+    (!holds.is_empty()).then(|| Why::new("update-lock", holds.join(", ")))
+}
+
+/// A volume is being restored, which apps of the new set could have.
+pub fn restoring(is: bool) -> Option<Why> {
+    is.then(|| Why::new("restore", "a volume is being restored"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! A staged set whose time has not come: what stands against the switch, and that it is looked at again. The committed set
+//! runs on as if there were none.
+
+use super::{Supervisor, Trying};
+use crate::adopt::Waited;
+use crate::apps::lock;
+use crate::gate::{self, Lock};
+use crate::journal::{DeployedSet, StoredSet};
+use crate::machine::{Event, State, Why};
+use crate::offer::{self, Offer};
+use crate::stage;
+use coracle_digest::Sha256Digest;
+use coracle_protocol::local::{Event as Told, Waiting};
+use coracle_protocol::report::Phase;
+use rustix::time::{ClockId, clock_gettime};
+use std::time::{Duration, Instant};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Seconds of a lock that the end of a supervisor may add to its time.
+const NOTE: u64 = 10;
+
+/// How a set waits.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    /// Since when, on the clock that counts from boot.
+    since: Duration,
+    /// For how long update locks alone have put it off.
+    deferred: Duration,
+    /// The last look at locks that alone put it off.
+    deferred_at: Option<Duration>,
+    /// So many seconds of it are written down.
+    noted: u64,
+    /// What was said last.
+    told: Option<Why>,
+    next_look: Option<Instant>,
+}
+
+/// Since boot, also while the board slept.
+fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(
+        now.tv_sec.try_into().unwrap_or(0),
+        now.tv_nsec.try_into().unwrap_or(0),
+    )
+}
+
+impl Supervisor {
+    /// A set that is to run: now, or what it has to wait for.
+    pub(super) fn wait_or_go(&mut self, now: Instant) -> Event {
+        if let Some(trying) = &mut self.trying {
+            trying.waits.since = since_boot();
+        }
+        self.closed(now).map_or(Event::Activate, Event::Hold)
+    }
+
+    /// What stands against the switch now.
+    fn closed(&mut self, now: Instant) -> Option<Why> {
+        let held = |run: &&crate::apps::AppRun| {
+            !run.is_down() && lock::is_held(&self.settings, run.name().as_str())
+        };
+        let locks: Vec<Lock> = self
+            .apps
+            .iter()
+            .filter(held)
+            .filter_map(|run| {
+                let longest = run.app.update_lock?.max_defer_seconds;
+                Some(Lock {
+                    app: run.name().clone(),
+                    longest: Duration::from_secs(longest.into()),
+                })
+            })
+            .collect();
+        let restored = self.transfer.as_ref().and_then(|job| job.restored());
+        let others = gate::restoring(restored.is_some());
+        let waits = &mut self.trying.as_mut()?.waits;
+        let boot = since_boot();
+        if let Some(last) = waits.deferred_at.take() {
+            waits.deferred += boot.saturating_sub(last);
+        }
+        let locked = gate::locked(&locks, waits.deferred);
+        // The time of a lock runs while nothing else would stop the switch.
+        if others.is_none() && locked.is_some() {
+            waits.deferred_at = Some(boot);
+        }
+        let why = gate::all([others, locked]);
+        waits.next_look = why.as_ref().map(|_| now + LOOK);
+        waits.told.clone_from(&why);
+        why
+    }
+
+    pub(super) fn waiting_due(&self) -> Option<Instant> {
+        match self.machine {
+            State::Waiting => self.trying.as_ref()?.waits.next_look,
+            _ => None,
+        }
+    }
+
+    /// Looks again when it is time.
+    pub(super) fn look_again(&mut self, now: Instant) -> Option<Event> {
+        let waits = &self.trying.as_ref()?.waits;
+        if waits.next_look.is_some_and(|at| at > now) {
+            return None;
+        }
+        let told = waits.told.clone();
+        match self.closed(now) {
+            None => Some(match self.still_good() {
+                Ok(()) => Event::Activate,
+                Err(why) => Event::Withdrawn(why),
+            }),
+            Some(why) if told.as_ref() == Some(&why) => {
+                self.note_deferred();
+                None
+            }
+            Some(why) => Some(Event::Hold(why)),
+        }
+    }
+
+    /// Now and then, so that a next supervisor does not begin anew.
+    fn note_deferred(&mut self) {
+        let Some(trying) = &mut self.trying else {
+            return;
+        };
+        let seconds = trying.waits.deferred.as_secs();
+        if seconds >= trying.waits.noted + NOTE {
+            trying.waits.noted = seconds;
+            self.store_run_state();
+        }
+    }
+
+    /// Root, counters and time may have gone on while it waited: what counts is what is so at the switch.
+    fn still_good(&self) -> Result<(), Why> {
+        let stored = self.trying.as_ref().and_then(|t| t.stored.as_ref());
+        let stored = stored.ok_or_else(|| Why::new("disk", "its documents are gone"))?;
+        self.verify_again(stored)
+    }
+
+    fn verify_again(&self, stored: &StoredSet) -> Result<(), Why> {
+        let offer = Offer {
+            activity: stored.activity.clone(),
+            deploy: stored.deploy.clone(),
+            release: stored.release.clone(),
+        };
+        offer::verify(offer, &self.trust, &self.settings, &[])
+            .map(drop)
+            .map_err(|refused| Why::new(refused.code, refused.reason))
+    }
+
+    /// Onto the disk, so that a restart finds it.
+    pub(super) fn park(&mut self) -> Option<Event> {
+        let stored = self.trying.as_ref().and_then(|t| t.stored.as_ref())?;
+        let fault = self.journal.park(stored).err()?;
+        Some(Event::Withdrawn(Why::new("disk", fault.to_string())))
+    }
+
+    /// It will not run: nothing of it stays.
+    pub(super) fn unpark(&mut self) {
+        self.forget_parked();
+        if let Some(trying) = self.trying.take() {
+            self.ended_activity = trying.set.activity;
+        }
+        self.collect_layers();
+    }
+
+    pub(super) fn forget_parked(&self) {
+        if let Err(error) = self.journal.unpark() {
+            // The next start finds its counters used up, or waits for it once more.
+            tracing::error!(%error, "the set that waited stays in the journal");
+        }
+    }
+
+    fn waiting_set(&self) -> Option<&Trying> {
+        self.trying
+            .as_ref()
+            .filter(|_| self.machine == State::Waiting)
+    }
+
+    /// Whether this very set waits already: its daemon was started anew.
+    pub(super) fn waits_already(&self, set: &DeployedSet) -> bool {
+        self.waiting_set()
+            .is_some_and(|trying| trying.set.digest() == set.digest())
+    }
+
+    /// Says once more for what, to the daemon that asked; it may call the deployment otherwise.
+    pub(super) fn tell_waiting(&mut self, set: DeployedSet, stored: StoredSet) {
+        self.accepted = None;
+        let Some(trying) = &mut self.trying else {
+            return;
+        };
+        let told = trying.waits.told.clone();
+        let activity = set.activity.clone();
+        if trying.set.activity != activity
+            && let Err(error) = self.journal.park(&stored)
+        {
+            tracing::warn!(%error, "after a restart it has its former name");
+        }
+        (trying.set, trying.stored) = (set, Some(stored));
+        self.tell(Told::Deployment {
+            activity,
+            phase: Phase::Waiting,
+            code: told.as_ref().map(|why| why.code.to_owned()),
+            reason: told.map(|why| why.reason),
+        });
+    }
+
+    /// Another assignment is wanted by now: the one that waits goes.
+    pub(super) async fn supersede(&mut self, by: Sha256Digest) {
+        let other = self.waiting_set();
+        if other.is_some_and(|trying| trying.set.digest() != by) {
+            let reason = format!("assignment {by} came while it waited");
+            let why = Why::new("superseded", reason);
+            self.happen(Event::Withdrawn(why)).await;
+        }
+    }
+
+    /// At start: a set that waited waits on, when it is whole and would still be taken.
+    pub(super) async fn find_waiting(
+        &mut self,
+        found: Option<(DeployedSet, StoredSet)>,
+        waited: Option<Waited>,
+    ) {
+        let Some((set, stored)) = found else { return };
+        let on_board = stage::on_board(&self.settings.config.layers_dir());
+        let why = match self.trying.is_some() || !self.machine.is_idle() {
+            // Its own trial, or one that came after it.
+            true => Some("a trial was found beside it".to_owned()),
+            false if !set.layers().is_subset(&on_board) => Some("layers of it are gone".to_owned()),
+            false => self.verify_again(&stored).err().map(|why| why.reason),
+        };
+        if let Some(why) = why {
+            tracing::warn!(activity = set.activity, why, "a set that waited is dropped");
+            self.forget_parked();
+            return;
+        }
+        let digest = set.digest();
+        let waited = waited.filter(|waited| waited.deployment == digest);
+        let seconds = |of: fn(Waited) -> u64| waited.map(of).map(Duration::from_secs);
+        tracing::info!(activity = set.activity, "a set waits on");
+        self.trying = Some(Trying {
+            set,
+            stored: Some(stored),
+            window: None,
+            waits: Waits {
+                since: seconds(|w| w.since).unwrap_or_else(since_boot),
+                deferred: seconds(|w| w.deferred).unwrap_or_default(),
+                ..Waits::default()
+            },
+        });
+        self.happen(Event::FoundWaiting).await;
+    }
+
+    /// For the next supervisor.
+    pub(super) fn waited(&self) -> Option<Waited> {
+        let trying = self.waiting_set()?;
+        Some(Waited {
+            deployment: trying.set.digest(),
+            since: trying.waits.since.as_secs(),
+            deferred: trying.waits.deferred.as_secs(),
+        })
+    }
+
+    pub(super) fn waiting_status(&self) -> Option<Waiting> {
+        let trying = self.waiting_set()?;
+        let why = trying.waits.told.as_ref()?;
+        Some(Waiting {
+            activity: trying.set.activity.clone(),
+            deployment: trying.set.digest(),
+            version: trying.set.release().version.clone(),
+            code: why.code.to_owned(),
+            reason: why.reason.clone(),
+        })
+    }
+}

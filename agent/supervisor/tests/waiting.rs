@@ -1,0 +1,206 @@
+//! A release whose layers are here and whose time has not come: the old set runs on, whole, until it has.
+
+mod board;
+
+use board::{Board, Client, app, kill, rootfs, wait_for};
+use coracle_images::layout::RunConfig;
+use coracle_protocol::deploy::Deploy;
+use coracle_protocol::local::{Answer, Event};
+use coracle_protocol::release::{App, Image, NetworkMode, Release, Restart, UpdateLock};
+use coracle_protocol::report::{AppState, Phase, SetState};
+use std::time::{Duration, Instant};
+
+const WAIT: Duration = Duration::from_secs(20);
+const LOCK: &str = "/run/coracle/update-lock";
+
+fn plain(image: &Image, script: &str) -> App {
+    let mut app = app(image, script);
+    app.network.mode = NetworkMode::None;
+    app.stop_grace_seconds = 0;
+    app
+}
+
+/// Holds its lock as soon as it runs, as a user without rights.
+fn locking(image: &Image, seconds: u32) -> App {
+    let script = "test $(id -u) = 1000 && : > /run/coracle/update-lock; exec sleep 1000";
+    let mut app = plain(image, script);
+    app.update_lock = Some(UpdateLock {
+        max_defer_seconds: seconds,
+    });
+    app
+}
+
+fn with_lock(seconds: u32) -> (Board, Image) {
+    let mut board = Board::start();
+    let config = RunConfig {
+        user: "web".into(),
+        ..RunConfig::default()
+    };
+    let image = board.image(&rootfs(&board, "x"), config);
+    board.commit("1", vec![locking(&image, seconds)]);
+    wait_for("the lock", WAIT, || {
+        board.run_in("web", &["test", "-f", LOCK]).0.then_some(())
+    });
+    (board, image)
+}
+
+/// Offers, stages and activates; the deployment is under way then.
+fn begin(board: &mut Board, version: &str, apps: Vec<App>) -> (Client, Release, Deploy) {
+    let (release, deploy) = board.documents(version, apps);
+    let needs = board.needs(version, &release, &deploy);
+    board.stage_all(version, &needs);
+    let events = board.watch();
+    assert_eq!(board.activate(version), Answer::Done, "{}", board.log());
+    (events, release, deploy)
+}
+
+/// The next word about a deployment.
+fn heard(events: &mut Client) -> (String, Phase, String) {
+    loop {
+        match events.event().expect("an event") {
+            Event::Deployment {
+                activity,
+                phase,
+                reason,
+                ..
+            } => return (activity, phase, reason.unwrap_or_default()),
+            _ => continue,
+        }
+    }
+}
+
+fn waits_for(board: &Board) -> Option<String> {
+    board.status().waiting.map(|set| set.code)
+}
+
+fn version(board: &Board) -> Option<String> {
+    let set = board.status().current?;
+    (set.state == SetState::Committed).then_some(set.version)
+}
+
+#[test]
+fn a_release_waits_for_an_app_s_lock_over_a_restart_and_goes_on_when_it_is_gone() {
+    let (mut board, image) = with_lock(600);
+    let pid = board.app("web").unwrap().pid;
+    let next = plain(&image, "exec sleep 1000");
+    let (mut events, release, deploy) = begin(&mut board, "2", vec![next]);
+    let (activity, phase, reason) = heard(&mut events);
+    assert_eq!((activity.as_str(), phase), ("2", Phase::Waiting));
+    assert_eq!(reason, "app `web` holds the update lock, for at most 600 s");
+    let waiting = board.status().waiting.unwrap();
+    assert_eq!(
+        (waiting.version.as_str(), waiting.code.as_str()),
+        ("2", "update-lock")
+    );
+    assert_eq!(version(&board).as_deref(), Some("1"));
+
+    // Parked: a next supervisor knows it, and has the old set.
+    board.restart_supervisor();
+    wait_for("the wait to go on", WAIT, || {
+        waits_for(&board).filter(|code| code == "update-lock")
+    });
+    assert_eq!(board.app("web").unwrap().pid, pid);
+    // Its daemon begins anew too, and calls it otherwise: it hears for what it waits.
+    let needs = board.needs("again", &release, &deploy);
+    assert_eq!(needs.layers, []);
+    let mut events = board.watch();
+    assert_eq!(board.activate("again"), Answer::Done);
+    let (activity, phase, _) = heard(&mut events);
+    assert_eq!((activity.as_str(), phase), ("again", Phase::Waiting));
+
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    assert_eq!(board.end_of(&mut events, "again"), (Phase::Committed, None));
+    assert_eq!(version(&board).as_deref(), Some("2"));
+    assert!(!board.state().join("deployments/waiting.json").exists());
+    // The new one asked for no lock and has no folder for one.
+    assert!(!board.run_in("web", &["test", "-e", "/run/coracle"]).0);
+}
+
+#[test]
+fn a_lock_puts_a_release_off_no_longer_than_the_running_release_says() {
+    let (mut board, image) = with_lock(4);
+    let began = Instant::now();
+    let next = plain(&image, "exec sleep 1000");
+    let (mut events, ..) = begin(&mut board, "2", vec![next]);
+    assert_eq!(heard(&mut events).1, Phase::Waiting);
+    assert_eq!(heard(&mut events).1, Phase::Switching);
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_secs(4), "{waited:?}");
+    assert_eq!(board.end_of(&mut events, "2").0, Phase::Committed);
+}
+
+#[test]
+fn an_app_that_has_ended_holds_no_lock() {
+    let (mut board, image) = with_lock(600);
+    let mut once = locking(&image, 600);
+    once.restart = Restart::No;
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    board.commit("2", vec![once]);
+    let next = plain(&image, "exec sleep 1000");
+    let (mut events, ..) = begin(&mut board, "3", vec![next]);
+    assert_eq!(heard(&mut events).1, Phase::Waiting);
+    kill(board.app("web").unwrap().pid.unwrap());
+    assert_eq!(board.end_of(&mut events, "3"), (Phase::Committed, None));
+}
+
+#[test]
+fn a_newer_assignment_takes_the_place_of_the_one_that_waits() {
+    let (mut board, image) = with_lock(600);
+    let second = plain(&image, "echo second; exec sleep 1000");
+    let (mut events, ..) = begin(&mut board, "2", vec![second]);
+    assert_eq!(heard(&mut events).1, Phase::Waiting);
+
+    let third = plain(&image, "echo third; exec sleep 1000");
+    let (release, deploy) = board.documents("3", vec![third]);
+    let needs = board.needs("3", &release, &deploy);
+    let (activity, phase, reason) = heard(&mut events);
+    assert_eq!((activity.as_str(), phase), ("2", Phase::Failed));
+    assert!(reason.contains("came while it waited"), "{reason}");
+    assert_eq!(waits_for(&board), None);
+    assert!(!board.state().join("deployments/waiting.json").exists());
+    assert_eq!(version(&board).as_deref(), Some("1"));
+
+    board.stage_all("3", &needs);
+    assert_eq!(board.activate("3"), Answer::Done, "{}", board.log());
+    assert_eq!(
+        heard(&mut events),
+        ("3".into(), Phase::Waiting, reason_of_lock())
+    );
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    assert_eq!(board.end_of(&mut events, "3"), (Phase::Committed, None));
+}
+
+fn reason_of_lock() -> String {
+    "app `web` holds the update lock, for at most 600 s".into()
+}
+
+/// SIGKILL around the instant at which the lock goes: old or new, whole, and the wait is not lost.
+#[test]
+fn a_kill_while_it_waits_or_begins_leaves_one_whole_set() {
+    let (mut board, image) = with_lock(600);
+    for (round, millis) in [0_u64, 300, 700, 1000, 1100, 1300].into_iter().enumerate() {
+        let before = version(&board).unwrap();
+        let next = (round + 2).to_string();
+        drop(begin(&mut board, &next, vec![locking(&image, 600)]));
+        wait_for("it to wait", WAIT, || waits_for(&board));
+        assert!(board.run_in("web", &["rm", LOCK]).0);
+        std::thread::sleep(Duration::from_millis(millis));
+        board.restart_supervisor();
+        let none = |name: &str| {
+            let file = format!("deployments/{name}.json");
+            !board.state().join(file).exists()
+        };
+        let now = wait_for("an end", WAIT, || {
+            (none("waiting") && none("trial")).then(|| version(&board))?
+        });
+        assert!(now == before || now == next, "{now}");
+        wait_for("its app", WAIT, || {
+            board
+                .app("web")
+                .filter(|app| app.state == AppState::Running)
+        });
+        // One that ran on all the while has given its lock away.
+        let lock = format!(": > {LOCK}");
+        assert!(board.run_in("web", &["sh", "-c", &lock]).0);
+    }
+}
