@@ -7,7 +7,7 @@ mod values;
 pub use crate::toml_file::TomlFileError as ConfigError;
 pub use values::{
     BrokerUrl, ConsoleUrl, Hours, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu, PlainName,
-    ProfileChoice, Rate, StickPolicy, Subnet,
+    ProfileChoice, Rate, StickPolicy, Subnet, Window, Zone,
 };
 
 use crate::toml_file;
@@ -35,6 +35,8 @@ pub struct WrittenConfig {
     pub volumes: WrittenVolumes,
     /// Sticks.
     pub usb: WrittenUsb,
+    /// When a release may replace what runs.
+    pub deploy: WrittenDeploy,
     /// The hardware watchdog.
     pub watchdog: WrittenWatchdog,
     /// Logging.
@@ -123,6 +125,19 @@ pub struct WrittenUsb {
     pub plugged: Option<StickPolicy>,
 }
 
+/// `[deploy]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenDeploy {
+    /// Maintenance windows; always when left out.
+    #[serde(deserialize_with = "windows")]
+    pub window: Vec<Window>,
+    /// `utc` or `local`; `utc`.
+    pub zone: Option<Zone>,
+    /// Whether the clock is right although nobody keeps it; `false`.
+    pub clock_is_right: Option<bool>,
+}
+
 /// `[watchdog]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -177,6 +192,12 @@ pub struct Config {
     pub binds: Vec<PathBuf>,
     /// What becomes of a stick that is plugged in.
     pub plugged: StickPolicy,
+    /// When a release may replace what runs; always when there are none.
+    pub windows: Vec<Window>,
+    /// In which time the windows are.
+    pub window_zone: Zone,
+    /// Whether the clock is right although nobody keeps it.
+    pub clock_is_right: bool,
     /// Whether the supervisor arms and feeds the board's watchdog.
     pub feed_watchdog: bool,
     /// The least severe event that is logged.
@@ -217,6 +238,7 @@ impl Config {
             local,
             volumes,
             usb,
+            deploy,
             watchdog,
             log,
         } = written;
@@ -253,6 +275,9 @@ impl Config {
             local_allow: local.allow.unwrap_or_default(),
             binds: volumes.binds,
             plugged: usb.plugged.unwrap_or_default(),
+            windows: deploy.window,
+            window_zone: deploy.zone.unwrap_or_default(),
+            clock_is_right: deploy.clock_is_right.unwrap_or(false),
             feed_watchdog: watchdog.feed.unwrap_or(false),
             log_level: log.level.unwrap_or_default(),
             config_dir: config_dir.to_owned(),
@@ -338,6 +363,21 @@ impl Config {
     /// Where coracled serves the Docker Engine API.
     pub fn docker_socket(&self) -> PathBuf {
         self.run_dir.join("docker.sock")
+    }
+}
+
+/// Maintenance windows of a day.
+const WINDOWS: usize = 16;
+
+fn windows<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Window>, D::Error> {
+    use serde::de::Error;
+    let windows = Vec::<Window>::deserialize(deserializer)?;
+    match windows.len() {
+        0..=WINDOWS => Ok(windows),
+        count => {
+            let text = format!("{count} windows are listed; at most {WINDOWS} are allowed");
+            Err(D::Error::custom(text))
+        }
     }
 }
 

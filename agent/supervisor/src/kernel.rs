@@ -60,6 +60,19 @@ pub fn watchdog_timeout(node: BorrowedFd<'_>, seconds: libc::c_int) -> std::io::
     }
 }
 
+/// The minute of the day, 0 to 1439, that it is where the board is, by /etc/localtime.
+pub fn local_minute(unix_seconds: libc::time_t) -> Option<u16> {
+    let mut local = std::mem::MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: localtime_r reads the one and writes the other, both of which live until it returns.
+    let answer = unsafe { libc::localtime_r(&raw const unix_seconds, local.as_mut_ptr()) };
+    if answer.is_null() {
+        return None;
+    }
+    // SAFETY: localtime_r has filled it, since it did not answer with null.
+    let local = unsafe { local.assume_init() };
+    u16::try_from(local.tm_hour * 60 + local.tm_min).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +97,15 @@ mod tests {
         )
         .unwrap();
         assert_eq!(exit_status(own.as_fd()), None);
+    }
+
+    #[test]
+    fn the_local_minute_is_the_utc_one_and_an_offset_of_quarters() {
+        for at in [0, 1_800_000_000, 1_815_000_059] {
+            let utc = i64::from(u16::try_from(at / 60 % 1440).unwrap());
+            let local = i64::from(local_minute(at).unwrap());
+            assert!((0..1440).contains(&local));
+            assert_eq!((local - utc).rem_euclid(15), 0);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 mod board;
 
-use board::{Board, Client, app, kill, rootfs, wait_for};
+use board::{Board, Client, app, kill, now, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::deploy::Deploy;
 use coracle_protocol::local::{Answer, Event};
@@ -203,4 +203,47 @@ fn a_kill_while_it_waits_or_begins_leaves_one_whole_set() {
         let lock = format!(": > {LOCK}");
         assert!(board.run_in("web", &["sh", "-c", &lock]).0);
     }
+}
+
+/// `[deploy]` of a board whose clock is right.
+fn set_window(board: &Board, from: u64, to: u64) {
+    let clock = |hour: u64| {
+        let minutes = (now() / 60 + hour * 60) % 1440;
+        format!("{:02}:{:02}", minutes / 60, minutes % 60)
+    };
+    let text = std::fs::read_to_string(board.config()).unwrap();
+    let text = text.split("[deploy]").next().unwrap();
+    let deploy = format!(
+        "window = [\"{}-{}\"]\nclock_is_right = true\n",
+        clock(from),
+        clock(to)
+    );
+    std::fs::write(board.config(), format!("{text}[deploy]\n{deploy}")).unwrap();
+}
+
+#[test]
+fn a_release_waits_for_its_window_and_a_lock_s_time_begins_with_it() {
+    let (mut board, image) = with_lock(3);
+    set_window(&board, 2, 3);
+    board.restart_supervisor();
+    let next = plain(&image, "exec sleep 1000");
+    let (mut events, ..) = begin(&mut board, "2", vec![next]);
+    let (_, phase, reason) = heard(&mut events);
+    assert_eq!(phase, Phase::Waiting);
+    let both = "UTC; app `web` holds the update lock, for at most 3 s";
+    assert!(reason.starts_with("the maintenance window is "), "{reason}");
+    assert!(reason.ends_with(both), "{reason}");
+    // Outside of the window no time of the lock goes by.
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(waits_for(&board).as_deref(), Some("window"));
+
+    // Open since an hour; over midnight, at some hours of the day.
+    set_window(&board, 23, 25);
+    board.restart_supervisor();
+    wait_for("the lock alone", WAIT, || {
+        waits_for(&board).filter(|code| code == "update-lock")
+    });
+    wait_for("the new set", WAIT, || {
+        version(&board).filter(|version| version == "2")
+    });
 }

@@ -6,9 +6,11 @@ mod downloads;
 mod endpoint;
 mod names;
 mod network;
+mod window;
 
 pub use choice::{LocalPolicy, LogLevel, ProfileChoice, StickPolicy};
 pub use downloads::{Hours, MeteredPolicy, Rate};
 pub use endpoint::{BrokerUrl, ConsoleUrl};
 pub use names::{LinkName, PlainName};
 pub use network::{Mtu, Subnet};
+pub use window::{Window, Zone};

@@ -1,6 +1,7 @@
 //! What can stand against a switch to a set that is staged. Pure: times and facts come in.
 
 use crate::machine::Why;
+use coracle_board_support::config::{Window, Zone};
 use coracle_protocol::names::AppName;
 use std::time::Duration;
 
@@ -36,6 +37,35 @@ pub fn locked(locks: &[Lock], deferred: Duration) -> Option<Why> {
         })
         .collect();
     (!holds.is_empty()).then(|| Why::new("update-lock", holds.join(", ")))
+}
+
+/// How long a board that does not know the time waits for a maintenance window: each of a day has come by then.
+const WITHOUT_CLOCK: Duration = Duration::from_secs(24 * 3600);
+
+/// Maintenance windows, none of which is open. `minute`: of the day, where the board knows the time. `waited`: since the set
+/// was staged, on a clock that nobody sets.
+pub fn outside(
+    windows: &[Window],
+    zone: Zone,
+    minute: Option<u16>,
+    waited: Duration,
+) -> Option<Why> {
+    let why = |text: String| Some(Why::new("window", text));
+    let names: Vec<String> = windows.iter().map(Window::to_string).collect();
+    let names = names.join(", ");
+    let zone = match zone {
+        Zone::Utc => "UTC",
+        Zone::Local => "local time",
+    };
+    match minute {
+        _ if windows.is_empty() => None,
+        Some(minute) if windows.iter().any(|window| window.has(minute)) => None,
+        Some(_) => why(format!("the maintenance window is {names} {zone}")),
+        None if waited >= WITHOUT_CLOCK => None,
+        None => why(format!(
+            "the maintenance window is {names} {zone}, and nobody keeps the board's clock: for 24 hours at most"
+        )),
+    }
 }
 
 /// A volume is being restored, which apps of the new set could have.

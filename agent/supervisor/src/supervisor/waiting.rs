@@ -6,14 +6,17 @@ use crate::adopt::Waited;
 use crate::apps::lock;
 use crate::gate::{self, Lock};
 use crate::journal::{DeployedSet, StoredSet};
+use crate::kernel;
 use crate::machine::{Event, State, Why};
 use crate::offer::{self, Offer};
 use crate::stage;
+use coracle_board_support::clock;
+use coracle_board_support::config::{Config, Zone};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{Event as Told, Waiting};
 use coracle_protocol::report::Phase;
 use rustix::time::{ClockId, clock_gettime};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -46,6 +49,18 @@ fn since_boot() -> Duration {
     )
 }
 
+/// Of the board's day, where its clock is known to be right.
+fn minute_of_day(config: &Config) -> Option<u16> {
+    if !config.clock_is_right && !clock::is_synchronised() {
+        return None;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    match config.window_zone {
+        Zone::Utc => u16::try_from(now / 60 % (24 * 60)).ok(),
+        Zone::Local => kernel::local_minute(now.try_into().ok()?),
+    }
+}
+
 impl Supervisor {
     /// A set that is to run: now, or what it has to wait for.
     pub(super) fn wait_or_go(&mut self, now: Instant) -> Event {
@@ -73,9 +88,16 @@ impl Supervisor {
             })
             .collect();
         let restored = self.transfer.as_ref().and_then(|job| job.restored());
-        let others = gate::restoring(restored.is_some());
-        let waits = &mut self.trying.as_mut()?.waits;
         let boot = since_boot();
+        let config = &self.settings.config;
+        let waits = &mut self.trying.as_mut()?.waits;
+        let waited = boot.saturating_sub(waits.since);
+        let minute = minute_of_day(config);
+        let others = [
+            gate::outside(&config.windows, config.window_zone, minute, waited),
+            gate::restoring(restored.is_some()),
+        ];
+        let others = gate::all(others);
         if let Some(last) = waits.deferred_at.take() {
             waits.deferred += boot.saturating_sub(last);
         }
