@@ -360,6 +360,10 @@ impl Config {
     pub fn supervisor_socket(&self) -> PathBuf {
         self.run_dir.join("supervisor.sock")
     }
+    /// What root alone looks into, while it runs.
+    pub fn supervisor_dir(&self) -> PathBuf {
+        self.run_dir.join("supervisor")
+    }
     /// Where coracled serves the Docker Engine API.
     pub fn docker_socket(&self) -> PathBuf {
         self.run_dir.join("docker.sock")

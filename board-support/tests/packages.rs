@@ -216,7 +216,9 @@ fn systemd_takes_the_units_as_they_are() {
 #[test]
 fn the_rules_for_sticks_name_what_is_installed_and_jump_to_what_is_there() {
     let root = installed("agent cli");
-    let rules = read(root.path(), "/usr/lib/udev/rules.d/60-coracle-stick.rules");
+    let rules = read(root.path(), "/usr/lib/udev/rules.d/90-coracle-stick.rules");
+    // udev goes by name, and ID_BUS and ID_FS_TYPE are found out in systemd's own.
+    assert!("90-coracle-stick.rules" > "60-persistent-storage.rules");
     let units = root.path().join("usr/lib/systemd/system");
     let (mut jumps, mut wanted) = (0, 0);
     for line in rules

@@ -51,8 +51,8 @@ pub async fn apply(client: &Client, place: &Place, device: &Path) -> Result<(), 
             source,
         })
     };
-    // A stick after the other. Nobody but root reads what is locked here, so that nobody holds it for ever.
-    let turn = Flock::lock(open(&config.root_file())?, FlockArg::LockExclusive)
+    // A stick after the other. The supervisor's folder is open to root alone, so that nobody else holds it for ever.
+    let turn = Flock::lock(open(&config.supervisor_dir())?, FlockArg::LockExclusive)
         .map_err(|(_, source)| system("wait for another stick")(source))?;
     let file = open(device)?;
     if Uid::effective().is_root() {

@@ -382,8 +382,12 @@ fn config(daemon: &Daemon, more: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let folder = daemon.folder();
     let file = folder.join("coracle.toml");
-    std::fs::write(&file, format!("[agent]\nuser = \"nobody\"\n{more}")).unwrap();
-    std::fs::write(folder.join("root.json"), "{}").unwrap();
+    std::fs::write(
+        &file,
+        format!("[agent]\nuser = \"nobody\"\nrun_dir = \"run\"\n{more}"),
+    )
+    .unwrap();
+    std::fs::create_dir_all(folder.join("run/supervisor")).unwrap();
     for (path, mode) in [
         (folder.to_owned(), 0o755),
         (folder.join("docker.sock"), 0o777),

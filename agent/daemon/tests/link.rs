@@ -15,6 +15,7 @@ use coracle_protocol::topics::ROOT_NOTICE;
 use coracle_protocol::trust_state::TrustState;
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
+use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -312,6 +313,65 @@ async fn a_deployment_waits_for_a_way_that_is_not_metered_and_says_so() {
     support::until("the end", || heard.ended("one").is_some()).await;
     assert_eq!(heard.ended("one").unwrap().phase, Phase::Committed);
     assert_eq!(fetched(), 2);
+}
+
+/// A technician's stick is what a board without a good way is waiting for.
+#[tokio::test]
+async fn a_stick_is_taken_while_a_download_waits_which_then_goes_on() {
+    let fleet = Arc::new(Fleet::new());
+    let wanted = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    let file = daemon.folder().join("coracle.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("[agent]\n", "[agent]\nhardware_root = \"hardware\"\n");
+    std::fs::write(&file, text + "[downloads]\nmetered = \"wait\"\n").unwrap();
+    route(&daemon, "wwan0");
+    std::fs::write(daemon.folder().join("root.json"), wanted.root.to_json()).unwrap();
+    let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    let port = broker.port;
+    fleet.enrol(&daemon.state().join("identity"), blobs, port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![]));
+    supervisor.state.status.lock().unwrap().metered = vec!["wwan0".into()];
+    let (client, heard) = listen(&fleet, port);
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    wish(&client, &desired("one", &wanted)).await;
+    let waits = |n: usize| {
+        let all = heard.all::<Feedback>("feedback");
+        let waits = |f: &&Feedback| f.code.as_deref() == Some("download-waits");
+        all.iter().filter(waits).count() >= n
+    };
+    support::until("it waits", || waits(1)).await;
+
+    let offer = serde_json::json!({"deploy": wanted.deploy, "release": wanted.release});
+    let offer = offer.to_string().into_bytes();
+    let (status, offered) = daemon.json(Method::POST, "/coracle/v1/offer", &offer).await;
+    assert_eq!(status, StatusCode::OK, "{offered}");
+    for bytes in [CONFIG, LAYER] {
+        let path = format!("/coracle/v1/blobs/sha256/{}", blob(bytes).digest.hex());
+        let answer = daemon.send(Method::PUT, &path, bytes).await;
+        assert!(answer.status().is_success(), "{path}: {answer:?}");
+    }
+    assert_eq!(heard.ended("one"), None);
+    let apply = serde_json::json!({"activity": offered["activity"]}).to_string();
+    let answer = daemon
+        .send(Method::POST, "/coracle/v1/apply", apply.as_bytes())
+        .await;
+    let said = answer.into_body().collect().await.unwrap().to_bytes();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("\"committed\""), "{said}");
+    // It goes on by itself, and waits as before.
+    support::until("it waits again", || waits(2)).await;
+    route(&daemon, "eth0");
+    support::until("the end", || heard.ended("one").is_some()).await;
+    assert_eq!(heard.ended("one").unwrap().phase, Phase::Committed);
+    let asked = supervisor.asked();
+    assert_eq!(
+        asked.iter().filter(|a| **a == "activate").count(),
+        2,
+        "{asked:?}"
+    );
 }
 
 /// What waits on the board is told with its reason, and a newer wish takes its place at once.

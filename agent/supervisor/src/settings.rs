@@ -139,7 +139,7 @@ impl Settings {
 }
 
 fn run_state_dir(config: &Config) -> PathBuf {
-    config.run_dir.join("supervisor")
+    config.supervisor_dir()
 }
 
 fn transfers_dir(config: &Config) -> PathBuf {

@@ -5,7 +5,7 @@ use super::outcome::{self, Awaited, Outcome};
 use super::voice::Voice;
 use super::{Means, Offered, prepare};
 use crate::fetch::Fetcher;
-use crate::fetch::gate::Gate;
+use crate::fetch::gate::{Gate, Held};
 use crate::roots;
 use crate::supervisor::SupervisorError;
 use coracle_protocol::desired::{Desired, Document};
@@ -15,6 +15,7 @@ use coracle_protocol::local::{Answer, Needs, Request, Status, StickWord};
 use coracle_protocol::release::App;
 use coracle_protocol::report::{Fetched, Phase, SetState};
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Offers to a supervisor that goes away in the middle.
@@ -47,10 +48,17 @@ impl From<Desired> for Job {
     }
 }
 
-/// Runs a job to its end and says so. `switched` becomes true at the point of no return.
-pub async fn run(means: &Means, job: &Job, mut voice: Voice<'_>, switched: &Cell<bool>) {
+/// Runs a job to its end and says so. `switched` becomes true at the point of no return; `held` tells whether it waits
+/// until it may fetch.
+pub async fn run(
+    means: &Means,
+    job: &Job,
+    mut voice: Voice<'_>,
+    switched: &Cell<bool>,
+    held: &Rc<Held>,
+) {
     let mut fetched = None;
-    let outcome = steps(means, job, &mut voice, switched, &mut fetched)
+    let outcome = steps(means, job, &mut voice, switched, held, &mut fetched)
         .await
         .unwrap_or_else(|end| end);
     if let Documents::Here(_) = job.documents {
@@ -69,6 +77,7 @@ async fn steps(
     job: &Job,
     voice: &mut Voice<'_>,
     switched: &Cell<bool>,
+    held: &Rc<Held>,
     fetched: &mut Option<Fetched>,
 ) -> Result<Outcome, Outcome> {
     voice.phase(Phase::Received);
@@ -103,7 +112,8 @@ async fn steps(
     }
     if let Some(fetcher) = &mut fetcher {
         let (rules, root) = (means.downloads.clone(), means.hardware_root.clone());
-        fetcher.obey(Gate::new(rules, status.metered.clone(), root));
+        let gate = Gate::new(rules, status.metered.clone(), root);
+        fetcher.obey(gate, held.clone());
     }
     let totals = fetched.insert(Fetched::default());
     let mut stage = prepare::Preparation {
@@ -113,6 +123,10 @@ async fn steps(
         totals,
     };
     let staged = stage.fetch(&needs, voice).await?;
+    if held.ever.get() {
+        // It may have been hours: the documents may be over, and the supervisor another one.
+        offer(means, &job.activity, &deploy, &release).await?;
+    }
     voice.phase(Phase::Staging);
     stage.stage(staged).await?;
     voice.keep(

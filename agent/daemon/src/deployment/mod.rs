@@ -17,6 +17,7 @@ pub use outcome::Outcome;
 use crate::blobs::Blobs;
 use crate::disk::DiskError;
 use crate::fetch::Patience;
+use crate::fetch::gate::Held;
 use crate::identity::Identity;
 use crate::link::Outbox;
 use crate::metrics::Counters;
@@ -31,11 +32,15 @@ use record::Record;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use voice::Voice;
 
+/// For so long a stick that was offered has the board to itself.
+const STICK: Duration = Duration::from_secs(600);
 /// Between two looks whether a deployment that a newer one waits for can still be taken back.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -115,13 +120,22 @@ pub async fn run(
     let mut record = Record::open(&means.record)?;
     let mut local: Option<LocalOffer> = None;
     let mut next: Option<Job> = None;
+    let mut aside: Option<Aside> = None;
     loop {
+        let back = aside.as_ref().map(|aside| aside.until);
         let job = match next.take() {
             Some(job) => job,
             None => tokio::select! {
-                Some(desired) = desired.recv() => Job::from(desired),
+                Some(desired) = desired.recv() => {
+                    supersede(&means, &mut record, &mut aside, &desired);
+                    Job::from(desired)
+                }
                 Some(command) = commands.recv() => match idle(&means, command, &mut local, &offered).await {
                     Some(job) => job,
+                    None => continue,
+                },
+                () = until(back) => match aside.take() {
+                    Some(aside) => aside.job,
                     None => continue,
                 },
                 _ = shutdown.changed() => return Ok(()),
@@ -133,45 +147,110 @@ pub async fn run(
         }
         tracing::info!(activity = %job.activity, "deployment begins");
         let switched = Cell::new(false);
-        let ended = {
+        let held = Rc::new(Held::default());
+        let end = {
             let voice = Voice::new(&means, &mut record, &job.activity);
-            let run = job::run(&means, &job, voice, &switched);
+            let run = job::run(&means, &job, voice, &switched, &held);
             tokio::pin!(run);
             loop {
                 tokio::select! {
-                    () = &mut run => break true,
+                    () = &mut run => break End::Done,
                     Some(newer) = desired.recv() => {
                         if newer.activity == job.activity {
                             continue;
                         }
                         next = Some(Job::from(newer));
                         if !switched.get() {
-                            break false;
+                            break End::Superseded;
                         }
                     }
                     // One that came during a switch, which turned out to wait.
                     () = tokio::time::sleep(LOOK), if next.is_some() => {
                         if !switched.get() {
-                            break false;
+                            break End::Superseded;
                         }
                     }
-                    Some(command) = commands.recv() => busy(command, &job.activity),
+                    // A stick needs no way that costs money.
+                    Some(command) = commands.recv() => match held.now.get() {
+                        true => break End::GaveWay(command),
+                        false => busy(command, &job.activity),
+                    },
                     _ = shutdown.changed() => return Ok(()),
                 }
             }
         };
-        if !ended {
-            let newer = next.as_ref().map_or("", |job| &job.activity);
-            let reason = format!("a newer desired state came: {newer}");
-            Voice::new(&means, &mut record, &job.activity)
-                .end(Outcome::failed("superseded", reason), None);
-        } else {
-            tidy(&means, &record, local.as_ref());
+        match end {
+            // What was put aside goes on with what it has.
+            End::Done if aside.is_some() => {}
+            End::Done => tidy(&means, &record, local.as_ref()),
+            End::Superseded => {
+                let newer = next.as_ref().map_or("", |job| &job.activity);
+                superseded(&means, &mut record, &job.activity, newer);
+            }
+            End::GaveWay(command) => {
+                tracing::info!(activity = %job.activity, "waits, and gives way to a stick");
+                let open = |local: &Option<LocalOffer>| local.as_ref().map(|l| l.activity.clone());
+                let before = open(&local);
+                next = idle(&means, command, &mut local, &offered).await;
+                // One that was refused holds nothing up.
+                let until = match open(&local) == before {
+                    true => Instant::now(),
+                    false => Instant::now() + STICK,
+                };
+                aside = Some(Aside { job, until });
+                continue;
+            }
+        }
+        if let Some(aside) = &mut aside {
+            match &next {
+                // What was newer when that one was put aside is newest.
+                Some(newer) => {
+                    superseded(&means, &mut record, &aside.job.activity, &newer.activity)
+                }
+                None => aside.until = Instant::now(),
+            }
+        }
+        if next.is_some() {
+            aside = None;
         }
         if local.as_ref().is_some_and(|l| l.activity == job.activity) {
             local = None;
             offered.send_replace(None);
         }
+    }
+}
+
+/// How a job was left.
+enum End {
+    Done,
+    Superseded,
+    GaveWay(Command),
+}
+
+/// A deployment that gave way, and when it goes on.
+struct Aside {
+    job: Job,
+    until: Instant,
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn superseded(means: &Means, record: &mut Record, activity: &str, newer: &str) {
+    let reason = format!("a newer desired state came: {newer}");
+    Voice::new(means, record, activity).end(Outcome::failed("superseded", reason), None);
+}
+
+/// Ends what was put aside when something newer is wanted; the same again goes on from the start.
+fn supersede(means: &Means, record: &mut Record, aside: &mut Option<Aside>, newer: &Desired) {
+    if let Some(aside) = aside.take()
+        && aside.job.activity != newer.activity
+    {
+        superseded(means, record, &aside.job.activity, &newer.activity);
     }
 }
 

@@ -4,6 +4,7 @@ use crate::clock;
 use crate::identity::Endpoint;
 use coracle_board_support::config::{Downloads, MeteredPolicy};
 use coracle_board_support::route;
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +40,15 @@ pub enum Hold {
         /// The parts of the day.
         hours: String,
     },
+}
+
+/// Whether a fetch waits.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// At this moment.
+    pub now: Cell<bool>,
+    /// At some time since it began.
+    pub ever: Cell<bool>,
 }
 
 /// The rules of a board.

@@ -13,13 +13,14 @@ use crate::link::backoff::{self, Backoff};
 use bytes::Bytes;
 use coracle_images::store::{Download, StoreError};
 use coracle_protocol::release::Blob;
-use gate::{Gate, Hold, Pass};
+use gate::{Gate, Held, Hold, Pass};
 use http::{Connection, HttpError};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use pace::Pace;
 use response::Verdict;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -149,6 +150,7 @@ pub struct Fetcher {
     patience: Patience,
     connection: Option<Connection>,
     gate: Option<Gate>,
+    held: Rc<Held>,
 }
 
 impl Fetcher {
@@ -166,12 +168,14 @@ impl Fetcher {
             patience,
             connection: None,
             gate: None,
+            held: Rc::default(),
         }
     }
 
-    /// From now on fetches when and as fast as `gate` says.
-    pub fn obey(&mut self, gate: Gate) {
+    /// From now on fetches when and as fast as `gate` says; `held` tells when it does not.
+    pub fn obey(&mut self, gate: Gate, held: Rc<Held>) {
         self.gate = Some(gate);
+        self.held = held;
     }
 
     /// Waits until `blob` is here or may be fetched; `told` hears why it waits, each reason once.
@@ -186,8 +190,11 @@ impl Fetcher {
                 told(&why);
                 said = Some(why);
             }
+            self.held.ever.set(true);
+            self.held.now.set(true);
             tokio::time::sleep(gate.pause).await;
         }
+        self.held.now.set(false);
     }
 
     /// How fast it may go now, or why it may not.

@@ -25,7 +25,7 @@ do_install:append() {
     install -m 0644 ${S}/config/boards/*.toml ${D}${sysconfdir}/coracle/boards/
 
     install -d ${D}${nonarch_base_libdir}/udev/rules.d
-    install -m 0644 ${S}/config/udev/60-coracle-stick.rules ${D}${nonarch_base_libdir}/udev/rules.d/
+    install -m 0644 ${S}/config/udev/90-coracle-stick.rules ${D}${nonarch_base_libdir}/udev/rules.d/
 
     if ${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'true', 'false', d)}; then
         install -d ${D}${systemd_system_unitdir} ${D}${nonarch_libdir}/tmpfiles.d
@@ -42,7 +42,7 @@ do_install:append() {
 FILES:coracle-program += "${bindir}/coracle-agent"
 FILES:coracle-cli += "\
     ${bindir}/coracle \
-    ${nonarch_base_libdir}/udev/rules.d/60-coracle-stick.rules \
+    ${nonarch_base_libdir}/udev/rules.d/90-coracle-stick.rules \
     ${systemd_system_unitdir}/coracle-stick@.service \
 "
 FILES:coracle-supervisor += "\
