@@ -16,8 +16,8 @@ use support::*;
 const BOARD6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 1);
 const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 2);
 /// So many seconds a connection is remembered; the kernel looks at its end when it looks for the connection.
-const REMEMBERED: &str = "1";
-const LONGER: Duration = Duration::from_millis(2300);
+const REMEMBERED: &str = "2";
+const LONGER: Duration = Duration::from_millis(3300);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A board with a client that speaks IPv6 too.

@@ -245,9 +245,7 @@ impl Networks {
             }
             Err(e) => errors.push(e.into()),
         }
-        if let Err(error) = self.leads_out() {
-            tracing::warn!(%error, "apps on bridges have no way out and no published ports");
-        }
+        self.tell_of_no_way_out();
         all_of(errors)?;
         Ok(done)
     }

@@ -222,6 +222,22 @@ impl Networks {
         }
     }
 
+    /// Of networks that are there already: their apps go on.
+    pub(super) fn tell_of_no_way_out(&self) {
+        if let Err(error) = self.leads_out() {
+            tracing::warn!(%error, "apps on bridges have no way out and no published ports");
+        }
+        let outward = |n: &Network| {
+            let config = n.config();
+            config.subnet6.is_some() && config.underlay.is_none() && !config.internal
+        };
+        if self.each().any(|(_, n)| outward(n))
+            && let Err(error) = self.leads_out6()
+        {
+            tracing::warn!(%error, "apps on bridges have no way out over IPv6");
+        }
+    }
+
     /// Of a new network.
     pub(super) fn refuse_no_way_out(&self, request: &NetworkRequest) -> Result<(), NetworkError> {
         if request.internal || request.underlay.is_some() {
