@@ -20,6 +20,7 @@ mod process;
 mod project;
 mod rootfs;
 mod stats;
+mod trace;
 mod users;
 
 fn main() -> std::process::ExitCode {
@@ -29,6 +30,10 @@ fn main() -> std::process::ExitCode {
     }
     if std::env::var_os(project::INSIDE).is_some() {
         project::inside();
+        return std::process::ExitCode::SUCCESS;
+    }
+    if let Ok(victim) = std::env::var(trace::INSIDE) {
+        trace::inside(&victim);
         return std::process::ExitCode::SUCCESS;
     }
     support::run(tests![
@@ -46,6 +51,7 @@ fn main() -> std::process::ExitCode {
         launch::failures_tell_their_step,
         launch::a_container_can_be_given_up_before_its_start,
         launch::networks_are_new_host_or_shared,
+        trace::processes_of_the_host_are_not_looked_into,
         exec::exec_joins_everything,
         exec::a_failed_exec_leaves_the_container_alone,
         memory::a_hog_is_killed_and_nothing_else,
