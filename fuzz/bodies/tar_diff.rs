@@ -32,7 +32,6 @@ pub fn run(bytes: &[u8]) {
     };
     let limits = Limits {
         unpacked_bytes: 1 << 20,
-        zstd_window_bytes: 1 << 20,
         ..Limits::default()
     };
     let base = File::open(BASE.path()).expect("the base");

@@ -171,3 +171,21 @@ fn other_versions_are_refused_by_name() {
     let error = applied(b"something else", dir.path()).unwrap_err();
     assert!(matches!(error, TarDiffError::Magic), "{error}");
 }
+
+/// What containers/tar-diff writes at its higher levels has windows of up to 32 MiB.
+#[test]
+fn windows_of_other_tools_are_taken_up_to_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |window: u32| {
+        let mut diff = b"tardf1\n\0".to_vec();
+        let mut packed = zstd::stream::write::Encoder::new(&mut diff, 3).unwrap();
+        packed.window_log(window).unwrap();
+        std::io::Write::write_all(&mut packed, b"\x00\x05hello").unwrap();
+        packed.finish().unwrap();
+        applied(&diff, dir.path())
+    };
+    assert_eq!(with(25).unwrap(), b"hello");
+    assert_eq!(with(27).unwrap(), b"hello");
+    let error = with(28).unwrap_err();
+    assert!(matches!(error, TarDiffError::Io(_)), "{error}");
+}

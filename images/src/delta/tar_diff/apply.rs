@@ -7,6 +7,9 @@ use super::{MAGIC, TarDiffError, op};
 use crate::delta::apply::source::{Source, Sources};
 use crate::limits::Limits;
 
+/// Largest window that is taken, log2: as much as `zstd -d` does. Encoders of other tools ask for 32 MiB.
+const WINDOW_LOG: u32 = 27;
+
 /// Bytes moved at once.
 const CHUNK: usize = 32 << 10;
 
@@ -29,7 +32,7 @@ pub fn apply(
         });
     }
     let mut diff = zstd::stream::read::Decoder::new(diff)?;
-    diff.window_log_max(limits.zstd_window_bytes.max(1).ilog2())?;
+    diff.window_log_max(WINDOW_LOG)?;
     let mut sources = Sources::new(base, limits);
     let mut made = 0u64;
     let mut buffer = vec![0; CHUNK];
