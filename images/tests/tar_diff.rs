@@ -189,3 +189,48 @@ fn windows_of_other_tools_are_taken_up_to_a_limit() {
     let error = with(28).unwrap_err();
     assert!(matches!(error, TarDiffError::Io(_)), "{error}");
 }
+
+/// A diff that containers/tar-diff made itself. With `TAR_DIFF` its program is run, and makes the file anew.
+#[test]
+fn what_the_formats_own_tool_made_is_applied() {
+    let mut state = 3u32;
+    let mut bytes = |count: usize| -> Vec<u8> {
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8 & 15
+            })
+            .collect()
+    };
+    let (program, data) = (bytes(20_000), bytes(5000));
+    let mut changed = program.clone();
+    for at in (0..changed.len()).step_by(1009) {
+        changed[at] ^= 3;
+    }
+    changed.splice(9000..9100, bytes(300));
+    let files = |program: &[u8], more: &str| {
+        let more = (format!("etc/{more}"), format!("{more}\n").into_bytes());
+        BTreeMap::from([
+            ("bin/program".to_owned(), program.to_vec()),
+            ("share/data".to_owned(), data.clone()),
+            more,
+        ])
+    };
+    let (old, new) = (files(&program, "old"), files(&changed, "new"));
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    unpacked(&old, &base);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/made-by-tar-diff.tardiff");
+    if let Some(tool) = std::env::var_os("TAR_DIFF") {
+        let [from, to] = ["old.tar", "new.tar"].map(|name| dir.path().join(name));
+        fs::write(&from, layer(&old)).unwrap();
+        fs::write(&to, layer(&new)).unwrap();
+        let mut run = std::process::Command::new(tool);
+        let made = run.args([&from, &to, &fixture]).status().unwrap();
+        assert!(made.success());
+    }
+    let diff = fs::read(fixture).unwrap();
+    // It is a diff, not a copy.
+    assert!(diff.len() < 2500, "{} bytes", diff.len());
+    assert!(applied(&diff, &base).unwrap() == layer(&new));
+}
