@@ -122,6 +122,9 @@ pub struct App {
     /// How long a new version must stay healthy before it is kept, in seconds.
     #[serde(default = "default_trial")]
     pub trial_seconds: u32,
+    /// Whether the board may be reset for it, by its watchdog, when it is down for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub critical: bool,
     /// 0 to 100: while the board is hot, who has least loses CPU first and gets it back last.
     #[serde(
         default = "default_priority",

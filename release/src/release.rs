@@ -271,6 +271,9 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
         for bind in &app.binds {
             let _ = writeln!(out, "  the board's {} at {}", bind.source, bind.target);
         }
+        if app.critical {
+            let _ = writeln!(out, "  critical: the board may be reset for it");
+        }
         for device in &app.devices {
             let access = match device.access {
                 DeviceAccess::ReadWrite => "",

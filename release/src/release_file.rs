@@ -108,6 +108,8 @@ struct AppTable {
     trial_seconds: u32,
     #[serde(default = "ten")]
     stop_grace_seconds: u32,
+    #[serde(default)]
+    critical: bool,
     #[serde(default = "middle")]
     priority: u8,
 }
@@ -262,6 +264,7 @@ impl AppTable {
             secrets: self.secrets,
             site_settable: self.site_settable,
             stop_grace_seconds: self.stop_grace_seconds,
+            critical: self.critical,
             priority: self.priority,
         })
     }

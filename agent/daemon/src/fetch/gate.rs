@@ -78,7 +78,10 @@ impl Gate {
     /// Looks at the clock and at the way to `console`. A name that is not found holds nothing up: connecting will say so.
     pub async fn look(&self, console: &Endpoint) -> Pass {
         let mut link = None;
-        if !self.metered.is_empty() {
+        let rules = &self.rules;
+        let matters = rules.metered == MeteredPolicy::Wait
+            || rules.metered_bytes_per_second != rules.bytes_per_second;
+        if matters && !self.metered.is_empty() {
             let found = tokio::net::lookup_host((console.host.as_str(), console.port)).await;
             let address = found.ok().and_then(|mut addresses| addresses.next());
             link = address.and_then(|to| route::link_to(&self.hardware_root, to.ip()));

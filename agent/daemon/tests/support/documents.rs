@@ -143,6 +143,7 @@ fn app() -> App {
         health: None,
         restart: Restart::default(),
         trial_seconds: 1,
+        critical: false,
         priority: 50,
         stop_grace_seconds: 1,
     }

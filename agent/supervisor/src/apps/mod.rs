@@ -88,6 +88,8 @@ pub struct AppRun {
     pub in_a_row: u32,
     /// Those for the sake of its devices.
     pub for_devices: restart::ForDevices,
+    /// How often in a row it was stopped for being unhealthy, without being healthy in between.
+    pub unhealthy_in_a_row: u32,
     /// Of the last run.
     pub exit_code: Option<i32>,
     /// Of the last run.
@@ -123,6 +125,7 @@ impl AppRun {
             restarts: 0,
             in_a_row: 0,
             for_devices: restart::ForDevices::default(),
+            unhealthy_in_a_row: 0,
             exit_code: None,
             oom_killed: false,
             started_at: None,
@@ -257,6 +260,14 @@ impl AppRun {
                 self.phase = Phase::Ended;
             }
         }
+    }
+
+    /// It should run, and its restart policy has no more to try: it stays ended after a failure, or was started so many times
+    /// in a row that it will not get well by itself.
+    pub fn is_given_up(&self) -> bool {
+        let ended = self.phase == Phase::Ended && self.ended_fine == Some(false);
+        let tries = self.in_a_row.max(self.unhealthy_in_a_row);
+        self.wanted && (ended || tries >= restart::GIVEN_UP)
     }
 
     /// When something is due for it.

@@ -15,6 +15,9 @@ pub const RECOVERED: Duration = Duration::from_secs(60);
 /// Exits during a trial that an app may have; one more and the set goes back.
 pub const TRIAL_RESTARTS: u32 = 2;
 
+/// Restarts in a row after which a critical app counts as down for good: four minutes of waiting between exits.
+pub const GIVEN_UP: u32 = 9;
+
 /// What follows an exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -106,6 +109,7 @@ mod tests {
     fn the_wait_doubles_up_to_a_minute_and_never_wraps() {
         let seconds: Vec<u64> = (0..8).map(|n| wait(n).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!((0..GIVEN_UP).map(wait).sum::<Duration>() >= Duration::from_secs(240));
         assert_eq!(wait(u32::MAX), LONGEST);
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn plain_app() -> App {
         health: None,
         restart: Restart::No,
         trial_seconds: 10,
+        critical: false,
         priority: 50,
         stop_grace_seconds: 10,
     }
@@ -80,6 +81,38 @@ fn an_end_leads_where_the_policy_says() {
     assert_eq!(failed.ended_fine, Some(false));
     let text = failed.not_proven().unwrap().unwrap_err();
     assert!(text.contains("memory"), "{text}");
+}
+
+#[test]
+fn an_app_is_given_up_only_when_its_policy_has_no_more_to_try() {
+    let now = Instant::now();
+    let fail = |run: &mut AppRun| {
+        run.phase = Phase::Up;
+        run.ended(Some(1), false, now);
+    };
+    let mut once = app(Restart::No);
+    assert!(!once.is_given_up());
+    fail(&mut once);
+    assert!(once.is_given_up());
+    once.wanted = false;
+    assert!(!once.is_given_up(), "a person stopped it");
+
+    let mut always = app(Restart::Always);
+    for _ in 1..restart::GIVEN_UP {
+        fail(&mut always);
+        assert!(!always.is_given_up());
+    }
+    fail(&mut always);
+    assert!(always.is_given_up());
+
+    let mut done = app(Restart::OnFailure);
+    done.phase = Phase::Up;
+    done.ended(Some(0), false, now);
+    assert!(!done.is_given_up());
+    let mut ill = app(Restart::Always);
+    ill.phase = Phase::Up;
+    ill.unhealthy_in_a_row = restart::GIVEN_UP;
+    assert!(ill.is_given_up());
 }
 
 #[test]

@@ -16,6 +16,7 @@
 //! | `names`, `resolvers` | who finds whom by name, by file and by asking |
 //! | `status` | says what runs |
 //! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
+//! | `watch` | feeds the watchdog, or not, for critical apps |
 //! | `stop` | `stop-all` |
 
 mod bridge;
@@ -40,6 +41,7 @@ mod stop;
 mod transfers;
 mod volumes;
 mod waiting;
+mod watch;
 
 use crate::adopt::AdoptedEnd;
 use crate::apps::AppRun;
@@ -57,7 +59,6 @@ use crate::stage::Staging;
 use crate::trust::{Trust, TrustError};
 use crate::users::Ranges;
 use crate::volumes::VolumeError;
-use crate::watchdog::{Feeder, Verdict};
 use coracle_board_support::memory;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{Event, LayerSource};
@@ -223,15 +224,13 @@ impl Supervisor {
         tracing::info!(socket = %path.display(), "ready");
 
         let mut alive_at = Instant::now();
-        let mut watchdog = match self.settings.config.feed_watchdog {
-            true => Feeder::arm(self.settings.profile.watchdog.as_ref()),
-            false => None,
-        };
+        let mut watchdog = self.arm_watchdog();
         loop {
             self.turn().await;
-            if let Some(watchdog) = &mut watchdog {
-                // No release can mark an app critical yet, so that none can withhold a meal.
-                watchdog.turn(Instant::now(), &Verdict::Feed);
+            if let Some((watchdog, resets)) = &mut watchdog {
+                let now = Instant::now();
+                let verdict = resets.look(&self.critical(), !self.machine.is_idle(), now);
+                watchdog.turn(now, &verdict);
             }
             if let Some(interval) = notify.interval()
                 && alive_at <= Instant::now()
@@ -240,7 +239,7 @@ impl Supervisor {
                 alive_at = Instant::now() + interval;
             }
             let alive = notify.interval().map(|_| alive_at);
-            let meal = watchdog.as_ref().map(Feeder::due);
+            let meal = watchdog.as_ref().map(|(watchdog, _)| watchdog.due());
             let due = self.next_due(alive.into_iter().chain(meal).min());
             tokio::select! {
                 Some(incoming) = calls.recv() => self.answer(incoming).await,
@@ -255,7 +254,7 @@ impl Supervisor {
             }
         }
         notify.stopping();
-        if let Some(watchdog) = watchdog {
+        if let Some((watchdog, _)) = watchdog {
             watchdog.disarm();
         }
         self.lights.give_back();

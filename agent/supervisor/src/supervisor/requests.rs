@@ -351,6 +351,7 @@ impl Supervisor {
             (_, Phase::Up | Phase::Stopping { .. }) => {}
             (_, Phase::Created | Phase::Waiting { .. } | Phase::Ended) => {
                 app.in_a_row = 0;
+                app.unhealthy_in_a_row = 0;
                 app.phase = Phase::Waiting { at: now };
             }
         }

@@ -167,6 +167,10 @@ impl Supervisor {
             Some(Verdict::Unhealthy) => (true, app.unhealthy_text()),
             _ => (false, "healthy".to_owned()),
         };
+        match unhealthy {
+            true => app.unhealthy_in_a_row += 1,
+            false => app.unhealthy_in_a_row = 0,
+        }
         // In a trial it is the set's fault; later the app gets another chance, unless it wants none.
         if unhealthy && self.machine.is_settled() && app.app.restart != Restart::No {
             app.restarts += 1;

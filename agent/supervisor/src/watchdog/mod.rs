@@ -4,13 +4,16 @@
 //! | file | what it does |
 //! |---|---|
 //! | `policy` | whether to feed it, as a pure function that knows no board |
+//! | `resets` | remembers the resets, across them |
 //! | `device` | the node of the kernel, which knows no policy |
 
 mod device;
 mod policy;
+mod resets;
 
 pub use device::{Device, WatchdogError};
 pub use policy::{Critical, CriticalApp, Policy, Verdict};
+pub use resets::Resets;
 
 use coracle_board_support::profile::Watchdog;
 use std::path::Path;

@@ -116,3 +116,31 @@ fn a_board_that_lacks_it_runs_all_the_same() {
     assert!(message.contains("/nowhere/watchdog0"), "{message}");
     assert!(Feeder::arm(None).is_none());
 }
+
+#[test]
+fn a_reset_is_counted_once_and_only_where_it_is_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("resets");
+    let now = Instant::now();
+    let down = [("pump", Critical::GivenUp)];
+    let mut resets = Resets::load(&file, 4, now);
+    assert_eq!(
+        resets.look(&down, true, now),
+        Verdict::Feed,
+        "it is being updated"
+    );
+    assert!(!file.exists());
+    for _ in 0..3 {
+        let verdict = resets.look(&down, false, now);
+        assert_eq!(verdict, Verdict::Reset { app: "pump".into() });
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "1");
+    }
+    // A day of health is remembered too.
+    let mut next = Resets::load(&file, 4, now);
+    let fine = [("pump", Critical::Fine)];
+    assert_eq!(next.look(&fine, false, now + FORGIVEN_AFTER), Verdict::Feed);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "0");
+
+    let mut nowhere = Resets::load(&folder.path().join("gone/resets"), 4, now);
+    assert_eq!(nowhere.look(&down, false, now), Verdict::Feed);
+}

@@ -794,6 +794,7 @@ pub fn app(image: &Image, script: &str) -> App {
         health: None,
         restart: Restart::Always,
         trial_seconds: 1,
+        critical: false,
         priority: 50,
         stop_grace_seconds: 2,
     }
