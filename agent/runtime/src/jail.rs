@@ -219,6 +219,7 @@ fn shut(spec: JailSpec<'_>, status: i32) -> Result<JailFds, Failure> {
         set_pdeathsig(Signal::SIGKILL).at(Step::Namespace, "parent's death")?;
     }
     umask(Mode::from_bits_truncate(0o022));
+    fence::restrict_to(&fenced, spec.root_readonly).at(Step::Seccomp, "landlock")?;
     if let Some(program) = spec.seccomp {
         confine::load_seccomp(program.instructions(), program.flags()).at(Step::Seccomp, "")?;
     }

@@ -33,6 +33,7 @@ fn main() -> std::process::ExitCode {
         passed_folders_end_at_their_top,
         a_device_node_of_a_layer_leads_to_no_device,
         old_kernels_fence_folders_too,
+        a_folder_that_was_not_passed_stays_shut,
         rights_are_what_was_given,
         memory_is_bounded,
         filters_bite,
@@ -158,6 +159,70 @@ fn old_kernels_fence_folders_too() {
             1
         });
         assert_eq!(child.unwrap().wait(), Some(Exit::Code(0)), "{newer:?}");
+    }
+}
+
+/// A descriptor of a folder that came into the jail by another way than as one of its folders.
+fn a_folder_that_was_not_passed_stays_shut() {
+    // Whether the kernel has Landlock 2 (landlock_create_ruleset, LANDLOCK_CREATE_RULESET_VERSION).
+    #[allow(unsafe_code, reason = "no crate here knows this call")]
+    // SAFETY: with this flag the kernel reads nothing.
+    let version = unsafe { libc::syscall(444, std::ptr::null::<u8>(), 0, 1) };
+    let without = SeccompProgram::deny(&[444], libc::ENOSYS).unwrap();
+    assert_eq!(leaked_folder_is_shut(), version >= 2);
+    let child = spawn_plain(Vec::new(), |_| {
+        confine_self(&without).expect("a filter");
+        u8::from(leaked_folder_is_shut())
+    });
+    assert_eq!(child.unwrap().wait(), Some(Exit::Code(0)));
+}
+
+/// What a jail needs works in any case.
+fn leaked_folder_is_shut() -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["root", "read", "write/one", "write/two", "leak"] {
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+    }
+    for name in ["read/file", "leak/file", "write/one/file"] {
+        fs::write(folder.path().join(name), "x").unwrap();
+    }
+    let open = |name: &str| OwnedFd::from(File::open(folder.path().join(name)).unwrap());
+    let mut spec = JailSpec::new(folder.path().join("root"));
+    spec.read_dirs = vec![open("read")];
+    spec.write_dirs = vec![open("write")];
+    spec.files = vec![open("leak")];
+    let child = spawn_jailed(spec, |fds| {
+        let (read, write, leak) = (&fds.read_dirs[0], &fds.write_dirs[0], &fds.files[0]);
+        let look = |dir: &OwnedFd| openat(dir, "file", OFlag::O_RDONLY, Mode::empty());
+        let make = |dir: &OwnedFd, name: &str| {
+            let flags = OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_TRUNC;
+            openat(dir, name, flags, Mode::S_IRWXU)
+        };
+        let linked = nix::unistd::linkat(
+            write,
+            "one/file",
+            write,
+            "two/file",
+            nix::fcntl::AtFlags::empty(),
+        );
+        let moved = nix::fcntl::renameat(write, "one/file", write, "two/moved");
+        let good = look(read).is_ok()
+            && make(write, "new").and_then(|_| make(write, "new")).is_ok()
+            && linked.is_ok()
+            && moved.is_ok()
+            && fs::write("/made", "x").is_ok();
+        let denied = Some(nix::errno::Errno::EACCES);
+        let shut = [look(leak).err(), make(leak, "new").err()];
+        match (good, shut) {
+            (true, [None, None]) => 10,
+            (true, shut) if shut == [denied; 2] => 11,
+            _ => 12,
+        }
+    });
+    match child.unwrap().wait() {
+        Some(Exit::Code(10)) => false,
+        Some(Exit::Code(11)) => true,
+        other => panic!("{other:?}"),
     }
 }
 

@@ -9,6 +9,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
 use crate::failure::{At, Failure, Step};
+use crate::kernel::landlock::Ruleset;
 use crate::kernel::mounts;
 
 /// In the order in which the folders were given.
@@ -42,6 +43,24 @@ pub(super) fn by_descriptor(
         Err(Errno::ENOSYS) => Ok(None),
         Err(errno) => Err(errno).at(Step::Mount, SUBJECT),
     }
+}
+
+/// Below the root and the passed folders, and nowhere else, may the calling process do anything to files: whatever descriptors
+/// it comes by. An extra, where the kernel has it (5.19): mounts and root hold without it.
+pub(super) fn restrict_to(fenced: &Fenced, root_readonly: bool) -> nix::Result<()> {
+    let Some(ruleset) = Ruleset::new()? else {
+        return Ok(());
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open("/", flags, Mode::empty())?;
+    ruleset.allow(root.as_fd(), !root_readonly)?;
+    let folders = |folders: &[OwnedFd], write| {
+        let mut all = folders.iter();
+        all.try_for_each(|folder| ruleset.allow(folder.as_fd(), write))
+    };
+    folders(&fenced.read, false)?;
+    folders(&fenced.write, true)?;
+    ruleset.restrict_self()
 }
 
 /// By mounts on `place` that are taken away again and live on in their descriptors, in the jail's own mount namespace.

@@ -13,6 +13,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 pub(crate) mod bpf;
 pub(crate) mod confine;
 pub(crate) mod disk;
+pub(crate) mod landlock;
 pub(crate) mod mounts;
 mod pidfd;
 pub(crate) mod sched;
