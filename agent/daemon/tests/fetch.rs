@@ -321,7 +321,7 @@ async fn waiting(root: &std::path::Path, rules: Downloads, steps: Vec<Step>) -> 
         port: console.port,
     };
     let mut fetcher = Fetcher::new(endpoint, fleet.client(), blobs.clone(), patience());
-    fetcher.obey(gate(root, rules));
+    fetcher.obey(gate(root, rules), std::rc::Rc::default());
     Waiting {
         fetcher,
         console,
