@@ -76,9 +76,7 @@ pub fn recover(pid: i32, inodes: [u64; 2]) -> Option<Output> {
         }
         let own = format!("/proc/self/fd/{}", node.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let pipe = fs::open(own, flags, Mode::empty()).ok()?;
-        fs::fcntl_setfl(&pipe, OFlags::empty()).ok()?;
-        Some(pipe)
+        fs::open(own, flags, Mode::empty()).ok()
     });
     Some(Output {
         stdout: stdout?,

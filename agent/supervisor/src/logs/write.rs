@@ -6,6 +6,7 @@
 
 use super::hand_over::{self, Given, Job};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -122,6 +123,11 @@ impl AppLog {
         } = &given.job;
         let file = LogFile::open(folder, *group, *rotation)?;
         let (_, [stdout, stderr]) = given.taken();
+        // The app may take what was there when this process looked: it must not wait for that app's next word. The app's own
+        // ends are other descriptions of the pipes, and stay as they are.
+        for pipe in [&stdout, &stderr] {
+            rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK)?;
+        }
         let stream = |name, pipe: OwnedFd| Stream {
             name,
             pipe: pipe.into(),
@@ -142,10 +148,18 @@ impl AppLog {
                 stream.flush(&mut self.file);
             }
             Ok(count) => stream.take(&buffer[..count], &mut self.file),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_nothing(error.kind()) => {}
             Err(_) => stream.open = false,
         }
     }
+}
+
+/// Nothing to read this time, and the pipe goes on.
+fn is_nothing(error: io::ErrorKind) -> bool {
+    matches!(
+        error,
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+    )
 }
 
 impl Stream {

@@ -99,6 +99,42 @@ fn one_that_says_without_end_leaves_the_others_their_turn() {
     });
 }
 
+#[test]
+fn one_whose_words_another_reads_first_holds_up_nobody() {
+    let (greedy, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let listener = hand_over::listen(greedy.path()).unwrap();
+    let job = |folder: &Path| Job {
+        folder: folder.to_owned(),
+        group: None,
+        rotation: ROOMY,
+    };
+    // Twice the same pipe, as an app can open its own output to read it: of two that look, one finds nothing.
+    let (greedy_read, greedy_write) = rustix::pipe::pipe().unwrap();
+    let (other_read, other_write) = rustix::pipe::pipe().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(&listener).unwrap());
+        let (mut greedy_pipe, mut pipe) = (File::from(greedy_write), File::from(other_write));
+        for (folder, end) in [(&greedy, greedy_read), (&other, other_read)] {
+            let ends = hand_over::both(&end, &end);
+            let given = hand_over::give(greedy.path(), &job(folder.path()), ends, true).unwrap();
+            assert!(given.is_some());
+        }
+        let comes = |folder: &Path, count: usize| {
+            let end = std::time::Instant::now() + Duration::from_secs(10);
+            while lines(&folder.join("json.log")).len() < count {
+                assert!(std::time::Instant::now() < end, "line {count} stays out");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        for count in 1..=20 {
+            greedy_pipe.write_all(b"x\n").unwrap();
+            comes(greedy.path(), count);
+            pipe.write_all(b"tick\n").unwrap();
+            comes(other.path(), count);
+        }
+    });
+}
+
 const ROOMY: Rotation = Rotation {
     file_bytes: 1 << 20,
     files: 3,
