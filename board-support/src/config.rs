@@ -132,6 +132,8 @@ pub struct WrittenDeploy {
     /// Maintenance windows; always when left out.
     #[serde(deserialize_with = "windows")]
     pub window: Vec<Window>,
+    /// Whether somebody on the board has to accept each release; `false`.
+    pub consent: Option<bool>,
     /// `utc` or `local`; `utc`.
     pub zone: Option<Zone>,
     /// Whether the clock is right although nobody keeps it; `false`.
@@ -194,6 +196,8 @@ pub struct Config {
     pub plugged: StickPolicy,
     /// When a release may replace what runs; always when there are none.
     pub windows: Vec<Window>,
+    /// Whether somebody on the board has to accept each release.
+    pub consent: bool,
     /// In which time the windows are.
     pub window_zone: Zone,
     /// Whether the clock is right although nobody keeps it.
@@ -276,6 +280,7 @@ impl Config {
             binds: volumes.binds,
             plugged: usb.plugged.unwrap_or_default(),
             windows: deploy.window,
+            consent: deploy.consent.unwrap_or(false),
             window_zone: deploy.zone.unwrap_or_default(),
             clock_is_right: deploy.clock_is_right.unwrap_or(false),
             feed_watchdog: watchdog.feed.unwrap_or(false),

@@ -74,6 +74,14 @@ pub enum Request {
         #[serde(deserialize_with = "crate::strict::activity")]
         activity: String,
     },
+    /// The set that waits may run, for whoever is responsible on the board. Answer: [`Answer::Done`], or
+    /// [`Answer::Failed`] with code `not-waiting`.
+    Accept {
+        /// Digest of its assignment: what was seen, and no other that came meanwhile.
+        deployment: Sha256Digest,
+        /// Who asked, by the daemon's SO_PEERCRED; for the audit line.
+        uid: u32,
+    },
     /// Stop, start or restart one app of the running set. Answer: [`Answer::Done`].
     Control {
         /// Which app.
@@ -284,7 +292,7 @@ pub struct Waiting {
     pub deployment: Sha256Digest,
     /// Its release's version text.
     pub version: String,
-    /// A stable word for the first of what it waits for: `update-lock`.
+    /// A stable word for the first of what it waits for: `consent`, `window`, `restore`, `update-lock`.
     pub code: String,
     /// All of it, in words.
     pub reason: String,

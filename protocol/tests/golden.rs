@@ -420,6 +420,13 @@ fn all() -> Vec<(&'static str, (String, String))> {
             }),
         ),
         (
+            "call_accept",
+            call(Request::Accept {
+                deployment: digest("next assignment"),
+                uid: 1000,
+            }),
+        ),
+        (
             "call_control",
             call(Request::Control {
                 app: app(),

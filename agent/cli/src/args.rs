@@ -45,6 +45,7 @@ pub enum Command {
     UsbPlugged {
         device: PathBuf,
     },
+    UpdateAccept,
     BoardCheck,
     BoardShow,
     BoardSchema,
@@ -164,6 +165,7 @@ pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
         }
         "volume" => words.volume()?,
         "usb" => words.usb()?,
+        "update" => words.update()?,
         "board" => words.board()?,
         _ => return Err(UsageError::Command(name)),
     };
@@ -289,6 +291,16 @@ impl Words {
         self.end("usb", command)
     }
 
+    fn update(&mut self) -> Result<Command, UsageError> {
+        match self.plain.pop_front() {
+            Some(word) if word == "accept" => self.end("update", Command::UpdateAccept),
+            _ => Err(UsageError::Missing {
+                command: "update",
+                what: "`accept`",
+            }),
+        }
+    }
+
     fn board(&mut self) -> Result<Command, UsageError> {
         let word = self.plain.pop_front().unwrap_or_default();
         match word.to_str() {
@@ -382,6 +394,7 @@ mod tests {
                 file: "e.json".into()
             }
         );
+        assert_eq!(command("update accept"), Command::UpdateAccept);
         assert_eq!(command("board check --json"), Command::BoardCheck);
         assert_eq!(
             command("volume ls --json"),
@@ -414,6 +427,9 @@ mod tests {
             "logs",
             "logs web --tail many",
             "logs web --json",
+            "update",
+            "update accept twice",
+            "update accept --json",
             "usb",
             "usb remove /x",
             "usb apply",

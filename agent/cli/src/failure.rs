@@ -54,6 +54,9 @@ pub enum Failure {
     /// `board check`.
     #[error("{0} of what Coracle needs is missing")]
     Needed(usize),
+    /// `update accept` with nothing to accept.
+    #[error("no release waits on this board; see `coracle status`")]
+    NothingWaits,
     /// No volume of this name.
     #[error("there is no volume `{0}`; `coracle volume ls` shows those there are")]
     NoVolume(VolumeName),

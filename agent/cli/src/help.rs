@@ -14,6 +14,7 @@ usage: coracle [--socket PATH | --config FILE] COMMAND [--json]
   volume ls             volumes; also inspect, create, rm, prune, backup, restore
   enrol FILE            make this a board of a fleet
   usb apply DIR|IMAGE   install a release from a stick
+  update accept         let the release run that waits for somebody's consent
   board check           what the kernel lacks, what that costs, how to get it
   board show            which board profile is in force, and why
   board schema          JSON Schema of board profiles
@@ -181,6 +182,20 @@ exit codes: 0 the set runs and is kept; 1 failed or rolled back; 2 wrong usage; 
             nothing was changed; 4 coracled cannot be reached
 ";
 
+const UPDATE: &str = "\
+usage: coracle update accept
+
+Says yes to the release that `coracle status` shows as waiting, on a board whose coracle.toml has
+`consent = true` under [deploy]. It runs once nothing else stands against it: a maintenance window
+that is not open, an app that holds its update lock.
+
+examples:
+  coracle status
+  coracle update accept
+
+exit codes: 0 ok; 1 failed, or nothing waits; 2 wrong usage; 4 coracled cannot be reached
+";
+
 const BOARD: &str = "\
 usage: coracle board check|show [--json]
        coracle board schema
@@ -227,6 +242,7 @@ pub fn of(command: &str) -> Option<&'static str> {
         "enrol" => ENROL,
         "volume" => VOLUME,
         "usb" => USB,
+        "update" => UPDATE,
         "board" => BOARD,
         "version" => VERSION,
         "help" => GENERAL,
@@ -240,7 +256,7 @@ mod tests {
 
     #[test]
     fn each_command_has_examples_and_exit_codes() {
-        for line in GENERAL.lines().skip(4).take(13) {
+        for line in GENERAL.lines().skip(4).take(14) {
             for command in line.split_whitespace().next().unwrap().split('|') {
                 let text = of(command).unwrap_or_else(|| panic!("no help on `{command}`"));
                 assert!(text.contains("examples:\n  coracle "), "{command}");

@@ -29,6 +29,7 @@ mod plugged;
 mod status;
 mod stick;
 mod table;
+mod update;
 mod usb;
 mod volumes;
 
@@ -75,6 +76,7 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
         Command::Enrol { file } => enrol::enrol(&client()?, &file).await,
         Command::UsbApply { path } => usb::apply(&client()?, &path).await,
         Command::UsbPlugged { device } => plugged::apply(&client()?, &place, &device).await,
+        Command::UpdateAccept => update::accept(&client()?).await,
         Command::BoardCheck => board::check(&place.config()?, json),
         Command::BoardShow => board::show(&place.config()?, json),
         Command::BoardSchema => output::text(board::SCHEMA),

@@ -237,3 +237,39 @@ fn the_board_needs_no_daemon() {
     }
     assert_eq!(code(&coracle(&socket, &["board", "schema"])), 0);
 }
+
+#[test]
+fn what_waits_is_shown_and_accepted_by_its_digest() {
+    let daemon = Daemon::start();
+    daemon.answer(STATUS, 200, status().to_string());
+    let nothing = daemon.run(&["update", "accept"]);
+    assert_eq!(code(&nothing), 1);
+    assert!(
+        err(&nothing).contains("no release waits"),
+        "{}",
+        err(&nothing)
+    );
+
+    let daemon = Daemon::start();
+    let mut waiting = status();
+    waiting["waiting"] = json!({
+        "activity": "rollout-7", "deployment": digest("e"), "version": "1.3", "code": "consent",
+        "reason": "somebody on the board has to accept it (`coracle update accept`)"
+    });
+    daemon.answer(STATUS, 200, waiting.to_string());
+    const ACCEPT: &str = "POST /coracle/v1/accept";
+    daemon.answer(ACCEPT, 204, "");
+    let shown = out(&daemon.run(&["status"]));
+    let line = "waiting   1.3: somebody on the board has to accept it (`coracle update accept`)";
+    assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    let accepted = daemon.run(&["update", "accept"]);
+    assert_eq!(
+        out(&accepted),
+        "accepted: 1.3, rollout-7\n",
+        "{}",
+        err(&accepted)
+    );
+    let asked: Value =
+        serde_json::from_slice(daemon.asked(ACCEPT)[0].body.as_ref().unwrap()).unwrap();
+    assert_eq!(asked, json!({ "deployment": digest("e") }));
+}

@@ -259,6 +259,41 @@ async fn bad_blobs_and_bad_documents_are_refused() {
 }
 
 #[tokio::test]
+async fn a_release_that_waits_is_accepted_by_its_digest_and_by_nothing_else() {
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let refuses = |request: &Request, _: &State| match request {
+        Request::Accept { deployment, .. } if *deployment == blob(LAYER).digest => {
+            Some(Answer::Failed {
+                code: "not-waiting".into(),
+                reason: "it does not wait".into(),
+            })
+        }
+        _ => None,
+    };
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), refuses);
+    connected(&daemon).await;
+    let accept = async |deployment: String| {
+        let body = serde_json::json!({ "deployment": deployment }).to_string();
+        let answer = daemon
+            .send(Method::POST, "/coracle/v1/accept", body.as_bytes())
+            .await;
+        answer.status()
+    };
+    assert_eq!(
+        accept(blob(CONFIG).digest.to_string()).await,
+        StatusCode::NO_CONTENT
+    );
+    assert!(!accept(blob(LAYER).digest.to_string()).await.is_success());
+    assert_eq!(accept("newest".into()).await, StatusCode::BAD_REQUEST);
+    assert_eq!(supervisor.asked(), ["accept"; 2]);
+    let calls = supervisor.state.calls.lock().unwrap();
+    let uid = nix::unistd::getuid().as_raw();
+    let by_us = |call: &&Request| matches!(call, Request::Accept { uid: by, .. } if *by == uid);
+    assert_eq!(calls.iter().filter(by_us).count(), 2);
+}
+
+#[tokio::test]
 async fn sigterm_ends_it_and_a_crash_leaves_a_socket_that_the_next_one_replaces() {
     let documents = documents("acme.board-1", 1);
     let mut daemon = daemon(&documents).await;

@@ -251,8 +251,21 @@ impl Journal {
         Ok(disk::write_whole(&self.path("waiting"), &json, 0o600)?)
     }
 
-    /// None waits any more.
+    /// The set that waits was accepted by somebody on the board.
+    pub fn accept(&self, deployment: Sha256Digest) -> Result<(), JournalError> {
+        let json = serde_json::to_vec(&deployment).unwrap_or_default();
+        Ok(disk::write_whole(&self.path("accepted"), &json, 0o600)?)
+    }
+
+    /// Which one was. What cannot be read was none: somebody is asked once more.
+    pub fn accepted(&self) -> Option<Sha256Digest> {
+        let bytes = disk::read_bounded(&self.path("accepted"), 4096).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// None waits any more, and no word about one counts.
     pub fn unpark(&self) -> Result<(), JournalError> {
+        disk::remove(&self.path("accepted"))?;
         Ok(disk::remove(&self.path("waiting"))?)
     }
 

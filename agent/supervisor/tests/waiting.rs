@@ -3,9 +3,10 @@
 mod board;
 
 use board::{Board, Client, app, kill, now, rootfs, wait_for};
+use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
 use coracle_protocol::deploy::Deploy;
-use coracle_protocol::local::{Answer, Event};
+use coracle_protocol::local::{Answer, Event, Request};
 use coracle_protocol::release::{App, Image, NetworkMode, Release, Restart, UpdateLock};
 use coracle_protocol::report::{AppState, Phase, SetState};
 use std::time::{Duration, Instant};
@@ -245,5 +246,58 @@ fn a_release_waits_for_its_window_and_a_lock_s_time_begins_with_it() {
     });
     wait_for("the new set", WAIT, || {
         version(&board).filter(|version| version == "2")
+    });
+}
+
+#[test]
+fn a_release_waits_for_consent_which_is_of_that_one_and_outlives_a_restart() {
+    let (mut board, image) = with_lock(600);
+    let text = std::fs::read_to_string(board.config()).unwrap();
+    std::fs::write(board.config(), format!("{text}[deploy]\nconsent = true\n")).unwrap();
+    board.restart_supervisor();
+    let accept = |board: &Board, deployment| board.ask(Request::Accept { deployment, uid: 0 });
+    let next = plain(&image, "exec sleep 1000");
+    let (mut events, ..) = begin(&mut board, "2", vec![next]);
+    assert_eq!(heard(&mut events).1, Phase::Waiting);
+    let waiting = board.status().waiting.unwrap();
+    assert_eq!(waiting.code, "consent");
+    assert!(
+        waiting.reason.contains("`coracle update accept`"),
+        "{}",
+        waiting.reason
+    );
+
+    let other = Sha256Digest::of(b"another assignment");
+    match accept(&board, other) {
+        Answer::Failed { code, .. } => assert_eq!(code, "not-waiting"),
+        answer => panic!("{answer:?}"),
+    }
+    assert_eq!(waits_for(&board).as_deref(), Some("consent"));
+    assert_eq!(accept(&board, waiting.deployment), Answer::Done);
+    wait_for("the lock alone", WAIT, || {
+        waits_for(&board).filter(|code| code == "update-lock")
+    });
+    // A power cut between the word and the switch: nobody is asked again.
+    board.restart_supervisor();
+    wait_for("the wait to go on", WAIT, || {
+        waits_for(&board).filter(|code| code == "update-lock")
+    });
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    wait_for("the new set", WAIT, || {
+        version(&board).filter(|version| version == "2")
+    });
+    let word = board.state().join("deployments/accepted.json");
+    wait_for("no word to be left", WAIT, || {
+        (!word.exists()).then_some(())
+    });
+
+    // The next one is asked for anew.
+    drop(begin(
+        &mut board,
+        "3",
+        vec![plain(&image, "exec sleep 999")],
+    ));
+    wait_for("the next question", WAIT, || {
+        waits_for(&board).filter(|code| code == "consent")
     });
 }

@@ -1,6 +1,6 @@
 //! `/coracle/v1`: what Docker has no word for.
 
-use super::reply::{Fault, Reply, json, typed};
+use super::reply::{Fault, Reply, json, of_answer, typed};
 use super::router::read_body;
 use super::{Api, Body, Peer};
 use crate::blobs;
@@ -15,7 +15,7 @@ use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::enrol::EnrolmentFile;
 use coracle_protocol::limits::LIMITS;
-use coracle_protocol::local::{Needs, Status};
+use coracle_protocol::local::{self, Answer, Needs, Status};
 use coracle_protocol::release::Blob;
 use coracle_protocol::report::Feedback;
 use coracle_protocol::root::TrustedRoot;
@@ -67,6 +67,13 @@ struct ApplyBody {
     activity: String,
 }
 
+/// `POST /coracle/v1/accept`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptBody {
+    deployment: Sha256Digest,
+}
+
 /// Answers a path below `/coracle/v1`.
 pub async fn route(
     api: &Api,
@@ -105,6 +112,18 @@ pub async fn route(
             let body: ApplyBody = parse(&read_body(request, 4096).await?)?;
             audit(peer, "apply", &body.activity);
             apply(api, body.activity).await
+        }
+        ("POST", ["accept"]) => {
+            let body: AcceptBody = parse(&read_body(request, 4096).await?)?;
+            audit(peer, "accept", &body.deployment.to_string());
+            let accept = local::Request::Accept {
+                deployment: body.deployment,
+                uid: peer.uid,
+            };
+            match api.supervisor.ask(accept).await? {
+                Answer::Done => Ok(super::reply::empty(StatusCode::NO_CONTENT)),
+                other => Err(of_answer(other)),
+            }
         }
         _ => Err(Fault::not_found("no such path below /coracle/v1")),
     }

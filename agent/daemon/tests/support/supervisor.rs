@@ -89,6 +89,7 @@ impl FakeSupervisor {
                 coracle_protocol::local::LayerSource::Delta(_) => "stage delta",
             }),
             Request::Activate { .. } => Some("activate"),
+            Request::Accept { .. } => Some("accept"),
             Request::Control { .. } => Some("control"),
             _ => None,
         };

@@ -68,6 +68,12 @@ pub fn outside(
     }
 }
 
+/// Nobody has accepted it yet, on a board where somebody has to.
+pub fn unaccepted(consent: bool, accepted: bool) -> Option<Why> {
+    let text = "somebody on the board has to accept it (`coracle update accept`)";
+    (consent && !accepted).then(|| Why::new("consent", text))
+}
+
 /// A volume is being restored, which apps of the new set could have.
 pub fn restoring(is: bool) -> Option<Why> {
     is.then(|| Why::new("restore", "a volume is being restored"))

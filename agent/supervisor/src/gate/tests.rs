@@ -70,3 +70,11 @@ fn without_a_clock_a_window_is_waited_for_a_day_and_no_longer() {
     assert_eq!(after(86_399), after(0));
     assert_eq!(after(86_400), None);
 }
+
+#[test]
+fn only_a_board_that_asks_waits_to_be_answered() {
+    assert_eq!(unaccepted(true, false).unwrap().code, "consent");
+    for (consent, accepted) in [(false, false), (false, true), (true, true)] {
+        assert_eq!(unaccepted(consent, accepted), None);
+    }
+}

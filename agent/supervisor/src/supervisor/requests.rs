@@ -115,6 +115,7 @@ impl Supervisor {
                 }
                 Err(why) => answer.send(failed(why.code, why.reason)),
             },
+            Request::Accept { deployment, uid } => answer.send(self.accept(deployment, uid)),
             Request::Control { app, action, uid } => {
                 tracing::info!(%app, ?action, uid, "a person asks");
                 answer.send(self.control(&app, action));

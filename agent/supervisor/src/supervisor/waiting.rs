@@ -1,6 +1,7 @@
 //! A staged set whose time has not come: what stands against the switch, and that it is looked at again. The committed set
 //! runs on as if there were none.
 
+use super::requests::failed;
 use super::{Supervisor, Trying};
 use crate::adopt::Waited;
 use crate::apps::lock;
@@ -13,7 +14,7 @@ use crate::stage;
 use coracle_board_support::clock;
 use coracle_board_support::config::{Config, Zone};
 use coracle_digest::Sha256Digest;
-use coracle_protocol::local::{Event as Told, Waiting};
+use coracle_protocol::local::{Answer, Event as Told, Waiting};
 use coracle_protocol::report::Phase;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -35,6 +36,8 @@ pub(super) struct Waits {
     deferred_at: Option<Duration>,
     /// So many seconds of it are written down.
     noted: u64,
+    /// Somebody on the board has accepted it.
+    accepted: bool,
     /// What was said last.
     told: Option<Why>,
     next_look: Option<Instant>,
@@ -94,6 +97,7 @@ impl Supervisor {
         let waited = boot.saturating_sub(waits.since);
         let minute = minute_of_day(config);
         let others = [
+            gate::unaccepted(config.consent, waits.accepted),
             gate::outside(&config.windows, config.window_zone, minute, waited),
             gate::restoring(restored.is_some()),
         ];
@@ -198,6 +202,26 @@ impl Supervisor {
             .filter(|_| self.machine == State::Waiting)
     }
 
+    /// Somebody on the board says yes to the set that waits.
+    pub(super) fn accept(&mut self, deployment: Sha256Digest, uid: u32) -> Answer {
+        let waits = self.machine == State::Waiting;
+        let trying = self
+            .trying
+            .as_mut()
+            .filter(|trying| waits && trying.set.digest() == deployment);
+        let Some(trying) = trying else {
+            let reason = format!("assignment {deployment} does not wait");
+            return failed("not-waiting", reason);
+        };
+        if let Err(error) = self.journal.accept(deployment) {
+            return failed("disk", error.to_string());
+        }
+        tracing::info!(%deployment, uid, "a person accepts");
+        trying.waits.accepted = true;
+        trying.waits.next_look = None;
+        Answer::Done
+    }
+
     /// Whether this very set waits already: its daemon was started anew.
     pub(super) fn waits_already(&self, set: &DeployedSet) -> bool {
         self.waiting_set()
@@ -266,6 +290,7 @@ impl Supervisor {
             waits: Waits {
                 since: seconds(|w| w.since).unwrap_or_else(since_boot),
                 deferred: seconds(|w| w.deferred).unwrap_or_default(),
+                accepted: self.journal.accepted() == Some(digest),
                 ..Waits::default()
             },
         });
