@@ -19,8 +19,10 @@ pub fn table(world: &World, crun_program: &Path) -> Result<String> {
     let floor = Floor::build(&bundle)?;
     let (mut coracle, mut crun, mut runc) = (Vec::new(), Vec::new(), Vec::new());
     let (mut plain, mut layered) = (Vec::new(), Vec::new());
+    let mut network = Vec::new();
     for _ in 0..ROUNDS {
         coracle.push(ours(world)?);
+        network.push(crate::network::added_to_a_launch(world)?);
         plain.push(floor.median(RUNS_PER_ROUND, 40, false)?);
         layered.push(floor.median(RUNS_PER_ROUND, 40, true)?);
         crun.extend(oci_runs(("crun", crun_program), &bundle)?);
@@ -33,7 +35,7 @@ pub fn table(world: &World, crun_program: &Path) -> Result<String> {
          (request to reaped, clean-up included); theirs is one `run` of the program on a plain folder, without a seccomp \
          filter, as `runc spec` writes it. Theirs pays for starting a program, as a manager that calls them does. The floor is a C program \
          that makes the system calls of a container and does nothing else; the second one has an overlay root and 400 instructions of \
-         seccomp, as ours.\n\n\
+         seccomp, as ours. With bridge: what the network part of a launch takes by itself is added to it.\n\n\
          | | median ms | of crun |\n|---|---|---|\n",
         ROUNDS * RUNS_PER_ROUND
     );
@@ -41,6 +43,10 @@ pub fn table(world: &World, crun_program: &Path) -> Result<String> {
         ("floor", median(plain)),
         ("floor with overlay and seccomp", median(layered)),
         ("coracle-supervisor launch", c),
+        (
+            "the same with bridge and a published port",
+            c + median(network),
+        ),
         ("crun run", k),
         ("runc run", r),
     ] {

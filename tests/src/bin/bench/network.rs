@@ -26,14 +26,32 @@ pub fn table(world: &World) -> Result<String> {
     Ok(out)
 }
 
-/// Medians of the library's own example.
-fn launch(world: &World) -> Result<String> {
-    let text = run(&mut Command::new(world.built_path("examples/attach_bench")))?;
-    let of = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
+/// Medians of the library's own example, in µs by name.
+struct Attached(String);
+
+impl Attached {
+    fn measured(world: &World) -> Result<Self> {
+        run(&mut Command::new(world.built_path("examples/attach_bench"))).map(Self)
+    }
+
+    fn micros(&self, name: &str) -> Result<f64> {
+        let line = self.0.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|us| us.trim().parse::<f64>().ok())
-            .with_context(|| format!("attach_bench says nothing of {name}: {text}"))
-    };
+            .with_context(|| format!("attach_bench says nothing of {name}: {}", self.0))
+    }
+}
+
+/// What bridge, address and one published port add to a launch and its end, in ms.
+pub fn added_to_a_launch(world: &World) -> Result<f64> {
+    let attached = Attached::measured(world)?;
+    let parts = ["attach", "inside", "ended"].map(|name| attached.micros(name));
+    let sum: Result<f64> = parts.into_iter().sum();
+    Ok(sum? / 1e3)
+}
+
+fn launch(world: &World) -> Result<String> {
+    let attached = Attached::measured(world)?;
+    let of = |name: &str| attached.micros(name);
     let mut out = String::from(
         "The network part of a launch with one published port, in a network namespace of its own; medians of 50 (25 of each end).\n\n\
          | | µs |\n|---|---|\n",
