@@ -230,6 +230,34 @@ fn who_runs_stays_up_while_what_it_depends_on_restarts_and_who_starts_again_wait
 }
 
 #[test]
+fn one_that_crashed_is_not_started_again_while_its_set_ends() {
+    let (mut board, image) = board();
+    let crashes = named(&image, "crashes", "exec sleep 1000", &[]);
+    let script = "trap 'sleep 4; exit 0' TERM; while :; do sleep 0.1; done";
+    let mut web = named(&image, "web", script, &[("crashes", Condition::Started)]);
+    web.stop_grace_seconds = 20;
+    board.commit("1", vec![crashes, web]);
+    let only = named(&image, "only", "exec sleep 1000", &[]);
+    let (release, deploy) = board.documents("2", vec![only]);
+    let needs = board.needs("2", &release, &deploy);
+    board.stage_all("2", &needs);
+    // It would be started again after a second, and the other takes four to end.
+    kill(pid(&board, "crashes").unwrap());
+    wait_for("its end", WAIT, || {
+        board.app("crashes")?.pid.is_none().then_some(())
+    });
+    let mut events = board.watch();
+    assert_eq!(board.activate("2"), Answer::Done);
+    let mut told = Vec::new();
+    while told.last().map(String::as_str) != Some("only started") {
+        if let Event::AppChanged { app, what } = events.event().expect("the new set") {
+            told.push(format!("{app} {what}"));
+        }
+    }
+    assert_eq!(told, ["web stopped", "only started"]);
+}
+
+#[test]
 fn an_order_that_cannot_be_is_refused_on_the_board_too() {
     let (mut board, image) = board();
     let one = named(&image, "one", "true", &[("two", Condition::Started)]);

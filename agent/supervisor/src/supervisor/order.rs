@@ -107,7 +107,7 @@ impl Supervisor {
             .min()
     }
 
-    /// While a set ends: stops the apps on which none depends that still runs.
+    /// While a set ends: stops the apps on which none depends that still runs, and those that are down anyway.
     pub(super) fn stop_in_turn(&mut self, now: Instant) {
         if !matches!(self.machine, State::StoppingOld | State::StoppingNew(..)) {
             return;
@@ -118,7 +118,10 @@ impl Supervisor {
         for index in 0..self.apps.len() {
             let app = &self.apps[index];
             let ends = matches!(app.phase, Phase::Stopping { .. } | Phase::Ended);
-            if ends || self.apps.iter().any(|other| depends(other, app.name())) {
+            // One that is down has no turn to wait for: it would only be started again meanwhile.
+            let has_turn =
+                || app.is_down() || !self.apps.iter().any(|other| depends(other, app.name()));
+            if ends || !has_turn() {
                 continue;
             }
             self.apps[index].stop(now);

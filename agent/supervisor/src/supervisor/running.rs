@@ -84,7 +84,7 @@ impl Supervisor {
     pub(super) async fn start_due(&mut self, now: Instant) {
         for index in self.start_order() {
             let app = &self.apps[index];
-            if !matches!(app.phase, Phase::Waiting { at } if at <= now) {
+            if !app.wanted || !matches!(app.phase, Phase::Waiting { at } if at <= now) {
                 continue;
             }
             if let Some(later) = self.waits_for_host(index, now) {
