@@ -110,6 +110,8 @@ pub struct AppRun {
     pub first_start: Option<Instant>,
     /// The device that it failed for, since none was there.
     pub lacks: Option<DeviceName>,
+    /// Others wait until it has ended well.
+    pub awaited: bool,
 }
 
 impl AppRun {
@@ -135,6 +137,7 @@ impl AppRun {
             held: None,
             first_start: None,
             lacks: None,
+            awaited: false,
         }
     }
 
@@ -230,6 +233,7 @@ impl AppRun {
     /// Its process has ended. What its policy says comes next; a start that was no success counts as an end.
     pub fn ended(&mut self, code: Option<i32>, oom_killed: bool, now: Instant) {
         let stopping = matches!(self.phase, Phase::Stopping { .. });
+        let unseen = code.is_none() && self.process.is_some();
         let ran = self
             .process
             .take()
@@ -250,7 +254,12 @@ impl AppRun {
             self.phase = Phase::Waiting { at: now };
             return;
         }
-        match restart::after_exit(self.app.restart, code == Some(0), self.in_a_row) {
+        let policy = self.app.restart;
+        let next = match unseen {
+            true => restart::after_unseen_end(policy, self.awaited, self.in_a_row),
+            false => restart::after_exit(policy, code == Some(0), self.in_a_row),
+        };
+        match next {
             restart::Next::Again(wait) => {
                 self.in_a_row += 1;
                 self.phase = Phase::Waiting { at: now + wait };
@@ -324,7 +333,7 @@ impl AppRun {
                 format!("it was killed by signal {}", code - 128)
             }
             (None, Some(code), _) => format!("it exited with {code}"),
-            (None, None, _) => "it ended".to_owned(),
+            (None, None, _) => "it ended, and nobody saw how".to_owned(),
         }
     }
 }

@@ -36,6 +36,15 @@ pub fn after_exit(policy: Restart, success: bool, in_a_row: u32) -> Next {
     }
 }
 
+/// After an end of which nobody knows how it was. Is it `awaited` that the app ends well, it runs once more, since others would wait
+/// for ever otherwise.
+pub fn after_unseen_end(policy: Restart, awaited: bool, in_a_row: u32) -> Next {
+    match (policy, awaited) {
+        (Restart::No, true) => Next::Again(wait(in_a_row)),
+        _ => after_exit(policy, false, in_a_row),
+    }
+}
+
 fn wait(in_a_row: u32) -> Duration {
     doubled(FIRST, in_a_row)
 }
@@ -86,6 +95,18 @@ mod tests {
         assert_eq!(after_exit(OnFailure, true, 9), Next::Stays { fine: true });
         assert_eq!(after_exit(No, true, 0), Next::Stays { fine: true });
         assert_eq!(after_exit(No, false, 0), Next::Stays { fine: false });
+    }
+
+    #[test]
+    fn who_ended_unseen_runs_again_when_others_wait_for_its_good_end() {
+        use Restart::{Always, No, OnFailure};
+        let first = Next::Again(FIRST);
+        assert_eq!(after_unseen_end(No, true, 0), first);
+        assert_eq!(after_unseen_end(No, false, 0), Next::Stays { fine: false });
+        for policy in [Always, OnFailure] {
+            assert_eq!(after_unseen_end(policy, false, 0), first);
+            assert_eq!(after_unseen_end(policy, true, 0), first);
+        }
     }
 
     #[test]

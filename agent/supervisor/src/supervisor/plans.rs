@@ -7,7 +7,9 @@ use crate::apps::{AppRun, whole};
 use crate::journal::DeployedSet;
 use crate::offer::Refused;
 use coracle_images::layout::ImageConfig;
-use coracle_protocol::release::App;
+use coracle_protocol::names::AppName;
+use coracle_protocol::release::{App, Condition};
+use std::collections::BTreeSet;
 
 impl Supervisor {
     /// The apps of `set`, none of them started, become the active ones.
@@ -19,6 +21,12 @@ impl Supervisor {
             .flat_map(|set| set.apps().map(move |app| (set, app)))
             .map(|(set, (app, image))| AppRun::new(app.clone(), self.plan(set, app, image)))
             .collect();
+        let awaited = self.apps.iter().flat_map(|run| run.app.depends_on.iter());
+        let awaited = awaited.filter(|(_, condition)| **condition == Condition::Completed);
+        let awaited: BTreeSet<AppName> = awaited.map(|(name, _)| name.clone()).collect();
+        for run in &mut self.apps {
+            run.awaited = awaited.contains(run.name());
+        }
     }
 
     /// Of this app alone. In a set that is active already, one whose secret does not open holds up no other; a new set is
