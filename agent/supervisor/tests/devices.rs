@@ -408,6 +408,19 @@ fn an_app_that_is_started_once_is_started_when_its_device_comes_late() {
     });
     let app = board.app("once").unwrap();
     assert!(app.health_text.unwrap().contains("device `control`"));
+    // A next supervisor knows what it waits for, too: this one writes down all that it knows.
+    let pid = rustix::process::Pid::from_raw(board.supervisor_pid() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    wait_for("the supervisor's end", WAIT, || {
+        board
+            .log()
+            .contains("the apps stay as they are")
+            .then_some(())
+    });
+    board.restart_supervisor();
+    wait_for("its end again", WAIT, || {
+        (board.app("once")?.state == AppState::Exited).then_some(())
+    });
     std::thread::sleep(Duration::from_secs(1));
     plug(&board, "control0", LOOP_CONTROL);
     wait_for("it to run", WAIT, || running(&board, "once"));

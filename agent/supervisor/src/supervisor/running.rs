@@ -201,10 +201,12 @@ impl Supervisor {
         };
         let stopped = |app: &&AppRun| !app.wanted && self.machine.is_settled();
         let ended = |app: &AppRun| {
+        // One that lacks a device never ran: a next supervisor tries once more, and learns what it waits for.
+        let stays = |app: &AppRun| app.phase == Phase::Ended && app.lacks.is_none();
             Some(EndedApp {
                 name: app.name().clone(),
                 exit_code: app.exit_code,
-                fine: app.ended_fine.filter(|_| app.phase == Phase::Ended)?,
+                fine: app.ended_fine.filter(|_| stays(app))?,
             })
         };
         let state = RunState {
