@@ -258,6 +258,26 @@ fn one_that_crashed_is_not_started_again_while_its_set_ends() {
 }
 
 #[test]
+fn a_guest_waits_for_a_host_that_waits_itself() {
+    let (mut board, image) = board();
+    let db = named(&image, "db", "exec sleep 1000", &[]);
+    let after = [("db", Condition::Started)];
+    let host = named(&image, "host", "exec sleep 1000", &after);
+    let mut guest = named(&image, "guest", "exec sleep 1000", &[]);
+    guest.network.mode = coracle_protocol::release::NetworkMode::Container;
+    guest.network.container = Some(AppName::new("host").unwrap());
+    board.commit("1", vec![db, host, guest]);
+    assert_eq!(board.control("db", AppAction::Stop), Answer::Done);
+    kill(pid(&board, "host").unwrap());
+    let held = wait_for("the guest to wait", WAIT, || waits(&board, "guest"));
+    assert_eq!(held, "waiting for host: started");
+    assert_eq!(waits(&board, "host").unwrap(), "waiting for db: started");
+    assert_eq!(board.control("db", AppAction::Start), Answer::Done);
+    wait_for("the host", WAIT, || running(&board, "host"));
+    wait_for("the guest", WAIT, || running(&board, "guest"));
+}
+
+#[test]
 fn an_order_that_cannot_be_is_refused_on_the_board_too() {
     let (mut board, image) = board();
     let one = named(&image, "one", "true", &[("two", Condition::Started)]);

@@ -104,10 +104,11 @@ impl Supervisor {
         }
     }
 
-    /// Until when an app waits for the one whose network it uses, when that one is about to come.
+    /// Until when an app waits for the one whose network it uses, when that one is about to come. For one that waits for others
+    /// itself there is no such time: [`Self::is_held`].
     pub(super) fn waits_for_host(&self, index: usize, now: Instant) -> Option<Instant> {
         let host = self.app_named(self.apps[index].app.network.container.as_ref()?)?;
-        let coming = !matches!(host.phase, Phase::Up | Phase::Ended);
+        let coming = !matches!(host.phase, Phase::Up | Phase::Ended) && host.held.is_none();
         coming.then_some(now + HOST_WAIT)
     }
 

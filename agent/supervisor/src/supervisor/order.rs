@@ -20,13 +20,13 @@ impl Supervisor {
     fn lacking(&self, index: usize) -> impl Iterator<Item = (&AppRun, Condition)> {
         let app = &self.apps[index].app;
         let host = app.network.container.iter();
-        // Only while a set is started; later a guest's start fails with the reason.
+        // One that is made and not started yet, or itself waits for others; else a guest's start fails with the reason.
         let host = host.map(|name| (name, Condition::Started, true));
         let all = app.depends_on.iter().map(|(name, on)| (name, *on, false));
         all.chain(host).filter_map(|(name, condition, is_host)| {
             let other = self.apps.iter().find(|run| run.name() == name)?;
             let lacks = match is_host {
-                true => other.phase == Phase::Created,
+                true => other.phase == Phase::Created || other.held.is_some(),
                 false => !other.meets(condition),
             };
             lacks.then_some((other, condition))
