@@ -3,6 +3,7 @@
 
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{Port, Protocol};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -57,11 +58,21 @@ pub fn taken<'a>(
     let lowest = first_of_passing_ports();
     // What a program asks from, and has for a moment.
     listeners.retain(|one| one.protocol != Protocol::Udp || one.at.port() < lowest);
+    let published: Vec<_> = published.collect();
+    let in_the_way = |port| {
+        let all = listeners.iter();
+        all.filter(move |one: &&Listener| one.is_in_the_way_of(port))
+    };
+    let inodes = published.iter().flat_map(|(_, port)| in_the_way(port));
+    let owners = owners(
+        Path::new("/proc"),
+        inodes.map(|one| one.inode).collect(),
+        parent,
+    );
     let mut problems = Vec::new();
     for (app, port) in published {
-        let in_the_way = listeners.iter().filter(|one| one.is_in_the_way_of(port));
-        let told = in_the_way.filter_map(|one| Some((one.at, owner(one.inode, parent)?)));
-        if let Some((at, owner)) = told.into_iter().next() {
+        let told = in_the_way(port).find_map(|one| Some((one.at, owners.get(&one.inode)?)));
+        if let Some((at, owner)) = told {
             problems.push(format!(
                 "app `{app}`: port {}/{} is that of {owner} of this board, which listens on {at}: stop it, publish another \
                  port, or name a `host_ip` that is not its",
@@ -132,30 +143,39 @@ fn first_of_passing_ports() -> u16 {
     first.and_then(|port| port.parse().ok()).unwrap_or(u16::MAX)
 }
 
-/// Who has a socket; none when that is an app.
-fn owner(inode: u64, parent: &str) -> Option<String> {
-    let socket = format!("socket:[{inode}]");
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+/// Who has each of these sockets, but for those of apps: one pass over all processes' files, however many sockets there are.
+fn owners(proc: &Path, mut inodes: BTreeSet<u64>, parent: &str) -> BTreeMap<u64, String> {
+    let mut owners = BTreeMap::new();
+    let processes = fs::read_dir(proc).into_iter().flatten().flatten();
     for process in processes {
+        if inodes.is_empty() {
+            return owners;
+        }
         let name = process.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         let folder = process.path();
         let files = fs::read_dir(folder.join("fd")).into_iter().flatten();
-        let has_it = |file: fs::DirEntry| {
-            fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == socket.as_str())
-        };
-        if !files.flatten().any(has_it) {
+        let sockets = files.flatten().filter_map(|file| socket(&file.path()));
+        let its: BTreeSet<u64> = sockets.filter(|inode| inodes.remove(inode)).collect();
+        if its.is_empty() || is_app(&folder, parent) {
             continue;
         }
-        if is_app(&folder, parent) {
-            return None;
-        }
         let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
-        return Some(format!("`{}` (process {pid})", name.trim().escape_debug()));
+        let who = format!("`{}` (process {pid})", name.trim().escape_debug());
+        owners.extend(its.into_iter().map(|inode| (inode, who.clone())));
     }
-    Some("the kernel or a program that has just ended".to_owned())
+    let nobody = "the kernel or a program that has just ended";
+    owners.extend(inodes.into_iter().map(|inode| (inode, nobody.to_owned())));
+    owners
+}
+
+/// The inode number of the socket that a process's file is.
+fn socket(file: &Path) -> Option<u64> {
+    let to = fs::read_link(file).ok()?;
+    let number = to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+    number.parse().ok()
 }
 
 /// By its cgroups, one a line (cgroups(7)): those of apps lie below the parent.
@@ -206,6 +226,39 @@ mod tests {
             ("[::]:80", 9)
         );
         assert!(six[1].at.is_ipv4());
+    }
+
+    #[test]
+    fn who_has_the_sockets_is_found_for_all_of_them_at_once() {
+        let proc = tempfile::tempdir().unwrap();
+        for (pid, comm, cgroup, sockets) in [
+            ("10", "sshd", "0::/system.slice/ssh.service", &[1, 2][..]),
+            ("11", "web", "0::/coracle/web", &[3]),
+            ("12", "dnsmasq", "0::/", &[4]),
+        ] {
+            let folder = proc.path().join(pid);
+            fs::create_dir_all(folder.join("fd")).unwrap();
+            fs::write(folder.join("comm"), format!("{comm}\n")).unwrap();
+            fs::write(folder.join("cgroup"), format!("{cgroup}\n")).unwrap();
+            let link = |to: &str, name: &str| {
+                std::os::unix::fs::symlink(to, folder.join("fd").join(name)).unwrap();
+            };
+            link("/dev/null", "0");
+            for inode in sockets {
+                link(&format!("socket:[{inode}]"), &inode.to_string());
+            }
+        }
+        let owners = owners(proc.path(), BTreeSet::from([2, 3, 4, 5]), "coracle");
+        let owners: Vec<_> = owners
+            .iter()
+            .map(|(inode, who)| (*inode, who.as_str()))
+            .collect();
+        let expected = [
+            (2, "`sshd` (process 10)"),
+            (4, "`dnsmasq` (process 12)"),
+            (5, "the kernel or a program that has just ended"),
+        ];
+        assert_eq!(owners, expected);
     }
 
     #[test]
