@@ -140,6 +140,23 @@ fn a_next_supervisor_gives_back_what_the_one_before_took() {
 }
 
 #[test]
+fn a_sensor_that_fails_while_the_board_is_hot_gives_nothing_back_and_the_log_says_so() {
+    let mut board = board();
+    let image = board.image(&rootfs(&board, "heat"), RunConfig::default());
+    board.commit("1", vec![quiet(&image, "web", 10)]);
+    heat(&board, "80000\n");
+    becomes(&board, "web", 60);
+    heat(&board, "broken\n");
+    wait_for("a word of it", WAIT, || {
+        let log = board.log();
+        log.contains("can be read: apps stay slowed").then_some(())
+    });
+    assert_eq!(quota(&board, "web"), 60);
+    assert!(!board.log().contains("apps are not slowed"));
+    assert_eq!(board.app("web").unwrap().cpu_percent, Some(20));
+}
+
+#[test]
 fn a_board_whose_zones_are_not_there_runs_its_apps_and_says_so() {
     let mut board = board();
     fs::remove_dir_all(zone(&board)).unwrap();

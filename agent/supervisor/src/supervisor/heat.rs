@@ -90,7 +90,8 @@ impl Cooling {
         let blind = look.hottest.is_none();
         if blind && !self.blind {
             tracing::warn!(
-                "no zone of [thermal] can be read: apps are not slowed while the board is hot"
+                "no zone of [thermal] can be read: {}",
+                what_follows(self.throttle.is_idle())
             );
         }
         self.blind = blind;
@@ -147,6 +148,16 @@ impl Supervisor {
             percent => format!("has {percent} % of its CPU{because}"),
         };
         self.app_changed(&name, what);
+    }
+}
+
+/// While nothing can be read. Who knows that the board was hot does not take for granted that it is not.
+fn what_follows(nothing_taken: bool) -> &'static str {
+    match nothing_taken {
+        true => "apps are not slowed while the board is hot",
+        false => {
+            "apps stay slowed as they are until one can be, or until the supervisor starts anew"
+        }
     }
 }
 
