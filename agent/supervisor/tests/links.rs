@@ -8,7 +8,7 @@ use coracle_images::layout::RunConfig;
 use coracle_protocol::local::{Answer, AppAction};
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{App, Image, NetworkSpec};
-use coracle_protocol::report::AppState;
+use coracle_protocol::report::{AppState, Phase};
 use serde_json::{Value, json};
 use std::process::Command;
 use std::time::Duration;
@@ -170,6 +170,34 @@ fn an_app_is_a_station_of_a_wire_beside_its_other_networks() {
     board.stop_all();
     let links = board.links();
     assert!(links.contains("eth1") && !links.contains("cor"), "{links}");
+}
+
+#[test]
+fn an_adapter_that_is_plugged_in_again_during_a_trial_restarts_its_app_after_it() {
+    let mut board = Board::start();
+    let outside = Outside::at(&board, "eth1", "192.168.7.9/24");
+    board.networks = vec![plant()];
+    let image = image(&board);
+    let mut web = server(&image, "web", json!({"networks": [{"name": "plant"}]}));
+    web.trial_seconds = 8;
+    let (release, deploy) = board.documents("1", vec![web]);
+    let needs = board.needs("1", &release, &deploy);
+    board.stage_all("1", &needs);
+    let mut events = board.watch();
+    assert_eq!(board.activate("1"), Answer::Done);
+    let first = wait_for("web", WAIT, || pid_of(&board, "web"));
+    board.ip("link del eth1");
+    std::thread::sleep(Duration::from_secs(1));
+    outside.plug(&board, "eth1");
+    wait_for("a word of it", WAIT, || {
+        let log = board.log();
+        log.contains("once the deployment has ended").then_some(())
+    });
+    assert_eq!(pid_of(&board, "web"), Some(first));
+    assert_eq!(board.end_of(&mut events, "1").0, Phase::Committed);
+    wait_for("web on the new link", WAIT, || {
+        pid_of(&board, "web").filter(|pid| *pid != first)
+    });
 }
 
 #[test]

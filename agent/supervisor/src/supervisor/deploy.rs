@@ -144,6 +144,7 @@ impl Supervisor {
     fn kept(&mut self) {
         // What came during the trial.
         self.device_watch.look_soon();
+        self.following.look_soon();
         if let Some(trying) = self.trying.take() {
             self.previous = self.current.replace(trying.set);
         }
