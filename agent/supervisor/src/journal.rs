@@ -144,6 +144,9 @@ pub struct Failure {
     pub code: String,
     /// In words.
     pub reason: String,
+    /// A later one stayed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over: bool,
 }
 
 impl Failure {
@@ -295,10 +298,15 @@ impl Journal {
     /// There is no trial any more; `failure` says what became of it.
     pub fn forget(&self, failure: Option<&Failure>) -> Result<(), JournalError> {
         if let Some(failure) = failure {
-            let json = serde_json::to_vec(failure).unwrap_or_default();
-            disk::write_whole(&self.path("failure"), &json, 0o600)?;
+            self.note(failure)?;
         }
         Ok(disk::remove(&self.path("trial"))?)
+    }
+
+    /// Writes down what is known of the last deployment that did not stay.
+    pub fn note(&self, failure: &Failure) -> Result<(), JournalError> {
+        let json = serde_json::to_vec(failure).unwrap_or_default();
+        Ok(disk::write_whole(&self.path("failure"), &json, 0o600)?)
     }
 }
 

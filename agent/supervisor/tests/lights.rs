@@ -96,6 +96,11 @@ fn a_light_tells_how_the_board_is_and_is_given_back() {
     bad.restart = Restart::No;
     assert_eq!(board.deploy("2", vec![bad]).0, Phase::RolledBack);
     shows(&board, "timer 1000");
+    // A next supervisor still tells it.
+    board.kill_supervisor();
+    fs::write(folder(&board).join("trigger"), "none timer [heartbeat]\n").unwrap();
+    board.start_supervisor();
+    shows(&board, "timer 1000");
     board.commit("3", vec![quiet(&image, "exec sleep 1001")]);
     shows(&board, "heartbeat");
 

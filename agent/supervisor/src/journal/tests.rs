@@ -110,9 +110,16 @@ fn a_trial_becomes_current_or_nothing_and_long_expired_sets_still_open() {
         activity: "activity 3".into(),
         code: "unhealthy".into(),
         reason: "no answer".into(),
+        over: false,
     };
     journal.forget(Some(&failure)).unwrap();
     assert_eq!(versions(&journal), [some("2"), some("1"), None]);
+    assert_eq!(journal.load().unwrap().failure, Some(failure.clone()));
+    let failure = Failure {
+        over: true,
+        ..failure
+    };
+    journal.note(&failure).unwrap();
     assert_eq!(journal.load().unwrap().failure, Some(failure));
 }
 

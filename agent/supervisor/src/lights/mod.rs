@@ -43,6 +43,14 @@ pub struct News {
 }
 
 impl News {
+    /// Of a supervisor that starts. `failed`: the last deployment did not stay.
+    pub fn of(failed: bool) -> Self {
+        Self {
+            failed,
+            ..Self::default()
+        }
+    }
+
     /// Something becomes of a stick.
     pub fn stick(&mut self, word: StickWord, now: Instant) {
         let time = match word {

@@ -148,6 +148,12 @@ impl Supervisor {
         if let Some(trying) = self.trying.take() {
             self.previous = self.current.replace(trying.set);
         }
+        if let Some(failure) = self.failure.as_mut().filter(|failure| !failure.over) {
+            failure.over = true;
+            if let Err(error) = self.journal.note(failure) {
+                tracing::warn!(%error, "the lights of a next supervisor may tell a failure that is over");
+            }
+        }
         self.collect_containers();
         self.collect_layers();
     }
@@ -199,6 +205,7 @@ impl Supervisor {
             activity: trying.set.activity.clone(),
             code: why.code.to_owned(),
             reason: why.reason.clone(),
+            over: false,
         });
         if let Err(error) = self.journal.forget(failure.as_ref()) {
             tracing::error!(%error, "the trial stays in the journal and is taken back at the next start");

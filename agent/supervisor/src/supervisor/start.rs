@@ -54,6 +54,7 @@ impl Supervisor {
         let (adopted, adopted_ends) = mpsc::channel(8);
         let (transfer_came, transfers_that_came) = mpsc::channel(2);
         let (resolver_says, resolver_words) = mpsc::channel(8);
+        let failed = found.failure.as_ref().is_some_and(|failure| !failure.over);
         let mut supervisor = Self {
             tree: CgroupTree::detect(&config.cgroup_parent)?,
             bridge: BridgeHolder(Err("it has not been opened yet".to_owned())),
@@ -87,7 +88,7 @@ impl Supervisor {
             device_watch: DeviceWatch::default(),
             rest_at: Some(Instant::now() + super::QUIET),
             lights: Lights::of(&settings),
-            news: News::default(),
+            news: News::of(failed),
             cooling: Cooling::of(settings.profile.thermal.as_ref()),
             empty_root,
             _lock: lock,
