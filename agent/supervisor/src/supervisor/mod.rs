@@ -157,6 +157,8 @@ pub struct Supervisor {
     /// The set that `apps` belong to.
     active: Option<Sha256Digest>,
     apps: Vec<AppRun>,
+    /// Their positions, in the order in which they start.
+    order: Vec<usize>,
     /// Names the deployment that is being taken back, after its set was forgotten.
     ended_activity: String,
     staging: Option<StageJob>,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 impl Supervisor {
     /// Positions of the apps in the order in which they start: those that others depend on, and those whose network others
-    /// use, before these.
-    pub(super) fn start_order(&self) -> Vec<usize> {
+    /// use, before these. Worked out when a set's apps are made.
+    pub(super) fn work_out_order(&self) -> Vec<usize> {
         let apps: Vec<&App> = self.apps.iter().map(|run| &run.app).collect();
         // A release whose apps wait for each other in a circle does not verify.
         start_order(&apps).unwrap_or_else(|_| (0..apps.len()).collect())
@@ -58,7 +58,8 @@ impl Supervisor {
         if let Some(fault) = self.fault_of_apps() {
             return Some(fault);
         }
-        for index in self.start_order() {
+        for at in 0..self.order.len() {
+            let index = self.order[at];
             if self.apps[index].phase != Phase::Created {
                 continue;
             }

@@ -27,6 +27,7 @@ impl Supervisor {
         for run in &mut self.apps {
             run.awaited = awaited.contains(run.name());
         }
+        self.order = self.work_out_order();
     }
 
     /// Of this app alone. In a set that is active already, one whose secret does not open holds up no other; a new set is

@@ -82,7 +82,8 @@ impl Supervisor {
 
     /// Starts the apps whose time has come.
     pub(super) async fn start_due(&mut self, now: Instant) {
-        for index in self.start_order() {
+        for at in 0..self.order.len() {
+            let index = self.order[at];
             let app = &self.apps[index];
             if !app.wanted || !matches!(app.phase, Phase::Waiting { at } if at <= now) {
                 continue;
@@ -200,9 +201,9 @@ impl Supervisor {
             })
         };
         let stopped = |app: &&AppRun| !app.wanted && self.machine.is_settled();
-        let ended = |app: &AppRun| {
         // One that lacks a device never ran: a next supervisor tries once more, and learns what it waits for.
         let stays = |app: &AppRun| app.phase == Phase::Ended && app.lacks.is_none();
+        let ended = |app: &AppRun| {
             Some(EndedApp {
                 name: app.name().clone(),
                 exit_code: app.exit_code,

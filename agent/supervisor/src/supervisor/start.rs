@@ -69,6 +69,7 @@ impl Supervisor {
             active: None,
             ended_activity: String::new(),
             apps: Vec::new(),
+            order: Vec::new(),
             staging: None,
             stage_queue: VecDeque::new(),
             sweeper: None,
