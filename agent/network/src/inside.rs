@@ -101,6 +101,10 @@ fn configure(socket: &mut RouteSocket, endpoint: &Endpoint) -> Result<(), Inside
     socket.loopback_up()?;
     let name = &endpoint.container_if;
     let index = socket.index_of(name)?;
+    if endpoint.wire.is_none() {
+        // Without it, or IPv6, it is only slower.
+        let _ = socket.ask_again_soon(index);
+    }
     let mut sides = vec![(
         IpAddr::V4(endpoint.ip),
         endpoint.prefix,

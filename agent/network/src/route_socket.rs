@@ -5,15 +5,19 @@ use std::io;
 use std::os::fd::AsFd;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     CanBitTiming, InfoCan, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::neighbour_table::{
+    NeighbourTableAttribute, NeighbourTableMessage, NeighbourTableParameter,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::inside::{InsideError, SET_BITRATE};
 use crate::link::Namespace;
+use crate::sysctl;
 
 /// Linux gives each namespace's loopback this index.
 const LOOPBACK_INDEX: u32 = 1;
@@ -88,6 +92,28 @@ impl RouteSocket {
             .extend(name_there.map(|n| LinkAttribute::IfName(n.to_owned())));
         let action = format!("move {name}");
         self.request(&action, RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    /// How soon and how often the kernel asks for a neighbour's hardware address on a link.
+    pub fn ask_again_soon(&mut self, index: u32) -> Result<(), InsideError> {
+        for (family, table) in [
+            (AddressFamily::Inet, "arp_cache"),
+            (AddressFamily::Inet6, "ndisc_cache"),
+        ] {
+            let mut message = NeighbourTableMessage::default();
+            message.header.family = family;
+            message.attributes = vec![
+                NeighbourTableAttribute::Name(table.to_owned()),
+                NeighbourTableAttribute::Parms(vec![
+                    NeighbourTableParameter::Ifindex(index),
+                    NeighbourTableParameter::RetransTime(sysctl::ASK_AGAIN_MILLIS),
+                    NeighbourTableParameter::McastProbes(sysctl::ASK_TIMES),
+                ]),
+            ];
+            let action = format!("shorten the patience of {table}");
+            self.request(&action, RouteNetlinkMessage::SetNeighbourTable(message), 0)?;
+        }
+        Ok(())
     }
 
     /// A text that the link keeps in every namespace; an empty one is none.

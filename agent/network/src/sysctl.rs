@@ -119,6 +119,29 @@ pub(crate) fn set_ipv6_of_bridge(interface: &str) -> Result<(), SysctlError> {
     Ok(())
 }
 
+/// How soon the kernel asks again for a neighbour's hardware address. The first question to a container is often lost: its port
+/// of the bridge is not open yet when the container is up, and a second is long for whoever waits for an answer.
+pub(crate) const ASK_AGAIN_MILLIS: u64 = 50;
+/// And how often: for the three seconds that are usual, since who connects to a container that is about to come counts on them.
+pub(crate) const ASK_TIMES: u32 = 60;
+
+/// On a bridge of ours.
+pub(crate) fn set_ask_again_soon(interface: &str) -> Result<(), SysctlError> {
+    for family in ["ipv4", "ipv6"] {
+        let folder = Path::new("/proc/sys/net").join(family).join("neigh");
+        let folder = folder.join(interface);
+        // No IPv6, or none on this one.
+        if folder.exists() {
+            write(
+                &folder.join("retrans_time_ms"),
+                &ASK_AGAIN_MILLIS.to_string(),
+            )?;
+            write(&folder.join("mcast_solicit"), &ASK_TIMES.to_string())?;
+        }
+    }
+    Ok(())
+}
+
 /// Where the kernel has IPv6 at all.
 pub(crate) fn switch_ipv6_off(interface: &str) -> Result<(), SysctlError> {
     match Path::new(INTERFACES6).exists() {

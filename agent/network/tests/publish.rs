@@ -230,3 +230,81 @@ fn datagrams_that_keep_coming_find_the_app_that_has_the_port_now() {
         assert!(of("old") > 5 && of("new") > 5, "{answers:?}");
     });
 }
+
+/// Somebody sends all the time, also in the moment between the port and the container's own side: its question for the hardware
+/// address is lost there, and the kernel puts it again a second later.
+#[test]
+fn who_sends_before_the_container_is_up_does_not_wait_for_a_second() {
+    let client = board();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        let space = Netns::new();
+        let ports = [port(None, 8053, 53, Protocol::Udp)];
+        let wanted = Wanted {
+            ports: &ports,
+            ..Wanted::default()
+        };
+        let place = networks.connect(DEFAULT_NETWORK, "web", space.namespace(), &wanted);
+        let place = place.await.unwrap();
+        let socket = client.run(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7999)).unwrap();
+            socket.connect((BOARD, 8053)).unwrap();
+            socket.send(b"?").unwrap();
+            socket
+        });
+        // The question would have been put by now.
+        std::thread::sleep(Duration::from_millis(100));
+        space.run(move || {
+            configure_inside(&place).unwrap();
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
+            std::thread::spawn(move || {
+                while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
+                    let _ = socket.send_to(b"here", from);
+                }
+            });
+        });
+        let took = client.run(move || {
+            let start = Instant::now();
+            let wait = Some(Duration::from_millis(20));
+            socket.set_read_timeout(wait).unwrap();
+            while start.elapsed() < Duration::from_secs(3) {
+                // Refused while nobody is there.
+                let _ = socket.send(b"?");
+                if socket.recv(&mut [0; 64]).is_ok() {
+                    break;
+                }
+            }
+            start.elapsed()
+        });
+        assert!(took < Duration::from_millis(600), "{took:?}");
+    });
+}
+
+/// As ever: who connects to a neighbour that is about to come counts on it.
+#[test]
+fn a_neighbour_that_comes_two_seconds_later_is_waited_for() {
+    let _client = board();
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = Networks::open(config(), state.path()).unwrap();
+        networks.reconcile(&[]).await.unwrap();
+        let any = Wanted::default();
+        let (web, db) = (Netns::new(), Netns::new());
+        let place = networks.connect(DEFAULT_NETWORK, "web", web.namespace(), &any);
+        let place = place.await.unwrap();
+        web.run(move || configure_inside(&place).unwrap());
+        let place = networks.connect(DEFAULT_NETWORK, "db", db.namespace(), &any);
+        let place = place.await.unwrap();
+        let at = place.ip;
+        let asking =
+            std::thread::spawn(move || web.run(move || TcpStream::connect((at, 80)).map(|_| ())));
+        std::thread::sleep(Duration::from_secs(2));
+        db.run(move || {
+            configure_inside(&place).unwrap();
+            serve(80);
+        });
+        asking.join().unwrap().unwrap();
+    });
+}

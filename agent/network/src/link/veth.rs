@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_route::link::{InfoData, InfoVeth};
+use netlink_packet_route::link::{BridgePortState, InfoData, InfoVeth};
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::{CREATE_VETH, LinkError, Links, request_error};
@@ -49,6 +49,27 @@ impl Links {
             .build();
         let added = self.handle.link().add(pair).execute().await;
         added.map_err(|e| request_error(CREATE_VETH, veth.host_name, e))
+    }
+
+    /// Nothing passes the port any more, and the bridge looks for nobody behind it. One that is gone is no error.
+    pub async fn silence(&self, name: &str) -> Result<(), LinkError> {
+        let Some(link) = self.find(name).await? else {
+            return Ok(());
+        };
+        let port = LinkBridgePort::new(link.index)
+            .state(BridgePortState::Disabled)
+            // Also where the kernel opens a port late that has only just got its carrier.
+            .learning(false)
+            .flood(false)
+            .bcast_flood(false)
+            .mcast_flood(false)
+            .fdb_flush()
+            .build();
+        let set = self.handle.link().set_port(port).execute().await;
+        match set.map_err(|e| request_error("silence", name, e)) {
+            Err(e) if e.errno() == Some(libc::ENODEV) => Ok(()),
+            other => other,
+        }
     }
 
     /// Lets a container reach itself through a port that it publishes: where br_netfilter is on, the bridge translates by

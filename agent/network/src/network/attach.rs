@@ -171,6 +171,9 @@ impl Network {
         errors.extend(self.withdraw_egress(app, &endpoint).err());
         self.forget_connections(&endpoint);
         if endpoint.wire.is_none() {
+            // Who holds its namespace could speak as the next one that has the address.
+            let silent = self.links.silence(&endpoint.host_if).await;
+            errors.extend(silent.err().map(NetworkError::from));
             self.leaving.insert(endpoint.host_if);
         }
         self.pool.release(endpoint.ip);

@@ -60,6 +60,7 @@ impl Network {
                 .await?;
         }
         sysctl::set_route_localnet(bridge)?;
+        sysctl::set_ask_again_soon(bridge)?;
         self.ensure_tables()?;
         Ok(bridge_created)
     }
