@@ -283,7 +283,10 @@ pub struct Status {
     pub networks: Vec<NetworkStatus>,
 }
 
-/// A staged set that waits for its time.
+/// Code of [`Waiting`] once the old set is being stopped for it: it cannot be taken back any more.
+pub const SWITCHING: &str = "switching";
+
+/// A staged set that waits for its time, or for the old set's end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     /// Names it in events.
@@ -292,7 +295,8 @@ pub struct Waiting {
     pub deployment: Sha256Digest,
     /// Its release's version text.
     pub version: String,
-    /// A stable word for the first of what it waits for: `consent`, `window`, `restore`, `update-lock`.
+    /// A stable word for the first of what it waits for: `consent`, `window`, `restore`, `update-lock`; or
+    /// [`SWITCHING`].
     pub code: String,
     /// All of it, in words.
     pub reason: String,

@@ -4,11 +4,13 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::human::printable;
 use crate::{output, status};
+use coracle_protocol::local::SWITCHING;
 use serde_json::json;
 
 /// `coracle update accept`
 pub async fn accept(client: &Client) -> Result<(), Failure> {
-    let Some(set) = status::supervisor(client).await?.waiting else {
+    let waiting = status::supervisor(client).await?.waiting;
+    let Some(set) = waiting.filter(|set| set.code != SWITCHING) else {
         return Err(Failure::NothingWaits);
     };
     // By its digest: one that came since it was looked at is not meant.

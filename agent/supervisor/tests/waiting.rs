@@ -206,6 +206,34 @@ fn a_kill_while_it_waits_or_begins_leaves_one_whole_set() {
     }
 }
 
+/// Whoever asks at that moment sees the old set, and that it is not the end.
+#[test]
+fn a_set_that_the_old_one_is_stopped_for_is_told_as_such() {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "x"), RunConfig::default());
+    let mut slow = plain(
+        &image,
+        "trap 'sleep 2; exit 0' TERM; while :; do sleep 0.1; done",
+    );
+    slow.stop_grace_seconds = 10;
+    board.commit("1", vec![slow]);
+    let next = plain(&image, "exec sleep 1000");
+    let (mut events, _, deploy) = begin(&mut board, "2", vec![next]);
+    let status = board.status();
+    let set = status.waiting.unwrap();
+    assert_eq!(
+        (set.code.as_str(), set.activity.as_str()),
+        ("switching", "2")
+    );
+    assert_eq!(
+        set.deployment,
+        Sha256Digest::of(&serde_json::to_vec(&deploy).unwrap())
+    );
+    assert_eq!(status.current.unwrap().version, "1");
+    assert_eq!(board.end_of(&mut events, "2"), (Phase::Committed, None));
+    assert_eq!(board.status().waiting, None);
+}
+
 /// `[deploy]` of a board whose clock is right.
 fn set_window(board: &Board, from: u64, to: u64) {
     let clock = |hour: u64| {

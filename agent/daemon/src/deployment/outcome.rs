@@ -4,7 +4,7 @@
 use super::voice::Voice;
 use crate::supervisor::{Notice, Supervisor, SupervisorError};
 use coracle_protocol::Sha256Digest;
-use coracle_protocol::local::{Answer, DID_NOT_STAY, Event, Status};
+use coracle_protocol::local::{Answer, DID_NOT_STAY, Event, SWITCHING, Status};
 use coracle_protocol::report::{Phase, SetState};
 use std::cell::Cell;
 use std::time::Duration;
@@ -127,9 +127,13 @@ pub async fn follow(
         if let Some(restarted) = look
             && let Ok(status) = supervisor.status().await
         {
-            let waits = status.waiting.as_ref();
-            if waits.is_some_and(|set| set.deployment == awaited.deployment) {
-                switched.set(false);
+            let ours = status
+                .waiting
+                .as_ref()
+                .filter(|set| set.deployment == awaited.deployment);
+            // A supervisor that was started anew goes on with what waited: no end, whatever runs at this moment.
+            if let Some(set) = ours {
+                switched.set(set.code == SWITCHING);
                 deadline = Instant::now() + awaited.trial + SLACK;
             } else if let Some(outcome) = read_status(&status, awaited, restarted) {
                 return outcome;

@@ -14,7 +14,7 @@ use crate::stage;
 use coracle_board_support::clock;
 use coracle_board_support::config::{Config, Zone};
 use coracle_digest::Sha256Digest;
-use coracle_protocol::local::{Answer, Event as Told, Waiting};
+use coracle_protocol::local::{Answer, Event as Told, SWITCHING, Waiting};
 use coracle_protocol::report::Phase;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -308,8 +308,13 @@ impl Supervisor {
     }
 
     pub(super) fn waiting_status(&self) -> Option<Waiting> {
-        let trying = self.waiting_set()?;
-        let why = trying.waits.told.as_ref()?;
+        let trying = self.trying.as_ref()?;
+        let stopping = Why::new(SWITCHING, "the apps of the old set are ending");
+        let why = match self.machine {
+            State::Waiting => trying.waits.told.as_ref()?,
+            State::StoppingOld => &stopping,
+            _ => return None,
+        };
         Some(Waiting {
             activity: trying.set.activity.clone(),
             deployment: trying.set.digest(),
