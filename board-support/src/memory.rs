@@ -35,7 +35,8 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// KiB of this program's file that this process has on its page tables, clean ones.
+    /// KiB of this program's file that this process has on its page tables, where it writes nothing. Not those that are
+    /// called clean: of a file that was just linked none is, until the kernel has written it out.
     fn program_kib() -> u64 {
         let own = fs::read_link("/proc/self/exe").unwrap();
         let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
@@ -43,9 +44,10 @@ mod tests {
         for line in smaps.lines() {
             match line.split_once(char::is_whitespace) {
                 Some((key, _)) if !key.ends_with(':') => {
-                    inside = line.ends_with(own.to_str().unwrap())
+                    let rights = line.split_whitespace().nth(1).unwrap();
+                    inside = line.ends_with(own.to_str().unwrap()) && !rights.contains('w');
                 }
-                Some(("Shared_Clean:" | "Private_Clean:", value)) if inside => {
+                Some(("Rss:", value)) if inside => {
                     kib += value.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
                 }
                 _ => {}
