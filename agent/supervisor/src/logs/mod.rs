@@ -9,7 +9,7 @@ use crate::disk::{self, About, DiskError};
 use crate::settings::Settings;
 use coracle_protocol::names::AppName;
 use coracle_runtime::{Failure, spawn_plain};
-use hand_over::Job;
+use hand_over::{Gift, Job, Wait};
 use rustix::fs::{self, Mode, OFlags};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -37,7 +37,10 @@ pub enum LogError {
     Disk(#[from] DiskError),
     /// The pipes.
     #[error("cannot make a pipe for an app's output: {0}")]
-    Pipe(#[from] std::io::Error),
+    Pipe(std::io::Error),
+    /// The socket by which they get to the child.
+    #[error("cannot give an app's output to the log writer: {0}")]
+    HandOver(std::io::Error),
     /// The child.
     #[error("the log writer: {0}")]
     Child(#[from] Failure),
@@ -103,8 +106,8 @@ pub fn pipes((uid, gid): (u32, u32)) -> Result<(Output, AppEnds), LogError> {
         std::os::unix::fs::fchown(&write, Some(uid), Some(gid))?;
         Ok((read, write))
     };
-    let (out_read, stdout) = pipe()?;
-    let (err_read, stderr) = pipe()?;
+    let (out_read, stdout) = pipe().map_err(LogError::Pipe)?;
+    let (err_read, stderr) = pipe().map_err(LogError::Pipe)?;
     let output = Output {
         stdout: out_read,
         stderr: err_read,
@@ -114,6 +117,37 @@ pub fn pipes((uid, gid): (u32, u32)) -> Result<(Output, AppEnds), LogError> {
 
 /// Has `output` written, by the child that writes others' already, or by a new one; its pid.
 pub fn start_writer(output: &Output, settings: &Settings, app: &AppName) -> Result<i32, LogError> {
+    Ok(give(output, settings, app, Wait::Moment)?.pid)
+}
+
+/// The same for the output of several apps. Once the writer was slow to take one, it is not waited for any more.
+#[derive(Debug)]
+pub struct Together {
+    wait: Wait,
+}
+
+impl Together {
+    /// None yet.
+    pub fn begin() -> Self {
+        Self { wait: Wait::Moment }
+    }
+
+    /// One app's; the writer's pid.
+    pub fn start_writer(
+        &mut self,
+        output: &Output,
+        settings: &Settings,
+        app: &AppName,
+    ) -> Result<i32, LogError> {
+        let given = give(output, settings, app, self.wait);
+        if !given.as_ref().is_ok_and(|gift| gift.told) {
+            self.wait = Wait::No;
+        }
+        Ok(given?.pid)
+    }
+}
+
+fn give(output: &Output, settings: &Settings, app: &AppName, wait: Wait) -> Result<Gift, LogError> {
     let group = settings.daemon_group();
     let folder = settings.config.logs_dir().join(app.as_str());
     disk::make_folder(&folder, 0o750)?;
@@ -124,19 +158,23 @@ pub fn start_writer(output: &Output, settings: &Settings, app: &AppName) -> Resu
         rotation: Rotation::of_total(settings.profile.quotas.log_mib.mib_in_bytes()),
     };
     let run = settings.run_state_dir();
-    let ends = || hand_over::both(&output.stdout, &output.stderr);
-    if let Some(pid) = hand_over::give(&run, &job, ends(), false)? {
-        return Ok(pid);
+    let give = |wait| {
+        let ends = hand_over::both(&output.stdout, &output.stderr);
+        hand_over::give(&run, &job, ends, wait).map_err(LogError::HandOver)
+    };
+    if let Some(gift) = give(wait)? {
+        return Ok(gift);
     }
+    // Not the number that the gift is told: until the child listens itself, that is the supervisor's.
     let pid = start_child(&run)?;
-    match hand_over::give(&run, &job, ends(), true)? {
-        Some(_) => Ok(pid),
+    match give(Wait::First)? {
+        Some(gift) => Ok(Gift { pid, ..gift }),
         None => Err(LogError::NotTaken(job.folder.display().to_string())),
     }
 }
 
 fn start_child(run: &Path) -> Result<i32, LogError> {
-    let listener = hand_over::listen(run)?;
+    let listener = hand_over::listen(run).map_err(LogError::HandOver)?;
     let child = spawn_plain(vec![listener], |mut ends| {
         let Some(listener) = ends.pop() else {
             return 1;

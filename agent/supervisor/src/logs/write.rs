@@ -1,10 +1,12 @@
 //! The log writer's inside: from two pipes of each app to docker's json-file lines, with rotation.
 //!
 //! It runs in a child of its own that outlives the supervisor, so that an app's stdout never breaks, and a slow flash stalls
-//! nobody but apps that write. Each has its turn: one that says without end takes a line's length of time from the others. Format: one JSON object a line, `log` (with its
-//! newline; without one when a line was cut at [`LINE_BYTES`]), `stream`, `time` (RFC 3339, UTC).
+//! nobody but apps that write. Each has its turn: of one that says without end, [`LINE_BYTES`] are taken before the others have theirs,
+//! and written in pieces of [`PIECE_BYTES`], however many lines they are. What cannot be written is lost; it is read all the same.
+//! Format: one JSON object a line, `log` (with its newline; without one when a line was cut at [`LINE_BYTES`]), `stream`, `time`
+//! (RFC 3339, UTC).
 
-use super::hand_over::{self, Given, Job};
+use super::hand_over::{self, Job};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes of one line, as Docker cuts them.
 pub const LINE_BYTES: usize = 16 * 1024;
+/// Bytes of lines that are written together, beside the last of them.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Reads of a pipe that a new one of the same app takes the place of: what the biggest one holds.
+const LAST_READS: usize = (1 << 20) / LINE_BYTES;
 
 /// How much is kept: `files` files of `file_bytes` bytes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -38,8 +44,11 @@ struct LogFile {
     path: PathBuf,
     group: Option<u32>,
     rotation: Rotation,
-    file: File,
+    /// `None` until it could be opened: each piece tries.
+    file: Option<File>,
     bytes: u64,
+    /// Lines to be written.
+    piece: Vec<u8>,
 }
 
 /// How long the first app is waited for.
@@ -68,19 +77,27 @@ pub fn run(listener: &OwnedFd) -> io::Result<()> {
         if apps.is_empty() && !news {
             return Ok(());
         }
-        if news && let Some(given) = hand_over::take(listener) {
-            // One that cannot be opened is told to who gave it.
-            apps.extend(AppLog::open(given).ok());
-        }
+        // Before anything that waits for a disk: the supervisor waits for this.
+        let given = match news {
+            true => hand_over::take_all(listener),
+            false => Vec::new(),
+        };
         for (app, stream) in ready {
             apps[app].read(stream, &mut buffer);
         }
-        let had = !apps.is_empty();
+        let had = !apps.is_empty() || !given.is_empty();
+        for (job, ends) in given {
+            let is_older = |app: &mut AppLog| app.file.is_in(&job.folder);
+            for mut older in apps.extract_if(.., is_older) {
+                older.finish(&mut buffer);
+            }
+            apps.extend(AppLog::new(job, ends).ok());
+        }
         apps.retain(|app| app.streams.iter().any(|stream| stream.open));
         patience = match (apps.is_empty(), had) {
             (false, _) => None,
             (true, true) => Some(AT_ONCE),
-            // None yet: one that could not be opened.
+            // None yet: what came was no app's output.
             (true, false) => patience,
         };
     }
@@ -115,14 +132,7 @@ fn wait(listener: &OwnedFd, apps: &[AppLog], patience: Option<Timespec>) -> io::
 }
 
 impl AppLog {
-    fn open(given: Given) -> io::Result<Self> {
-        let Job {
-            folder,
-            group,
-            rotation,
-        } = &given.job;
-        let file = LogFile::open(folder, *group, *rotation)?;
-        let (_, [stdout, stderr]) = given.taken();
+    fn new(job: Job, [stdout, stderr]: [OwnedFd; 2]) -> io::Result<Self> {
         // The app may take what was there when this process looked: it must not wait for that app's next word. The app's own
         // ends are other descriptions of the pipes, and stay as they are.
         for pipe in [&stdout, &stderr] {
@@ -134,23 +144,42 @@ impl AppLog {
             pending: Vec::new(),
             open: true,
         };
+        let mut file = LogFile::of(&job);
+        // It is there from the start for whoever wants to follow it; each piece tries again.
+        let _ = file.open();
         Ok(Self {
             streams: [stream("stdout", stdout), stream("stderr", stderr)],
             file,
         })
     }
 
-    fn read(&mut self, stream: usize, buffer: &mut [u8]) {
+    /// Whether there was something.
+    fn read(&mut self, stream: usize, buffer: &mut [u8]) -> bool {
         let stream = &mut self.streams[stream];
-        match stream.pipe.read(buffer) {
+        let found = stream.pipe.read(buffer);
+        match &found {
             Ok(0) => {
                 stream.open = false;
                 stream.flush(&mut self.file);
             }
-            Ok(count) => stream.take(&buffer[..count], &mut self.file),
+            Ok(count) => stream.take(&buffer[..*count], &mut self.file),
             Err(error) if is_nothing(error.kind()) => {}
             Err(_) => stream.open = false,
         }
+        self.file.write_piece();
+        found.is_ok_and(|count| count > 0)
+    }
+
+    /// Takes what is left in the pipes, before a new start's take their place. Whoever else has the app's ends writes to nobody then.
+    fn finish(&mut self, buffer: &mut [u8]) {
+        for stream in 0..self.streams.len() {
+            let mut left = LAST_READS;
+            while left > 0 && self.streams[stream].open && self.read(stream, buffer) {
+                left -= 1;
+            }
+            self.streams[stream].flush(&mut self.file);
+        }
+        self.file.write_piece();
     }
 }
 
@@ -179,8 +208,7 @@ impl Stream {
         let line = line(&self.pending, self.name, SystemTime::now());
         // Nothing is kept for an app that says nothing.
         self.pending = Vec::new();
-        // A full disk loses lines, never the app: it must not block on its own output.
-        log.write(&line);
+        log.put(&line);
     }
 }
 
@@ -209,16 +237,31 @@ fn rfc3339(at: SystemTime) -> String {
 }
 
 impl LogFile {
-    fn open(folder: &Path, group: Option<u32>, rotation: Rotation) -> io::Result<Self> {
-        let path = folder.join("json.log");
-        let file = Self::open_file(&path, group)?;
-        Ok(Self {
-            bytes: file.metadata()?.len(),
-            path,
-            group,
-            rotation,
-            file,
-        })
+    fn of(job: &Job) -> Self {
+        Self {
+            path: job.folder.join("json.log"),
+            group: job.group,
+            rotation: job.rotation,
+            file: None,
+            bytes: 0,
+            piece: Vec::new(),
+        }
+    }
+
+    fn is_in(&self, folder: &Path) -> bool {
+        self.path.parent() == Some(folder)
+    }
+
+    fn open(&mut self) -> io::Result<&mut File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let file = Self::open_file(&self.path, self.group)?;
+                self.bytes = file.metadata()?.len();
+                file
+            }
+        };
+        Ok(self.file.insert(file))
     }
 
     fn open_file(path: &Path, group: Option<u32>) -> io::Result<File> {
@@ -232,13 +275,36 @@ impl LogFile {
         Ok(file)
     }
 
-    fn write(&mut self, line: &[u8]) {
-        if self.bytes > 0 && self.bytes + line.len() as u64 > self.rotation.file_bytes {
-            // Where rotation fails the old file goes on: better too long than lost.
-            let _ = self.rotate();
+    fn put(&mut self, line: &[u8]) {
+        if self.piece.is_empty() {
+            // Its size counts from the first line on.
+            let _ = self.open();
         }
-        if self.file.write_all(line).is_ok() {
-            self.bytes += line.len() as u64;
+        let after = self.bytes + (self.piece.len() + line.len()) as u64;
+        if after > self.rotation.file_bytes {
+            self.write_piece();
+            if self.bytes > 0 {
+                // Where rotation fails the old file goes on: better too long than lost.
+                let _ = self.rotate();
+            }
+        }
+        self.piece.extend_from_slice(line);
+        if self.piece.len() >= PIECE_BYTES {
+            self.write_piece();
+        }
+    }
+
+    fn write_piece(&mut self) {
+        // Nothing is kept for an app that says nothing.
+        let piece = std::mem::take(&mut self.piece);
+        if piece.is_empty() {
+            return;
+        }
+        // A full disk loses lines, never the app: it must not block on its own output.
+        if let Ok(file) = self.open()
+            && file.write_all(&piece).is_ok()
+        {
+            self.bytes += piece.len() as u64;
         }
     }
 
@@ -249,7 +315,7 @@ impl LogFile {
             PathBuf::from(name)
         };
         if self.rotation.files <= 1 {
-            self.file.set_len(0)?;
+            self.open()?.set_len(0)?;
             self.bytes = 0;
             return Ok(());
         }
@@ -258,7 +324,7 @@ impl LogFile {
             let _ = fs::rename(name(number), name(number + 1));
         }
         fs::rename(&self.path, name(1))?;
-        self.file = Self::open_file(&self.path, self.group)?;
+        self.file = Some(Self::open_file(&self.path, self.group)?);
         self.bytes = 0;
         Ok(())
     }

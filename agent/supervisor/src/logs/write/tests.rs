@@ -1,4 +1,5 @@
 use super::*;
+use crate::logs::hand_over::{Gift, Wait};
 
 fn copy(stdout: &[u8], rotation: Rotation) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -12,17 +13,18 @@ fn copy(stdout: &[u8], rotation: Rotation) -> tempfile::TempDir {
         File::from(write_out).write_all(stdout).unwrap();
         File::from(write_err).write_all(b"oops\n").unwrap();
     });
-    fs::remove_file(folder.path().join("logs.sock")).unwrap();
+    let socket = hand_over::socket_name().unwrap();
+    fs::remove_file(folder.path().join(socket)).unwrap();
     folder
 }
 
-fn give(folder: &Path, rotation: Rotation, out: &OwnedFd, err: &OwnedFd) -> Option<i32> {
+fn give(folder: &Path, rotation: Rotation, out: &OwnedFd, err: &OwnedFd) -> Option<Gift> {
     let job = Job {
         folder: folder.to_owned(),
         group: None,
         rotation,
     };
-    hand_over::give(folder, &job, hand_over::both(out, err), true).unwrap()
+    hand_over::give(folder, &job, hand_over::both(out, err), Wait::First).unwrap()
 }
 
 #[test]
@@ -33,24 +35,122 @@ fn what_nobody_takes_is_told() {
     // Somebody was there, and is no more.
     drop(hand_over::listen(folder.path()).unwrap());
     assert_eq!(give(folder.path(), ROOMY, &read, &read), None);
-    // A folder that is not there, beside one whose pipes end.
+}
+
+fn comes(log: &Path, count: usize) {
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while !log.exists() || lines(log).len() < count {
+        assert!(std::time::Instant::now() < end, "line {count} stays out");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn job(folder: &Path) -> Job {
+    Job {
+        folder: folder.to_owned(),
+        group: None,
+        rotation: ROOMY,
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_read_all_the_same_and_written_once_it_can_be() {
+    let run_folder = tempfile::tempdir().unwrap();
+    let folder = run_folder.path().join("later");
+    let listener = hand_over::listen(run_folder.path()).unwrap();
+    let (read, write) = rustix::pipe::pipe().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(&listener).unwrap());
+        let mut pipe = File::from(write);
+        let ends = hand_over::both(&read, &read);
+        let given = hand_over::give(run_folder.path(), &job(&folder), ends, Wait::First).unwrap();
+        assert!(given.is_some_and(|gift| gift.told));
+        // More than the pipe holds.
+        for _ in 0..40 {
+            pipe.write_all(&[b'\n'; 4096]).unwrap();
+        }
+        fs::create_dir(&folder).unwrap();
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        let log = folder.join("json.log");
+        while !fs::read_to_string(&log).is_ok_and(|text| text.contains("now")) {
+            pipe.write_all(b"now\n").unwrap();
+            assert!(std::time::Instant::now() < end, "nothing is written");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+}
+
+#[test]
+fn a_new_start_of_an_app_ends_what_an_earlier_one_left() {
+    let folder = tempfile::tempdir().unwrap();
     let listener = hand_over::listen(folder.path()).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| run(&listener).unwrap());
-        let (ended, write) = rustix::pipe::pipe().unwrap();
-        let job = Job {
-            folder: folder.path().join("none"),
-            group: None,
-            rotation: ROOMY,
+        // Another program has the older one's end.
+        let (old_read, old_write) = rustix::pipe::pipe().unwrap();
+        let (new_read, new_write) = rustix::pipe::pipe().unwrap();
+        let (mut old, mut new) = (File::from(old_write), File::from(new_write));
+        give(folder.path(), ROOMY, &old_read, &old_read).unwrap();
+        drop(old_read);
+        old.write_all(&[b'\n'; 30_000]).unwrap();
+        give(folder.path(), ROOMY, &new_read, &new_read).unwrap();
+        drop(new_read);
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while old
+            .write_all(b"")
+            .and_then(|()| old.write_all(b"x\n"))
+            .is_ok()
+        {
+            assert!(std::time::Instant::now() < end, "it is read for ever");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        new.write_all(b"new\n").unwrap();
+        let is_new = |name: &str| {
+            fs::read_to_string(folder.path().join(name)).is_ok_and(|text| text.contains("new"))
         };
-        let ends = || hand_over::both(&ended, &ended);
-        assert_eq!(
-            hand_over::give(folder.path(), &job, ends(), true).unwrap(),
-            None
-        );
-        assert!(give(folder.path(), ROOMY, &ended, &ended).is_some());
-        drop(write);
+        while !is_new("json.log") {
+            assert!(std::time::Instant::now() < end, "the new one is not read");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Nothing that was said before is lost.
+        let all = ["json.log.2", "json.log.1", "json.log"].map(|name| folder.path().join(name));
+        let count: usize = all
+            .iter()
+            .filter(|log| log.exists())
+            .map(|log| lines(log).len())
+            .sum();
+        assert!(count > 30_000 || all[0].exists(), "{count}");
     });
+}
+
+#[test]
+fn an_older_program_s_writer_is_asked_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join(hand_over::socket_name().unwrap());
+    let older = folder.path().join("logs-1-2");
+    let _listener = hand_over::listen(folder.path()).unwrap();
+    fs::rename(&own, &older).unwrap();
+    let (read, _write) = rustix::pipe::pipe().unwrap();
+    assert_eq!(give(folder.path(), ROOMY, &read, &read), None);
+    let _newer = hand_over::listen(folder.path()).unwrap();
+    assert!(own.exists() && !older.exists());
+}
+
+#[test]
+fn many_lines_are_few_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (read, write) = rustix::pipe::pipe().unwrap();
+    let mut app = AppLog::new(job(folder.path()), [read.try_clone().unwrap(), read]).unwrap();
+    File::from(write).write_all(&[b'\n'; LINE_BYTES]).unwrap();
+    // Of this thread alone.
+    let writes = || -> u64 {
+        let io = fs::read_to_string("/proc/thread-self/io").unwrap();
+        let count = io.lines().find_map(|line| line.strip_prefix("syscw: "));
+        count.unwrap().parse().unwrap()
+    };
+    let before = writes();
+    app.read(0, &mut [0; LINE_BYTES]);
+    assert!(writes() - before < 100, "{}", writes() - before);
 }
 
 #[test]
@@ -73,7 +173,8 @@ fn one_that_says_without_end_leaves_the_others_their_turn() {
         scope.spawn(|| run(&listener).unwrap());
         for (folder, end) in [(&loud, loud_read), (&quiet, quiet_read)] {
             let ends = hand_over::both(&end, &end);
-            let given = hand_over::give(loud.path(), &job(folder.path()), ends, true).unwrap();
+            let given =
+                hand_over::give(loud.path(), &job(folder.path()), ends, Wait::First).unwrap();
             assert!(given.is_some());
         }
         scope.spawn(move || {
@@ -86,14 +187,7 @@ fn one_that_says_without_end_leaves_the_others_their_turn() {
         let log = quiet.path().join("json.log");
         for number in 0..20 {
             pipe.write_all(format!("{number}\n").as_bytes()).unwrap();
-            let end = std::time::Instant::now() + Duration::from_secs(10);
-            while lines(&log).len() <= number {
-                assert!(
-                    std::time::Instant::now() < end,
-                    "line {number} does not come"
-                );
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            comes(&log, number + 1);
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
@@ -103,11 +197,6 @@ fn one_that_says_without_end_leaves_the_others_their_turn() {
 fn one_whose_words_another_reads_first_holds_up_nobody() {
     let (greedy, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let listener = hand_over::listen(greedy.path()).unwrap();
-    let job = |folder: &Path| Job {
-        folder: folder.to_owned(),
-        group: None,
-        rotation: ROOMY,
-    };
     // Twice the same pipe, as an app can open its own output to read it: of two that look, one finds nothing.
     let (greedy_read, greedy_write) = rustix::pipe::pipe().unwrap();
     let (other_read, other_write) = rustix::pipe::pipe().unwrap();
@@ -116,21 +205,15 @@ fn one_whose_words_another_reads_first_holds_up_nobody() {
         let (mut greedy_pipe, mut pipe) = (File::from(greedy_write), File::from(other_write));
         for (folder, end) in [(&greedy, greedy_read), (&other, other_read)] {
             let ends = hand_over::both(&end, &end);
-            let given = hand_over::give(greedy.path(), &job(folder.path()), ends, true).unwrap();
+            let given =
+                hand_over::give(greedy.path(), &job(folder.path()), ends, Wait::First).unwrap();
             assert!(given.is_some());
         }
-        let comes = |folder: &Path, count: usize| {
-            let end = std::time::Instant::now() + Duration::from_secs(10);
-            while lines(&folder.join("json.log")).len() < count {
-                assert!(std::time::Instant::now() < end, "line {count} stays out");
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        };
         for count in 1..=20 {
             greedy_pipe.write_all(b"x\n").unwrap();
-            comes(greedy.path(), count);
+            comes(&greedy.path().join("json.log"), count);
             pipe.write_all(b"tick\n").unwrap();
-            comes(other.path(), count);
+            comes(&other.path().join("json.log"), count);
         }
     });
 }
