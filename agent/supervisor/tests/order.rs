@@ -277,6 +277,34 @@ fn a_guest_waits_for_a_host_that_waits_itself() {
     wait_for("the guest", WAIT, || running(&board, "guest"));
 }
 
+/// `PIDFD_GET_INFO` (linux/pidfd.h), by which kernels from 6.15 on tell the end of a process that is no child.
+const PIDFD_GET_INFO: u32 = 0xc040_ff0b;
+
+#[test]
+fn a_one_shot_whose_end_the_kernel_does_not_tell_runs_again_for_those_that_wait_for_it() {
+    let (mut board, image) = board();
+    board.without_requests = vec![PIDFD_GET_INFO];
+    board.restart_supervisor();
+    let mut once = named(&image, "migrate", "echo begins; sleep 3", &[]);
+    once.restart = Restart::No;
+    once.trial_seconds = 10;
+    let after = [("migrate", Condition::Completed)];
+    let web = named(&image, "web", "exec sleep 1000", &after);
+    board.commit("1", vec![once, web]);
+    assert_eq!(board.control("migrate", AppAction::Start), Answer::Done);
+    wait_for("another run", WAIT, || running(&board, "migrate"));
+    board.restart_supervisor();
+    let first = pid(&board, "web");
+    assert!(running(&board, "migrate").is_some(), "{}", board.log());
+    kill(first.unwrap());
+    wait_for("web again", WAIT, || {
+        running(&board, "web").filter(|app| app.pid != first)
+    });
+    assert_eq!(starts(&board, "migrate"), 3);
+    let log = board.log();
+    assert!(log.contains("it ended, and nobody saw how"), "{log}");
+}
+
 #[test]
 fn an_order_that_cannot_be_is_refused_on_the_board_too() {
     let (mut board, image) = board();

@@ -36,12 +36,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const OWN_RESOLV_CONF: &str =
     "mount --bind \"$1\" /etc/resolv.conf; program=$0; shift; exec \"$program\" \"$@\"";
 
-/// A program for which some system calls are not there: a filter says ENOSYS.
+/// A program for which some system calls are not there: a filter says ENOSYS. `16:7`: only with 7 as the second argument.
 const WITHOUT_CALLS: &str = "
 import ctypes, os, struct, sys
 code = [(0x20, 0, 0, 0)]
 for call in sys.argv[1].split(','):
-    code += [(0x15, 0, 1, int(call)), (0x06, 0, 0, 0x50000 | 38)]
+    call, _, argument = call.partition(':')
+    no = [(0x06, 0, 0, 0x50000 | 38)]
+    if argument:
+        at = 24 if sys.byteorder == 'little' else 28
+        no = [(0x20, 0, 0, at), (0x15, 0, 1, int(argument))] + no + [(0x20, 0, 0, 0)]
+    code += [(0x15, 0, len(no), int(call))] + no
 code += [(0x06, 0, 0, 0x7fff0000)]
 length = len(code)
 code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *one) for one in code))
@@ -77,6 +82,8 @@ pub struct Board {
     pub hardware: HardwareClass,
     /// System calls that the next supervisor's kernel does not have.
     pub without_calls: Vec<u32>,
+    /// The same, of requests of ioctl.
+    pub without_requests: Vec<u32>,
     /// Of the next release.
     pub networks: Vec<NetworkSpec>,
     /// None: it has this machine's network.
@@ -192,6 +199,7 @@ impl Board {
             keys,
             hardware: HardwareClass::new("unknown").unwrap(),
             without_calls: vec![],
+            without_requests: vec![],
             networks: vec![],
             supervisor: None,
             next: 1,
@@ -228,10 +236,13 @@ impl Board {
             .append(true)
             .open(self.dir.path().join("log"))
             .unwrap();
+        let calls = self.without_calls.iter().map(u32::to_string);
+        let requests = self.without_requests.iter();
+        let requests = requests.map(|request| format!("{}:{request}", libc::SYS_ioctl));
+        let calls: Vec<String> = calls.chain(requests).collect();
         let mut command = match self.resolv_conf().exists() {
-            false if !self.without_calls.is_empty() => {
+            false if !calls.is_empty() => {
                 let mut command = self.inside("python3");
-                let calls: Vec<String> = self.without_calls.iter().map(u32::to_string).collect();
                 command.args(["-c", WITHOUT_CALLS, &calls.join(",")]);
                 command.arg(supervisor());
                 command
