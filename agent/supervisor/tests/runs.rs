@@ -676,3 +676,58 @@ fn the_supervisor_gives_back_what_a_deployment_took() {
     });
     assert!(board.app("web").unwrap().pid.is_some());
 }
+
+#[test]
+fn a_supervisor_that_is_killed_early_leaves_what_it_found() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let named = |name: &str| {
+        let mut sleeper = app(&image, "exec sleep 1000");
+        sleeper.name = AppName::new(name).unwrap();
+        sleeper.network.mode = NetworkMode::None;
+        sleeper
+    };
+    board.commit("1", ["one", "two", "three"].map(named).into());
+    assert_eq!(board.control("three", AppAction::Stop), Answer::Done);
+    wait_for("its end", WAIT, || {
+        (board.app("three")?.state == AppState::Exited).then_some(())
+    });
+    let pid = |board: &Board, name: &str| board.app(name).unwrap().pid;
+    let before = ["one", "two"].map(|name| pid(&board, name));
+    let writer = log_writers(&board)[0];
+    board.kill_supervisor();
+    kill(writer);
+    // The first answers, and has a new writer for those that run.
+    board.start_supervisor();
+    board.status();
+    assert!(log_writers(&board).iter().all(|now| *now != writer));
+    board.restart_supervisor();
+    assert_eq!(["one", "two"].map(|name| pid(&board, name)), before);
+    assert_eq!(pid(&board, "three"), None);
+    assert_eq!(board.app("three").unwrap().state, AppState::Exited);
+}
+
+#[test]
+fn a_log_without_a_writer_is_tried_again() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let mut ticker = app(&image, "while true; do echo tick; sleep 0.05; done");
+    ticker.network.mode = NetworkMode::None;
+    board.commit("1", vec![ticker]);
+    let before = board.app("web").unwrap().pid;
+    let (logs, aside) = (board.state().join("logs"), board.state().join("aside"));
+    std::fs::rename(&logs, &aside).unwrap();
+    std::fs::write(&logs, "in the way").unwrap();
+    kill(log_writers(&board)[0]);
+    wait_for("word of it", WAIT, || {
+        board.log().contains("its log waits").then_some(())
+    });
+    std::fs::remove_file(&logs).unwrap();
+    std::fs::rename(&aside, &logs).unwrap();
+    let length = || std::fs::metadata(logs.join("web/json.log")).map_or(0, |log| log.len());
+    let written = length();
+    wait_for("the log to go on", WAIT, || {
+        (length() > written + 500).then_some(())
+    });
+    assert_eq!(board.app("web").unwrap().pid, before);
+}

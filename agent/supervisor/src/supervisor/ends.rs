@@ -5,7 +5,6 @@ use super::transfers::TransferJob;
 use crate::adopt::AdoptedEnd;
 use crate::apps::launch::{self, Ground};
 use crate::apps::{AppRun, Phase};
-use crate::logs;
 use coracle_runtime::{Exit, reap_all};
 use std::time::Instant;
 
@@ -51,7 +50,7 @@ impl Supervisor {
             self.app_ended(index, code).await;
         } else if code != Some(0) {
             // 0: all pipes have ended, because the apps have, or have closed them.
-            self.replace_log_writers(pid);
+            self.log_writer_ended(pid, Instant::now());
         }
     }
 
@@ -95,41 +94,6 @@ impl Supervisor {
         self.share_names();
         self.store_run_state();
         self.app_changed(&name, what);
-    }
-
-    /// Of all apps that it wrote for.
-    fn replace_log_writers(&mut self, pid: i32) {
-        let of_it = |app: &AppRun| {
-            app.process
-                .as_ref()
-                .is_some_and(|process| process.log_writer == Some(pid))
-        };
-        let apps: Vec<usize> = (0..self.apps.len())
-            .filter(|index| of_it(&self.apps[*index]))
-            .collect();
-        for index in apps {
-            self.replace_log_writer(index);
-        }
-    }
-
-    pub(super) fn replace_log_writer(&mut self, index: usize) {
-        let app = &mut self.apps[index];
-        let name = app.name().clone();
-        let Some(process) = &mut app.process else {
-            return;
-        };
-        process.log_writer = None;
-        let Some(output) = &process.output else {
-            return;
-        };
-        match logs::start_writer(output, &self.settings, &name) {
-            Ok(pid) => {
-                tracing::warn!(app = %name, "its log writer had ended; a new one goes on");
-                process.log_writer = Some(pid);
-            }
-            Err(error) => tracing::error!(app = %name, %error, "its log ends here"),
-        }
-        self.store_run_state();
     }
 
     /// Deletes what was thrown away, one child at a time.

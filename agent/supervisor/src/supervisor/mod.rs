@@ -42,6 +42,7 @@ mod transfers;
 mod volumes;
 mod waiting;
 mod watch;
+mod writers;
 
 use crate::adopt::AdoptedEnd;
 use crate::apps::AppRun;
@@ -77,6 +78,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use waiting::Waits;
+use writers::Writers;
 
 pub use stop::stop_all;
 
@@ -176,6 +178,7 @@ pub struct Supervisor {
     ranges: Ranges,
     following: Following,
     device_watch: DeviceWatch,
+    writers: Writers,
     cooling: Cooling,
     /// When it gives back what its last work took.
     rest_at: Option<Instant>,
@@ -276,6 +279,7 @@ impl Supervisor {
         self.next_stage();
         self.follow_links(now).await;
         self.follow_devices(now);
+        self.mend_logs(now);
         self.follow_heat(now);
         self.mend_networks(now).await;
         self.tend_resolvers(now);
@@ -294,6 +298,7 @@ impl Supervisor {
             .chain(self.resolvers.due())
             .chain(self.following.due())
             .chain(self.device_watch.due())
+            .chain(self.writers.due())
             .chain(self.cooling.due())
             .chain(self.news.due())
             .chain(self.rest_at)

@@ -6,6 +6,7 @@ use super::follow::Following;
 use super::heat::Cooling;
 use super::resolvers::Resolvers;
 use super::waiting::Waits;
+use super::writers::Writers;
 use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
 use crate::adopt::{self, RunState, RunningApp};
 use crate::apps::launch::{self, Ground};
@@ -87,6 +88,7 @@ impl Supervisor {
             ranges: Ranges::load(&settings.config.ids_file(), settings.users.first)?,
             following: Following::begin(),
             device_watch: DeviceWatch::default(),
+            writers: Writers::default(),
             rest_at: Some(Instant::now() + super::QUIET),
             lights: Lights::of(&settings),
             news: News::of(failed),
@@ -146,6 +148,9 @@ impl Supervisor {
             }
         }
         supervisor.collect_layers();
+        supervisor.mend_logs(Instant::now());
+        // Not before all that was read is in its place: a next supervisor would find half of it.
+        supervisor.store_run_state();
         Ok(supervisor)
     }
 
@@ -224,7 +229,7 @@ impl Supervisor {
         }
         tracing::info!(app = %name, pid, "adopted");
         if log_writer.is_none() {
-            self.replace_log_writer(index);
+            self.writers.missing(Instant::now());
         }
     }
 
