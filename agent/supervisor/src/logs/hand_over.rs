@@ -2,7 +2,7 @@
 //! folder. Whoever listens there is found again by the next supervisor, if that is the same program: after an upgrade what
 //! starts anew goes to a new writer, and the old one ends with its last app.
 
-use super::write::Rotation;
+use super::file::Rotation;
 use rustix::cmsg_space;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};

@@ -2,6 +2,7 @@
 //! companion, not the supervisor's: it lives until all pipes have ended. One for all, since a copy of the supervisor is most
 //! of what an app takes beside its own memory.
 
+mod file;
 mod hand_over;
 mod write;
 
@@ -14,7 +15,7 @@ use rustix::fs::{self, Mode, OFlags};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-pub use write::Rotation;
+pub use file::Rotation;
 
 /// Files over which an app's log is spread: what is thrown away at once is a quarter of it.
 const FILES: u32 = 4;

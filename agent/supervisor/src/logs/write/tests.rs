@@ -1,5 +1,9 @@
 use super::*;
+use crate::logs::file::Rotation;
 use crate::logs::hand_over::{Gift, Wait};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
 
 fn copy(stdout: &[u8], rotation: Rotation) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
