@@ -735,7 +735,8 @@ fn a_restore_needs_no_exchange_of_names() {
     let tar = tar_of("file", tar::EntryType::Regular, "");
     assert_eq!(restore(&board, "data", &tar), Verdict::Done);
     let saved = backup(&board, "data");
-    assert_eq!(restore(&board, "data", &tar), Verdict::Done);
+    // With the root's time in it, unlike the first one.
+    assert_eq!(restore(&board, "data", &saved), Verdict::Done);
     assert_eq!(backup(&board, "data"), saved);
     let names = std::fs::read_dir(board.state().join("volumes")).unwrap();
     let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
