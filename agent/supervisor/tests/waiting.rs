@@ -200,9 +200,15 @@ fn a_kill_while_it_waits_or_begins_leaves_one_whole_set() {
                 .app("web")
                 .filter(|app| app.state == AppState::Running)
         });
-        // One that ran on all the while has given its lock away.
+        // One that ran on all the while has given its lock away. One that had been asked to end is adopted, ends, and is
+        // started again.
         let lock = format!(": > {LOCK}");
-        assert!(board.run_in("web", &["sh", "-c", &lock]).0);
+        wait_for("its lock", WAIT, || {
+            let pid = |board: &Board| board.app("web").and_then(|app| app.pid);
+            let before = pid(&board)?;
+            let held = board.run_in("web", &["sh", "-c", &lock]).0;
+            (held && pid(&board) == Some(before)).then_some(())
+        });
     }
 }
 
