@@ -181,6 +181,16 @@ pub(crate) fn make_files_as(id: u32) {
     }
 }
 
+/// Bytes of a page. By the C library, which was told at the start: rustix reads /proc/self/auxv before Linux 6.4, which is shut to
+/// a process that has given up root, and panics then.
+pub(crate) fn page_size() -> Option<usize> {
+    // SAFETY: sysconf takes a number and gives one.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes)
+        .ok()
+        .filter(|bytes| bytes.is_power_of_two())
+}
+
 /// mallopt(3): whether the C library took the value.
 #[cfg(target_env = "gnu")]
 pub(crate) fn heap_option(option: libc::c_int, value: libc::c_int) -> bool {

@@ -27,7 +27,9 @@ pub fn begin_small() {
 pub fn rest() {
     #[cfg(target_env = "gnu")]
     kernel::trim_heap();
-    kernel::drop_clean_pages(rustix::param::page_size());
+    if let Some(page) = kernel::page_size() {
+        kernel::drop_clean_pages(page);
+    }
 }
 
 #[cfg(test)]
