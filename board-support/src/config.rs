@@ -6,7 +6,7 @@ mod values;
 
 pub use crate::toml_file::TomlFileError as ConfigError;
 pub use values::{
-    BrokerUrl, ConsoleUrl, Hours, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu, PlainName,
+    BrokerUrl, ConsoleUrl, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu, PlainName,
     ProfileChoice, Rate, StickPolicy, Subnet, Window, Zone,
 };
 
@@ -85,7 +85,7 @@ pub struct WrittenDownloads {
     /// At most so many where the way is metered; as elsewhere.
     pub metered_bytes_per_second: Option<Rate>,
     /// Parts of the day, in UTC; the whole day.
-    pub hours: heapless::Vec<Hours, 8>,
+    pub hours: heapless::Vec<Window, 8>,
 }
 
 /// `[network]`
@@ -218,7 +218,7 @@ pub struct Downloads {
     /// At most so many where the way is metered.
     pub metered_bytes_per_second: Option<u64>,
     /// Parts of the day; none is the whole day.
-    pub hours: heapless::Vec<Hours, 8>,
+    pub hours: heapless::Vec<Window, 8>,
 }
 
 impl Config {

@@ -137,7 +137,7 @@ fn downloads_have_hours_and_rates() {
     assert_eq!(downloads.metered_bytes_per_second, Some(65_536));
     let at = |hour: u64, minute: u64| {
         let time = 1_800_000_000 / 86_400 * 86_400 + hour * 3600 + minute * 60;
-        downloads.hours.iter().any(|hours| hours.hold(time))
+        downloads.hours.iter().any(|hours| hours.has_time(time))
     };
     for (hour, minute, within) in [
         (21, 59, false),
@@ -150,8 +150,8 @@ fn downloads_have_hours_and_rates() {
     ] {
         assert_eq!(at(hour, minute), within, "{hour}:{minute}");
     }
-    let evening: Hours = "18:00-24:00".to_owned().try_into().unwrap();
-    assert!(evening.hold(86_400 - 1) && !evening.hold(86_400));
+    let evening: Window = "18:00-24:00".to_owned().try_into().unwrap();
+    assert!(evening.has_time(86_400 - 1) && !evening.has_time(86_400));
     assert_eq!(evening.to_string(), "18:00-24:00");
     for bad in [
         "22-6",

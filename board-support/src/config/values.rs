@@ -9,7 +9,7 @@ mod network;
 mod window;
 
 pub use choice::{LocalPolicy, LogLevel, ProfileChoice, StickPolicy};
-pub use downloads::{Hours, MeteredPolicy, Rate};
+pub use downloads::{MeteredPolicy, Rate};
 pub use endpoint::{BrokerUrl, ConsoleUrl};
 pub use names::{LinkName, PlainName};
 pub use network::{Mtu, Subnet};

@@ -94,7 +94,7 @@ impl Gate {
     /// `link`: that leads to the console; `time`: of a clock that is not known to be wrong.
     pub fn judge(&self, link: Option<&str>, time: Option<u64>) -> Pass {
         let rules = &self.rules;
-        let within = |time| rules.hours.iter().any(|hours| hours.hold(time));
+        let within = |time| rules.hours.iter().any(|hours| hours.has_time(time));
         if !rules.hours.is_empty() && time.is_some_and(|time| !within(time)) {
             let hours: Vec<String> = rules.hours.iter().map(ToString::to_string).collect();
             let hours = hours.join(", ");

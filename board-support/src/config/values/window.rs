@@ -1,4 +1,4 @@
-//! Maintenance windows.
+//! Parts of each day: maintenance windows, and hours of downloads.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -16,6 +16,11 @@ pub struct Window {
 }
 
 impl Window {
+    /// Whether a time of Unix is in it, in UTC.
+    pub fn has_time(&self, unix_seconds: u64) -> bool {
+        self.has((unix_seconds / 60 % u64::from(DAY)) as u16)
+    }
+
     /// Whether a minute of the day, 0 to 1439, is in it.
     pub fn has(&self, minute: u16) -> bool {
         match self.from < self.to {
@@ -39,14 +44,16 @@ pub enum Zone {
 impl FromStr for Window {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no window such as \"02:00-04:00\"");
+        let wrong = || {
+            format!(
+                "`{text}` is not allowed; allowed are two times of a day such as `02:00-04:00`, or over midnight `22:00-06:00`"
+            )
+        };
         let (from, to) = text.split_once('-').ok_or_else(wrong)?;
         let from = minute(from).filter(|at| *at < DAY).ok_or_else(wrong)?;
         let to = minute(to).ok_or_else(wrong)?;
         if from == to {
-            return Err(format!(
-                "the window {text:?} begins where it ends; for the whole day say \"00:00-24:00\" or leave windows out"
-            ));
+            return Err(wrong() + "; the whole day is `00:00-24:00`");
         }
         Ok(Self { from, to })
     }
