@@ -109,6 +109,22 @@ async fn enrol(State(api): State<BoardsApi>, body: Bytes) -> Result<Json<EnrolAn
     }))
 }
 
+/// Reads a request for a certificate of a key that had none.
+async fn of_a_new_key(
+    api: &BoardsApi,
+    csr_pem: &str,
+    board: &BoardId,
+) -> Result<BoardRequest, Problem> {
+    let request = BoardRequest::read(csr_pem).map_err(unsigned)?;
+    if api.store.key_is_used_up(&request.key_hash(), board).await? {
+        return Err(Problem::bad(
+            "this key had a certificate before",
+            "make a new key for each certificate",
+        ));
+    }
+    Ok(request)
+}
+
 /// What the database keeps of a certificate.
 fn record(board: &BoardId, issued: BoardCertificate, now: u64, how: &str) -> CertificateRow {
     CertificateRow {

@@ -1,8 +1,7 @@
 //! `POST /enrol/manufacturing`: the fleet's certificate for a board that shows who made it.
 
-use super::{BoardsApi, record, unsigned};
+use super::{BoardsApi, of_a_new_key, record, unsigned};
 use crate::audit;
-use crate::ca::BoardRequest;
 use crate::clock::now;
 use crate::live::Change;
 use crate::problem::Problem;
@@ -63,17 +62,7 @@ pub(super) async fn enrol(
         )
     })?;
     refuse(&board, api.store.expects(&board, makers.unknown_too).await?)?;
-    let request = BoardRequest::read(&asked.csr_pem).map_err(unsigned)?;
-    if api
-        .store
-        .key_is_used_up(&request.key_hash(), &board)
-        .await?
-    {
-        return Err(Problem::bad(
-            "this key had a certificate before",
-            "make a new key for each certificate",
-        ));
-    }
+    let request = of_a_new_key(&api, &asked.csr_pem, &board).await?;
     let issued = api.ca.issue_board(&board, &request).map_err(unsigned)?;
     let certificate_pem = issued.pem.clone();
     let row = record(&board, issued, now, "manufacturing");

@@ -1,9 +1,8 @@
 //! `/certificate`, `/renew` and `/crl`: how the certificate stands that a board shows, the next one, and the list of
 //! those that were taken back.
 
-use super::{BoardsApi, Peer, record, unsigned};
+use super::{BoardsApi, Peer, of_a_new_key, record, unsigned};
 use crate::audit;
-use crate::ca::BoardRequest;
 use crate::certificates::{Shown, judge};
 use crate::clock::now;
 use crate::live::Change;
@@ -120,18 +119,8 @@ pub(super) async fn renew(
         return Err(forbidden(text));
     }
     let request: RenewRequest = parse(&body)?;
-    let request = BoardRequest::read(&request.csr_pem).map_err(unsigned)?;
     let board = shown.board.clone();
-    if api
-        .store
-        .key_is_used_up(&request.key_hash(), &board)
-        .await?
-    {
-        return Err(Problem::bad(
-            "this key had a certificate before",
-            "make a new key for each certificate",
-        ));
-    }
+    let request = of_a_new_key(&api, &request.csr_pem, &board).await?;
     let issued = api.ca.issue_board(&board, &request).map_err(unsigned)?;
     let certificate_pem = issued.pem.clone();
     let how = match standing.state {
