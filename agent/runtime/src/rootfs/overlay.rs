@@ -2,8 +2,11 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::syncfs;
 
 use super::{bind_mapped, fd_path, open_folder};
 use crate::failure::{At, Failure, Step};
@@ -45,15 +48,41 @@ pub(crate) fn overlay(
         name(open_folder(upper).at(Step::Overlay, upper)?),
         name(open_folder(work).at(Step::Overlay, work)?)
     );
-    mount(
-        Some("overlay"),
-        merged,
-        Some("overlay"),
-        MsFlags::empty(),
-        Some(options.as_str()),
-    )
-    .at(Step::Overlay, merged)?;
+    let upper = open_folders.iter().rev().nth(1);
+    mount_writable(merged, &options, upper.expect("upper is the last but one"))?;
     open_folder(merged).at(Step::Overlay, merged)
+}
+
+/// The kernel removes the folder that the mount before made in `work`, makes another, and mounts read-only where it cannot.
+/// On a full disk there is room for it once what was removed is free: when the disk's journal is written, and the mount before,
+/// which whoever reads a dead container's mounts keeps up, is gone.
+fn mount_writable(merged: &Path, options: &str, upper: &OwnedFd) -> Result<(), Failure> {
+    const TRIES: u32 = 50;
+    const WAIT: Duration = Duration::from_millis(20);
+    for tried in 0.. {
+        mount(
+            Some("overlay"),
+            merged,
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(options),
+        )
+        .at(Step::Overlay, merged)?;
+        let flags = statvfs(merged).at(Step::Overlay, merged)?.flags();
+        if !flags.contains(FsFlags::ST_RDONLY) {
+            return Ok(());
+        }
+        umount2(merged, MntFlags::UMOUNT_NOFOLLOW).at(Step::Overlay, merged)?;
+        if tried == TRIES {
+            break;
+        }
+        let readable =
+            std::fs::File::open(fd_path(upper)).at(Step::Overlay, "the writable layer")?;
+        syncfs(readable).at(Step::Overlay, "the writable layer")?;
+        std::thread::sleep(WAIT);
+    }
+    let text = "the writable layer, which has no room for one more folder: free some, or raise the disk limit";
+    Err(Failure::new(Step::Overlay, text, libc::ENOSPC))
 }
 
 fn above_both<'a>(upper: &'a Path, work: &Path) -> Result<&'a Path, Failure> {

@@ -1,13 +1,14 @@
 //! Whoever fills a disk meets the limit, by an image on any kernel and by project quota where `/quota` has it: `make boards`
 //! boots kernels that do.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::disk::Trial;
 use coracle_runtime::{
-    DiskLimit, Exit, LaunchSpec, Means, Mount, Place as Room, Rootfs, SeccompProgram, spawn_plain,
+    DiskLimit, Exit, LaunchSpec, Means, Mount, Place as Room, Rootfs, SeccompProgram, prepare,
+    spawn_plain,
 };
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill, raise};
@@ -15,7 +16,7 @@ use nix::sys::statvfs::statvfs;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::support::{Outcome, Place, launch, not_here};
+use crate::support::{Outcome, Place, launch, not_here, output_pipe};
 
 const MIB: u64 = 1 << 20;
 pub const LIMIT: DiskLimit = DiskLimit {
@@ -196,6 +197,36 @@ fn ends_a_disk_filler(means: Means) {
     // What is deleted can be used again.
     let outcome = limited.shell("rm -f /big /data/big; echo y > /data/small && echo room");
     assert_eq!(outcome.output, "room\n");
+}
+
+/// The kernel makes a folder in `work` anew for each mount; with a full disk it has only what the one before had, which is
+/// free once its mount is gone. Whoever reads the mounts of the dead container holds that up.
+pub fn a_full_disk_is_writable_again_though_the_last_mount_lingers() {
+    let limited = Limited::new(Means::Image);
+    let place = Place::new();
+    let (output, writer) = output_pipe();
+    let mut spec = limited.spec(
+        &place,
+        "cat /dev/zero > /big 2>/dev/null; cat /dev/zero > /data/big 2>/dev/null; \
+         i=0; while mkdir /data/f$i 2>/dev/null; do i=$((i+1)); done; echo full; exec sleep 1000",
+    );
+    spec.stdio = writer;
+    let running = prepare(&spec, &|| Ok(())).unwrap().start().unwrap();
+    drop(spec);
+    let mut line = [0; 5];
+    io::Read::read_exact(&mut &output, &mut line).unwrap();
+    assert_eq!(&line, b"full\n");
+    let mounts = File::open(format!("/proc/{}/mountinfo", running.pid)).unwrap();
+    kill(Pid::from_raw(running.pid), Signal::SIGKILL).unwrap();
+    coracle_runtime::reap::wait(running.pid).unwrap();
+    let reader = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(mounts);
+    });
+
+    let outcome = limited.shell("rm /big && echo y > /small && cat /small");
+    reader.join().unwrap();
+    assert_eq!(outcome.output, "y\n");
 }
 
 pub fn an_image_ends_an_inode_filler() {

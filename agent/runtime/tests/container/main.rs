@@ -73,6 +73,7 @@ fn main() -> std::process::ExitCode {
         io::weights_are_set_where_the_kernel_has_them,
         // After those of IO: a loop device that a file system was on keeps for a while whom its pages are charged to.
         disk::an_image_ends_a_disk_filler,
+        disk::a_full_disk_is_writable_again_though_the_last_mount_lingers,
         disk::an_image_ends_an_inode_filler,
         disk::memory_ends_a_disk_filler,
         disk::memory_ends_an_inode_filler,
