@@ -4,8 +4,8 @@ use crate::deploy::Signer;
 use crate::mosquitto;
 use crate::settings::{Check, State};
 use crate::store::Store;
+use coracle_keys::{Key, KeyRef};
 use coracle_protocol::dsse::Envelope;
-use coracle_protocol::key::SigningKey;
 use coracle_protocol::root::TrustedRoot;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,18 +29,25 @@ pub enum TrustError {
         /// What is wrong.
         fault: String,
     },
+    /// The key.
+    #[error("deploy key {place}: {fault}")]
+    Key {
+        /// Where it should be.
+        place: KeyRef,
+        /// What is wrong.
+        fault: String,
+    },
 }
 
 /// Reads root document and deploy key, and sees whether they fit.
-pub fn trust(root: &Path, deploy_key: &Path) -> Result<Signer, TrustError> {
-    let content = |path: &Path, fault: String| TrustError::Content {
-        path: path.to_owned(),
-        fault,
-    };
+pub fn trust(root: &Path, deploy_key: &KeyRef) -> Result<Signer, TrustError> {
     let document = trusted_root(root)?;
-    let bytes = read(deploy_key)?;
-    let key = SigningKey::from_pkcs8(&bytes).map_err(|e| content(deploy_key, e.to_string()))?;
-    Signer::new(key, document).map_err(|e| content(deploy_key, e.to_string()))
+    let unusable = |fault: anyhow::Error| TrustError::Key {
+        place: deploy_key.clone(),
+        fault: format!("{fault:#}"),
+    };
+    let key = Key::open(deploy_key).map_err(|error| unusable(error.into()))?;
+    Signer::new(deploy_key.clone(), key, document).map_err(|error| unusable(error.into()))
 }
 
 fn trusted_root(path: &Path) -> Result<TrustedRoot, TrustError> {

@@ -227,7 +227,7 @@ impl Deployer {
         let desired = self
             .message(
                 activity.clone(),
-                self.signer.sign(&deploy)?,
+                self.signer.sign(&deploy).await?,
                 envelope.clone(),
             )
             .await?;

@@ -6,6 +6,7 @@ pub use manufacturing::{Manufacturing, Tenant};
 
 use crate::certificates::Policy;
 use clap::{Args, Parser, Subcommand};
+use coracle_keys::KeyRef;
 use coracle_protocol::names::BoardId;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -100,9 +101,9 @@ pub struct Serve {
     /// The fleet's root document (envelope)
     #[arg(long, value_name = "FILE")]
     pub root: PathBuf,
-    /// Private key of role `deploy`, PKCS#8
-    #[arg(long, value_name = "FILE")]
-    pub deploy_key: PathBuf,
+    /// Private key of role `deploy`: PKCS#8, or a key in a token (pkcs11:token=T;object=K?pin-source=/FILE)
+    #[arg(long, value_name = "FILE|URI")]
+    pub deploy_key: KeyRef,
     /// Write the addresses into this file (JSON) when everything is up
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -178,9 +179,9 @@ pub struct Check {
     /// The fleet's root document (envelope)
     #[arg(long, value_name = "FILE")]
     pub root: Option<PathBuf>,
-    /// Private key of role `deploy`, PKCS#8
-    #[arg(long, value_name = "FILE")]
-    pub deploy_key: Option<PathBuf>,
+    /// Private key of role `deploy`: PKCS#8, or a key in a token
+    #[arg(long, value_name = "FILE|URI")]
+    pub deploy_key: Option<KeyRef>,
     /// The broker program
     #[arg(long, value_name = "PROGRAM", default_value = "mosquitto")]
     pub mosquitto: PathBuf,

@@ -4,11 +4,10 @@
 //! |---|---|
 //! | [`cli`] | the command line: subcommands, and which function each one calls |
 //! | [`failure`] | how an error becomes words and an exit code |
-//! | [`files`] | whole files: read within limits, written in one step |
 //! | [`envelope_file`] | signed documents on the disk |
 //! | [`human`] | "64MiB", "90d" |
 //! | [`progress`] | bars and lines on stderr |
-//! | [`keys`], [`root`] | keys in files and tokens; the root document |
+//! | [`keys`], [`files`], [`root`] | keys in files and tokens, whole files (coracle-keys, which the console has too); the root document |
 //! | [`board_keys`] | which key each board's secrets are sealed to |
 //! | [`image`] | an image from folders |
 //! | [`release_file`] | `release.toml`, as the engineer wrote it |
@@ -20,6 +19,8 @@
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
+pub use coracle_keys::{self as keys, files};
+
 pub mod board_keys;
 pub mod cli;
 pub mod console;
@@ -27,10 +28,8 @@ pub mod delta;
 pub mod deploy;
 pub mod envelope_file;
 pub mod failure;
-pub mod files;
 pub mod human;
 pub mod image;
-pub mod keys;
 pub mod progress;
 pub mod push;
 pub mod release;

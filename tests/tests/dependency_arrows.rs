@@ -51,13 +51,25 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "coracle-agent",
         &["coracle-supervisor", "coracle-daemon", "coracle-cli"],
     ),
+    // Private keys in files and tokens: the engineer's and the console's, and no board's.
+    ("coracle-keys", &["coracle-protocol"]),
     (
         "coracle-release",
-        &["coracle-digest", "coracle-protocol", "coracle-images"],
+        &[
+            "coracle-digest",
+            "coracle-protocol",
+            "coracle-images",
+            "coracle-keys",
+        ],
     ),
     (
         "coracle-console",
-        &["coracle-digest", "coracle-protocol", "coracle-images"],
+        &[
+            "coracle-digest",
+            "coracle-protocol",
+            "coracle-images",
+            "coracle-keys",
+        ],
     ),
     (
         "coracle-tests",

@@ -3,7 +3,7 @@ use crate::blobs::BlobError;
 use crate::secrets::NoRandom;
 use crate::store::StoreError;
 use coracle_digest::Sha256Digest;
-use coracle_protocol::dsse::DsseError;
+use coracle_keys::{KeyFileError, SignError};
 use coracle_protocol::names::BoardId;
 use coracle_protocol::verify::Refusal;
 
@@ -38,7 +38,22 @@ pub enum DeployError {
     },
     /// A document that cannot be signed.
     #[error(transparent)]
-    Sign(#[from] DsseError),
+    Sign(#[from] SignError),
+    /// The key went away.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// Its token wants another PIN than the console was given.
+    #[error(
+        "the deploy key's token was not opened again, so that no more tries are lost: {0}. Put the right PIN where the \
+         console finds it, and restart the console"
+    )]
+    TokenLocked(String),
+    /// Somebody has put another token there.
+    #[error("`{0}` holds another key than at the start; restart the console to use it")]
+    AnotherKey(String),
+    /// A fault of ours, or of the token's library.
+    #[error("signing the assignment was broken off; the console's log has more")]
+    SigningPanicked,
     /// The key does not serve.
     #[error("the deploy key is not one of role `deploy` in the root document")]
     NotADeployKey,

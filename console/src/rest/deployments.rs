@@ -110,6 +110,14 @@ fn refused(error: DeployError) -> Problem {
                 "start the console with a --deploy-key that the root document in force names",
             )
         }
+        DeployError::Sign(_)
+        | DeployError::Key(_)
+        | DeployError::TokenLocked(_)
+        | DeployError::AnotherKey(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("nothing was deployed: {text}"),
+            "see that the deploy key's token is there and opens (`coracle-console check --deploy-key URI`), and deploy again",
+        ),
         other => Problem::inside(other),
     }
 }

@@ -113,6 +113,8 @@ pub struct Fleet {
     pub root: TrustedRoot,
     console: Option<Child>,
     extra: Vec<String>,
+    deploy_key: String,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Fleet {
@@ -151,6 +153,8 @@ impl Fleet {
             root: TrustedRoot::from_image(&envelope).unwrap(),
             console: None,
             extra: extra.iter().map(|s| (*s).to_owned()).collect(),
+            deploy_key: dir.path().join("deploy.pk8").display().to_string(),
+            environment: Vec::new(),
             dir,
         };
         fleet.start_console();
@@ -189,8 +193,8 @@ impl Fleet {
             .args(["--advertise", "127.0.0.1"])
             .arg("--root")
             .arg(self.path("root.json"))
-            .arg("--deploy-key")
-            .arg(self.path("deploy.pk8"))
+            .args(["--deploy-key", &self.deploy_key])
+            .envs(self.environment.iter().cloned())
             .arg("--ready-file")
             .arg(&ready)
             .args(&self.extra)
@@ -215,6 +219,12 @@ impl Fleet {
         self.mqtt = port;
         self.extra = vec!["--mqtt-broker".into(), format!("127.0.0.1:{port}")];
         self.extra.extend_from_slice(extra);
+    }
+
+    /// From the next start on, with these variables in its environment.
+    pub fn use_deploy_key(&mut self, place: &str, environment: &[(&'static str, String)]) {
+        self.deploy_key = place.to_owned();
+        self.environment = environment.to_vec();
     }
 
     /// From the next start on.

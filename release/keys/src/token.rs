@@ -223,8 +223,11 @@ fn listed(names: &[String]) -> String {
     }
 }
 
+/// What a token says, fit for a terminal.
 fn visible(bytes: &[u8]) -> String {
-    crate::console::visible(&String::from_utf8_lossy(bytes))
+    let text = String::from_utf8_lossy(bytes);
+    let shown = text.chars().filter(|c| !c.is_control());
+    shown.take(1000).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! From a URI to an open token: the library, the one token that matches, and its PIN.
 
 use super::{MODULE, Token, TokenError, listed, pin, visible};
-use crate::keys::uri::Pkcs11Uri;
+use crate::uri::Pkcs11Uri;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::MechanismType;

@@ -1,7 +1,7 @@
 //! Why a key in a token can't be used, and what to do about it.
 
 use super::{MODULE, pin};
-use crate::keys::uri::Pkcs11Uri;
+use crate::uri::Pkcs11Uri;
 use coracle_protocol::key::KeyError;
 use std::path::PathBuf;
 

@@ -3,15 +3,24 @@
 //! Key files: `<name>` is PKCS#8 DER for its owner only, `<name>.pub` the public key in base64. A key with a
 //! passphrase is an EncryptedPrivateKeyInfo (RFC 5958, PBES2 with scrypt and AES-256-CBC), as
 //! `openssl pkcs8 -topk8 -scrypt -outform DER` writes it too.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`files`] | whole files: read within limits, written in one step |
+//! | [`passphrase`] | keys under a passphrase |
+//! | [`token`], [`uri`], [`pin`] | keys in tokens: the token, which one, and what opens it |
 
+#![deny(clippy::expect_used, clippy::unwrap_used)]
+
+pub mod files;
 pub mod passphrase;
 pub mod pin;
 pub mod token;
 pub mod uri;
 
-use crate::files::{self, Access, FileError};
 use coracle_protocol::dsse::{DsseError, Envelope};
 use coracle_protocol::key::{KeyError, PublicKey, SigningKey};
+use files::{Access, FileError};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
