@@ -77,7 +77,7 @@ pub const BOARDS: [Board; 11] = [
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
-        time_limit: Duration::from_secs(600),
+        time_limit: Duration::from_secs(900),
     },
     Board {
         name: "x86-64-v1",
@@ -96,7 +96,7 @@ pub const BOARDS: [Board; 11] = [
             "cgroup::a_tree_without_controllers_holds_no_limit",
         ],
         without: &[],
-        time_limit: Duration::from_secs(600),
+        time_limit: Duration::from_secs(900),
     },
     Board {
         name: "x86-64-hybrid",
@@ -110,7 +110,7 @@ pub const BOARDS: [Board; 11] = [
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         without: &[],
-        time_limit: Duration::from_secs(600),
+        time_limit: Duration::from_secs(900),
     },
     Board {
         name: "x86-64-bullseye",
@@ -134,7 +134,7 @@ pub const BOARDS: [Board; 11] = [
             "cgroup::a_tree_without_controllers_holds_no_limit",
         ],
         without: &[],
-        time_limit: Duration::from_secs(600),
+        time_limit: Duration::from_secs(900),
     },
     Board {
         name: "x86-64-bullseye-hybrid",
@@ -157,7 +157,7 @@ pub const BOARDS: [Board; 11] = [
             "io::buffered_writes_keep_to_the_rate",
         ],
         without: &[],
-        time_limit: Duration::from_secs(600),
+        time_limit: Duration::from_secs(900),
     },
     Board {
         name: "x86-64-trixie",
@@ -171,7 +171,7 @@ pub const BOARDS: [Board; 11] = [
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
-        time_limit: Duration::from_secs(600),
+        time_limit: Duration::from_secs(900),
     },
     Board {
         name: "x86-64-forky",
@@ -185,7 +185,7 @@ pub const BOARDS: [Board; 11] = [
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
-        time_limit: Duration::from_secs(600),
+        time_limit: Duration::from_secs(900),
     },
     Board {
         name: "x86-64-can",

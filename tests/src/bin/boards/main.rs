@@ -34,6 +34,7 @@ use anyhow::{Context, Result, bail};
 use board::{BOARDS, Board};
 use coracle_tests::packages::Cache;
 use kernel::Kernel;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -78,6 +79,7 @@ fn boards() -> Result<()> {
 }
 
 fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
+    let turn = turn(cache)?;
     let kernel = Kernel::of(board, cache)?;
     println!(
         "{}: Linux {}, cgroups: {}",
@@ -89,6 +91,7 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
     let image = initramfs::build(board, cache, &kernel, &programs, only)?;
     let initramfs = cache.folder().join(format!("{}.cpio", board.name));
     std::fs::write(&initramfs, image).with_context(|| initramfs.display().to_string())?;
+    drop(turn);
 
     let log = cache.folder().join(format!("{}.log", board.name));
     let started = Instant::now();
@@ -130,6 +133,13 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
         started.elapsed().as_secs_f32()
     );
     Ok(())
+}
+
+/// Boards may run side by side, but are made one after the other: packages, programs and disks lie in one folder.
+fn turn(cache: &Cache) -> Result<File> {
+    let path = cache.folder().join("lock");
+    let file = File::create(&path).and_then(|file| file.lock().map(|()| file));
+    file.with_context(|| path.display().to_string())
 }
 
 /// Cargo's target folder, from where this program lies: `<target>/<profile>/coracle-boards`.
