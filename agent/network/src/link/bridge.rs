@@ -6,7 +6,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressScope};
 use rtnetlink::{LinkBridge, LinkUnspec};
 
-use super::{CREATE_BRIDGE, LinkError, Links, bounded, next, request_error};
+use super::{CREATE_BRIDGE, LinkError, Links, Refusal, bounded, next, request_error};
 
 impl Links {
     /// The bridge's index, and whether it was made now. Its MAC is set, or it would change with the lowest of its ports.
@@ -25,7 +25,7 @@ impl Links {
             found = self.find(name).await?;
         }
         let Some(bridge) = found else {
-            let gone = rtnetlink::Error::RequestFailed;
+            let gone = Refusal::Gone;
             return Err(request_error("find the new bridge", name, gone));
         };
         if bridge.kind != "bridge" {

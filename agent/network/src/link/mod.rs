@@ -34,7 +34,7 @@ pub enum LinkError {
     Request {
         action: &'static str,
         name: String,
-        source: rtnetlink::Error,
+        source: Refusal,
     },
     #[error(
         "interface {name} is a {found}, not a {wanted}: another program's, so it is left alone"
@@ -57,9 +57,39 @@ impl LinkError {
     }
 }
 
-fn errno(error: &rtnetlink::Error) -> Option<i32> {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => Some(-message.raw_code()),
+/// Why a request came to nothing. Not the crate's own error, which can print every message that there is: all the code for
+/// that would be in the program.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("the kernel says: {0}")]
+    Kernel(io::Error),
+    #[error("the kernel did not answer")]
+    NoAnswer,
+    #[error("it is not there any more")]
+    Gone,
+    #[error("the kernel answered something else")]
+    OtherAnswer,
+    #[error("the request cannot be written: {0}")]
+    Unwritten(String),
+}
+
+impl From<rtnetlink::Error> for Refusal {
+    fn from(error: rtnetlink::Error) -> Self {
+        use rtnetlink::Error;
+        match error {
+            Error::NetlinkError(message) => Self::Kernel(message.to_io()),
+            Error::RequestFailed => Self::NoAnswer,
+            Error::UnexpectedMessage(_) => Self::OtherAnswer,
+            Error::NamespaceError(what) | Error::InvalidNla(what) => Self::Unwritten(what),
+            Error::InvalidHardwareAddress(_) => Self::Unwritten("a hardware address".into()),
+            Error::InvalidIp(_) | Error::InvalidAddress(..) => Self::Unwritten("an address".into()),
+        }
+    }
+}
+
+fn errno(refusal: &Refusal) -> Option<i32> {
+    match refusal {
+        Refusal::Kernel(error) => error.raw_os_error(),
         _ => None,
     }
 }
@@ -71,7 +101,7 @@ const CREATE_VLAN: &str = "create VLAN";
 const CREATE_STATION: [&str; 2] = ["create macvlan", "create ipvlan"];
 const SHAPE: &str = "limit what goes into the container by";
 
-fn hint(action: &str, source: &rtnetlink::Error) -> &'static str {
+fn hint(action: &str, source: &Refusal) -> &'static str {
     match (action, errno(source)) {
         (_, Some(libc::EPERM)) => " (CAP_NET_ADMIN is needed)",
         (CREATE_BRIDGE, Some(libc::EOPNOTSUPP)) => " (the kernel needs CONFIG_BRIDGE)",
@@ -157,10 +187,10 @@ impl Links {
 
     async fn describe(&self, name: &str) -> Result<Option<LinkMessage>, LinkError> {
         let request = self.handle.link().get().match_name(name.to_owned());
-        match request.execute().try_next().await {
-            Ok(found) => Ok(found),
-            Err(e) if errno(&e) == Some(libc::ENODEV) => Ok(None),
-            Err(source) => Err(request_error("look for", name, source)),
+        let found = request.execute().try_next().await;
+        match found.map_err(|e| request_error("look for", name, e)) {
+            Err(e) if e.errno() == Some(libc::ENODEV) => Ok(None),
+            found => found,
         }
     }
 
@@ -188,11 +218,11 @@ impl Links {
     }
 }
 
-fn request_error(action: &'static str, name: &str, source: rtnetlink::Error) -> LinkError {
+fn request_error(action: &'static str, name: &str, source: impl Into<Refusal>) -> LinkError {
     LinkError::Request {
         action,
         name: name.to_owned(),
-        source,
+        source: source.into(),
     }
 }
 
@@ -261,5 +291,49 @@ fn kind_name(kind: &InfoKind) -> String {
         InfoKind::Bridge => "bridge".to_owned(),
         InfoKind::Veth => "veth".to_owned(),
         other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_core::ErrorMessage;
+    use std::error::Error;
+    use std::num::NonZero;
+
+    fn refused(errno: i32) -> LinkError {
+        let mut message = ErrorMessage::default();
+        message.code = NonZero::new(-errno);
+        request_error(
+            CREATE_BRIDGE,
+            "cor0",
+            rtnetlink::Error::NetlinkError(message),
+        )
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_keeps_its_number_its_reason_and_what_to_do() {
+        let error = refused(libc::EOPNOTSUPP);
+        assert_eq!(error.errno(), Some(libc::EOPNOTSUPP));
+        assert_eq!(
+            error.to_string(),
+            "cannot create bridge cor0 (the kernel needs CONFIG_BRIDGE)"
+        );
+        let source = error.source().unwrap().to_string();
+        assert!(
+            source.starts_with("the kernel says: Operation not supported"),
+            "{source}"
+        );
+        assert!(refused(libc::EPERM).to_string().contains("CAP_NET_ADMIN"));
+    }
+
+    #[test]
+    fn what_is_no_answer_of_the_kernel_has_no_number() {
+        for error in [
+            rtnetlink::Error::RequestFailed,
+            rtnetlink::Error::InvalidIp(vec![1]),
+        ] {
+            assert_eq!(request_error("list", "routes", error).errno(), None);
+        }
     }
 }

@@ -10,7 +10,7 @@ use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 use serde::{Deserialize, Serialize};
 
-use super::{LinkError, Links, SHAPE, request_error};
+use super::{LinkError, Links, Refusal, SHAPE, request_error};
 
 /// linux/pkt_sched.h.
 const TCA_TBF_PARMS: u16 = 1;
@@ -51,7 +51,7 @@ impl Links {
     /// What goes out of this interface is held to a rate: a token bucket (tc-tbf(8)) with a queue of a tenth of a second.
     pub async fn shape(&self, name: &str, bytes_per_second: u64) -> Result<(), LinkError> {
         let Some(link) = self.find(name).await? else {
-            let gone = rtnetlink::Error::RequestFailed;
+            let gone = Refusal::Gone;
             return Err(request_error("find the new veth", name, gone));
         };
         let mut message = TcMessage::with_index(link.index as i32);
@@ -70,7 +70,7 @@ impl Links {
             if let NetlinkPayload::Error(error) = answer.payload
                 && error.code.is_some()
             {
-                let refused = rtnetlink::Error::NetlinkError(error);
+                let refused = Refusal::Kernel(error.to_io());
                 return Err(request_error(SHAPE, name, refused));
             }
         }

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_route::link::{BridgePortState, InfoData, InfoVeth};
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{CREATE_VETH, LinkError, Links, request_error};
+use super::{CREATE_VETH, LinkError, Links, Refusal, request_error};
 
 /// The network namespace of a container.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ impl Links {
     /// itself and would have to send the packet back by the port that it came from.
     pub async fn allow_hairpin(&self, name: &str) -> Result<(), LinkError> {
         let Some(link) = self.find(name).await? else {
-            let gone = rtnetlink::Error::RequestFailed;
+            let gone = Refusal::Gone;
             return Err(request_error("find the new veth", name, gone));
         };
         let port = LinkBridgePort::new(link.index).hairpin(true).build();

@@ -7,7 +7,8 @@ use netlink_packet_route::address::AddressAttribute;
 use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVlan};
 
 use super::{
-    CREATE_STATION, CREATE_VLAN, Link, LinkError, Links, Namespace, bounded, next, request_error,
+    CREATE_STATION, CREATE_VLAN, Link, LinkError, Links, Namespace, Refusal, bounded, next,
+    request_error,
 };
 use crate::underlay::{KernelMode, Station};
 
@@ -60,7 +61,7 @@ impl Links {
             found = self.find(name).await?;
         }
         let Some(link) = found else {
-            let gone = rtnetlink::Error::RequestFailed;
+            let gone = Refusal::Gone;
             return Err(request_error("find the new VLAN", name, gone));
         };
         self.up(&link).await?;
