@@ -61,6 +61,7 @@ pub fn all(fleet: &Fleet, shipped: &Shipped, recorded: Recorded, effort: &Effort
             stick: None,
             forwards: &FORWARDS,
             folder,
+            memory_mib: machine::MEMORY_MIB,
         };
         let board = setup.power_on()?;
         let told = || format!("{what}\n{}", machine::console(folder, "cut"));

@@ -62,6 +62,7 @@ pub fn record(fleet: &Fleet, shipped: &Shipped, updates: u64) -> Result<Recorded
         stick: None,
         forwards: &[],
         folder,
+        memory_mib: machine::MEMORY_MIB,
     };
     let mut board = setup.power_on()?;
     board.write_file("/tmp/enrolment.json", &fleet.enrolment()?)?;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// As the profiles qemux86-64 and qemuarm64 have it.
-const MEMORY_MIB: &str = "256";
+pub const MEMORY_MIB: u32 = 256;
 
 /// How long a board may take to its shell, in emulation, with other work on the machine.
 const BOOT: Duration = Duration::from_secs(120);
@@ -41,6 +41,7 @@ pub struct Setup<'a> {
     pub stick: Option<&'a Path>,
     pub forwards: &'a [Forward],
     pub folder: &'a Path,
+    pub memory_mib: u32,
 }
 
 pub struct Machine {
@@ -91,7 +92,7 @@ impl Setup<'_> {
         command
             .args(arch.qemu_arguments())
             .args(["-accel", arch.qemu_accelerator()])
-            .args(["-smp", "1", "-m", MEMORY_MIB])
+            .args(["-smp", "1", "-m", &self.memory_mib.to_string()])
             .args([
                 "-nodefaults",
                 "-no-user-config",

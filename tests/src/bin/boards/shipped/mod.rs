@@ -14,7 +14,7 @@ pub mod machine;
 mod whole_loop;
 
 use crate::board::Board;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use coracle_tests::packages::Cache;
 use disk::Init;
 
@@ -25,9 +25,20 @@ const SHIPPED: [(&str, &str, Init); 3] = [
     ("arm64", "arm64", Init::Sysvinit),
 ];
 
-/// `coracle-boards shipped [BOARD…]`
-pub fn all(cache: &Cache, names: impl Iterator<Item = String>) -> Result<()> {
-    let names: Vec<String> = names.collect();
+/// `coracle-boards shipped [--memory MIB] [BOARD…]`
+pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()> {
+    let (mut names, mut memory_mib) = (Vec::new(), machine::MEMORY_MIB);
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--memory" => {
+                let value = arguments.next().unwrap_or_default();
+                let parsed = value.parse();
+                memory_mib = parsed.with_context(|| format!("--memory {value}: whole MiB"))?;
+            }
+            _ => names.push(argument),
+        }
+    }
     let known = SHIPPED.map(|(name, ..)| name);
     if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
         bail!(
@@ -37,7 +48,7 @@ pub fn all(cache: &Cache, names: impl Iterator<Item = String>) -> Result<()> {
     }
     let chosen = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     for (name, of, init) in SHIPPED.into_iter().filter(|(name, ..)| chosen(name)) {
-        whole_loop::run(name, Board::named(of)?, init, cache)?;
+        whole_loop::run(name, Board::named(of)?, init, memory_mib, cache)?;
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ const LONG: Duration = Duration::from_secs(180);
 /// PSS of each process of ours (proc_pid_smaps_rollup(5)).
 const PSS: &str = r#"for p in coracle-supervisor coracled; do for pid in $(pidof $p); do awk -v p=$p '/^Pss:/ {print p, $2, "KiB PSS"}' /proc/$pid/smaps_rollup; done; done"#;
 
-pub fn run(name: &str, board: &Board, init: Init, cache: &Cache) -> Result<()> {
+pub fn run(name: &str, board: &Board, init: Init, memory_mib: u32, cache: &Cache) -> Result<()> {
     let (prefix, hardware) = match board.arch {
         Arch::X86_64 => ("corshx", "qemux86-64"),
         Arch::Arm64 => ("corsha", "qemuarm64"),
@@ -46,10 +46,10 @@ pub fn run(name: &str, board: &Board, init: Init, cache: &Cache) -> Result<()> {
     let folder = fleet.world.dir().to_owned();
     let shipped = Shipped::build(board, init, cache, fleet.engineer.root(), &folder)?;
     println!(
-        "{} as shipped: Linux {}, {DATA_MIB} MiB for data",
-        name, shipped.release
+        "{name} as shipped: Linux {}, {memory_mib} MiB of memory, {DATA_MIB} MiB for data",
+        shipped.release
     );
-    let outcome = steps(&fleet, &shipped, &folder, hardware);
+    let outcome = steps(&fleet, &shipped, &folder, hardware, memory_mib);
     if outcome.is_err() {
         println!(
             "--- serial console ---\n{}\n--- end ---",
@@ -62,7 +62,13 @@ pub fn run(name: &str, board: &Board, init: Init, cache: &Cache) -> Result<()> {
     Ok(())
 }
 
-fn steps(fleet: &Fleet, shipped: &Shipped, folder: &Path, hardware: &str) -> Result<()> {
+fn steps(
+    fleet: &Fleet,
+    shipped: &Shipped,
+    folder: &Path,
+    hardware: &str,
+    memory_mib: u32,
+) -> Result<()> {
     for tag in [1, 2] {
         fleet.image(&shipped.app, tag)?;
     }
@@ -73,6 +79,7 @@ fn steps(fleet: &Fleet, shipped: &Shipped, folder: &Path, hardware: &str) -> Res
         stick,
         forwards: &FORWARDS,
         folder,
+        memory_mib,
     };
     let mut machine = on(None).power_on()?;
     told("power on to the shell", machine.powered_at);
