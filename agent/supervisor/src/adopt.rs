@@ -27,12 +27,20 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// Of a living process.
+    /// Of a process that lives, or that nobody has waited for yet.
     pub fn of(pid: i32) -> Option<Self> {
         Some(Self {
             pid,
-            start_time: start_time(pid)?,
+            start_time: stat(pid)?.start_time,
         })
+    }
+
+    /// A descriptor of the very process, when it is a child of this one: also when it has ended and was not waited for.
+    pub fn open_child(self) -> Option<OwnedFd> {
+        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        let stat = stat(self.pid)?;
+        let own = std::process::id() as i32;
+        (stat.parent == own && stat.start_time == self.start_time).then_some(pidfd)
     }
 
     /// A descriptor of the very process, when it lives. The start time is read after the descriptor is
@@ -43,15 +51,39 @@ impl ProcessId {
     }
 }
 
-/// Field 22, counted from behind the name, which may hold anything. A zombie does not live.
-fn start_time(pid: i32) -> Option<u64> {
+/// Of /proc/<pid>/stat, counted from behind the name, which may hold anything.
+struct Stat {
+    is_over: bool,
+    parent: i32,
+    start_time: u64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    match *fields.first()? {
-        "Z" | "X" => None,
-        _ => fields.get(19)?.parse().ok(),
-    }
+    Some(Stat {
+        is_over: matches!(*fields.first()?, "Z" | "X"),
+        parent: fields.get(1)?.parse().ok()?,
+        start_time: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// A zombie does not live.
+fn start_time(pid: i32) -> Option<u64> {
+    stat(pid)
+        .filter(|stat| !stat.is_over)
+        .map(|stat| stat.start_time)
+}
+
+/// All children of this process, those that nobody has waited for too.
+pub fn children() -> Vec<i32> {
+    let own = std::process::id() as i32;
+    let processes = std::fs::read_dir("/proc").into_iter().flatten();
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == own))
+        .collect()
 }
 
 /// One app that runs.
@@ -82,16 +114,26 @@ pub struct RunningApp {
     pub after: Vec<AppName>,
 }
 
-/// One app that ended and stays so by its restart policy: a next supervisor does not run it again.
+/// One app that has run, or was to, and does not now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndedApp {
     /// Its name.
     pub name: AppName,
-    /// As it was told.
+    /// Of its last run, as it was told.
     pub exit_code: Option<i32>,
-    /// Its policy calls that a good end.
-    pub fine: bool,
+    /// Of its last run.
+    #[serde(default)]
+    pub oom_killed: bool,
+    /// Restarts since its set was activated.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Restarts in a row, by which the next wait is counted.
+    #[serde(default)]
+    pub in_a_row: u32,
+    /// With an app that stays so by its restart policy, and that a next supervisor does not run again: whether the policy calls
+    /// that a good end.
+    pub fine: Option<bool>,
 }
 
 /// How long a staged set has waited: the clock is one that no restart of the supervisor, and nobody who sets the time,
@@ -115,7 +157,7 @@ pub struct RunState {
     pub set: Option<Sha256Digest>,
     /// Those that run.
     pub apps: Vec<RunningApp>,
-    /// Those that ended and stay so.
+    /// Those that have ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<EndedApp>,
     /// How long a staged set has waited.
@@ -194,6 +236,24 @@ mod tests {
         };
         assert!(other.open().is_none());
         assert!(ProcessId::of(i32::MAX).is_none());
+        assert!(own.open_child().is_none(), "nobody is a child of its own");
+    }
+
+    #[test]
+    fn a_child_is_known_until_it_was_waited_for() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let id = ProcessId::of(child.id() as i32).unwrap();
+        assert!(id.open_child().is_some() && children().contains(&id.pid));
+        child.kill().unwrap();
+        while id.open().is_some() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(id.open_child().is_some() && children().contains(&id.pid));
+        child.wait().unwrap();
+        assert!(id.open_child().is_none() && !children().contains(&id.pid));
     }
 
     #[test]
@@ -208,7 +268,10 @@ mod tests {
             ended: vec![EndedApp {
                 name: AppName::new("b").unwrap(),
                 exit_code: Some(0),
-                fine: true,
+                oom_killed: true,
+                restarts: 3,
+                in_a_row: 2,
+                fine: Some(true),
             }],
             stopped: vec![AppName::new("a").unwrap()],
         };

@@ -18,7 +18,7 @@
 //! | [`volumes`] | what outlives apps: limits, owners, backups |
 //! | [`resolver`] | a network's resolver, in a jail |
 //! | [`users`] | whether an app's root is nobody on the board, and by which ids |
-//! | [`adopt`] | what a supervisor leaves for the next one |
+//! | [`adopt`], [`anew`] | what a supervisor leaves for the next one; the same process executes a new program |
 //! | [`supervisor`] | the owner of all of it: one loop |
 //! | [`program`] | the command line, and exit codes |
 //! | [`watchdog`], [`thermal`], [`lights`] | the board's watchdog; less CPU for apps while it is hot; what its lights tell |
@@ -28,6 +28,7 @@
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
 pub mod adopt;
+pub mod anew;
 pub mod apps;
 mod board_policy;
 pub mod disk;

@@ -1,5 +1,6 @@
 //! The program: settings, build, run, drain; and the one place where an error becomes an exit code.
 
+use crate::anew::{Next, Program};
 use crate::settings::Settings;
 use crate::supervisor::{Supervisor, stop_all};
 use anyhow::Context;
@@ -10,7 +11,8 @@ use std::process::ExitCode;
 const HELP: &str = "\
 coracle-supervisor: the only process on the board that makes containers; it runs as root
 
-  coracle-supervisor [--config FILE]            run; SIGTERM ends it and leaves the apps running
+  coracle-supervisor [--config FILE]            run; SIGTERM ends it and leaves the apps running,
+                                                SIGHUP executes the program anew, as after an upgrade
   coracle-supervisor stop-all [--config FILE]   end every app and take the apps' network away
   coracle-supervisor --version
 
@@ -96,20 +98,22 @@ fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
     );
     // Secrets are in this memory: no core dump of it is written, whatever the board does with those of others.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    let program = Program::own().context("the program's own file")?;
     let settings = Settings::load(file)?;
     // One thread, for ever: the child side of a launch runs ordinary code after clone.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime")?;
-    runtime.block_on(async {
+    let next = runtime.block_on(async {
         match stop {
-            true => stop_all(&settings).await.map_err(anyhow::Error::from),
-            false => Supervisor::start(settings)
-                .await?
-                .run()
-                .await
-                .map_err(Into::into),
+            true => stop_all(&settings).await.map(|()| Next::End),
+            false => Supervisor::start(settings).await?.run(&program).await,
         }
-    })
+    })?;
+    drop(runtime);
+    match next {
+        Next::End => Ok(()),
+        Next::Anew => Err(program.execute()).context("executing it anew"),
+    }
 }

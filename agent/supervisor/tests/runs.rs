@@ -217,6 +217,92 @@ fn a_killed_supervisor_takes_nothing_with_it() {
     wait_for("the page", WAIT, || page(&board));
 }
 
+fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// As after an upgrade: the program that lies there now, in the same process. Nothing of the apps is lost, on any kernel: they
+/// are its children still.
+#[test]
+fn a_supervisor_that_is_executed_anew_keeps_apps_exit_codes_and_logs() {
+    use rustix::process::Signal;
+    let mut board = Board::start();
+    let image = image(&board, "page one");
+    let mut web = web(&image, 8081);
+    web.health = None;
+    web.restart = Restart::No;
+    web.args[2] = "trap 'echo bye; exit 7' TERM; httpd -p 8080 -h /www; while true; do echo tick; sleep 0.05; done".into();
+    let (release, deploy) = board.documents("1", vec![web]);
+    for ends_meanwhile in [false, true] {
+        if ends_meanwhile {
+            assert_eq!(board.control("web", AppAction::Start), Answer::Done);
+            wait_for("the start", WAIT, || board.app("web")?.pid);
+        } else {
+            assert_eq!(board.carry_out("1", &release, &deploy).0, Phase::Committed);
+        }
+        let before = board.app("web").unwrap();
+        let supervisor = board.supervisor_pid();
+        let pid = before.pid.unwrap();
+        let log = board.state().join("logs/web/json.log");
+        let length = || std::fs::metadata(&log).map_or(0, |log| log.len());
+        let goes_on = || {
+            let written = length();
+            wait_for("the log to go on", WAIT, || {
+                (length() > written + 500).then_some(())
+            });
+        };
+        // Its trap is set by then.
+        goes_on();
+        let readies = board.log().matches("ready socket=").count();
+        if ends_meanwhile {
+            // Both at once: it may be told of the end before it goes, or only the next program is.
+            signal(supervisor, Signal::STOP);
+            signal(pid, Signal::TERM);
+            wait_for("the app's end", WAIT, || {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+                stat.contains(") Z ").then_some(())
+            });
+            signal(supervisor, Signal::HUP);
+            signal(supervisor, Signal::CONT);
+        } else {
+            signal(supervisor, Signal::HUP);
+        }
+        wait_for("the next program", WAIT, || {
+            (board.log().matches("ready socket=").count() > readies).then_some(())
+        });
+        assert_eq!(board.supervisor_pid(), supervisor);
+        if !ends_meanwhile {
+            let after = board.app("web").unwrap();
+            assert_eq!((after.pid, after.ip), (before.pid, before.ip));
+            assert_eq!(after.started_at, before.started_at);
+            wait_for_page(&board, "page one");
+            goes_on();
+            signal(pid, Signal::TERM);
+        }
+        let over = wait_for("its end", WAIT, || {
+            board.app("web").filter(|app| app.state == AppState::Exited)
+        });
+        assert_eq!(over.exit_code, Some(7));
+    }
+    let log = std::fs::read_to_string(board.state().join("logs/web/json.log")).unwrap();
+    assert_eq!(log.matches("bye").count(), 2, "{log}");
+    let left = std::fs::read_to_string(format!(
+        "/proc/{0}/task/{0}/children",
+        board.supervisor_pid()
+    ));
+    let left = left.unwrap();
+    assert!(
+        left.split_whitespace().count() <= 2,
+        "{left}: nobody waited for"
+    );
+    // How it ended, and that it stays so, outlives a crash too.
+    board.restart_supervisor();
+    std::thread::sleep(Duration::from_millis(500));
+    let over = board.app("web").unwrap();
+    assert_eq!((over.state, over.exit_code), (AppState::Exited, Some(7)));
+}
+
 #[test]
 fn an_app_that_died_with_the_supervisor_is_started_again() {
     let (mut board, _) = running("page one");

@@ -5,7 +5,7 @@ use crate::apps::devices::{self, DeviceFault, Given};
 use crate::apps::interfaces::{self, InterfaceError};
 use crate::apps::layer::{self, LayerError};
 use crate::apps::plan::{OOM_SCORE, Plan};
-use crate::apps::{etc, lock, places, secrets, whole};
+use crate::apps::{etc, filter, lock, places, secrets, whole};
 use crate::disk::{self, DiskError};
 use crate::logs::{self, LogError, Output};
 use crate::settings::Settings;
@@ -18,8 +18,7 @@ use coracle_runtime::launch::Running;
 use coracle_runtime::namespaces::{IdRange, UserNs};
 use coracle_runtime::seccomp::SeccompError;
 use coracle_runtime::{
-    Capabilities, Cgroup, CgroupTree, Failure, LaunchSpec, Mount, NetNs, Rootfs, SeccompProgram,
-    Stdio, prepare,
+    Cgroup, CgroupTree, Failure, LaunchSpec, Mount, NetNs, Rootfs, Stdio, prepare,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -164,7 +163,7 @@ async fn try_launch(
     let cgroup = ground.tree.create(name, &limits)?;
     let (output, ends) = logs::pipes(plan.user.on_board(ground.ids))?;
     let stdin = File::open("/dev/null").map_err(LaunchError::Stdio)?;
-    let seccomp = SeccompProgram::docker(Capabilities::docker())?;
+    let seccomp = filter::of_all_apps()?;
 
     let rootfs = Rootfs::Overlay {
         lower: plan.layers.clone(),
@@ -190,7 +189,7 @@ async fn try_launch(
     spec.rootfs_readonly = plan.read_only_root;
     spec.rlimits = plan.rlimits.clone();
     spec.oom_score_adj = Some(OOM_SCORE);
-    spec.seccomp = Some(&seccomp);
+    spec.seccomp = Some(seccomp);
     spec.stdio = Stdio {
         stdin: stdin.into(),
         stdout: ends.stdout,

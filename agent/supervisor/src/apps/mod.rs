@@ -2,6 +2,7 @@
 
 pub mod devices;
 pub mod etc;
+mod filter;
 pub mod interfaces;
 pub mod launch;
 pub mod layer;
@@ -12,6 +13,7 @@ pub mod restart;
 pub mod secrets;
 pub mod user;
 
+use crate::adopt::EndedApp;
 use crate::health::{Tracker, Verdict, probe};
 use crate::logs::Output;
 use coracle_network::Attachment;
@@ -168,11 +170,36 @@ impl AppRun {
             .map(|health| Tracker::new(health, since));
     }
 
-    /// It ended under an earlier supervisor, and stays so.
-    pub fn had_ended(&mut self, exit_code: Option<i32>, fine: bool) {
-        self.exit_code = exit_code;
-        self.ended_fine = Some(fine);
-        self.phase = Phase::Ended;
+    /// It ended under an earlier supervisor, and stays so when its policy said that.
+    pub fn had_ended(&mut self, ended: &EndedApp) {
+        self.exit_code = ended.exit_code;
+        self.oom_killed = ended.oom_killed;
+        self.restarts = ended.restarts;
+        self.in_a_row = ended.in_a_row;
+        if ended.fine.is_some() {
+            self.ended_fine = ended.fine;
+            self.phase = Phase::Ended;
+        }
+    }
+
+    /// What a next supervisor is to know of it, when it is down and there is something to know.
+    pub fn has_ended(&self) -> Option<EndedApp> {
+        // One that lacks a device never ran: a next supervisor tries once more, and learns what it waits for.
+        let stays = self.phase == Phase::Ended && self.lacks.is_none();
+        let ended = EndedApp {
+            name: self.name().clone(),
+            exit_code: self.exit_code,
+            oom_killed: self.oom_killed,
+            restarts: self.restarts,
+            in_a_row: self.in_a_row,
+            fine: self.ended_fine.filter(|_| stays),
+        };
+        let is_news = ended.exit_code.is_some()
+            || ended.oom_killed
+            || ended.restarts > 0
+            || ended.in_a_row > 0
+            || ended.fine.is_some();
+        (self.is_down() && is_news).then_some(ended)
     }
 
     /// Whether it is as an app that depends on it needs it.

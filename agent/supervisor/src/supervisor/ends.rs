@@ -40,6 +40,24 @@ impl Supervisor {
         }
     }
 
+    /// Before this process is executed anew: of its children only the apps and the writer of their logs stay, which the next
+    /// program finds in the record.
+    pub(super) fn end_companions(&self) {
+        let processes = self.apps.iter().filter_map(|app| app.process.as_ref());
+        let kept: Vec<i32> = processes
+            .flat_map(|process| [Some(process.running.pid), process.log_writer])
+            .flatten()
+            .collect();
+        for pid in crate::adopt::children() {
+            if !kept.contains(&pid)
+                && let Some(pid) = rustix::process::Pid::from_raw(pid)
+            {
+                // One that has ended is waited for by the next program.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+
     pub(super) async fn adopted_ended(&mut self, end: AdoptedEnd) {
         self.process_ended(end.pid, end.code).await;
     }

@@ -45,6 +45,7 @@ mod watch;
 mod writers;
 
 use crate::adopt::AdoptedEnd;
+use crate::anew::{Next, Program};
 use crate::apps::AppRun;
 use crate::apps::launch::Bridge;
 use crate::disk::DiskError;
@@ -161,6 +162,8 @@ pub struct Supervisor {
     apps: Vec<AppRun>,
     /// Their positions, in the order in which they start.
     order: Vec<usize>,
+    /// What an earlier supervisor left is not all in its place: nothing is written over it.
+    is_recalling: bool,
     /// Names the deployment that is being taken back, after its set was forgotten.
     ended_activity: String,
     staging: Option<StageJob>,
@@ -208,9 +211,11 @@ impl std::fmt::Debug for BridgeHolder {
 }
 
 impl Supervisor {
-    /// Runs until SIGTERM or SIGINT. Apps are left as they are: the next supervisor adopts them.
-    pub async fn run(mut self) -> Result<(), SupervisorError> {
+    /// Runs until SIGTERM or SIGINT, or until SIGHUP asks for the program to be executed anew. Apps are left as they are: the
+    /// next supervisor adopts them.
+    pub async fn run(mut self, program: &Program) -> Result<Next, SupervisorError> {
         let mut children = signal(SignalKind::child())?;
+        let mut again = signal(SignalKind::hangup())?;
         let mut ends = [
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
@@ -227,10 +232,12 @@ impl Supervisor {
         let notify = Notify::from_environment();
         notify.ready();
         tracing::info!(socket = %path.display(), "ready");
+        // Children of the program before this one, whose end nobody was told.
+        self.reap().await;
 
         let mut alive_at = Instant::now();
         let mut watchdog = self.arm_watchdog();
-        loop {
+        let next = loop {
             self.turn().await;
             if let Some((watchdog, resets)) = &mut watchdog {
                 let now = Instant::now();
@@ -254,19 +261,29 @@ impl Supervisor {
                 Some(came) = self.transfers_that_came.recv() => self.transfer_begins(came),
                 () = self.following.changed() => self.following.look_soon(),
                 () = self.device_watch.changed() => self.device_watch.look_soon(),
-                () = any(&mut ends) => break,
+                _ = again.recv() => match program.is_there() {
+                    Ok(()) => break Next::Anew,
+                    Err(error) => tracing::error!(%error, "cannot be executed anew; this one goes on"),
+                },
+                () = any(&mut ends) => break Next::End,
                 () = until(due) => {}
             }
+        };
+        self.lights.give_back();
+        door.abort();
+        self.store_run_state();
+        if next == Next::Anew {
+            // The watchdog stays armed, and the next program feeds it.
+            self.end_companions();
+            tracing::info!("is executed anew; the apps stay as they are");
+            return Ok(next);
         }
         notify.stopping();
         if let Some((watchdog, _)) = watchdog {
             watchdog.disarm();
         }
-        self.lights.give_back();
-        door.abort();
-        self.store_run_state();
         tracing::info!("ends; the apps stay as they are");
-        Ok(())
+        Ok(next)
     }
 
     /// Everything that is due now. Afterwards nothing is due before `next_due`.

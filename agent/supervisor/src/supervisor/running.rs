@@ -1,7 +1,7 @@
 //! Starts, probes and restarts the active set's apps, and writes down which run.
 
 use super::Supervisor;
-use crate::adopt::{EndedApp, ProcessId, RunState, RunningApp};
+use crate::adopt::{ProcessId, RunState, RunningApp};
 use crate::apps::launch::{self, Ground, Launched};
 use crate::apps::plan::Plan;
 use crate::apps::{AppRun, Phase, Process};
@@ -182,6 +182,9 @@ impl Supervisor {
 
     /// Writes down what a next supervisor needs to adopt what runs.
     pub(super) fn store_run_state(&self) {
+        if self.is_recalling {
+            return;
+        }
         let running = |app: &AppRun| {
             let process = app.process.as_ref()?;
             Some(RunningApp {
@@ -201,20 +204,11 @@ impl Supervisor {
             })
         };
         let stopped = |app: &&AppRun| !app.wanted && self.machine.is_settled();
-        // One that lacks a device never ran: a next supervisor tries once more, and learns what it waits for.
-        let stays = |app: &AppRun| app.phase == Phase::Ended && app.lacks.is_none();
-        let ended = |app: &AppRun| {
-            Some(EndedApp {
-                name: app.name().clone(),
-                exit_code: app.exit_code,
-                fine: app.ended_fine.filter(|_| stays(app))?,
-            })
-        };
         let state = RunState {
             set: self.active,
             apps: self.apps.iter().filter_map(running).collect(),
             waiting: self.waited(),
-            ended: self.apps.iter().filter_map(ended).collect(),
+            ended: self.apps.iter().filter_map(AppRun::has_ended).collect(),
             stopped: self
                 .apps
                 .iter()

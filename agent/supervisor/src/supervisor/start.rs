@@ -8,7 +8,7 @@ use super::resolvers::Resolvers;
 use super::waiting::Waits;
 use super::writers::Writers;
 use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
-use crate::adopt::{self, RunState, RunningApp};
+use crate::adopt::{self, ProcessId, RunState, RunningApp};
 use crate::apps::launch::{self, Ground};
 use crate::apps::{Phase, Process, interfaces};
 use crate::disk;
@@ -26,6 +26,7 @@ use coracle_runtime::launch::Running;
 use coracle_runtime::{CgroupTree, Limits};
 use std::collections::VecDeque;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -69,6 +70,7 @@ impl Supervisor {
             accepted: None,
             active: None,
             ended_activity: String::new(),
+            is_recalling: false,
             apps: Vec::new(),
             order: Vec::new(),
             staging: None,
@@ -112,14 +114,16 @@ impl Supervisor {
                 supervisor.adopt(running);
             }
             for ended in state.ended {
-                let app = supervisor
-                    .apps
-                    .iter_mut()
-                    .find(|app| *app.name() == ended.name);
+                let mut apps = supervisor.apps.iter_mut();
+                let app = apps.find(|app| *app.name() == ended.name);
                 if let Some(app) = app.filter(|app| app.is_down()) {
-                    app.had_ended(ended.exit_code, ended.fine);
+                    app.had_ended(&ended);
                 }
             }
+            // Children that ended while this program took the place of the one before: before anybody misses their network.
+            supervisor.is_recalling = true;
+            supervisor.reap().await;
+            supervisor.is_recalling = false;
         }
         supervisor.end_strangers().await;
         supervisor.open_bridge().await;
@@ -183,20 +187,16 @@ impl Supervisor {
         };
         let name = &running.name;
         let pid = running.process.pid;
-        let (Some(pidfd), Some(watched)) = (running.process.open(), running.process.open()) else {
-            tracing::warn!(app = %name, pid, "it ended while nobody looked");
+        let Some(pidfd) = self.take_over(running.process) else {
+            tracing::warn!(app = %name, pid, "it ended while nobody looked, or cannot be watched");
             return;
         };
         let Ok(cgroup) = self.tree.open(name.as_str()) else {
             return;
         };
-        if let Err(error) = adopt::watch(pid, watched, self.adopted.clone()) {
-            tracing::warn!(app = %name, pid, %error, "it cannot be watched and is started anew");
-            return;
-        }
         let output = logs::recover(pid, running.output);
         let log_writer = running.log_writer.and_then(|writer| {
-            adopt::watch(writer.pid, writer.open()?, self.adopted.clone()).ok()?;
+            self.take_over(writer)?;
             Some(writer.pid)
         });
         let stats = cgroup.stats().unwrap_or_default();
@@ -230,6 +230,22 @@ impl Supervisor {
         tracing::info!(app = %name, pid, "adopted");
         if log_writer.is_none() {
             self.writers.missing(Instant::now());
+        }
+    }
+
+    /// A descriptor of a process whose end will be told: where it is reaped, when it is a child of this process, which was
+    /// executed anew since; by its descriptor otherwise.
+    fn take_over(&self, process: ProcessId) -> Option<OwnedFd> {
+        if let Some(pidfd) = process.open_child() {
+            return Some(pidfd);
+        }
+        let (pidfd, watched) = (process.open()?, process.open()?);
+        match adopt::watch(process.pid, watched, self.adopted.clone()) {
+            Ok(()) => Some(pidfd),
+            Err(error) => {
+                tracing::warn!(pid = process.pid, %error, "it cannot be watched");
+                None
+            }
         }
     }
 
