@@ -2,9 +2,11 @@
 //! done before anything changes, and with every problem at once, so that an engineer need not
 //! find them one push at a time.
 
+mod io;
 mod kernel;
 mod problem;
 
+pub use io::IoRates;
 pub use kernel::{can_be_asked_for, unkept};
 pub use problem::{Problem, Resource};
 
@@ -27,6 +29,8 @@ pub struct Budget {
     pub pids: u64,
     /// Storage in bytes.
     pub disk_bytes: u64,
+    /// What the disk carries; a rate that is not known is not held against anything.
+    pub io: IoRates,
     /// Network modes that the profile allows.
     pub modes: heapless::Vec<NetworkMode, 4>,
 }
@@ -44,8 +48,8 @@ pub struct AppPromise {
     pub pids: u64,
     /// Its layers, writable layer, volumes and logs, in bytes.
     pub disk_bytes: u64,
-    /// Whether it asks for rates of disk reads or writes.
-    pub io: bool,
+    /// Rates of disk reads and writes that it asks for. What an app gets that asks for none is no promise.
+    pub io: IoRates,
     /// Its network.
     pub mode: NetworkMode,
     /// Ports of the board that it takes.
@@ -123,6 +127,7 @@ impl Budget {
             cpu_millis: (u64::from(cpus) * 1000).saturating_sub(reserve.cpu_millis.into()),
             pids: pids.saturating_sub(RESERVED_PIDS),
             disk_bytes: disk.saturating_sub(mib(reserve.disk_mib)),
+            io: IoRates::from(&profile.storage.ceilings),
             modes: profile.network.modes.clone(),
         }
     }
@@ -156,6 +161,9 @@ impl Budget {
             pids_free: left(Resource::Pids, self.pids),
             disk_bytes_free: left(Resource::Disk, self.disk_bytes),
         };
+        for (resource, ceiling) in self.io.known() {
+            left(resource, ceiling);
+        }
         if problems.is_empty() {
             Ok(fits)
         } else {

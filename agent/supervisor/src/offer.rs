@@ -1,6 +1,7 @@
 //! An offer: two documents from the daemon, believed in nothing. Verified here, by this process, held
 //! against the board's budget, and answered with what is missing. Nothing is changed.
 
+use crate::apps::plan::io_of;
 use crate::settings::Settings;
 use crate::trust::{Trust, built_at};
 use crate::users;
@@ -194,7 +195,7 @@ pub fn check_budget(
                 ));
             }
         }
-        if settings.disks.is_empty() && asks_for_io(app) {
+        if settings.disks.is_empty() && io_of(&app.limits).is_any() {
             problems.push(format!(
                 "app `{}` asks for IO limits, and this board has no disk that they could be set on",
                 app.name
@@ -213,14 +214,6 @@ pub fn check_budget(
         true => Ok(()),
         false => Err(Refused::new(code, problems.join("\n"))),
     }
-}
-
-fn asks_for_io(app: &App) -> bool {
-    let limits = &app.limits;
-    limits.io_read_bytes_per_second.is_some()
-        || limits.io_write_bytes_per_second.is_some()
-        || limits.io_read_operations_per_second.is_some()
-        || limits.io_write_operations_per_second.is_some()
 }
 
 /// Bytes of the disk that the apps of a release have.
@@ -248,7 +241,7 @@ fn promises(release: &Release, settings: &Settings) -> Vec<AppPromise> {
             cpu_millis: app.limits.cpu_millis.into(),
             pids: app.limits.pids.into(),
             disk_bytes,
-            io: asks_for_io(app),
+            io: io_of(&app.limits),
             mode: match app.network.mode {
                 NetworkMode::Host => BoardMode::Host,
                 NetworkMode::None => BoardMode::None,

@@ -9,7 +9,7 @@ use coracle_protocol::deploy::{DEPLOY_TYPE, Deploy, Target};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::key::SigningKey;
 use coracle_protocol::local::{Answer, LayerSource, Request};
-use coracle_protocol::names::{BoardId, HardwareClass};
+use coracle_protocol::names::{AppName, BoardId, HardwareClass};
 use coracle_protocol::release::{RELEASE_TYPE, Release};
 use coracle_protocol::report::Phase;
 use std::collections::BTreeSet;
@@ -361,6 +361,38 @@ fn what_only_the_image_says_is_found_before_the_old_set_is_stopped() {
     // What runs was not touched, and no counter is used up by it.
     assert_eq!(board.app("web").unwrap().pid, pid);
     assert!(board.deploy("3", vec![release.apps[0].clone()]).0 == Phase::Committed);
+}
+
+#[test]
+fn supervisor_refuses_more_than_the_boards_disk_carries() {
+    let (mut board, mut release, _) = good();
+    board.kill_supervisor();
+    let site = "[storage.ceilings]\nwrite_bytes_per_second = 10_000_000\n\
+        [network]\nparents = [\"eth?\"]\n";
+    std::fs::write(board.config().with_file_name("board.toml"), site).unwrap();
+    board.start_supervisor();
+    let mut second = release.apps[0].clone();
+    second.name = AppName::new("second").unwrap();
+    second.limits.io_write_bytes_per_second = Some(7_000_000);
+    second.limits.memory_bytes = 1 << 50;
+    release.apps[0].limits.io_write_bytes_per_second = Some(4_000_000);
+    release.apps.push(second);
+    let deploy = board.deploy_of(&release, 9);
+    let Answer::Refused { reason, .. } = board.offer("a", &release, &deploy) else {
+        panic!("it was taken");
+    };
+    for part in [
+        "bytes written: the apps ask for 11.00 MB/s, this board has 10.00 MB/s for apps, 1.00 MB/s too much (`second`",
+        "memory: the apps ask for",
+    ] {
+        assert!(reason.contains(part), "`{part}` is not in {reason}");
+    }
+    release.apps[1].limits.io_write_bytes_per_second = Some(6_000_000);
+    let deploy = board.deploy_of(&release, 10);
+    let Answer::Refused { reason, .. } = board.offer("a", &release, &deploy) else {
+        panic!("it was taken");
+    };
+    assert!(!reason.contains("bytes written"), "{reason}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ const LIMITS: [(&str, Asks); 4] = [
     ("memory limit", |app| app.memory_bytes > 0),
     ("CPU quota", |app| app.cpu_millis > 0),
     ("process limit", |app| app.pids > 0),
-    ("IO limit", |app| app.io),
+    ("IO limit", |app| app.io.is_any()),
 ];
 
 /// Whether an app can ask for this limit.

@@ -17,6 +17,18 @@ pub enum Resource {
     Pids,
     /// In bytes.
     Disk,
+    /// Bytes read from the disk a second.
+    #[serde(rename = "read-bytes")]
+    ReadBytes,
+    /// Bytes written to the disk a second.
+    #[serde(rename = "write-bytes")]
+    WriteBytes,
+    /// Reads from the disk a second.
+    #[serde(rename = "read-operations")]
+    ReadOperations,
+    /// Writes to the disk a second.
+    #[serde(rename = "write-operations")]
+    WriteOperations,
 }
 
 impl Resource {
@@ -27,6 +39,10 @@ impl Resource {
             Self::Cpu => promise.cpu_millis,
             Self::Pids => promise.pids,
             Self::Disk => promise.disk_bytes,
+            Self::ReadBytes => promise.io.read_bytes.unwrap_or(0),
+            Self::WriteBytes => promise.io.write_bytes.unwrap_or(0),
+            Self::ReadOperations => promise.io.read_operations.unwrap_or(0),
+            Self::WriteOperations => promise.io.write_operations.unwrap_or(0),
         }
     }
 
@@ -35,6 +51,8 @@ impl Resource {
             Self::Memory | Self::Disk => format!("{:.1} MiB", number as f64 / f64::from(1 << 20)),
             Self::Cpu => format!("{number} CPU millis"),
             Self::Pids => format!("{number} processes"),
+            Self::ReadBytes | Self::WriteBytes => format!("{:.2} MB/s", number as f64 / 1e6),
+            Self::ReadOperations | Self::WriteOperations => format!("{number} a second"),
         }
     }
 
@@ -44,6 +62,21 @@ impl Resource {
             Self::Cpu => "CPU",
             Self::Pids => "processes",
             Self::Disk => "disk",
+            Self::ReadBytes => "bytes read",
+            Self::WriteBytes => "bytes written",
+            Self::ReadOperations => "reads",
+            Self::WriteOperations => "writes",
+        }
+    }
+
+    /// The key of `[storage.ceilings]` that says how much there is.
+    fn ceiling(self) -> Option<&'static str> {
+        match self {
+            Self::ReadBytes => Some("read_bytes_per_second"),
+            Self::WriteBytes => Some("write_bytes_per_second"),
+            Self::ReadOperations => Some("read_operations_per_second"),
+            Self::WriteOperations => Some("write_operations_per_second"),
+            Self::Memory | Self::Cpu | Self::Pids | Self::Disk => None,
         }
     }
 }
@@ -112,14 +145,23 @@ impl fmt::Display for Problem {
                 asked,
                 available,
                 largest,
-            } => write!(
-                f,
-                "{}: the apps ask for {}, this board has {} for apps, {} too much (`{largest}` asks for most)",
-                resource.name(),
-                resource.amount(*asked),
-                resource.amount(*available),
-                resource.amount(asked - available),
-            ),
+            } => {
+                write!(
+                    f,
+                    "{}: the apps ask for {}, this board has {} for apps, {} too much (`{largest}` asks for most)",
+                    resource.name(),
+                    resource.amount(*asked),
+                    resource.amount(*available),
+                    resource.amount(asked - available),
+                )?;
+                match resource.ceiling() {
+                    Some(key) => write!(
+                        f,
+                        "; where its disk carries more, `{key}` of [storage.ceilings] in its board.toml says so"
+                    ),
+                    None => Ok(()),
+                }
+            }
             Self::NoLimit { app, resource } => {
                 write!(f, "`{app}`: {} has no limit", resource.name())
             }

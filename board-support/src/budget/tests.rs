@@ -11,6 +11,7 @@ fn budget() -> Budget {
         cpu_millis: 1500,
         pids: 1000,
         disk_bytes: 1024 * MIB,
+        io: IoRates::default(),
         modes: [NetworkMode::Bridge, NetworkMode::None]
             .into_iter()
             .collect(),
@@ -24,7 +25,7 @@ fn app(name: &str, memory_mib: u64) -> AppPromise {
         cpu_millis: 200,
         pids: 50,
         disk_bytes: 10 * MIB,
-        io: false,
+        io: IoRates::default(),
         mode: NetworkMode::Bridge,
         host_ports: Vec::new(),
     }
@@ -165,7 +166,10 @@ fn what_the_kernel_cannot_keep_is_refused_with_the_apps_name() {
     let mut trials = Trials::default();
     let quiet = app("quiet", 10);
     let busy = AppPromise {
-        io: true,
+        io: IoRates {
+            read_bytes: Some(1),
+            ..IoRates::default()
+        },
         ..app("busy", 10)
     };
     let both = [quiet, busy];
@@ -182,4 +186,82 @@ fn what_the_kernel_cannot_keep_is_refused_with_the_apps_name() {
     }
     trials.note("CPU quota", Outcome::Fails(cut("cpu.max is not there")));
     assert_eq!(unkept(&trials, &both).len(), 3, "each app asks for CPU");
+}
+
+#[test]
+fn the_sum_of_rates_stays_below_what_the_disk_carries() {
+    let rates = |write_bytes, read_operations| IoRates {
+        write_bytes,
+        read_operations,
+        ..IoRates::default()
+    };
+    let asks = |name: &str, write_bytes, read_operations| AppPromise {
+        io: rates(write_bytes, read_operations),
+        ..app(name, 10)
+    };
+    let budget = Budget {
+        io: rates(Some(10_000_000), Some(500)),
+        ..budget()
+    };
+    let fits = [
+        asks("a", Some(6_000_000), None),
+        asks("b", Some(4_000_000), Some(500)),
+        app("c", 10),
+    ];
+    assert!(budget.check(&fits).is_ok());
+
+    let mut large = asks("big", Some(4_000_001), Some(501));
+    large.memory_bytes = 300 * MIB;
+    let problems = budget
+        .check(&[asks("a", Some(6_000_000), None), large])
+        .unwrap_err();
+    let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(text.len(), 3, "{text:?}");
+    for part in [
+        "bytes written: the apps ask for 10.00 MB/s, this board has 10.00 MB/s for apps",
+        "(`a` asks for most); where its disk carries more, `write_bytes_per_second` of [storage.ceilings]",
+        "reads: the apps ask for 501 a second, this board has 500 a second for apps, 1 a second too much (`big`",
+        "memory: the apps ask for",
+    ] {
+        assert!(
+            text.iter().any(|line| line.contains(part)),
+            "`{part}` is not in {text:?}"
+        );
+    }
+    // What is not known is not held against anything.
+    let unknown = Budget {
+        io: IoRates::default(),
+        ..budget
+    };
+    assert!(unknown.check(&[asks("a", Some(u64::MAX), None)]).is_ok());
+}
+
+#[test]
+fn an_app_that_names_no_rates_gets_no_more_than_the_disk_carries() {
+    let mut profile = Profile::generic(Architecture::Aarch64);
+    profile.quotas.io_read_bytes_per_second = Some(20);
+    profile.quotas.io_write_bytes_per_second = None;
+    assert_eq!(
+        IoRates::default_of(&profile),
+        IoRates::from(&profile.quotas)
+    );
+    let ceilings = &mut profile.storage.ceilings;
+    ceilings.read_bytes_per_second = Some(15);
+    ceilings.write_bytes_per_second = Some(9);
+    ceilings.write_operations_per_second = 3.try_into().ok();
+    let rates = IoRates::default_of(&profile);
+    let of_app = IoRates {
+        write_bytes: Some(1),
+        ..IoRates::default()
+    };
+    assert_eq!(
+        of_app.or(rates),
+        IoRates {
+            read_bytes: Some(15),
+            write_bytes: Some(1),
+            read_operations: None,
+            write_operations: Some(3),
+        }
+    );
+    assert_eq!(rates.write_bytes, Some(9));
 }

@@ -12,14 +12,16 @@ use coracle_images::layout::ImageConfig;
 use coracle_network::{Protocol as NetProtocol, PublishedPort};
 use coracle_protocol::names::{AppName, SecretName};
 use coracle_protocol::release::{App, AppInterface, Egress, NetworkMode, Port, Protocol};
-use coracle_runtime::cgroup::{DeviceRule, Devices, IoLimit};
+use coracle_runtime::cgroup::{DeviceRule, Devices};
 use coracle_runtime::spec::Rlimit;
 use coracle_runtime::{Limits, Mount};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+mod io;
 mod storage;
 
+pub use io::io_of;
 pub use storage::{
     PlannedVolume, WritableLayer, default_limit, limit_of, planned_volumes, writable_layer,
 };
@@ -219,25 +221,6 @@ fn environment(app: &App, image: &ImageConfig, user: &User) -> Vec<String> {
 
 fn limits(app: &App, settings: &Settings) -> Limits {
     let own = &app.limits;
-    let quotas = &settings.profile.quotas;
-    let io = |&(major, minor): &(u32, u32)| IoLimit {
-        major,
-        minor,
-        read_bytes_per_second: own
-            .io_read_bytes_per_second
-            .or(quotas.io_read_bytes_per_second),
-        write_bytes_per_second: own
-            .io_write_bytes_per_second
-            .or(quotas.io_write_bytes_per_second),
-        read_operations_per_second: own.io_read_operations_per_second,
-        write_operations_per_second: own.io_write_operations_per_second,
-    };
-    let throttles = |limit: &IoLimit| {
-        limit.read_bytes_per_second.is_some()
-            || limit.write_bytes_per_second.is_some()
-            || limit.read_operations_per_second.is_some()
-            || limit.write_operations_per_second.is_some()
-    };
     Limits {
         memory_bytes: Some(own.memory_bytes),
         // Memory that is swapped out is memory beyond the promise; without swap there is nothing to hold,
@@ -245,7 +228,7 @@ fn limits(app: &App, settings: &Settings) -> Limits {
         memory_swap_bytes: has_swap().then_some(own.memory_bytes),
         cpu_millis: Some(own.cpu_millis.into()),
         pids: Some(own.pids.into()),
-        io: settings.disks.iter().map(io).filter(throttles).collect(),
+        io: io::limits(own, settings),
         devices: Devices::Only(DeviceRule::DEFAULTS.to_vec()),
         ..Limits::default()
     }
