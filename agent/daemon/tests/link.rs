@@ -423,6 +423,71 @@ async fn a_deployment_that_waits_is_told_and_gives_way_to_a_newer_one() {
     drop(supervisor);
 }
 
+/// Who holds a stick stands before the board: what waits for a lock, an hour or a person gives way, and waits on afterwards.
+#[tokio::test]
+async fn a_stick_is_taken_while_a_deployment_waits_on_the_board() {
+    let fleet = Arc::new(Fleet::new());
+    let wanted = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), wanted.root.to_json()).unwrap();
+    let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), blobs, broker.port);
+    let mut accepts = accept(vec![]);
+    let waits = move |request: &Request, state: &State| match request {
+        Request::Activate { activity } if activity == "one" => {
+            let event = Event::Deployment {
+                activity: activity.clone(),
+                phase: Phase::Waiting,
+                code: Some("consent".into()),
+                reason: Some("somebody must accept it".into()),
+            };
+            state.events.send(event).unwrap();
+            None
+        }
+        other => accepts(other, state),
+    };
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), waits);
+    let (client, heard) = listen(&fleet, broker.port);
+    daemon.start().await;
+    wish(&client, &desired("one", &wanted)).await;
+    let waits = |n: usize| {
+        let all = heard.all::<Feedback>("feedback");
+        all.iter().filter(|f| f.phase == Phase::Waiting).count() >= n
+    };
+    support::until("it waits", || waits(1)).await;
+
+    // A stick that is no good holds nothing up.
+    let bad = serde_json::json!({"deploy": wanted.release, "release": wanted.deploy});
+    let bad = bad.to_string().into_bytes();
+    let (status, refused) = daemon.json(Method::POST, "/coracle/v1/offer", &bad).await;
+    assert!(
+        !status.is_success() && refused["code"] != "busy",
+        "{refused}"
+    );
+    support::until("it waits again", || waits(2)).await;
+
+    let offer = serde_json::json!({"deploy": wanted.deploy, "release": wanted.release});
+    let offer = offer.to_string().into_bytes();
+    let (status, offered) = daemon.json(Method::POST, "/coracle/v1/offer", &offer).await;
+    assert_eq!(status, StatusCode::OK, "{offered}");
+    for bytes in [CONFIG, LAYER] {
+        let path = format!("/coracle/v1/blobs/sha256/{}", blob(bytes).digest.hex());
+        let answer = daemon.send(Method::PUT, &path, bytes).await;
+        assert!(answer.status().is_success(), "{path}: {answer:?}");
+    }
+    let apply = serde_json::json!({"activity": offered["activity"]}).to_string();
+    let answer = daemon
+        .send(Method::POST, "/coracle/v1/apply", apply.as_bytes())
+        .await;
+    let said = answer.into_body().collect().await.unwrap().to_bytes();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("\"committed\""), "{said}");
+    support::until("it waits once more", || waits(3)).await;
+    assert_eq!(heard.ended("one"), None);
+    drop(supervisor);
+}
+
 #[tokio::test]
 async fn a_deployment_over_mqtt_and_again_after_restarts() {
     let fleet = Arc::new(Fleet::new());

@@ -1,7 +1,7 @@
 //! One deployment, step by step.
 
 use super::early::EarlyVerified;
-use super::outcome::{self, Awaited, Outcome};
+use super::outcome::{self, Awaited, Course, Outcome};
 use super::voice::Voice;
 use super::{Means, Offered, prepare};
 use crate::fetch::Fetcher;
@@ -48,17 +48,16 @@ impl From<Desired> for Job {
     }
 }
 
-/// Runs a job to its end and says so. `switched` becomes true at the point of no return; `held` tells whether it waits
-/// until it may fetch.
+/// Runs a job to its end and says so. `course` tells how far it is, and `held` whether it waits until it may fetch.
 pub async fn run(
     means: &Means,
     job: &Job,
     mut voice: Voice<'_>,
-    switched: &Cell<bool>,
+    course: &Cell<Course>,
     held: &Rc<Held>,
 ) {
     let mut fetched = None;
-    let outcome = steps(means, job, &mut voice, switched, held, &mut fetched)
+    let outcome = steps(means, job, &mut voice, course, held, &mut fetched)
         .await
         .unwrap_or_else(|end| end);
     if let Documents::Here(_) = job.documents {
@@ -76,7 +75,7 @@ async fn steps(
     means: &Means,
     job: &Job,
     voice: &mut Voice<'_>,
-    switched: &Cell<bool>,
+    course: &Cell<Course>,
     held: &Rc<Held>,
     fetched: &mut Option<Fetched>,
 ) -> Result<Outcome, Outcome> {
@@ -100,15 +99,13 @@ async fn steps(
     let mut notices = means.supervisor.watch();
     if needs.already {
         // This very set runs: perhaps a daemon before this one started it and did not see the end.
-        switched.set(true);
+        course.set(Course::Switched);
         let state = status.current.as_ref().map(|set| set.state);
         if state != Some(SetState::Trial) {
             return Ok(Outcome::committed());
         }
         voice.phase(Phase::Trial);
-        return Ok(
-            outcome::follow(&means.supervisor, &awaited, &mut notices, voice, switched).await,
-        );
+        return Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice, course).await);
     }
     if let Some(fetcher) = &mut fetcher {
         let (rules, root) = (means.downloads.clone(), means.hardware_root.clone());
@@ -141,7 +138,7 @@ async fn steps(
     let activate = Request::Activate {
         activity: job.activity.clone(),
     };
-    switched.set(true);
+    course.set(Course::Switched);
     match means.supervisor.ask(activate).await {
         Ok(Answer::Done) => {}
         Ok(other) => return Err(outcome::of_answer("done", other)),
@@ -149,7 +146,7 @@ async fn steps(
         Err(SupervisorError::Broke | SupervisorError::TimedOut(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice, switched).await)
+    Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice, course).await)
 }
 
 /// Verifies and offers what came over docker.sock, and changes nothing.

@@ -12,6 +12,7 @@ mod record;
 mod voice;
 
 pub use early::EarlyVerifier;
+use outcome::Course;
 pub use outcome::Outcome;
 
 use crate::blobs::Blobs;
@@ -146,11 +147,11 @@ pub async fn run(
             continue;
         }
         tracing::info!(activity = %job.activity, "deployment begins");
-        let switched = Cell::new(false);
+        let course = Cell::new(Course::Comes);
         let held = Rc::new(Held::default());
         let end = {
             let voice = Voice::new(&means, &mut record, &job.activity);
-            let run = job::run(&means, &job, voice, &switched, &held);
+            let run = job::run(&means, &job, voice, &course, &held);
             tokio::pin!(run);
             loop {
                 tokio::select! {
@@ -160,18 +161,18 @@ pub async fn run(
                             continue;
                         }
                         next = Some(Job::from(newer));
-                        if !switched.get() {
+                        if course.get() != Course::Switched {
                             break End::Superseded;
                         }
                     }
                     // One that came during a switch, which turned out to wait.
                     () = tokio::time::sleep(LOOK), if next.is_some() => {
-                        if !switched.get() {
+                        if course.get() != Course::Switched {
                             break End::Superseded;
                         }
                     }
-                    // A stick needs no way that costs money.
-                    Some(command) = commands.recv() => match held.now.get() {
+                    // A stick needs no way that costs money, and who holds it stands before the board.
+                    Some(command) = commands.recv() => match held.now.get() || course.get() == Course::Waits {
                         true => break End::GaveWay(command),
                         false => busy(command, &job.activity),
                     },
@@ -192,10 +193,15 @@ pub async fn run(
                 let open = |local: &Option<LocalOffer>| local.as_ref().map(|l| l.activity.clone());
                 let before = open(&local);
                 next = idle(&means, command, &mut local, &offered).await;
+                let taken = open(&local).filter(|now| before.as_ref() != Some(now));
+                if let (Some(newer), Documents::Here(_)) = (&taken, &job.documents) {
+                    superseded(&means, &mut record, &job.activity, newer);
+                    continue;
+                }
                 // One that was refused holds nothing up.
-                let until = match open(&local) == before {
-                    true => Instant::now(),
-                    false => Instant::now() + STICK,
+                let until = match taken {
+                    None => Instant::now(),
+                    Some(_) => Instant::now() + STICK,
                 };
                 aside = Some(Aside { job, until });
                 continue;

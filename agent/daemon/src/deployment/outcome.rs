@@ -72,6 +72,17 @@ pub fn of_answer(expected: &'static str, answer: Answer) -> Outcome {
     }
 }
 
+/// How far a deployment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Nothing was switched: a newer one takes its place.
+    Comes,
+    /// The supervisor has it, for a lock, an hour or a person: a newer one takes its place, and so does a stick.
+    Waits,
+    /// Beyond the point of no return.
+    Switched,
+}
+
 /// A set that was switched to and whose end is awaited.
 pub struct Awaited<'a> {
     /// Of the offer.
@@ -91,7 +102,7 @@ pub async fn follow(
     awaited: &Awaited<'_>,
     notices: &mut Receiver<Notice>,
     voice: &mut Voice<'_>,
-    switched: &Cell<bool>,
+    course: &Cell<Course>,
 ) -> Outcome {
     let mut deadline = Instant::now() + awaited.trial + SLACK;
     loop {
@@ -110,7 +121,10 @@ pub async fn follow(
                     };
                 }
                 // What waits can still be taken back, and has no deadline but the board's own.
-                switched.set(phase != Phase::Waiting);
+                course.set(match phase {
+                    Phase::Waiting => Course::Waits,
+                    _ => Course::Switched,
+                });
                 if phase == Phase::Waiting {
                     deadline = Instant::now() + awaited.trial + SLACK;
                     voice.waiting(code, reason);
@@ -133,7 +147,10 @@ pub async fn follow(
                 .filter(|set| set.deployment == awaited.deployment);
             // A supervisor that was started anew goes on with what waited: no end, whatever runs at this moment.
             if let Some(set) = ours {
-                switched.set(set.code == SWITCHING);
+                course.set(match set.code == SWITCHING {
+                    true => Course::Switched,
+                    false => Course::Waits,
+                });
                 deadline = Instant::now() + awaited.trial + SLACK;
             } else if let Some(outcome) = read_status(&status, awaited, restarted) {
                 return outcome;
