@@ -5,7 +5,7 @@
 #   make check    formatting, lints, licences, dependency arrows      (part of test)
 #   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
 #   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, MEMORY=128 for its MiB)
-#   make leaks    launches and restarts many times over, and what is left (CYCLES=10000; an hour)
+#   make leaks    launches and restarts many times over, a supervisor killed at every step, and what is left (CYCLES=10000; an hour and a half)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, with their sizes
 #   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only: sizes launch oci idle inside network delta memory)
@@ -127,6 +127,7 @@ leaks: setup
 	@CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-runtime --test container -- cycles::
 	CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-oci --test cycles
 	CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-supervisor --test cycles
+	CORACLE_CUTS=all $(CARGO) test --quiet -p coracle-supervisor --test network_cuts
 
 CUTS ?= 200
 BOOTS ?= 10

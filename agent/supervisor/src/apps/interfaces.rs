@@ -111,6 +111,15 @@ pub fn take_back(settings: &Settings, app: &str) -> Vec<String> {
         .collect()
 }
 
+/// Names that were never written whole: nothing was lent by them, and their app may never come again.
+pub fn clear_half_written(settings: &Settings) -> Result<(), DiskError> {
+    let entries = fs::read_dir(folder(settings)).into_iter().flatten();
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with(".links.new"))
+        .try_for_each(|path| disk::remove(&path))
+}
+
 /// Whether a network is held there; the mount may not have been made.
 fn is_network(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as u64 == NSFS)

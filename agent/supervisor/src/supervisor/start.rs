@@ -251,6 +251,9 @@ impl Supervisor {
 
     /// Ends what runs below our cgroup and belongs to no adopted app.
     async fn end_strangers(&mut self) {
+        if let Err(error) = interfaces::clear_half_written(&self.settings) {
+            tracing::warn!(%error, "it stays");
+        }
         for name in interfaces::borrowers(&self.settings) {
             let runs = |app: &crate::apps::AppRun| app.name().as_str() == name && !app.is_down();
             if !self.apps.iter().any(runs) {

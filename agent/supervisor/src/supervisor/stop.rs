@@ -67,6 +67,8 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
     for app in interfaces::borrowers(settings) {
         left.extend(interfaces::take_back(settings, &app));
     }
+    let cleared = interfaces::clear_half_written(settings);
+    left.extend(cleared.err().map(|error| error.to_string()));
     let renamed = coracle_network::lent::rename_back();
     left.extend(renamed.iter().map(|error| whole(error)));
     match Networks::open(settings.network.clone(), &config.state_dir) {

@@ -215,7 +215,19 @@ impl Board {
         self.dir.path().join("state")
     }
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+    fn log_file(&self) -> std::fs::File {
+        let mut options = std::fs::File::options();
+        options
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .unwrap()
     }
 
     fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -231,11 +243,7 @@ impl Board {
     }
 
     pub fn start_supervisor(&mut self) {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir.path().join("log"))
-            .unwrap();
+        let log = self.log_file();
         let calls = self.without_calls.iter().map(u32::to_string);
         let requests = self.without_requests.iter();
         let requests = requests.map(|request| format!("{}:{request}", libc::SYS_ioctl));
@@ -261,6 +269,10 @@ impl Board {
         command.current_dir(self.dir.path());
         let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
         self.supervisor = Some(child);
+        self.wait_for_socket();
+    }
+
+    fn wait_for_socket(&mut self) {
         let socket = self.socket();
         wait_for("the supervisor's socket", Duration::from_secs(20), || {
             if let Some(status) = self.supervisor.as_mut().unwrap().try_wait().unwrap() {
@@ -268,6 +280,21 @@ impl Board {
             }
             UnixStream::connect(&socket).ok()
         });
+    }
+
+    /// The program under test with `arguments`, once a line comes into its standard input.
+    pub fn held_program(&self, arguments: &[&str]) -> Child {
+        let mut command = self.inside("sh");
+        command.args(["-c", "read -r go; exec \"$@\" </dev/null", "sh"]);
+        command.arg(supervisor()).args(arguments);
+        command.arg("--config").arg(self.config());
+        command.stdin(Stdio::piped()).stderr(self.log_file());
+        command.spawn().unwrap()
+    }
+
+    /// Such a program is the board's supervisor from now on.
+    pub fn take_supervisor(&mut self, child: Child) {
+        self.supervisor = Some(child);
     }
 
     pub fn supervisor_pid(&self) -> u32 {
@@ -312,7 +339,7 @@ impl Board {
         run(command.arg("stop-all").arg("--config").arg(self.config()));
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.dir.path().join("run/supervisor.sock")
     }
     pub fn client(&self) -> Client {
