@@ -11,6 +11,7 @@ use coracle_protocol::report::{
     AppState, AppStatus, AppUsers, Feedback, HeatState, HeatStatus, SetState,
 };
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -52,7 +53,12 @@ fn of_supervisor(body: &Value) -> Result<Status, Failure> {
     if body["supervisor_up"] == false {
         return Err(Failure::NoSupervisor);
     }
-    Status::deserialize(body).map_err(|e| Failure::Client(e.into()))
+    read(body).map_err(|e| Failure::Client(e.into()))
+}
+
+/// Through text, not from the value: one deserializer of each type in the program is enough.
+fn read<T: DeserializeOwned>(part: &Value) -> serde_json::Result<T> {
+    serde_json::from_slice(part.to_string().as_bytes())
 }
 
 /// `coracle status`
@@ -61,10 +67,10 @@ pub async fn show(client: &Client, json: bool) -> Result<(), Failure> {
     if json {
         return output::json(&body);
     }
-    let link = Link::deserialize(&body["link"]).unwrap_or_default();
-    let last = Feedback::deserialize(&body["last_deployment"]).ok();
+    let link: Link = read(&body["link"]).unwrap_or_default();
+    let last: Option<Feedback> = read(&body["last_deployment"]).ok();
     let status = of_supervisor(&body);
-    let certificate = Certificate::deserialize(&body["certificate"]).unwrap_or_default();
+    let certificate: Certificate = read(&body["certificate"]).unwrap_or_default();
     let mut text = describe(status.as_ref().ok(), &link, last.as_ref());
     if let Some(words) = describe_certificate(&certificate) {
         let _ = writeln!(text, "{:<10}{}", "identity", printable(&words));

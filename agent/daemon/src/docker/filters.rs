@@ -21,7 +21,7 @@ pub fn values(text: &str, known: &[&str]) -> Result<BTreeMap<String, Vec<String>
         return Ok(BTreeMap::new());
     }
     let written: BTreeMap<String, Values> =
-        serde_json::from_str(text).map_err(|e| format!("invalid filters: {e}"))?;
+        serde_json::from_slice(text.as_bytes()).map_err(|e| format!("invalid filters: {e}"))?;
     let mut filters = BTreeMap::new();
     for (key, values) in written {
         if !known.contains(&key.as_str()) {
