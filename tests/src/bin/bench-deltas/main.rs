@@ -1,10 +1,11 @@
 //! `make bench-deltas`: bytes, time and memory of deltas between real versions, beside other tools, written to
-//! docs/benchmarks-deltas.md. Every figure is measured here, now; none is copied from somewhere.
+//! docs/benchmarks-deltas.md. Every figure is measured here; none is copied from somewhere.
 
+mod page;
 mod pairs;
 mod tools;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use coracle_tests::measure::human;
 use coracle_tests::service::run;
 use std::fmt::Write;
@@ -13,12 +14,6 @@ use std::process::Command;
 
 use pairs::{PAIRS, Pair};
 use tools::{TOOLS, Tool};
-
-const HEAD: &str = "# Deltas beside other tools\n\n\
-    Written by `make bench-deltas`, which measures every row in one run on one machine. The trees come from the npm registry, \
-    from PyPI and from Debian's archive (its release beside its security update, whatever these are on the day). Peak memory is the whole \
-    process's, and every step is a process of its own. `tuned` tells the pairs that were looked at while the models were made: the others say \
-    more. OSTree's figure has no tar headers in it; casync's is the chunks that the older version lacks, and the index.\n\n";
 
 /// What one tool did.
 struct Row {
@@ -37,21 +32,31 @@ fn main() -> Result<()> {
     let work = tempfile::tempdir()?;
     let cache = std::env::temp_dir().join("coracle-delta-pairs");
     std::fs::create_dir_all(&cache)?;
-    let mut page = String::from(HEAD);
+    let path = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/benchmarks-deltas.md"
+    ));
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| PAIRS.iter().all(|pair| pair.name != **name))
+    {
+        let known: Vec<&str> = PAIRS.iter().map(|pair| pair.name).collect();
+        bail!(
+            "no pair is called `{unknown}`; there are {}",
+            known.join(", ")
+        );
+    }
     for pair in &PAIRS {
         if !wanted.is_empty() && !wanted.iter().any(|name| name == pair.name) {
             continue;
         }
         let section = measured(pair, &cache, work.path())
-            .unwrap_or_else(|error| format!("## {}\n\nnot measured: {error:#}\n\n", pair.name));
-        print!("{section}");
-        page.push_str(&section);
+            .unwrap_or_else(|error| format!("not measured: {error:#}\n"));
+        print!("## {}\n\n{section}\n", pair.name);
+        // One after the other: what was measured is not lost with what could not be.
+        page::put(path, pair, &section)?;
     }
-    if wanted.is_empty() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks-deltas.md");
-        std::fs::write(path, page.trim_end().to_owned() + "\n").context(path)?;
-        println!("written to docs/benchmarks-deltas.md");
-    }
+    println!("written to docs/benchmarks-deltas.md");
     Ok(())
 }
 
@@ -64,11 +69,10 @@ fn measured(pair: &Pair, cache: &Path, work: &Path) -> Result<String> {
     let inputs = [("O", &old), ("N", &new), ("OT", &old_tar), ("NT", &new_tar)];
     let size = std::fs::metadata(&new_tar)?.len();
     let mut section = format!(
-        "## {}{}\n\n{old_version} → {new_version}, {} as tar\n\n\
+        "{old_version} → {new_version}, {} as tar{}\n\n\
          | tool | bytes | make: time | make: peak RSS | apply: time | apply: peak RSS |\n|---|---|---|---|---|---|\n",
-        pair.name,
-        if pair.tuned { " (tuned)" } else { "" },
-        human(size)
+        human(size),
+        if pair.tuned { "; tuned" } else { "" }
     );
     for tool in &TOOLS {
         match row(tool, &inputs, &work.join("tool")) {
@@ -85,7 +89,6 @@ fn measured(pair: &Pair, cache: &Path, work: &Path) -> Result<String> {
             Err(error) => writeln!(section, "| {} | failed: {error:#} | | | | |", tool.name)?,
         }
     }
-    section.push('\n');
     Ok(section)
 }
 

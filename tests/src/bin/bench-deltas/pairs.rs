@@ -22,7 +22,7 @@ pub struct Pair {
     pub from: From,
     /// Empty for Debian, whose archive keeps two versions at a time.
     pub versions: [&'static str; 2],
-    /// Whether the models were tuned with it.
+    /// Whether it was measured while the models were made.
     pub tuned: bool,
 }
 
@@ -43,13 +43,13 @@ pub const PAIRS: [Pair; 15] = [
     pair("python3.11 + openssl", From::Debian(&[
         "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "python3.11", "openssl", "libssl3",
     ]), ["", ""], true),
-    pair("numpy", From::Pypi("numpy", "manylinux2014_x86_64"), ["1.26.3", "1.26.4"], false),
-    pair("typescript", From::Npm("typescript"), ["5.4.4", "5.4.5"], false),
+    pair("numpy", From::Pypi("numpy", "manylinux2014_x86_64"), ["1.26.3", "1.26.4"], true),
+    pair("typescript", From::Npm("typescript"), ["5.4.4", "5.4.5"], true),
     pair("biome x64", From::Npm("@biomejs/cli-linux-x64"), ["1.9.3", "1.9.4"], true),
     pair("esbuild arm64", From::Npm("@esbuild/linux-arm64"), ["0.21.4", "0.21.5"], false),
     pair("swc", From::Npm("@swc/core-linux-x64-gnu"), ["1.7.26", "1.7.28"], false),
     pair("pillow arm64", From::Pypi("pillow", "manylinux_2_28_aarch64"), ["10.2.0", "10.3.0"], false),
-    pair("git", From::Debian(&["git"]), ["", ""], false),
+    pair("git", From::Debian(&["git"]), ["", ""], true),
     pair("imagemagick", From::Debian(&["libmagickcore-6.q16-6"]), ["", ""], false),
     pair("libc6", From::Debian(&["libc6"]), ["", ""], false),
     pair("systemd", From::Debian(&["systemd"]), ["", ""], false),

@@ -1,0 +1,65 @@
+//! The page: a head, then a section for each pair, which is replaced when the pair is measured again.
+
+use anyhow::{Context, Result};
+use std::path::Path;
+
+use super::pairs::{PAIRS, Pair};
+
+const HEAD: &str = "# Deltas beside other tools\n\n\
+    Written by `make bench-deltas`, one pair after the other; `PAIR=name` measures one again. All rows of a pair come from one run on one \
+    machine, which may have had other work: times say how tools compare within a pair, not how fast they are; bytes and memory do not depend on it. \
+    The trees come from the npm registry, from PyPI and from Debian's archive (its release beside its security update, whatever these are on \
+    the day). Peak memory is the whole process's, and every step is a process of its own. `tuned` tells the pairs that were looked at while the \
+    models were made: the others say more. OSTree's figure has no tar headers in it; casync's is the chunks that the older version lacks, and the index.\n";
+
+/// Puts a pair's section into the page.
+pub fn put(path: &Path, pair: &Pair, section: &str) -> Result<()> {
+    let old = match std::fs::read_to_string(path) {
+        Ok(old) => old,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    std::fs::write(path, replaced(&old, pair.name, section))
+        .with_context(|| path.display().to_string())
+}
+
+fn replaced(page: &str, name: &str, section: &str) -> String {
+    let mut made = String::from(HEAD);
+    for pair in &PAIRS {
+        let text = match pair.name == name {
+            true => Some(section),
+            false => section_of(page, pair.name),
+        };
+        if let Some(text) = text {
+            made.push_str(&format!("\n## {}\n\n{}\n", pair.name, text.trim_end()));
+        }
+    }
+    made
+}
+
+fn section_of<'a>(page: &'a str, name: &str) -> Option<&'a str> {
+    let heading = format!("\n## {name}\n\n");
+    let (_, rest) = page.split_once(&heading)?;
+    Some(rest.split("\n## ").next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_that_is_measured_again_replaces_its_own_section_alone() {
+        let first = replaced("", "git", "old\n\n| a |\n");
+        let second = replaced(&first, "esbuild", "new\n");
+        let third = replaced(&second, "git", "again\n");
+        let sections = third.strip_prefix(HEAD).unwrap();
+        assert_eq!(sections, "\n## esbuild\n\nnew\n\n## git\n\nagain\n");
+        assert_eq!(replaced(&third, "git", "again\n"), third);
+    }
+
+    #[test]
+    fn a_name_that_begins_like_another_is_not_it() {
+        let page = replaced("", "esbuild arm64", "arm\n");
+        assert_eq!(section_of(&page, "esbuild"), None);
+    }
+}
