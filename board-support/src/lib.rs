@@ -17,6 +17,7 @@ pub mod storage;
 mod text;
 pub mod thermal;
 mod toml_file;
+pub mod wear;
 
 pub use text::Text;
 pub use toml_file::FILE_LIMIT_BYTES;

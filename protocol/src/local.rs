@@ -7,7 +7,9 @@
 use crate::dsse::Envelope;
 use crate::names::{AppName, BoardId, VolumeName};
 use crate::release::Blob;
-use crate::report::{BoardFacts, DiskUse, HeatStatus, NetworkStatus, Phase, SetStatus};
+use crate::report::{
+    BoardFacts, DiskUse, HeatStatus, NetworkStatus, Phase, SetStatus, StorageWear,
+};
 use crate::trust_state::TrustState;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
@@ -275,6 +277,9 @@ pub struct Status {
     /// How hot it is, where the profile has a policy and the kernel a zone of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heat: Option<HeatStatus>,
+    /// What was written to its disks, where the profile has a budget of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub storage: Vec<StorageWear>,
     /// Links of the board whose bytes cost money.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metered: Vec<String>,

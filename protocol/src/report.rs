@@ -175,6 +175,42 @@ pub enum HeatState {
     Hot,
 }
 
+/// What was written to a disk of the board, whoever did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageWear {
+    /// `mmcblk0`.
+    pub disk: String,
+    /// In the last 24 hours in which the board ran.
+    pub written_bytes: u64,
+    /// What its profile allows in a day.
+    pub budget_bytes: u64,
+    /// At most so many per cent of its life are used, by what it says itself, in tens; 110: more than all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worn_percent: Option<u8>,
+    /// What is left of its spare blocks, by what it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<FlashReserve>,
+}
+
+impl StorageWear {
+    /// Whether more was written than the profile allows.
+    pub fn is_too_much(&self) -> bool {
+        self.written_bytes > self.budget_bytes
+    }
+}
+
+/// Spare blocks of flash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlashReserve {
+    /// Enough.
+    Normal,
+    /// Four fifths are used.
+    Low,
+    /// Nine tenths are used.
+    Urgent,
+}
+
 /// A device of the board that an app asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceStatus {
@@ -332,6 +368,9 @@ pub struct Telemetry {
     pub at: u64,
     /// Its apps' use.
     pub apps: Vec<AppUse>,
+    /// What was written to its disks, where its profile has a budget of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub storage: Vec<StorageWear>,
 }
 
 /// What one app uses.

@@ -17,7 +17,8 @@ use coracle_protocol::release::{AppLimits, Blob, DeviceAccess, DiskOn, Port, Pro
 use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use coracle_protocol::report::{
     AppState, AppStatus, AppUse, AppUsers, BoardFacts, Current, DeviceStatus, DiskUse, Feedback,
-    Fetched, HeatState, HeatStatus, Phase, Presence, SetState, SetStatus, Telemetry,
+    Fetched, FlashReserve, HeatState, HeatStatus, Phase, Presence, SetState, SetStatus,
+    StorageWear, Telemetry,
 };
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
@@ -222,6 +223,16 @@ fn trust() -> TrustState {
     }
 }
 
+fn storage() -> StorageWear {
+    StorageWear {
+        disk: "mmcblk0".into(),
+        written_bytes: 3 << 30,
+        budget_bytes: 2 << 30,
+        worn_percent: Some(20),
+        reserve: Some(FlashReserve::Low),
+    }
+}
+
 fn all() -> Vec<(&'static str, (String, String))> {
     let activity = || "0123abcd".to_owned();
     let call = |request| twice(&Call { id: 7, request });
@@ -234,6 +245,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
             millidegrees: 76_200,
             throttle_celsius: 75,
         }),
+        storage: vec![storage()],
         metered: vec!["wwan0".into()],
         networks: vec![],
         version: "0.1.0".into(),
@@ -373,6 +385,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
                     cpu_usage_us: 2,
                     pids: 3,
                 }],
+                storage: vec![storage()],
             }),
         ),
         ("call_status", call(Request::Status)),

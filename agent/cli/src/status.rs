@@ -1,5 +1,7 @@
 //! `status` and `version`, and what other commands need of the daemon's status.
 
+mod storage;
+
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::human::{age, printable, short, size, span};
@@ -106,6 +108,9 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
         line("kernel", board.kernel.clone());
         if let Some(heat) = heat {
             line("heat", heat);
+        }
+        for disk in &status.storage {
+            line("storage", storage::describe(disk));
         }
         match &status.current {
             Some(set) => {

@@ -2,7 +2,7 @@
 
 use crate::link::LinkState;
 use coracle_protocol::local::Status;
-use coracle_protocol::report::{AppState, AppStatus, Phase, Traffic};
+use coracle_protocol::report::{AppState, AppStatus, Phase, StorageWear, Traffic};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,6 +33,7 @@ impl Counters {
 }
 
 type Value = fn(&AppStatus) -> Option<u64>;
+type OfDisk = fn(&StorageWear) -> u64;
 
 /// Everything, as text. Without a `status` the supervisor cannot be reached.
 pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> String {
@@ -107,6 +108,25 @@ pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> S
         "Layers on the board.",
         &one(status.layers.len() as u64),
     );
+    let disks: [(&str, &str, OfDisk); 2] = [
+        (
+            "disk_written_bytes",
+            "Bytes written in the last 24 hours in which the board ran.",
+            |disk| disk.written_bytes,
+        ),
+        (
+            "disk_write_budget_bytes",
+            "Bytes that the board's profile allows in a day.",
+            |disk| disk.budget_bytes,
+        ),
+    ];
+    for (name, help, value) in disks {
+        let lines = status.storage.iter();
+        let lines: Vec<_> = lines
+            .map(|disk| (format!("{{disk=\"{}\"}}", disk.disk), value(disk)))
+            .collect();
+        metric(name, "gauge", help, &lines);
+    }
     let apps = status.current.as_ref().map_or(&[][..], |set| &set.apps);
     let per_app: [(&str, &str, &str, Value); 11] = [
         ("app_running", "gauge", "Whether the app runs.", |a| {

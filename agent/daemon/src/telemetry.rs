@@ -37,5 +37,6 @@ fn of(status: &Status) -> Telemetry {
     Telemetry {
         at: crate::clock::now(),
         apps: apps.iter().filter_map(app).collect(),
+        storage: status.storage.clone(),
     }
 }

@@ -22,6 +22,7 @@
 //! | [`supervisor`] | the owner of all of it: one loop |
 //! | [`program`] | the command line, and exit codes |
 //! | [`watchdog`], [`thermal`], [`lights`] | the board's watchdog; less CPU for apps while it is hot; what its lights tell |
+//! | [`wear`] | how much is written to its disks in a day |
 //! | `board_policy` | what of the board's own network may be touched |
 //! | [`gc`], [`disk`], [`notify`], `kernel` | layers that are to go; files; systemd; system calls |
 
@@ -54,3 +55,4 @@ pub mod trust;
 pub mod users;
 pub mod volumes;
 pub mod watchdog;
+pub mod wear;

@@ -118,6 +118,7 @@ fn whose_users_an_app_has_is_dockers_userns_mode() {
 fn version_images_info_stats() {
     let status = Status {
         heat: None,
+        storage: vec![],
         metered: vec![],
         networks: vec![],
         version: "0".into(),

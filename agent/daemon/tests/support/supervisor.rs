@@ -33,6 +33,7 @@ impl Drop for FakeSupervisor {
 pub fn empty_status() -> Status {
     Status {
         heat: None,
+        storage: vec![],
         metered: vec![],
         networks: vec![],
         version: "test".into(),

@@ -16,6 +16,7 @@
 //! | `names`, `resolvers` | who finds whom by name, by file and by asking |
 //! | `status` | says what runs |
 //! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
+//! | `wear` | counts what is written to the disks |
 //! | `watch` | feeds the watchdog, or not, for critical apps |
 //! | `stop` | `stop-all` |
 
@@ -42,6 +43,7 @@ mod transfers;
 mod volumes;
 mod waiting;
 mod watch;
+mod wear;
 mod writers;
 
 use crate::adopt::AdoptedEnd;
@@ -79,6 +81,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use waiting::Waits;
+use wear::Wearing;
 use writers::Writers;
 
 pub use stop::stop_all;
@@ -183,6 +186,7 @@ pub struct Supervisor {
     device_watch: DeviceWatch,
     writers: Writers,
     cooling: Cooling,
+    wearing: Wearing,
     /// When it gives back what its last work took.
     rest_at: Option<Instant>,
     lights: Lights,
@@ -270,6 +274,7 @@ impl Supervisor {
             }
         };
         self.lights.give_back();
+        self.wearing.end(Instant::now());
         door.abort();
         self.store_run_state();
         if next == Next::Anew {
@@ -298,6 +303,7 @@ impl Supervisor {
         self.follow_devices(now);
         self.mend_logs(now);
         self.follow_heat(now);
+        self.follow_wear(now);
         self.mend_networks(now).await;
         self.tend_resolvers(now);
         self.go_on().await;
@@ -317,6 +323,7 @@ impl Supervisor {
             .chain(self.device_watch.due())
             .chain(self.writers.due())
             .chain(self.cooling.due())
+            .chain(self.wearing.due())
             .chain(self.news.due())
             .chain(self.rest_at)
             .chain(also)

@@ -6,6 +6,7 @@ use super::follow::Following;
 use super::heat::Cooling;
 use super::resolvers::Resolvers;
 use super::waiting::Waits;
+use super::wear::Wearing;
 use super::writers::Writers;
 use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
 use crate::adopt::{self, ProcessId, RunState, RunningApp};
@@ -95,6 +96,7 @@ impl Supervisor {
             lights: Lights::of(&settings),
             news: News::of(failed),
             cooling: Cooling::of(settings.profile.thermal.as_ref()),
+            wearing: Wearing::of(&settings, Instant::now()),
             empty_root,
             _lock: lock,
             settings,

@@ -20,6 +20,7 @@ impl Supervisor {
             board: self.settings.facts.clone(),
             current,
             heat: self.cooling.status(),
+            storage: self.wearing.status(),
             metered: self
                 .settings
                 .profile
