@@ -2,6 +2,7 @@
 //! after it was written and read.
 #![no_main]
 
+use coracle_protocol::command::Command;
 use coracle_protocol::deploy::Deploy;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::release::Release;
@@ -20,6 +21,12 @@ fuzz_target!(|bytes: &[u8]| {
     {
         let json = serde_json::to_vec(&deploy).expect("JSON");
         assert_eq!(serde_json::from_slice::<Deploy>(&json).expect("an assignment"), deploy);
+    }
+    if let Ok(command) = serde_json::from_slice::<Command>(bytes)
+        && command.check().is_ok()
+    {
+        let json = serde_json::to_vec(&command).expect("JSON");
+        assert_eq!(serde_json::from_slice::<Command>(&json).expect("a command"), command);
     }
     if let Ok(root) = serde_json::from_slice::<Root>(bytes) {
         let json = serde_json::to_vec(&root).expect("JSON");

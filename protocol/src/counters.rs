@@ -15,6 +15,12 @@ pub struct Counter {
     pub value: u64,
 }
 
+impl Counter {
+    fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl std::fmt::Display for Counter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.epoch, self.value)
@@ -34,6 +40,9 @@ pub struct Seen {
     /// Highest `seq` of role `offline-deploy`.
     #[serde(default)]
     pub offline_deploy: Counter,
+    /// Highest `seq` of role `command`. Left out before the first, so that programs from before commands read the file.
+    #[serde(default, skip_serializing_if = "Counter::is_zero")]
+    pub command: Counter,
     /// `issued_at` of the newest accepted assignment, whichever role signed it.
     #[serde(default)]
     pub newest_issued_at: u64,

@@ -9,8 +9,8 @@
 //! | [`names`] | validated names: boards, apps, volumes |
 //! | [`key`] | Ed25519 public keys and signing keys |
 //! | [`dsse`] | envelopes, PAE, counting of signatures |
-//! | [`root`], [`release`], [`deploy`] | the signed documents |
-//! | [`verify`] | bytes → `VerifiedRelease`, `VerifiedDeploy`, `VerifiedDeployment` |
+//! | [`root`], [`release`], [`deploy`], [`command`] | the signed documents |
+//! | [`verify`] | bytes → `VerifiedRelease`, `VerifiedDeploy`, `VerifiedDeployment`; → `AcceptedCommand` |
 //! | [`counters`], [`time`] | what may never go back |
 //! | [`trust_state`] | what a board trusts now, as it says it |
 //! | [`secret`], [`site`] | what an assignment may bring besides: sealed secrets, settings of a site |
@@ -21,6 +21,7 @@
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
+pub mod command;
 pub mod counters;
 pub mod deploy;
 pub mod desired;

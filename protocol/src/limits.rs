@@ -49,6 +49,12 @@ pub struct Limits {
     /// Root documents that one stick or one update brings: a board that lacks more takes the next
     /// ones the next time.
     pub roots: usize,
+    /// From a command's `issued_at` to its `expires`, in seconds: it is for now.
+    pub command_seconds: u64,
+    /// Lines of a log that a command asks for.
+    pub log_lines: u32,
+    /// The text of a command's result, in bytes of JSON.
+    pub command_text_bytes: usize,
     /// Largest blob, in bytes (64 GiB).
     pub blob_bytes: u64,
     /// Least size of a writable layer or volume, in bytes.
@@ -85,6 +91,9 @@ pub const LIMITS: Limits = Limits {
     secrets: 16,
     keys: 32,
     roots: 64,
+    command_seconds: 15 * 60,
+    log_lines: 1000,
+    command_text_bytes: 64 * 1024,
     blob_bytes: 64 << 30,
     least_size_bytes: 64 << 10,
     size_bytes: 1 << 40,

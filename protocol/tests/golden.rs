@@ -4,6 +4,7 @@
 //! `cargo test -p coracle-protocol --test golden -- --ignored` writes them anew.
 
 use coracle_protocol::Sha256Digest;
+use coracle_protocol::command::{Action, Command, CommandResult};
 use coracle_protocol::counters::{Counter, Seen};
 use coracle_protocol::desired::{Desired, Document, RootNotice};
 use coracle_protocol::dsse::{Envelope, Signature};
@@ -75,6 +76,19 @@ fn board() -> BoardFacts {
 
 fn app() -> AppName {
     AppName::new("web").unwrap()
+}
+
+fn command() -> Command {
+    Command {
+        spec_version: 1,
+        critical: vec![],
+        board: BoardId::new("acme.board-1").unwrap(),
+        epoch: 1,
+        seq: 3,
+        issued_at: 1_800_000_000,
+        expires: 1_800_000_120,
+        action: Action::Restart { app: app() },
+    }
 }
 
 fn disk_use() -> DiskUse {
@@ -645,8 +659,47 @@ fn all() -> Vec<(&'static str, (String, String))> {
                     value: 42,
                 },
                 offline_deploy: Counter { epoch: 2, value: 1 },
+                command: Counter::default(),
                 newest_issued_at: 1_800_000_000,
                 time: TimeBound::at(1_800_000_000),
+            }),
+        ),
+        (
+            "seen_command",
+            twice(&Seen {
+                command: Counter { epoch: 1, value: 3 },
+                ..Seen::default()
+            }),
+        ),
+        ("command_restart", twice(&command())),
+        (
+            "command_logs",
+            twice(&Command {
+                action: Action::Logs {
+                    app: app(),
+                    tail: 100,
+                },
+                ..command()
+            }),
+        ),
+        (
+            "command_result",
+            twice(&CommandResult {
+                command: digest("command"),
+                part: 0,
+                parts: 1,
+                code: Some("no-app".into()),
+                text: reason(),
+            }),
+        ),
+        (
+            "command_result_text",
+            twice(&CommandResult {
+                command: digest("command"),
+                part: 1,
+                parts: 2,
+                code: None,
+                text: "a line\n".into(),
             }),
         ),
     ]

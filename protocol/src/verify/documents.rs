@@ -15,7 +15,7 @@ pub(super) struct RootTimes {
 }
 
 impl RootTimes {
-    fn of(root: &TrustedRoot) -> Self {
+    pub(super) fn of(root: &TrustedRoot) -> Self {
         Self {
             issued_at: root.document().issued_at,
             expires: root.document().expires,
@@ -39,7 +39,7 @@ pub struct VerifiedDeploy {
     digest: Sha256Digest,
 }
 
-fn open(
+pub(super) fn open(
     envelope: &Envelope,
     document: &'static str,
     payload_type: &'static str,

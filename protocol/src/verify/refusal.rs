@@ -41,6 +41,12 @@ pub enum Refusal {
     /// For another board.
     #[error("the assignment is for {target}; this board is {board}")]
     WrongBoard { target: String, board: BoardId },
+    /// A command for another board.
+    #[error("the command is for {target}; this board is {board}")]
+    OtherBoardsCommand { target: BoardId, board: BoardId },
+    /// A command that this board has seen, or one from before it.
+    #[error("the command has counter {got}; this board has already seen {seen} (replayed)")]
+    OldCommand { got: Counter, seen: Counter },
     /// Built for other hardware.
     #[error("the release is for hardware {supported}; this board is `{hardware}`")]
     WrongHardware {
@@ -89,7 +95,8 @@ impl Refusal {
             Self::Malformed { .. } => "malformed",
             Self::Epoch { .. } => "wrong-epoch",
             Self::ReleaseMismatch { .. } => "release-mismatch",
-            Self::WrongBoard { .. } => "wrong-board",
+            Self::WrongBoard { .. } | Self::OtherBoardsCommand { .. } => "wrong-board",
+            Self::OldCommand { .. } => "old-command",
             Self::WrongHardware { .. } => "wrong-hardware",
             Self::Site { .. } => "not-settable",
             Self::OldAssignment { .. } => "old-assignment",
