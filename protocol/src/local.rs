@@ -4,6 +4,7 @@
 //! The daemon sends [`Call`]s; the supervisor answers each with one [`Reply`] of the same `id`, in
 //! any order, and sends [`Event`]s to a connection that asked to [`Request::Watch`].
 
+use crate::command::Command;
 use crate::dsse::Envelope;
 use crate::names::{AppName, BoardId, VolumeName};
 use crate::release::Blob;
@@ -92,6 +93,12 @@ pub enum Request {
         action: AppAction,
         /// Who asked, by the daemon's SO_PEERCRED; for the audit line.
         uid: u32,
+    },
+    /// A signed command. The supervisor verifies it, remembers its counter and does what only it can. Answer:
+    /// [`Answer::Command`], [`Answer::Refused`], or [`Answer::Failed`] with code `busy`, `no-app`.
+    Command {
+        /// The document.
+        command: Envelope,
     },
     /// What becomes of a stick, for the board's lights and for nothing else. Answer: [`Answer::Done`].
     Stick {
@@ -216,6 +223,12 @@ pub enum Answer {
     Trust(Trusted),
     /// To [`Request::Offer`].
     Needs(Needs),
+    /// To [`Request::Command`]: it was verified and counted, and what the supervisor does of it is under way. What a log says
+    /// the daemon reads by itself.
+    Command {
+        /// The document.
+        command: Command,
+    },
     /// To [`Request::Volume`].
     Volumes {
         /// By name.

@@ -683,6 +683,16 @@ fn all() -> Vec<(&'static str, (String, String))> {
             }),
         ),
         (
+            "call_command",
+            call(Request::Command {
+                command: envelope("command"),
+            }),
+        ),
+        (
+            "reply_command",
+            reply(Answer::Command { command: command() }),
+        ),
+        (
             "command_result",
             twice(&CommandResult {
                 command: digest("command"),

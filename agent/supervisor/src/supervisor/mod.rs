@@ -6,6 +6,7 @@
 //! | `start` | finds back to order after a restart; adoption |
 //! | `requests` | answers the daemon |
 //! | `root` | takes a new root document |
+//! | `commands` | verifies signed commands, counts and obeys them |
 //! | `deploy` | carries out what [`crate::machine`] decides |
 //! | `waiting` | a staged set whose time has not come |
 //! | `running` | starts, ends, probes and restarts apps |
@@ -21,6 +22,7 @@
 //! | `stop` | `stop-all` |
 
 mod bridge;
+mod commands;
 mod could_make;
 mod deploy;
 mod devices;
@@ -63,6 +65,7 @@ use crate::stage::Staging;
 use crate::trust::{Trust, TrustError};
 use crate::users::Ranges;
 use crate::volumes::VolumeError;
+use commands::Commands;
 use coracle_board_support::memory;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{Event, LayerSource};
@@ -160,6 +163,7 @@ pub struct Supervisor {
     /// The last deployment that was refused or did not stay.
     last_words: Option<String>,
     accepted: Option<Accepted>,
+    commands: Commands,
     /// The set that `apps` belong to.
     active: Option<Sha256Digest>,
     apps: Vec<AppRun>,

@@ -120,6 +120,7 @@ impl Supervisor {
                 tracing::info!(%app, ?action, uid, "a person asks");
                 answer.send(self.control(&app, action));
             }
+            Request::Command { command } => answer.send(self.command(&command)),
             Request::Stick { word } => {
                 self.news.stick(word, Instant::now());
                 answer.send(Answer::Done);
@@ -334,7 +335,7 @@ impl Supervisor {
         Ok((set, stored))
     }
 
-    fn control(&mut self, name: &AppName, action: AppAction) -> Answer {
+    pub(super) fn control(&mut self, name: &AppName, action: AppAction) -> Answer {
         if !self.machine.is_settled() {
             return failed("busy", "a deployment is under way");
         }

@@ -69,6 +69,7 @@ impl Supervisor {
             last_words: found.failure.as_ref().map(Failure::words),
             failure: found.failure,
             accepted: None,
+            commands: super::Commands::default(),
             active: None,
             ended_activity: String::new(),
             is_recalling: false,

@@ -144,18 +144,23 @@ impl Trust {
         }
     }
 
-    /// Makes `seen` last in both slots.
+    /// Makes `seen` last in both slots. A deployment was held against what had been seen when it was offered: the commands that
+    /// came since stay counted.
     pub fn persist(&mut self, next: &Seen) -> Result<(), TrustError> {
         let (seen, generation) = match &mut self.counters {
             Counters::Good { seen, generation } => (seen, generation),
             Counters::Damaged(text) => return Err(TrustError::Counters(text.clone())),
         };
-        if seen == next && *generation > 0 {
+        let next = Seen {
+            command: next.command.max(seen.command),
+            ..next.clone()
+        };
+        if *seen == next && *generation > 0 {
             return Ok(());
         }
-        slots::store(&self.folder, *generation + 1, next)?;
+        slots::store(&self.folder, *generation + 1, &next)?;
         *generation += 1;
-        *seen = next.clone();
+        *seen = next;
         Ok(())
     }
 

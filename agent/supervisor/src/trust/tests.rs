@@ -111,6 +111,26 @@ fn counters_last_and_damage_refuses_instead_of_forgetting() {
     assert!(torn.persist(&next).is_err());
 }
 
+#[test]
+fn a_deployment_that_was_offered_before_a_command_does_not_take_its_counter_back() {
+    let place = Place::new();
+    let mut trust = place.load().unwrap();
+    let command = Counter { epoch: 1, value: 5 };
+    let offered = Seen {
+        deploy: Counter { epoch: 1, value: 9 },
+        ..trust.seen().unwrap().clone()
+    };
+    let commanded = Seen {
+        command,
+        ..trust.seen().unwrap().clone()
+    };
+    trust.persist(&commanded).unwrap();
+    trust.persist(&offered).unwrap();
+    let expected = Seen { command, ..offered };
+    assert_eq!(trust.seen().unwrap(), &expected);
+    assert_eq!(place.load().unwrap().seen().unwrap(), &expected);
+}
+
 fn next_root(signers: &[&SigningKey], key: &SigningKey, version: u64) -> Envelope {
     let mut envelope = root(key, version);
     envelope.signatures.clear();

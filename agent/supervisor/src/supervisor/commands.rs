@@ -1,0 +1,99 @@
+//! Signed commands. The daemon only carries them: here they are verified, counted on disk, and done. What a log says the
+//! daemon reads by itself, which it may without any command.
+
+use super::Supervisor;
+use super::requests::failed;
+use crate::offer::Refused;
+use crate::trust::built_at;
+use coracle_board_support::clock;
+use coracle_protocol::command::Action;
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::local::{Answer, AppAction};
+use coracle_protocol::time::TimeBound;
+use coracle_protocol::verify::{AcceptedCommand, Refusal, VerifiedCommand};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// From one command to the next: whoever has a stolen key wears out no flash with counters, and the daemon, which keeps to
+/// a longer time, is never held up.
+const GAP: Duration = Duration::from_millis(500);
+
+/// What was commanded before.
+#[derive(Debug, Default)]
+pub(super) struct Commands {
+    last: Option<Instant>,
+    /// Codes of refusals that the log has: each is said once.
+    said: BTreeSet<&'static str>,
+}
+
+impl Supervisor {
+    pub(super) fn command(&mut self, envelope: &Envelope) -> Answer {
+        let now = Instant::now();
+        if self.commands.last.is_some_and(|last| now < last + GAP) {
+            return failed("busy", "commands come too fast; send it again");
+        }
+        let accepted = match self.accept_command(envelope) {
+            Ok(accepted) => accepted,
+            Err(Refused { code, reason }) => {
+                if self.commands.said.insert(code) {
+                    tracing::warn!(
+                        code,
+                        reason,
+                        "a command was refused; the next of this kind are not told"
+                    );
+                }
+                return Answer::Refused {
+                    code: code.to_owned(),
+                    reason,
+                };
+            }
+        };
+        self.commands.last = Some(now);
+        let command = accepted.document();
+        let app = command.action.app();
+        tracing::info!(what = command.action.word(), %app, seq = command.seq, command = %accepted.digest(), "commanded");
+        let done = match &command.action {
+            Action::Restart { app } => self.control(app, AppAction::Restart),
+            Action::Logs { app, .. } => match self.apps.iter().any(|run| run.name() == app) {
+                true => Answer::Done,
+                false => failed("no-app", format!("no app `{app}` is in the running set")),
+            },
+        };
+        match done {
+            Answer::Done => Answer::Command {
+                command: command.clone(),
+            },
+            other => other,
+        }
+    }
+
+    /// Verified, and its counter on disk: from here on it is never new again.
+    fn accept_command(&mut self, envelope: &Envelope) -> Result<AcceptedCommand, Refused> {
+        let damaged =
+            |error: crate::trust::TrustError| Refused::new("counters-damaged", error.to_string());
+        let refusal = |refusal: Refusal| Refused::new(refusal.code(), refusal.to_string());
+        let board = self.trust.board().cloned().ok_or_else(|| {
+            Refused::new(
+                "not-enrolled",
+                "this board has no name yet: `coracle enrol`",
+            )
+        })?;
+        let verified = VerifiedCommand::open(envelope, self.trust.root()).map_err(refusal)?;
+        let seen = self.trust.seen().map_err(damaged)?;
+        let accepted = AcceptedCommand::accept(verified, &board, seen, now()).map_err(refusal)?;
+        self.trust
+            .persist(accepted.seen())
+            .map_err(|error| Refused::new("not-counted", error.to_string()))?;
+        Ok(accepted)
+    }
+}
+
+/// The time is at least this. The clock counts where somebody keeps it: a command is over within minutes, and signed
+/// documents, by which a board without a clock tells the time, may be months apart.
+fn now() -> TimeBound {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    match clock {
+        Ok(clock) if clock::is_synchronised() => built_at().raised_to(clock.as_secs()),
+        _ => built_at(),
+    }
+}
