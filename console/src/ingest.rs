@@ -115,7 +115,7 @@ async fn take(
             }
             known
         }
-        Topic::Desired => false,
+        Topic::Desired | Topic::Command | Topic::CommandResult => false,
     })
 }
 

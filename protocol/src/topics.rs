@@ -22,15 +22,22 @@ pub enum Topic {
     Presence,
     /// QoS 0, board → console: [`crate::report::Telemetry`].
     Telemetry,
+    /// Console → board, never retained: the envelope of a [`crate::command::Command`]. A board subscribes with QoS 0, so that
+    /// none waits at the broker for one that is away.
+    Command,
+    /// QoS 1, board → console: [`crate::command::CommandResult`].
+    CommandResult,
 }
 
 impl Topic {
-    const ALL: [(Topic, &'static str); 5] = [
+    const ALL: [(Topic, &'static str); 7] = [
         (Topic::Desired, "desired"),
         (Topic::Current, "current"),
         (Topic::Feedback, "feedback"),
         (Topic::Presence, "presence"),
         (Topic::Telemetry, "telemetry"),
+        (Topic::Command, "command"),
+        (Topic::CommandResult, "command-result"),
     ];
     /// The topic level.
     pub fn level(self) -> &'static str {

@@ -9,7 +9,7 @@ use crate::identity::{self, Identity, Overrides};
 use crate::link::{self, LinkState, Outbox};
 use crate::metrics::Counters;
 use crate::renewal::{self, CertificateState};
-use crate::{as_made, reporter, rest, roots, supervisor, telemetry};
+use crate::{as_made, commands, reporter, rest, roots, supervisor, telemetry};
 use coracle_board_support::config::Config;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +70,8 @@ pub async fn run(
     let (link_state_end, link_state) = watch::channel(LinkState::default());
     let (certificate_end, certificate) = watch::channel(CertificateState::default());
     let (desired_end, desired) = mpsc::channel(DESIRED);
-    let (commands_end, commands) = mpsc::channel(COMMANDS);
+    let (asked_end, asked) = mpsc::channel(COMMANDS);
+    let (signed_end, signed) = mpsc::channel(commands::QUEUE);
     let (offered_end, offered) = watch::channel(None);
     let (heard, _) = broadcast::channel(FEEDBACK);
     let (last_end, last) = watch::channel(None);
@@ -109,7 +110,7 @@ pub async fn run(
         blobs: blobs.clone(),
         link: link_state,
         certificate,
-        commands: commands_end,
+        commands: asked_end,
         offered,
         heard: heard.clone(),
         last,
@@ -147,6 +148,7 @@ pub async fn run(
     let link_ends = link::Ends {
         identity,
         desired: desired_end,
+        commands: signed_end,
         roots: roots_end,
         state: link_state_end,
         shutdown: shutdown.clone(),
@@ -157,7 +159,7 @@ pub async fn run(
         tokio::spawn(async move { supervisor::run(&socket, supervisor_ends, board).await });
     let link_outbox = outbox.clone();
     let mut link = tokio::spawn(async move { link::run(&spool, link_outbox, link_ends).await });
-    let deployments = deployment::run(means, desired, commands, offered_end, shutdown.clone());
+    let deployments = deployment::run(means, desired, asked, offered_end, shutdown.clone());
     // Not spawned: it holds what cannot change threads.
     tokio::pin!(deployments);
     let reporter = tokio::spawn(reporter::run(
@@ -165,6 +167,13 @@ pub async fn run(
         outbox.clone(),
         shutdown.clone(),
     ));
+    let obeying = tokio::spawn(commands::run(commands::Ends {
+        supervisor: supervisor.clone(),
+        outbox: outbox.clone(),
+        logs_dir: config.logs_dir(),
+        commands: signed,
+        shutdown: shutdown.clone(),
+    }));
     let telemetry = tokio::spawn(telemetry::run(supervisor, outbox, shutdown.clone()));
     let mut api = tokio::spawn(api::serve(listener, Arc::new(api)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %config.docker_socket().display(), "ready");
@@ -190,6 +199,7 @@ pub async fn run(
         }
         let _ = reporter.await;
         let _ = telemetry.await;
+        let _ = obeying.await;
         let _ = rooting.await;
         let _ = renewing.await;
         if let Some(enrolling) = enrolling {

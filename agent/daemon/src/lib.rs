@@ -7,6 +7,7 @@
 //! | [`fetch`] | blobs over HTTPS, resumed and checked |
 //! | [`blobs`] | where they lie |
 //! | [`deployment`] | from a `Desired` to a set that runs or a reason why not |
+//! | [`commands`] | signed commands, carried to the supervisor, and their results |
 //! | [`supervisor`] | the client of the process that may make containers |
 //! | [`api`] | HTTP on docker.sock: Docker's and Coracle's own |
 //! | [`docker`] | shapes of the Docker Engine API |
@@ -25,6 +26,7 @@ pub mod args;
 pub mod as_made;
 pub mod blobs;
 pub mod clock;
+pub mod commands;
 pub mod daemon;
 pub mod deployment;
 pub mod disk;

@@ -3,12 +3,13 @@
 
 mod support;
 
+use coracle_protocol::command::{Action, COMMAND_TYPE, CommandResult};
 use coracle_protocol::counters::Counter;
 use coracle_protocol::desired::{Desired, Document, RootNotice};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
 use coracle_protocol::local::{Answer, Event, LayerNeed, Needs, Request, Trusted};
-use coracle_protocol::names::BoardId;
+use coracle_protocol::names::{AppName, BoardId};
 use coracle_protocol::report::{Current, Feedback, Phase, Presence};
 use coracle_protocol::root::{ROOT_TYPE, TrustedRoot};
 use coracle_protocol::topics::ROOT_NOTICE;
@@ -115,7 +116,7 @@ impl Broker {
             std::fs::write(&path, text).unwrap();
             path.display().to_string()
         };
-        let acl = "user console\ntopic readwrite coracle/v1/#\npattern read coracle/v1/%u/desired\npattern read coracle/v1/fleet/root\npattern write coracle/v1/%u/current\npattern write coracle/v1/%u/feedback\npattern write coracle/v1/%u/presence\npattern write coracle/v1/%u/telemetry\n";
+        let acl = "user console\ntopic readwrite coracle/v1/#\npattern read coracle/v1/%u/desired\npattern read coracle/v1/fleet/root\npattern read coracle/v1/%u/command\npattern write coracle/v1/%u/command-result\npattern write coracle/v1/%u/current\npattern write coracle/v1/%u/feedback\npattern write coracle/v1/%u/presence\npattern write coracle/v1/%u/telemetry\n";
         let config = format!(
             "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\nacl_file {}\nuser root\n",
             file("broker-ca.pem", &fleet.ca_pem),
@@ -872,4 +873,175 @@ async fn a_root_from_a_stick_goes_to_the_supervisor() {
         "{answer}"
     );
     assert_eq!(put(2).await.0, 204);
+}
+
+/// A command as a console signs it; this daemon's supervisor looks at nothing.
+fn command(seq: u64, action: Action) -> Envelope {
+    let command = coracle_protocol::command::Command {
+        spec_version: 1,
+        critical: vec![],
+        board: BoardId::new(BOARD).unwrap(),
+        epoch: 1,
+        seq,
+        issued_at: 1,
+        expires: 2,
+        action,
+    };
+    Envelope::unsigned(COMMAND_TYPE, &serde_json::to_vec(&command).unwrap())
+}
+
+fn restart_of(app: &str) -> Action {
+    let app = AppName::new(app).unwrap();
+    Action::Restart { app }
+}
+
+async fn send(console: &rumqttc::AsyncClient, command: &Envelope, retained: bool) {
+    let options = rumqttc::PublishOptions::at_least_once();
+    let options = if retained {
+        options.retained()
+    } else {
+        options
+    };
+    let topic = format!("coracle/v1/{BOARD}/command");
+    console
+        .publish(topic, command.to_json(), options)
+        .await
+        .unwrap();
+}
+
+/// All messages of a command's result, when they are there.
+fn result_of(heard: &Heard, command: &Envelope) -> Option<(Option<String>, String)> {
+    let id = coracle_protocol::Sha256Digest::of(&command.payload_unverified().unwrap());
+    let all: Vec<CommandResult> = heard.all("command-result");
+    let mut parts: Vec<_> = all.into_iter().filter(|r| r.command == id).collect();
+    let most = usize::try_from(parts.first()?.parts).unwrap();
+    (parts.len() == most).then_some(())?;
+    parts.sort_by_key(|r| r.part);
+    let text = parts.iter().map(|r| r.text.as_str()).collect();
+    Some((parts[0].code.clone(), text))
+}
+
+/// What a supervisor says that knows the app `web` alone.
+fn obey(request: &Request, _: &State) -> Option<Answer> {
+    let Request::Command { command } = request else {
+        return None;
+    };
+    let command: coracle_protocol::command::Command =
+        serde_json::from_slice(&command.payload_unverified().unwrap()).unwrap();
+    Some(match command.action.app().as_str() {
+        "web" => Answer::Command { command },
+        other => Answer::Failed {
+            code: "no-app".into(),
+            reason: format!("no app `{other}` is in the running set"),
+        },
+    })
+}
+
+fn commands_of(supervisor: &FakeSupervisor) -> usize {
+    let calls = supervisor.state.calls.lock().unwrap();
+    calls
+        .iter()
+        .filter(|call| matches!(call, Request::Command { .. }))
+        .count()
+}
+
+#[tokio::test]
+async fn commands_go_to_the_supervisor_and_their_results_to_the_console() {
+    let fleet = Arc::new(Fleet::new());
+    let mut daemon = Daemon::prepare();
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), 1, broker.port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), obey);
+    let (client, heard) = listen(&fleet, broker.port);
+    support::until("the console", || !heard.all::<u8>("suback").is_empty()).await;
+    // Neither what somebody retained nor what came while the board was away is for now.
+    send(&client, &command(1, restart_of("web")), true).await;
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+
+    let restart = command(2, restart_of("web"));
+    send(&client, &restart, false).await;
+    support::until("a result", || result_of(&heard, &restart).is_some()).await;
+    let (code, text) = result_of(&heard, &restart).unwrap();
+    assert_eq!(
+        (code, text.as_str()),
+        (None, "app `web` is being restarted")
+    );
+    // The same once more is no other command.
+    send(&client, &restart, false).await;
+
+    let unknown = command(3, restart_of("nobody"));
+    send(&client, &unknown, false).await;
+    support::until("a refusal", || result_of(&heard, &unknown).is_some()).await;
+    let (code, text) = result_of(&heard, &unknown).unwrap();
+    assert_eq!(code.as_deref(), Some("no-app"));
+    assert!(text.contains("`nobody`"), "{text}");
+    assert_eq!(commands_of(&supervisor), 2);
+
+    let folder = daemon.state().join("logs/web");
+    std::fs::create_dir_all(&folder).unwrap();
+    let said = |n: u32| format!("line {n} {}", "\"x\"".repeat(30));
+    let lines: String = (0..3000)
+        .map(|n| {
+            let line = serde_json::json!({"log": said(n) + "\n", "stream": "stdout", "time": "2027-01-01T00:00:00Z"});
+            format!("{line}\n")
+        })
+        .collect();
+    std::fs::write(folder.join("json.log"), lines).unwrap();
+    let logs = |tail| Action::Logs {
+        app: AppName::new("web").unwrap(),
+        tail,
+    };
+    let few = command(4, logs(2));
+    send(&client, &few, false).await;
+    support::until("two lines", || result_of(&heard, &few).is_some()).await;
+    let expected: String = (2998..3000)
+        .map(|n| format!("2027-01-01T00:00:00Z {}\n", said(n)))
+        .collect();
+    assert_eq!(result_of(&heard, &few).unwrap(), (None, expected));
+    let many = command(5, logs(1000));
+    send(&client, &many, false).await;
+    support::until("many lines", || result_of(&heard, &many).is_some()).await;
+    let (code, text) = result_of(&heard, &many).unwrap();
+    assert_eq!(code, None);
+    assert!(text.ends_with(&format!("{}\n", said(2999))));
+    let lines = text.lines().count();
+    assert!((300..1000).contains(&lines), "{lines} lines in 64 KiB");
+    let parts = heard.all::<CommandResult>("command-result");
+    assert!(parts.iter().any(|part| part.parts > 5));
+}
+
+#[tokio::test]
+async fn too_many_commands_at_once_are_told_so_and_wait_their_turn() {
+    let fleet = Arc::new(Fleet::new());
+    let mut daemon = Daemon::prepare();
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), 1, broker.port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), obey);
+    let (client, heard) = listen(&fleet, broker.port);
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    let commands: Vec<_> = (1..=20)
+        .map(|seq| command(seq, restart_of("web")))
+        .collect();
+    let begin = std::time::Instant::now();
+    for command in &commands {
+        send(&client, command, false).await;
+    }
+    let results = || -> Vec<_> {
+        let all = commands.iter();
+        all.filter_map(|command| result_of(&heard, command))
+            .collect()
+    };
+    support::until("twenty results", || results().len() == 20).await;
+    let results = results();
+    let done = results.iter().filter(|(code, _)| code.is_none()).count();
+    let busy = results
+        .iter()
+        .filter(|(code, _)| code.as_deref() == Some("busy"));
+    assert_eq!(done + busy.count(), 20);
+    assert!((2..=6).contains(&done), "{done} were done");
+    assert_eq!(commands_of(&supervisor), done);
+    let least = Duration::from_secs(done as u64 - 1);
+    assert!(begin.elapsed() >= least, "{:?} for {done}", begin.elapsed());
 }

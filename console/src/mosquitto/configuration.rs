@@ -61,11 +61,13 @@ pub(super) fn acl() -> String {
         text.push_str(&format!("pattern {way} {PREFIX}/%u/{}\n", topic.level()));
     };
     line("read", Topic::Desired);
+    line("read", Topic::Command);
     for topic in [
         Topic::Current,
         Topic::Feedback,
         Topic::Presence,
         Topic::Telemetry,
+        Topic::CommandResult,
     ] {
         line("write", topic);
     }
@@ -135,15 +137,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_board_reads_only_desired_and_writes_only_the_rest() {
+    fn a_board_reads_what_it_is_told_and_writes_only_the_rest() {
         assert_eq!(
             acl(),
             "user console\ntopic readwrite coracle/v1/#\n\n\
              pattern read coracle/v1/%u/desired\n\
+             pattern read coracle/v1/%u/command\n\
              pattern write coracle/v1/%u/current\n\
              pattern write coracle/v1/%u/feedback\n\
              pattern write coracle/v1/%u/presence\n\
              pattern write coracle/v1/%u/telemetry\n\
+             pattern write coracle/v1/%u/command-result\n\
              pattern read coracle/v1/fleet/root\n"
         );
     }

@@ -1,6 +1,8 @@
 //! An app's log, from the json-files that the supervisor writes, as Docker's multiplexed stream.
 //! Memory is bounded whatever the log's length: `tail` counts first and skips then.
 
+mod tail;
+
 use crate::docker::logs::{Entry, frame};
 use crate::supervisor::Supervisor;
 use bytes::Bytes;
@@ -12,6 +14,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+
+pub use tail::tail;
 
 /// Longest line that is read, in bytes; the writer cuts at 16 KiB and JSON may escape each byte.
 const LINE: u64 = 128 * 1024;

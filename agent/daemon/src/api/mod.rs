@@ -3,7 +3,7 @@
 
 mod body;
 mod containers;
-mod logs;
+pub(crate) mod logs;
 mod networks;
 mod own;
 mod reply;

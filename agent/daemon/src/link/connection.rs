@@ -2,6 +2,7 @@
 
 use super::outbox::{Item, Outbox};
 use super::{Ends, shrink};
+use crate::commands;
 use crate::identity::Identity;
 use coracle_protocol::desired::{Desired, RootNotice};
 use coracle_protocol::limits::LIMITS;
@@ -130,6 +131,8 @@ pub async fn run(
                 let _ = opened.0.set(Instant::now());
                 client.try_subscribe(Topic::Desired.of(board), QoS::AtLeastOnce)?;
                 client.try_subscribe(ROOT_NOTICE, QoS::AtLeastOnce)?;
+                // A command is for now: the broker keeps none for a board that is away.
+                client.try_subscribe(Topic::Command.of(board), QoS::AtMostOnce)?;
                 client.try_publish(
                     Topic::Presence.of(board),
                     presence(true, session),
@@ -148,6 +151,11 @@ pub async fn run(
             Packet::Publish(publish) => {
                 if let Some(notice) = read::<RootNotice>(&publish, ROOT_NOTICE) {
                     ends.roots.send_replace(Some(notice));
+                }
+                if !publish.retain
+                    && let Some(command) = read(&publish, &Topic::Command.of(board))
+                {
+                    commands::take(&ends.commands, outbox, command);
                 }
                 if let Some(desired) = read_desired(&publish, &Topic::Desired.of(board)) {
                     // Full: three newer ones wait already, and the retained one comes again.
@@ -201,6 +209,10 @@ fn next(
             shrink::to_fit((**current).clone(), LIMITS.mqtt_message_bytes),
             PublishOptions::at_least_once().retained(),
         ),
+        Item::Result(json) => {
+            let json = json.clone();
+            (Topic::CommandResult, json, PublishOptions::at_least_once())
+        }
         Item::Telemetry(json) => {
             let json = json.clone();
             (Topic::Telemetry, json, PublishOptions::at_most_once())

@@ -18,6 +18,7 @@ use crate::disk::DiskError;
 use crate::identity::Identity;
 use backoff::{Backoff, Failures};
 use coracle_protocol::desired::{Desired, RootNotice};
+use coracle_protocol::dsse::Envelope;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub struct Ends {
     pub identity: watch::Receiver<Option<Identity>>,
     /// What is wanted of the board goes there.
     pub desired: mpsc::Sender<Desired>,
+    /// Signed commands go there.
+    pub commands: mpsc::Sender<Envelope>,
     /// The newest root document, as the console says.
     pub roots: watch::Sender<Option<RootNotice>>,
     /// How the link is.

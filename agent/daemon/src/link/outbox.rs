@@ -1,8 +1,9 @@
-//! What waits to be published, in order of importance: feedback, then what runs, then telemetry.
-//! Feedback is on disk; of what runs only the newest counts; telemetry is bounded and may be lost.
+//! What waits to be published, in order of importance: feedback, then what runs, results of commands, telemetry.
+//! Feedback is on disk; of what runs only the newest counts; results and telemetry are bounded and may be lost.
 
 use super::spool::{Spool, Ticket};
 use crate::disk::DiskError;
+use coracle_protocol::command::CommandResult;
 use coracle_protocol::report::{Current, Feedback, Telemetry};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -11,6 +12,9 @@ use tokio::sync::Notify;
 
 /// Telemetry messages that wait while there is no link: half an hour at one a minute.
 const TELEMETRY: usize = 30;
+
+/// Messages of results that wait: four of the longest.
+const RESULTS: usize = 4 * CommandResult::MOST_PARTS;
 
 /// The outbox.
 #[derive(Debug)]
@@ -25,6 +29,7 @@ struct Inner {
     current: Option<Current>,
     current_is_out: bool,
     published: u64,
+    results: VecDeque<Vec<u8>>,
     telemetry: VecDeque<Vec<u8>>,
 }
 
@@ -35,6 +40,8 @@ pub enum Item {
     Feedback(Ticket),
     /// What runs.
     Current(Box<Current>),
+    /// A part of a command's result, as JSON.
+    Result(Vec<u8>),
     /// Telemetry, as JSON.
     Telemetry(Vec<u8>),
 }
@@ -48,6 +55,7 @@ impl Outbox {
                 current: None,
                 current_is_out: true,
                 published: 0,
+                results: VecDeque::new(),
                 telemetry: VecDeque::new(),
             }),
             changed: Notify::new(),
@@ -83,6 +91,20 @@ impl Outbox {
         self.changed.notify_one();
     }
 
+    /// What became of a command. When too many wait the oldest go: whoever asked has given up.
+    pub fn result(&self, messages: &[CommandResult]) {
+        let mut inner = self.lock();
+        for message in messages {
+            if inner.results.len() >= RESULTS {
+                inner.results.pop_front();
+            }
+            let json = serde_json::to_vec(message).unwrap_or_default();
+            inner.results.push_back(json);
+        }
+        drop(inner);
+        self.changed.notify_one();
+    }
+
     /// Feedback that waits.
     pub fn waiting(&self) -> usize {
         self.lock().spool.len()
@@ -109,13 +131,21 @@ impl Outbox {
             current.version = (session << 20) + (inner.published & 0xf_ffff);
             return Some(Item::Current(Box::new(current)));
         }
+        if let Some(json) = inner.results.front() {
+            return Some(Item::Result(json.clone()));
+        }
         inner.telemetry.pop_front().map(Item::Telemetry)
     }
 
     /// The broker has it.
     pub(super) fn sent(&self, item: &Item) {
-        if let Item::Feedback(ticket) = item {
-            self.lock().spool.sent(ticket);
+        let mut inner = self.lock();
+        match item {
+            Item::Feedback(ticket) => inner.spool.sent(ticket),
+            Item::Result(json) if inner.results.front() == Some(json) => {
+                inner.results.pop_front();
+            }
+            _ => {}
         }
     }
 

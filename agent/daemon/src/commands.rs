@@ -1,0 +1,119 @@
+//! Signed commands: carried to the supervisor, which alone decides about them, and told how they ended. One at a time, in the
+//! order in which they came, and no faster than a board can bear.
+
+use crate::api::logs;
+use crate::link::Outbox;
+use crate::supervisor::{Supervisor, unexpected};
+use coracle_protocol::Sha256Digest;
+use coracle_protocol::command::{Action, Command, CommandResult};
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::local::{Answer, Request};
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Commands that may wait for their turn.
+pub const QUEUE: usize = 4;
+/// From one command to the next.
+const PACE: Duration = Duration::from_secs(1);
+/// Commands that are remembered: QoS 1 between console and broker may bring one twice.
+const REMEMBERED: usize = 16;
+
+/// What the task works with.
+#[derive(Debug)]
+pub struct Ends {
+    /// Who decides, and restarts apps.
+    pub supervisor: Supervisor,
+    /// Where results go.
+    pub outbox: Arc<Outbox>,
+    /// Where the apps' logs are.
+    pub logs_dir: PathBuf,
+    /// What comes over the link.
+    pub commands: mpsc::Receiver<Envelope>,
+    /// Becomes true when the daemon ends.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// Not done, and why.
+struct Undone {
+    code: String,
+    reason: String,
+}
+
+/// What came over the link gets into the queue, or the console hears that there are too many.
+pub fn take(queue: &mpsc::Sender<Envelope>, outbox: &Outbox, command: Envelope) {
+    if let Err(mpsc::error::TrySendError::Full(command)) = queue.try_send(command)
+        && let Some(id) = id(&command)
+    {
+        let text = format!("{QUEUE} commands wait already; send it again");
+        outbox.result(&CommandResult::messages(id, Some("busy"), &text));
+    }
+}
+
+/// Obeys until shutdown.
+pub async fn run(mut ends: Ends) {
+    let mut last = VecDeque::with_capacity(REMEMBERED);
+    let mut said = BTreeSet::new();
+    loop {
+        let command = tokio::select! {
+            Some(command) = ends.commands.recv() => command,
+            _ = ends.shutdown.changed() => return,
+        };
+        let Some(id) = id(&command) else {
+            if said.insert("bad-envelope".to_owned()) {
+                tracing::warn!("a command that is no envelope was dropped; the next are not told");
+            }
+            continue;
+        };
+        if last.contains(&id) {
+            tracing::debug!(command = %id, "a command came twice");
+            continue;
+        }
+        if last.len() >= REMEMBERED {
+            last.pop_front();
+        }
+        last.push_back(id);
+        let messages = match obey(&ends, command).await {
+            Ok(text) => CommandResult::messages(id, None, &text),
+            Err(Undone { code, reason }) => {
+                if said.len() < REMEMBERED && said.insert(code.clone()) {
+                    tracing::warn!(command = %id, code, reason, "a command was not done; the next of this kind are not told");
+                }
+                CommandResult::messages(id, Some(&code), &reason)
+            }
+        };
+        ends.outbox.result(&messages);
+        tokio::select! {
+            () = tokio::time::sleep(PACE) => {}
+            _ = ends.shutdown.changed() => return,
+        }
+    }
+}
+
+fn id(command: &Envelope) -> Option<Sha256Digest> {
+    let payload = command.payload_unverified().ok()?;
+    Some(Sha256Digest::of(&payload))
+}
+
+async fn obey(ends: &Ends, command: Envelope) -> Result<String, Undone> {
+    let failed = |error: crate::supervisor::SupervisorError| Undone {
+        code: "supervisor".to_owned(),
+        reason: error.to_string(),
+    };
+    let command = match ends.supervisor.ask(Request::Command { command }).await {
+        Ok(Answer::Command { command }) => command,
+        Ok(Answer::Refused { code, reason } | Answer::Failed { code, reason }) => {
+            return Err(Undone { code, reason });
+        }
+        Ok(other) => return Err(failed(unexpected("command", &other))),
+        Err(error) => return Err(failed(error)),
+    };
+    let Command { action, seq, .. } = command;
+    tracing::info!(what = action.word(), app = %action.app(), seq, "commanded");
+    Ok(match action {
+        Action::Restart { app } => format!("app `{app}` is being restarted"),
+        Action::Logs { app, tail } => logs::tail(&ends.logs_dir, &app, tail as usize).await,
+    })
+}
