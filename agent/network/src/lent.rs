@@ -12,7 +12,8 @@ use crate::route_socket::RouteSocket;
 
 /// What the kernel calls a link whose name somebody else has by now.
 const OTHER_NAME: &str = "dev%d";
-/// With the name that it had: a text at the link itself (IFLA_IFALIAS), which outlives whoever wrote it.
+/// With the name that it had: a text at the link itself (IFLA_IFALIAS) from before it is moved until it is back under that name.
+/// It outlives whoever wrote it, and other names that the link gets.
 const LENT_AS: &str = "coracle lent it as ";
 
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +64,15 @@ pub fn lend(name: &str, to: Namespace<'_>) -> Result<(), LentError> {
     match came_back.iter().find(|(_, _, own)| own == name) {
         Some((index, other, _)) => socket.move_link((*index, other), to, Some(name)),
         None => {
-            let index = socket.index_of(name).map_err(lend)?;
-            socket.move_link((index, name), to, None)
+            let link = (socket.index_of(name).map_err(lend)?, name);
+            let mark = format!("{LENT_AS}{name}");
+            socket.set_alias(link, &mark).map_err(lend)?;
+            let moved = socket.move_link(link, to, None);
+            if moved.is_err() {
+                // The error that counts is the first one.
+                let _ = socket.set_alias(link, "");
+            }
+            moved
         }
     }
     .map_err(lend)
@@ -101,33 +109,43 @@ fn came_back(socket: &mut RouteSocket) -> Result<Vec<(u32, String, String)>, Ins
     socket.with_alias(LENT_AS)
 }
 
-/// Moves the links back that are there; one that is not is no error. One whose name somebody has by now gets another. Goes
-/// on after an error and tells all of them.
+/// Moves the links back that are there, whatever they are called there; one that is not is no error. One whose name somebody
+/// has by now gets another. Goes on after an error and tells all of them.
 pub fn take_back(from: BorrowedFd<'_>, names: &[String]) -> Vec<LentError> {
     let home = match std::fs::File::open("/proc/thread-self/ns/net") {
         Ok(home) => home,
         Err(error) => return vec![LentError::Socket(crate::inside::not_found(error))],
     };
-    let mut socket = match RouteSocket::open_in(Namespace::Fd(from)) {
-        Ok(socket) => socket,
+    let sockets = RouteSocket::open_in(Namespace::Fd(from)).and_then(|mut there| {
+        let lent = there.with_alias(LENT_AS)?;
+        Ok((lent, there, RouteSocket::open()?))
+    });
+    let (lent, mut there, mut here) = match sockets {
+        Ok(opened) => opened,
         Err(error) => return vec![LentError::Socket(error)],
     };
     let home = Namespace::Fd(home.as_fd());
     let mut back = |name: &String| {
-        let index = match socket.index_of(name) {
-            Err(error) if error.is_missing() => return Ok(()),
-            other => other?,
+        let link = match lent.iter().find(|(_, _, own)| own == name) {
+            Some((index, now, _)) => (*index, now.as_str()),
+            None => match there.index_of(name) {
+                Ok(index) => (index, name.as_str()),
+                Err(error) if error.is_missing() => return Ok(()),
+                Err(error) => return Err(error),
+            },
         };
-        // Of an earlier time.
-        socket.set_alias((index, name), "")?;
-        match socket.move_link((index, name), home, None) {
+        match there.move_link(link, home, Some(name)) {
             Err(error) if error.is_doubled() => {
                 tracing::warn!(
                     link = name,
                     "its name is taken: it comes back under another, until that one is free"
                 );
-                socket.set_alias((index, name), &format!("{LENT_AS}{name}"))?;
-                socket.move_link((index, name), home, Some(OTHER_NAME))
+                there.set_alias(link, &format!("{LENT_AS}{name}"))?;
+                there.move_link(link, home, Some(OTHER_NAME))
+            }
+            Ok(()) => {
+                let link = (here.index_of(name)?, name.as_str());
+                here.set_alias(link, "")
             }
             other => other,
         }

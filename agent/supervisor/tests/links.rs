@@ -280,6 +280,105 @@ fn a_link_of_the_board_is_an_apps_while_it_runs() {
     assert_eq!(held.count(), 0);
 }
 
+/// A server of the outside; gone with the test.
+struct Page(std::process::Child);
+
+impl Page {
+    fn of(board: &Board, outside: &Outside) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &outside.0, "busybox", "httpd", "-f"]);
+        command.args(["-p", "8080", "-h"]);
+        command.arg(rootfs(board, "outside").join("www"));
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn links_that_get_other_names_restart_no_app_and_a_lent_one_comes_back_under_its_own() {
+    let mut board = Board::start();
+    let world = Outside::at(&board, "eth0", "203.0.113.9/24");
+    board.ip("addr add 203.0.113.1/24 dev eth0");
+    let wire = Outside::at(&board, "eth1", "192.168.7.9/24");
+    let field = Outside::at(&board, "lan0", "192.168.8.9/24");
+    let _page = Page::of(&board, &world);
+    board.networks = vec![plant()];
+    let image = image(&board);
+    let apps = vec![
+        server(
+            &image,
+            "web",
+            json!({"ports": [{"host": 8080, "container": 8080}]}),
+        ),
+        server(&image, "station", json!({"networks": [{"name": "plant"}]})),
+        server(
+            &image,
+            "bus",
+            json!({"mode": "none", "interfaces": [{"name": "lan0", "address": "192.168.8.1/24"}]}),
+        ),
+    ];
+    board.commit("1", apps);
+    let station = board.app("station").unwrap().networks[0].ip.to_string();
+    let pids = |board: &Board| ["web", "station", "bus"].map(|app| pid_of(board, app));
+    let first = pids(&board);
+    let work = |board: &Board| {
+        let url = "http://203.0.113.9:8080/";
+        wait_for("the way in", WAIT, || world.page("203.0.113.1"));
+        wait_for("the way out", WAIT, || {
+            let (found, text) =
+                board.run_in("web", &["timeout", "2", "/bin/wget", "-q", "-O", "-", url]);
+            (found && text == "outside").then_some(())
+        });
+        wait_for("the wire", WAIT, || wire.page(&station));
+        wait_for("the lent link", WAIT, || field.page("192.168.8.1"));
+    };
+    work(&board);
+
+    let rename = |board: &Board, from: &str, to: &str| {
+        board.ip(&format!("link set {from} down"));
+        board.ip(&format!("link set {from} name {to}"));
+        board.ip(&format!("link set {to} up"));
+    };
+    rename(&board, "eth0", "enp1s0");
+    rename(&board, "eth1", "enp2s0");
+    let bus = first[2].unwrap().to_string();
+    let inside = "ip link set lan0 down; ip link set lan0 name field0; ip link set field0 up";
+    let done = Command::new("nsenter")
+        .args(["-t", &bus, "--net", "--", "sh", "-ec", inside])
+        .status();
+    assert!(done.unwrap().success());
+    // Longer than the supervisor waits for more changes.
+    std::thread::sleep(Duration::from_secs(2));
+    work(&board);
+    assert_eq!(pids(&board), first);
+    board.restart_supervisor();
+    std::thread::sleep(Duration::from_secs(2));
+    work(&board);
+    assert_eq!(pids(&board), first);
+    rename(&board, "enp1s0", "eth0");
+    rename(&board, "enp2s0", "eth1");
+    std::thread::sleep(Duration::from_secs(2));
+    work(&board);
+    assert_eq!(pids(&board), first);
+
+    // The board's name of it is the one that the release says.
+    assert_eq!(board.control("bus", AppAction::Stop), Answer::Done);
+    wait_for("the link", WAIT, || {
+        board.links().contains("lan0").then_some(())
+    });
+    assert_eq!(board.control("bus", AppAction::Start), Answer::Done);
+    wait_for("its page", WAIT, || field.page("192.168.8.1"));
+    board.stop_all();
+    let links = board.ip("link show lan0");
+    assert!(!links.contains("alias"), "{links}");
+}
+
 #[test]
 fn an_app_keeps_its_link_when_another_one_gets_its_name() {
     let mut board = Board::start();
