@@ -158,6 +158,21 @@ fn weights_count(root: &Path, disk: Option<&Disk>) -> Outcome {
     )))
 }
 
+/// With the process that made it, and a number.
+const SCRATCH: &str = "coracle-check-";
+
+/// Those of processes that were killed meanwhile; one that is used cannot be removed.
+fn remove_left(hierarchy: &Path) {
+    for entry in fs::read_dir(hierarchy).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| name.strip_prefix(SCRATCH));
+        let maker = maker.and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if maker.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
 /// A cgroup that goes when it is dropped, and with it a controller that it switched on.
 struct Scratch {
     folder: PathBuf,
@@ -177,12 +192,20 @@ impl Scratch {
         }
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("coracle-check-{}-{count}", std::process::id());
+        let name = format!("{SCRATCH}{}-{count}", std::process::id());
+        remove_left(hierarchy);
         let scratch = Self {
             folder: hierarchy.join(name),
             switched_on,
         };
-        fs::create_dir(&scratch.folder)?;
+        match fs::create_dir(&scratch.folder) {
+            // Of one that was killed and had our number.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_dir(&scratch.folder)?;
+                fs::create_dir(&scratch.folder)?;
+            }
+            other => other?,
+        }
         Ok(scratch)
     }
 }
@@ -195,5 +218,28 @@ impl Drop for Scratch {
             // Refused with EBUSY when somebody began to use it meanwhile, and then it stays.
             let _ = fs::write(control, off);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_of_a_killed_process_goes_and_is_in_nobodys_way() {
+        let hierarchy = tempfile::tempdir().unwrap();
+        let own = std::process::id();
+        // No process has a number beyond the kernel's largest (PID_MAX_LIMIT).
+        let names = [format!("{SCRATCH}4194305-0"), format!("{SCRATCH}1-0")];
+        let mut left: Vec<PathBuf> = names.iter().map(|n| hierarchy.path().join(n)).collect();
+        left.extend((0..64).map(|n| hierarchy.path().join(format!("{SCRATCH}{own}-{n}"))));
+        left.iter()
+            .for_each(|folder| fs::create_dir(folder).unwrap());
+        let scratch = Scratch::make(hierarchy.path(), "memory", false).unwrap();
+        assert!(!left[0].exists() && left[1].exists());
+        let folder = scratch.folder.clone();
+        assert!(left.contains(&folder) && folder.exists());
+        drop(scratch);
+        assert!(!folder.exists());
     }
 }
