@@ -186,13 +186,14 @@ impl Envelope {
         }
         let bytes = self.payload_unverified()?;
         let message = pae(&self.payload_type, &bytes);
-        let keys: BTreeSet<&PublicKey> = keys.iter().collect();
+        let mut distinct = BTreeSet::<&PublicKey>::new();
+        distinct.extend(keys);
         let signatures: Vec<Vec<u8>> = self
             .signatures
             .iter()
             .filter_map(|s| decode(&s.sig))
             .collect();
-        let valid = keys
+        let valid = distinct
             .iter()
             .filter(|key| signatures.iter().any(|s| key.verifies(&message, s)))
             // More would only cost a slow core its time.

@@ -167,17 +167,14 @@ fn role_of(root: &Root, role: Role) -> Result<(Vec<PublicKey>, usize), RootError
         .roles
         .get(&role)
         .ok_or_else(|| RootError::Malformed(format!("role `{role}` is missing")))?;
-    let keys = entry
-        .keys
-        .iter()
-        .map(|id| {
-            root.keys.get(id).copied().ok_or_else(|| {
-                RootError::Malformed(format!(
-                    "role `{role}` names key `{id}`, which is not in `keys`"
-                ))
-            })
-        })
-        .collect::<Result<BTreeSet<_>, _>>()?;
+    let mut keys = BTreeSet::new();
+    for id in &entry.keys {
+        keys.insert(*root.keys.get(id).ok_or_else(|| {
+            RootError::Malformed(format!(
+                "role `{role}` names key `{id}`, which is not in `keys`"
+            ))
+        })?);
+    }
     if entry.threshold == 0 || entry.threshold > keys.len() {
         return Err(RootError::Malformed(format!(
             "role `{role}` has threshold {} with {} distinct keys",

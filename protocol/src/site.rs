@@ -112,11 +112,9 @@ pub fn applied(release: &Release, deploy: &Deploy) -> Result<Release, String> {
         let settable = app.site_settable.clone();
         set(app, &settable, settings).map_err(|fault| format!("app `{name}`: {fault}"))?;
     }
-    let wanted: BTreeSet<_> = release
-        .apps
-        .iter()
-        .flat_map(|app| app.secrets.iter().map(move |secret| (&app.name, secret)))
-        .collect();
+    let apps = release.apps.iter();
+    let mut wanted = BTreeSet::new();
+    wanted.extend(apps.flat_map(|app| app.secrets.iter().map(move |secret| (&app.name, secret))));
     let mut given = BTreeSet::new();
     for sealed in &deploy.secrets {
         let secret = (&sealed.app, &sealed.name);

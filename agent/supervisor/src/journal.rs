@@ -83,7 +83,7 @@ impl DeployedSet {
             if Sha256Digest::of(text.as_bytes()) != digest {
                 return Err(format!("image configuration {digest} has another digest"));
             }
-            let config: ImageConfig = serde_json::from_str(text)
+            let config: ImageConfig = serde_json::from_slice(text.as_bytes())
                 .map_err(|fault| format!("app `{}`: image configuration: {fault}", app.name))?;
             let layers = image.layers.iter().map(|layer| layer.diff_id);
             if !config.rootfs.diff_ids.iter().copied().eq(layers) {
@@ -127,8 +127,9 @@ impl DeployedSet {
     /// The layers that it needs on disk.
     pub fn layers(&self) -> BTreeSet<Sha256Digest> {
         let apps = self.release().apps.iter();
-        apps.flat_map(|app| app.image.layers.iter().map(|layer| layer.diff_id))
-            .collect()
+        let mut layers = BTreeSet::new();
+        layers.extend(apps.flat_map(|app| app.image.layers.iter().map(|layer| layer.diff_id)));
+        layers
     }
 }
 

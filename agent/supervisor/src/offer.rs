@@ -82,7 +82,8 @@ impl Accepted {
     /// What is missing for it on a board that has these layers.
     pub fn needs(&self, on_board: &BTreeSet<Sha256Digest>, already: bool) -> Needs {
         let apps = &self.release().apps;
-        let configs: BTreeSet<Blob> = apps.iter().map(|app| app.image.config).collect();
+        let mut configs = BTreeSet::new();
+        configs.extend(apps.iter().map(|app| app.image.config));
         let mut asked = BTreeSet::new();
         let layers = apps
             .iter()

@@ -123,19 +123,17 @@ impl KernelOptions {
     /// From a configuration's text. Only `=y` and `=m` are kept, of what Coracle or a profile can
     /// ask for; a text without one such line is not a configuration and stays unknown.
     pub fn from_text(text: &str) -> Self {
-        let set: BTreeMap<String, OptionState> = text
-            .lines()
-            .filter_map(|line| {
-                let (name, value) = line.split_once('=')?;
-                let state = match value {
-                    "y" => OptionState::BuiltIn,
-                    "m" => OptionState::Module,
-                    _ => return None,
-                };
-                name.starts_with("CONFIG_")
-                    .then(|| (name.to_owned(), state))
-            })
-            .collect();
+        let mut set = BTreeMap::new();
+        set.extend(text.lines().filter_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            let state = match value {
+                "y" => OptionState::BuiltIn,
+                "m" => OptionState::Module,
+                _ => return None,
+            };
+            name.starts_with("CONFIG_")
+                .then(|| (name.to_owned(), state))
+        }));
         Self {
             set: (!set.is_empty()).then_some(set),
         }

@@ -44,7 +44,8 @@ pub fn start_order(apps: &[&App]) -> Result<Vec<usize>, Vec<AppName>> {
     let mut order = Vec::with_capacity(apps.len());
     let mut left: Vec<usize> = (0..apps.len()).collect();
     while !left.is_empty() {
-        let waiting: BTreeSet<&AppName> = left.iter().map(|at| &apps[*at].name).collect();
+        let mut waiting = BTreeSet::new();
+        waiting.extend(left.iter().map(|at| &apps[*at].name));
         let free = |at: &usize| !apps[*at].after().any(|name| waiting.contains(name));
         let Some(place) = left.iter().position(free) else {
             return Err(circle(apps, &left));
@@ -57,8 +58,8 @@ pub fn start_order(apps: &[&App]) -> Result<Vec<usize>, Vec<AppName>> {
 /// One circle among `left`, each of which waits for another of them: from any of them on, until a name comes again.
 fn circle(apps: &[&App], left: &[usize]) -> Vec<AppName> {
     let of_left = |name: &&AppName| left.iter().any(|at| apps[*at].name == **name);
-    let by_name: BTreeMap<&AppName, &App> =
-        left.iter().map(|at| (&apps[*at].name, apps[*at])).collect();
+    let mut by_name = BTreeMap::new();
+    by_name.extend(left.iter().map(|at| (&apps[*at].name, apps[*at])));
     let mut way: Vec<AppName> = Vec::new();
     let mut next = left.first().map(|at| &apps[*at].name);
     while let Some(name) = next {

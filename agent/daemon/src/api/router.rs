@@ -30,7 +30,9 @@ impl Query {
                 false => (key.into_owned(), value.into_owned()),
             })
         });
-        Self(pairs.collect())
+        let mut all = BTreeMap::new();
+        all.extend(pairs);
+        Self(all)
     }
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {

@@ -320,7 +320,8 @@ fn busy(command: Command, activity: &str) {
 
 /// Removes what neither the sets that may run nor an open offer needs.
 fn tidy(means: &Means, record: &Record, local: Option<&LocalOffer>) {
-    let mut keep: BTreeSet<_> = record.kept_blobs().collect();
+    let mut keep = BTreeSet::new();
+    keep.extend(record.kept_blobs());
     if let Some(LocalOffer { needs, .. }) = local {
         keep.extend(needs.configs.iter().map(|b| b.digest));
         keep.extend(

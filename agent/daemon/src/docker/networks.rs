@@ -146,7 +146,8 @@ fn members(status: &Status, network: &str) -> Map<String, Value> {
         .current
         .iter()
         .flat_map(|set| set.apps.iter().map(move |app| (set, app)));
-    apps.filter_map(|(set, app)| {
+    let mut all = Map::new();
+    all.extend(apps.filter_map(|(set, app)| {
         let place = app.networks.iter().find(|place| place.network.as_str() == network)?;
         let member = json!({
             "Name": app.name,
@@ -156,8 +157,8 @@ fn members(status: &Status, network: &str) -> Map<String, Value> {
             "IPv6Address": place.ipv6.map_or(String::new(), |(ip, prefix, _)| format!("{ip}/{prefix}"))
         });
         Some((container_id(set, app), member))
-    })
-    .collect()
+    }));
+    all
 }
 
 fn endpoint_id(set: &SetStatus, app: &AppStatus, place: &PlaceStatus) -> String {
@@ -208,7 +209,8 @@ pub fn of_container(set: &SetStatus, app: &AppStatus) -> Value {
         });
         (place.network.to_string(), shape)
     };
-    let mut all: Map<String, Value> = app.networks.iter().map(place).collect();
+    let mut all = Map::new();
+    all.extend(app.networks.iter().map(place));
     let mode = mode(set, app);
     // Docker shows these two as networks without an address.
     if WITHOUT_BRIDGE.iter().any(|(name, _)| *name == mode) {

@@ -3,7 +3,7 @@
 use crate::clock;
 use coracle_protocol::local::Status;
 use coracle_protocol::report::{AppStatus, PlaceStatus};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// An app's use at one moment.
@@ -84,7 +84,9 @@ fn interfaces(app: &AppStatus) -> Value {
         });
         Some((place.interface.clone(), numbers))
     };
-    Value::Object(app.networks.iter().filter_map(counted).collect())
+    let mut all = Map::new();
+    all.extend(app.networks.iter().filter_map(counted));
+    Value::Object(all)
 }
 
 #[cfg(test)]

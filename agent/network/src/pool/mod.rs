@@ -90,7 +90,8 @@ impl Pool {
             self.in_use.insert(ip);
             return Ok(ip);
         }
-        let given: BTreeSet<Ipv4Addr> = self.leases.iter().map(|l| l.ip).collect();
+        let mut given = BTreeSet::new();
+        given.extend(self.leases.iter().map(|l| l.ip));
         let fresh = self
             .usable()
             .find(|ip| !given.contains(ip) && !self.in_use.contains(ip));

@@ -76,7 +76,8 @@ impl Zone {
 
     /// As it was told, with who is on the network worked out.
     pub(super) fn known(mut self) -> Self {
-        self.members = self.names.values().flatten().copied().collect();
+        self.members.clear();
+        self.members.extend(self.names.values().flatten().copied());
         self
     }
 

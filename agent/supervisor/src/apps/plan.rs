@@ -204,7 +204,8 @@ fn open_files(wanted: u64) -> Rlimit {
 /// The image's variables, over them the release's; and those that programs take for granted.
 fn environment(app: &App, image: &ImageConfig, user: &User) -> Vec<String> {
     let home = user.home.as_deref().filter(|home| !home.is_empty());
-    let mut all = BTreeMap::from([
+    let mut all = BTreeMap::new();
+    all.extend([
         ("PATH".to_owned(), PATH.to_owned()),
         ("HOME".to_owned(), home.unwrap_or("/").to_owned()),
         ("HOSTNAME".to_owned(), app.name.to_string()),

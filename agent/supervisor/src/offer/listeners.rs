@@ -158,7 +158,7 @@ fn owners(proc: &Path, mut inodes: BTreeSet<u64>, parent: &str) -> BTreeMap<u64,
         let folder = process.path();
         let files = fs::read_dir(folder.join("fd")).into_iter().flatten();
         let sockets = files.flatten().filter_map(|file| socket(&file.path()));
-        let its: BTreeSet<u64> = sockets.filter(|inode| inodes.remove(inode)).collect();
+        let its: Vec<u64> = sockets.filter(|inode| inodes.remove(inode)).collect();
         if its.is_empty() || is_app(&folder, parent) {
             continue;
         }

@@ -80,9 +80,8 @@ fn volume_cost(volume: &PlannedVolume, settings: &Settings) -> u64 {
 fn all_volumes(release: &Release, settings: &Settings) -> Vec<PlannedVolume> {
     let apps = release.apps.iter();
     let planned = apps.flat_map(|app| planned_volumes(app, settings));
-    let by_name: BTreeMap<_, _> = planned
-        .map(|volume| (volume.name.clone(), volume))
-        .collect();
+    let mut by_name = BTreeMap::new();
+    by_name.extend(planned.map(|volume| (volume.name.clone(), volume)));
     by_name.into_values().collect()
 }
 

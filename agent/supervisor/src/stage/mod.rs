@@ -19,6 +19,7 @@ use coracle_protocol::release::Layer;
 use coracle_runtime::{Child, Exit};
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
@@ -72,9 +73,10 @@ pub struct Staging {
 /// The layers that are on the board.
 pub fn on_board(layers_dir: &Path) -> BTreeSet<Sha256Digest> {
     let entries = std::fs::read_dir(layers_dir).into_iter().flatten();
-    entries
-        .filter_map(|entry| Sha256Digest::from_hex(entry.ok()?.file_name().to_str()?).ok())
-        .collect()
+    let digest = |name: &OsStr| Sha256Digest::from_hex(name.to_str()?).ok();
+    let mut found = BTreeSet::new();
+    found.extend(entries.filter_map(|entry| digest(&entry.ok()?.file_name())));
+    found
 }
 
 /// Where a layer's tree is.

@@ -181,11 +181,8 @@ impl Supervisor {
             self.previous.as_ref(),
             self.trying.as_ref().map(|trying| &trying.set),
         ];
-        let mut needed: BTreeSet<_> = sets
-            .into_iter()
-            .flatten()
-            .flat_map(|set| set.layers())
-            .collect();
+        let mut needed = BTreeSet::new();
+        needed.extend(sets.into_iter().flatten().flat_map(|set| set.layers()));
         if let Some(accepted) = &self.accepted {
             let apps = accepted.release().apps.iter();
             needed.extend(apps.flat_map(|app| app.image.layers.iter().map(|layer| layer.diff_id)));

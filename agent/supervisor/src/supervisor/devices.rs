@@ -9,7 +9,7 @@ use super::Supervisor;
 use crate::apps::devices::{self, Given, PlannedDevice};
 use crate::apps::{AppRun, Phase};
 use coracle_board_support::devices::Node;
-use coracle_protocol::names::{AppName, DeviceName};
+use coracle_protocol::names::DeviceName;
 use coracle_protocol::report::DeviceStatus;
 use coracle_runtime::cgroup::Devices;
 use std::collections::BTreeSet;
@@ -50,12 +50,14 @@ impl Supervisor {
         let root = self.settings.config.hardware_root.clone();
         // Before the look: what comes after it is heard.
         let folders = self.apps.iter().flat_map(planned);
-        let folders = folders.flat_map(|device| device.folders(&root)).collect();
-        self.device_watch.watch(&folders);
+        let mut watched = BTreeSet::new();
+        watched.extend(folders.flat_map(|device| device.folders(&root)));
+        self.device_watch.watch(&watched);
         for index in 0..self.apps.len() {
             self.look_at_devices(index, &root, now);
         }
-        let names: BTreeSet<AppName> = self.apps.iter().map(|app| app.name().clone()).collect();
+        let mut names = BTreeSet::new();
+        names.extend(self.apps.iter().map(|app| app.name().clone()));
         let missing = &mut self.device_watch.missing;
         missing.retain(|(app, _)| names.contains(app));
         let later = &mut self.device_watch.restarts_later;

@@ -77,7 +77,8 @@ impl Supervisor {
             return;
         };
         let found = networks.follow().await;
-        let overlaps: BTreeMap<_, _> = found.overlaps.into_iter().collect();
+        let mut overlaps = BTreeMap::new();
+        overlaps.extend(found.overlaps);
         for (network, other) in &overlaps {
             if self.following.overlaps.get(network) != Some(other) {
                 tracing::warn!(network, other, "its containers do not reach what is there");

@@ -7,7 +7,6 @@ use crate::apps::{AppRun, whole};
 use crate::journal::DeployedSet;
 use crate::offer::Refused;
 use coracle_images::layout::ImageConfig;
-use coracle_protocol::names::AppName;
 use coracle_protocol::release::{App, Condition};
 use std::collections::BTreeSet;
 
@@ -23,7 +22,9 @@ impl Supervisor {
             .collect();
         let awaited = self.apps.iter().flat_map(|run| run.app.depends_on.iter());
         let awaited = awaited.filter(|(_, condition)| **condition == Condition::Completed);
-        let awaited: BTreeSet<AppName> = awaited.map(|(name, _)| name.clone()).collect();
+        let names = awaited.map(|(name, _)| name.clone());
+        let mut awaited = BTreeSet::new();
+        awaited.extend(names);
         for run in &mut self.apps {
             run.awaited = awaited.contains(run.name());
         }

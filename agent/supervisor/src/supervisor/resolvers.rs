@@ -139,9 +139,8 @@ impl Resolvers {
 /// Networks that are to have one: of the board's own, only while apps of the set are on it.
 fn with_resolver(networks: &Networks, apps: &[AppRun]) -> BTreeMap<String, NetworkConfig> {
     let list = networks.list().iter().filter(|network| network.resolver);
-    let mut all: BTreeMap<_, _> = list
-        .map(|network| (network.name.clone(), network.config()))
-        .collect();
+    let mut all = BTreeMap::new();
+    all.extend(list.map(|network| (network.name.clone(), network.config())));
     let on_default = |app: &AppRun| {
         let places = app.plan.as_ref().map_or(&[][..], |plan| &plan.places);
         places.iter().any(|place| place.network == DEFAULT_NETWORK)

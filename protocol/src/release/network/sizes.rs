@@ -34,7 +34,8 @@ impl Release {
     /// Of an app in the zone of one of its networks: its names there, its list, and whom it finds on its other networks.
     fn bytes_of(&self, app: &App, network: &str) -> usize {
         let list = app.network.egress.as_deref().unwrap_or_default();
-        let names: BTreeSet<&EgressTo> = list.iter().map(|entry| &entry.to).collect();
+        let mut names = BTreeSet::new();
+        names.extend(list.iter().map(|entry| &entry.to));
         let of_list: usize = names
             .iter()
             .map(|to| match to {

@@ -42,7 +42,8 @@ impl Board {
 
     /// As the policy has them. Goes on after an error and tells all of them; what a driver will not do is told and no error.
     fn put_in_order(&mut self, links: &[Link]) -> Vec<NetworkError> {
-        let there: BTreeSet<u32> = links.iter().map(|link| link.index).collect();
+        let mut there = BTreeSet::new();
+        there.extend(links.iter().map(|link| link.index));
         self.told.retain(|(link, _)| there.contains(link));
         let wanted = |link: &Link| self.policy.offloads_of(&link.name);
         let wanted: Vec<(&Link, Offloads)> = links.iter().map(|l| (l, wanted(l))).collect();
