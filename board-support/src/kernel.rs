@@ -205,16 +205,25 @@ pub(crate) fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Takes those pages of this program's file off this process's page tables that cannot have been written to: they are in the
-/// page cache, and come back by a fault when they are used. How many bytes of the file that are, mapped or not.
-pub(crate) fn drop_clean_pages(page: usize) -> usize {
+/// What [`drop_clean_pages`] is given, and what it counts.
+struct Dropping {
+    page: usize,
+    libraries: bool,
+    bytes: usize,
+}
+
+/// Takes those pages of this program's file, and of its libraries' if asked to, off this process's page tables that cannot have
+/// been written to: they are in the page cache, and come back by a fault when they are used. How many bytes of the files that
+/// are, mapped or not.
+pub(crate) fn drop_clean_pages(page: usize, libraries: bool) -> usize {
+    // SAFETY: called by dl_iterate_phdr alone, with what it is given below.
     unsafe extern "C" fn visit(
         object: *mut libc::dl_phdr_info,
         _size: libc::size_t,
         given: *mut libc::c_void,
     ) -> libc::c_int {
-        // SAFETY: `given` is the pair of numbers below, which outlives the iteration and is used by nobody else during it.
-        let (page, bytes) = unsafe { &mut *given.cast::<(usize, usize)>() };
+        // SAFETY: `given` is what stands below, which outlives the iteration and is used by nobody else during it.
+        let given = unsafe { &mut *given.cast::<Dropping>() };
         // SAFETY: the loader gives a valid object for the length of the call.
         let object = unsafe { &*object };
         if object.dlpi_phdr.is_null() {
@@ -229,26 +238,30 @@ pub(crate) fn drop_clean_pages(page: usize) -> usize {
             }
             // Whole pages of this segment alone: those at its ends may be shared with what is written to.
             let start = object.dlpi_addr as usize + header.p_vaddr as usize;
-            let first = start.next_multiple_of(*page);
-            let end = (start + header.p_filesz as usize) / *page * *page;
+            let first = start.next_multiple_of(given.page);
+            let end = (start + header.p_filesz as usize) / given.page * given.page;
             if end <= first {
                 continue;
             }
             let length = end - first;
-            // SAFETY: the range is a read-only private mapping of the program's file, of which no page was written to (the
-            // segment is not writable, and what relocation changes lies in one that was): the kernel gives the same bytes
-            // back at the next access.
+            // SAFETY: the range is a read-only private mapping of the object's file, of which no page was written to (the
+            // segment is not writable, and what relocation changes lies in one that was; no object has text relocations): the
+            // kernel gives the same bytes back at the next access.
             if unsafe { libc::madvise(first as *mut libc::c_void, length, libc::MADV_DONTNEED) }
                 == 0
             {
-                *bytes += length;
+                given.bytes += length;
             }
         }
-        // The first object is the program itself; libraries are shared with everybody anyway.
-        1
+        // The first object is the program itself.
+        libc::c_int::from(!given.libraries)
     }
-    let mut given = (page, 0usize);
+    let mut given = Dropping {
+        page,
+        libraries,
+        bytes: 0,
+    };
     // SAFETY: `visit` is called while this call lasts, with the pointer that is given here, and does not unwind.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut given).cast()) };
-    given.1
+    given.bytes
 }

@@ -2,6 +2,7 @@
 
 use crate::files::{self, Access, FileError};
 use crate::image::limits;
+use coracle_board_support::memory;
 use coracle_images::decompress::tar_stream;
 use coracle_images::delta::tar_diff::{self, TarDiffError};
 use coracle_images::delta::{DeltaError, DeltaHeader, DeltaReader, MakeError, make};
@@ -198,12 +199,15 @@ pub fn info(path: &Path) -> Result<(DeltaHeader, u64), DeltaFileError> {
 }
 
 /// Applies a delta or a tar-diff to `base`, an unpacked tree or a layer file, and writes the target's tar stream. The
-/// output appears only when its digest is the one that the delta announces; a tar-diff announces none.
+/// output appears only when its digest is the one that the delta announces; a tar-diff announces none. Takes no more memory
+/// than a board does.
 pub fn apply_file(
     base: &Path,
     delta: &Path,
     output: &Path,
 ) -> Result<(Sha256Digest, u64), DeltaFileError> {
+    memory::begin_small();
+    memory::make_room();
     let scratch;
     let tree = if base.is_dir() {
         base

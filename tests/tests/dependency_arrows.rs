@@ -60,6 +60,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "coracle-protocol",
             "coracle-images",
             "coracle-keys",
+            "coracle-board-support",
         ],
     ),
     (

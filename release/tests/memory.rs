@@ -1,0 +1,83 @@
+//! Applying a delta takes as little memory as on a board, whatever is in the layers.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use support::{Place, Ran};
+
+/// What a process may write to (RLIMIT_DATA), in bytes. What it reads of its own files comes on top, some 2.5 MiB: 8 together.
+const DATA: u64 = 5632 << 10;
+
+fn gzipped(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    let done = Command::new("gzip").arg("-n9").arg(path).status().unwrap();
+    assert!(done.success());
+}
+
+/// A manual of nearly 1 MiB, packed, beside a file of so many pieces that no more are remembered.
+fn tree(place: &Place, name: &str, version: u32) {
+    let folder = place.path(name);
+    fs::create_dir(&folder).unwrap();
+    let mut text = format!("version {version}\n");
+    let mut words = Vec::new();
+    let mut state = 5u32;
+    for line in 0u32.. {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if text.len() < 1_040_000 {
+            text += &format!("{line}: {state:x}\n");
+        }
+        if words.len() >= 6 << 20 {
+            break;
+        }
+        for _ in 0..16 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            words.extend((state >> 8).to_le_bytes());
+        }
+        if line % 2 == version % 2 {
+            words.extend(state.rotate_left(9).to_le_bytes());
+        }
+    }
+    gzipped(&folder.join("manual"), &text);
+    fs::write(folder.join("words"), words).unwrap();
+    let packed = Command::new("tar")
+        .args(["--sort=name", "--owner=0", "--group=0", "--mtime=@0", "-cf"])
+        .arg(place.path(&format!("{name}.tar")))
+        .arg("-C")
+        .arg(&folder)
+        .arg(".")
+        .status()
+        .unwrap();
+    assert!(packed.success());
+}
+
+fn apply(place: &Place, data: u64) -> Ran {
+    let output = Command::new("prlimit")
+        .arg(format!("--data={data}"))
+        .args([env!("CARGO_BIN_EXE_coracle-release"), "delta", "apply"])
+        .args(["--base", "old", "--delta", "d", "--output", "out"])
+        .current_dir(place.path(""))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Ran {
+        // A process that gets no memory is ended by a signal.
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn a_delta_is_applied_in_the_memory_of_a_board() {
+    let place = Place::new();
+    tree(&place, "old", 1);
+    tree(&place, "new", 2);
+    place
+        .run("delta make --base old.tar --target new.tar --output d")
+        .ok();
+    assert_ne!(apply(&place, DATA / 2).code, 0, "the limit does not count");
+    apply(&place, DATA).ok();
+    assert!(place.read("out") == place.read("new.tar"));
+}
