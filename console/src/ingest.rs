@@ -8,6 +8,8 @@ use crate::mosquitto::MESSAGE_BYTES;
 use crate::republish::Republish;
 use crate::revocation::Revocations;
 use crate::store::{Store, StoreError};
+use coracle_protocol::command::CommandResult;
+use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::BoardId;
 use coracle_protocol::report::{Current, Feedback, Presence, Telemetry};
 use coracle_protocol::topics::Topic;
@@ -25,6 +27,12 @@ enum IngestError {
     Malformed(#[from] serde_json::Error),
     #[error("the activity's name has {0} bytes; the limit is {ACTIVITY_BYTES}")]
     Activity(usize),
+    #[error(
+        "the result of a command is in more than {} parts of {} bytes",
+        CommandResult::MOST_PARTS,
+        LIMITS.mqtt_message_bytes
+    )]
+    Result,
     #[error("the board is revoked")]
     Revoked,
     #[error(transparent)]
@@ -115,7 +123,21 @@ async fn take(
             }
             known
         }
-        Topic::Desired | Topic::Command | Topic::CommandResult => false,
+        Topic::CommandResult => {
+            let result: CommandResult = parse(payload)?;
+            if payload.len() > LIMITS.mqtt_message_bytes
+                || result.parts as usize > CommandResult::MOST_PARTS
+                || result.part >= result.parts
+            {
+                return Err(IngestError::Result);
+            }
+            let news = store.add_command_result(board, &result).await?;
+            if news && result.part == 0 {
+                tracing::info!(%board, command = %result.command, code = result.code, "a command was answered");
+            }
+            news
+        }
+        Topic::Desired | Topic::Command => false,
     })
 }
 

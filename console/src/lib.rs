@@ -13,6 +13,7 @@
 //! | [`boards_api`], [`board_port`] | the boards' port: enrolment, blobs |
 //! | [`rest`], [`problem`], [`access`] | the operators' REST, its refusals, tokens |
 //! | [`deploy`], [`deltas`] | signed assignments, deltas |
+//! | [`commands`] | signed commands |
 //! | [`web`], [`live`] | pages, and who tells them of changes |
 //! | [`audit`] | who changed what |
 //! | [`tokens`], [`boards`], [`check`] | the other subcommands |
@@ -29,6 +30,7 @@ pub mod ca;
 pub mod certificates;
 pub mod check;
 pub mod clock;
+pub mod commands;
 pub mod deltas;
 pub mod deploy;
 pub mod files;

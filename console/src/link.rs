@@ -105,6 +105,13 @@ impl Link {
             .await
             .map_err(|_| LinkError::Closed)
     }
+    /// Publishes a message for whoever listens now, QoS 1. Waits while the queue to the broker is full.
+    pub async fn publish(&self, topic: &str, payload: Vec<u8>) -> Result<(), LinkError> {
+        self.client
+            .publish(topic, payload, PublishOptions::at_least_once())
+            .await
+            .map_err(|_| LinkError::Closed)
+    }
     /// Whether the broker is connected now.
     pub fn is_up(&self) -> bool {
         *self.up.borrow()
@@ -186,6 +193,7 @@ impl Pump {
             Topic::Feedback,
             Topic::Presence,
             Topic::Telemetry,
+            Topic::CommandResult,
             // What the broker holds, to be compared with the database.
             Topic::Desired,
         ] {

@@ -68,12 +68,21 @@ impl Signer {
         epoch(&self.key.public, &self.root())
     }
 
+    /// The public half of the key.
+    pub(crate) fn public(&self) -> PublicKey {
+        self.key.public
+    }
+
     /// A token takes its time: not on the thread that asks.
-    pub(super) async fn sign(&self, deploy: &Deploy) -> Result<Envelope, DeployError> {
-        let unsigned = Envelope::unsigned(DEPLOY_TYPE, &serde_json::to_vec(deploy)?);
+    pub(crate) async fn sign_envelope(&self, unsigned: Envelope) -> Result<Envelope, DeployError> {
         let key = self.key.clone();
         let signed = tokio::task::spawn_blocking(move || key.sign(unsigned));
-        let envelope = signed.await.map_err(|_| DeployError::SigningPanicked)??;
+        signed.await.map_err(|_| DeployError::SigningPanicked)?
+    }
+
+    pub(super) async fn sign(&self, deploy: &Deploy) -> Result<Envelope, DeployError> {
+        let unsigned = Envelope::unsigned(DEPLOY_TYPE, &serde_json::to_vec(deploy)?);
+        let envelope = self.sign_envelope(unsigned).await?;
         // What a board would refuse is found here, not there.
         VerifiedDeploy::open(&envelope, &self.root())?;
         Ok(envelope)

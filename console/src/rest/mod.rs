@@ -11,6 +11,8 @@
 //! | `GET /crl` | the list of revoked certificates, PEM |
 //! | `POST /boards/<id>/secrets` (sealed) | kept; the next deployment brings it |
 //! | `GET /boards/<id>/secrets` | `[{app, name, key}]`, never a value |
+//! | `POST /boards/<id>/commands` `{restart: {app}}` or `{logs: {app, tail}}` | signed and sent to a board that is online; `{id, state}` |
+//! | `GET /boards/<id>/commands`, `GET /boards/<id>/commands/<id>` | `waiting`, `done`, `failed`, `unanswered`; code and text |
 //! | `POST /releases` (envelope) | `{digest, product, version}` |
 //! | `GET /releases`, `GET /releases/<digest>` | releases, newest first; one with its document |
 //! | `POST /deployments` `{release, boards, expires_in_seconds?}` | `{id, boards: [{board, activity, seq, deltas}]}` |
@@ -21,6 +23,7 @@
 
 mod boards;
 mod certificates;
+mod commands;
 mod deployments;
 mod releases;
 mod roots;
@@ -101,6 +104,11 @@ pub fn router(rest: Rest) -> Router {
         )
         .route("/boards/{id}/certificates", get(certificates::list))
         .route("/boards/{id}/revocation", post(certificates::revoke))
+        .route(
+            "/boards/{id}/commands",
+            get(commands::list).post(commands::send),
+        )
+        .route("/boards/{id}/commands/{command}", get(commands::one))
         .route("/crl", get(certificates::crl))
         .route("/releases", get(releases::list).post(releases::add))
         .route("/releases/{digest}", get(releases::one))

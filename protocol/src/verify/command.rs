@@ -45,6 +45,11 @@ impl VerifiedCommand {
             digest: Sha256Digest::of(&bytes),
         })
     }
+
+    /// SHA-256 of the payload: what its result is called by.
+    pub fn digest(&self) -> Sha256Digest {
+        self.digest
+    }
 }
 
 /// A command for this board, not seen before and not surely over. What it does *not* say: that the app is there.
