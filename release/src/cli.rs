@@ -1,6 +1,7 @@
 //! The command line: a file for each subcommand, with its flags and a function that calls the room where
 //! the work is done and says what came of it. Results go to stdout, progress and failures to stderr.
 
+mod command;
 mod delta;
 mod fleet;
 mod image;
@@ -59,6 +60,9 @@ enum Command {
     Deploy(fleet::Deploy),
     /// What boards run, and what they said last
     Status(fleet::Status),
+    /// Have a board restart an app, or send the last lines of its log
+    #[command(subcommand, name = "command")]
+    Board(command::BoardCommand),
     /// Secrets of apps, sealed to their boards
     #[command(subcommand)]
     Secret(secret::SecretCommand),
@@ -82,6 +86,7 @@ impl Cli {
             Command::Push(args) => fleet::push(&args),
             Command::Deploy(args) => fleet::deploy(&args),
             Command::Status(args) => fleet::status(&args),
+            Command::Board(command) => command.run(),
             Command::Secret(command) => command.run(),
             Command::EnrolFile(args) => fleet::enrol_file(&args),
             Command::FleetFile(args) => fleet::fleet_file(&args),

@@ -134,7 +134,15 @@ fn a_root_says_what_it_lacks() {
     place
         .run("root create --output r.json --root-key root-a.pk8 --release-key release.pk8.pub --deploy-key deploy.pk8.pub")
         .failed(1, &["root-a.pk8` is a private key"]);
+    place
+        .run("root create --output r.json --root-key root-a.pk8.pub --release-key release.pk8.pub --deploy-key deploy.pk8.pub --command-key release.pk8.pub")
+        .failed(1, &["role `command`, which is online", "use two keys"]);
     assert!(!place.path("r.json").exists());
+    place
+        .run("root create --output c.json --root-key root-a.pk8.pub --release-key release.pk8.pub --deploy-key deploy.pk8.pub --command-key deploy.pk8.pub --command-epoch 3")
+        .ok();
+    let shown = place.run("root show c.json").ok();
+    assert!(shown.contains("role command: 1 of 1, epoch 3"), "{shown}");
     place
         .run("root show release.pk8")
         .failed(1, &["release.pk8", "not a DSSE envelope"]);

@@ -23,6 +23,8 @@ struct State {
     board: String,
     /// The last secret that it was given.
     secret: Vec<u8>,
+    /// The last command that it was given.
+    command: String,
     /// Where uploads go on.
     elsewhere: bool,
 }
@@ -146,6 +148,20 @@ fn answer(
         ("POST", "/api/v1/boards/acme.b-1/secrets") => {
             state.secret = body;
             plain(200, "{}")
+        }
+        ("POST", "/api/v1/boards/acme.b-1/commands") => {
+            state.command = String::from_utf8(body).unwrap();
+            plain(
+                200,
+                r#"{"id":"c1","state":"waiting","code":null,"text":null}"#,
+            )
+        }
+        ("GET", "/api/v1/boards/acme.b-1/commands/c1") => {
+            let next = match state.progress.len() {
+                1 => state.progress[0].clone(),
+                _ => state.progress.pop_front().unwrap(),
+            };
+            (200, String::new(), next)
         }
         ("POST", "/api/v1/deployments") => plain(
             200,
@@ -466,4 +482,50 @@ fn a_console_that_gives_another_key_later_is_found_out() {
     place
         .run("secret pin --board acme.b-1 --key abcd")
         .failed(1, &["32 bytes in base64"]);
+}
+
+#[test]
+fn a_command_waits_for_the_boards_answer() {
+    let place = Place::new();
+    let said = |state: &str, code: &str, text: &str| {
+        let code = if code.is_empty() { None } else { Some(code) };
+        serde_json::json!({"id": "c1", "state": state, "code": code, "text": text}).to_string()
+    };
+    let console = |answers: &[String]| {
+        StandIn::start(State {
+            progress: answers.iter().cloned().collect(),
+            ..State::default()
+        })
+    };
+    let waiting = said("waiting", "", "");
+    let logs = console(&[waiting.clone(), said("done", "", "one\n\u{1b}[2Jtwo\n")]);
+    let text = logs
+        .run(
+            &place,
+            "command logs",
+            "--board acme.b-1 --app web --tail 5",
+        )
+        .ok();
+    assert_eq!(text, "one\n[2Jtwo\n");
+    let sent = logs.state.lock().unwrap().command.clone();
+    assert_eq!(sent, r#"{"logs":{"app":"web","tail":5}}"#);
+
+    let restart = "--board acme.b-1 --app web --timeout 1s";
+    let refused = console(&[said("failed", "no-app", "no app `web`")]);
+    refused
+        .run(&place, "command restart", restart)
+        .failed(1, &["acme.b-1 did not do it (no-app): no app `web`"]);
+    let sent = refused.state.lock().unwrap().command.clone();
+    assert_eq!(sent, r#"{"restart":{"app":"web"}}"#);
+    let silent = console(&[waiting]);
+    silent
+        .run(&place, "command restart", restart)
+        .failed(1, &["acme.b-1 has not answered", "commands/c1"]);
+    silent
+        .run(
+            &place,
+            "command logs",
+            "--board acme.b-1 --app web --tail 1001",
+        )
+        .failed(2, &["1001"]);
 }

@@ -169,6 +169,9 @@ pub(super) struct RootCreate {
     /// Public keys for USB sticks
     #[arg(long, value_name = "FILE.pub", num_args = 1..)]
     offline_deploy_key: Vec<PathBuf>,
+    /// Public keys that may command boards (restart an app, send its log): the console's own, online. May be the deploy key
+    #[arg(long, value_name = "FILE.pub", num_args = 1..)]
+    command_key: Vec<PathBuf>,
     /// Counts up by one with each root
     #[arg(long, value_name = "N", default_value_t = 1)]
     version: u64,
@@ -181,6 +184,9 @@ pub(super) struct RootCreate {
     /// Epoch of the stick keys
     #[arg(long, value_name = "N", default_value_t = 1)]
     offline_deploy_epoch: u64,
+    /// Epoch of the command keys
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    command_epoch: u64,
     /// Until when: "10y", or a date
     #[arg(long, value_name = "TIME", default_value = "10y")]
     expires: Expiry,
@@ -233,6 +239,7 @@ fn create(args: RootCreate) -> Result<(), Failure> {
             1,
             args.offline_deploy_epoch,
         ),
+        role(Role::Command, &args.command_key, 1, args.command_epoch),
     ];
     let envelope = root::create(input, &roles)?;
     // Whatever boards would refuse but for the missing signatures is refused now.
