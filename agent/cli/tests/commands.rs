@@ -5,7 +5,7 @@ mod daemon;
 
 use daemon::{Daemon, coracle};
 use serde_json::{Value, json};
-use std::process::Output;
+use std::process::{Command, Output};
 
 const STATUS: &str = "GET /coracle/v1/status";
 
@@ -204,6 +204,44 @@ fn enrolment() {
         err(&output)
     );
     assert_eq!(daemon.asked(ENROL).len(), 2, "a broken file was sent");
+}
+
+/// A board whose root cannot be written, and whose data partition is not there: the folder is found, and of no use.
+#[test]
+fn a_state_folder_that_cannot_be_written_is_needed_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().display();
+    let config = folder.path().join("coracle.toml");
+    let text = format!("[agent]\nstate_dir = \"{place}/data/coracle\"\n");
+    std::fs::write(&config, text).unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o ro none {place}/data; exec \"$0\" --config {} board check --json",
+        config.display()
+    );
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-ec", &script])
+        .arg(env!("CARGO_BIN_EXE_coracle"))
+        .output()
+        .unwrap();
+    let checked: Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!(code(&output), 1);
+    let gaps = checked["gaps"].as_array().unwrap();
+    let gap = |subject: &str| gaps.iter().find(|gap| gap["subject"] == subject);
+    let told = gap("writable state folder").expect("the gap");
+    assert_eq!(told["severity"], "needed");
+    let seen = told["seen"].as_str().unwrap();
+    assert!(
+        seen.ends_with("data is on a file system that is mounted read-only"),
+        "{seen}"
+    );
+    let remedy = told["remedy"].as_str().unwrap();
+    assert!(remedy.contains("data partition"), "{remedy}");
+    // The kernel is not blamed for it.
+    assert!(
+        gap("overlayfs").is_none() && gap("users of apps' own").is_none(),
+        "{gaps:?}"
+    );
 }
 
 #[test]

@@ -400,6 +400,7 @@ fn the_layer_s_kernel_fragment_sets_each_option_that_a_remedy_names() {
         "entropy",
         "disk quota",
         "disk image",
+        "writable state folder",
     ]) {
         trials.note(subject, Outcome::Fails(cut("no")));
     }

@@ -8,7 +8,7 @@
 //! | `apart` | namespaces and filters, on a thread that then ends |
 //! | `overlay` | layers, on the file system of the state folder |
 //! | `users` | layers that belong to others than on disk, for users of apps' own |
-//! | `storage` | project quotas, disk images, noise for keys |
+//! | `storage` | whether the state folder can be written, project quotas, disk images, noise for keys |
 //! | `netlink` | bridge, veth and NAT, in an empty network namespace |
 
 mod apart;
@@ -25,6 +25,8 @@ use serde::Serialize;
 use std::io;
 use std::path::Path;
 
+/// That anything can be kept on the board.
+pub(super) const WRITABLE: &str = "writable state folder";
 /// Parts that are tried.
 pub const TRIAL_LIMIT: usize = 32;
 
@@ -62,6 +64,7 @@ impl Trials {
     pub fn run(state: &Path, disk: Option<&Disk>) -> Self {
         let mut trials = Self::default();
         limits::run(Path::new("/"), disk, &mut trials);
+        trials.note(WRITABLE, storage::writable(state));
         apart::run(state, &mut trials);
         trials.note("disk quota", storage::project_quota(Path::new("/"), state));
         trials.note("disk image", storage::image(Path::new("/")));

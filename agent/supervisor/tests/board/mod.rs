@@ -36,6 +36,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const OWN_RESOLV_CONF: &str =
     "mount --bind \"$1\" /etc/resolv.conf; program=$0; shift; exec \"$program\" \"$@\"";
 
+/// A supervisor whose root file system cannot be written; what follows the program's name is its folder.
+const READ_ONLY_ROOT: &str = "mount --make-rprivate /
+for own in \"$1\" /run; do mount --rbind \"$own\" \"$own\"; done
+mount -o remount,bind,ro /
+program=$0; shift; exec \"$program\" \"$@\"";
+
 /// A program for which some system calls are not there: a filter says ENOSYS. `16:7`: only with 7 as the second argument.
 const WITHOUT_CALLS: &str = "
 import ctypes, os, struct, sys
@@ -84,6 +90,8 @@ pub struct Board {
     pub without_calls: Vec<u32>,
     /// The same, of requests of ioctl.
     pub without_requests: Vec<u32>,
+    /// Whether nothing but its folder, `/run` and the kernel's own can be written by the next supervisor.
+    pub read_only_root: bool,
     /// Of the next release.
     pub networks: Vec<NetworkSpec>,
     /// None: it has this machine's network.
@@ -200,6 +208,7 @@ impl Board {
             hardware: HardwareClass::new("unknown").unwrap(),
             without_calls: vec![],
             without_requests: vec![],
+            read_only_root: false,
             networks: vec![],
             supervisor: None,
             next: 1,
@@ -253,6 +262,12 @@ impl Board {
                 let mut command = self.inside("python3");
                 command.args(["-c", WITHOUT_CALLS, &calls.join(",")]);
                 command.arg(supervisor());
+                command
+            }
+            false if self.read_only_root => {
+                let mut command = self.inside("unshare");
+                command.args(["--mount", "sh", "-ec", READ_ONLY_ROOT]);
+                command.arg(supervisor()).arg(self.dir.path());
                 command
             }
             false => self.inside(supervisor()),

@@ -1,13 +1,14 @@
 //! Gaps in what this board is expected to have: its hardware, and how its kernel was configured.
 
 use super::{Gaps, Severity};
+use crate::probe::trial::WRITABLE;
 use crate::probe::{
     CORACLE_OPTIONS, CgroupLayout, KernelFacts, NETWORK_OPTIONS, OptionState, Outcome, Presence,
 };
 use crate::profile::Profile;
 
 pub(super) fn hardware(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
-    use Severity::{Note, Wanted};
+    use Severity::{Needed, Note, Wanted};
     if let Some(watchdog) = &profile.watchdog {
         gaps.ask(
             Presence::of(!facts.watchdogs.is_empty()),
@@ -63,6 +64,12 @@ pub(super) fn hardware(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) 
         "hardware noise",
         "the first keys of a fresh board wait until the kernel gathered enough noise by itself",
         "enable the board's generator (CONFIG_HW_RANDOM and its driver), or hand a seed over (`random-seed`)",
+    );
+    gaps.ask_trial(
+        Needed,
+        WRITABLE,
+        "nothing can be kept: no identity, no release, no counter; the supervisor does not start",
+        "mount a data partition there that can be written (a root file system may stay read-only), or name another folder as `state_dir` in coracle.toml",
     );
     gaps.ask_trial(
         Wanted,

@@ -1,7 +1,7 @@
 //! What keeps apps apart, tried on a thread of its own: a namespace belongs to the thread that made
 //! it, and goes with it. A user namespace is only for a process with one thread: see `users`.
 
-use super::{Outcome, Trials, netlink, overlay, users};
+use super::{Outcome, Trials, netlink, overlay, storage, users};
 use crate::kernel;
 use crate::text::cut;
 use rustix::thread::UnshareFlags;
@@ -22,7 +22,10 @@ pub(super) fn run(state: &Path, trials: &mut Trials) {
     // On another one: the first has a pid namespace for its children, and can have no second child.
     on_a_thread(users::SUBJECT, trials, |found| {
         let apart = kernel::unshare(UnshareFlags::NEWNS);
-        found.note_result(users::SUBJECT, apart.and_then(|()| users::attempt(state)));
+        match storage::writable(state) {
+            Outcome::Fails(_) => found.note(users::SUBJECT, nowhere()),
+            _ => found.note_result(users::SUBJECT, apart.and_then(|()| users::attempt(state))),
+        }
     });
 }
 
@@ -46,15 +49,21 @@ fn on_a_thread(subject: &str, trials: &mut Trials, body: impl FnOnce(&mut Trials
     }
 }
 
+/// What is tried in the state folder, and cannot be: that says nothing about the kernel.
+fn nowhere() -> Outcome {
+    Outcome::NotTried(cut("the state folder cannot be written"))
+}
+
 fn on_this_thread(state: &Path, found: &mut Trials) {
     for (subject, flag) in NAMESPACES {
         found.note_result(subject, kernel::unshare(flag));
     }
     let works = |found: &Trials, subject| found.outcome(subject) == Some(&Outcome::Works);
     // Without namespaces of its own the thread would touch the board's mounts and links.
-    match works(found, "mnt namespace") {
-        true => found.note_result("overlayfs", overlay::attempt(state)),
-        false => found.note(
+    match (works(found, "mnt namespace"), storage::writable(state)) {
+        (true, Outcome::Fails(_)) => found.note("overlayfs", nowhere()),
+        (true, _) => found.note_result("overlayfs", overlay::attempt(state)),
+        (false, _) => found.note(
             "overlayfs",
             Outcome::NotTried(cut("it needs a mount namespace")),
         ),

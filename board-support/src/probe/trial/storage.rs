@@ -2,9 +2,24 @@
 
 use super::Outcome;
 use crate::text::{cut, read_text};
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::path::Path;
+
+/// Whether anything can be kept in `state`: on a board with a read-only root it is to lie on another file system.
+pub(super) fn writable(state: &Path) -> Outcome {
+    match statvfs(state) {
+        Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => {
+            Outcome::Fails(cut(&format!(
+                "{} is on a file system that is mounted read-only",
+                state.display()
+            )))
+        }
+        Ok(_) => Outcome::Works,
+        Err(error) => Outcome::NotTried(cut(&error.to_string())),
+    }
+}
 
 /// Whether the file system of `state` was mounted with project quotas: the longest mount point that
 /// `state` is below (proc_pid_mountinfo(5)), and its super block's options.

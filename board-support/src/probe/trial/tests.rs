@@ -51,6 +51,7 @@ fn this_kernel_is_tried_and_nothing_is_left() {
         "pid namespace",
         "net namespace",
         "cgroup namespace",
+        "writable state folder",
         "overlayfs",
         "users of apps' own",
         "bridge",
