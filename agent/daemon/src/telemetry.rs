@@ -40,3 +40,34 @@ fn of(status: &Status) -> Telemetry {
         storage: status.storage.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_written_to_the_boards_disks_is_told() {
+        let board = json!({
+            "profile": "raspberrypi4", "hardware": "raspberrypi4", "architecture": "aarch64", "kernel": "6.6",
+            "agent": "0.1", "memory_bytes": 1, "cpus": 4,
+        });
+        let disk =
+            json!({"disk": "mmcblk0", "written_bytes": 3, "budget_bytes": 2, "worn_percent": 20});
+        let status = json!({
+            "version": "0.1", "board": board, "current": null, "previous": null, "last_failure": null,
+            "layers": [], "storage": [disk],
+        });
+        let status: Status = serde_json::from_value(status).unwrap();
+        let told = of(&status);
+        assert_eq!(told.storage, status.storage);
+        assert!(told.storage[0].is_too_much());
+        let metrics = crate::metrics::text(&Default::default(), &Default::default(), Some(&status));
+        for line in [
+            "coracle_disk_written_bytes{disk=\"mmcblk0\"} 3\n",
+            "coracle_disk_write_budget_bytes{disk=\"mmcblk0\"} 2\n",
+        ] {
+            assert!(metrics.contains(line), "{line}: {metrics}");
+        }
+    }
+}
