@@ -88,12 +88,31 @@ impl Supervisor {
     }
 }
 
-/// The time is at least this. The clock counts where somebody keeps it: a command is over within minutes, and signed
-/// documents, by which a board without a clock tells the time, may be months apart.
+/// The time is at least this.
 fn now() -> TimeBound {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH);
-    match clock {
-        Ok(clock) if clock::is_synchronised() => built_at().raised_to(clock.as_secs()),
-        _ => built_at(),
+    let kept = clock.ok().filter(|_| clock::is_synchronised());
+    bound(kept.map(|clock| clock.as_secs()))
+}
+
+/// The clock counts where somebody keeps it: a command is over within minutes, and signed documents, by which a board
+/// without a clock tells the time, may be months apart.
+fn bound(kept_clock: Option<u64>) -> TimeBound {
+    kept_clock.map_or(built_at(), |clock| built_at().raised_to(clock))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_somebody_keeps_ends_a_command_and_another_does_not() {
+        let built = built_at().unix_seconds();
+        let (issued_at, expires) = (built + 1000, built + 1120);
+        assert!(!bound(Some(issued_at)).is_past(expires));
+        assert!(bound(Some(expires + 1)).is_past(expires));
+        assert!(!bound(None).is_past(expires));
+        // Before the program was built it has surely not been for long.
+        assert!(bound(Some(0)).is_past(built - 1));
     }
 }
