@@ -1,5 +1,6 @@
 //! `coracle-console check`: is everything there that a start needs, and does it fit together?
 
+use crate::commands;
 use crate::deploy::Signer;
 use crate::mosquitto;
 use crate::settings::{Check, State};
@@ -118,7 +119,10 @@ pub async fn run(settings: &Check) -> Report {
             }),
     );
     if let (Some(root), Some(key)) = (&settings.root, &settings.deploy_key) {
-        let good = trust(root, key).map(|_| "fit together".to_owned());
+        let good = trust(root, key).map(|signer| match commands::epoch(&signer) {
+            Ok(_) => "fit together; the key may command boards".to_owned(),
+            Err(why) => format!("fit together; no commands to boards: {why}"),
+        });
         report.add(
             "root document and deploy key",
             good.map_err(|e| e.to_string()),

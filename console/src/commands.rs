@@ -81,7 +81,7 @@ impl Commander {
         if known.revoked_at.is_some() {
             return Err(CommandError::Revoked(board.clone()));
         }
-        let epoch = self.epoch()?;
+        let epoch = epoch(&self.signer)?;
         if !self.link.is_up() {
             return Err(CommandError::NoBroker);
         }
@@ -121,19 +121,19 @@ impl Commander {
         self.link.publish(&topic, envelope.to_json()).await?;
         Ok(row)
     }
+}
 
-    /// The epoch of the role, as long as the console's key is in it.
-    fn epoch(&self) -> Result<u64, CommandError> {
-        let root = self.signer.root();
-        let role = root.role(Role::Command);
-        let (keys, threshold, epoch) = role.ok_or(CommandError::NotACommandKey)?;
-        if !keys.contains(&self.signer.public()) {
-            return Err(CommandError::NotACommandKey);
-        }
-        match threshold {
-            1 => Ok(epoch),
-            more => Err(CommandError::Threshold(more)),
-        }
+/// The epoch of the role, as long as the console's key is in it.
+pub fn epoch(signer: &Signer) -> Result<u64, CommandError> {
+    let root = signer.root();
+    let role = root.role(Role::Command);
+    let (keys, threshold, epoch) = role.ok_or(CommandError::NotACommandKey)?;
+    if !keys.contains(&signer.public()) {
+        return Err(CommandError::NotACommandKey);
+    }
+    match threshold {
+        1 => Ok(epoch),
+        more => Err(CommandError::Threshold(more)),
     }
 }
 

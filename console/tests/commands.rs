@@ -9,7 +9,7 @@ use coracle_protocol::names::BoardId;
 use coracle_protocol::time::TimeBound;
 use coracle_protocol::verify::{AcceptedCommand, VerifiedCommand};
 use serde_json::{Value, json};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use support::{Board, Fleet, wait_for};
 
 /// Lets the console's key command, by a next root document.
@@ -184,4 +184,38 @@ fn nothing_is_sent_that_a_board_would_not_hear_or_take() {
     refused(&fleet, restart(), 409, "is revoked");
     let none = fleet.get("/api/v1/boards/acme.b1/commands");
     assert_eq!(none, json!([]));
+}
+
+#[test]
+fn a_check_tells_whether_the_key_may_command() {
+    let mut fleet = Fleet::start();
+    fleet.stop_console();
+    let check = |fleet: &Fleet| {
+        let output = Command::new(env!("CARGO_BIN_EXE_coracle-console"))
+            .arg("check")
+            .args(["--state".as_ref(), fleet.path("state").as_os_str()])
+            .args(["--root".as_ref(), fleet.path("root.json").as_os_str()])
+            .args([
+                "--deploy-key".as_ref(),
+                fleet.path("deploy.pk8").as_os_str(),
+            ])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = check(&fleet);
+    assert!(
+        said.contains("no commands to boards: the root document does not name"),
+        "{said}"
+    );
+    let next = fleet.root_of(2, |root| {
+        root["roles"]["command"] = root["roles"]["deploy"].clone();
+    });
+    std::fs::write(fleet.path("root.json"), next.to_json()).unwrap();
+    let said = check(&fleet);
+    assert!(
+        said.contains("fit together; the key may command boards"),
+        "{said}"
+    );
 }
