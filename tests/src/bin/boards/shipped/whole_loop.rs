@@ -37,7 +37,7 @@ const LONG: Duration = Duration::from_secs(180);
 const PSS: &str = r#"for p in coracle-supervisor coracled; do for pid in $(pidof $p); do awk -v p=$p '/^Pss:/ {print p, $2, "KiB PSS"}' /proc/$pid/smaps_rollup; done; done"#;
 
 /// What ships needs nothing of the root file system but to be read.
-const READ_ONLY_ROOT: &str = "touch /etc/written 2>&1 | grep 'Read-only file system'";
+const READ_ONLY_ROOT: &str = "(echo > /etc/written) 2>&1 | grep 'Read-only file system'";
 
 pub fn run(name: &str, board: &Board, init: Init, memory_mib: u32, cache: &Cache) -> Result<()> {
     let (prefix, hardware) = match board.arch {
