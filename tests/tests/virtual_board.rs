@@ -29,6 +29,15 @@ fn links_and_can_controllers_are_an_apps_on_a_kernel_that_has_them() {
     assert!(told.contains(test) && told.contains("wire held"), "{told}");
 }
 
+/// The watchdog is one that QEMU emulates: nothing of the machine but its disk is there after it has bitten.
+#[test]
+fn a_critical_app_has_the_watchdog_reset_a_board_a_few_times() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = emulated::boards(&["x86-64-watchdog"]);
+    let test = "a_critical_app_resets_the_machine_twice_and_no_more ... ok";
+    assert!(told.contains(test) && told.contains("reset held"), "{told}");
+}
+
 /// One interface: the tests expect the same of both versions. They may ask which one there is only to say that a test
 /// makes no sense on it.
 #[test]

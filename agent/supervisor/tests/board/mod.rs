@@ -149,6 +149,47 @@ impl Board {
         Self::made(name, dir.unwrap(), None, site).enrolled()
     }
 
+    /// The one that [`Board::start_on`] left below `folder` when the machine was reset, its supervisor not started. A reset
+    /// empties its run folder; the keys are others than before, so that nothing new can be signed for it.
+    pub fn after_reset(folder: &Path) -> Option<Self> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut found = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("cortest-sup-"));
+        let folder_name = found.next()?;
+        // A temporary folder is made, never found.
+        let aside = folder.join("aside");
+        std::fs::rename(folder.join(&folder_name), &aside).unwrap();
+        let mut as_before = tempfile::Builder::new();
+        as_before.prefix(&folder_name).rand_bytes(0);
+        let dir = as_before.tempdir_in(folder).unwrap();
+        std::fs::remove_dir(dir.path()).unwrap();
+        std::fs::rename(&aside, dir.path()).unwrap();
+        std::fs::remove_dir_all(dir.path().join("run")).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("etc/coracle.toml")).unwrap();
+        let instance = text
+            .lines()
+            .find_map(|line| line.strip_prefix("instance = "));
+        let key = || SigningKey::generate().unwrap().0;
+        Some(Self {
+            name: instance.unwrap().trim_matches('"').to_owned(),
+            dir,
+            netns: None,
+            keys: Keys {
+                root: key(),
+                release: key(),
+                deploy: key(),
+            },
+            hardware: HardwareClass::new("unknown").unwrap(),
+            without_calls: vec![],
+            without_requests: vec![],
+            read_only_root: false,
+            networks: vec![],
+            supervisor: None,
+            next: 1,
+        })
+    }
+
     fn enrolled(self) -> Self {
         let mut board = self;
         let request = Request::Identity {

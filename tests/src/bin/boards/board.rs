@@ -34,6 +34,8 @@ pub enum Tests {
     AndOci,
     /// The network's alone.
     Network,
+    /// What the supervisor makes of the board's watchdog, alone.
+    Watchdog,
 }
 
 pub struct Board {
@@ -50,6 +52,8 @@ pub struct Board {
     pub kernel: Option<&'static str>,
     /// Further arguments of QEMU: devices.
     pub devices: &'static [&'static str],
+    /// How often its watchdog resets it before it comes to its end; then it has a disk that outlives that.
+    pub resets: usize,
     /// Whether those of the supervisor that need a disk with project quotas run there too.
     pub supervisor: bool,
     /// Tests that make no sense on this board and say so, in the order they run; any other that says so is a failure.
@@ -64,7 +68,7 @@ pub struct Board {
 const CLOUD: &str = "macvlan ipvlan vlan sctp";
 const FULL: &str = "macvlan ipvlan vlan sctp can";
 
-pub const BOARDS: [Board; 11] = [
+pub const BOARDS: [Board; 12] = [
     Board {
         name: "x86-64",
         links: CLOUD,
@@ -74,6 +78,7 @@ pub const BOARDS: [Board; 11] = [
         kernel: None,
         devices: &[],
         supervisor: true,
+        resets: 0,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
@@ -88,6 +93,7 @@ pub const BOARDS: [Board; 11] = [
         kernel: None,
         devices: &[],
         supervisor: true,
+        resets: 0,
         layout: Layout::V1,
         not_here: &[
             "io::buffered_writes_keep_to_the_rate",
@@ -107,6 +113,7 @@ pub const BOARDS: [Board; 11] = [
         kernel: None,
         devices: &[],
         supervisor: false,
+        resets: 0,
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         without: &[],
@@ -121,6 +128,7 @@ pub const BOARDS: [Board; 11] = [
         kernel: None,
         devices: &[],
         supervisor: true,
+        resets: 0,
         layout: Layout::V2,
         // 5.10 has no id-mapped mounts.
         not_here: &[
@@ -145,6 +153,7 @@ pub const BOARDS: [Board; 11] = [
         kernel: None,
         devices: &[],
         supervisor: false,
+        resets: 0,
         layout: Layout::Hybrid,
         not_here: &[
             "project::users_of_its_own_have_no_say_over_projects",
@@ -168,6 +177,7 @@ pub const BOARDS: [Board; 11] = [
         kernel: None,
         devices: &[],
         supervisor: false,
+        resets: 0,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
@@ -182,6 +192,7 @@ pub const BOARDS: [Board; 11] = [
         kernel: None,
         devices: &[],
         supervisor: false,
+        resets: 0,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
@@ -204,10 +215,26 @@ pub const BOARDS: [Board; 11] = [
             "kvaser_pci,canbus=bus",
         ],
         supervisor: false,
+        resets: 0,
         layout: Layout::V2,
         not_here: &[],
         without: &[],
         time_limit: Duration::from_secs(300),
+    },
+    Board {
+        name: "x86-64-watchdog",
+        links: FULL,
+        arch: Arch::X86_64,
+        suite: None,
+        tests: Tests::Watchdog,
+        kernel: Some("linux-image-amd64"),
+        devices: &["-device", "i6300esb", "-action", "watchdog=reset"],
+        supervisor: false,
+        resets: 2,
+        layout: Layout::V2,
+        not_here: &[],
+        without: &[],
+        time_limit: Duration::from_secs(600),
     },
     Board {
         name: "arm64",
@@ -218,6 +245,7 @@ pub const BOARDS: [Board; 11] = [
         kernel: None,
         devices: &[],
         supervisor: false,
+        resets: 0,
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
@@ -232,6 +260,7 @@ pub const BOARDS: [Board; 11] = [
         kernel: None,
         devices: &[],
         supervisor: false,
+        resets: 0,
         layout: Layout::Hybrid,
         not_here: &["io::buffered_writes_keep_to_the_rate"],
         without: &[],
@@ -246,6 +275,7 @@ pub const BOARDS: [Board; 11] = [
         kernel: None,
         devices: &[],
         supervisor: false,
+        resets: 0,
         layout: Layout::V2,
         not_here: &[
             "io::direct_io_keeps_to_the_rates",

@@ -61,6 +61,12 @@ mkswap /dev/zram0 > /dev/null && swapon /dev/zram0
 zcat /board/quota.ext4.gz > /quota.ext4
 mount -t ext4 -o loop,prjquota /quota.ext4 /quota || echo "CORACLE-BOARD no project quotas"
 
+# A disk that outlives resets, and whether the watchdog made the last one (WDIOF_CARDRESET).
+if [ -b /dev/vda ]; then
+  mount -t ext4 /dev/vda /kept || echo "CORACLE-BOARD no disk that is kept"
+  [ "$(cat /sys/class/watchdog/watchdog0/bootstatus)" = 32 ] && echo "CORACLE-BOARD reset by its watchdog"
+fi
+
 # Whoever asks for a backtrace gets the whole log full of them: the assertion says enough.
 export RUST_BACKTRACE=0
 export CORACLE_TESTS_WITHOUT="$without"

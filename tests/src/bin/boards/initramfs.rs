@@ -8,7 +8,7 @@ use crate::programs::Programs;
 use anyhow::{Context, Result};
 use coracle_tests::packages::{Cache, usr_or_top};
 use coracle_tests::service::run;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const INIT: &str = include_str!("init.sh");
@@ -49,6 +49,11 @@ const WELCOME: [&str; 26] = [
     "af_packet_diag",
 ];
 
+/// The watchdog that QEMU has, and what its disk is driven by.
+const WATCHDOG_MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "i6300esb"];
+/// What a board that is reset keeps its state on.
+const KEPT_SIZE: &str = "64M";
+
 pub fn build(
     board: &Board,
     cache: &Cache,
@@ -59,7 +64,7 @@ pub fn build(
     let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
     let mut archive = Archive::default();
     for folder in [
-        "dev", "proc", "sys", "tmp", "run", "root", "etc", "mnt", "quota",
+        "dev", "proc", "sys", "tmp", "run", "root", "etc", "mnt", "quota", "kept",
     ] {
         archive.folder(folder);
     }
@@ -89,7 +94,11 @@ pub fn build(
     );
     archive.link("bin/sh", "busybox");
 
-    let loaded = modules::in_load_order(&kernel.modules, &WELCOME, &MODULES)?;
+    let mut wanted = MODULES.to_vec();
+    if board.resets > 0 {
+        wanted.extend(WATCHDOG_MODULES);
+    }
+    let loaded = modules::in_load_order(&kernel.modules, &WELCOME, &wanted)?;
     for (at, (name, content)) in loaded.iter().enumerate() {
         archive.file(&format!("board/modules/{at:02}-{name}.ko"), 0o644, content);
     }
@@ -116,20 +125,37 @@ pub fn build(
     Ok(archive.finish())
 }
 
+/// The disk of a board that is reset, empty: for `/kept`.
+pub fn kept_disk(board: &Board, cache: &Cache) -> Result<Option<PathBuf>> {
+    if board.resets == 0 {
+        return Ok(None);
+    }
+    let file = cache.folder().join(format!("{}.ext4", board.name));
+    let _ = std::fs::remove_file(&file);
+    ext4(&file, &[], KEPT_SIZE)?;
+    Ok(Some(file))
+}
+
+fn ext4(file: &Path, options: &[&str], size: &str) -> Result<()> {
+    // Of those who are not root, many have no sbin in their PATH.
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    run(Command::new("mke2fs")
+        .env("PATH", path)
+        .args(["-q", "-F", "-t", "ext4"])
+        .args(options)
+        .arg(file)
+        .arg(size))
+    .map(drop)
+}
+
 /// An ext4 that can count projects, for `/quota`: what a board's state partition would be.
 fn quota_disk(cache: &Cache) -> Result<Vec<u8>> {
     let file = cache
         .folder()
         .join(format!("quota-{}.ext4", std::process::id()));
-    // Of those who are not root, many have no sbin in their PATH.
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let made = run(Command::new("mke2fs")
-        .env("PATH", path)
-        .args(["-q", "-F", "-t", "ext4", "-O", "quota,project"])
-        .args(["-E", "quotatype=prjquota"])
-        .arg(&file)
-        .arg("32M"));
-    let packed = made.and_then(|_| {
+    let options = ["-O", "quota,project", "-E", "quotatype=prjquota"];
+    let made = ext4(&file, &options, "32M");
+    let packed = made.and_then(|()| {
         let output = Command::new("gzip").arg("-9c").arg(&file).output()?;
         anyhow::ensure!(output.status.success(), "gzip ended with {}", output.status);
         Ok(output.stdout)

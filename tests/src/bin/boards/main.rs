@@ -100,6 +100,7 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
         devices: board.devices,
         kernel: kernel.image,
         initramfs,
+        kept: initramfs::kept_disk(board, cache)?,
         time_limit: board.time_limit,
         log: log.clone(),
     };
@@ -118,7 +119,9 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
         .copied()
         .filter(|test| test.contains(only))
         .collect();
-    if let Err(error) = outcome.and_then(|()| verdict::judge(&text, &names, &not_here)) {
+    if let Err(error) =
+        outcome.and_then(|()| verdict::judge(&text, &names, &not_here, board.resets))
+    {
         println!(
             "--- serial console of {} ---\n{text}\n--- end ({}) ---",
             board.name,

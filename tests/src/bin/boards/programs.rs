@@ -27,6 +27,8 @@ const NETWORK_TESTS: [&str; 1] = ["wire"];
 const OCI_PROGRAM: &str = "coracle-runtime";
 /// The supervisor's: what it makes of a disk with project quotas.
 const SUPERVISOR_TESTS: [&str; 1] = ["quota"];
+/// What it makes of a watchdog.
+const WATCHDOG_TESTS: [&str; 1] = ["reset"];
 const SUPERVISOR: &str = "coracle-supervisor";
 
 /// What a checkpoint is made with, of this machine: CRIU, and what it calls.
@@ -49,7 +51,7 @@ pub fn build(board: &Board, cache: &Cache) -> Result<Programs> {
     let arch = board.arch;
     let mut tests = match board.tests {
         Tests::Usual | Tests::AndOci => compile(arch, cache, "coracle-runtime", &TESTS)?,
-        Tests::Network => Vec::new(),
+        Tests::Network | Tests::Watchdog => Vec::new(),
     };
     let mut started = Vec::new();
     if board.tests == Tests::AndOci {
@@ -69,8 +71,12 @@ pub fn build(board: &Board, cache: &Cache) -> Result<Programs> {
             });
         }
     }
-    if board.supervisor {
-        let mut more = compile(arch, cache, "coracle-supervisor", &SUPERVISOR_TESTS)?;
+    let of_supervisor = match board.tests {
+        Tests::Watchdog => Some(&WATCHDOG_TESTS),
+        _ => board.supervisor.then_some(&SUPERVISOR_TESTS),
+    };
+    if let Some(names) = of_supervisor {
+        let mut more = compile(arch, cache, "coracle-supervisor", names)?;
         let program = take(&mut more, SUPERVISOR)?;
         for one in [program].into_iter().chain(more) {
             let one = stripped(arch, cache, one)?;
@@ -78,7 +84,9 @@ pub fn build(board: &Board, cache: &Cache) -> Result<Programs> {
             if is_test { &mut tests } else { &mut started }.push(one);
         }
     }
-    tests.extend(compile(arch, cache, "coracle-network", &NETWORK_TESTS)?);
+    if board.tests != Tests::Watchdog {
+        tests.extend(compile(arch, cache, "coracle-network", &NETWORK_TESTS)?);
+    }
     Ok(Programs { tests, started })
 }
 

@@ -15,6 +15,8 @@ pub struct Machine {
     pub devices: &'static [&'static str],
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
+    /// A disk that outlives resets. A board that has one comes up again after each.
+    pub kept: Option<PathBuf>,
     pub time_limit: Duration,
     /// Gets what the serial console says.
     pub log: PathBuf,
@@ -59,6 +61,14 @@ impl Machine {
 
     fn start(&self) -> Result<Child> {
         let console = self.arch.console();
+        let kept = match &self.kept {
+            Some(disk) => vec![
+                "-drive".to_owned(),
+                format!("file={},format=raw,if=virtio", disk.display()),
+            ],
+            // A panic ends QEMU at once then.
+            None => vec!["-no-reboot".to_owned()],
+        };
         // timeout(1) holds the limit also when this program is killed.
         Command::new("timeout")
             .args(["--foreground", "--signal=KILL"])
@@ -68,13 +78,13 @@ impl Machine {
             .args(self.devices)
             .args(["-accel", self.arch.qemu_accelerator()])
             .args(["-smp", CPUS, "-m", MEMORY_MIB])
-            .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+            .args(["-nodefaults", "-no-user-config"])
+            .args(kept)
             .args(["-display", "none", "-serial", "stdio"])
             .arg("-kernel")
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(&self.initramfs)
-            // With -no-reboot a panic ends QEMU at once.
             .args([
                 "-append",
                 &format!(

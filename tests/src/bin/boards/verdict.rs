@@ -2,8 +2,12 @@
 
 use anyhow::{Result, ensure};
 
-/// Fails unless each of `programs` ended with 0, the board came to its end, and `not_here` and no other test was left out.
-pub fn judge(console: &str, programs: &[&str], not_here: &[&str]) -> Result<()> {
+/// What a board says that its watchdog has reset.
+const RESET: &str = "reset by its watchdog";
+
+/// Fails unless each of `programs` ended with 0, the board came to its end, `not_here` and no other test was left out, and its
+/// watchdog has reset it `resets` times.
+pub fn judge(console: &str, programs: &[&str], not_here: &[&str], resets: usize) -> Result<()> {
     let told: Vec<&str> = console
         .lines()
         .filter_map(|line| line.strip_prefix("CORACLE-BOARD "))
@@ -22,6 +26,12 @@ pub fn judge(console: &str, programs: &[&str], not_here: &[&str]) -> Result<()> 
         );
     }
     ensure!(told.contains(&"done"), "the board did not come to its end");
+    // Each boot asks the watchdog whether it was that which ended the one before.
+    let were = told.iter().filter(|line| **line == RESET).count();
+    ensure!(
+        were == resets,
+        "its watchdog has reset it {were} times; on this board it must be {resets}"
+    );
     let mut left_out: Vec<&str> = console.lines().filter_map(left_out).collect();
     left_out.sort_unstable();
     // Tests run in an order that is theirs.
@@ -49,15 +59,20 @@ mod tests {
 
     #[test]
     fn all_must_run_to_the_end_and_pass() {
-        let judge = |console: &str| judge(console, &["container", "jail"], &["two"]);
+        let resets =
+            |console: &str, resets| judge(console, &["container", "jail"], &["two"], resets);
+        let judge = |console: &str| resets(console, 0);
         let two = GOOD.replace("test one ... ok", "test zero ... not here: no disk");
-        assert!(super::judge(&two, &["container"], &["two", "zero"]).is_ok());
-        assert!(super::judge(&two, &["container"], &["zero", "zero"]).is_err());
+        assert!(super::judge(&two, &["container"], &["two", "zero"], 0).is_ok());
+        assert!(super::judge(&two, &["container"], &["zero", "zero"], 0).is_err());
         assert!(judge(GOOD).is_ok());
         assert!(judge(&GOOD.replace("jail 0", "jail 1")).is_err());
         assert!(judge(&GOOD.replace("exit jail 0", "exit prison 0")).is_err());
         assert!(judge(&GOOD.replace("BOARD done", "BOARD")).is_err());
         assert!(judge(&GOOD.replace("test two", "test three")).is_err());
+        let reset = format!("CORACLE-BOARD {RESET}\n{GOOD}");
+        assert!(resets(&reset, 1).is_ok() && resets(&reset, 2).is_err());
+        assert!(judge(&reset).is_err());
         assert!(judge("Kernel panic - not syncing").is_err());
     }
 }
