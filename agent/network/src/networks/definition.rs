@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::MAX_NETWORKS;
 use crate::config::{ConfigError, NetworkConfig};
 use crate::link::Link;
-use crate::pool::file::{remove, replace};
+use crate::pool::file::{remove, remove_half_written, replace};
 use crate::underlay::{NO_GATEWAY, Underlay};
 
 const VERSION: u32 = 1;
@@ -116,6 +116,7 @@ impl Definitions {
             path: path.to_owned(),
             networks: Vec::new(),
         };
+        remove_half_written(path).map_err(failed("clear what was half written beside it"))?;
         let length = match fs::metadata(path) {
             Ok(metadata) => metadata.len(),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(definitions),

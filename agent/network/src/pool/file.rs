@@ -42,6 +42,7 @@ impl Stored {
     /// What the file says; nothing when there is none. A file that can't be understood is set aside as `.bad`.
     pub fn read(path: &Path) -> Result<Option<Self>, PoolError> {
         let failed = |action| move |source| error(path, action, source);
+        remove_half_written(path).map_err(failed("clear what was half written beside it"))?;
         let file = match File::open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -85,13 +86,20 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Nothing remains of it, of a half-written one either.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    for path in [path, &path.with_extension("json.new")] {
-        match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+    remove_if_there(path)?;
+    remove_half_written(path)
+}
+
+/// By a process that was killed there: the next write would take its place, and may never come.
+pub(crate) fn remove_half_written(path: &Path) -> io::Result<()> {
+    remove_if_there(&path.with_extension("json.new"))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 pub(super) fn error(path: &Path, action: &'static str, source: io::Error) -> PoolError {
@@ -119,4 +127,18 @@ fn understand(bytes: &[u8]) -> Result<Stored, String> {
         }
     }
     Ok(stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_writer_left_goes_when_the_file_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("network-cor0.json");
+        fs::write(path.with_extension("json.new"), "{").unwrap();
+        assert!(Stored::read(&path).unwrap().is_none());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 }
