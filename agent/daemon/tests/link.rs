@@ -272,102 +272,115 @@ fn route(daemon: &Daemon, link: &str) {
     std::fs::write(folder.join("route"), text).unwrap();
 }
 
+/// A board that waits with its downloads while its way costs money, as it does, and that was assigned a deployment `one`.
+struct Metered {
+    wanted: Documents,
+    daemon: Daemon,
+    supervisor: FakeSupervisor,
+    /// Paths that the console was asked for.
+    asked: Arc<Mutex<Vec<String>>>,
+    heard: Heard,
+    /// Ends with the test.
+    _broker: Broker,
+}
+
+impl Metered {
+    async fn start() -> Self {
+        let fleet = Arc::new(Fleet::new());
+        let wanted = documents(BOARD, 1);
+        let mut daemon = Daemon::prepare();
+        let file = daemon.folder().join("coracle.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace("[agent]\n", "[agent]\nhardware_root = \"hardware\"\n");
+        std::fs::write(&file, text + "[downloads]\nmetered = \"wait\"\n").unwrap();
+        route(&daemon, "wwan0");
+        std::fs::write(daemon.folder().join("root.json"), wanted.root.to_json()).unwrap();
+        let (blobs, asked) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+        let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+        let port = broker.port;
+        fleet.enrol(&daemon.state().join("identity"), blobs, port);
+        let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![]));
+        supervisor.state.status.lock().unwrap().metered = vec!["wwan0".into()];
+        let (client, heard) = listen(&fleet, port);
+        daemon.start().await;
+        support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+        wish(&client, &desired("one", &wanted)).await;
+        Self {
+            wanted,
+            daemon,
+            supervisor,
+            asked,
+            heard,
+            _broker: broker,
+        }
+    }
+
+    /// Each time that it said that it waits.
+    fn waits(&self) -> Vec<Feedback> {
+        let mut all = self.heard.all::<Feedback>("feedback");
+        all.retain(|f| f.code.as_deref() == Some("download-waits"));
+        all
+    }
+
+    /// A way that costs nothing takes the other's place, and the deployment comes to its end.
+    async fn ends_on_a_free_way(&self) {
+        route(&self.daemon, "eth0");
+        let end = || self.heard.ended("one");
+        support::until("the end", || end().is_some()).await;
+        assert_eq!(end().unwrap().phase, Phase::Committed);
+    }
+}
+
 #[tokio::test]
 async fn a_deployment_waits_for_a_way_that_is_not_metered_and_says_so() {
-    let fleet = Arc::new(Fleet::new());
-    let documents = documents(BOARD, 1);
-    let mut daemon = Daemon::prepare();
-    let file = daemon.folder().join("coracle.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let text = text.replace("[agent]\n", "[agent]\nhardware_root = \"hardware\"\n");
-    std::fs::write(&file, text + "[downloads]\nmetered = \"wait\"\n").unwrap();
-    route(&daemon, "wwan0");
-    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
-    let (blobs, asked) = console(fleet.clone(), &[CONFIG, LAYER]).await;
-    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
-    let port = broker.port;
-    fleet.enrol(&daemon.state().join("identity"), blobs, port);
-    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![]));
-    supervisor.state.status.lock().unwrap().metered = vec!["wwan0".into()];
-    let (client, heard) = listen(&fleet, port);
-    daemon.start().await;
-    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
-    wish(&client, &desired("one", &documents)).await;
-    let waits = || {
-        let all = heard.all::<Feedback>("feedback");
-        all.into_iter()
-            .find(|f| f.code.as_deref() == Some("download-waits"))
-    };
-    support::until("the reason", || waits().is_some()).await;
-    let why = waits().unwrap();
+    let board = Metered::start().await;
+    support::until("the reason", || !board.waits().is_empty()).await;
+    let why = board.waits().remove(0);
     assert_eq!(why.phase, Phase::Fetching);
     assert!(why.reason.unwrap().contains("`wwan0`"));
     let fetched = || {
-        let asked = asked.lock().unwrap();
+        let asked = board.asked.lock().unwrap();
         asked
             .iter()
             .filter(|path| path.starts_with("/blobs/"))
             .count()
     };
-    assert_eq!((fetched(), heard.ended("one")), (0, None));
-    route(&daemon, "eth0");
-    support::until("the end", || heard.ended("one").is_some()).await;
-    assert_eq!(heard.ended("one").unwrap().phase, Phase::Committed);
+    assert_eq!((fetched(), board.heard.ended("one")), (0, None));
+    board.ends_on_a_free_way().await;
     assert_eq!(fetched(), 2);
 }
 
 /// A technician's stick is what a board without a good way is waiting for.
 #[tokio::test]
 async fn a_stick_is_taken_while_a_download_waits_which_then_goes_on() {
-    let fleet = Arc::new(Fleet::new());
-    let wanted = documents(BOARD, 1);
-    let mut daemon = Daemon::prepare();
-    let file = daemon.folder().join("coracle.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let text = text.replace("[agent]\n", "[agent]\nhardware_root = \"hardware\"\n");
-    std::fs::write(&file, text + "[downloads]\nmetered = \"wait\"\n").unwrap();
-    route(&daemon, "wwan0");
-    std::fs::write(daemon.folder().join("root.json"), wanted.root.to_json()).unwrap();
-    let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
-    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
-    let port = broker.port;
-    fleet.enrol(&daemon.state().join("identity"), blobs, port);
-    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![]));
-    supervisor.state.status.lock().unwrap().metered = vec!["wwan0".into()];
-    let (client, heard) = listen(&fleet, port);
-    daemon.start().await;
-    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
-    wish(&client, &desired("one", &wanted)).await;
-    let waits = |n: usize| {
-        let all = heard.all::<Feedback>("feedback");
-        let waits = |f: &&Feedback| f.code.as_deref() == Some("download-waits");
-        all.iter().filter(waits).count() >= n
-    };
-    support::until("it waits", || waits(1)).await;
+    let board = Metered::start().await;
+    support::until("it waits", || !board.waits().is_empty()).await;
 
-    let offer = serde_json::json!({"deploy": wanted.deploy, "release": wanted.release});
+    let offer = serde_json::json!({"deploy": board.wanted.deploy, "release": board.wanted.release});
     let offer = offer.to_string().into_bytes();
-    let (status, offered) = daemon.json(Method::POST, "/coracle/v1/offer", &offer).await;
+    let (status, offered) = board
+        .daemon
+        .json(Method::POST, "/coracle/v1/offer", &offer)
+        .await;
     assert_eq!(status, StatusCode::OK, "{offered}");
     for bytes in [CONFIG, LAYER] {
         let path = format!("/coracle/v1/blobs/sha256/{}", blob(bytes).digest.hex());
-        let answer = daemon.send(Method::PUT, &path, bytes).await;
+        let answer = board.daemon.send(Method::PUT, &path, bytes).await;
         assert!(answer.status().is_success(), "{path}: {answer:?}");
     }
-    assert_eq!(heard.ended("one"), None);
+    assert_eq!(board.heard.ended("one"), None);
     let apply = serde_json::json!({"activity": offered["activity"]}).to_string();
-    let answer = daemon
+    let answer = board
+        .daemon
         .send(Method::POST, "/coracle/v1/apply", apply.as_bytes())
         .await;
     let said = answer.into_body().collect().await.unwrap().to_bytes();
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(said.contains("\"committed\""), "{said}");
     // It goes on by itself, and waits as before.
-    support::until("it waits again", || waits(2)).await;
-    route(&daemon, "eth0");
-    support::until("the end", || heard.ended("one").is_some()).await;
-    assert_eq!(heard.ended("one").unwrap().phase, Phase::Committed);
-    let asked = supervisor.asked();
+    support::until("it waits again", || board.waits().len() >= 2).await;
+    board.ends_on_a_free_way().await;
+    let asked = board.supervisor.asked();
     assert_eq!(
         asked.iter().filter(|a| **a == "activate").count(),
         2,
