@@ -81,7 +81,8 @@ check:
 test: setup setup-boards check
 	@$(CARGO) build --workspace --bins
 	$(EXAMPLE)
-	$(CARGO) test --workspace --no-fail-fast -- --test-threads=2
+	# Those of the supervisor mostly wait, for trials and grace times: more of them than there are processors.
+	$(CARGO) test --workspace --no-fail-fast -- --test-threads=4
 
 # Installs those of the packages $(1) that are missing, and says which.
 define install
