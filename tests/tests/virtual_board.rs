@@ -5,26 +5,34 @@ mod emulated;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// QEMU takes one of this machine's processors for a board: two boards run side by side.
+static LANES: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+
+fn board(lane: usize, name: &str) -> String {
+    let _turn = LANES[lane].lock().unwrap_or_else(PoisonError::into_inner);
+    emulated::boards(&[name])
+}
 
 const HELD: &str = "container and jail and checkpoint and confined and exec and hostile and lifecycle and net_devices and old_kernels and quota and wire held";
 
-/// QEMU takes one of this machine's processors for a board: two tests run side by side.
 #[test]
 fn containers_and_jails_hold_on_version_two_of_cgroups() {
-    let told = emulated::boards(&["x86-64"]);
+    let told = board(0, "x86-64");
     assert!(told.contains(HELD), "{told}");
 }
 
 #[test]
 fn containers_and_jails_hold_on_version_one_of_cgroups() {
-    let told = emulated::boards(&["x86-64-v1"]);
+    let told = board(1, "x86-64-v1");
     assert!(told.contains(HELD), "{told}");
 }
 
 /// Debian's kernel for machines in a cloud, which those have, knows no CAN.
 #[test]
 fn links_and_can_controllers_are_an_apps_on_a_kernel_that_has_them() {
-    let told = emulated::boards(&["x86-64-can"]);
+    let told = board(0, "x86-64-can");
     let test = "two_containers_speak_over_controllers_at_the_bit_rate_that_is_asked_for ... ok";
     assert!(told.contains(test) && told.contains("wire held"), "{told}");
 }
@@ -32,8 +40,7 @@ fn links_and_can_controllers_are_an_apps_on_a_kernel_that_has_them() {
 /// The watchdog is one that QEMU emulates: nothing of the machine but its disk is there after it has bitten.
 #[test]
 fn a_critical_app_has_the_watchdog_reset_a_board_a_few_times() {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let told = emulated::boards(&["x86-64-watchdog"]);
+    let told = board(1, "x86-64-watchdog");
     let test = "a_critical_app_resets_the_machine_twice_and_no_more ... ok";
     assert!(told.contains(test) && told.contains("reset held"), "{told}");
 }

@@ -62,6 +62,15 @@ impl Arch {
         }
     }
 
+    /// Further words for the kernel: a machine that is busy is late with the first ticks of the timer, which Linux takes for a
+    /// broken one, and stops.
+    pub fn kernel_words(self) -> &'static str {
+        match self {
+            Arch::X86_64 => " no_timer_check",
+            Arch::Arm64 | Arch::Armhf => "",
+        }
+    }
+
     /// The kernel's name of the first serial line.
     pub fn console(self) -> &'static str {
         match self {

@@ -88,7 +88,8 @@ impl Machine {
             .args([
                 "-append",
                 &format!(
-                    "console={console} panic=-1 loglevel=5 cgroup_enable=memory swapaccount=1"
+                    "console={console} panic=-1 loglevel=5 cgroup_enable=memory swapaccount=1{}",
+                    self.arch.kernel_words()
                 ),
             ])
             .stdin(Stdio::null())
