@@ -4,10 +4,16 @@
 mod board;
 
 use board::{Board, app, rootfs};
+use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
+use coracle_protocol::deploy::Delta;
+use coracle_protocol::local::{Answer, LayerSource};
 use coracle_protocol::names::AppName;
+use coracle_protocol::release::Image;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// In KiB of PSS.
@@ -54,4 +60,103 @@ fn an_app_more_takes_little_of_the_boards_memory() {
     let (few, many) = (with(2), with(14));
     let each = many.saturating_sub(few) / 12;
     assert!(each <= BUDGET, "{few} KiB for 2 apps, {many} KiB for 14");
+}
+
+/// What a child that unpacks writes to, beside what it was born with, in KiB.
+const UNPACKING: u64 = 4608;
+
+/// A layer with a manual of nearly 1 MiB, packed by gzip, whose old text the board holds while it makes the new one; and a file
+/// of so many pieces that no more are remembered.
+fn manual(board: &Board, version: u32) -> Image {
+    let root = rootfs(board, &format!("version {version}"));
+    let mut text = format!("version {version}\n");
+    let mut state = 5u32;
+    for line in 0u32.. {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text += &format!("{line}: {state:x}\n");
+        if text.len() > 1_040_000 {
+            break;
+        }
+    }
+    let mut words = Vec::new();
+    for line in 0u32..32_000 {
+        for _ in 0..16 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            words.extend((state >> 8).to_le_bytes());
+        }
+        if line % 2 == version % 2 {
+            words.extend(state.rotate_left(9).to_le_bytes());
+        }
+    }
+    fs::write(root.join("bin/words"), words).unwrap();
+    let file = root.join("www/manual");
+    fs::write(&file, text).unwrap();
+    let packed = Command::new("gzip").arg("-n9").arg(file).status().unwrap();
+    assert!(packed.success());
+    board.image(&root, RunConfig::default())
+}
+
+/// KiB that a process has written to, if there is one.
+fn own_kib(pid: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The same of the largest of the supervisor's children.
+fn largest_child(supervisor: u32) -> u64 {
+    let children = format!("/proc/{supervisor}/task/{supervisor}/children");
+    let children = fs::read_to_string(children).unwrap_or_default();
+    let all = children.split_whitespace().filter_map(own_kib);
+    all.max().unwrap_or_default()
+}
+
+#[test]
+fn a_delta_is_unpacked_in_bounded_memory() {
+    let mut board = Board::start();
+    let (first, second) = (manual(&board, 1), manual(&board, 2));
+    board.commit("1", vec![app(&first, "exec sleep 1000")]);
+    let (from, to) = (first.layers[0].diff_id, second.layers[0].diff_id);
+    let mut bytes = Vec::new();
+    let (old, new) = (board.tar(&first), board.tar(&second));
+    coracle_images::delta::make(&old[..], &new[..], &mut bytes).unwrap();
+    assert!(
+        bytes.len() < 500_000,
+        "{} bytes: the text was not compared",
+        bytes.len()
+    );
+    let digest = Sha256Digest::of(&bytes);
+    fs::write(board.store_blob(digest), &bytes).unwrap();
+    let (release, mut deploy) = board.documents("2", vec![app(&second, "exec sleep 1000")]);
+    deploy.deltas = vec![Delta {
+        from,
+        to,
+        media_type: coracle_images::delta::MEDIA_TYPE.into(),
+        digest,
+        size: bytes.len() as u64,
+    }];
+    board.needs("2", &release, &deploy);
+    let supervisor = board.supervisor_pid();
+    let done = AtomicBool::new(false);
+    let held = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut held = 0;
+            while !done.load(Ordering::Relaxed) {
+                held = largest_child(supervisor).max(held);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            held
+        });
+        let answer = board.stage("2", to, LayerSource::Delta(digest));
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(answer, Answer::Done);
+        looking.join().unwrap()
+    });
+    let born_with = own_kib(&supervisor.to_string()).unwrap();
+    let written = held.saturating_sub(born_with);
+    println!("{held} KiB, of which it was born with {born_with}");
+    assert!(written > 3 << 10, "{held} KiB: the child was not seen");
+    assert!(written <= UNPACKING, "{held} KiB, born with {born_with}");
 }
