@@ -7,7 +7,8 @@ use super::pairs::{PAIRS, Pair};
 
 const HEAD: &str = "# Deltas beside other tools\n\n\
     Written by `make bench-deltas`, one pair after the other; `PAIR=name` measures one again. All rows of a pair come from one run on one \
-    machine, which may have had other work: times say how tools compare within a pair, not how fast they are; bytes and memory do not depend on it. \
+    machine, which had other work at the same time: times are wall-clock and can be off by several times, even within a pair; bytes and memory do not \
+    depend on it. \
     The trees come from the npm registry, from PyPI and from Debian's archive (its release beside its security update, whatever these are on \
     the day). Peak memory is the whole process's, and every step is a process of its own. `tuned` tells the pairs that were looked at while the \
     models were made: the others say more. OSTree's figure has no tar headers in it; casync's is the chunks that the older version lacks, and the index.\n";
@@ -24,17 +25,25 @@ pub fn put(path: &Path, pair: &Pair, section: &str) -> Result<()> {
 }
 
 fn replaced(page: &str, name: &str, section: &str) -> String {
-    let mut made = String::from(HEAD);
+    let mut sections = String::new();
+    let mut missing = Vec::new();
     for pair in &PAIRS {
         let text = match pair.name == name {
             true => Some(section),
             false => section_of(page, pair.name),
         };
-        if let Some(text) = text {
-            made.push_str(&format!("\n## {}\n\n{}\n", pair.name, text.trim_end()));
+        match text {
+            Some(text) => {
+                sections.push_str(&format!("\n## {}\n\n{}\n", pair.name, text.trim_end()));
+            }
+            None => missing.push(pair.name),
         }
     }
-    made
+    let mut made = String::from(HEAD);
+    if !missing.is_empty() {
+        made.push_str(&format!("\nNot measured yet: {}.\n", missing.join(", ")));
+    }
+    made + &sections
 }
 
 fn section_of<'a>(page: &'a str, name: &str) -> Option<&'a str> {
@@ -52,8 +61,13 @@ mod tests {
         let first = replaced("", "git", "old\n\n| a |\n");
         let second = replaced(&first, "esbuild", "new\n");
         let third = replaced(&second, "git", "again\n");
-        let sections = third.strip_prefix(HEAD).unwrap();
-        assert_eq!(sections, "\n## esbuild\n\nnew\n\n## git\n\nagain\n");
+        let (missing, sections) = third.split_once(".\n\n## ").unwrap();
+        assert_eq!(sections, "esbuild\n\nnew\n\n## git\n\nagain\n");
+        assert!(
+            missing.contains("Not measured yet: libnode108, "),
+            "{missing}"
+        );
+        assert!(!missing.contains(" git"), "{missing}");
         assert_eq!(replaced(&third, "git", "again\n"), third);
     }
 
