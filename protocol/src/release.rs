@@ -11,11 +11,13 @@ use std::net::IpAddr;
 mod checks;
 mod dependencies;
 mod devices;
+mod logs;
 mod network;
 mod update_lock;
 
 pub use dependencies::{Condition, start_order};
 pub use devices::{AppDevice, DeviceAccess};
+pub use logs::{LogMode, Logs};
 pub use network::{
     AppInterface, AppOnNetwork, DEFAULT_NETWORK, Driver, Egress, EgressTo, ExtraHost, HOST_GATEWAY,
     LinkMode, LinkName, Mac, NetworkSpec, Rates,
@@ -113,6 +115,9 @@ pub struct App {
     /// Whether its root is nobody on the board: `true` must be, `false` must not be; the board decides when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_namespace: Option<bool>,
+    /// What becomes of its output while the disk is slow.
+    #[serde(default, skip_serializing_if = "Logs::is_default")]
+    pub logs: Logs,
     /// How the board knows that it works.
     #[serde(default)]
     pub health: Option<Health>,

@@ -9,7 +9,8 @@ use coracle_protocol::names::{
 };
 use coracle_protocol::release::{
     App, AppDevice, AppLimits, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn,
-    Health, Image, NetworkSpec, Release, Restart, TmpfsMount, UpdateLock, VolumeMount,
+    Health, Image, LogMode, Logs, NetworkSpec, Release, Restart, TmpfsMount, UpdateLock,
+    VolumeMount,
 };
 use coracle_protocol::site::Settable;
 use network::NetworkTable;
@@ -101,6 +102,8 @@ struct AppTable {
     #[serde(default)]
     read_only_root: bool,
     user_namespace: Option<bool>,
+    #[serde(default)]
+    logs: LogsTable,
     health: Option<Health>,
     #[serde(default)]
     restart: Restart,
@@ -141,6 +144,15 @@ struct LimitsTable {
     disk_inodes: Option<u64>,
     #[serde(default)]
     disk_on: DiskOn,
+}
+
+/// As [`Logs`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogsTable {
+    #[serde(default)]
+    mode: LogMode,
+    max_buffer_size: Option<Size>,
 }
 
 /// As [`VolumeMount`].
@@ -258,6 +270,10 @@ impl AppTable {
             devices: self.devices.into_iter().map(DeviceEntry::device).collect(),
             read_only_root: self.read_only_root,
             user_namespace: self.user_namespace,
+            logs: Logs {
+                mode: self.logs.mode,
+                max_buffer_bytes: self.logs.max_buffer_size.map(|size| size.0),
+            },
             health: self.health,
             restart: self.restart,
             trial_seconds: self.trial_seconds,

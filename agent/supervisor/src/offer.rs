@@ -238,7 +238,8 @@ fn promises(release: &Release, settings: &Settings) -> Vec<AppPromise> {
             .fold(own, |sum, layer| sum.saturating_add(layer.unpacked_size));
         AppPromise {
             name: app.name.to_string(),
-            memory_bytes: app.limits.memory_bytes,
+            // What waits for a slow disk is in our memory, not in the app's.
+            memory_bytes: app.limits.memory_bytes + app.logs.drop_beyond().unwrap_or(0),
             cpu_millis: app.limits.cpu_millis.into(),
             pids: app.limits.pids.into(),
             disk_bytes,

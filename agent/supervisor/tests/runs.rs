@@ -10,7 +10,7 @@ use coracle_protocol::deploy::{Delta, Deploy};
 use coracle_protocol::local::{Answer, AppAction, DID_NOT_STAY, LayerSource, Request};
 use coracle_protocol::names::{AppName, VolumeName};
 use coracle_protocol::release::{
-    App, Image, NetworkMode, Port, Probe, Release, Restart, VolumeMount,
+    App, Image, LogMode, Logs, NetworkMode, Port, Probe, Release, Restart, VolumeMount,
 };
 use coracle_protocol::report::{AppState, AppUsers, Phase, SetState};
 use std::time::{Duration, Instant};
@@ -215,6 +215,37 @@ fn a_killed_supervisor_takes_nothing_with_it() {
     });
     assert_eq!(again.restarts, 1);
     wait_for("the page", WAIT, || page(&board));
+}
+
+/// A log whose disk is stalled: whoever opens it waits until somebody reads.
+#[test]
+fn an_app_that_does_not_wait_for_its_log_ends_while_the_disk_stalls() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let log = board.state().join("logs/web/json.log");
+    let folder = log.parent().unwrap();
+    std::fs::create_dir_all(folder).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &log, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // Some 400 KB: more than the pipes and the buffer hold.
+    let script = "i=0; while [ $i -lt 20000 ]; do echo this is line $i; i=$((i+1)); done; exit 0";
+    let mut loud = app(&image, script);
+    loud.restart = Restart::No;
+    loud.limits.cpu_millis = 1000;
+    loud.logs = Logs {
+        mode: LogMode::NonBlocking,
+        max_buffer_bytes: Some(1 << 16),
+    };
+    let (release, deploy) = board.documents("1", vec![loud]);
+    let outcome = board.carry_out("1", &release, &deploy).0;
+    let over = board.app("web");
+    // The disk is there again.
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(outcome, Phase::Committed);
+    assert_eq!(over.unwrap().exit_code, Some(0));
+    assert!(text.contains("this is line 0\\n"), "{text}");
+    assert!(text.contains("bytes were dropped here"), "{text}");
+    board.stop_all();
 }
 
 fn signal(pid: u32, signal: rustix::process::Signal) {

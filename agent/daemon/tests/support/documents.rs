@@ -123,6 +123,7 @@ fn app() -> App {
         },
         depends_on: Default::default(),
         update_lock: None,
+        logs: Default::default(),
         args: vec![],
         env: BTreeMap::new(),
         secrets: Default::default(),

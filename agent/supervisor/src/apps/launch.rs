@@ -231,7 +231,13 @@ async fn try_launch(
     let servers = etc::servers(&plan.names, &places, ground.answering);
     let told = tell_child(&place, plan, (&places, &servers), &endpoint_file)
         .map_err(LaunchError::from)
-        .and_then(|()| Ok(logs::start_writer(&output, settings, &plan.name)?));
+        .and_then(|()| {
+            Ok(logs::start_writer(
+                &output,
+                settings,
+                (&plan.name, plan.logs),
+            )?)
+        });
     let log_writer = match told {
         Ok(log_writer) => log_writer,
         Err(error) => {

@@ -11,7 +11,7 @@ use crate::users::{self, Users, UsersRefused};
 use coracle_images::layout::ImageConfig;
 use coracle_network::{Protocol as NetProtocol, PublishedPort};
 use coracle_protocol::names::{AppName, SecretName};
-use coracle_protocol::release::{App, AppInterface, Egress, NetworkMode, Port, Protocol};
+use coracle_protocol::release::{App, AppInterface, Egress, Logs, NetworkMode, Port, Protocol};
 use coracle_runtime::cgroup::{DeviceRule, Devices};
 use coracle_runtime::spec::Rlimit;
 use coracle_runtime::{Limits, Mount};
@@ -109,6 +109,8 @@ pub struct Plan {
     pub read_only_root: bool,
     /// Whether it has a folder for an update lock.
     pub update_lock: bool,
+    /// What becomes of its output while the disk is slow.
+    pub logs: Logs,
     /// Files in `/run/secrets`.
     pub secrets: Vec<(SecretName, SecretValue)>,
 }
@@ -180,6 +182,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         volumes: planned_volumes(app, settings),
         mounts: storage::mounts(app, settings)?,
         update_lock: app.update_lock.is_some(),
+        logs: app.logs,
         secrets: Vec::new(),
         name: app.name.clone(),
         layers,

@@ -18,6 +18,7 @@ pub(crate) fn plain_app() -> App {
         },
         depends_on: Default::default(),
         update_lock: None,
+        logs: Default::default(),
         args: vec![],
         env: Default::default(),
         secrets: Default::default(),

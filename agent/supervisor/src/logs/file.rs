@@ -43,10 +43,6 @@ impl LogFile {
         }
     }
 
-    pub(super) fn is_in(&self, folder: &Path) -> bool {
-        self.path.parent() == Some(folder)
-    }
-
     pub(super) fn open(&mut self) -> io::Result<&mut File> {
         let file = match self.file.take() {
             Some(file) => file,

@@ -64,6 +64,9 @@ pub struct Job {
     pub group: Option<u32>,
     /// How much is kept.
     pub rotation: Rotation,
+    /// Bytes that wait to be written before some are dropped; `None`: the app waits.
+    #[serde(default)]
+    pub drop_beyond: Option<u64>,
 }
 
 /// By the file that runs: while a writer runs it, no other has its number.

@@ -4,11 +4,14 @@
 
 mod file;
 mod hand_over;
+mod lines;
+mod queue;
 mod write;
 
 use crate::disk::{self, About, DiskError};
 use crate::settings::Settings;
 use coracle_protocol::names::AppName;
+use coracle_protocol::release::Logs;
 use coracle_runtime::{Failure, spawn_plain};
 use hand_over::{Gift, Job, Wait};
 use rustix::fs::{self, Mode, OFlags};
@@ -117,7 +120,11 @@ pub fn pipes((uid, gid): (u32, u32)) -> Result<(Output, AppEnds), LogError> {
 }
 
 /// Has `output` written, by the child that writes others' already, or by a new one; its pid.
-pub fn start_writer(output: &Output, settings: &Settings, app: &AppName) -> Result<i32, LogError> {
+pub fn start_writer(
+    output: &Output,
+    settings: &Settings,
+    app: (&AppName, Logs),
+) -> Result<i32, LogError> {
     Ok(give(output, settings, app, Wait::Moment)?.pid)
 }
 
@@ -138,7 +145,7 @@ impl Together {
         &mut self,
         output: &Output,
         settings: &Settings,
-        app: &AppName,
+        app: (&AppName, Logs),
     ) -> Result<i32, LogError> {
         let given = give(output, settings, app, self.wait);
         if !given.as_ref().is_ok_and(|gift| gift.told) {
@@ -148,7 +155,12 @@ impl Together {
     }
 }
 
-fn give(output: &Output, settings: &Settings, app: &AppName, wait: Wait) -> Result<Gift, LogError> {
+fn give(
+    output: &Output,
+    settings: &Settings,
+    (app, logs): (&AppName, Logs),
+    wait: Wait,
+) -> Result<Gift, LogError> {
     let group = settings.daemon_group();
     let folder = settings.config.logs_dir().join(app.as_str());
     disk::make_folder(&folder, 0o750)?;
@@ -157,6 +169,7 @@ fn give(output: &Output, settings: &Settings, app: &AppName, wait: Wait) -> Resu
         folder,
         group,
         rotation: Rotation::of_total(settings.profile.quotas.log_mib.mib_in_bytes()),
+        drop_beyond: logs.drop_beyond(),
     };
     let run = settings.run_state_dir();
     let give = |wait| {

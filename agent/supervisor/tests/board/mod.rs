@@ -868,6 +868,7 @@ pub fn app(image: &Image, script: &str) -> App {
         image: image.clone(),
         depends_on: Default::default(),
         update_lock: None,
+        logs: Default::default(),
         args: vec!["/bin/sh".into(), "-c".into(), script.into()],
         env: BTreeMap::from([("GREETING".into(), "hello".into())]),
         secrets: Default::default(),

@@ -4,6 +4,7 @@ use crate::logs::hand_over::{Gift, Wait};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 fn copy(stdout: &[u8], rotation: Rotation) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -27,6 +28,7 @@ fn give(folder: &Path, rotation: Rotation, out: &OwnedFd, err: &OwnedFd) -> Opti
         folder: folder.to_owned(),
         group: None,
         rotation,
+        drop_beyond: None,
     };
     hand_over::give(folder, &job, hand_over::both(out, err), Wait::First).unwrap()
 }
@@ -54,6 +56,7 @@ fn job(folder: &Path) -> Job {
         folder: folder.to_owned(),
         group: None,
         rotation: ROOMY,
+        drop_beyond: None,
     }
 }
 
@@ -144,7 +147,9 @@ fn an_older_program_s_writer_is_asked_no_more() {
 fn many_lines_are_few_writes() {
     let folder = tempfile::tempdir().unwrap();
     let (read, write) = rustix::pipe::pipe().unwrap();
-    let mut app = AppLog::new(job(folder.path()), [read.try_clone().unwrap(), read]).unwrap();
+    let queues = Queues::new().unwrap();
+    let ends = [read.try_clone().unwrap(), read];
+    let mut app = AppLog::new(job(folder.path()), ends, &queues).unwrap();
     File::from(write).write_all(&[b'\n'; LINE_BYTES]).unwrap();
     // Of this thread alone.
     let writes = || -> u64 {
@@ -153,7 +158,9 @@ fn many_lines_are_few_writes() {
         count.unwrap().parse().unwrap()
     };
     let before = writes();
-    app.read(0, &mut [0; LINE_BYTES]);
+    app.read(0, &mut [0; LINE_BYTES], &queues);
+    queues.write_what_waits();
+    assert!(folder.path().join("json.log.1").exists());
     assert!(writes() - before < 100, "{}", writes() - before);
 }
 
@@ -168,6 +175,7 @@ fn one_that_says_without_end_leaves_the_others_their_turn() {
             file_bytes: 1 << 16,
             files: 2,
         },
+        drop_beyond: None,
     };
     let (loud_read, loud_write) = rustix::pipe::pipe().unwrap();
     let (quiet_read, quiet_write) = rustix::pipe::pipe().unwrap();
@@ -277,10 +285,98 @@ fn rotation_keeps_the_newest_and_bounds_the_rest() {
     assert!(newest.contains("line 199"));
 }
 
+/// A log whose disk is stalled: a write to it waits until somebody reads from `json.log`.
+fn stalled(folder: &Path) -> std::path::PathBuf {
+    let log = folder.join("json.log");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &log,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    log
+}
+
+fn stops_or_goes_on(drop_beyond: Option<u64>) {
+    let (slow, fast) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = stalled(slow.path());
+    let listener = hand_over::listen(slow.path()).unwrap();
+    let (slow_read, slow_write) = rustix::pipe::pipe().unwrap();
+    let (other_read, other_write) = rustix::pipe::pipe().unwrap();
+    let nothing = File::open("/dev/null").unwrap();
+    let said = std::sync::atomic::AtomicU64::new(0);
+    let said = &said;
+    const LINES: u64 = 40_000;
+    let text = std::thread::scope(|scope| {
+        scope.spawn(|| run(&listener).unwrap());
+        // Both while the disk is stalled already: one that starts then is not held up either.
+        for (folder, end) in [(&slow, slow_read), (&fast, other_read)] {
+            let job = Job {
+                drop_beyond,
+                rotation: Rotation {
+                    file_bytes: 1 << 30,
+                    files: 2,
+                },
+                ..job(folder.path())
+            };
+            let ends = hand_over::both(&end, &nothing);
+            let given = hand_over::give(slow.path(), &job, ends, Wait::First).unwrap();
+            assert!(given.is_some_and(|gift| gift.told));
+        }
+        for write in [slow_write, other_write] {
+            scope.spawn(move || {
+                let mut pipe = File::from(write);
+                for number in 0..LINES / 2 {
+                    pipe.write_all(format!("line {number} of many\n").as_bytes())
+                        .unwrap();
+                    said.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+        }
+        let all_said = || said.load(std::sync::atomic::Ordering::Relaxed) == LINES;
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        match drop_beyond {
+            Some(_) => {
+                while !all_said() {
+                    assert!(std::time::Instant::now() < end, "{said:?}: they wait");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            None => {
+                std::thread::sleep(Duration::from_millis(500));
+                assert!(!all_said(), "nobody waited");
+            }
+        }
+        // The disk is there again.
+        let mut text = String::new();
+        File::open(&log).unwrap().read_to_string(&mut text).unwrap();
+        text
+    });
+    let (mut next, mut dropped) = (0, 0);
+    for line in text.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let log = line["log"].as_str().unwrap();
+        if let Some(missed) = log.strip_prefix("coracle: ") {
+            assert_eq!(line["stream"], "stderr");
+            let count: u64 = missed.split_once(" lines, ").unwrap().0.parse().unwrap();
+            (next, dropped) = (next + count, dropped + count);
+        } else if log.ends_with('\n') {
+            assert_eq!(log, format!("line {next} of many\n"));
+            next += 1;
+        }
+    }
+    assert_eq!(next, LINES / 2, "{dropped} dropped");
+    assert_eq!(dropped > 0, drop_beyond.is_some(), "{dropped}");
+}
+
 #[test]
-fn times_are_civil() {
-    let at = |seconds| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
-    assert_eq!(at(0), "1970-01-01T00:00:00.000000000Z");
-    assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000000Z");
-    assert_eq!(at(1_767_225_599), "2025-12-31T23:59:59.000000000Z");
+fn an_app_that_does_not_wait_goes_on_while_the_disk_stalls_and_the_log_says_what_it_lacks() {
+    stops_or_goes_on(Some(1 << 16));
+}
+
+#[test]
+fn an_app_that_waits_loses_nothing_while_the_disk_stalls() {
+    stops_or_goes_on(None);
 }
