@@ -6,13 +6,14 @@ mod values;
 
 pub use crate::toml_file::TomlFileError as ConfigError;
 pub use values::{
-    BrokerUrl, ConsoleUrl, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu, PlainName,
-    ProfileChoice, Rate, StickPolicy, Subnet, Window, Zone,
+    BrokerUrl, ConsoleUrl, HoursUp, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu, PlainName,
+    ProfileChoice, Rate, StickPolicy, Subnet, UnknownTime, Window, Zone,
 };
 
 use crate::toml_file;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where coracle.toml is when nobody says otherwise.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/coracle/coracle.toml";
@@ -138,6 +139,10 @@ pub struct WrittenDeploy {
     pub zone: Option<Zone>,
     /// Whether the clock is right although nobody keeps it; `false`.
     pub clock_is_right: Option<bool>,
+    /// `apply` or `wait`; `apply`.
+    pub when_time_unknown: Option<UnknownTime>,
+    /// For `apply`: 1 to 720 hours of being up; 24.
+    pub time_unknown_hours: Option<HoursUp>,
 }
 
 /// `[watchdog]`
@@ -202,6 +207,9 @@ pub struct Config {
     pub window_zone: Zone,
     /// Whether the clock is right although nobody keeps it.
     pub clock_is_right: bool,
+    /// How long the board is up with a release that waits for a window while it does not know the time, before that one goes
+    /// on; `None` is without an end.
+    pub without_clock: Option<Duration>,
     /// Whether the supervisor arms and feeds the board's watchdog.
     pub feed_watchdog: bool,
     /// The least severe event that is logged.
@@ -283,6 +291,10 @@ impl Config {
             consent: deploy.consent.unwrap_or(false),
             window_zone: deploy.zone.unwrap_or_default(),
             clock_is_right: deploy.clock_is_right.unwrap_or(false),
+            without_clock: match deploy.when_time_unknown.unwrap_or_default() {
+                UnknownTime::Apply => Some(deploy.time_unknown_hours.unwrap_or_default().time()),
+                UnknownTime::Wait => None,
+            },
             feed_watchdog: watchdog.feed.unwrap_or(false),
             log_level: log.level.unwrap_or_default(),
             config_dir: config_dir.to_owned(),

@@ -5,6 +5,7 @@
 //! same verification at each start, and a later root that retires a key does not stop what runs.
 
 use crate::disk::{self, DiskError};
+use crate::gate::Spent;
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::ImageConfig;
 use coracle_protocol::counters::Seen;
@@ -267,8 +268,30 @@ impl Journal {
         serde_json::from_slice(&bytes).ok()
     }
 
+    /// How long the set that waits has waited.
+    pub fn note_spent(&self, spent: &Spent) -> Result<(), JournalError> {
+        let json = serde_json::to_vec(spent).unwrap_or_default();
+        Ok(disk::write_whole(&self.path("waited"), &json, 0o600)?)
+    }
+
+    /// As it was noted last. What cannot be read is set aside: the wait begins anew.
+    pub fn spent(&self) -> Option<Spent> {
+        let path = self.path("waited");
+        let bytes = disk::read_bounded(&path, 4096).transpose()?;
+        let spent = bytes.map_err(|error| error.to_string());
+        let spent =
+            spent.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()));
+        spent
+            .inspect_err(|error| {
+                tracing::error!(error, "how long a set has waited is lost");
+                let _ = disk::set_aside(&path);
+            })
+            .ok()
+    }
+
     /// None waits any more, and no word about one counts.
     pub fn unpark(&self) -> Result<(), JournalError> {
+        disk::remove(&self.path("waited"))?;
         disk::remove(&self.path("accepted"))?;
         Ok(disk::remove(&self.path("waiting"))?)
     }

@@ -283,6 +283,81 @@ fn a_release_waits_for_its_window_and_a_lock_s_time_begins_with_it() {
     });
 }
 
+/// The power goes, and the board starts once more as `boot`: what is in memory is gone, and the clock is not set.
+fn reboot(board: &mut Board, boot: &str, cut: impl Fn(&Board)) {
+    cut(board);
+    board.kill_supervisor();
+    std::fs::remove_file(board.dir.path().join("run/supervisor/apps.json")).unwrap();
+    let folder = board.dir.path().join("hardware/proc/sys/kernel/random");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("boot_id"), boot).unwrap();
+    board.start_supervisor();
+}
+
+/// What is written of a wait.
+fn spent(board: &Board) -> Option<serde_json::Value> {
+    let bytes = std::fs::read(board.state().join("deployments/waited.json")).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+#[test]
+fn a_board_without_a_clock_that_restarts_each_day_comes_to_the_end_of_its_wait() {
+    let mut board = Board::start();
+    set_window(&board, 2, 3);
+    let text = std::fs::read_to_string(board.config()).unwrap();
+    let root = format!(
+        "[agent]\nhardware_root = \"{}/hardware\"\n",
+        board.dir.path().display()
+    );
+    let text = text.replacen("[agent]\n", &root, 1);
+    let text = text.replace("clock_is_right = true", "time_unknown_hours = 48");
+    std::fs::write(board.config(), text).unwrap();
+    // A kernel that says nothing of its clock.
+    board.without_calls = [libc::SYS_adjtimex, libc::SYS_clock_adjtime]
+        .map(|call| call as u32)
+        .into();
+    let image = board.image(&rootfs(&board, "x"), RunConfig::default());
+    reboot(&mut board, "monday", |_| ());
+    let next = plain(&image, "exec sleep 1000");
+    let (mut events, ..) = begin(&mut board, "1", vec![next]);
+    let (_, phase, reason) = heard(&mut events);
+    assert_eq!(phase, Phase::Waiting);
+    assert!(reason.ends_with("until it was up for 48 hours"), "{reason}");
+    let first = wait_for("the first note", WAIT, || spent(&board));
+    assert_eq!(first["boot"], "monday");
+
+    // Cut off, and up again: seconds of a day that nobody counted are not made up, those that were count.
+    reboot(&mut board, "tuesday", |_| ());
+    let second = wait_for("a note of this start", WAIT, || {
+        spent(&board).filter(|spent| spent["boot"] == "tuesday")
+    });
+    assert!(
+        second["seconds"].as_u64() >= first["seconds"].as_u64(),
+        "{second}"
+    );
+
+    // A supervisor that is ended writes how far it is, between the notes.
+    let before = second["seconds"].as_u64().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    board.end_supervisor();
+    let third = spent(&board).unwrap()["seconds"].as_u64().unwrap();
+    assert!(third >= before + 2, "{third} after {before}");
+    board.start_supervisor();
+
+    // As if the days before had been long.
+    reboot(&mut board, "wednesday", |board| {
+        let mut spent = spent(board).unwrap();
+        spent["seconds"] = (48 * 3600 - 4).into();
+        let file = board.state().join("deployments/waited.json");
+        std::fs::write(file, spent.to_string()).unwrap();
+    });
+    assert_eq!(waits_for(&board).as_deref(), Some("window"));
+    wait_for("the new set", WAIT, || {
+        version(&board).filter(|version| version == "1")
+    });
+    assert_eq!(spent(&board), None);
+}
+
 #[test]
 fn a_release_waits_for_consent_which_is_of_that_one_and_outlives_a_restart() {
     let (mut board, image) = with_lock(600);

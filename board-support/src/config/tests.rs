@@ -186,3 +186,31 @@ fn folders_for_apps_are_absolute() {
         );
     }
 }
+
+#[test]
+fn a_board_that_does_not_know_the_time_waits_a_day_or_as_it_is_told() {
+    let hours = |text: &str| {
+        let config = parse(&format!("[deploy]\n{text}")).unwrap();
+        config.without_clock.map(|time| time.as_secs() / 3600)
+    };
+    assert_eq!(hours(""), Some(24));
+    assert_eq!(hours("time_unknown_hours = 720"), Some(720));
+    assert_eq!(
+        hours("when_time_unknown = \"apply\"\ntime_unknown_hours = 1"),
+        Some(1)
+    );
+    assert_eq!(hours("when_time_unknown = \"wait\""), None);
+    for wrong in ["0", "721", "-1", "65537"] {
+        let message = fault(&format!("[deploy]\ntime_unknown_hours = {wrong}\n"));
+        assert!(
+            message.contains(":2: deploy.time_unknown_hours: "),
+            "{message}"
+        );
+        assert!(message.contains("1 to 720 hours"), "{message}");
+    }
+    let message = fault("[deploy]\nwhen_time_unknown = \"never\"\n");
+    assert!(
+        message.contains("`apply`") && message.contains("`wait`"),
+        "{message}"
+    );
+}

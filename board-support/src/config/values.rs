@@ -13,4 +13,4 @@ pub use downloads::{MeteredPolicy, Rate};
 pub use endpoint::{BrokerUrl, ConsoleUrl};
 pub use names::{LinkName, PlainName};
 pub use network::{Mtu, Subnet};
-pub use window::{Window, Zone};
+pub use window::{HoursUp, UnknownTime, Window, Zone};

@@ -39,17 +39,17 @@ pub fn locked(locks: &[Lock], deferred: Duration) -> Option<Why> {
     (!holds.is_empty()).then(|| Why::new("update-lock", holds.join(", ")))
 }
 
-/// How long a board that does not know the time waits for a maintenance window: each of a day has come by then.
-const WITHOUT_CLOCK: Duration = Duration::from_secs(24 * 3600);
+/// What a board that does not know the time has instead of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Up {
+    /// So long it was up since the set was staged, on a clock that nobody sets, all its starts together.
+    pub waited: Duration,
+    /// So long is enough; `None`: never.
+    pub enough: Option<Duration>,
+}
 
-/// Maintenance windows, none of which is open. `minute`: of the day, where the board knows the time. `waited`: since the set
-/// was staged, on a clock that nobody sets.
-pub fn outside(
-    windows: &[Window],
-    zone: Zone,
-    minute: Option<u16>,
-    waited: Duration,
-) -> Option<Why> {
+/// Maintenance windows, none of which is open. `minute`: of the day, where the board knows the time.
+pub fn outside(windows: &[Window], zone: Zone, minute: Option<u16>, up: Up) -> Option<Why> {
     let why = |text: String| Some(Why::new("window", text));
     let names: Vec<String> = windows.iter().map(Window::to_string).collect();
     let names = names.join(", ");
@@ -61,10 +61,16 @@ pub fn outside(
         _ if windows.is_empty() => None,
         Some(minute) if windows.iter().any(|window| window.has(minute)) => None,
         Some(_) => why(format!("the maintenance window is {names} {zone}")),
-        None if waited >= WITHOUT_CLOCK => None,
-        None => why(format!(
-            "the maintenance window is {names} {zone}, and nobody keeps the board's clock: for 24 hours at most"
-        )),
+        None => match up.enough {
+            Some(enough) if up.waited >= enough => None,
+            Some(enough) => why(format!(
+                "the maintenance window is {names} {zone}, and nobody keeps the board's clock: until it was up for {} hours",
+                enough.as_secs() / 3600
+            )),
+            None => why(format!(
+                "the maintenance window is {names} {zone}, and nobody keeps the board's clock: until somebody does"
+            )),
+        },
     }
 }
 
@@ -78,6 +84,10 @@ pub fn unaccepted(consent: bool, accepted: bool) -> Option<Why> {
 pub fn restoring(is: bool) -> Option<Why> {
     is.then(|| Why::new("restore", "a volume is being restored"))
 }
+
+mod spent;
+
+pub use spent::Spent;
 
 #[cfg(test)]
 mod tests;

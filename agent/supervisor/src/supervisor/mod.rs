@@ -281,6 +281,7 @@ impl Supervisor {
         self.wearing.end(Instant::now());
         door.abort();
         self.store_run_state();
+        self.note_spent(Duration::from_secs(1));
         if next == Next::Anew {
             // The watchdog stays armed, and the next program feeds it.
             self.end_companions();

@@ -1,11 +1,13 @@
 //! A staged set whose time has not come: what stands against the switch, and that it is looked at again. The committed set
 //! runs on as if there were none.
 
+mod spent;
+
 use super::requests::failed;
 use super::{Supervisor, Trying};
 use crate::adopt::Waited;
 use crate::apps::lock;
-use crate::gate::{self, Lock};
+use crate::gate::{self, Lock, Up};
 use crate::journal::{DeployedSet, StoredSet};
 use crate::kernel;
 use crate::machine::{Event, State, Why};
@@ -30,6 +32,10 @@ const NOTE: u64 = 10;
 pub(super) struct Waits {
     /// Since when, on the clock that counts from boot.
     since: Duration,
+    /// How long in starts of the board before this one.
+    before: Duration,
+    /// So long it has waited, by what is written down.
+    written: Option<Duration>,
     /// For how long update locks alone have put it off.
     deferred: Duration,
     /// The last look at locks that alone put it off.
@@ -41,6 +47,12 @@ pub(super) struct Waits {
     /// What was said last.
     told: Option<Why>,
     next_look: Option<Instant>,
+}
+
+impl Waits {
+    fn waited(&self, boot: Duration) -> Duration {
+        self.before + boot.saturating_sub(self.since)
+    }
 }
 
 /// Since boot, also while the board slept.
@@ -94,11 +106,14 @@ impl Supervisor {
         let boot = since_boot();
         let config = &self.settings.config;
         let waits = &mut self.trying.as_mut()?.waits;
-        let waited = boot.saturating_sub(waits.since);
+        let up = Up {
+            waited: waits.waited(boot),
+            enough: config.without_clock,
+        };
         let minute = minute_of_day(config);
         let others = [
             gate::unaccepted(config.consent, waits.accepted),
-            gate::outside(&config.windows, config.window_zone, minute, waited),
+            gate::outside(&config.windows, config.window_zone, minute, up),
             gate::restoring(restored.is_some()),
         ];
         let others = gate::all(others);
@@ -137,6 +152,7 @@ impl Supervisor {
             }),
             Some(why) if told.as_ref() == Some(&why) => {
                 self.note_deferred();
+                self.note_spent(spent::BETWEEN);
                 None
             }
             Some(why) => Some(Event::Hold(why)),
@@ -282,13 +298,20 @@ impl Supervisor {
         let digest = set.digest();
         let waited = waited.filter(|waited| waited.deployment == digest);
         let seconds = |of: fn(Waited) -> u64| waited.map(of).map(Duration::from_secs);
-        tracing::info!(activity = set.activity, "a set waits on");
+        let since = seconds(|w| w.since).unwrap_or_else(since_boot);
+        let before = self.spent_before(digest, since_boot().saturating_sub(since));
+        tracing::info!(
+            activity = set.activity,
+            waited_before = before.as_secs(),
+            "a set waits on"
+        );
         self.trying = Some(Trying {
             set,
             stored: Some(stored),
             window: None,
             waits: Waits {
-                since: seconds(|w| w.since).unwrap_or_else(since_boot),
+                since,
+                before,
                 deferred: seconds(|w| w.deferred).unwrap_or_default(),
                 accepted: self.journal.accepted() == Some(digest),
                 ..Waits::default()

@@ -366,6 +366,15 @@ impl Board {
         let _ = std::fs::remove_file(self.socket());
     }
 
+    /// SIGTERM, as at the end of a day.
+    pub fn end_supervisor(&mut self) {
+        let mut child = self.supervisor.take().unwrap();
+        let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        child.wait().unwrap();
+        let _ = std::fs::remove_file(self.socket());
+    }
+
     /// A fault of the program, where the board writes core dumps of whatever size.
     pub fn crash_supervisor(&mut self) -> ExitStatus {
         let mut child = self.supervisor.take().unwrap();

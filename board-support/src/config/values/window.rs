@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Minutes of a day.
 const DAY: u16 = 24 * 60;
@@ -39,6 +40,54 @@ pub enum Zone {
     Utc,
     /// That of the board, by /etc/localtime.
     Local,
+}
+
+/// For how long, and whether at all, a release waits for a window on a board that does not know the time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownTime {
+    /// It goes on once the board was up for so many hours with it.
+    #[default]
+    Apply,
+    /// Until the time is known, or the settings are others.
+    Wait,
+}
+
+/// Hours that a board is up: 1 to 720, which is a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "u16")]
+pub struct HoursUp(u16);
+
+impl HoursUp {
+    /// As time.
+    pub fn time(self) -> Duration {
+        Duration::from_secs(u64::from(self.0) * 3600)
+    }
+}
+
+impl Default for HoursUp {
+    /// A day: each hour of one has come by then.
+    fn default() -> Self {
+        Self(24)
+    }
+}
+
+impl TryFrom<i64> for HoursUp {
+    type Error = String;
+    fn try_from(number: i64) -> Result<Self, String> {
+        match u16::try_from(number) {
+            Ok(hours @ 1..=720) => Ok(Self(hours)),
+            _ => Err(format!(
+                "{number} is not allowed; allowed are 1 to 720 hours"
+            )),
+        }
+    }
+}
+
+impl From<HoursUp> for u16 {
+    fn from(hours: HoursUp) -> u16 {
+        hours.0
+    }
 }
 
 impl FromStr for Window {
