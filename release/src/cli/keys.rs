@@ -89,11 +89,6 @@ fn advice(role: RoleName) -> (&'static str, &'static str) {
 }
 
 fn in_token(role: RoleName, uri: &Pkcs11Uri, public: &Path) -> Result<(), Failure> {
-    if role == RoleName::Deploy {
-        return Err(Failure::usage(
-            "the console signs with a key file; make the deploy key with --output FILE",
-        ));
-    }
     let key = TokenKey::generate(uri)?;
     keys::write_public(key.public(), public)?;
     say(&format!(
