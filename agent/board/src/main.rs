@@ -47,6 +47,19 @@ mod tests {
     use super::{PROGRAMS, program};
     use std::ffi::OsStr;
 
+    /// A package that is named in a profile has lost the profile's `strip` (cargo 1.95): four MiB of symbols would ship.
+    #[test]
+    fn programs_that_are_built_for_size_are_stripped() {
+        let settings = include_str!("../../../Cargo.toml");
+        let (_, release) = settings
+            .split_once("\n[profile.release.package]\n")
+            .unwrap();
+        for package in ["agent", "cli", "daemon", "oci", "supervisor"] {
+            let line = format!("\ncoracle-{package} = {{ opt-level = \"z\", strip = true }}\n");
+            assert!(release.contains(&line), "{package}");
+        }
+    }
+
     #[test]
     fn a_program_is_found_by_its_whole_name_only() {
         for (name, _) in PROGRAMS {
