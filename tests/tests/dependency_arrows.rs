@@ -299,6 +299,10 @@ fn the_supervisor_s_crates_make_no_threads() {
             {
                 continue;
             }
+            // What a child of the supervisor's runs that makes no process: the writer of all logs.
+            if path.ends_with("agent/supervisor/src/logs/write.rs") {
+                continue;
+            }
             let text = fs::read_to_string(&file).unwrap();
             // Unit tests stand at a file's end and run in the test harness's threads anyway.
             let code = text.split("#[cfg(test)]").next().unwrap_or("");
