@@ -160,6 +160,8 @@ setup-bench: setup
 
 bench: setup-bench
 	@$(CARGO) build --release --workspace --bins --examples
+	# As it ships: without what other programs of the workspace want of the same crates.
+	$(CARGO) build --release --package coracle-agent
 	$(EXAMPLE)
 	$(OCI)
 	$(TARGET)/release/coracle-bench $(PART)
