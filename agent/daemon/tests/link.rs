@@ -388,58 +388,18 @@ async fn a_stick_is_taken_while_a_download_waits_which_then_goes_on() {
     );
 }
 
-/// What waits on the board is told with its reason, and a newer wish takes its place at once.
-#[tokio::test]
-async fn a_deployment_that_waits_is_told_and_gives_way_to_a_newer_one() {
-    let fleet = Arc::new(Fleet::new());
-    let documents = documents(BOARD, 1);
-    let mut daemon = Daemon::prepare();
-    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
-    let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
-    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
-    fleet.enrol(&daemon.state().join("identity"), blobs, broker.port);
-    let mut accepts = accept(vec![]);
-    let waits = move |request: &Request, state: &State| match request {
-        Request::Activate { activity } if activity == "one" => {
-            let event = Event::Deployment {
-                activity: activity.clone(),
-                phase: Phase::Waiting,
-                code: Some("update-lock".into()),
-                reason: Some("app `web` holds the update lock".into()),
-            };
-            state.events.send(event).unwrap();
-            None
-        }
-        other => accepts(other, state),
-    };
-    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), waits);
-    let (client, heard) = listen(&fleet, broker.port);
-    daemon.start().await;
-    wish(&client, &desired("one", &documents)).await;
-    let waiting = || {
-        let all = heard.all::<Feedback>("feedback");
-        all.into_iter().find(|f| f.phase == Phase::Waiting)
-    };
-    support::until("that it waits", || waiting().is_some()).await;
-    let waiting = waiting().unwrap();
-    assert_eq!(waiting.activity, "one");
-    assert_eq!(waiting.code.as_deref(), Some("update-lock"));
-    assert_eq!(
-        waiting.reason.as_deref(),
-        Some("app `web` holds the update lock")
-    );
-    assert!(heard.ended("one").is_none());
-    wish(&client, &desired("two", &documents)).await;
-    support::until("the newer one's end", || heard.ended("two").is_some()).await;
-    assert_eq!(heard.ended("two").unwrap().phase, Phase::Committed);
-    let first = heard.ended("one").unwrap();
-    assert_eq!(first.code.as_deref(), Some("superseded"), "{first:?}");
-    drop(supervisor);
+/// A board whose deployment `one` waits for its supervisor.
+struct OneWaits {
+    wanted: Documents,
+    daemon: Daemon,
+    client: rumqttc::AsyncClient,
+    heard: Heard,
+    /// They are there as long as it is.
+    _others: (Arc<Fleet>, Broker, FakeSupervisor),
 }
 
-/// Who holds a stick stands before the board: what waits for a lock, an hour or a person gives way, and waits on afterwards.
-#[tokio::test]
-async fn a_stick_is_taken_while_a_deployment_waits_on_the_board() {
+/// It is told with this code and reason.
+async fn one_waits(code: &'static str, reason: &'static str) -> OneWaits {
     let fleet = Arc::new(Fleet::new());
     let wanted = documents(BOARD, 1);
     let mut daemon = Daemon::prepare();
@@ -453,8 +413,8 @@ async fn a_stick_is_taken_while_a_deployment_waits_on_the_board() {
             let event = Event::Deployment {
                 activity: activity.clone(),
                 phase: Phase::Waiting,
-                code: Some("consent".into()),
-                reason: Some("somebody must accept it".into()),
+                code: Some(code.into()),
+                reason: Some(reason.into()),
             };
             state.events.send(event).unwrap();
             None
@@ -465,6 +425,45 @@ async fn a_stick_is_taken_while_a_deployment_waits_on_the_board() {
     let (client, heard) = listen(&fleet, broker.port);
     daemon.start().await;
     wish(&client, &desired("one", &wanted)).await;
+    OneWaits {
+        wanted,
+        daemon,
+        client,
+        heard,
+        _others: (fleet, broker, supervisor),
+    }
+}
+
+/// What waits on the board is told with its reason, and a newer wish takes its place at once.
+#[tokio::test]
+async fn a_deployment_that_waits_is_told_and_gives_way_to_a_newer_one() {
+    let board = one_waits("update-lock", "app `web` holds the update lock").await;
+    let heard = &board.heard;
+    let waiting = || {
+        let all = heard.all::<Feedback>("feedback");
+        all.into_iter().find(|f| f.phase == Phase::Waiting)
+    };
+    support::until("that it waits", || waiting().is_some()).await;
+    let waiting = waiting().unwrap();
+    assert_eq!(waiting.activity, "one");
+    assert_eq!(waiting.code.as_deref(), Some("update-lock"));
+    assert_eq!(
+        waiting.reason.as_deref(),
+        Some("app `web` holds the update lock")
+    );
+    assert!(heard.ended("one").is_none());
+    wish(&board.client, &desired("two", &board.wanted)).await;
+    support::until("the newer one's end", || heard.ended("two").is_some()).await;
+    assert_eq!(heard.ended("two").unwrap().phase, Phase::Committed);
+    let first = heard.ended("one").unwrap();
+    assert_eq!(first.code.as_deref(), Some("superseded"), "{first:?}");
+}
+
+/// Who holds a stick stands before the board: what waits for a lock, an hour or a person gives way, and waits on afterwards.
+#[tokio::test]
+async fn a_stick_is_taken_while_a_deployment_waits_on_the_board() {
+    let board = one_waits("consent", "somebody must accept it").await;
+    let (wanted, daemon, heard) = (&board.wanted, &board.daemon, &board.heard);
     let waits = |n: usize| {
         let all = heard.all::<Feedback>("feedback");
         all.iter().filter(|f| f.phase == Phase::Waiting).count() >= n
@@ -499,7 +498,6 @@ async fn a_stick_is_taken_while_a_deployment_waits_on_the_board() {
     assert!(said.contains("\"committed\""), "{said}");
     support::until("it waits once more", || waits(3)).await;
     assert_eq!(heard.ended("one"), None);
-    drop(supervisor);
 }
 
 #[tokio::test]
