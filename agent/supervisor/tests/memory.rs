@@ -17,12 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// In KiB of PSS.
+/// In KiB of PSS, without pages of files: which of those are mapped depends on what the machine held of the program before.
 const BUDGET: u64 = 100;
 
 fn pss_kib(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:"));
     let number = line.unwrap().split_whitespace().next().unwrap();
     number.parse().unwrap()
 }
@@ -68,11 +68,12 @@ fn an_app_more_takes_little_of_the_boards_memory() {
     };
     let (few, many) = (with(2), with(14));
     let each = many.saturating_sub(few) / 12;
+    println!("{few} KiB for 2 apps, {many} KiB for 14");
     assert!(each <= BUDGET, "{few} KiB for 2 apps, {many} KiB for 14");
 }
 
-/// What a child that unpacks writes to, beside what it was born with, in KiB.
-const UNPACKING: u64 = 4608;
+/// What a child that unpacks writes to at its peak, beside what it was born with, in KiB.
+const UNPACKING: u64 = 5120;
 
 /// A layer with a manual of nearly 1 MiB, packed by gzip, whose old text the board holds while it makes the new one; and a file
 /// of so many pieces that no more are remembered.
@@ -155,7 +156,7 @@ fn a_delta_is_unpacked_in_bounded_memory() {
             let mut held = 0;
             while !done.load(Ordering::Relaxed) {
                 held = largest_child(supervisor).max(held);
-                std::thread::sleep(Duration::from_millis(1));
+                std::thread::yield_now();
             }
             held
         });
