@@ -19,7 +19,7 @@ pub struct Tool {
 
 const SAME_TAR: &str = "cmp $W/out $NT";
 
-pub const TOOLS: [Tool; 7] = [
+pub const TOOLS: [Tool; 8] = [
     Tool {
         name: "full layer, zstd -19",
         prepare: "",
@@ -69,6 +69,14 @@ pub const TOOLS: [Tool; 7] = [
         size: "(cd $W/new.castr && find . -name '*.cacnk' | while read -r c; do \
                [ -e ../old.castr/$c ] || stat -c %s $c; done; stat -c %s ../new.caibx) | awk '{s += $1} END {print s}'",
         apply: "casync extract --store=$W/new.castr --seed=$OT $W/new.caibx $W/out >/dev/null",
+        check: SAME_TAR,
+    },
+    Tool {
+        name: "tar-diff v1, by coracle-release",
+        prepare: "",
+        make: "$CORACLE delta make --format tar-diff --base $OT --target $NT --output $W/d >/dev/null",
+        size: "stat -c %s $W/d",
+        apply: "$CORACLE delta apply --base $O --delta $W/d --output $W/out >/dev/null",
         check: SAME_TAR,
     },
     Tool {
