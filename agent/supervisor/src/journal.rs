@@ -107,6 +107,11 @@ impl DeployedSet {
         &self.deployment
     }
 
+    /// The same documents, held against what the board has seen by now: that is what is counted on.
+    pub fn verified_anew(&mut self, deployment: VerifiedDeployment) {
+        self.deployment = deployment;
+    }
+
     /// What the set is called everywhere: the digest of its assignment.
     pub fn digest(&self) -> Sha256Digest {
         self.deployment.deploy().digest()

@@ -7,8 +7,10 @@ use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
 use coracle_protocol::deploy::Deploy;
 use coracle_protocol::local::{Answer, Event, Request};
+use coracle_protocol::names::ProductName;
 use coracle_protocol::release::{App, Image, NetworkMode, Release, Restart, UpdateLock};
 use coracle_protocol::report::{AppState, Phase, SetState};
+use coracle_protocol::trust_state::TrustState;
 use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -115,6 +117,47 @@ fn a_release_waits_for_an_app_s_lock_over_a_restart_and_goes_on_when_it_is_gone(
     assert!(!board.state().join("deployments/waiting.json").exists());
     // The new one asked for no lock and has no folder for one.
     assert!(!board.run_in("web", &["test", "-e", "/run/coracle"]).0);
+}
+
+/// What the board has seen is counted on from there, and not from nothing: other products, the other role, time.
+#[test]
+fn a_set_that_waited_over_a_restart_takes_no_counter_back() {
+    let (mut board, image) = with_lock(600);
+    let (mut other, _) = board.documents("other", vec![locking(&image, 600)]);
+    other.product = ProductName::new("other").unwrap();
+    other.release_counter = 70;
+    let deploy = Deploy {
+        issued_at: now() + 3600,
+        ..board.deploy_of(&other, 2)
+    };
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    assert_eq!(board.carry_out("o", &other, &deploy).0, Phase::Committed);
+    wait_for("the lock", WAIT, || {
+        board.run_in("web", &["test", "-f", LOCK]).0.then_some(())
+    });
+    let before = board.status().trust.unwrap();
+    let (mut release, _) = board.documents("2", vec![plain(&image, "exec sleep 1000")]);
+    release.release_counter = 9;
+    let deploy = Deploy {
+        issued_at: now() + 3601,
+        ..board.deploy_of(&release, 3)
+    };
+    let needs = board.needs("2", &release, &deploy);
+    board.stage_all("2", &needs);
+    assert_eq!(board.activate("2"), Answer::Done);
+    board.restart_supervisor();
+    let mut events = board.watch();
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    assert_eq!(board.end_of(&mut events, "2"), (Phase::Committed, None));
+    let after = board.status().trust.unwrap();
+    assert_eq!(after.deploy.value, 3);
+    let counters = |trust: &TrustState, product| {
+        let product = ProductName::new(product).unwrap();
+        trust.releases.get(&product).map(|counter| counter.value)
+    };
+    assert_eq!(counters(&after, "other"), Some(70));
+    assert_eq!(counters(&after, "shop"), Some(9));
+    assert!(after.time >= before.time, "{after:?}");
 }
 
 #[test]

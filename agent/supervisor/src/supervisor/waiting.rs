@@ -18,6 +18,7 @@ use coracle_board_support::config::{Config, Zone};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{Answer, Event as Told, SWITCHING, Waiting};
 use coracle_protocol::report::Phase;
+use coracle_protocol::verify::VerifiedDeployment;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -147,7 +148,12 @@ impl Supervisor {
         let told = waits.told.clone();
         match self.closed(now) {
             None => Some(match self.still_good() {
-                Ok(()) => Event::Activate,
+                Ok(deployment) => {
+                    if let Some(trying) = &mut self.trying {
+                        trying.set.verified_anew(deployment);
+                    }
+                    Event::Activate
+                }
                 Err(why) => Event::Withdrawn(why),
             }),
             Some(why) if told.as_ref() == Some(&why) => {
@@ -172,20 +178,20 @@ impl Supervisor {
     }
 
     /// Root, counters and time may have gone on while it waited: what counts is what is so at the switch.
-    fn still_good(&self) -> Result<(), Why> {
+    fn still_good(&self) -> Result<VerifiedDeployment, Why> {
         let stored = self.trying.as_ref().and_then(|t| t.stored.as_ref());
         let stored = stored.ok_or_else(|| Why::new("disk", "its documents are gone"))?;
         self.verify_again(stored)
     }
 
-    fn verify_again(&self, stored: &StoredSet) -> Result<(), Why> {
+    fn verify_again(&self, stored: &StoredSet) -> Result<VerifiedDeployment, Why> {
         let offer = Offer {
             activity: stored.activity.clone(),
             deploy: stored.deploy.clone(),
             release: stored.release.clone(),
         };
         offer::verify(offer, &self.trust, &self.settings, &[])
-            .map(drop)
+            .map(|accepted| accepted.deployment)
             .map_err(|refused| Why::new(refused.code, refused.reason))
     }
 
