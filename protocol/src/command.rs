@@ -3,7 +3,7 @@
 
 use crate::document::{ends_after_it_begins, understood, within};
 use crate::limits::LIMITS;
-use crate::names::{AppName, BoardId};
+use crate::names::{ActionName, AppName, BoardId};
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
@@ -49,13 +49,21 @@ pub enum Action {
         /// At most so many.
         tail: u32,
     },
+    /// Run a program that the app's release names.
+    #[serde(rename = "action")]
+    Run {
+        /// Which app of the running set.
+        app: AppName,
+        /// Which of its actions.
+        name: ActionName,
+    },
 }
 
 impl Action {
     /// The app that it is about.
     pub fn app(&self) -> &AppName {
         match self {
-            Self::Restart { app } | Self::Logs { app, .. } => app,
+            Self::Restart { app } | Self::Logs { app, .. } | Self::Run { app, .. } => app,
         }
     }
 
@@ -64,6 +72,18 @@ impl Action {
         match self {
             Self::Restart { .. } => "restart",
             Self::Logs { .. } => "logs",
+            Self::Run { .. } => "action",
+        }
+    }
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Restart { app } | Self::Logs { app, .. } => {
+                write!(f, "{} of app {app}", self.word())
+            }
+            Self::Run { app, name } => write!(f, "action {name} of app {app}"),
         }
     }
 }

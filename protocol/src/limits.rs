@@ -53,6 +53,10 @@ pub struct Limits {
     pub command_seconds: u64,
     /// Lines of a log that a command asks for.
     pub log_lines: u32,
+    /// Actions of one app.
+    pub actions: usize,
+    /// For one action, in seconds.
+    pub action_seconds: u32,
     /// The text of a command's result, in bytes of JSON.
     pub command_text_bytes: usize,
     /// Largest blob, in bytes (64 GiB).
@@ -93,6 +97,8 @@ pub const LIMITS: Limits = Limits {
     roots: 64,
     command_seconds: 15 * 60,
     log_lines: 1000,
+    actions: 16,
+    action_seconds: 300,
     command_text_bytes: 64 * 1024,
     blob_bytes: 64 << 30,
     least_size_bytes: 64 << 10,

@@ -95,7 +95,8 @@ pub enum Request {
         uid: u32,
     },
     /// A signed command. The supervisor verifies it, remembers its counter and does what only it can. Answer:
-    /// [`Answer::Command`], [`Answer::Refused`], or [`Answer::Failed`] with code `busy`, `no-app`.
+    /// [`Answer::Command`], once it has ended [`Answer::Ran`], [`Answer::Refused`], or [`Answer::Failed`] with code `busy`,
+    /// `no-app`, `no-action`, `not-running`, `not-started`.
     Command {
         /// The document.
         command: Envelope,
@@ -228,6 +229,16 @@ pub enum Answer {
     Command {
         /// The document.
         command: Command,
+    },
+    /// To [`Request::Command`] of an action: its program has ended.
+    Ran {
+        /// The document.
+        command: Command,
+        /// Why it counts as not done, in words: `exited with 3`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fault: Option<String>,
+        /// The end of what it wrote.
+        output: String,
     },
     /// To [`Request::Volume`].
     Volumes {

@@ -93,6 +93,10 @@ name!(
     SecretName, "secret name", RULE, is_label
 );
 name!(
+    /// An action of an app, by the name that its release gives it.
+    ActionName, "action name", RULE, is_label
+);
+name!(
     /// A device of the board, by the name that the board's profile gives it.
     DeviceName, "device name",
     "1 to 32 characters from a-z, 0-9, - and _, starting with a letter",

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+mod actions;
 mod checks;
 mod dependencies;
 mod devices;
@@ -15,6 +16,7 @@ mod logs;
 mod network;
 mod update_lock;
 
+pub use actions::NamedAction;
 pub use dependencies::{Condition, start_order};
 pub use devices::{AppDevice, DeviceAccess};
 pub use logs::{LogMode, Logs};
@@ -121,6 +123,9 @@ pub struct App {
     /// How the board knows that it works.
     #[serde(default)]
     pub health: Option<Health>,
+    /// What a command may have it do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<NamedAction>,
     /// What happens when it exits.
     #[serde(default)]
     pub restart: Restart,

@@ -13,7 +13,7 @@ use coracle_protocol::local::{
     Answer, AppAction, Call, Event, LayerNeed, LayerSource, Message, Needs, Reply, Request, Status,
     StickWord, Trusted, Verdict, VolumeAction, VolumeStatus, Waiting,
 };
-use coracle_protocol::names::{AppName, BoardId, DeviceName, ProductName, VolumeName};
+use coracle_protocol::names::{ActionName, AppName, BoardId, DeviceName, ProductName, VolumeName};
 use coracle_protocol::release::{AppLimits, Blob, DeviceAccess, DiskOn, Port, Protocol};
 use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use coracle_protocol::report::{
@@ -88,6 +88,13 @@ fn command() -> Command {
         issued_at: 1_800_000_000,
         expires: 1_800_000_120,
         action: Action::Restart { app: app() },
+    }
+}
+
+fn reindex() -> Action {
+    Action::Run {
+        app: app(),
+        name: ActionName::new("reindex").unwrap(),
     }
 }
 
@@ -683,6 +690,13 @@ fn all() -> Vec<(&'static str, (String, String))> {
             }),
         ),
         (
+            "command_action",
+            twice(&Command {
+                action: reindex(),
+                ..command()
+            }),
+        ),
+        (
             "call_command",
             call(Request::Command {
                 command: envelope("command"),
@@ -691,6 +705,17 @@ fn all() -> Vec<(&'static str, (String, String))> {
         (
             "reply_command",
             reply(Answer::Command { command: command() }),
+        ),
+        (
+            "reply_ran",
+            reply(Answer::Ran {
+                command: Command {
+                    action: reindex(),
+                    ..command()
+                },
+                fault: Some("exited with 3".into()),
+                output: "a line\n".into(),
+            }),
         ),
         (
             "command_result",

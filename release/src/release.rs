@@ -283,6 +283,10 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
             let _ = writeln!(out, "  device {}{access}{optional}", device.name);
         }
         let _ = writeln!(out, "  health {}", health(app.health.as_ref()));
+        for action in &app.actions {
+            let (seconds, argv) = (action.timeout_seconds, action.argv.join(" "));
+            let _ = writeln!(out, "  action {}: {argv}, {seconds} s at most", action.name);
+        }
     }
     out
 }

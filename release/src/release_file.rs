@@ -9,8 +9,8 @@ use coracle_protocol::names::{
 };
 use coracle_protocol::release::{
     App, AppDevice, AppLimits, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn,
-    Health, Image, LogMode, Logs, NetworkSpec, Release, Restart, TmpfsMount, UpdateLock,
-    VolumeMount,
+    Health, Image, LogMode, Logs, NamedAction, NetworkSpec, Release, Restart, TmpfsMount,
+    UpdateLock, VolumeMount,
 };
 use coracle_protocol::site::Settable;
 use network::NetworkTable;
@@ -105,6 +105,8 @@ struct AppTable {
     #[serde(default)]
     logs: LogsTable,
     health: Option<Health>,
+    #[serde(default)]
+    actions: Vec<NamedAction>,
     #[serde(default)]
     restart: Restart,
     #[serde(default = "ten")]
@@ -275,6 +277,7 @@ impl AppTable {
                 max_buffer_bytes: self.logs.max_buffer_size.map(|size| size.0),
             },
             health: self.health,
+            actions: self.actions,
             restart: self.restart,
             trial_seconds: self.trial_seconds,
             secrets: self.secrets,

@@ -517,6 +517,21 @@ fn a_command_waits_for_the_boards_answer() {
         .failed(1, &["acme.b-1 did not do it (no-app): no app `web`"]);
     let sent = refused.state.lock().unwrap().command.clone();
     assert_eq!(sent, r#"{"restart":{"app":"web"}}"#);
+    let action = "--board acme.b-1 --app web reindex";
+    let failed = said(
+        "failed",
+        "action-failed",
+        "one\n\u{1b}[2Jtwo\nexited with 3",
+    );
+    let failed = console(&[failed]);
+    let ran = failed.run(&place, "command action", action);
+    assert_eq!(ran.out, "one\n[2Jtwo\n");
+    ran.failed(
+        1,
+        &["acme.b-1 did not do it (action-failed): exited with 3"],
+    );
+    let sent = failed.state.lock().unwrap().command.clone();
+    assert_eq!(sent, r#"{"action":{"app":"web","name":"reindex"}}"#);
     let silent = console(&[waiting]);
     silent
         .run(&place, "command restart", restart)

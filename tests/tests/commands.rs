@@ -107,6 +107,7 @@ fn a_command_goes_from_the_engineer_to_the_supervisor_and_back() {
     for line in [
         restart,
         "command logs --board acme.b1 --app web --tail 5",
+        "command action --board acme.b1 --app web reindex",
         restart,
     ] {
         let (done, said) = release(dir.path(), &fleet, line);
@@ -119,5 +120,5 @@ fn a_command_goes_from_the_engineer_to_the_supervisor_and_back() {
     let counters = std::fs::read_to_string(board.dir.join("state/trust/seen.a")).unwrap();
     assert!(counters.contains("\"command\":{\"epoch\":1"), "{counters}");
     let sent = fleet.ask("/boards/acme.b1/commands", None);
-    assert_eq!(sent.as_array().unwrap().len(), 3, "{sent}");
+    assert_eq!(sent.as_array().unwrap().len(), 4, "{sent}");
 }

@@ -40,6 +40,27 @@ pub struct Ends {
 struct Undone {
     code: String,
     reason: String,
+    /// What an action wrote before it failed: for the console, not for the board's log.
+    output: String,
+}
+
+impl Undone {
+    fn new(code: String, reason: String) -> Self {
+        let output = String::new();
+        Self {
+            code,
+            reason,
+            output,
+        }
+    }
+
+    /// The reason in the last line.
+    fn text(mut self) -> String {
+        if !self.output.is_empty() && !self.output.ends_with('\n') {
+            self.output.push('\n');
+        }
+        self.output + &self.reason
+    }
 }
 
 /// What came over the link gets into the queue, or the console hears that there are too many.
@@ -77,11 +98,13 @@ pub async fn run(mut ends: Ends) {
         last.push_back(id);
         let messages = match obey(&ends, command).await {
             Ok(text) => CommandResult::messages(id, None, &text),
-            Err(Undone { code, reason }) => {
+            Err(undone) => {
+                let Undone { code, reason, .. } = &undone;
                 if said.len() < REMEMBERED && said.insert(code.clone()) {
                     tracing::warn!(command = %id, code, reason, "a command was not done; the next of this kind are not told");
                 }
-                CommandResult::messages(id, Some(&code), &reason)
+                let code = code.clone();
+                CommandResult::messages(id, Some(&code), &undone.text())
             }
         };
         ends.outbox.result(&messages);
@@ -98,22 +121,38 @@ fn id(command: &Envelope) -> Option<Sha256Digest> {
 }
 
 async fn obey(ends: &Ends, command: Envelope) -> Result<String, Undone> {
-    let failed = |error: crate::supervisor::SupervisorError| Undone {
-        code: "supervisor".to_owned(),
-        reason: error.to_string(),
+    let failed = |error: crate::supervisor::SupervisorError| {
+        Undone::new("supervisor".to_owned(), error.to_string())
     };
-    let command = match ends.supervisor.ask(Request::Command { command }).await {
-        Ok(Answer::Command { command }) => command,
+    let (command, ran) = match ends.supervisor.ask(Request::Command { command }).await {
+        Ok(Answer::Command { command }) => (command, None),
+        Ok(Answer::Ran {
+            command,
+            fault,
+            output,
+        }) => (command, Some((fault, output))),
         Ok(Answer::Refused { code, reason } | Answer::Failed { code, reason }) => {
-            return Err(Undone { code, reason });
+            return Err(Undone::new(code, reason));
         }
         Ok(other) => return Err(failed(unexpected("command", &other))),
         Err(error) => return Err(failed(error)),
     };
     let Command { action, seq, .. } = command;
     tracing::info!(what = action.word(), app = %action.app(), seq, "commanded");
-    Ok(match action {
-        Action::Restart { app } => format!("app `{app}` is being restarted"),
-        Action::Logs { app, tail } => logs::tail(&ends.logs_dir, &app, tail as usize).await,
-    })
+    match (action, ran) {
+        (_, Some((None, output))) => Ok(output),
+        (_, Some((Some(reason), output))) => Err(Undone {
+            code: "action-failed".to_owned(),
+            reason,
+            output,
+        }),
+        (Action::Restart { app }, None) => Ok(format!("app `{app}` is being restarted")),
+        (Action::Logs { app, tail }, None) => {
+            Ok(logs::tail(&ends.logs_dir, &app, tail as usize).await)
+        }
+        (Action::Run { .. }, None) => {
+            let reason = "the supervisor does not say how it ended".to_owned();
+            Err(Undone::new("supervisor".to_owned(), reason))
+        }
+    }
 }

@@ -940,6 +940,11 @@ fn obey(request: &Request, _: &State) -> Option<Answer> {
     let command: coracle_protocol::command::Command =
         serde_json::from_slice(&command.payload_unverified().unwrap()).unwrap();
     Some(match command.action.app().as_str() {
+        "web" if matches!(command.action, Action::Run { .. }) => Answer::Ran {
+            fault: (command.seq == 7).then(|| "exited with 3".into()),
+            output: "half done".into(),
+            command,
+        },
         "web" => Answer::Command { command },
         other => Answer::Failed {
             code: "no-app".into(),
@@ -1020,6 +1025,23 @@ async fn commands_go_to_the_supervisor_and_their_results_to_the_console() {
     assert!((300..1000).contains(&lines), "{lines} lines in 64 KiB");
     let parts = heard.all::<CommandResult>("command-result");
     assert!(parts.iter().any(|part| part.parts > 5));
+
+    let action = |seq| {
+        let app = AppName::new("web").unwrap();
+        let name = coracle_protocol::names::ActionName::new("reindex").unwrap();
+        command(seq, Action::Run { app, name })
+    };
+    let failed = Some("action-failed".to_owned());
+    for (action, code, says) in [
+        (action(6), None, "half done"),
+        (action(7), failed, "half done\nexited with 3"),
+    ] {
+        send(&client, &action, false).await;
+        support::until("an action", || result_of(&heard, &action).is_some()).await;
+        let result = result_of(&heard, &action).unwrap();
+        assert_eq!(result, (code, says.to_owned()));
+    }
+    assert!(!daemon.log().contains("half done"));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@
 //! | [`machine`] | from one set to the next, as a pure function |
 //! | [`apps`] | one app: plan, launch, stop, restart |
 //! | [`health`] | probes, and what they add up to |
+//! | `action` | an action of an app, in a child that waits for it |
 //! | [`logs`] | an app's output, in a child that outlives the supervisor |
 //! | [`volumes`] | what outlives apps: limits, owners, backups |
 //! | [`resolver`] | a network's resolver, in a jail |
@@ -28,6 +29,7 @@
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
+mod action;
 pub mod adopt;
 pub mod anew;
 pub mod apps;

@@ -19,6 +19,14 @@ use serde_json::{Value, json};
 /// After a command's end an answer may be on its way for so long, in seconds.
 const LATE: u64 = 30;
 
+/// What an action takes comes on top.
+fn late(action: &Action) -> u64 {
+    match action {
+        Action::Run { .. } => LATE + u64::from(LIMITS.action_seconds),
+        _ => LATE,
+    }
+}
+
 fn board(id: &str) -> Result<BoardId, Problem> {
     BoardId::new(id).map_err(|e| Problem::bad(e.to_string(), "a board is called `tenant.name`"))
 }
@@ -37,7 +45,7 @@ pub(super) async fn send(
         signer: rest.deployer.signer.clone(),
         link: rest.link.clone(),
     };
-    let detail = format!("{} of app {}", action.word(), action.app());
+    let detail = action.to_string();
     let actor = who.name.clone();
     // In a task of its own: a client that hangs up must not leave one without its line in the audit log.
     let sent = tokio::spawn(async move {
@@ -131,7 +139,7 @@ async fn view(store: &Store, row: &CommandRow) -> Result<Value, StoreError> {
     let state = match &outcome {
         Some(outcome) if outcome.code.is_none() => "done",
         Some(_) => "failed",
-        None if now() > row.expires + LATE => "unanswered",
+        None if now() > row.expires + late(&row.action) => "unanswered",
         None => "waiting",
     };
     Ok(json!({

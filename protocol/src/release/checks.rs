@@ -79,6 +79,7 @@ impl App {
         }
         self.check_devices()?;
         self.check_update_lock()?;
+        self.check_actions()?;
         self.check_logs()?;
         self.site_settable.check()?;
         image_name(&self.image.name)?;

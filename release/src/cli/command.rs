@@ -6,9 +6,13 @@ use crate::console::visible;
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
 use coracle_protocol::command::Action;
-use coracle_protocol::names::{AppName, BoardId};
+use coracle_protocol::limits::LIMITS;
+use coracle_protocol::names::{ActionName, AppName, BoardId};
 use serde::Deserialize;
 use std::time::{Duration, Instant};
+
+/// A board that is there answers within so long.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Between two looks for the answer.
 const LOOK: Duration = Duration::from_millis(300);
@@ -29,6 +33,16 @@ pub(super) enum BoardCommand {
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
         tail: u32,
     },
+    /// Have an app do what its release names under `[[apps.actions]]`, and show what that wrote
+    ///
+    /// Example: coracle-release command action --board acme.b-1 --app web reindex
+    Action {
+        #[command(flatten)]
+        about: About,
+        /// The action's name
+        #[arg(value_name = "NAME")]
+        name: ActionName,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -41,9 +55,9 @@ pub(super) struct About {
     /// An app that it runs
     #[arg(long, value_name = "APP")]
     app: AppName,
-    /// How long to wait for its answer
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
-    timeout: Duration,
+    /// How long to wait for its answer; 30s when left out, of an action 5m 30s
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
 }
 
 /// What the console says of a command, as far as it is looked at here.
@@ -90,13 +104,21 @@ impl BoardCommand {
                 let app = about.app.clone();
                 (about, Action::Logs { app, tail })
             }
+            Self::Action { about, name } => {
+                let app = about.app.clone();
+                (about, Action::Run { app, name })
+            }
         };
         send(&about, &action)
     }
 }
 
 fn send(about: &About, action: &Action) -> Result<(), Failure> {
-    let end = Instant::now() + about.timeout;
+    let longest = match action {
+        Action::Run { .. } => ANSWER + Duration::from_secs(LIMITS.action_seconds.into()),
+        _ => ANSWER,
+    };
+    let end = Instant::now() + about.timeout.unwrap_or(longest);
     let console = about.console.open()?;
     let path = format!("/api/v1/boards/{}/commands", about.board);
     let mut sent: Sent = console.post(&path, &serde_json::to_vec(action)?)?;
@@ -111,12 +133,19 @@ fn send(about: &About, action: &Action) -> Result<(), Failure> {
             say(&shown(&text));
             Ok(())
         }
-        State::Failed => Err(Undone::Board {
-            board,
-            code: visible(&sent.code.unwrap_or_default()),
-            reason: visible(&text),
+        State::Failed => {
+            // Of an action that failed the last line says why; what it wrote comes before.
+            let (output, reason) = text.rsplit_once('\n').unwrap_or(("", &text));
+            if !output.is_empty() {
+                say(&shown(output));
+            }
+            Err(Undone::Board {
+                board,
+                code: visible(&sent.code.unwrap_or_default()),
+                reason: visible(reason),
+            }
+            .into())
         }
-        .into()),
         State::Waiting | State::Unanswered => Err(Undone::NoAnswer {
             board,
             id: visible(&sent.id),

@@ -7,6 +7,7 @@ mod task;
 pub use frame::{FrameError, read_frame, write_frame};
 pub use task::run;
 
+use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{Answer, Event, Request, Status};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -15,10 +16,13 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 const PENDING: usize = 32;
 /// Events that a slow listener may lag behind.
 const EVENTS: usize = 64;
-/// For an answer, except to `Stage`.
+/// For an answer, except to `Stage` and `Command`.
 const ANSWER: Duration = Duration::from_secs(60);
 /// For the answer to `Stage`: the largest layer on the slowest flash.
 const STAGE: Duration = Duration::from_secs(3 * 3600);
+
+/// For the answer to `Command`: what an action takes comes on top.
+const COMMAND: Duration = ANSWER.saturating_add(Duration::from_secs(LIMITS.action_seconds as u64));
 
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +108,7 @@ impl Supervisor {
         }
         let limit = match request {
             Request::Stage { .. } => STAGE,
+            Request::Command { .. } => COMMAND,
             _ => ANSWER,
         };
         let (answer, end) = oneshot::channel();

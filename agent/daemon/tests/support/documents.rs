@@ -146,6 +146,7 @@ fn app() -> App {
         trial_seconds: 1,
         critical: false,
         priority: 50,
+        actions: vec![],
         stop_grace_seconds: 1,
     }
 }

@@ -36,6 +36,7 @@ pub(crate) fn plain_app() -> App {
         trial_seconds: 10,
         critical: false,
         priority: 50,
+        actions: vec![],
         stop_grace_seconds: 10,
     }
 }

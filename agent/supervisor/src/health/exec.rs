@@ -1,4 +1,4 @@
-//! A probe that is a program inside the container, and the child that waits for it in the supervisor's place.
+//! A program inside an app's container (a probe, an action), and the child that waits for it in the supervisor's place.
 //!
 //! Until it is executed the program's process stands in the container: among the app's processes, which may
 //! stop it by a signal, and within the app's share of the CPU, which they may use up. Whoever waits for it
@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Exit code when there was no program to wait for.
-const NOT_STARTED: u8 = 125;
+pub(crate) const NOT_STARTED: u8 = 125;
 
 /// Starts the child; its exit code is the program's.
 ///
@@ -46,13 +46,16 @@ pub(super) fn start(
     Ok((child.map_err(|e| e.to_string())?, report))
 }
 
-/// In the child, whose descriptors are `app` and its report.
-fn run(
+/// In such a child: the program, as the app's user and within the app's limits. `app`: the descriptor of the app's first process.
+///
+/// # Errors
+/// In words, when it cannot be started; nothing of it is left.
+pub(crate) fn program(
     argv: &[String],
-    timeout: Duration,
     target: &Target<'_>,
     app: &OwnedFd,
-) -> Result<u8, String> {
+    stdio: Stdio,
+) -> Result<Child, String> {
     let plan = target.plan;
     let capabilities = Capabilities::docker();
     let seccomp = SeccompProgram::docker(capabilities).map_err(|e| e.to_string())?;
@@ -72,13 +75,23 @@ fn run(
         no_new_privs: true,
         rlimits: plan.rlimits.clone(),
         oom_score_adj: Some(OOM_SCORE),
-        stdio: Stdio::null().map_err(|e| e.to_string())?,
+        stdio,
     };
     let program = exec_in(&spec).map_err(|e| e.to_string())?;
-    let program = Child {
+    Ok(Child {
         pid: program.pid,
         pidfd: program.pidfd,
-    };
+    })
+}
+
+/// In the child, whose descriptors are `app` and its report.
+fn run(
+    argv: &[String],
+    timeout: Duration,
+    target: &Target<'_>,
+    app: &OwnedFd,
+) -> Result<u8, String> {
+    let program = program(argv, target, app, Stdio::null().map_err(|e| e.to_string())?)?;
     let patience = Timespec::try_from(timeout).map_err(|e| e.to_string())?;
     let mut ended = [PollFd::new(&program.pidfd, PollFlags::IN)];
     // 0: the time is over. An error leaves the supervisor's own limit to end both.

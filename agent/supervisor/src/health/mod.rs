@@ -1,6 +1,6 @@
 //! Whether an app works: probes in children without rights, and what their answers add up to.
 
-mod exec;
+pub(crate) mod exec;
 pub mod probe;
 mod tracker;
 

@@ -147,7 +147,7 @@ fn connect(
 }
 
 /// Where a probe says what went wrong: the supervisor's descriptor and the child's.
-pub(super) fn report_file() -> Result<(File, OwnedFd), String> {
+pub(crate) fn report_file() -> Result<(File, OwnedFd), String> {
     let report = rustix::fs::memfd_create("probe", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(|e| e.to_string())?;
     let of_child = report

@@ -2,8 +2,10 @@
 //! daemon reads by itself, which it may without any command.
 
 use super::Supervisor;
-use super::requests::failed;
+use super::actions::ActionJob;
+use super::requests::{failed, no_app};
 use crate::offer::Refused;
+use crate::socket::AnswerTo;
 use crate::trust::built_at;
 use coracle_board_support::clock;
 use coracle_protocol::command::Action;
@@ -27,10 +29,11 @@ pub(super) struct Commands {
 }
 
 impl Supervisor {
-    pub(super) fn command(&mut self, envelope: &Envelope) -> Answer {
+    pub(super) fn command(&mut self, envelope: &Envelope, answer: AnswerTo) {
         let now = Instant::now();
         if self.commands.last.is_some_and(|last| now < last + GAP) {
-            return failed("busy", "commands come too fast; send it again");
+            answer.send(failed("busy", "commands come too fast; send it again"));
+            return;
         }
         let accepted = match self.accept_command(envelope) {
             Ok(accepted) => accepted,
@@ -42,10 +45,11 @@ impl Supervisor {
                         "a command was refused; the next of this kind are not told"
                     );
                 }
-                return Answer::Refused {
+                answer.send(Answer::Refused {
                     code: code.to_owned(),
                     reason,
-                };
+                });
+                return;
             }
         };
         self.commands.last = Some(now);
@@ -56,15 +60,22 @@ impl Supervisor {
             Action::Restart { app } => self.control(app, AppAction::Restart),
             Action::Logs { app, .. } => match self.apps.iter().any(|run| run.name() == app) {
                 true => Answer::Done,
-                false => failed("no-app", format!("no app `{app}` is in the running set")),
+                false => no_app(app),
+            },
+            Action::Run { app, name } => match self.begin_action(app, name) {
+                Ok(running) => {
+                    self.action = Some(ActionJob::new(running, command.clone(), answer));
+                    return;
+                }
+                Err(refusal) => refusal,
             },
         };
-        match done {
+        answer.send(match done {
             Answer::Done => Answer::Command {
                 command: command.clone(),
             },
             other => other,
-        }
+        });
     }
 
     /// Verified, and its counter on disk: from here on it is never new again.

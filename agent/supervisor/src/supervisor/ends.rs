@@ -1,6 +1,7 @@
 //! What ends: children of every kind, and apps that were adopted.
 
 use super::Supervisor;
+use super::actions::ActionJob;
 use super::transfers::TransferJob;
 use crate::adopt::AdoptedEnd;
 use crate::apps::launch::{self, Ground};
@@ -21,6 +22,8 @@ impl Supervisor {
             self.staged(job, exit);
         } else if self.transfer.as_ref().and_then(TransferJob::pid) == Some(pid) {
             self.transfer_ended(exit);
+        } else if let Some(job) = self.action.take_if(|job| job.pid() == pid) {
+            job.ended(exit);
         } else if self.sweeper == Some(pid) {
             self.sweeper = None;
             if !exit.success() {
@@ -41,12 +44,13 @@ impl Supervisor {
     }
 
     /// Before this process is executed anew: of its children only the apps and the writer of their logs stay, which the next
-    /// program finds in the record.
+    /// program finds in the record, and whoever waits for an action, which ends it in its time.
     pub(super) fn end_companions(&self) {
         let processes = self.apps.iter().filter_map(|app| app.process.as_ref());
         let kept: Vec<i32> = processes
             .flat_map(|process| [Some(process.running.pid), process.log_writer])
             .flatten()
+            .chain(self.action.as_ref().map(ActionJob::pid))
             .collect();
         for pid in crate::adopt::children() {
             if !kept.contains(&pid)

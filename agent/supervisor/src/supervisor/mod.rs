@@ -7,6 +7,7 @@
 //! | `requests` | answers the daemon |
 //! | `root` | takes a new root document |
 //! | `commands` | verifies signed commands, counts and obeys them |
+//! | `actions` | actions of apps that were commanded, from start to end |
 //! | `deploy` | carries out what [`crate::machine`] decides |
 //! | `waiting` | a staged set whose time has not come |
 //! | `running` | starts, ends, probes and restarts apps |
@@ -21,6 +22,7 @@
 //! | `watch` | feeds the watchdog, or not, for critical apps |
 //! | `stop` | `stop-all` |
 
+mod actions;
 mod bridge;
 mod commands;
 mod could_make;
@@ -164,6 +166,7 @@ pub struct Supervisor {
     last_words: Option<String>,
     accepted: Option<Accepted>,
     commands: Commands,
+    action: Option<actions::ActionJob>,
     /// The set that `apps` belong to.
     active: Option<Sha256Digest>,
     apps: Vec<AppRun>,
@@ -301,6 +304,7 @@ impl Supervisor {
         let now = Instant::now();
         self.kill_overdue(now);
         self.end_overdue_transfer(now);
+        self.end_overdue_action(now);
         self.start_due(now).await;
         self.run_probes(now).await;
         self.next_stage();
@@ -319,7 +323,9 @@ impl Supervisor {
     fn next_due(&self, also: Option<Instant>) -> Option<Instant> {
         let apps = self.apps.iter().filter_map(AppRun::next_due);
         let transfer = self.transfer.as_ref().map(transfers::TransferJob::due);
+        let action = self.action.as_ref().map(actions::ActionJob::due);
         apps.chain(transfer)
+            .chain(action)
             .chain(self.trial_due())
             .chain(self.held_due())
             .chain(self.waiting_due())

@@ -22,6 +22,10 @@ pub(super) fn failed(code: &str, reason: impl Into<String>) -> Answer {
     }
 }
 
+pub(super) fn no_app(app: &AppName) -> Answer {
+    failed("no-app", format!("no app `{app}` is in the running set"))
+}
+
 fn refused(refused: Refused) -> Answer {
     tracing::warn!(code = refused.code, reason = refused.reason, "refused");
     Answer::Refused {
@@ -120,7 +124,7 @@ impl Supervisor {
                 tracing::info!(%app, ?action, uid, "a person asks");
                 answer.send(self.control(&app, action));
             }
-            Request::Command { command } => answer.send(self.command(&command)),
+            Request::Command { command } => self.command(&command, answer),
             Request::Stick { word } => {
                 self.news.stick(word, Instant::now());
                 answer.send(Answer::Done);
@@ -344,7 +348,7 @@ impl Supervisor {
         }
         let now = Instant::now();
         let Some(app) = self.apps.iter_mut().find(|app| app.name() == name) else {
-            return failed("no-app", format!("no app `{name}` is in the running set"));
+            return no_app(name);
         };
         app.wanted = action != AppAction::Stop;
         match (action, app.phase) {

@@ -70,6 +70,7 @@ impl Supervisor {
             failure: found.failure,
             accepted: None,
             commands: super::Commands::default(),
+            action: None,
             active: None,
             ended_activity: String::new(),
             is_recalling: false,

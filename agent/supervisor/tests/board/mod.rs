@@ -814,11 +814,16 @@ impl Client {
     }
 
     pub fn ask(&mut self, request: Request) -> Answer {
-        let id = self.send(request);
+        self.send(request);
+        self.answer()
+    }
+
+    /// To the call that was sent last.
+    pub fn answer(&mut self) -> Answer {
         loop {
             match self.message() {
                 Some(Message::Reply(reply)) => {
-                    assert_eq!(reply.id, id);
+                    assert_eq!(reply.id + 1, self.next);
                     return reply.answer;
                 }
                 Some(Message::Event(_)) => {}
@@ -900,6 +905,7 @@ pub fn app(image: &Image, script: &str) -> App {
         trial_seconds: 1,
         critical: false,
         priority: 50,
+        actions: vec![],
         stop_grace_seconds: 2,
     }
 }
