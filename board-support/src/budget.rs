@@ -42,6 +42,8 @@ pub struct AppPromise {
     pub name: String,
     /// Memory in bytes.
     pub memory_bytes: u64,
+    /// What of it is promised to the app, and not only allowed.
+    pub guarantees: Guarantees,
     /// Thousandths of a core.
     pub cpu_millis: u64,
     /// Processes and threads.
@@ -54,6 +56,21 @@ pub struct AppPromise {
     pub mode: NetworkMode,
     /// Ports of the board that it takes.
     pub host_ports: Vec<HostPort>,
+}
+
+/// What one app is promised. It is a part of what the app may use, and counted with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Guarantees {
+    /// Bytes of memory that are never taken back for others.
+    pub memory_min_bytes: u64,
+    /// Bytes of memory that are taken back last.
+    pub memory_reservation_bytes: u64,
+}
+
+impl Guarantees {
+    fn memory_bytes(self) -> u64 {
+        self.memory_min_bytes.max(self.memory_reservation_bytes)
+    }
 }
 
 /// A port of the board.

@@ -207,6 +207,12 @@ pub struct Layer {
 pub struct AppLimits {
     /// Memory in bytes; past it the app is OOM-killed.
     pub memory_bytes: u64,
+    /// Bytes of it that are never taken back for others; a board with cgroup v1 cannot promise them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_min_bytes: Option<u64>,
+    /// Bytes of it that are taken back last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_reservation_bytes: Option<u64>,
     /// CPU time in thousandths of one core.
     pub cpu_millis: u32,
     /// Processes and threads.

@@ -124,6 +124,8 @@ fn volume() -> VolumeStatus {
 fn set() -> SetStatus {
     let limits = AppLimits {
         memory_bytes: 64 << 20,
+        memory_min_bytes: Some(16 << 20),
+        memory_reservation_bytes: Some(32 << 20),
         cpu_millis: 500,
         pids: 32,
         io_read_bytes_per_second: Some(1 << 20),

@@ -135,6 +135,8 @@ enum DeviceEntry {
 #[serde(deny_unknown_fields)]
 struct LimitsTable {
     memory: Size,
+    memory_min: Option<Size>,
+    memory_reservation: Option<Size>,
     cpu_millis: u32,
     pids: u32,
     io_read_per_second: Option<Size>,
@@ -254,6 +256,8 @@ impl AppTable {
             env: self.env,
             limits: AppLimits {
                 memory_bytes: l.memory.0,
+                memory_min_bytes: l.memory_min.map(|size| size.0),
+                memory_reservation_bytes: l.memory_reservation.map(|size| size.0),
                 cpu_millis: l.cpu_millis,
                 pids: l.pids,
                 io_read_bytes_per_second: l.io_read_per_second.map(|size| size.0),

@@ -368,6 +368,22 @@ fn faults_of_a_release_file_are_named() {
         ),
         (
             "pids = 32",
+            "pids = 32\nmemory_min = \"65MiB\"",
+            1,
+            &[
+                "app `web`",
+                "limits.memory_min_bytes",
+                "limits.memory_bytes is 67108864",
+            ],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\nmemory_min = \"8MiB\"\nmemory_reservation = \"4MiB\"",
+            1,
+            &["limits.memory_reservation_bytes is 4194304"],
+        ),
+        (
+            "pids = 32",
             "pids = 32\ndisk = \"1KiB\"",
             1,
             &["app `web`", "limits.disk is 1024", "65536"],

@@ -5,7 +5,7 @@ use crate::apps::plan::io_of;
 use crate::settings::Settings;
 use crate::trust::{Trust, built_at};
 use crate::users;
-use coracle_board_support::budget::{AppPromise, HostPort, PortProtocol, unkept};
+use coracle_board_support::budget::{AppPromise, Guarantees, HostPort, PortProtocol, unkept};
 use coracle_board_support::profile::NetworkMode as BoardMode;
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::LayerType;
@@ -240,6 +240,10 @@ fn promises(release: &Release, settings: &Settings) -> Vec<AppPromise> {
             name: app.name.to_string(),
             // What waits for a slow disk is in our memory, not in the app's.
             memory_bytes: app.limits.memory_bytes + app.logs.drop_beyond().unwrap_or(0),
+            guarantees: Guarantees {
+                memory_min_bytes: app.limits.memory_min_bytes.unwrap_or(0),
+                memory_reservation_bytes: app.limits.memory_reservation_bytes.unwrap_or(0),
+            },
             cpu_millis: app.limits.cpu_millis.into(),
             pids: app.limits.pids.into(),
             disk_bytes,

@@ -35,7 +35,7 @@ impl Resource {
     /// What a promise says about it.
     pub(super) fn of(self, promise: &AppPromise) -> u64 {
         match self {
-            Self::Memory => promise.memory_bytes,
+            Self::Memory => promise.memory_bytes.max(promise.guarantees.memory_bytes()),
             Self::Cpu => promise.cpu_millis,
             Self::Pids => promise.pids,
             Self::Disk => promise.disk_bytes,

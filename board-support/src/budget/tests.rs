@@ -22,6 +22,7 @@ fn app(name: &str, memory_mib: u64) -> AppPromise {
     AppPromise {
         name: name.to_owned(),
         memory_bytes: memory_mib * MIB,
+        guarantees: Guarantees::default(),
         cpu_millis: 200,
         pids: 50,
         disk_bytes: 10 * MIB,
@@ -186,6 +187,38 @@ fn what_the_kernel_cannot_keep_is_refused_with_the_apps_name() {
     }
     trials.note("CPU quota", Outcome::Fails(cut("cpu.max is not there")));
     assert_eq!(unkept(&trials, &both).len(), 3, "each app asks for CPU");
+}
+
+#[test]
+fn what_is_promised_is_counted_and_asks_for_a_kernel_that_keeps_it() {
+    use crate::probe::{Outcome, Trials};
+    use crate::text::cut;
+    let promised = |name: &str, min: u64, reserved: u64| AppPromise {
+        guarantees: Guarantees {
+            memory_min_bytes: min * MIB,
+            memory_reservation_bytes: reserved * MIB,
+        },
+        ..app(name, 100)
+    };
+    let fits = budget().check(&[promised("a", 100, 0), promised("b", 0, 100)]);
+    assert_eq!(fits.unwrap().memory_bytes_free, 56 * MIB);
+    // More promised than allowed is more than the app's limit says.
+    let problems = budget().check(&[promised("a", 100, 0), promised("b", 157, 0)]);
+    let [Problem::TooMuch { asked, .. }] = problems.unwrap_err()[..] else {
+        panic!("one problem was expected");
+    };
+    assert_eq!(asked, 257 * MIB);
+
+    let mut trials = Trials::default();
+    let missing = Outcome::Fails(cut("memory.min is not there"));
+    trials.note("memory guarantee", missing);
+    let both = [promised("a", 1, 0), promised("b", 0, 1)];
+    let problems = unkept(&trials, &both);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let sentence = problems[0].to_string();
+    for part in ["`a`", "memory guarantee", "memory.min is not there"] {
+        assert!(sentence.contains(part), "{sentence}");
+    }
 }
 
 #[test]

@@ -219,6 +219,10 @@ fn what_was_tried_wins_over_what_was_read() {
     trials.note("CPU quota", Outcome::Fails(cut("cpu.max is not there")));
     trials.note("IO limit", Outcome::Fails(cut("io.max is not there")));
     trials.note(
+        "memory guarantee",
+        Outcome::Fails(cut("memory.min is not there")),
+    );
+    trials.note(
         "IO weight",
         Outcome::Fails(cut("vda runs `[none]`, and iocost is off")),
     );
@@ -237,6 +241,9 @@ fn what_was_tried_wins_over_what_was_read() {
             .remedy
             .contains("CONFIG_BLK_DEV_THROTTLING")
     );
+    let guarantee = gap(&found, "memory guarantee").unwrap();
+    assert_eq!(guarantee.severity, Severity::Note);
+    assert!(guarantee.cost.contains("memory_min") && guarantee.remedy.contains("cgroup v2"));
     let weight = gap(&found, "IO weight").unwrap();
     assert!(weight.remedy.contains("CONFIG_IOSCHED_BFQ") && weight.remedy.contains("IOCOST"));
     for none in ["veth", "bridge", "memory limit"] {
@@ -389,6 +396,8 @@ fn the_layer_s_kernel_fragment_sets_each_option_that_a_remedy_names() {
     let mut asked = std::collections::BTreeSet::new();
     let subjects = [
         "memory limit",
+        "memory guarantee",
+        "memory reservation",
         "CPU quota",
         "CPU weight",
         "process limit",

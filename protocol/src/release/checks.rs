@@ -6,6 +6,7 @@ use crate::limits::LIMITS;
 use crate::names::VolumeName;
 use std::collections::{BTreeMap, BTreeSet};
 
+mod guarantees;
 mod storage;
 
 impl Release {
@@ -105,6 +106,7 @@ impl App {
             )?;
         }
         storage::check(self)?;
+        guarantees::check(&self.limits)?;
         if self.limits.memory_bytes < 1 << 20 {
             return Err("limits.memory_bytes is below 1 MiB; nothing starts in that".into());
         }

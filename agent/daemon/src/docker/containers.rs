@@ -101,6 +101,7 @@ pub fn inspect(set: &SetStatus, app: &AppStatus, log: Option<&Path>) -> Value {
             "UsernsMode": users(app),
             "PortBindings": bindings,
             "Memory": limits.memory_bytes,
+            "MemoryReservation": limits.memory_reservation_bytes.unwrap_or(0),
             "NanoCpus": u64::from(limits.cpu_millis) * 1_000_000,
             "PidsLimit": limits.pids,
             "Devices": devices(app),

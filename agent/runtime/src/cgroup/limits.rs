@@ -82,6 +82,8 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// Memory and swap together, as Docker's `--memory-swap`; equal to `memory_bytes` means no swap, less is an error.
     pub memory_swap_bytes: Option<u64>,
+    /// v2 only: so much reclaim never takes from it, whoever else needs it.
+    pub memory_min_bytes: Option<u64>,
     /// Soft: on v1 what reclaim shrinks it to when the board runs short (memory.soft_limit), on v2 what reclaim leaves it
     /// as long as others have some (memory.low).
     pub memory_reservation_bytes: Option<u64>,

@@ -201,7 +201,10 @@ impl Cgroup {
                 }
                 outcome
             }
-            Place::V2(folder) => remove_dir(folder),
+            Place::V2(folder) => {
+                remove_dir(folder)?;
+                v2::protection::withdraw(folder)
+            }
         }
     }
 

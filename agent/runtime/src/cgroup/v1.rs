@@ -84,6 +84,12 @@ pub(super) fn set_limits(folders: &[Folder], limits: &Limits) -> Result<(), Cgro
     let quota = limits.cpu_millis.map(cpu_quota_micros);
     let shares = limits.cpu_weight.map(shares_from_weight);
     let writes = [
+        // There is no such file: v1 can promise nobody anything.
+        (
+            Memory,
+            ("memory.min", "memory guarantee"),
+            number(limits.memory_min_bytes),
+        ),
         (
             Memory,
             ("memory.soft_limit_in_bytes", "memory reservation"),

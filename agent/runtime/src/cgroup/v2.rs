@@ -13,6 +13,7 @@ use super::{CgroupError, Stats};
 use crate::kernel::bpf;
 
 mod memory;
+pub(super) mod protection;
 
 /// Asked for one by one, since a kernel that lacks one refuses the whole line.
 const CONTROLLERS: [&str; 6] = ["+cpuset", "+cpu", "+io", "+memory", "+pids", "+hugetlb"];
@@ -58,16 +59,12 @@ pub(super) fn set_limits(folder: &Path, limits: &Limits) -> Result<(), CgroupErr
         }
     }
     memory::set_memory(folder, limits)?;
+    protection::set_protection(folder, limits)?;
     let number = |value: Option<u64>| value.map(|value| value.to_string());
     let quota = limits
         .cpu_millis
         .map(|millis| format!("{} {CPU_PERIOD_MICROS}", cpu_quota_micros(millis)));
     let writes = [
-        (
-            "memory.low",
-            "memory reservation",
-            number(limits.memory_reservation_bytes),
-        ),
         ("cpu.max", "cpu quota", quota),
         ("cpu.weight", "cpu weight", number(limits.cpu_weight)),
         ("cpuset.cpus", "cpuset", limits.cpuset_cpus.clone()),

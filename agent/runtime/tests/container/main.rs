@@ -60,6 +60,8 @@ fn main() -> std::process::ExitCode {
         memory::a_live_limit_below_what_is_used_is_refused,
         memory::a_live_sum_below_what_is_used_is_refused,
         memory::a_live_limit_keeps_the_sum_with_swap,
+        memory::memory_that_is_promised_is_not_taken_back,
+        memory::a_reservation_is_set_and_goes_with_its_cgroup,
         cpu::the_quota_holds_and_can_change,
         cpu::the_set_of_cpus_holds_and_can_change,
         pids::a_fork_bomb_meets_the_limit,

@@ -145,3 +145,72 @@ pub fn a_live_limit_keeps_the_sum_with_swap() {
     assert!(place.tree.create("other", &memory(16, 8)).is_err());
     assert_eq!(place.shell(&hog(40)).output, "40 MiB: 137\n");
 }
+
+/// The pressure comes from above our folder, which must have its share of what is promised to those in it. Files on a disk
+/// are what can be taken back; the twin without a promise loses them.
+pub fn memory_that_is_promised_is_not_taken_back() {
+    let outer = Place::with(&memory(256, 256));
+    let promised = Limits {
+        memory_min_bytes: Some(20 * MIB),
+        ..memory(64, 64)
+    };
+    if outer.tree.create("probe", &promised).is_err() {
+        support::not_here("this version of cgroups, or this kernel, has no memory.min");
+    }
+    outer.tree.open("probe").unwrap().remove().unwrap();
+    let fill =
+        "dd if=/dev/zero of=/file bs=1M count=16 conv=fsync 2>/dev/null; echo full; exec sleep 60";
+    let place = Place::nested(&outer, "promised", &promised).on_ext4();
+    let twin = Place::beside(&place, "twin", &memory(64, 64)).on_ext4();
+    let started = [&place, &twin].map(|one| one.start(fill));
+    let [(running, mut output), (other, mut other_output)] = started;
+    assert_eq!(
+        (output.line(), other_output.line()),
+        ("full\n".into(), "full\n".into())
+    );
+    let used = |place: &Place| place.cgroup.stats().unwrap().memory_bytes.unwrap();
+    assert!(used(&place) >= 16 * MIB && used(&twin) >= 16 * MIB);
+
+    outer.squeeze(22);
+    assert!(used(&twin) < 8 * MIB, "{} of the twin", used(&twin));
+    assert!(
+        used(&place) >= 15 * MIB,
+        "{} of who was promised 20 MiB",
+        used(&place)
+    );
+
+    // Live: without the promise it goes the same way.
+    let none = Limits {
+        memory_min_bytes: Some(0),
+        ..Limits::default()
+    };
+    place.cgroup.set_limits(&none).unwrap();
+    outer.squeeze(8);
+    assert!(used(&place) < 8 * MIB, "{} without a promise", used(&place));
+    place.stop(running);
+    twin.stop(other);
+}
+
+/// A soft one has a file on both versions, and is gone from those above with its cgroup.
+pub fn a_reservation_is_set_and_goes_with_its_cgroup() {
+    let reserved = |mib: u64| Limits {
+        memory_reservation_bytes: Some(mib * MIB),
+        ..memory(64, 64)
+    };
+    let place = Place::with(&reserved(8));
+    let own = || {
+        let files = ["memory.low", "memory.soft_limit_in_bytes"];
+        let text = files.iter().find_map(|file| place.cgroup_file(file));
+        text.unwrap().trim().parse::<u64>().unwrap()
+    };
+    assert_eq!(own(), 8 * MIB);
+    place.cgroup.set_limits(&reserved(12)).unwrap();
+    assert_eq!(own(), 12 * MIB);
+
+    let above =
+        || support::parent_file("memory.low").map(|text| text.trim().parse::<u64>().unwrap());
+    let other = Place::beside(&place, "other", &reserved(4));
+    assert!(above().is_none_or(|sum| sum == 16 * MIB), "{:?}", above());
+    drop(other);
+    assert!(above().is_none_or(|sum| sum == 12 * MIB), "{:?}", above());
+}

@@ -166,6 +166,21 @@ impl Place {
         Place::in_tree(other.tree.clone(), name, limits)
     }
 
+    /// One below the cgroup of `outer`, which nobody is in.
+    pub fn nested(outer: &Place, name: &str, limits: &Limits) -> Place {
+        assert_eq!(outer.cgroup.processes().expect("processes"), []);
+        let tree = CgroupTree::detect(&format!("{}/container", parent())).expect("cgroups");
+        Place::in_tree(tree, name, limits)
+    }
+
+    /// All containers of this test together are to use no more than this: the kernel takes back what it can.
+    pub fn squeeze(&self, mib: u64) {
+        let folders = cgroups_left();
+        let high = folders.iter().map(|folder| folder.join("memory.high"));
+        let high = high.into_iter().find(|file| file.exists()).expect("v2");
+        fs::write(high, (mib << 20).to_string()).expect("memory.high");
+    }
+
     /// In the v2 tree, also that of a hybrid machine, where no controller is but everything else of v2.
     pub fn unified(limits: &Limits) -> Place {
         let mounts = cgroup_mounts();
@@ -285,6 +300,13 @@ impl Place {
             .iter()
             .find_map(|folder| fs::read_to_string(folder.join("container").join(name)).ok())
     }
+}
+
+/// A file of the folder that this program's cgroups are in.
+pub fn parent_file(name: &str) -> Option<String> {
+    let folders = cgroups_left();
+    let mut files = folders.iter().map(|folder| folder.join(name));
+    files.find_map(|file| fs::read_to_string(file).ok())
 }
 
 fn parent() -> String {

@@ -230,6 +230,8 @@ fn limits(app: &App, settings: &Settings) -> Limits {
         // Memory that is swapped out is memory beyond the promise; without swap there is nothing to hold,
         // and kernels without swap accounting would refuse.
         memory_swap_bytes: has_swap().then_some(own.memory_bytes),
+        memory_min_bytes: own.memory_min_bytes,
+        memory_reservation_bytes: own.memory_reservation_bytes,
         cpu_millis: Some(own.cpu_millis.into()),
         pids: Some(own.pids.into()),
         io: io::limits(own, settings),

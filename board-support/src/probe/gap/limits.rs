@@ -114,7 +114,7 @@ fn lost_v1_memory(facts: &KernelFacts) -> bool {
 
 /// Limits that were tried. Where the whole controller is missing, that was said already.
 pub(super) fn knobs(facts: &KernelFacts, gaps: &mut Gaps) {
-    use Severity::{Needed, Wanted};
+    use Severity::{Needed, Note, Wanted};
     for (controller, severity, subject, cost, remedy) in [
         (
             "memory",
@@ -122,6 +122,20 @@ pub(super) fn knobs(facts: &KernelFacts, gaps: &mut Gaps) {
             "memory limit",
             "an app can use up the board's memory",
             "build the kernel with CONFIG_MEMCG; on cgroup v1 since Linux 6.11 also CONFIG_MEMCG_V1",
+        ),
+        (
+            "memory",
+            Note,
+            "memory guarantee",
+            "no app can be promised memory: releases with `memory_min` are refused",
+            "use cgroup v2, which has it since Linux 4.18: `systemd.unified_cgroup_hierarchy=1`, or mount only cgroup2; cgroup v1 has nothing like it",
+        ),
+        (
+            "memory",
+            Note,
+            "memory reservation",
+            "no app's memory can be taken back last: releases with `memory_reservation` are refused",
+            "use cgroup v2; cgroup v1 has it, since Linux 6.11 with CONFIG_MEMCG_V1, but not on a real-time kernel (PREEMPT_RT)",
         ),
         (
             "cpu",

@@ -28,11 +28,27 @@ struct Knob {
     ),
 }
 
-const KNOBS: [Knob; 7] = [
+const KNOBS: [Knob; 9] = [
     Knob {
         subject: "memory limit",
         v2: ("memory", &["memory.max"], "67108864", "67108864"),
         v1: ("memory", &["memory.limit_in_bytes"], "67108864", "67108864"),
+    },
+    Knob {
+        subject: "memory guarantee",
+        v2: ("memory", &["memory.min"], "4194304", "4194304"),
+        // v1 has no such file: it is told as missing.
+        v1: ("memory", &["memory.min"], "4194304", "4194304"),
+    },
+    Knob {
+        subject: "memory reservation",
+        v2: ("memory", &["memory.low"], "4194304", "4194304"),
+        v1: (
+            "memory",
+            &["memory.soft_limit_in_bytes"],
+            "4194304",
+            "4194304",
+        ),
     },
     Knob {
         subject: "CPU quota",

@@ -127,7 +127,7 @@ fn without_a_hierarchy_no_limit_works() {
             .iter()
             .all(|t| matches!(t.outcome, Outcome::Fails(_)))
     );
-    assert_eq!(trials.iter().count(), 7);
+    assert_eq!(trials.iter().count(), 9);
 }
 
 #[test]

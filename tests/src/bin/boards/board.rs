@@ -96,6 +96,7 @@ pub const BOARDS: [Board; 12] = [
         resets: 0,
         layout: Layout::V1,
         not_here: &[
+            "memory::memory_that_is_promised_is_not_taken_back",
             "io::buffered_writes_keep_to_the_rate",
             "cgroup::version_two_starts_inside_filters_devices_and_kills",
             "devices::version_two_lets_rules_go_and_come",
@@ -115,7 +116,10 @@ pub const BOARDS: [Board; 12] = [
         supervisor: false,
         resets: 0,
         layout: Layout::Hybrid,
-        not_here: &["io::buffered_writes_keep_to_the_rate"],
+        not_here: &[
+            "memory::memory_that_is_promised_is_not_taken_back",
+            "io::buffered_writes_keep_to_the_rate",
+        ],
         without: &[],
         time_limit: Duration::from_secs(900),
     },
@@ -156,6 +160,7 @@ pub const BOARDS: [Board; 12] = [
         resets: 0,
         layout: Layout::Hybrid,
         not_here: &[
+            "memory::memory_that_is_promised_is_not_taken_back",
             "project::users_of_its_own_have_no_say_over_projects",
             "users::root_inside_is_nobody_outside",
             "users::a_layer_is_taken_over_both_ways",
@@ -262,7 +267,10 @@ pub const BOARDS: [Board; 12] = [
         supervisor: false,
         resets: 0,
         layout: Layout::Hybrid,
-        not_here: &["io::buffered_writes_keep_to_the_rate"],
+        not_here: &[
+            "memory::memory_that_is_promised_is_not_taken_back",
+            "io::buffered_writes_keep_to_the_rate",
+        ],
         without: &[],
         time_limit: Duration::from_secs(900),
     },

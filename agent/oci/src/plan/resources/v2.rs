@@ -166,6 +166,13 @@ mod tests {
             "memory.high=90",
         ];
         assert_eq!(all.unwrap(), expected);
+        for (json, write) in [
+            (r#"{"memory":{"reservation":80}}"#, "memory.low=80"),
+            (r#"{"unified":{"memory.min":"30"}}"#, "memory.min=30"),
+            (r#"{"unified":{"memory.low":"40"}}"#, "memory.low=40"),
+        ] {
+            assert_eq!(planned(json).unwrap(), [write]);
+        }
     }
 
     #[test]

@@ -1,0 +1,81 @@
+//! What a release promises its apps, through the real supervisor: the kernel's own files say so.
+
+mod board;
+
+use board::{Board, app, rootfs, wait_for};
+use coracle_images::layout::RunConfig;
+use coracle_protocol::local::Answer;
+use coracle_protocol::names::AppName;
+use coracle_protocol::release::{App, Image, NetworkMode};
+use coracle_protocol::report::Phase;
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+const WAIT: Duration = Duration::from_secs(30);
+
+fn quiet(image: &Image, name: &str) -> App {
+    let mut app = app(image, "exec sleep 1000");
+    app.name = AppName::new(name).unwrap();
+    app.network.mode = NetworkMode::None;
+    app.stop_grace_seconds = 0;
+    app
+}
+
+/// Of the first of these files that the cgroup has; an empty name is our own folder.
+fn file(board: &Board, app: &str, names: &[&str]) -> Option<String> {
+    let folders = board.cgroups();
+    let mut files = folders
+        .iter()
+        .flat_map(|folder| names.iter().map(move |name| folder.join(app).join(name)));
+    let text = files.find_map(|file| std::fs::read_to_string(file).ok())?;
+    Some(text.trim().to_owned())
+}
+
+#[test]
+fn memory_is_promised_where_the_kernel_can_and_refused_where_it_cannot() {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "promised"), RunConfig::default());
+    let mut reserved = quiet(&image, "reserved");
+    reserved.limits.memory_reservation_bytes = Some(8 * MIB);
+    board.commit("1", vec![reserved.clone()]);
+    let soft = ["memory.low", "memory.soft_limit_in_bytes"];
+    let as_said = || file(&board, "reserved", &soft);
+    assert_eq!(as_said(), Some((8 * MIB).to_string()));
+
+    // A supervisor that takes the app over sees to it again.
+    let pid = board.app("reserved").unwrap().pid;
+    let folders = board.cgroups();
+    let files = folders
+        .iter()
+        .flat_map(|folder| soft.map(|name| folder.join("reserved").join(name)));
+    let changed = files.into_iter().find(|file| file.exists()).unwrap();
+    std::fs::write(changed, (4 * MIB).to_string()).unwrap();
+    board.restart_supervisor();
+    wait_for("the promise", WAIT, || {
+        (file(&board, "reserved", &soft)? == (8 * MIB).to_string()).then_some(())
+    });
+    assert_eq!(board.app("reserved").unwrap().pid, pid);
+
+    let mut promised = quiet(&image, "promised");
+    promised.limits.memory_min_bytes = Some(4 * MIB);
+    if file(&board, "reserved", &["memory.min"]).is_none() {
+        let (release, deploy) = board.documents("2", vec![reserved, promised]);
+        let Answer::Refused { code, reason } = board.offer("2", &release, &deploy) else {
+            panic!("it was to be refused");
+        };
+        assert_eq!(code, "kernel-lacks");
+        for part in ["`promised`", "memory guarantee", "memory.min is not there"] {
+            assert!(reason.contains(part), "{reason}");
+        }
+        return;
+    }
+    let ended = board.deploy("2", vec![reserved, promised]);
+    assert_eq!(ended, (Phase::Committed, None));
+    let promise = Some((4 * MIB).to_string());
+    assert_eq!(file(&board, "promised", &["memory.min"]), promise);
+    assert_eq!(
+        file(&board, "", &["memory.min"]),
+        promise,
+        "or it counts for nothing"
+    );
+}
