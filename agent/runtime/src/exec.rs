@@ -157,6 +157,7 @@ fn go_between(
 ) -> Result<i32, Failure> {
     let mut process = Process {
         args: &spec.args,
+        init: false,
         env: &spec.env,
         cwd: &spec.cwd,
         uid: spec.uid,

@@ -38,10 +38,11 @@ pub enum Step {
     Hook,
     Scheduling,
     Label,
+    Init,
 }
 
 impl Step {
-    const ALL: [Step; 31] = [
+    const ALL: [Step; 32] = [
         Step::Clone,
         Step::Pipe,
         Step::Namespace,
@@ -73,6 +74,7 @@ impl Step {
         Step::Hook,
         Step::Scheduling,
         Step::Label,
+        Step::Init,
     ];
 
     /// What was being done, for people.
@@ -109,6 +111,7 @@ impl Step {
             Step::Hook => "run a hook",
             Step::Scheduling => "set scheduling, priority or personality",
             Step::Label => "set the security label",
+            Step::Init => "start the init",
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | [`namespaces`] | which of them a container has of its own, shares or joins; id maps |
 //! | [`launch`] | the two steps, and the child's path from clone to execve |
 //! | `rootfs` | the mounts a container sees, built so that a hostile image cannot reach out |
+//! | `init` | a small process 1, for programs that are not made to be it |
 //! | [`cgroup`] | limits, figures and killing, the same over cgroup v1 and v2 |
 //! | [`disk`] | folders that cannot grow past a limit of bytes and inodes |
 //! | [`capabilities`], [`seccomp`] | what a process may ask of the kernel |
@@ -27,6 +28,7 @@ pub mod disk;
 pub mod exec;
 mod failure;
 mod handle;
+mod init;
 pub mod jail;
 mod kernel;
 pub mod launch;

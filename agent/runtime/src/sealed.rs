@@ -4,8 +4,9 @@
 //! it could then be opened for writing and replaced on the host (CVE-2019-5736). A process that execs inside containers
 //! first executes itself anew from what [`program`] answers.
 
+use std::ffi::CStr;
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -55,11 +56,26 @@ fn is_sealed_memory() -> nix::Result<bool> {
 }
 
 fn memory_copy() -> nix::Result<OwnedFd> {
-    let io = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+    let mut own = File::open(OWN).map_err(errno)?;
+    memory(c"coracle-runtime", &mut own)
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// A memory file with all of that, which nobody can change and anybody execute.
+pub(crate) fn memory(name: &CStr, of: &mut impl Read) -> nix::Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut copy = File::from(memfd_create(c"coracle-runtime", flags)?);
-    std::io::copy(&mut File::open(OWN).map_err(io)?, &mut copy).map_err(io)?;
-    copy.flush().and_then(|()| copy.rewind()).map_err(io)?;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(SEALS))?;
-    Ok(copy.into())
+    // Asked for, where sysctl vm.memfd_noexec is 1. Before 6.3 there is nothing to ask.
+    let executable = MFdFlags::from_bits_retain(libc::MFD_EXEC);
+    let file = match memfd_create(name, flags | executable) {
+        Err(Errno::EINVAL) => memfd_create(name, flags)?,
+        other => other?,
+    };
+    let mut file = File::from(file);
+    std::io::copy(of, &mut file).map_err(errno)?;
+    file.flush().and_then(|()| file.rewind()).map_err(errno)?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
+    Ok(file.into())
 }

@@ -168,6 +168,9 @@ pub struct LaunchSpec<'a> {
     pub rootfs: Rootfs,
     /// `args[0]` is looked up in the container's PATH unless it has a slash.
     pub args: Vec<String>,
+    /// The program is not process 1: that one passes signals on to it, reaps what is left to it, and ends with its exit code,
+    /// 128 + signal when one killed it. It is one process of the container's more.
+    pub init: bool,
     /// `KEY=value`
     pub env: Vec<String>,
     /// Made when it is missing.
@@ -247,6 +250,7 @@ impl<'a> LaunchSpec<'a> {
             id,
             rootfs,
             args: vec!["/bin/sh".into()],
+            init: false,
             env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()],
             cwd: "/".into(),
             uid: 0,

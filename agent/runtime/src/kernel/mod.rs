@@ -13,6 +13,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 pub(crate) mod bpf;
 pub(crate) mod confine;
 pub(crate) mod disk;
+pub(crate) mod init;
 pub(crate) mod landlock;
 pub(crate) mod mounts;
 mod pidfd;
@@ -159,15 +160,26 @@ pub(crate) fn wait_pid(pid: i32, block: bool) -> nix::Result<Option<(i32, i32)>>
 /// Every signal back to its default and none blocked. execve would keep what is ignored (Rust ignores SIGPIPE) and
 /// blocked.
 pub(crate) fn reset_signals() {
-    // SAFETY: SIG_DFL needs no handler; signals that cannot be changed answer an error, which does not matter. The set
-    // is initialised before it is used.
+    // SAFETY: SIG_DFL needs no handler; signals that cannot be changed answer an error, which does not matter.
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
             libc::signal(signal, libc::SIG_DFL);
         }
-        let mut none = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+    block_signals(false);
+}
+
+/// All signals, but for SIGKILL and SIGSTOP, which nobody can block, and those that libc keeps to itself.
+pub(crate) fn block_signals(all: bool) {
+    // SAFETY: the set is initialised before it is used.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        if all {
+            libc::sigfillset(&raw mut set);
+        } else {
+            libc::sigemptyset(&raw mut set);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut());
     }
 }
 

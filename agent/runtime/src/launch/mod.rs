@@ -283,4 +283,4 @@ pub(crate) fn child_process<T>(
 }
 
 /// Exit code of a child that could not do its work, or panicked.
-const CHILD_FAILED: i32 = 125;
+pub(crate) const CHILD_FAILED: i32 = 125;

@@ -14,6 +14,7 @@ use nix::sys::stat::{Mode, umask};
 use super::console;
 use crate::capabilities::Capabilities;
 use crate::failure::{At, Failure, Step};
+use crate::init::Init;
 use crate::kernel::{self, confine, sched};
 use crate::namespaces::Users;
 use crate::seccomp::SeccompProgram;
@@ -25,6 +26,7 @@ mod null;
 /// A program and what it may do.
 pub(crate) struct Process<'a> {
     pub(crate) args: &'a [String],
+    pub(crate) init: bool,
     pub(crate) env: &'a [String],
     pub(crate) cwd: &'a Path,
     pub(crate) uid: u32,
@@ -53,6 +55,7 @@ impl<'a> Process<'a> {
     pub(crate) fn of_container(spec: &'a LaunchSpec<'_>) -> Process<'a> {
         Process {
             args: &spec.args,
+            init: spec.init,
             env: &spec.env,
             cwd: &spec.cwd,
             uid: spec.uid,
@@ -158,6 +161,7 @@ impl<'a> Process<'a> {
         if self.settings.home_from_passwd && !self.env.iter().any(|one| one.starts_with("HOME=")) {
             env.push(home::of(self.uid));
         }
+        let init = self.init.then(Init::make).transpose()?;
         kernel::close_on_exec_from(self.preserved().end).at(Step::Stdio, "descriptors")?;
         self.schedule()?;
         for limit in self.rlimits {
@@ -196,6 +200,9 @@ impl<'a> Process<'a> {
             self.load_seccomp()?;
         }
         last()?;
+        if let Some(init) = init {
+            init.take_over(self.stdio.terminal || self.terminal.is_some())?;
+        }
         Err(self.exec(&args, &env))
     }
 

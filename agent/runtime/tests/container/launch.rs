@@ -193,6 +193,14 @@ pub fn on_an_old_kernel() {
     assert_eq!(refused.expect("the link was followed").step, Step::Mount);
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 
+    let mut with_init = place.spec("cat /proc/1/comm; exit 9");
+    with_init.init = true;
+    let outcome = launch(with_init).unwrap();
+    assert_eq!(
+        (outcome.output.as_str(), outcome.exit),
+        ("coracle-init\n", Exit::Code(9))
+    );
+
     let (running, _output) = place.start("sleep 100");
     let args = ["/bin/sh", "-c", "exit 7"].map(Into::into).to_vec();
     let (spec, stdio) = (place.spec(""), Stdio::null().unwrap());

@@ -12,6 +12,7 @@ mod cycles;
 mod devices;
 mod disk;
 mod exec;
+mod init;
 mod io;
 mod launch;
 mod memory;
@@ -42,6 +43,15 @@ fn main() -> std::process::ExitCode {
         process::a_user_has_no_capabilities_but_ambient_ones,
         process::seccomp_answers_for_forbidden_calls,
         process::a_terminal_is_the_controlling_one,
+        init::it_ends_as_the_program_ends,
+        init::signals_reach_the_program,
+        init::zombies_are_reaped,
+        init::nothing_of_the_caller_is_in_its_memory,
+        init::its_file_cannot_be_changed,
+        init::both_are_confined_as_the_program_alone_is,
+        init::its_users_may_be_its_own,
+        init::the_terminal_is_the_programs,
+        init::it_counts_as_a_process,
         rootfs::processes_and_mounts_are_its_own,
         rootfs::paths_are_masked_and_readonly,
         rootfs::a_readonly_root_is_readonly_and_volumes_are_not,

@@ -39,7 +39,7 @@ fn able(place: Place) -> Place {
     }
 }
 
-fn spec<'a>(place: &'a Place, range: IdRange, script: &str) -> LaunchSpec<'a> {
+pub fn spec<'a>(place: &'a Place, range: IdRange, script: &str) -> LaunchSpec<'a> {
     let mut spec = place.spec(script);
     spec.namespaces.user = UserNs::Range(range);
     spec
