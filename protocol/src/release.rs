@@ -81,6 +81,9 @@ pub struct App {
     /// Replaces the image's entrypoint and command, when not empty.
     #[serde(default)]
     pub args: Vec<String>,
+    /// Whether process 1 of its container is a small init of the board's, which passes signals on to it and reaps what is left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub init: bool,
     /// Added to the image's environment.
     #[serde(default, deserialize_with = "crate::strict::map")]
     pub env: BTreeMap<String, String>,

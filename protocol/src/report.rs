@@ -126,6 +126,9 @@ pub struct AppStatus {
     pub ports: Vec<crate::release::Port>,
     /// Arguments that run.
     pub args: Vec<String>,
+    /// Whether its container's process 1 is an init, as the release says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub init: bool,
     /// Limits in force.
     pub limits: AppLimits,
     /// Name of its cgroup below each hierarchy.

@@ -161,6 +161,7 @@ fn set() -> SetStatus {
             host_ip: Some([127, 0, 0, 1].into()),
         }],
         args: vec!["/usr/bin/web".into()],
+        init: true,
         limits,
         cgroup: Some("coracle/web".into()),
         memory_bytes: Some(1 << 20),
@@ -198,6 +199,7 @@ fn set() -> SetStatus {
         network_of: None,
         ports: vec![],
         args: vec![],
+        init: false,
         limits: AppLimits {
             memory_bytes: 1 << 20,
             cpu_millis: 10,

@@ -83,6 +83,8 @@ struct AppTable {
     #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
+    init: bool,
+    #[serde(default)]
     env: BTreeMap<String, String>,
     #[serde(default)]
     secrets: BTreeSet<SecretName>,
@@ -253,6 +255,7 @@ impl AppTable {
             depends_on: self.depends_on,
             update_lock: self.update_lock,
             args: self.args,
+            init: self.init,
             env: self.env,
             limits: AppLimits {
                 memory_bytes: l.memory.0,

@@ -361,6 +361,12 @@ fn faults_of_a_release_file_are_named() {
         ),
         ("pids = 32", "pids = 0", 1, &["limits.pids"]),
         (
+            "[apps.limits]\nmemory = \"64MiB\"\ncpu_millis = 500\npids = 32",
+            "init = true\n[apps.limits]\nmemory = \"64MiB\"\ncpu_millis = 500\npids = 1",
+            1,
+            &["app `web`", "limits.pids is 1", "init"],
+        ),
+        (
             "pids = 32",
             "pids = 32\nopen_files = 0",
             1,

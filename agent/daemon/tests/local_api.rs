@@ -361,6 +361,7 @@ fn running() -> SetStatus {
             host_ip: None,
         }],
         args: vec!["/bin/serve".into()],
+        init: false,
         limits: AppLimits {
             memory_bytes: 64 << 20,
             cpu_millis: 500,

@@ -1,7 +1,7 @@
 //! Time from "launch this" to "it has ended", `busybox true` in an overlay with seccomp and a cgroup of its own.
 //!
-//! `launch_bench [--users | --peer COMMAND...]`: 50 launches, 40 ms of idleness before each, as on a board where nothing is warm.
-//! Prints the median in ms. `launch_bench --users`: the container has ids of its own, as apps do. With `--peer`, measures a command in the same way, for example
+//! `launch_bench [--users | --init | --peer COMMAND...]`: 50 launches, 40 ms of idleness before each, as on a board where nothing is warm.
+//! Prints the median in ms. `launch_bench --users`: the container has ids of its own, as apps do; `--init`: and an init. With `--peer`, measures a command in the same way, for example
 //! `launch_bench --peer crun run -b BUNDLE x`. Needs root and busybox-static.
 
 use std::error::Error;
@@ -22,9 +22,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let took = match arguments.split_first() {
         Some((flag, command)) if flag == "--peer" && !command.is_empty() => peer(command)?,
-        Some((flag, [])) if flag == "--users" => ours(true)?,
-        None => ours(false)?,
-        _ => return Err("usage: launch_bench [--users | --peer COMMAND...]".into()),
+        Some((flag, [])) if flag == "--users" => ours(true, false)?,
+        Some((flag, [])) if flag == "--init" => ours(true, true)?,
+        None => ours(false, false)?,
+        _ => return Err("usage: launch_bench [--users | --init | --peer COMMAND...]".into()),
     };
     println!(
         "median {:.2} ms, best {:.2} ms, worst {:.2} ms",
@@ -63,7 +64,7 @@ fn peer(command: &[String]) -> Result<Vec<f64>, Box<dyn Error>> {
     })
 }
 
-fn ours(own_users: bool) -> Result<Vec<f64>, Box<dyn Error>> {
+fn ours(own_users: bool, init: bool) -> Result<Vec<f64>, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name);
     for name in ["image/bin", "layer/upper", "layer/work", "merged"] {
@@ -78,7 +79,7 @@ fn ours(own_users: bool) -> Result<Vec<f64>, Box<dyn Error>> {
         ..Limits::default()
     };
 
-    let took = measure(|| one(&tree, &limits, &seccomp, folder.path(), own_users))?;
+    let took = measure(|| one(&tree, &limits, &seccomp, folder.path(), (own_users, init)))?;
     tree.remove_parent()?;
     Ok(took)
 }
@@ -89,7 +90,7 @@ fn one(
     limits: &Limits,
     seccomp: &SeccompProgram,
     folder: &Path,
-    own_users: bool,
+    (own_users, init): (bool, bool),
 ) -> Result<(), Box<dyn Error>> {
     let cgroup = tree.create("bench", limits)?;
     let rootfs = Rootfs::Overlay {
@@ -101,6 +102,7 @@ fn one(
     let mut spec = LaunchSpec::new("bench", rootfs, &cgroup)?;
     spec.args = vec!["/bin/busybox".into(), "true".into()];
     spec.seccomp = Some(seccomp);
+    spec.init = init;
     if own_users {
         spec.namespaces.user = UserNs::Range(IdRange {
             first: 0x7000_0000,

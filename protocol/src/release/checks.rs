@@ -116,6 +116,9 @@ impl App {
         if self.limits.pids == 0 {
             return Err("limits.pids is 0; an app needs at least 1".into());
         }
+        if self.init && self.limits.pids == 1 {
+            return Err("limits.pids is 1; with init = true an app needs at least 2".into());
+        }
         for (field, limit) in [
             ("memory_bytes", Some(self.limits.memory_bytes)),
             (

@@ -99,6 +99,7 @@ pub fn inspect(set: &SetStatus, app: &AppStatus, log: Option<&Path>) -> Value {
         "HostConfig": {
             "NetworkMode": networks::mode(set, app),
             "UsernsMode": users(app),
+            "Init": app.init,
             "PortBindings": bindings,
             "Memory": limits.memory_bytes,
             "MemoryReservation": limits.memory_reservation_bytes.unwrap_or(0),

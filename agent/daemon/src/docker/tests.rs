@@ -39,6 +39,7 @@ fn app() -> AppStatus {
             host_ip: None,
         }],
         args: vec!["/bin/web".into(), "-v".into()],
+        init: true,
         limits: AppLimits {
             memory_bytes: 64 << 20,
             cpu_millis: 500,

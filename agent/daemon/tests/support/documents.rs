@@ -125,6 +125,7 @@ fn app() -> App {
         update_lock: None,
         logs: Default::default(),
         args: vec![],
+        init: false,
         env: BTreeMap::new(),
         secrets: Default::default(),
         site_settable: Default::default(),

@@ -238,6 +238,9 @@ pub(crate) const MACHINE: (u16, u32) = (183, 0);
 #[cfg(target_arch = "arm")]
 pub(crate) const MACHINE: (u16, u32) = (40, 0x0500_0000);
 
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
+compile_error!("the init has no instructions for this architecture: they belong here");
+
 unsafe extern "C" {
     static CORACLE_INIT_BEGIN: u8;
     static CORACLE_INIT_END: u8;

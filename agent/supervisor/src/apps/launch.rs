@@ -173,6 +173,7 @@ async fn try_launch(
     };
     let mut spec = LaunchSpec::new(name, rootfs, &cgroup).map_err(LaunchError::Stdio)?;
     spec.args = plan.args.clone();
+    spec.init = plan.init;
     spec.env = [plan.env.clone(), gift.env].concat();
     spec.devices = gift.nodes;
     spec.cwd = plan.cwd.clone();

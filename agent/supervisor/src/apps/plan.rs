@@ -77,6 +77,8 @@ pub struct Plan {
     pub user: User,
     /// Whose its users are.
     pub users: Users,
+    /// Whether it is not process 1 of its container.
+    pub init: bool,
     /// What ends it in peace.
     pub stop_signal: i32,
     /// Hard limits.
@@ -169,6 +171,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         stop_signal: signal(run.stop_signal.as_deref())?,
         limits: limits(app, settings),
         rlimits: vec![open_files(files)],
+        init: app.init,
         network: app.network.mode,
         ports: app.network.ports.iter().map(published).collect(),
         places: places::of(&app.network),

@@ -20,6 +20,7 @@ pub(crate) fn plain_app() -> App {
         update_lock: None,
         logs: Default::default(),
         args: vec![],
+        init: false,
         env: Default::default(),
         secrets: Default::default(),
         site_settable: Default::default(),

@@ -113,6 +113,7 @@ impl Supervisor {
                 .plan
                 .as_ref()
                 .map_or_else(|_| app.args.clone(), |plan| plan.args.clone()),
+            init: app.init,
             limits: app.limits.clone(),
             cgroup: process.map(|_| format!("{}/{}", self.settings.config.cgroup_parent, app.name)),
             memory_bytes: used.memory_bytes,

@@ -884,6 +884,7 @@ pub fn app(image: &Image, script: &str) -> App {
         update_lock: None,
         logs: Default::default(),
         args: vec!["/bin/sh".into(), "-c".into(), script.into()],
+        init: false,
         env: BTreeMap::from([("GREETING".into(), "hello".into())]),
         secrets: Default::default(),
         site_settable: Default::default(),
