@@ -25,6 +25,8 @@ pub struct Budget {
     pub memory_bytes: u64,
     /// Thousandths of a core.
     pub cpu_millis: u64,
+    /// Whole CPUs that apps may have to themselves: all but one.
+    pub cpus: u32,
     /// Processes and threads.
     pub pids: u64,
     /// Storage in bytes.
@@ -65,11 +67,18 @@ pub struct Guarantees {
     pub memory_min_bytes: u64,
     /// Bytes of memory that are taken back last.
     pub memory_reservation_bytes: u64,
+    /// CPUs that no other app runs on.
+    pub cpus: u32,
 }
 
 impl Guarantees {
     fn memory_bytes(self) -> u64 {
         self.memory_min_bytes.max(self.memory_reservation_bytes)
+    }
+
+    /// What nobody else can use of a CPU is as good as used.
+    fn cpu_millis(self) -> u64 {
+        1000 * u64::from(self.cpus)
     }
 }
 
@@ -142,6 +151,7 @@ impl Budget {
         Self {
             memory_bytes: memory.saturating_sub(mib(reserve.memory_mib)),
             cpu_millis: (u64::from(cpus) * 1000).saturating_sub(reserve.cpu_millis.into()),
+            cpus: cpus.saturating_sub(1),
             pids: pids.saturating_sub(RESERVED_PIDS),
             disk_bytes: disk.saturating_sub(mib(reserve.disk_mib)),
             io: IoRates::from(&profile.storage.ceilings),
@@ -157,6 +167,14 @@ impl Budget {
             self.check_alone(promise, &mut problems);
         }
         check_between(promises, &mut problems);
+        let cpus = promises.iter().map(|promise| promise.guarantees.cpus);
+        let cpus = cpus.fold(0, u32::saturating_add);
+        if cpus > self.cpus {
+            problems.push(Problem::TooManyCpus {
+                asked: cpus,
+                available: self.cpus,
+            });
+        }
         let mut left = |resource: Resource, available: u64| {
             // A sum beyond 2^64 is beyond any board; saturating keeps it a problem with numbers.
             let asked = promises.iter().fold(0u64, |sum, promise| {

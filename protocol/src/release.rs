@@ -218,6 +218,9 @@ pub struct AppLimits {
     pub memory_reservation_bytes: Option<u64>,
     /// CPU time in thousandths of one core.
     pub cpu_millis: u32,
+    /// CPUs that no other app runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus_exclusive: Option<u32>,
     /// Processes and threads.
     pub pids: u32,
     /// Bytes read per second from the board's storage.

@@ -145,6 +145,9 @@ pub struct AppStatus {
     /// Whose its users are on the board; `None` while it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<AppUsers>,
+    /// The CPUs that it is kept to, as `0-3,6`; `None`: it may run on all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<String>,
     /// Per cent of its CPU quota that it has while the board is hot; `None`: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<u8>,

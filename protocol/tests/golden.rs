@@ -127,6 +127,7 @@ fn set() -> SetStatus {
         memory_min_bytes: Some(16 << 20),
         memory_reservation_bytes: Some(32 << 20),
         cpu_millis: 500,
+        cpus_exclusive: Some(2),
         pids: 32,
         io_read_bytes_per_second: Some(1 << 20),
         io_write_bytes_per_second: Some(1 << 20),
@@ -172,6 +173,7 @@ fn set() -> SetStatus {
             first: 1_879_048_192,
             count: 65_536,
         }),
+        cpus: Some("2,3".into()),
         cpu_percent: Some(60),
         devices: vec![DeviceStatus {
             name: DeviceName::new("serial").unwrap(),
@@ -214,6 +216,7 @@ fn set() -> SetStatus {
         users: Some(AppUsers::Board {
             because: "it uses the board's network".into(),
         }),
+        cpus: None,
         cpu_percent: None,
         devices: vec![],
     };

@@ -248,6 +248,20 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
             app.limits.cpu_millis,
             app.limits.pids
         );
+        for (what, bytes) in [
+            ("memory that nobody takes back", app.limits.memory_min_bytes),
+            (
+                "memory that is taken back last",
+                app.limits.memory_reservation_bytes,
+            ),
+        ] {
+            if let Some(bytes) = bytes {
+                let _ = writeln!(out, "  {what} {}", human::bytes(bytes));
+            }
+        }
+        if let Some(cpus) = app.limits.cpus_exclusive {
+            let _ = writeln!(out, "  CPUs of its own {cpus}");
+        }
         if let Some(disk) = app.limits.disk_bytes {
             let _ = writeln!(out, "  writable layer {}", human::bytes(disk));
         }

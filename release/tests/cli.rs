@@ -305,6 +305,9 @@ fn the_whole_release_file() {
         "shop 2.0 (counter 7, epoch 1)",
         "hardware qemux86-64, raspberrypi4",
         "64.0 MiB",
+        "memory that nobody takes back 8.0 MiB",
+        "memory that is taken back last 16.0 MiB",
+        "CPUs of its own 1",
         "GET :8080/healthz",
         "device gpio\n",
         "device serial, to read, optional",
@@ -387,6 +390,16 @@ fn faults_of_a_release_file_are_named() {
             "pids = 32\nmemory_min = \"8MiB\"\nmemory_reservation = \"4MiB\"",
             1,
             &["limits.memory_reservation_bytes is 4194304"],
+        ),
+        (
+            "cpu_millis = 500",
+            "cpu_millis = 1500\ncpus_exclusive = 1",
+            1,
+            &[
+                "app `web`",
+                "limits.cpu_millis is 1500",
+                "limits.cpus_exclusive is 1",
+            ],
         ),
         (
             "pids = 32",

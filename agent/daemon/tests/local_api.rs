@@ -374,6 +374,7 @@ fn running() -> SetStatus {
         pids: Some(3),
         disk: None,
         users: None,
+        cpus: None,
         cpu_percent: None,
         devices: vec![],
     };

@@ -243,6 +243,7 @@ fn promises(release: &Release, settings: &Settings) -> Vec<AppPromise> {
             guarantees: Guarantees {
                 memory_min_bytes: app.limits.memory_min_bytes.unwrap_or(0),
                 memory_reservation_bytes: app.limits.memory_reservation_bytes.unwrap_or(0),
+                cpus: app.limits.cpus_exclusive.unwrap_or(0),
             },
             cpu_millis: app.limits.cpu_millis.into(),
             pids: app.limits.pids.into(),

@@ -79,3 +79,57 @@ fn memory_is_promised_where_the_kernel_can_and_refused_where_it_cannot() {
         "or it counts for nothing"
     );
 }
+
+/// Of the first process of an app.
+fn allowed_cpus(board: &Board, app: &str) -> Option<String> {
+    let pid = board.app(app)?.pid?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mut lines = status.lines();
+    let list = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    Some(list.trim().to_owned())
+}
+
+#[test]
+fn cpus_of_its_own_are_no_other_apps() {
+    let mut board = Board::start();
+    let all = std::thread::available_parallelism().unwrap().get() as u32;
+    assert!(all > 1, "this test needs two CPUs");
+    let image = board.image(&rootfs(&board, "cpus"), RunConfig::default());
+    let mut own = quiet(&image, "own");
+    own.limits.cpus_exclusive = Some(all);
+    let (release, deploy) = board.documents("1", vec![quiet(&image, "other"), own.clone()]);
+    let Answer::Refused { code, reason } = board.offer("1", &release, &deploy) else {
+        panic!("none would be left for the board");
+    };
+    assert_eq!(code, "over-budget");
+    assert!(
+        reason.contains("exclusive CPUs: the apps ask for"),
+        "{reason}"
+    );
+
+    own.limits.cpus_exclusive = Some(all - 1);
+    board.commit("2", vec![quiet(&image, "other"), own]);
+    let lists = |board: &Board| (allowed_cpus(board, "own"), allowed_cpus(board, "other"));
+    let (Some(own), Some(other)) = lists(&board) else {
+        panic!("both run");
+    };
+    assert_eq!(other, "0");
+    assert!(!own.starts_with('0'), "{own}");
+    assert_eq!(board.app("other").unwrap().cpus.as_deref(), Some("0"));
+
+    // A supervisor that takes them over sees to it again.
+    let files = board.cgroups().into_iter();
+    let files = files.map(|folder| folder.join("other/cpuset.cpus"));
+    let file = files.into_iter().find(|file| file.exists()).unwrap();
+    std::fs::write(file, own.clone()).unwrap();
+    assert_eq!(lists(&board), (Some(own.clone()), Some(own.clone())));
+    board.restart_supervisor();
+    wait_for("CPUs of its own", WAIT, || {
+        (lists(&board) == (Some(own.clone()), Some("0".into()))).then_some(())
+    });
+
+    // With nobody who asks, all are everybody's.
+    board.commit("3", vec![quiet(&image, "other")]);
+    assert_ne!(allowed_cpus(&board, "other").as_deref(), Some("0"));
+    assert_eq!(board.app("other").unwrap().cpus, None);
+}

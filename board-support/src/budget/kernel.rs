@@ -7,7 +7,7 @@ use crate::probe::{Outcome, Trials};
 type Asks = fn(&AppPromise) -> bool;
 
 /// Limits as the trials name them.
-const LIMITS: [(&str, Asks); 6] = [
+const LIMITS: [(&str, Asks); 7] = [
     ("memory limit", |app| app.memory_bytes > 0),
     ("memory guarantee", |app| {
         app.guarantees.memory_min_bytes > 0
@@ -15,6 +15,7 @@ const LIMITS: [(&str, Asks); 6] = [
     ("memory reservation", |app| {
         app.guarantees.memory_reservation_bytes > 0
     }),
+    ("fixed cores", |app| app.guarantees.cpus > 0),
     ("CPU quota", |app| app.cpu_millis > 0),
     ("process limit", |app| app.pids > 0),
     ("IO limit", |app| app.io.is_any()),

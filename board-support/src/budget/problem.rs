@@ -36,7 +36,7 @@ impl Resource {
     pub(super) fn of(self, promise: &AppPromise) -> u64 {
         match self {
             Self::Memory => promise.memory_bytes.max(promise.guarantees.memory_bytes()),
-            Self::Cpu => promise.cpu_millis,
+            Self::Cpu => promise.cpu_millis.max(promise.guarantees.cpu_millis()),
             Self::Pids => promise.pids,
             Self::Disk => promise.disk_bytes,
             Self::ReadBytes => promise.io.read_bytes.unwrap_or(0),
@@ -95,6 +95,13 @@ pub enum Problem {
         available: u64,
         /// The app that asks for most.
         largest: String,
+    },
+    /// The apps ask for more CPUs of their own than there are beside the one that is the board's.
+    TooManyCpus {
+        /// All apps together.
+        asked: u32,
+        /// All of the board but one.
+        available: u32,
     },
     /// An app has no hard limit.
     NoLimit {
@@ -162,6 +169,10 @@ impl fmt::Display for Problem {
                     None => Ok(()),
                 }
             }
+            Self::TooManyCpus { asked, available } => write!(
+                f,
+                "exclusive CPUs: the apps ask for {asked}, this board has {available} to give: one is for itself and for apps without; `cpus_exclusive` of the release's limits says how many"
+            ),
             Self::NoLimit { app, resource } => {
                 write!(f, "`{app}`: {} has no limit", resource.name())
             }

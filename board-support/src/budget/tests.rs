@@ -9,6 +9,7 @@ fn budget() -> Budget {
     Budget {
         memory_bytes: 256 * MIB,
         cpu_millis: 1500,
+        cpus: 1,
         pids: 1000,
         disk_bytes: 1024 * MIB,
         io: IoRates::default(),
@@ -120,6 +121,7 @@ fn what_the_kernel_shows_wins_over_the_profile_and_the_reserve_is_taken() {
     let seen = seen.with_disk_bytes(1 << 40);
     let by_kernel = Budget::of(&profile, &seen);
     assert_eq!(by_kernel.memory_bytes, (8 << 30) - reserve);
+    assert_eq!(by_kernel.cpus, 7);
     assert_eq!(
         by_kernel.cpu_millis,
         8000 - u64::from(profile.reserve.cpu_millis)
@@ -197,6 +199,7 @@ fn what_is_promised_is_counted_and_asks_for_a_kernel_that_keeps_it() {
         guarantees: Guarantees {
             memory_min_bytes: min * MIB,
             memory_reservation_bytes: reserved * MIB,
+            cpus: 0,
         },
         ..app(name, 100)
     };
@@ -219,6 +222,42 @@ fn what_is_promised_is_counted_and_asks_for_a_kernel_that_keeps_it() {
     for part in ["`a`", "memory guarantee", "memory.min is not there"] {
         assert!(sentence.contains(part), "{sentence}");
     }
+}
+
+#[test]
+fn cpus_of_apps_own_leave_the_board_one_and_count_whole() {
+    let own = |name: &str, cpus| AppPromise {
+        guarantees: Guarantees {
+            cpus,
+            ..Guarantees::default()
+        },
+        ..app(name, 10)
+    };
+    let fits = budget().check(&[own("a", 1), own("b", 0)]).unwrap();
+    assert_eq!(fits.cpu_millis_free, 300, "1000 are a's, whatever it uses");
+    let large = Budget {
+        cpu_millis: 10_000,
+        cpus: 3,
+        ..budget()
+    };
+    assert!(large.check(&[own("a", 1), own("b", 2)]).is_ok());
+    let problems = large.check(&[own("a", 2), own("b", 2)]).unwrap_err();
+    let [problem] = &problems[..] else {
+        panic!("{problems:?}");
+    };
+    assert_eq!(
+        *problem,
+        Problem::TooManyCpus {
+            asked: 4,
+            available: 3
+        }
+    );
+    assert!(problem.to_string().contains("cpus_exclusive"), "{problem}");
+    let problems = large.check(&[own("a", u32::MAX), own("b", 1)]);
+    assert!(problems.unwrap_err().contains(&Problem::TooManyCpus {
+        asked: u32::MAX,
+        available: 3
+    }));
 }
 
 #[test]

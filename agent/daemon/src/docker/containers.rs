@@ -104,6 +104,7 @@ pub fn inspect(set: &SetStatus, app: &AppStatus, log: Option<&Path>) -> Value {
             "Memory": limits.memory_bytes,
             "MemoryReservation": limits.memory_reservation_bytes.unwrap_or(0),
             "NanoCpus": u64::from(limits.cpu_millis) * 1_000_000,
+            "CpusetCpus": app.cpus.as_deref().unwrap_or_default(),
             "PidsLimit": limits.pids,
             "Devices": devices(app),
             "CgroupParent": app.cgroup,

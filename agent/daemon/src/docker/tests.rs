@@ -52,6 +52,7 @@ fn app() -> AppStatus {
         pids: Some(3),
         disk: None,
         users: None,
+        cpus: None,
         cpu_percent: None,
         devices: vec![DeviceStatus {
             name: DeviceName::new("serial").unwrap(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::remove_dir;
 use super::layout::Layout;
-use super::{Cgroup, CgroupError, Limits, Place, v1, v2};
+use super::{Cgroup, CgroupError, Controller, Limits, Place, v1, v2};
 
 /// The machine's cgroups, and our folder in them.
 #[derive(Debug, Clone)]
@@ -121,6 +121,20 @@ impl CgroupTree {
             Layout::V2(mount) => Place::V2(mount.join(&relative)),
         };
         Ok(Cgroup { place })
+    }
+
+    /// The CPUs that containers can be kept to, as `0-3,6`; `None` without the controller.
+    pub fn cpus(&self) -> Option<String> {
+        let file = match &self.layout {
+            Layout::V1(hierarchies) => hierarchies
+                .iter()
+                .find(|hierarchy| hierarchy.controllers.contains(&Controller::Cpuset))?
+                .mount
+                .join("cpuset.cpus"),
+            Layout::V2(mount) => mount.join("cpuset.cpus.effective"),
+        };
+        let list = std::fs::read_to_string(file).ok()?;
+        Some(list.trim().to_owned())
     }
 
     /// Names of the cgroups below our folder, for cleaning up after a crash.

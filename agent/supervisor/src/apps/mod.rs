@@ -1,5 +1,6 @@
 //! One app over its life: what it is to be, whether it runs, and what its end means.
 
+pub mod cpus;
 pub mod devices;
 pub mod etc;
 mod filter;

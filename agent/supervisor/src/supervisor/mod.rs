@@ -35,6 +35,7 @@ mod names;
 mod networks;
 mod order;
 mod plans;
+mod promises;
 mod requests;
 mod resolvers;
 mod root;

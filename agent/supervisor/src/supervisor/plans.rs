@@ -20,6 +20,7 @@ impl Supervisor {
             .flat_map(|set| set.apps().map(move |app| (set, app)))
             .map(|(set, (app, image))| AppRun::new(app.clone(), self.plan(set, app, image)))
             .collect();
+        self.give_cpus();
         let awaited = self.apps.iter().flat_map(|run| run.app.depends_on.iter());
         let awaited = awaited.filter(|(_, condition)| **condition == Condition::Completed);
         let names = awaited.map(|(name, _)| name.clone());

@@ -23,8 +23,8 @@ use crate::socket::Watchers;
 use crate::trust::Trust;
 use crate::users::{self, Ranges};
 use crate::volumes::Volumes;
+use coracle_runtime::CgroupTree;
 use coracle_runtime::launch::Running;
-use coracle_runtime::{CgroupTree, Limits};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -217,17 +217,7 @@ impl Supervisor {
             since: Instant::now(),
         };
         let app = &mut self.apps[index];
-        // An earlier supervisor may have taken some of its CPU while the board was hot, and may have known no promises.
-        let limits = Limits {
-            cpu_millis: Some(app.app.limits.cpu_millis.into()),
-            ..app
-                .plan
-                .as_ref()
-                .map_or_else(|_| Limits::default(), |plan| promised(&plan.limits))
-        };
-        if let Err(error) = process.cgroup.set_limits(&limits) {
-            tracing::warn!(app = %name, %error, "its CPU quota and what it is promised stay as they are");
-        }
+        app.keep_promises(&process.cgroup);
         app.restarts = running.restarts;
         app.started(process, running.started_at);
         if running.stopping {
@@ -293,15 +283,6 @@ impl Supervisor {
         for fault in interfaces::take_back(&self.settings, name) {
             tracing::warn!(app = name, fault, "a link of the board");
         }
-    }
-}
-
-/// What an app is promised, and nothing else of its limits.
-fn promised(limits: &Limits) -> Limits {
-    Limits {
-        memory_min_bytes: limits.memory_min_bytes,
-        memory_reservation_bytes: limits.memory_reservation_bytes,
-        ..Limits::default()
     }
 }
 

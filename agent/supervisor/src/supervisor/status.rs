@@ -124,6 +124,7 @@ impl Supervisor {
                 let planned = run.plan.as_ref().ok().map(|plan| &plan.users);
                 users::status(process.ids, planned)
             }),
+            cpus: process.and_then(|_| run.plan.as_ref().ok()?.limits.cpuset_cpus.clone()),
             cpu_percent: process.and_then(|_| self.cooling.percent(run)),
             devices: self.device_statuses(run),
         }

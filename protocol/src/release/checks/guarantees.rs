@@ -3,6 +3,22 @@
 use super::super::AppLimits;
 
 pub(super) fn check(limits: &AppLimits) -> Result<(), String> {
+    memory(limits)?;
+    cpus(limits)
+}
+
+fn cpus(limits: &AppLimits) -> Result<(), String> {
+    match limits.cpus_exclusive {
+        Some(0) => Err("limits.cpus_exclusive is 0; leave it out for no CPU of its own".into()),
+        Some(cpus) if u64::from(limits.cpu_millis) > 1000 * u64::from(cpus) => Err(format!(
+            "limits.cpu_millis is {}, more than the CPUs carry that the app runs on: limits.cpus_exclusive is {cpus}",
+            limits.cpu_millis
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn memory(limits: &AppLimits) -> Result<(), String> {
     let (min, reserved) = (limits.memory_min_bytes, limits.memory_reservation_bytes);
     for (field, value) in [
         ("memory_min_bytes", min),
@@ -34,12 +50,34 @@ mod tests {
     use super::*;
 
     fn with(min: Option<u64>, reserved: Option<u64>) -> Result<(), String> {
-        check(&AppLimits {
+        memory(&AppLimits {
             memory_bytes: 100,
             memory_min_bytes: min,
             memory_reservation_bytes: reserved,
             ..AppLimits::default()
         })
+    }
+
+    #[test]
+    fn cpus_of_its_own_carry_what_it_may_use() {
+        let with = |cpu_millis, cpus| {
+            check(&AppLimits {
+                memory_bytes: 100,
+                cpu_millis,
+                cpus_exclusive: cpus,
+                ..AppLimits::default()
+            })
+        };
+        assert_eq!(with(5000, None), Ok(()));
+        assert_eq!(with(2000, Some(2)), Ok(()));
+        assert_eq!(with(10, Some(u32::MAX)), Ok(()));
+        assert!(
+            with(10, Some(0))
+                .unwrap_err()
+                .contains("cpus_exclusive is 0")
+        );
+        let fault = with(2001, Some(2)).unwrap_err();
+        assert!(fault.starts_with("limits.cpu_millis is 2001"), "{fault}");
     }
 
     #[test]

@@ -1,0 +1,60 @@
+//! What apps are promised beside their limits: CPUs of their own, memory that is left to them.
+
+use super::Supervisor;
+use crate::apps::AppRun;
+use crate::apps::cpus::share_out;
+use coracle_runtime::{Cgroup, Limits};
+
+impl Supervisor {
+    /// Where an app asks for CPUs of its own, each app is kept to its own or away from them. One that cannot have any cannot
+    /// run; the others do.
+    pub(super) fn give_cpus(&mut self) {
+        let apps = self.apps.iter();
+        let wanted: Vec<_> = apps
+            .map(|run| (run.name(), run.app.limits.cpus_exclusive.unwrap_or(0)))
+            .collect();
+        if wanted.iter().all(|(_, count)| *count == 0) {
+            return;
+        }
+        let cpus = self.tree.cpus();
+        let cpus = cpus.ok_or_else(|| "this kernel has no cpuset controller".to_owned());
+        match cpus.and_then(|cpus| share_out(&cpus, &wanted)) {
+            Ok(shared) => {
+                for (run, cpus) in self.apps.iter_mut().zip(shared) {
+                    if let Ok(plan) = &mut run.plan {
+                        plan.limits.cpuset_cpus = cpus;
+                    }
+                }
+            }
+            Err(fault) => {
+                let fault = format!("CPUs of its own: {fault}");
+                for run in &mut self.apps {
+                    if run.app.limits.cpus_exclusive.is_some() {
+                        run.plan = Err(fault.clone());
+                        run.fault = Some(fault.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl AppRun {
+    /// Of an app that was taken over: an earlier supervisor may have taken some of its CPU while the board was hot, and may have known
+    /// no promises.
+    pub(super) fn keep_promises(&self, cgroup: &Cgroup) {
+        let promised = self.plan.as_ref().map(|plan| Limits {
+            memory_min_bytes: plan.limits.memory_min_bytes,
+            memory_reservation_bytes: plan.limits.memory_reservation_bytes,
+            cpuset_cpus: plan.limits.cpuset_cpus.clone(),
+            ..Limits::default()
+        });
+        let limits = Limits {
+            cpu_millis: Some(self.app.limits.cpu_millis.into()),
+            ..promised.unwrap_or_default()
+        };
+        if let Err(error) = cgroup.set_limits(&limits) {
+            tracing::warn!(app = %self.name(), %error, "its CPU quota and what it is promised stay as they are");
+        }
+    }
+}
