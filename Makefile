@@ -7,7 +7,7 @@
 #   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, MEMORY=128 for its MiB)
 #   make leaks    launches and restarts many times over, a supervisor killed at every step, and what is left (CYCLES=10000; an hour and a half)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1)
-#   make arm      the board's programs for 64-bit and 32-bit ARM, static, with their sizes
+#   make arm      the board's programs for 64-bit and 32-bit ARM, static, each within its budget of 6 MiB
 #   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only: sizes launch oci idle inside network delta memory)
 #   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one; an hour)
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
@@ -140,6 +140,7 @@ powercut: setup-boards
 # Each is started once, in emulation: a program that cannot tell its version is no program.
 arm: setup
 	@$(call install,$(ARM_PACKAGES))
+	built=()
 	for board in aarch64-unknown-linux-gnu:aarch64-linux-gnu-gcc:aarch64 armv7-unknown-linux-gnueabihf:arm-linux-gnueabihf-gcc:arm; do
 	  IFS=: read -r triple linker machine <<< "$$board"
 	  rustup target list --installed | grep -qx "$$triple" || { echo "adding Rust's $$triple"; rustup --quiet target add "$$triple"; }
@@ -148,11 +149,12 @@ arm: setup
 	  echo "building for $$triple …"
 	  $(CARGO) build --quiet --release --target "$$triple" -p coracle-agent
 	  folder=$(TARGET)/$$triple/release
-	  printf '%-30s %9d bytes in all\n' "$$triple" "$$(stat -c %s "$$folder/coracle-agent")"
+	  built+=("$$folder/coracle-agent")
 	  for program in coracle-supervisor coracled coracle; do
-	    printf '%-30s   %s\n' "" "$$(qemu-$$machine-static -0 "$$program" "$$folder/coracle-agent" --version)"
+	    printf '%-30s   %s\n' "$$triple" "$$(qemu-$$machine-static -0 "$$program" "$$folder/coracle-agent" --version)"
 	  done
 	done
+	agent/board/budget.sh "$${built[@]}"
 
 # Whoever has another docker keeps it.
 setup-bench: setup
@@ -179,15 +181,24 @@ bench-deltas: setup
 # Both take programs that were built elsewhere, for another architecture, by PROGRAMS=DIR.
 PARTS ?= agent cli
 DEB_ARCH ?= $(shell dpkg --print-architecture 2>/dev/null)
-ALL_PROGRAMS := coracle-agent coracle-console coracle-release
+# The board's by itself: together, each would have what the others want of the crates that they share.
+define release
+$(CARGO) build --release --package coracle-console --package coracle-release
+$(CARGO) build --release --package coracle-agent
+agent/board/budget.sh $(TARGET)/release/coracle-agent
+endef
 
 .PHONY: install deb yocto
 install:
-	@[ -n "$(PROGRAMS)" ] || $(CARGO) build --release $(addprefix --package ,$(ALL_PROGRAMS))
+	@if [ -z "$(PROGRAMS)" ]; then
+	$(release)
+	fi
 	config/install.sh "$(or $(PROGRAMS),$(TARGET)/release)" "$(DESTDIR)" $(PARTS)
 
 deb:
-	@[ -n "$(PROGRAMS)" ] || $(CARGO) build --release $(addprefix --package ,$(ALL_PROGRAMS))
+	@if [ -z "$(PROGRAMS)" ]; then
+	$(release)
+	fi
 	config/debian/build.sh "$(or $(PROGRAMS),$(TARGET)/release)" "$(DEB_ARCH)" "$(or $(OUTPUT),$(TARGET)/debian)"
 
 yocto:

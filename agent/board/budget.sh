@@ -1,0 +1,26 @@
+#!/bin/sh
+# Holds programs that were built for boards against the budget of a board's flash, and fails where one is over it.
+#
+#   agent/board/budget.sh PROGRAM…
+set -eu
+[ $# -gt 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+# For each architecture, stripped: 6 MiB.
+budget=6291456
+over=0
+for program in "$@"; do
+    size=$(stat -c %s "$program")
+    machine=$(LC_ALL=C readelf -h "$program" | sed -n 's/^ *Machine: *//p')
+    [ -n "$machine" ] || { echo "$program: no program: readelf finds no header in it" >&2; exit 1; }
+    if LC_ALL=C readelf -SW "$program" | grep -q ' \.symtab '; then
+        echo "$program ($machine): not stripped, so its size says nothing: unset CARGO_PROFILE_RELEASE_STRIP and build again" >&2
+        exit 1
+    fi
+    if [ "$size" -gt "$budget" ]; then
+        echo "$program ($machine): $size bytes, $((size - budget)) more than its budget of $budget (6 MiB):" \
+            "see docs/decisions/0006-one-file-on-the-board.md for what keeps it small and how to find what grew" >&2
+        over=1
+    else
+        echo "$program ($machine): $size bytes, $((budget - size)) below its budget of $budget"
+    fi
+done
+exit $over

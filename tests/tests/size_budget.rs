@@ -1,0 +1,81 @@
+//! `make arm` and all else that builds what ships fails where the program is over its budget of flash.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const BUDGET: u64 = 6 << 20;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn budget(programs: &[&Path]) -> Output {
+    let mut script = Command::new(root().join("agent/board/budget.sh"));
+    script.args(programs).output().expect("the script")
+}
+
+/// A stripped program of any machine, made as long as is asked.
+fn program(folder: &Path, name: &str, bytes: u64) -> PathBuf {
+    let path = folder.join(name);
+    fs::copy("/bin/true", &path).expect("a stripped program");
+    let file = File::options().write(true).open(&path).expect("its copy");
+    file.set_len(bytes).expect("its length");
+    path
+}
+
+#[test]
+fn a_program_one_byte_over_its_budget_fails_with_both_numbers_and_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let within = program(folder.path(), "within", BUDGET);
+    let over = program(folder.path(), "over", BUDGET + 1);
+
+    let met = budget(&[&within]);
+    assert!(met.status.success(), "{met:?}");
+
+    // One that is within does not hide another.
+    let missed = budget(&[&over, &within]);
+    assert_eq!(missed.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&missed.stderr);
+    for part in [
+        "6291457 bytes",
+        "1 more than",
+        "6291456",
+        "docs/decisions/0006",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
+fn what_says_nothing_about_the_size_that_ships_is_no_success() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = folder.path().join("text");
+    fs::write(&text, "no program\n").expect("a text");
+    let own = std::env::current_exe().expect("this test");
+    for (file, why) in [(&text, "no program"), (&own, "not stripped")] {
+        let refused = budget(&[file]);
+        assert_eq!(refused.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(told.contains(why), "{why}: {told}");
+    }
+    assert_eq!(budget(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn the_bench_and_the_build_hold_the_program_against_the_same_number() {
+    let of = |path: &str| fs::read_to_string(root().join(path)).expect(path);
+    assert!(of("tests/src/bin/bench/sizes.rs").contains("const BUDGET: u64 = 6 << 20;"));
+    assert!(of("agent/board/budget.sh").contains(&format!("\nbudget={BUDGET}\n")));
+    let makefile = of("Makefile");
+    for from in ["\narm:", "\ndefine release"] {
+        let (_, recipe) = makefile.split_once(from).expect(from);
+        let (recipe, _) = recipe.split_once("\n\n").expect("its end");
+        assert!(recipe.contains("agent/board/budget.sh"), "{from}");
+    }
+    for target in ["\ninstall:", "\ndeb:"] {
+        let (_, recipe) = makefile.split_once(target).expect(target);
+        let (recipe, _) = recipe.split_once("\n\n").expect("its end");
+        assert!(recipe.contains("$(release)"), "{target}");
+    }
+}
