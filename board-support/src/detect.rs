@@ -10,6 +10,7 @@ use crate::profile::{Architecture, Profile, ProfileError, Setting, SiteFile, set
 use crate::text::Text;
 use crate::toml_file;
 use serde::Serialize;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -251,9 +252,8 @@ pub fn load_folder(folder: &Path) -> (Vec<Profile>, Vec<String>) {
             folder.display()
         ));
     }
-    files.sort();
     let mut profiles = Vec::new();
-    for file in files {
+    for file in BinaryHeap::from(files).into_sorted_vec() {
         match Profile::load(&file) {
             Ok(profile) => profiles.push(profile),
             Err(error) => left_out.push(error.to_string()),

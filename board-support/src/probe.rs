@@ -24,6 +24,7 @@ use self::modules::Modules;
 use crate::text::{self, Text, cut, read_text};
 use heapless::Vec;
 use serde::Serialize;
+use std::collections::BinaryHeap;
 use std::path::Path;
 
 /// Whether something is there.
@@ -151,12 +152,12 @@ pub(crate) fn version(release: &str) -> (u16, u16) {
 
 /// The first `N` names of a folder, sorted; none when there is no such folder.
 fn names<const N: usize>(folder: &Path) -> Vec<Text, N> {
-    let mut all: std::vec::Vec<String> = std::fs::read_dir(folder)
+    let all: BinaryHeap<String> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
-    all.sort();
+    let all = all.into_sorted_vec();
     all.iter().take(N).map(|name| cut(name)).collect()
 }
 

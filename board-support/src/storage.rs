@@ -4,6 +4,7 @@ use crate::profile::{Profile, StorageRole};
 use crate::text::{Text, cut, read_text};
 use heapless::Vec;
 use serde::Serialize;
+use std::collections::BinaryHeap;
 use std::path::Path;
 
 /// Disks that are looked at.
@@ -23,16 +24,15 @@ pub struct Disk {
 /// The disks that play `role` by this profile, in the order of their names; `root` is `/` on a board.
 pub fn disks(root: &Path, profile: &Profile, role: StorageRole) -> Vec<Disk, DISK_LIMIT> {
     let folder = root.join("sys/class/block");
-    let mut names: std::vec::Vec<String> = std::fs::read_dir(&folder)
+    let names: BinaryHeap<String> = std::fs::read_dir(&folder)
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| profile.storage.plays(role, &format!("/dev/{name}")))
         .filter(|name| !folder.join(name).join("partition").exists())
         .collect();
-    names.sort();
     let mut found = Vec::new();
-    for name in names {
+    for name in names.into_sorted_vec() {
         let numbers = read_text(&folder.join(&name).join("dev"), 32);
         let Some((major, minor)) = numbers.trim().split_once(':') else {
             continue;

@@ -47,6 +47,8 @@ impl TrustState {
             Ok(seen) => (seen.clone(), None),
             Err(damage) => (Seen::default(), Some(damage)),
         };
+        let mut releases = BTreeMap::new();
+        releases.extend(seen.releases.into_iter().take(PRODUCTS));
         Self {
             root_version: root.document().version,
             root: root.digest(),
@@ -56,7 +58,7 @@ impl TrustState {
             secret_key: None,
             deploy: seen.deploy,
             offline_deploy: seen.offline_deploy,
-            releases: seen.releases.into_iter().take(PRODUCTS).collect(),
+            releases,
             damage,
         }
     }

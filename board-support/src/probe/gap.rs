@@ -60,7 +60,7 @@ impl Gaps<'_> {
             Some(Outcome::NotTried(_)) | None => (presence, None),
         };
         if presence != Presence::Present {
-            self.found.push(Gap {
+            self.insert(Gap {
                 subject: subject.to_owned(),
                 severity,
                 certain: presence == Presence::Absent,
@@ -69,6 +69,13 @@ impl Gaps<'_> {
                 remedy: remedy.to_owned(),
             });
         }
+    }
+
+    /// Behind those that are as bad.
+    fn insert(&mut self, gap: Gap) {
+        let worse = |other: &Gap| other.severity <= gap.severity;
+        let at = self.found.partition_point(worse);
+        self.found.insert(at, gap);
     }
 
     /// A question that only trying can answer: no gap while it was not tried.
@@ -92,6 +99,5 @@ pub fn gaps(facts: &KernelFacts, trials: &Trials, profile: &Profile) -> Vec<Gap>
     board::hardware(facts, profile, &mut gaps);
     board::start(facts, profile, &mut gaps);
     board::options(facts, profile, &mut gaps);
-    gaps.found.sort_by_key(|gap| gap.severity);
     gaps.found
 }

@@ -112,8 +112,10 @@ impl VerifiedDeploy {
         }
         let Some(bytes) = opened else {
             // A role that the root does not name says less than the signatures of one that it does.
-            refused.sort_by_key(|(_, refusal)| matches!(refusal, Refusal::NoRole { .. }));
-            return Err(refused.swap_remove(0).1);
+            let says_more =
+                |(_, refusal): &(_, Refusal)| !matches!(refusal, Refusal::NoRole { .. });
+            let told = refused.iter().position(says_more).unwrap_or(0);
+            return Err(refused.swap_remove(told).1);
         };
         let deploy: Deploy =
             serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;

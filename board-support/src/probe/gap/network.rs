@@ -8,7 +8,7 @@ pub(super) fn switches(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) 
     use Severity::{Note, Wanted};
     let (switches, network) = (&facts.switches, &profile.network);
     let mut tell = |severity, subject: &str, seen: &str, cost: &str, remedy: &str| {
-        gaps.found.push(Gap {
+        gaps.insert(Gap {
             subject: subject.to_owned(),
             severity,
             certain: true,
