@@ -3,6 +3,9 @@
 //! A frame is a 4-byte big-endian length (at most `LIMITS.local_frame_bytes`) and that much JSON.
 //! The daemon sends [`Call`]s; the supervisor answers each with one [`Reply`] of the same `id`, in
 //! any order, and sends [`Event`]s to a connection that asked to [`Request::Watch`].
+//!
+//! Each kind of request, answer and event is the name of its only member: what follows a name is read as it comes, where a name
+//! among the values of one object would have all of it kept until it is found.
 
 use crate::command::Command;
 use crate::dsse::Envelope;
@@ -21,13 +24,12 @@ pub struct Call {
     /// Chosen by the caller.
     pub id: u64,
     /// What is asked.
-    #[serde(flatten)]
     pub request: Request,
 }
 
 /// What the daemon may ask.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// Everything that runs. Answer: [`Answer::Status`].
     Status,
@@ -203,7 +205,6 @@ pub struct Reply {
     /// Of the call.
     pub id: u64,
     /// The answer.
-    #[serde(flatten)]
     pub answer: Answer,
 }
 
@@ -213,7 +214,7 @@ pub const DID_NOT_STAY: &str = "rolled-back";
 
 /// Answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 #[allow(clippy::large_enum_variant)]
 pub enum Answer {
     /// It is done.
@@ -393,7 +394,7 @@ pub struct LayerNeed {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// A deployment went on.
     Deployment {
@@ -418,4 +419,37 @@ pub enum Event {
         /// In words: "started", "exited with 1", "unhealthy: …".
         what: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a name with what it is for, and never as a name among other values: the board would read each value twice, with
+    /// code for both, a fiftieth of the program that ships.
+    #[test]
+    fn a_kind_is_the_name_of_the_only_member() {
+        let call = Call {
+            id: 7,
+            request: Request::Status,
+        };
+        let reply = Message::Reply(Reply {
+            id: 7,
+            answer: Answer::Failed {
+                code: "no-space".to_owned(),
+                reason: "full".to_owned(),
+            },
+        });
+        let event = Message::Event(Event::Root { version: 3 });
+        let call = serde_json::to_string(&call).unwrap();
+        assert_eq!(call, r#"{"id":7,"request":"status"}"#);
+        let event = serde_json::to_string(&event).unwrap();
+        assert_eq!(event, r#"{"event":{"root":{"version":3}}}"#);
+        let json = serde_json::to_string(&reply).unwrap();
+        assert_eq!(
+            json,
+            r#"{"reply":{"id":7,"answer":{"failed":{"code":"no-space","reason":"full"}}}}"#
+        );
+        assert_eq!(serde_json::from_str::<Message>(&json).unwrap(), reply);
+    }
 }

@@ -2,42 +2,46 @@
 
 use super::containers::word;
 use coracle_protocol::report::AppStatus;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Which containers are wanted.
 #[derive(Debug, Default)]
 pub struct Filters(BTreeMap<String, Vec<String>>);
 
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum Values {
-    List(Vec<String>),
-    Map(BTreeMap<String, bool>),
-}
-
 /// Any `filters=`, by key; a key that is not `known` is an error for the client.
 pub fn values(text: &str, known: &[&str]) -> Result<BTreeMap<String, Vec<String>>, String> {
     if text.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let written: BTreeMap<String, Values> =
+    let written: BTreeMap<String, Value> =
         serde_json::from_slice(text.as_bytes()).map_err(|e| format!("invalid filters: {e}"))?;
     let mut filters = BTreeMap::new();
     for (key, values) in written {
         if !known.contains(&key.as_str()) {
             return Err(format!("invalid filter '{key}'"));
         }
-        let values = match values {
-            Values::List(list) => list,
-            Values::Map(map) => map
-                .into_iter()
-                .filter(|(_, on)| *on)
-                .map(|(v, _)| v)
-                .collect(),
-        };
-        filters.insert(key, values);
+        let wanted = wanted(values)
+            .ok_or_else(|| format!("invalid filters: '{key}' is no list of words and no map"))?;
+        filters.insert(key, wanted);
     }
     Ok(filters)
+}
+
+fn wanted(values: Value) -> Option<Vec<String>> {
+    let word = |value| match value {
+        Value::String(word) => Some(word),
+        _ => None,
+    };
+    match values {
+        Value::Array(list) => list.into_iter().map(word).collect(),
+        Value::Object(map) => {
+            let on = |(word, on): (String, Value)| on.as_bool().map(|on| on.then_some(word));
+            let words: Option<Vec<Option<String>>> = map.into_iter().map(on).collect();
+            Some(words?.into_iter().flatten().collect())
+        }
+        _ => None,
+    }
 }
 
 impl Filters {

@@ -186,4 +186,12 @@ fn filters_take_both_spellings_and_refuse_others() {
     assert!(!accept(r#"{"health":["unhealthy"]}"#));
     assert!(filters::Filters::parse(r#"{"since":["x"]}"#).is_err());
     assert!(filters::Filters::parse("{").is_err());
+    for wrong in [
+        r#"{"name":"web"}"#,
+        r#"{"name":[1]}"#,
+        r#"{"name":{"web":"yes"}}"#,
+    ] {
+        let error = filters::Filters::parse(wrong).unwrap_err();
+        assert!(error.contains("'name'"), "{error}");
+    }
 }
