@@ -1,9 +1,9 @@
 //! A folder as a tar stream.
 
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -109,13 +109,13 @@ struct State<'a, W: Write> {
 impl<W: Write> State<'_, W> {
     fn below(&mut self, dir: &Path, name: &Path) -> Result<(), TreeError> {
         let entries: io::Result<Vec<_>> = fs::read_dir(dir).and_then(Iterator::collect);
-        let mut names: Vec<_> = entries
+        // An OsString's order is that of its bytes.
+        let names: BinaryHeap<OsString> = entries
             .map_err(at(dir))?
             .iter()
             .map(fs::DirEntry::file_name)
             .collect();
-        names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-        for entry in names {
+        for entry in names.into_sorted_vec() {
             let (path, name) = (dir.join(&entry), name.join(&entry));
             let facts = fs::symlink_metadata(&path).map_err(at(&path))?;
             if facts.is_dir() {
@@ -237,11 +237,12 @@ impl<W: Write> State<'_, W> {
             Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
             Err(errno) => return Err(at(path)(errno.into())),
         };
-        let mut names: Vec<&[u8]> = names[..length].split(|&byte| byte == 0).collect();
-        names.retain(|name| *name == b"security.capability" || name.starts_with(b"user."));
-        names.sort_unstable();
+        let names = names[..length].split(|&byte| byte == 0);
+        let names: BinaryHeap<&[u8]> = names
+            .filter(|name| *name == b"security.capability" || name.starts_with(b"user."))
+            .collect();
         let mut records = Vec::new();
-        for name in names {
+        for name in names.into_sorted_vec() {
             let mut value = vec![0u8; 64 << 10];
             let length = rustix::fs::lgetxattr(path, name, value.as_mut_slice());
             value.truncate(length.map_err(|errno| at(path)(errno.into()))?);

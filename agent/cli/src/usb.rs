@@ -153,11 +153,13 @@ pub fn say(line: &str) -> Result<(), Failure> {
 
 /// What on the stick can make a layer, the best first.
 fn candidates(medium: &Medium, need: &LayerNeed, take: Take) -> Vec<Blob> {
-    let mut deltas = match take {
-        Take::Smallest => need.deltas.clone(),
-        Take::Full => Vec::new(),
-    };
-    deltas.sort_by_key(|delta| delta.size);
+    let mut deltas: Vec<Blob> = Vec::new();
+    if let Take::Smallest = take {
+        for delta in &need.deltas {
+            let at = deltas.partition_point(|other| other.size <= delta.size);
+            deltas.insert(at, delta.clone());
+        }
+    }
     deltas.push(need.full);
     deltas.retain(|blob| medium.has(blob));
     deltas

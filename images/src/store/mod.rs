@@ -6,7 +6,7 @@
 mod download;
 mod incoming;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -170,7 +170,7 @@ impl BlobStore {
 
     /// The complete blobs, sorted.
     pub fn list(&self) -> Result<Vec<Sha256Digest>, StoreError> {
-        let mut digests = Vec::new();
+        let mut digests = BinaryHeap::new();
         for entry in fs::read_dir(&self.blobs).map_err(at(&self.blobs))? {
             let name = entry.map_err(at(&self.blobs))?.file_name();
             digests.extend(
@@ -178,8 +178,7 @@ impl BlobStore {
                     .and_then(|name| Sha256Digest::from_hex(name).ok()),
             );
         }
-        digests.sort_unstable();
-        Ok(digests)
+        Ok(digests.into_sorted_vec())
     }
 
     /// Removes what is not reachable, partial downloads and set-aside blobs too. Files that this store

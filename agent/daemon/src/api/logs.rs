@@ -8,6 +8,7 @@ use crate::supervisor::Supervisor;
 use bytes::Bytes;
 use coracle_protocol::names::AppName;
 use coracle_protocol::report::AppState;
+use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -51,14 +52,14 @@ pub fn files(folder: &Path, app: &AppName) -> Vec<PathBuf> {
         Some((stem, number)) if stem.ends_with(".log") => number.parse::<u32>().ok(),
         _ => None,
     };
-    let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir(folder)
+    let found: BinaryHeap<(u32, PathBuf)> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| Some((rank(entry.file_name().to_str()?)?, entry.path())))
         .collect();
-    found.sort_by(|a, b| b.cmp(a));
-    found.into_iter().map(|(_, path)| path).collect()
+    let by_rank = found.into_sorted_vec().into_iter();
+    by_rank.rev().map(|(_, path)| path).collect()
 }
 
 /// Sends the log into `pieces` until its end, or until the app has ended when it is followed.

@@ -3,7 +3,7 @@
 
 use crate::disk::{self, DiskError, at};
 use coracle_protocol::report::{Feedback, Phase};
-use std::collections::VecDeque;
+use std::collections::{BinaryHeap, VecDeque};
 use std::path::{Path, PathBuf};
 
 /// Messages that may wait. A deployment makes about seven, so these are the last 30 or so.
@@ -34,12 +34,12 @@ impl Spool {
     /// Opens the folder and finds what waits there.
     pub fn open(folder: &Path) -> Result<Self, DiskError> {
         disk::make_folder(folder, 0o700)?;
-        let mut waiting: Vec<u64> = std::fs::read_dir(folder)
+        let waiting: BinaryHeap<u64> = std::fs::read_dir(folder)
             .map_err(at("list", folder))?
             .flatten()
             .filter_map(|e| e.file_name().to_str()?.strip_suffix(".json")?.parse().ok())
             .collect();
-        waiting.sort_unstable();
+        let waiting = waiting.into_sorted_vec();
         Ok(Self {
             folder: folder.to_owned(),
             next: waiting.last().map_or(0, |last| last + 1),

@@ -1,6 +1,8 @@
 //! The board changes while apps run: links come, go and come back, routes appear. Apps are not restarted for it, but those
 //! whose own link went with one of the board's.
 
+use std::collections::BinaryHeap;
+
 use ipnet::IpNet;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 
@@ -138,7 +140,7 @@ impl Networks {
         if let Err(error) = self.default.keep_listening(&others) {
             tell(&error);
         }
-        found.restart.sort();
+        found.restart = BinaryHeap::from(found.restart).into_sorted_vec();
         found.restart.dedup();
         found
     }

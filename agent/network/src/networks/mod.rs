@@ -4,7 +4,7 @@
 //! written before the kernel is asked for anything, and shortened only after the kernel holds nothing any more), which
 //! subnet is free, and who has a published port on any of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -234,7 +234,7 @@ impl Networks {
             Ok(switched) => done.ensured.forwarding_switched_on = switched,
             Err(e) => errors.push(e),
         }
-        done.without_link.sort();
+        done.without_link = BinaryHeap::from(done.without_link).into_sorted_vec();
         done.without_link.dedup();
         match self.links.list().await {
             Ok(links) => {

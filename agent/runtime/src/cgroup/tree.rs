@@ -1,5 +1,6 @@
 //! Finding, making and listing cgroups.
 
+use std::collections::BinaryHeap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -146,7 +147,7 @@ impl CgroupTree {
                 .collect(),
             Layout::V2(mount) => vec![mount],
         };
-        let mut names: Vec<String> = mounts
+        let names: BinaryHeap<String> = mounts
             .iter()
             .filter_map(|mount| std::fs::read_dir(mount.join(&self.parent)).ok())
             .flatten()
@@ -159,7 +160,7 @@ impl CgroupTree {
                     .then(|| entry.file_name().into_string().ok())?
             })
             .collect();
-        names.sort_unstable();
+        let mut names = names.into_sorted_vec();
         names.dedup();
         names
     }

@@ -186,17 +186,15 @@ pub(crate) fn block_signals(all: bool) {
 /// Closes every descriptor from `first` on whose number is not in `keep`.
 ///
 /// For a fresh child only: the owners of those descriptors are values of the parent that the child never drops.
-pub(crate) fn close_all_except(first: RawFd, keep: &mut [RawFd]) -> nix::Result<()> {
-    keep.sort_unstable();
-    let mut from = first as u32;
-    for &kept in keep.iter().filter(|fd| **fd >= first) {
-        let kept = kept as u32;
+pub(crate) fn close_all_except(first: RawFd, keep: &[RawFd]) -> nix::Result<()> {
+    let mut from = first;
+    while let Some(&kept) = keep.iter().filter(|fd| **fd >= from).min() {
         if kept > from {
-            close_range(from, kept - 1, 0)?;
+            close_range(from as u32, kept as u32 - 1, 0)?;
         }
         from = kept + 1;
     }
-    close_range(from, u32::MAX, 0)
+    close_range(from as u32, u32::MAX, 0)
 }
 
 /// Descriptors from `first` on are closed by the next execve.

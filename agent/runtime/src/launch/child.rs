@@ -141,13 +141,13 @@ fn run(
 
 /// What a fresh child of the supervisor does first: its signals, descriptors and memory are none of the container's
 /// business. `keep` stay open.
-pub(crate) fn detach_from_supervisor(mut keep: Vec<i32>) -> Result<(), Failure> {
+pub(crate) fn detach_from_supervisor(keep: Vec<i32>) -> Result<(), Failure> {
     kernel::reset_signals();
     // No process of a container may trace this one, or open its /proc/<pid>/exe, which is the supervisor's binary
     // (CVE-2019-5736), before execve sets the flag anew.
     nix::sys::prctl::set_dumpable(false).at(Step::Namespace, "dumpable")?;
     // 0 to 2 are replaced later, and until then are where a panic would be told.
-    kernel::close_all_except(3, &mut keep).at(Step::Pipe, "descriptors")?;
+    kernel::close_all_except(3, &keep).at(Step::Pipe, "descriptors")?;
     // Modes are given in full by all that follows.
     umask(Mode::empty());
     Ok(())
