@@ -9,7 +9,7 @@
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, each within its budget of 6 MiB
 #   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only: sizes launch oci idle inside network delta memory)
-#   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one; an hour)
+#   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one, TOOL=name for one tool; an hour)
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
 #   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)
 #   make yocto OE=DIR          meta-coracle against a checkout of openembedded-core, with bitbake inside it or beside it
@@ -176,7 +176,7 @@ bench-deltas: setup
 	done
 	$(call install,$$packages)
 	$(CARGO) build --release -p coracle-release -p coracle-tests --bin coracle-release --bin coracle-bench-deltas
-	$(TARGET)/release/coracle-bench-deltas $(if $(PAIR),"$(PAIR)")
+	$(TARGET)/release/coracle-bench-deltas $(if $(TOOL),--tool "$(TOOL)") $(if $(PAIR),"$(PAIR)")
 
 # Both take programs that were built elsewhere, for another architecture, by PROGRAMS=DIR.
 PARTS ?= agent cli

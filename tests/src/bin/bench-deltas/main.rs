@@ -27,8 +27,16 @@ struct Cost {
     kib: u64,
 }
 
+/// `coracle-bench-deltas [--tool NAME] [PAIR]`: all that is not named otherwise.
 fn main() -> Result<()> {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    let tool = match wanted.iter().position(|argument| argument == "--tool") {
+        Some(at) => {
+            ensure!(at + 1 < wanted.len(), "--tool wants a name");
+            wanted.drain(at..at + 2).nth(1)
+        }
+        None => None,
+    };
     let work = tempfile::tempdir()?;
     let cache = std::env::temp_dir().join("coracle-delta-pairs");
     std::fs::create_dir_all(&cache)?;
@@ -36,6 +44,15 @@ fn main() -> Result<()> {
         env!("CARGO_MANIFEST_DIR"),
         "/../docs/benchmarks-deltas.md"
     ));
+    if let Some(unknown) = &tool
+        && TOOLS.iter().all(|tool| tool.name != *unknown)
+    {
+        let known: Vec<&str> = TOOLS.iter().map(|tool| tool.name).collect();
+        bail!(
+            "no tool is called `{unknown}`; there are {}",
+            known.join(", ")
+        );
+    }
     if let Some(unknown) = wanted
         .iter()
         .find(|name| PAIRS.iter().all(|pair| pair.name != **name))
@@ -50,7 +67,12 @@ fn main() -> Result<()> {
         if !wanted.is_empty() && !wanted.iter().any(|name| name == pair.name) {
             continue;
         }
-        let section = measured(pair, &cache, work.path())
+        let rows = |one: &Tool| match &tool {
+            // Another tool's row stays as it is, if there is one.
+            Some(name) if one.name != *name => page::row(path, pair, one),
+            _ => Ok(None),
+        };
+        let section = measured(pair, &cache, work.path(), rows)
             .unwrap_or_else(|error| format!("not measured: {error:#}\n"));
         print!("## {}\n\n{section}\n", pair.name);
         // One after the other: what was measured is not lost with what could not be.
@@ -60,8 +82,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// One pair's table.
-fn measured(pair: &Pair, cache: &Path, work: &Path) -> Result<String> {
+/// One pair's table; `known` has the rows that are not measured.
+fn measured(
+    pair: &Pair,
+    cache: &Path,
+    work: &Path,
+    known: impl Fn(&Tool) -> Result<Option<String>>,
+) -> Result<String> {
     let [(old_version, old), (new_version, new)] = pair.trees(cache)?;
     let (old_tar, new_tar) = (work.join("old.tar"), work.join("new.tar"));
     packed(&old, &old_tar)?;
@@ -75,6 +102,10 @@ fn measured(pair: &Pair, cache: &Path, work: &Path) -> Result<String> {
         if pair.tuned { "; tuned" } else { "" }
     );
     for tool in &TOOLS {
+        if let Some(row) = known(tool)? {
+            writeln!(section, "{row}")?;
+            continue;
+        }
         match row(tool, &inputs, &work.join("tool")) {
             Ok(row) => writeln!(
                 section,

@@ -4,10 +4,11 @@ use anyhow::{Context, Result};
 use std::path::Path;
 
 use super::pairs::{PAIRS, Pair};
+use super::tools::Tool;
 
 const HEAD: &str = "# Deltas beside other tools\n\n\
-    Written by `make bench-deltas`, one pair after the other; `PAIR=name` measures one again. All rows of a pair come from one run on one \
-    machine, which had other work at the same time: times are wall-clock and can be off by several times, even within a pair; bytes and memory do not \
+    Written by `make bench-deltas`, one pair after the other; `PAIR=name` measures one again, `TOOL=name` one tool's rows. All of it \
+    comes from one machine, which had other work at the same time: times are wall-clock and can be off by several times, even within a pair; bytes and memory do not \
     depend on it. \
     The trees come from the npm registry, from PyPI and from Debian's archive (its release beside its security update, whatever these are on \
     the day). Peak memory is the whole process's, and every step is a process of its own. `tuned` tells the pairs that were looked at while the \
@@ -15,13 +16,30 @@ const HEAD: &str = "# Deltas beside other tools\n\n\
 
 /// Puts a pair's section into the page.
 pub fn put(path: &Path, pair: &Pair, section: &str) -> Result<()> {
-    let old = match std::fs::read_to_string(path) {
-        Ok(old) => old,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    };
+    let old = read(path)?;
     std::fs::write(path, replaced(&old, pair.name, section))
         .with_context(|| path.display().to_string())
+}
+
+/// The row that a tool has in a pair's section.
+pub fn row(path: &Path, pair: &Pair, tool: &Tool) -> Result<Option<String>> {
+    let page = read(path)?;
+    Ok(row_of(&page, pair.name, tool.name).map(str::to_owned))
+}
+
+fn read(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(page) => Ok(page),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+fn row_of<'a>(page: &'a str, pair: &str, tool: &str) -> Option<&'a str> {
+    let start = format!("| {tool} | ");
+    section_of(page, pair)?
+        .lines()
+        .find(|line| line.starts_with(&start))
 }
 
 fn replaced(page: &str, name: &str, section: &str) -> String {
@@ -69,6 +87,16 @@ mod tests {
         );
         assert!(!missing.contains(" git"), "{missing}");
         assert_eq!(replaced(&third, "git", "again\n"), third);
+    }
+
+    #[test]
+    fn a_tools_row_is_found_in_its_pairs_section() {
+        let page = replaced("", "git", "| bsdiff 4 | 1 |\n| casync | 2 |\n");
+        let page = replaced(&page, "libc6", "| bsdiff 4 | 3 |\n");
+        assert_eq!(row_of(&page, "git", "bsdiff 4"), Some("| bsdiff 4 | 1 |"));
+        assert_eq!(row_of(&page, "libc6", "bsdiff 4"), Some("| bsdiff 4 | 3 |"));
+        assert_eq!(row_of(&page, "libc6", "casync"), None);
+        assert_eq!(row_of(&page, "git", "bsdiff"), None);
     }
 
     #[test]
