@@ -198,6 +198,9 @@ pub fn info(path: &Path) -> Result<(DeltaHeader, u64), DeltaFileError> {
     Ok((header, size))
 }
 
+/// Bytes that are made before the next look at what can be given back: what is needed comes back in well under a millisecond.
+const STRETCH: u64 = 1 << 20;
+
 /// Applies a delta or a tar-diff to `base`, an unpacked tree or a layer file, and writes the target's tar stream. The
 /// output appears only when its digest is the one that the delta announces; a tar-diff announces none. Takes no more memory
 /// than a board does.
@@ -242,7 +245,10 @@ pub fn apply_file(
     let mut wrong = None;
     let mut size = 0;
     let written = files::write_with(output, Access::Public, |file| {
-        io::copy(&mut measured, file)?;
+        // Pages of the program that only its beginning needed, or a kind of content that is rare, do not stay.
+        while io::copy(&mut (&mut measured).take(STRETCH), file)? > 0 {
+            memory::make_room();
+        }
         let (found, bytes) = measured.finish();
         size = bytes;
         if found != wanted {

@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use support::{Place, Ran};
 
 /// What a process may write to (RLIMIT_DATA), in bytes. What it reads of its own files comes on top, some 2.5 MiB: 8 together.
@@ -69,6 +70,35 @@ fn apply(place: &Place, data: u64) -> Ran {
     }
 }
 
+/// KiB of its program and libraries that a process has on its page tables, once it has touched the models' memory.
+fn of_files(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let kib = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let own = kib("Anonymous:")?;
+    (own > 3 << 10).then_some(kib("Rss:")? - own)
+}
+
+/// The same while a delta is applied: the most, and what it was at the end.
+fn pages(place: &Place) -> (u64, u64) {
+    let mut applying = Command::new(env!("CARGO_BIN_EXE_coracle-release"))
+        .args(["delta", "apply"])
+        .args(["--base", "old", "--delta", "d", "--output", "again"])
+        .current_dir(place.path(""))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut seen = Vec::new();
+    while applying.try_wait().unwrap().is_none() {
+        seen.extend(of_files(applying.id()));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(applying.wait().unwrap().success());
+    (*seen.iter().max().unwrap(), *seen.last().unwrap())
+}
+
 #[test]
 fn a_delta_is_applied_in_the_memory_of_a_board() {
     let place = Place::new();
@@ -80,4 +110,6 @@ fn a_delta_is_applied_in_the_memory_of_a_board() {
     assert_ne!(apply(&place, DATA / 2).code, 0, "the limit does not count");
     apply(&place, DATA).ok();
     assert!(place.read("out") == place.read("new.tar"));
+    let (most, last) = pages(&place);
+    assert!(last * 4 < most * 3, "{most} KiB at first, {last} at last");
 }
