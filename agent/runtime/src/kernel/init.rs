@@ -241,6 +241,7 @@ pub(crate) const MACHINE: (u16, u32) = (40, 0x0500_0000);
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
 compile_error!("the init has no instructions for this architecture: they belong here");
 
+// SAFETY: the assembly above defines both, as bytes.
 unsafe extern "C" {
     static CORACLE_INIT_BEGIN: u8;
     static CORACLE_INIT_END: u8;
