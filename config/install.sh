@@ -30,7 +30,7 @@ for part in "$@"; do
         call coracled usr/bin coracle-agent
         setting "$here/coracle.toml" etc/coracle
         for profile in "$here"/boards/*.toml; do data "$profile" etc/coracle/boards; done
-        for unit in "$here"/systemd/*.service; do data "$unit" usr/lib/systemd/system; done
+        for unit in "$here"/systemd/*.service "$here"/systemd/*.slice; do data "$unit" usr/lib/systemd/system; done
         data "$here/sysusers.d/coracle.conf" usr/lib/sysusers.d
         data "$here/tmpfiles.d/coracle.conf" usr/lib/tmpfiles.d
         data "$here/udev/90-coracle-stick.rules" usr/lib/udev/rules.d

@@ -29,7 +29,7 @@ do_install:append() {
 
     if ${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'true', 'false', d)}; then
         install -d ${D}${systemd_system_unitdir} ${D}${nonarch_libdir}/tmpfiles.d
-        install -m 0644 ${S}/config/systemd/*.service ${D}${systemd_system_unitdir}/
+        install -m 0644 ${S}/config/systemd/*.service ${S}/config/systemd/*.slice ${D}${systemd_system_unitdir}/
         install -m 0644 ${S}/config/tmpfiles.d/coracle.conf ${D}${nonarch_libdir}/tmpfiles.d/
     fi
     if ${@bb.utils.contains('DISTRO_FEATURES', 'sysvinit', 'true', 'false', d)}; then
@@ -49,6 +49,7 @@ FILES:coracle-supervisor += "\
     ${sbindir}/coracle-supervisor \
     ${sysconfdir}/init.d/coracle-supervisor \
     ${systemd_system_unitdir}/coracle-supervisor.service \
+    ${systemd_system_unitdir}/coracle.slice \
 "
 FILES:coracled += "\
     ${bindir}/coracled \
