@@ -12,6 +12,7 @@ mod actions;
 mod checks;
 mod dependencies;
 mod devices;
+mod hooks;
 mod logs;
 mod network;
 mod update_lock;
@@ -19,6 +20,7 @@ mod update_lock;
 pub use actions::NamedAction;
 pub use dependencies::{Condition, start_order};
 pub use devices::{AppDevice, DeviceAccess};
+pub use hooks::{DEFAULT_HOOK_SECONDS, Hook, HookKind, Hooks};
 pub use logs::{LogMode, Logs};
 pub use network::{
     AppInterface, AppOnNetwork, DEFAULT_NETWORK, Driver, Egress, EgressTo, ExtraHost, HOST_GATEWAY,
@@ -129,6 +131,9 @@ pub struct App {
     /// What a command may have it do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<NamedAction>,
+    /// Programs of its own around its start and its end.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
     /// What happens when it exits.
     #[serde(default)]
     pub restart: Restart,

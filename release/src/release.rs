@@ -7,7 +7,7 @@ use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::{DsseError, Envelope};
 use coracle_protocol::key::{KeyError, PublicKey, SigningKey};
 use coracle_protocol::limits::LIMITS;
-use coracle_protocol::release::{DeviceAccess, Health, Probe, RELEASE_TYPE, Release};
+use coracle_protocol::release::{DeviceAccess, Health, HookKind, Probe, RELEASE_TYPE, Release};
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root, RootError, TrustedRoot};
 use coracle_protocol::verify::{Refusal, VerifiedRelease};
 use std::collections::BTreeMap;
@@ -300,6 +300,12 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
         for action in &app.actions {
             let (seconds, argv) = (action.timeout_seconds, action.argv.join(" "));
             let _ = writeln!(out, "  action {}: {argv}, {seconds} s at most", action.name);
+        }
+        for kind in [HookKind::PreStart, HookKind::PostStart, HookKind::PreStop] {
+            if let Some((argv, timeout)) = app.hook(kind) {
+                let seconds = timeout.as_secs();
+                let _ = writeln!(out, "  {kind} {}, {seconds} s at most", argv.join(" "));
+            }
         }
     }
     out

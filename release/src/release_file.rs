@@ -9,7 +9,7 @@ use coracle_protocol::names::{
 };
 use coracle_protocol::release::{
     App, AppDevice, AppLimits, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn,
-    Health, Image, LogMode, Logs, NamedAction, NetworkSpec, Release, Restart, TmpfsMount,
+    Health, Hooks, Image, LogMode, Logs, NamedAction, NetworkSpec, Release, Restart, TmpfsMount,
     UpdateLock, VolumeMount,
 };
 use coracle_protocol::site::Settable;
@@ -109,6 +109,8 @@ struct AppTable {
     health: Option<Health>,
     #[serde(default)]
     actions: Vec<NamedAction>,
+    #[serde(default)]
+    hooks: Hooks,
     #[serde(default)]
     restart: Restart,
     #[serde(default = "ten")]
@@ -287,6 +289,7 @@ impl AppTable {
             },
             health: self.health,
             actions: self.actions,
+            hooks: self.hooks,
             restart: self.restart,
             trial_seconds: self.trial_seconds,
             secrets: self.secrets,

@@ -310,6 +310,9 @@ fn the_whole_release_file() {
         "CPUs of its own 1",
         "GET :8080/healthz",
         "device gpio\n",
+        "pre_start /bin/migrate --to 7, 120 s at most\n",
+        "post_start /bin/register, 30 s at most\n",
+        "pre_stop /bin/drain, 3 s at most\n",
         "device serial, to read, optional",
         "signatures good",
     ] {
@@ -368,6 +371,22 @@ fn faults_of_a_release_file_are_named() {
             "init = true\n[apps.limits]\nmemory = \"64MiB\"\ncpu_millis = 500\npids = 1",
             1,
             &["app `web`", "limits.pids is 1", "init"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.hooks]\nprestart = { argv = [\"/x\"] }",
+            1,
+            &["unknown field `prestart`", "`pre_start`"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[apps.hooks]\npre_stop = { argv = [\"/x\"], timeout_seconds = 10 }",
+            1,
+            &[
+                "app `web`",
+                "hooks.pre_stop.timeout_seconds is 10",
+                "stop_grace_seconds 10",
+            ],
         ),
         (
             "pids = 32",

@@ -7,6 +7,7 @@ use crate::kernel;
 use coracle_digest::Sha256Digest;
 use coracle_network::Attachment;
 use coracle_protocol::names::AppName;
+use coracle_protocol::release::HookKind;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
@@ -109,9 +110,22 @@ pub struct RunningApp {
     pub started_at: u64,
     /// Restarts since its set was activated.
     pub restarts: u32,
+    /// The hook that is due or runs in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<RunningHook>,
     /// Apps that it depends on: they are stopped after it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<AppName>,
+}
+
+/// A hook that is due or runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunningHook {
+    /// Which.
+    pub kind: HookKind,
+    /// The child that waits for it, once it was executed.
+    pub companion: Option<ProcessId>,
 }
 
 /// One app that has run, or was to, and does not now.

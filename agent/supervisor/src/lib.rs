@@ -15,6 +15,7 @@
 //! | [`apps`] | one app: plan, launch, stop, restart |
 //! | [`health`] | probes, and what they add up to |
 //! | `action` | an action of an app, in a child that waits for it |
+//! | [`hooks`] | programs of an app around its start and its end |
 //! | [`logs`] | an app's output, in a child that outlives the supervisor |
 //! | [`volumes`] | what outlives apps: limits, owners, backups |
 //! | [`resolver`] | a network's resolver, in a jail |
@@ -39,6 +40,7 @@ pub mod erase;
 pub mod gate;
 pub mod gc;
 pub mod health;
+pub mod hooks;
 pub mod journal;
 mod kernel;
 pub mod lights;

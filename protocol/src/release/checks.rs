@@ -82,6 +82,7 @@ impl App {
         self.check_update_lock()?;
         self.check_actions()?;
         self.check_logs()?;
+        self.check_hooks()?;
         self.site_settable.check()?;
         image_name(&self.image.name)?;
         for arg in &self.args {

@@ -123,6 +123,7 @@ fn app() -> App {
         },
         depends_on: Default::default(),
         update_lock: None,
+        hooks: Default::default(),
         logs: Default::default(),
         args: vec![],
         init: false,

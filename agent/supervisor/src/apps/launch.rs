@@ -7,6 +7,7 @@ use crate::apps::layer::{self, LayerError};
 use crate::apps::plan::{OOM_SCORE, Plan};
 use crate::apps::{etc, filter, lock, places, secrets, whole};
 use crate::disk::{self, DiskError};
+use crate::hooks::{self, Companion};
 use crate::logs::{self, LogError, Output};
 use crate::settings::Settings;
 use crate::volumes::{VolumeError, Volumes};
@@ -71,6 +72,9 @@ pub enum LaunchError {
     /// The filter.
     #[error(transparent)]
     Seccomp(#[from] SeccompError),
+    /// Who keeps what a hook says.
+    #[error("the companion of its hook: {0}")]
+    Companion(String),
     /// The standard streams.
     #[error("standard streams: {0}")]
     Stdio(std::io::Error),
@@ -111,6 +115,8 @@ pub struct Launched {
     pub log_writer: i32,
     /// Devices of the board that it was given.
     pub devices: Vec<Given>,
+    /// With a hook.
+    pub companion: Option<Companion>,
 }
 
 /// What every launch needs.
@@ -162,6 +168,14 @@ async fn try_launch(
     }
     let cgroup = ground.tree.create(name, &limits)?;
     let (output, ends) = logs::pipes(plan.user.on_board(ground.ids))?;
+    let (ends, companion) = match plan.is_hook {
+        false => (ends, None),
+        true => {
+            let user = plan.user.on_board(ground.ids);
+            let (ends, companion) = hooks::between(ends, user).map_err(LaunchError::Companion)?;
+            (ends, Some(companion))
+        }
+    };
     let stdin = File::open("/dev/null").map_err(LaunchError::Stdio)?;
     let seccomp = filter::of_all_apps()?;
 
@@ -256,6 +270,7 @@ async fn try_launch(
         output,
         log_writer,
         devices: gift.given,
+        companion,
     })
 }
 

@@ -4,6 +4,7 @@ pub mod cpus;
 pub mod devices;
 pub mod etc;
 mod filter;
+pub mod hooks;
 pub mod interfaces;
 pub mod launch;
 pub mod layer;
@@ -16,6 +17,7 @@ pub mod user;
 
 use crate::adopt::EndedApp;
 use crate::health::{Tracker, Verdict, probe};
+use crate::hooks::Hook;
 use crate::logs::Output;
 use coracle_network::Attachment;
 use coracle_protocol::names::{AppName, DeviceName};
@@ -31,6 +33,8 @@ use std::time::{Duration, Instant};
 pub enum Phase {
     /// Made, not started.
     Created,
+    /// Its `pre_start` runs in its place.
+    Preparing,
     /// Runs.
     Up,
     /// Was told to end; killed at this time.
@@ -103,6 +107,12 @@ pub struct AppRun {
     pub tracker: Option<Tracker>,
     /// The probe that runs.
     pub probe: Option<probe::Running>,
+    /// The hook that is due or runs.
+    pub hook: Option<Hook>,
+    /// Its `pre_start` has succeeded, and it was not started since.
+    pub prepared: bool,
+    /// A hook around its last start has failed.
+    pub hook_failed: bool,
     /// The last end was a good one by its policy, or a bad one for good.
     pub ended_fine: Option<bool>,
     /// Why the last start failed.
@@ -136,6 +146,9 @@ impl AppRun {
             started_at: None,
             tracker: None,
             probe: None,
+            hook: None,
+            prepared: false,
+            hook_failed: false,
             ended_fine: None,
             held: None,
             first_start: None,
@@ -163,12 +176,15 @@ impl AppRun {
         self.ended_fine = None;
         self.fault = None;
         self.held = None;
+        self.prepared = false;
+        self.hook_failed = false;
         self.first_start.get_or_insert(since);
-        self.tracker = self
-            .app
-            .health
-            .clone()
-            .map(|health| Tracker::new(health, since));
+        self.track(since);
+    }
+
+    fn track(&mut self, since: Instant) {
+        let health = self.app.health.clone();
+        self.tracker = health.map(|health| Tracker::new(health, since));
     }
 
     /// It ended under an earlier supervisor, and stays so when its policy said that.
@@ -205,7 +221,7 @@ impl AppRun {
 
     /// Whether it is as an app that depends on it needs it.
     pub fn meets(&self, condition: Condition) -> bool {
-        let is_up = self.phase == Phase::Up;
+        let is_up = self.phase == Phase::Up && !self.is_settling();
         let completed = self.phase == Phase::Ended && self.ended_fine == Some(true);
         let verdict = self.tracker.as_ref().map(Tracker::verdict);
         match condition {
@@ -218,23 +234,24 @@ impl AppRun {
     /// Tells it to end, when it is up. An app that waits for its restart just stays down.
     pub fn stop(&mut self, now: Instant) {
         match (self.phase, &self.process) {
-            (Phase::Up, Some(process)) => {
-                let number = self
-                    .plan
-                    .as_ref()
-                    .map_or(libc::SIGTERM, |plan| plan.stop_signal);
-                // One that has ended is reaped in its turn.
-                signal(process, number);
-                let grace = Duration::from_secs(self.app.stop_grace_seconds.into());
-                self.phase = Phase::Stopping {
-                    kill_at: Some(now + grace),
-                };
-            }
-            (Phase::Waiting { .. } | Phase::Created, _) => {
+            (Phase::Up | Phase::Preparing, Some(_)) => self.begin_end(now),
+            (Phase::Waiting { .. } | Phase::Created | Phase::Preparing, _) => {
                 self.phase = Phase::Ended;
                 self.held = None;
+                self.hook = None;
+                self.prepared = false;
             }
             _ => {}
+        }
+    }
+
+    /// Sends the stop signal.
+    pub fn tell_to_end(&self) {
+        let plan = self.plan.as_ref();
+        let number = plan.map_or(libc::SIGTERM, |plan| plan.stop_signal);
+        if let Some(process) = &self.process {
+            // One that has ended is reaped in its turn.
+            signal(process, number);
         }
     }
 
@@ -269,7 +286,8 @@ impl AppRun {
         self.exit_code = code;
         self.oom_killed = oom_killed;
         self.tracker = None;
-        if ran >= restart::RECOVERED {
+        self.prepared = false;
+        if ran >= restart::RECOVERED && !self.hook_failed {
             self.in_a_row = 0;
         }
         // Also by itself, while its set is being stopped and its turn has not come.
@@ -277,7 +295,7 @@ impl AppRun {
             self.phase = Phase::Ended;
             return;
         }
-        if stopping {
+        if stopping && !self.hook_failed {
             // A restart by a person: at once, and no mark against the app.
             self.phase = Phase::Waiting { at: now };
             return;
@@ -285,7 +303,10 @@ impl AppRun {
         let policy = self.app.restart;
         let next = match unseen {
             true => restart::after_unseen_end(policy, self.awaited, self.in_a_row),
-            false => restart::after_exit(policy, code == Some(0), self.in_a_row),
+            false => {
+                let success = code == Some(0) && !self.hook_failed;
+                restart::after_exit(policy, success, self.in_a_row)
+            }
         };
         match next {
             restart::Next::Again(wait) => {
@@ -312,12 +333,22 @@ impl AppRun {
         match self.phase {
             // What it waits for comes with an event of another app.
             Phase::Waiting { at } => self.held.is_none().then_some(at),
-            Phase::Stopping { kill_at } => kill_at,
+            Phase::Stopping { kill_at } => kill_at.into_iter().chain(self.hook_due()).min(),
+            Phase::Up if self.is_settling() => self.hook_due(),
             Phase::Up => match &self.probe {
                 Some(probe) => Some(probe.deadline),
                 None => self.tracker.as_ref().and_then(Tracker::due),
             },
+            Phase::Preparing => self.hook_due(),
             Phase::Created | Phase::Ended => None,
+        }
+    }
+
+    fn hook_due(&self) -> Option<Instant> {
+        match self.hook.as_ref()? {
+            // Long since.
+            Hook::Due(_) => self.process.as_ref().map(|process| process.since),
+            Hook::Runs(running) => Some(running.deadline),
         }
     }
 
@@ -325,6 +356,8 @@ impl AppRun {
     /// does, `Some(Err)` for a reason, `Some(Ok)` when it is too early to say.
     pub fn not_proven(&self) -> Option<Result<(), String>> {
         match self.phase {
+            Phase::Preparing => Some(Ok(())),
+            Phase::Up if self.is_settling() => Some(Ok(())),
             Phase::Up => match self.tracker.as_ref().map(Tracker::verdict) {
                 None | Some(Verdict::Healthy) => None,
                 Some(Verdict::Starting) => Some(Ok(())),

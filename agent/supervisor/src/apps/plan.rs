@@ -113,6 +113,8 @@ pub struct Plan {
     pub update_lock: bool,
     /// What becomes of its output while the disk is slow.
     pub logs: Logs,
+    /// Whether `args` are a hook's: what it says last is kept beside the log.
+    pub is_hook: bool,
     /// Files in `/run/secrets`.
     pub secrets: Vec<(SecretName, SecretValue)>,
 }
@@ -186,6 +188,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         mounts: storage::mounts(app, settings)?,
         update_lock: app.update_lock.is_some(),
         logs: app.logs,
+        is_hook: false,
         secrets: Vec::new(),
         name: app.name.clone(),
         layers,

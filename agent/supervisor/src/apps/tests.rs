@@ -18,6 +18,7 @@ pub(crate) fn plain_app() -> App {
         },
         depends_on: Default::default(),
         update_lock: None,
+        hooks: Default::default(),
         logs: Default::default(),
         args: vec![],
         init: false,

@@ -146,7 +146,7 @@ fn connect(
     Ok((child, report))
 }
 
-/// Where a probe says what went wrong: the supervisor's descriptor and the child's.
+/// Where a child says what went wrong: the supervisor's descriptor and the child's.
 pub(crate) fn report_file() -> Result<(File, OwnedFd), String> {
     let report = rustix::fs::memfd_create("probe", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(|e| e.to_string())?;

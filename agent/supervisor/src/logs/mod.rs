@@ -67,6 +67,12 @@ impl Output {
         [&self.stdout, &self.stderr]
             .map(|pipe| rustix::fs::fstat(pipe).map_or(0, |stat| stat.st_ino))
     }
+
+    /// One more end to write at: what else is to be in the app's log.
+    pub fn write_end(&self) -> Option<OwnedFd> {
+        let own = format!("/proc/self/fd/{}", self.stdout.as_raw_fd());
+        fs::open(own, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+    }
 }
 
 /// The pipes of an app that an earlier supervisor started, by way of the app's own descriptors. The app

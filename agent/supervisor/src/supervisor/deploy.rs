@@ -289,6 +289,10 @@ impl Supervisor {
     pub(super) fn fault_of_apps(&self) -> Option<Event> {
         let fault = |code, reason| Some(Event::Fault(Why::new(code, reason)));
         for app in &self.apps {
+            if app.hook_failed {
+                let reason = format!("app `{}`: {}", app.name(), app.end_text());
+                return fault("hook-failed", reason);
+            }
             if app.tracker.as_ref().map(Tracker::verdict) == Some(Verdict::Unhealthy) {
                 return fault("unhealthy", app.unhealthy_text());
             }

@@ -2,10 +2,12 @@
 
 use super::Supervisor;
 use super::actions::ActionJob;
+use super::hooks::companion;
 use super::transfers::TransferJob;
 use crate::adopt::AdoptedEnd;
 use crate::apps::launch::{self, Ground};
 use crate::apps::{AppRun, Phase};
+use crate::hooks::{ContainerEnd, Hook};
 use coracle_runtime::{Exit, reap_all};
 use std::time::Instant;
 
@@ -43,15 +45,22 @@ impl Supervisor {
         }
     }
 
-    /// Before this process is executed anew: of its children only the apps and the writer of their logs stay, which the next
-    /// program finds in the record, and whoever waits for an action, which ends it in its time.
+    /// Before this process is executed anew: of its children only the apps, the writer of their logs and the companions of hooks
+    /// that run in them stay, which the next program finds in the record, and whoever waits for an action, which ends it in its
+    /// time.
     pub(super) fn end_companions(&self) {
-        let processes = self.apps.iter().filter_map(|app| app.process.as_ref());
-        let kept: Vec<i32> = processes
-            .flat_map(|process| [Some(process.running.pid), process.log_writer])
-            .flatten()
-            .chain(self.action.as_ref().map(ActionJob::pid))
-            .collect();
+        let recorded = self.apps.iter().filter(|app| !app.is_preparing());
+        let of_app = |app: &AppRun| {
+            let process = app.process.as_ref()?;
+            Some([
+                Some(process.running.pid),
+                process.log_writer,
+                companion(app),
+            ])
+        };
+        let apps = recorded.filter_map(of_app).flatten().flatten();
+        let action = self.action.as_ref().map(ActionJob::pid);
+        let kept: Vec<i32> = apps.chain(action).collect();
         for pid in crate::adopt::children() {
             if !kept.contains(&pid)
                 && let Some(pid) = rustix::process::Pid::from_raw(pid)
@@ -70,6 +79,8 @@ impl Supervisor {
         let main = |app: &AppRun| app.process.as_ref().is_some_and(|p| p.running.pid == pid);
         if let Some(index) = self.find(main) {
             self.app_ended(index, code).await;
+        } else if let Some(index) = self.find(|app| companion(app) == Some(pid)) {
+            self.companion_ended(index, code);
         } else if code != Some(0) {
             // 0: all pipes have ended, because the apps have, or have closed them.
             self.log_writer_ended(pid, Instant::now());
@@ -106,8 +117,25 @@ impl Supervisor {
         }
         self.following.look_soon();
         let app = &mut self.apps[index];
-        let stopped = matches!(app.phase, Phase::Stopping { .. });
-        app.ended(code, oom, Instant::now());
+        let now = Instant::now();
+        if app.phase == Phase::Preparing
+            && let Some(Hook::Runs(running)) = &mut app.hook
+        {
+            let end = ContainerEnd {
+                code,
+                oom_killed: oom,
+            };
+            running.container_ended(end, now);
+            app.process = None;
+            self.share_names();
+            return self.prepared(index, now);
+        }
+        // What still waits for a hook has nobody to tell.
+        if let Some(Hook::Runs(running)) = app.hook.take() {
+            running.leave();
+        }
+        let stopped = matches!(app.phase, Phase::Stopping { .. }) && !app.hook_failed;
+        app.ended(code, oom, now);
         let what = match stopped {
             true => "stopped".to_owned(),
             false => app.end_text(),

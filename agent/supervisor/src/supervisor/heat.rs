@@ -4,7 +4,7 @@
 //! What was taken is not written down: a supervisor that starts gives each app that it adopts all of its quota, and begins anew.
 
 use super::Supervisor;
-use crate::apps::{AppRun, Phase};
+use crate::apps::AppRun;
 use crate::thermal::{Change, ThermalApp, Throttle};
 use coracle_board_support::profile::Thermal;
 use coracle_board_support::thermal::{self, Heat, Look, Reading};
@@ -171,7 +171,7 @@ fn thermal_app(app: &AppRun) -> ThermalApp {
         name: app.name().to_string(),
         priority: app.app.priority,
         quota_millis: app.app.limits.cpu_millis,
-        runs: matches!(app.phase, Phase::Up | Phase::Stopping { .. }),
+        runs: !app.is_down(),
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `deploy` | carries out what [`crate::machine`] decides |
 //! | `waiting` | a staged set whose time has not come |
 //! | `running` | starts, ends, probes and restarts apps |
+//! | `hooks` | programs of apps around their start and end |
 //! | `bridge`, `networks` | the board's own network and the declared ones; apps that use another's |
 //! | `follow`, `devices` | what follows when the board's links and routes, and devices of apps, change |
 //! | `heat`, `shine` | less CPU for apps while the board is hot; what its lights tell |
@@ -31,6 +32,7 @@ mod devices;
 mod ends;
 mod follow;
 mod heat;
+mod hooks;
 mod names;
 mod networks;
 mod order;
@@ -308,6 +310,7 @@ impl Supervisor {
         self.end_overdue_action(now);
         self.start_due(now).await;
         self.run_probes(now).await;
+        self.run_hooks(now);
         self.next_stage();
         self.follow_links(now).await;
         self.follow_devices(now);

@@ -26,7 +26,9 @@ impl Supervisor {
         all.chain(host).filter_map(|(name, condition, is_host)| {
             let other = self.apps.iter().find(|run| run.name() == name)?;
             let lacks = match is_host {
-                true => other.phase == Phase::Created || other.held.is_some(),
+                true => {
+                    matches!(other.phase, Phase::Created | Phase::Preparing) || other.held.is_some()
+                }
                 false => !other.meets(condition),
             };
             lacks.then_some((other, condition))
@@ -75,7 +77,8 @@ impl Supervisor {
                 return Some(Event::Fault(Why::new("start-failed", reason)));
             }
         }
-        let held = self.apps.iter().any(|app| app.phase == Phase::Created);
+        let comes = |app: &AppRun| matches!(app.phase, Phase::Created | Phase::Preparing);
+        let held = self.apps.iter().any(comes);
         (!held).then_some(Event::NewStarted)
     }
 

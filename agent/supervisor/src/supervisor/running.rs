@@ -1,13 +1,16 @@
 //! Starts, probes and restarts the active set's apps, and writes down which run.
 
 use super::Supervisor;
+use super::hooks::companion;
+use crate::adopt::RunningHook;
 use crate::adopt::{ProcessId, RunState, RunningApp};
 use crate::apps::launch::{self, Ground, Launched};
 use crate::apps::plan::Plan;
 use crate::apps::{AppRun, Phase, Process};
 use crate::health::{Verdict, probe};
+use crate::hooks;
 use crate::users::{self, Users};
-use coracle_protocol::release::Restart;
+use coracle_protocol::release::{HookKind, Restart};
 use coracle_runtime::namespaces::IdRange;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +20,14 @@ impl Supervisor {
         self.apps[index].lacks = None;
         let mut plan = self.apps[index].plan.clone()?;
         plan.limits.cpu_millis = Some(self.cooling.quota(&self.apps[index]).into());
+        let app = &self.apps[index];
+        let before = app.app.hook(HookKind::PreStart);
+        let before = before.filter(|_| !app.prepared);
+        let before = before.map(|(argv, timeout)| (argv.to_vec(), timeout));
+        if let Some((argv, _)) = &before {
+            plan.args.clone_from(argv);
+            plan.is_hook = true;
+        }
         self.prepare_networks(&plan).await;
         let host = plan.network_of.as_ref().map(|host| self.network_of(host));
         let netns = match host.transpose() {
@@ -44,12 +55,25 @@ impl Supervisor {
         let launched = launch::launch(&ground, &mut self.bridge.0, &plan, &container).await;
         let app = &mut self.apps[index];
         match launched {
-            Ok(launched) => {
-                app.started(process(launched), unix_seconds());
+            Ok(mut launched) => {
+                let hook = before.zip(launched.companion.take());
+                let process = process(launched);
+                let what = match hook {
+                    Some(((argv, timeout), companion)) => {
+                        let hook = (&argv[..], timeout);
+                        app.prepares(process, hooks::Running::in_container(hook, companion));
+                        "pre_start runs"
+                    }
+                    None => {
+                        app.started(process, unix_seconds());
+                        app.settles();
+                        "started"
+                    }
+                };
                 let name = app.name().clone();
                 self.share_names();
                 self.store_run_state();
-                self.app_changed(&name, "started");
+                self.app_changed(&name, what);
                 Ok(())
             }
             Err(error) => {
@@ -96,7 +120,7 @@ impl Supervisor {
                 continue;
             }
             let app = &mut self.apps[index];
-            if app.in_a_row > 0 {
+            if app.in_a_row > 0 && !app.prepared {
                 app.restarts += 1;
             }
             if let Err(fault) = self.start_app(index).await {
@@ -125,6 +149,9 @@ impl Supervisor {
                     // Its end comes as any child's; one that has ended already is about to.
                     let _ = running.child.kill();
                 }
+                continue;
+            }
+            if app.is_settling() {
                 continue;
             }
             let (Phase::Up, Some(process), Some(tracker), Ok(plan)) =
@@ -186,8 +213,14 @@ impl Supervisor {
             return;
         }
         let running = |app: &AppRun| {
-            let process = app.process.as_ref()?;
+            // A hook in its place is ended by the next supervisor, which begins anew.
+            let process = app.process.as_ref().filter(|_| !app.is_preparing())?;
+            let hook = app.hook_kind().map(|kind| RunningHook {
+                kind,
+                companion: companion(app).and_then(ProcessId::of),
+            });
             Some(RunningApp {
+                hook,
                 name: app.name().clone(),
                 process: ProcessId::of(process.running.pid)?,
                 stopping: matches!(app.phase, Phase::Stopping { .. }),

@@ -21,7 +21,7 @@ impl Supervisor {
 /// It should run and does not: it failed, waits after a failure, or ended badly for good.
 fn is_missed(app: &AppRun) -> bool {
     let down = match app.phase {
-        Phase::Waiting { .. } => app.in_a_row > 0,
+        Phase::Waiting { .. } | Phase::Preparing => app.in_a_row > 0,
         Phase::Ended => app.ended_fine != Some(true),
         Phase::Created | Phase::Up | Phase::Stopping { .. } => false,
     };

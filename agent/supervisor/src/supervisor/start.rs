@@ -10,6 +10,7 @@ use super::wear::Wearing;
 use super::writers::Writers;
 use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
 use crate::adopt::{self, ProcessId, RunState, RunningApp};
+use crate::apps::hooks::LeftHook;
 use crate::apps::launch::{self, Ground};
 use crate::apps::{Phase, Process, interfaces};
 use crate::disk;
@@ -23,8 +24,8 @@ use crate::socket::Watchers;
 use crate::trust::Trust;
 use crate::users::{self, Ranges};
 use crate::volumes::Volumes;
-use coracle_runtime::CgroupTree;
 use coracle_runtime::launch::Running;
+use coracle_runtime::{CgroupTree, Child};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -203,6 +204,15 @@ impl Supervisor {
             self.take_over(writer)?;
             Some(writer.pid)
         });
+        let hook = running.hook.map(|hook| LeftHook {
+            kind: hook.kind,
+            begun: hook.companion.is_some(),
+            companion: hook.companion.and_then(|process| {
+                let pidfd = self.take_over(process)?;
+                let pid = process.pid;
+                Some(Child { pid, pidfd })
+            }),
+        });
         let stats = cgroup.stats().unwrap_or_default();
         let process = Process {
             running: Running { pid, pidfd },
@@ -220,10 +230,7 @@ impl Supervisor {
         app.keep_promises(&process.cgroup);
         app.restarts = running.restarts;
         app.started(process, running.started_at);
-        if running.stopping {
-            // Told once more, so that this supervisor too knows that its end is no fault of the app.
-            app.stop(Instant::now());
-        }
+        app.go_on_with(hook, running.stopping, Instant::now());
         tracing::info!(app = %name, pid, "adopted");
         if log_writer.is_none() {
             self.writers.missing(Instant::now());

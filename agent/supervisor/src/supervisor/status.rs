@@ -75,7 +75,8 @@ impl Supervisor {
 
     fn app_status(&self, run: &AppRun) -> AppStatus {
         let app = &run.app;
-        let process = run.process.as_ref();
+        // Of a hook in its place nothing is told but that it runs.
+        let process = run.process.as_ref().filter(|_| !run.is_preparing());
         let used = process
             .and_then(|process| process.cgroup.stats().ok())
             .unwrap_or_default();
@@ -88,7 +89,7 @@ impl Supervisor {
             image: app.image.name.clone(),
             image_manifest: app.image.manifest.digest,
             state: match run.phase {
-                Phase::Created => AppState::Created,
+                Phase::Created | Phase::Preparing => AppState::Created,
                 Phase::Up | Phase::Stopping { .. } => AppState::Running,
                 Phase::Waiting { .. } => AppState::Restarting,
                 Phase::Ended => AppState::Exited,
@@ -101,7 +102,10 @@ impl Supervisor {
                 .as_ref()
                 .map(|_| tracker.is_some_and(|tracker| tracker.verdict() == Verdict::Healthy)),
             health_text: health_text.map(str::to_owned),
-            waiting_for: run.held.clone(),
+            waiting_for: run.held.clone().or_else(|| {
+                let kind = run.hook_kind()?;
+                Some(format!("{kind} runs"))
+            }),
             pid: process.and_then(|process| process.running.pid.try_into().ok()),
             started_at: run.started_at,
             ip: process.and_then(|process| Some(process.places.first()?.endpoint.ip)),

@@ -882,6 +882,7 @@ pub fn app(image: &Image, script: &str) -> App {
         image: image.clone(),
         depends_on: Default::default(),
         update_lock: None,
+        hooks: Default::default(),
         logs: Default::default(),
         args: vec!["/bin/sh".into(), "-c".into(), script.into()],
         init: false,
