@@ -780,3 +780,24 @@ fn a_restore_that_is_cut_leaves_the_old_volume() {
         matches!(again, Answer::Transfer { .. }).then_some(())
     });
 }
+
+/// A supervisor may be cut between keeping a set and taking away what the apps of the one before left.
+#[test]
+fn what_apps_left_that_are_no_more_goes_at_the_next_start() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit("1", vec![quiet(&image, "echo mine > /own")]);
+    said(&board, "web");
+    board.kill_supervisor();
+    let containers = board.state().join("containers");
+    let (gone, own) = (containers.join("gone"), containers.join("web"));
+    std::fs::create_dir_all(gone.join("layer/upper")).unwrap();
+    std::fs::write(gone.join("layer/upper/file"), "left").unwrap();
+    board.start_supervisor();
+    wait_for("the end of what is left", WAIT, || {
+        (!gone.exists()).then_some(())
+    });
+    assert!(own.join("layer").exists());
+    let (_, text) = board.run_in("web", &["cat", "/own"]);
+    assert_eq!(text.trim(), "mine");
+}

@@ -2,7 +2,7 @@
 //! supervisor itself starts, and while everything is stopped. The next start leaves the old set or the new one with its network,
 //! and of the other nothing. Needs root and ptrace(2).
 //!
-//! A few points of each walk; `CORACLE_CUTS=all` for every one, `CORACLE_CUTS=100` for a hundred.
+//! A few points of each walk; `CORACLE_CUTS=all` for every one, `CORACLE_CUTS=100` for a hundred, `CORACLE_CUTS=100..` from the hundredth on.
 
 mod board;
 mod cut;
@@ -253,7 +253,10 @@ impl Subject {
         let supervisor = board.supervisor_pid();
         let mounts = std::fs::read_to_string(format!("/proc/{supervisor}/mountinfo")).unwrap();
         let place = board.dir.path().to_str().unwrap();
-        let mounts = mounts.lines().filter(|line| line.contains(place)).count();
+        let mounts: Vec<&str> = mounts.lines().filter(|line| line.contains(place)).collect();
+        let mounts = mounts.iter().filter_map(|line| line.split(' ').nth(4));
+        let mut mounts: Vec<&str> = mounts.collect();
+        mounts.sort_unstable();
         let cgroups = board.cgroups();
         let cgroups: Vec<String> = cgroups.iter().map(|folder| list_folders(folder)).collect();
         let switches = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding";
@@ -292,7 +295,7 @@ impl Subject {
                 list_of(&board.dir.path().join("run/supervisor/netns")),
             ),
             ("processes", processes_in(board.netns())),
-            ("mounts", mounts.to_string()),
+            ("mounts", mounts.join("\n")),
             ("cgroups", cgroups.join("\n")),
             ("files", plain(files)),
         ])
@@ -495,15 +498,18 @@ fn walk(what: &str, subject: &mut Subject, cut: fn(&mut Subject, usize) -> Cut) 
     };
     subject.comes_to_rest(&format!("{what} without a cut"));
     let wanted = std::env::var("CORACLE_CUTS").unwrap_or_default();
-    let points = match wanted.as_str() {
-        "" => SAMPLE,
-        // Some calls depend on what the cut before left.
-        "all" => all + all / 2,
-        number => number.parse().expect("CORACLE_CUTS is `all` or a number"),
+    // Some calls depend on what the cut before left.
+    let whole = all + all / 2;
+    let number = |text: &str| text.parse().expect("CORACLE_CUTS is `all`, 7 or 7..");
+    let (points, from) = match wanted.as_str() {
+        "" => (SAMPLE, 0),
+        "all" => (whole, 0),
+        range if range.ends_with("..") => (whole, number(range.trim_end_matches('.')) - 1),
+        count => (number(count), 0),
     };
     let is_whole = points >= all;
     let (mut cuts, began) = (0, Instant::now());
-    for point in 0..points {
+    for point in from..points {
         let n = match is_whole {
             true => point + 1,
             false => (2 * point + 1) * all / (2 * points) + 1,

@@ -143,6 +143,10 @@ impl Supervisor {
         let waiting = found.waiting.filter(|_| !found.has_trial);
         supervisor.find_waiting(waiting, state.waiting).await;
         if supervisor.machine.is_settled() {
+            if supervisor.current.is_some() {
+                // The one before may have been cut between keeping this set and this.
+                supervisor.collect_containers();
+            }
             let now = Instant::now();
             for app in &mut supervisor.apps {
                 if state.stopped.contains(app.name()) {
