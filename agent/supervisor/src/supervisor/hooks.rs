@@ -12,20 +12,21 @@ impl Supervisor {
     pub(super) fn run_hooks(&mut self, now: Instant) {
         for index in 0..self.apps.len() {
             let app = &mut self.apps[index];
-            match &mut app.hook {
-                None => {}
+            let running = match &mut app.hook {
+                None => continue,
                 Some(Hook::Due(kind)) => {
                     let kind = *kind;
                     self.execute_hook(index, kind, now);
+                    continue;
                 }
-                Some(Hook::Runs(running)) => {
-                    if running.is_overdue(now) {
-                        match running.kind == HookKind::PreStart && app.process.is_some() {
-                            true => app.kill(),
-                            false => running.leave(),
-                        }
-                    }
-                }
+                Some(Hook::Runs(running)) => running,
+            };
+            if !running.is_overdue(now) {
+                continue;
+            }
+            match running.kind == HookKind::PreStart && app.process.is_some() {
+                true => app.kill(),
+                false => running.leave(),
             }
         }
     }
