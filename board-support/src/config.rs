@@ -352,6 +352,10 @@ impl Config {
     pub fn trust_dir(&self) -> PathBuf {
         self.state_dir.join("trust")
     }
+    /// There while the board is no fleet's any more; root's, for all to read.
+    pub fn decommissioned_file(&self) -> PathBuf {
+        self.state_dir.join("decommissioned")
+    }
     /// Journal and sets; root's.
     pub fn deployments_dir(&self) -> PathBuf {
         self.state_dir.join("deployments")

@@ -69,6 +69,70 @@ pub struct Commander {
 }
 
 impl Commander {
+    /// Keeps and publishes one that was signed elsewhere, by whoever may: the console only looks whether the board would take it.
+    pub async fn carry(
+        &self,
+        board: &BoardId,
+        envelope: &Envelope,
+        actor: &str,
+    ) -> Result<CommandRow, CommandError> {
+        self.is_there(board).await?;
+        let verified = VerifiedCommand::open(envelope, &self.signer.root())?;
+        let command = verified.document();
+        if command.board != *board {
+            let text = format!(
+                "this command is for board {}, not for {board}",
+                command.board
+            );
+            return Err(CommandError::Malformed(text));
+        }
+        if now() > command.expires {
+            let text = "this command is over; sign it again".to_owned();
+            return Err(CommandError::Malformed(text));
+        }
+        let row = CommandRow {
+            id: verified.digest(),
+            board: board.clone(),
+            seq: command.seq,
+            action: command.action.clone(),
+            created_at: now(),
+            created_by: actor.to_owned(),
+            expires: command.expires,
+        };
+        if self.store.command(board, &row.id).await?.is_some() {
+            let text = "this command was sent before; sign a new one".to_owned();
+            return Err(CommandError::Malformed(text));
+        }
+        self.publish(row, envelope).await
+    }
+
+    /// A board that would hear it.
+    async fn is_there(&self, board: &BoardId) -> Result<(), CommandError> {
+        let unknown = || CommandError::UnknownBoard(board.clone());
+        let known = self.store.board(board).await?.ok_or_else(unknown)?;
+        if known.revoked_at.is_some() {
+            return Err(CommandError::Revoked(board.clone()));
+        }
+        if !self.link.is_up() {
+            return Err(CommandError::NoBroker);
+        }
+        if !known.presence.online {
+            return Err(CommandError::Offline(board.clone()));
+        }
+        Ok(())
+    }
+
+    async fn publish(
+        &self,
+        row: CommandRow,
+        envelope: &Envelope,
+    ) -> Result<CommandRow, CommandError> {
+        self.store.add_command(&row).await?;
+        let topic = Topic::Command.of(&row.board);
+        self.link.publish(&topic, envelope.to_json()).await?;
+        Ok(row)
+    }
+
     /// Signs, keeps and publishes one command.
     pub async fn send(
         &self,
@@ -76,18 +140,9 @@ impl Commander {
         action: Action,
         actor: &str,
     ) -> Result<CommandRow, CommandError> {
-        let unknown = || CommandError::UnknownBoard(board.clone());
-        let known = self.store.board(board).await?.ok_or_else(unknown)?;
-        if known.revoked_at.is_some() {
-            return Err(CommandError::Revoked(board.clone()));
-        }
         let epoch = epoch(&self.signer)?;
-        if !self.link.is_up() {
-            return Err(CommandError::NoBroker);
-        }
-        if !known.presence.online {
-            return Err(CommandError::Offline(board.clone()));
-        }
+        self.is_there(board).await?;
+        let unknown = || CommandError::UnknownBoard(board.clone());
         let seq = self.store.next_command_seq(board, now_ms()).await?;
         let (seq, assigned_at) = seq.ok_or_else(unknown)?;
         // The board's time is at least that of its assignments, whatever this console's clock has done since.
@@ -116,10 +171,7 @@ impl Commander {
             created_by: actor.to_owned(),
             expires: command.expires,
         };
-        self.store.add_command(&row).await?;
-        let topic = Topic::Command.of(board);
-        self.link.publish(&topic, envelope.to_json()).await?;
-        Ok(row)
+        self.publish(row, &envelope).await
     }
 }
 

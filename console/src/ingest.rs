@@ -1,6 +1,7 @@
 //! What boards say, into the database. The broker lets a board write only below its own name, so
 //! that the topic says who spoke; the content is untrusted all the same.
 
+use crate::boards::{self, BoardsError};
 use crate::clock::now;
 use crate::link::{Inbox, Message};
 use crate::live::{Change, Live};
@@ -59,7 +60,7 @@ pub async fn run(
         if payload.is_empty() {
             continue;
         }
-        match take(&store, &live, &board, kind, &payload).await {
+        match take(&store, &live, &revocations, &board, kind, &payload).await {
             Ok(true) => live.tell(Change::Board(board)),
             Ok(false) => {}
             Err(IngestError::Revoked) => revocations.still_speaks(&board),
@@ -68,9 +69,23 @@ pub async fn run(
     }
 }
 
+/// A board's last word: its key is gone, so that whoever shows its certificate from now on is not it.
+async fn leave(store: &Store, board: &BoardId) -> Result<(), IngestError> {
+    tracing::info!(%board, "it was decommissioned and says so; its certificates are revoked");
+    match boards::revoke(store, board.as_str(), board, "decommissioned").await {
+        Ok(_) => Ok(()),
+        Err(BoardsError::Store(error)) => Err(error.into()),
+        Err(error) => {
+            tracing::error!(%board, %error, "it is not revoked");
+            Ok(())
+        }
+    }
+}
+
 async fn take(
     store: &Store,
     live: &Live,
+    revocations: &Revocations,
     board: &BoardId,
     kind: Topic,
     payload: &[u8],
@@ -92,7 +107,12 @@ async fn take(
     Ok(match kind {
         Topic::Current => {
             let current: Current = parse(payload)?;
-            store.set_current(board, &current, now).await?
+            let news = store.set_current(board, &current, now).await?;
+            if current.decommissioned && news {
+                leave(store, board).await?;
+                revocations.changed();
+            }
+            news
         }
         Topic::Feedback => {
             let feedback: Feedback = parse(payload)?;

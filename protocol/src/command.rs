@@ -1,14 +1,19 @@
-//! A command: what one board shall do once, now. Signed by the console (role `command`). It names an app of the running set and
-//! one of a few things that the board's program knows how to do; it can name no image and carry no code.
+//! A command: what one board shall do once, now. Signed by the console (role `command`), or, what cannot be undone, by a key that no
+//! console has (role `reset`). It names one of a few things that the board's program knows how to do, and the app of the running set
+//! that it is about; it can name no image and carry no code.
 
 use crate::document::{ends_after_it_begins, understood, within};
 use crate::limits::LIMITS;
 use crate::names::{ActionName, AppName, BoardId};
+use crate::root::Role;
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
 /// The payload type of a command.
 pub const COMMAND_TYPE: &str = "application/vnd.coracle.command.v1+json";
+
+/// The payload type of a command that only role `reset` may sign.
+pub const RESET_TYPE: &str = "application/vnd.coracle.reset.v1+json";
 
 /// A command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,13 +62,38 @@ pub enum Action {
         /// Which of its actions.
         name: ActionName,
     },
+    /// Remove apps, releases, logs and what was fetched. The board stays in its fleet. Signed by role `reset`.
+    FactoryReset {
+        /// Volumes too.
+        volumes: bool,
+    },
+    /// Remove all that a factory reset does, volumes too, and the board's key, certificate and name: it connects no more until somebody
+    /// enrols it. Signed by role `reset`.
+    Decommission {},
 }
 
 impl Action {
-    /// The app that it is about.
-    pub fn app(&self) -> &AppName {
+    /// Whose keys may ask for it.
+    pub fn role(&self) -> Role {
         match self {
-            Self::Restart { app } | Self::Logs { app, .. } | Self::Run { app, .. } => app,
+            Self::Restart { .. } | Self::Logs { .. } | Self::Run { .. } => Role::Command,
+            Self::FactoryReset { .. } | Self::Decommission {} => Role::Reset,
+        }
+    }
+
+    /// The payload type under which such a role signs.
+    pub fn payload_type(role: Role) -> &'static str {
+        match role {
+            Role::Reset => RESET_TYPE,
+            _ => COMMAND_TYPE,
+        }
+    }
+
+    /// The app that it is about, if it is about one.
+    pub fn app(&self) -> Option<&AppName> {
+        match self {
+            Self::Restart { app } | Self::Logs { app, .. } | Self::Run { app, .. } => Some(app),
+            Self::FactoryReset { .. } | Self::Decommission {} => None,
         }
     }
 
@@ -73,6 +103,8 @@ impl Action {
             Self::Restart { .. } => "restart",
             Self::Logs { .. } => "logs",
             Self::Run { .. } => "action",
+            Self::FactoryReset { .. } => "factory-reset",
+            Self::Decommission {} => "decommission",
         }
     }
 }
@@ -84,6 +116,10 @@ impl std::fmt::Display for Action {
                 write!(f, "{} of app {app}", self.word())
             }
             Self::Run { app, name } => write!(f, "action {name} of app {app}"),
+            Self::FactoryReset { volumes: true } => f.write_str("factory-reset with volumes"),
+            Self::FactoryReset { volumes: false } | Self::Decommission {} => {
+                f.write_str(self.word())
+            }
         }
     }
 }

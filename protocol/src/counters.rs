@@ -43,6 +43,9 @@ pub struct Seen {
     /// Highest `seq` of role `command`. Left out before the first, so that programs from before commands read the file.
     #[serde(default, skip_serializing_if = "Counter::is_zero")]
     pub command: Counter,
+    /// Highest `seq` of role `reset`. Left out before the first.
+    #[serde(default, skip_serializing_if = "Counter::is_zero")]
+    pub reset: Counter,
     /// `issued_at` of the newest accepted assignment, whichever role signed it.
     #[serde(default)]
     pub newest_issued_at: u64,

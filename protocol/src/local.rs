@@ -103,6 +103,16 @@ pub enum Request {
         /// The document.
         command: Envelope,
     },
+    /// A factory reset, or with `decommission` more than that. From root on the board alone: the supervisor looks at the connection's
+    /// SO_PEERCRED, and the daemon is not believed. Answer: [`Answer::Done`] once it is noted on the disk.
+    Reset {
+        /// Key, certificate and name go too.
+        decommission: bool,
+        /// Volumes go too.
+        volumes: bool,
+    },
+    /// A person has enrolled this board: one that was decommissioned may be named again. Answer: [`Answer::Done`].
+    Enrolled,
     /// What becomes of a stick, for the board's lights and for nothing else. Answer: [`Answer::Done`].
     Stick {
         /// What.
@@ -311,6 +321,9 @@ pub struct Status {
     /// Networks on the board, its own first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkStatus>,
+    /// It is no fleet's board any more, until somebody enrols it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decommissioned: bool,
 }
 
 /// Code of [`Waiting`] once the old set is being stopped for it: it cannot be taken back any more.

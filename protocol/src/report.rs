@@ -35,6 +35,9 @@ pub struct Current {
     /// What the board trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustState>,
+    /// Its last word: its key is gone, and nothing more comes under this certificate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decommissioned: bool,
 }
 
 /// What a board is.

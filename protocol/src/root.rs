@@ -25,6 +25,8 @@ pub enum Role {
     OfflineDeploy,
     /// Signs commands; the console's key, online.
     Command,
+    /// Signs orders that take a board's apps, or the board itself, out of the fleet; offline.
+    Reset,
 }
 
 impl std::fmt::Display for Role {
@@ -35,6 +37,7 @@ impl std::fmt::Display for Role {
             Role::Deploy => "deploy",
             Role::OfflineDeploy => "offline-deploy",
             Role::Command => "command",
+            Role::Reset => "reset",
         })
     }
 }
@@ -214,11 +217,11 @@ fn parse(payload: &[u8]) -> Result<Root, RootError> {
     Ok(root)
 }
 
-/// A console's keys are online. One that also signs roots, releases or sticks would make a stolen
+/// A console's keys are online. One that also signs roots, releases, sticks or resets would make a stolen
 /// console all-powerful, whatever the rest of this crate checks.
 fn apart(root: &Root) -> Result<(), RootError> {
     for online in [Role::Deploy, Role::Command] {
-        for offline in [Role::Root, Role::Release, Role::OfflineDeploy] {
+        for offline in [Role::Root, Role::Release, Role::OfflineDeploy, Role::Reset] {
             if !root.roles.contains_key(&online) || !root.roles.contains_key(&offline) {
                 continue;
             }

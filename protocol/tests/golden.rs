@@ -275,6 +275,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
         }),
         storage: vec![storage()],
         metered: vec!["wwan0".into()],
+        decommissioned: false,
         networks: vec![],
         version: "0.1.0".into(),
         board: board(),
@@ -329,6 +330,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
         (
             "current",
             twice(&Current {
+                decommissioned: false,
                 version: 9,
                 board: board(),
                 set: Some(set()),
@@ -339,6 +341,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
         (
             "current_empty",
             twice(&Current {
+                decommissioned: false,
                 version: 1,
                 board: board(),
                 set: None,
@@ -674,6 +677,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 },
                 offline_deploy: Counter { epoch: 2, value: 1 },
                 command: Counter::default(),
+                reset: Counter::default(),
                 newest_issued_at: 1_800_000_000,
                 time: TimeBound::at(1_800_000_000),
             }),
@@ -703,6 +707,28 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 ..command()
             }),
         ),
+        (
+            "command_factory_reset",
+            twice(&Command {
+                action: Action::FactoryReset { volumes: true },
+                ..command()
+            }),
+        ),
+        (
+            "command_decommission",
+            twice(&Command {
+                action: Action::Decommission {},
+                ..command()
+            }),
+        ),
+        (
+            "call_reset",
+            call(Request::Reset {
+                decommission: false,
+                volumes: true,
+            }),
+        ),
+        ("call_enrolled", call(Request::Enrolled)),
         (
             "call_command",
             call(Request::Command {

@@ -46,6 +46,10 @@ pub enum Command {
         device: PathBuf,
     },
     UpdateAccept,
+    Reset {
+        decommission: bool,
+        volumes: bool,
+    },
     BoardCheck,
     BoardShow,
     BoardSchema,
@@ -121,6 +125,8 @@ struct Words {
     tail: Option<Option<u64>>,
     size: Option<u64>,
     inodes: Option<u64>,
+    yes: bool,
+    volumes: bool,
     plain: std::collections::VecDeque<OsString>,
 }
 
@@ -166,6 +172,8 @@ pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
         "volume" => words.volume()?,
         "usb" => words.usb()?,
         "update" => words.update()?,
+        "factory-reset" => words.reset("factory-reset", false)?,
+        "decommission" => words.reset("decommission", true)?,
         "board" => words.board()?,
         _ => return Err(UsageError::Command(name)),
     };
@@ -192,6 +200,8 @@ fn gather(mut parser: lexopt::Parser) -> Result<Words, lexopt::Error> {
                 });
             }
             Long("size") => words.size = Some(parser.value()?.parse_with(volume::size)?),
+            Long("yes") => words.yes = true,
+            Long("volumes") => words.volumes = true,
             Long("inodes") => words.inodes = Some(parser.value()?.parse()?),
             Value(value) => words.plain.push_back(value),
             other => return Err(other.unexpected()),
@@ -226,6 +236,8 @@ impl Words {
             (self.tail.is_some(), "--tail"),
             (self.size.is_some(), "--size"),
             (self.inodes.is_some(), "--inodes"),
+            (self.yes, "--yes"),
+            (self.volumes, "--volumes"),
         ];
         let option = extra.into_iter().find(|(given, _)| *given);
         let plain = self
@@ -299,6 +311,21 @@ impl Words {
                 what: "`accept`",
             }),
         }
+    }
+
+    /// What cannot be undone asks for a word more than its name.
+    fn reset(&mut self, command: &'static str, decommission: bool) -> Result<Command, UsageError> {
+        if !std::mem::take(&mut self.yes) {
+            let what = "`--yes`: it cannot be undone";
+            return Err(UsageError::Missing { command, what });
+        }
+        // Of a board that leaves its fleet they go all the same.
+        let volumes = !decommission && std::mem::take(&mut self.volumes);
+        let reset = Command::Reset {
+            decommission,
+            volumes,
+        };
+        self.end(command, reset)
     }
 
     fn board(&mut self) -> Result<Command, UsageError> {
@@ -395,6 +422,13 @@ mod tests {
             }
         );
         assert_eq!(command("update accept"), Command::UpdateAccept);
+        let reset = |decommission, volumes| Command::Reset {
+            decommission,
+            volumes,
+        };
+        assert_eq!(command("factory-reset --yes"), reset(false, false));
+        assert_eq!(command("factory-reset --yes --volumes"), reset(false, true));
+        assert_eq!(command("decommission --yes"), reset(true, false));
         assert_eq!(command("board check --json"), Command::BoardCheck);
         assert_eq!(
             command("volume ls --json"),
@@ -430,6 +464,12 @@ mod tests {
             "update",
             "update accept twice",
             "update accept --json",
+            "factory-reset",
+            "factory-reset --volumes",
+            "factory-reset all --yes",
+            "decommission",
+            "decommission --yes --volumes",
+            "restart web --yes",
             "usb",
             "usb remove /x",
             "usb apply",

@@ -4,6 +4,7 @@ use crate::args::UsageError;
 use crate::client::ClientError;
 use crate::enrol::FileError;
 use crate::plugged::PluggedError;
+use crate::reset::ResetError;
 use crate::stick::MediumError;
 use coracle_board_support::config::ConfigError;
 use coracle_board_support::detect::DetectError;
@@ -35,6 +36,9 @@ pub enum Failure {
     /// A stick that was plugged in.
     #[error(transparent)]
     Plugged(#[from] PluggedError),
+    /// `factory-reset`, `decommission`.
+    #[error(transparent)]
+    Reset(#[from] ResetError),
     /// Nothing on the stick makes a layer that the board lacks.
     #[error(
         "the stick holds neither layer {0} nor a delta to it from what this board runs; it was made for boards that run another release"
@@ -93,7 +97,9 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Client(ClientError::Refused { .. }) => 3,
             Self::Deployment(end) if end.phase == Phase::Refused => 3,
-            Self::Client(ClientError::Unreachable { .. }) => 4,
+            Self::Reset(ResetError::Refused(_)) => 3,
+            Self::Client(ClientError::Unreachable { .. })
+            | Self::Reset(ResetError::Unreachable { .. }) => 4,
             _ => 1,
         }
     }

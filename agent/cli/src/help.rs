@@ -15,6 +15,8 @@ usage: coracle [--socket PATH | --config FILE] COMMAND [--json]
   enrol FILE            make this a board of a fleet
   usb apply DIR|IMAGE   install a release from a stick
   update accept         let the release run that waits for somebody's consent
+  factory-reset --yes   remove apps, releases and logs; the board stays in its fleet
+  decommission --yes    take the board out of its fleet: its key goes, and its volumes
   board check           what the kernel lacks, what that costs, how to get it
   board show            which board profile is in force, and why
   board schema          JSON Schema of board profiles
@@ -196,6 +198,28 @@ examples:
 exit codes: 0 ok; 1 failed, or nothing waits; 2 wrong usage; 4 coracled cannot be reached
 ";
 
+const RESET: &str = "\
+usage: coracle factory-reset --yes [--volumes]
+       coracle decommission --yes
+
+For root on the board; the supervisor is asked itself, and has to run. Neither can be undone, and
+a power cut does not stop it: the next start goes on with it.
+
+factory-reset removes apps, releases, logs and what was fetched, with --volumes what the apps kept
+too. The board keeps its key, its name, the root document and all counters: what was deployed
+before is not new to it, the console deploys anew.
+
+decommission does all that, volumes too, and destroys the board's key, certificate and name. The
+board says so once and connects no more until it is enrolled. Flash may keep what was deleted.
+
+examples:
+  coracle factory-reset --yes
+  coracle factory-reset --yes --volumes
+  coracle decommission --yes
+
+exit codes: 0 ok; 1 failed; 2 wrong usage; 3 refused; 4 the supervisor cannot be reached
+";
+
 const BOARD: &str = "\
 usage: coracle board check|show [--json]
        coracle board schema
@@ -243,6 +267,7 @@ pub fn of(command: &str) -> Option<&'static str> {
         "volume" => VOLUME,
         "usb" => USB,
         "update" => UPDATE,
+        "factory-reset" | "decommission" => RESET,
         "board" => BOARD,
         "version" => VERSION,
         "help" => GENERAL,
@@ -256,7 +281,7 @@ mod tests {
 
     #[test]
     fn each_command_has_examples_and_exit_codes() {
-        for line in GENERAL.lines().skip(4).take(14) {
+        for line in GENERAL.lines().skip(4).take(16) {
             for command in line.split_whitespace().next().unwrap().split('|') {
                 let text = of(command).unwrap_or_else(|| panic!("no help on `{command}`"));
                 assert!(text.contains("examples:\n  coracle "), "{command}");

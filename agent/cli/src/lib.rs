@@ -9,6 +9,7 @@
 //! | [`status`], [`apps`], [`logs`], [`enrol`] | the commands that ask the daemon |
 //! | [`volumes`] | volumes: looked at, made, removed, backed up, restored |
 //! | [`usb`], [`plugged`], [`stick`] | a release from a folder, a vfat image, or a stick that was plugged in |
+//! | [`reset`] | what root on the board asks the supervisor itself |
 //! | [`board`] | what this board is and what its kernel lacks |
 //! | [`table`], [`human`], [`output`] | how it looks |
 
@@ -26,6 +27,7 @@ mod human;
 mod logs;
 mod output;
 mod plugged;
+mod reset;
 mod status;
 mod stick;
 mod table;
@@ -77,6 +79,10 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
         Command::UsbApply { path } => usb::apply(&client()?, &path).await,
         Command::UsbPlugged { device } => plugged::apply(&client()?, &place, &device).await,
         Command::UpdateAccept => update::accept(&client()?).await,
+        Command::Reset {
+            decommission,
+            volumes,
+        } => reset::reset(&place.config()?.supervisor_socket(), decommission, volumes),
         Command::BoardCheck => board::check(&place.config()?, json),
         Command::BoardShow => board::show(&place.config()?, json),
         Command::BoardSchema => output::text(board::SCHEMA),

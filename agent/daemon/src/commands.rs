@@ -138,7 +138,7 @@ async fn obey(ends: &Ends, command: Envelope) -> Result<String, Undone> {
         Err(error) => return Err(failed(error)),
     };
     let Command { action, seq, .. } = command;
-    tracing::info!(what = action.word(), app = %action.app(), seq, "commanded");
+    tracing::info!(what = %action, seq, "commanded");
     match (action, ran) {
         (_, Some((None, output))) => Ok(output),
         (_, Some((Some(reason), output))) => Err(Undone {
@@ -150,6 +150,9 @@ async fn obey(ends: &Ends, command: Envelope) -> Result<String, Undone> {
         (Action::Logs { app, tail }, None) => {
             Ok(logs::tail(&ends.logs_dir, &app, tail as usize).await)
         }
+        (action @ (Action::FactoryReset { .. } | Action::Decommission {}), None) => Ok(format!(
+            "{action} has begun; it is gone on with after a power cut"
+        )),
         (Action::Run { .. }, None) => {
             let reason = "the supervisor does not say how it ended".to_owned();
             Err(Undone::new("supervisor".to_owned(), reason))

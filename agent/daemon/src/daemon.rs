@@ -9,7 +9,7 @@ use crate::identity::{self, Identity, Overrides};
 use crate::link::{self, LinkState, Outbox};
 use crate::metrics::Counters;
 use crate::renewal::{self, CertificateState};
-use crate::{as_made, commands, reporter, rest, roots, supervisor, telemetry};
+use crate::{as_made, commands, decommission, reporter, rest, roots, supervisor, telemetry};
 use coracle_board_support::config::Config;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +105,13 @@ pub async fn run(
         shutdown: shutdown.clone(),
     });
     let enrolling = may_enrol.then(|| tokio::spawn(enrolling));
+    let leaving = tokio::spawn(decommission::run(decommission::Ends {
+        supervisor: supervisor.clone(),
+        outbox: outbox.clone(),
+        identity: identity_end.clone(),
+        board: board_end.clone(),
+        shutdown: shutdown.clone(),
+    }));
     let api = Api {
         supervisor: supervisor.clone(),
         blobs: blobs.clone(),
@@ -200,6 +207,7 @@ pub async fn run(
         let _ = reporter.await;
         let _ = telemetry.await;
         let _ = obeying.await;
+        let _ = leaving.await;
         let _ = rooting.await;
         let _ = renewing.await;
         if let Some(enrolling) = enrolling {
@@ -219,6 +227,10 @@ pub async fn run(
 fn load_identity(config: &Config, overrides: &Overrides) -> (Option<Identity>, bool) {
     match identity::load(&config.identity_dir(), overrides) {
         Ok(Some(identity)) => (Some(identity), false),
+        Ok(None) if config.decommissioned_file().exists() => {
+            tracing::info!("this board was decommissioned: `coracle enrol FILE` brings it back");
+            (None, false)
+        }
         Ok(None) => {
             tracing::info!("this board is not enrolled: `coracle enrol FILE` does that");
             (None, true)

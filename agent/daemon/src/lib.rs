@@ -8,6 +8,7 @@
 //! | [`blobs`] | where they lie |
 //! | [`deployment`] | from a `Desired` to a set that runs or a reason why not |
 //! | [`commands`] | signed commands, carried to the supervisor, and their results |
+//! | [`decommission`] | the end of a board in its fleet |
 //! | [`supervisor`] | the client of the process that may make containers |
 //! | [`api`] | HTTP on docker.sock: Docker's and Coracle's own |
 //! | [`docker`] | shapes of the Docker Engine API |
@@ -28,6 +29,7 @@ pub mod blobs;
 pub mod clock;
 pub mod commands;
 pub mod daemon;
+pub mod decommission;
 pub mod deployment;
 pub mod disk;
 pub mod docker;

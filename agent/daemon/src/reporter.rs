@@ -59,6 +59,7 @@ fn of(status: Status) -> Current {
         set: status.current,
         layers: status.layers,
         trust: status.trust,
+        decommissioned: status.decommissioned,
     }
 }
 

@@ -939,7 +939,7 @@ fn obey(request: &Request, _: &State) -> Option<Answer> {
     };
     let command: coracle_protocol::command::Command =
         serde_json::from_slice(&command.payload_unverified().unwrap()).unwrap();
-    Some(match command.action.app().as_str() {
+    Some(match command.action.app().unwrap().as_str() {
         "web" if matches!(command.action, Action::Run { .. }) => Answer::Ran {
             fault: (command.seq == 7).then(|| "exited with 3".into()),
             output: "half done".into(),

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const TRASH: &str = "trash-";
+pub(crate) const TRASH: &str = "trash-";
 
 /// Renames a tree, or a file, that lies in a folder beside `staging/` or in it.
 pub fn throw_away(path: &Path) -> Result<(), DiskError> {

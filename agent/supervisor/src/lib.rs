@@ -22,6 +22,7 @@
 //! | [`users`] | whether an app's root is nobody on the board, and by which ids |
 //! | [`adopt`], [`anew`] | what a supervisor leaves for the next one; the same process executes a new program |
 //! | [`supervisor`] | the owner of all of it: one loop |
+//! | [`reset`] | factory reset and decommission, from the note of it to its end |
 //! | [`program`] | the command line, and exit codes |
 //! | [`watchdog`], [`thermal`], [`lights`] | the board's watchdog; less CPU for apps while it is hot; what its lights tell |
 //! | [`wear`] | how much is written to its disks in a day |
@@ -49,6 +50,7 @@ pub mod machine;
 pub mod notify;
 pub mod offer;
 pub mod program;
+pub mod reset;
 pub mod resolver;
 pub mod settings;
 pub mod socket;

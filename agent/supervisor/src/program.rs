@@ -1,6 +1,7 @@
 //! The program: settings, build, run, drain; and the one place where an error becomes an exit code.
 
 use crate::anew::{Next, Program};
+use crate::reset;
 use crate::settings::Settings;
 use crate::supervisor::{Supervisor, stop_all};
 use anyhow::Context;
@@ -108,7 +109,10 @@ fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
     let next = runtime.block_on(async {
         match stop {
             true => stop_all(&settings).await.map(|()| Next::End),
-            false => Supervisor::start(settings).await?.run(&program).await,
+            false => {
+                reset::finish(&settings).await?;
+                Supervisor::start(settings).await?.run(&program).await
+            }
         }
     })?;
     drop(runtime);

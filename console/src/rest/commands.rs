@@ -12,8 +12,10 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::command::Action;
+use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::BoardId;
+use coracle_protocol::root::Role;
 use serde_json::{Value, json};
 
 /// After a command's end an answer may be on its way for so long, in seconds.
@@ -39,18 +41,33 @@ pub(super) async fn send(
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let board = board(&id)?;
-    let action: Action = parse(&body)?;
+    // A signed one, or what this console shall sign.
+    let signed = Envelope::parse(&body).ok();
+    let action: Option<Action> = match &signed {
+        Some(_) => None,
+        None => Some(parse(&body)?),
+    };
+    if let Some(action) = action.as_ref().filter(|a| a.role() != Role::Command) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            format!("no console may sign `{}`", action.word()),
+            "sign it with a key of role `reset`: `coracle-release command factory-reset` or `decommission`",
+        ));
+    }
     let commander = Commander {
         store: rest.store.clone(),
         signer: rest.deployer.signer.clone(),
         link: rest.link.clone(),
     };
-    let detail = action.to_string();
     let actor = who.name.clone();
     // In a task of its own: a client that hangs up must not leave one without its line in the audit log.
     let sent = tokio::spawn(async move {
-        let row = commander.send(&board, action, &actor).await?;
-        let detail = format!("{detail} ({})", row.id);
+        let row = match (signed, action) {
+            (Some(envelope), _) => commander.carry(&board, &envelope, &actor).await?,
+            (None, Some(action)) => commander.send(&board, action, &actor).await?,
+            (None, None) => return Err(CommandError::Malformed("nothing was sent".to_owned())),
+        };
+        let detail = format!("{} ({})", row.action, row.id);
         let about = row.board.as_str();
         audit::note(&commander.store, &actor, "command.send", about, &detail).await;
         Ok::<_, CommandError>(row)

@@ -12,6 +12,7 @@
 //! | `POST /boards/<id>/secrets` (sealed) | kept; the next deployment brings it |
 //! | `GET /boards/<id>/secrets` | `[{app, name, key}]`, never a value |
 //! | `POST /boards/<id>/commands` `{restart: {app}}`, `{logs: {app, tail}}` or `{action: {app, name}}` | signed and sent to a board that is online; `{id, state}` |
+//! | the same with an envelope | a command that was signed elsewhere, of role `reset` too; sent as it is |
 //! | `GET /boards/<id>/commands`, `GET /boards/<id>/commands/<id>` | `waiting`, `done`, `failed`, `unanswered`; code and text |
 //! | `POST /releases` (envelope) | `{digest, product, version}` |
 //! | `GET /releases`, `GET /releases/<digest>` | releases, newest first; one with its document |

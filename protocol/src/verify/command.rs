@@ -2,7 +2,7 @@
 
 use super::Refusal;
 use super::documents::{self, RootTimes};
-use crate::command::{COMMAND_TYPE, Command};
+use crate::command::{Action, Command, RESET_TYPE};
 use crate::counters::{Counter, Seen};
 use crate::dsse::Envelope;
 use crate::names::BoardId;
@@ -21,9 +21,15 @@ pub struct VerifiedCommand {
 }
 
 impl VerifiedCommand {
-    /// Counts signatures of role `command`, then reads the same bytes.
+    /// Counts signatures of the role that its type is of, `command` or `reset`, then reads the same bytes. What one of the roles
+    /// may ask for the other may not.
     pub fn open(envelope: &Envelope, root: &TrustedRoot) -> Result<Self, Refusal> {
-        let (bytes, epoch) = documents::open(envelope, WHAT, COMMAND_TYPE, Role::Command, root)?;
+        let role = match envelope.payload_type == RESET_TYPE {
+            true => Role::Reset,
+            false => Role::Command,
+        };
+        let kind = Action::payload_type(role);
+        let (bytes, epoch) = documents::open(envelope, WHAT, kind, role, root)?;
         let malformed = |fault| Refusal::Malformed {
             document: WHAT,
             fault,
@@ -31,10 +37,17 @@ impl VerifiedCommand {
         let command: Command =
             serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
         command.check().map_err(malformed)?;
+        if command.action.role() != role {
+            let word = command.action.word();
+            return Err(malformed(format!(
+                "role `{role}` signed it, and `{word}` is role `{}`'s",
+                command.action.role()
+            )));
+        }
         if command.epoch != epoch {
             return Err(Refusal::Epoch {
                 document: WHAT,
-                role: Role::Command,
+                role,
                 got: command.epoch,
                 want: epoch,
             });
@@ -49,6 +62,11 @@ impl VerifiedCommand {
     /// SHA-256 of the payload: what its result is called by.
     pub fn digest(&self) -> Sha256Digest {
         self.digest
+    }
+
+    /// The document: signed, and held against no board.
+    pub fn document(&self) -> &Command {
+        &self.command
     }
 }
 
@@ -84,10 +102,15 @@ impl AcceptedCommand {
             epoch: command.epoch,
             value: command.seq,
         };
-        if counter <= seen.command {
+        let role = command.action.role();
+        let had = match role {
+            Role::Reset => seen.reset,
+            _ => seen.command,
+        };
+        if counter <= had {
             return Err(Refusal::OldCommand {
                 got: counter,
-                seen: seen.command,
+                seen: had,
             });
         }
         let now = now.max(seen.time).raised_to(root.issued_at);
@@ -100,10 +123,11 @@ impl AcceptedCommand {
                 });
             }
         }
-        let seen = Seen {
-            command: counter,
-            ..seen.clone()
-        };
+        let mut seen = seen.clone();
+        match role {
+            Role::Reset => seen.reset = counter,
+            _ => seen.command = counter,
+        }
         Ok(Self {
             command,
             digest,

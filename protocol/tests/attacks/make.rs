@@ -164,6 +164,7 @@ fn honest() -> World {
                 value: 41,
             },
             offline_deploy: Counter::default(),
+            reset: Counter::default(),
             command: Counter::default(),
             newest_issued_at: NOW - 10 * DAY,
             time: TimeBound::at(NOW - 10 * DAY),

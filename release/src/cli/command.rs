@@ -2,17 +2,25 @@
 
 use super::fleet::ConsoleArgs;
 use super::say;
-use crate::console::visible;
+use crate::console::{Console, visible};
 use crate::failure::Failure;
+use crate::keys::{Key, KeyRef};
+use crate::release::Signer;
+use crate::root;
 use clap::{Args, Subcommand};
-use coracle_protocol::command::Action;
+use coracle_protocol::command::{Action, Command, RESET_TYPE};
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::{ActionName, AppName, BoardId};
+use coracle_protocol::root::Role;
 use serde::Deserialize;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A board that is there answers within so long.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// An order is good for so long, in seconds.
+const GOOD_FOR: u64 = 120;
 
 /// Between two looks for the answer.
 const LOOK: Duration = Duration::from_millis(300);
@@ -43,6 +51,39 @@ pub(super) enum BoardCommand {
         #[arg(value_name = "NAME")]
         name: ActionName,
     },
+    /// Remove a board's apps, releases, logs and what it fetched; it stays in the fleet, and takes nothing from before
+    ///
+    /// Example: coracle-release command factory-reset --board acme.b-1 --key reset.pk8 --root root.json
+    FactoryReset {
+        #[command(flatten)]
+        order: Order,
+        /// Its volumes too: what the apps kept is lost
+        #[arg(long)]
+        volumes: bool,
+    },
+    /// Take a board out of the fleet: all that factory-reset does, volumes too, and its key and certificate are gone
+    ///
+    /// Example: coracle-release command decommission --board acme.b-1 --key reset.pk8 --root root.json
+    Decommission(Order),
+}
+
+/// What no console may sign.
+#[derive(Debug, Args)]
+pub(super) struct Order {
+    #[command(flatten)]
+    console: ConsoleArgs,
+    /// The board; it must be online
+    #[arg(long, value_name = "ID")]
+    board: BoardId,
+    /// A private key of role `reset`: its file, or a `pkcs11:` URI
+    #[arg(long, value_name = "KEY")]
+    key: KeyRef,
+    /// The root document in force, which says the role's epoch
+    #[arg(long, value_name = "FILE")]
+    root: PathBuf,
+    /// How long to wait for its answer
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +122,8 @@ enum State {
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
 enum Undone {
+    #[error("the root asks for several keys of role `reset`; an order is signed by one")]
+    Threshold,
     #[error("{board} did not do it ({code}): {reason}")]
     Board {
         board: BoardId,
@@ -96,6 +139,10 @@ enum Undone {
 impl BoardCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let (about, action) = match self {
+            Self::FactoryReset { order, volumes } => {
+                return order.send(Action::FactoryReset { volumes });
+            }
+            Self::Decommission(order) => return order.send(Action::Decommission {}),
             Self::Restart(about) => {
                 let app = about.app.clone();
                 (about, Action::Restart { app })
@@ -118,16 +165,55 @@ fn send(about: &About, action: &Action) -> Result<(), Failure> {
         Action::Run { .. } => ANSWER + Duration::from_secs(LIMITS.action_seconds.into()),
         _ => ANSWER,
     };
-    let end = Instant::now() + about.timeout.unwrap_or(longest);
     let console = about.console.open()?;
-    let path = format!("/api/v1/boards/{}/commands", about.board);
-    let mut sent: Sent = console.post(&path, &serde_json::to_vec(action)?)?;
+    let body = serde_json::to_vec(action)?;
+    let timeout = about.timeout.unwrap_or(longest);
+    answer(&console, &about.board, &body, timeout)
+}
+
+impl Order {
+    /// Signed here: the console only carries it.
+    fn send(&self, action: Action) -> Result<(), Failure> {
+        let root = root::read_trusted(&self.root)?;
+        let signer = Signer::new(Key::open(&self.key)?, Role::Reset, Some(root), 1)?;
+        if signer.root().is_none() {
+            return Err(Undone::Threshold.into());
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = since.unwrap_or_default();
+        let command = Command {
+            spec_version: 1,
+            critical: Vec::new(),
+            board: self.board.clone(),
+            epoch: signer.epoch(),
+            // Above every one before it, as long as this machine's clock is.
+            seq: now.as_millis() as u64,
+            issued_at: now.as_secs(),
+            expires: now.as_secs() + GOOD_FOR,
+            action,
+        };
+        let envelope = signer.sign(RESET_TYPE, &serde_json::to_vec(&command)?)?;
+        let console = self.console.open()?;
+        answer(&console, &self.board, &envelope.to_json(), self.timeout)
+    }
+}
+
+/// Sends it, waits for the board's answer and shows it.
+fn answer(
+    console: &Console,
+    board: &BoardId,
+    body: &[u8],
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let end = Instant::now() + timeout;
+    let path = format!("/api/v1/boards/{board}/commands");
+    let mut sent: Sent = console.post(&path, body)?;
     while sent.state == State::Waiting && Instant::now() < end {
         std::thread::sleep(LOOK);
         sent = console.get(&format!("{path}/{}", visible(&sent.id)))?;
     }
     let text = sent.text.unwrap_or_default();
-    let board = about.board.clone();
+    let board = board.clone();
     match sent.state {
         State::Done => {
             say(&shown(&text));

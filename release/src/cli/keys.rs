@@ -15,6 +15,8 @@ pub(super) enum RoleName {
     Release,
     Deploy,
     OfflineDeploy,
+    Command,
+    Reset,
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +87,8 @@ fn advice(role: RoleName) -> (&'static str, &'static str) {
         RoleName::Release => ("release", "keep it offline, with the developers"),
         RoleName::Deploy => ("deploy", "it goes to the console: --deploy-key"),
         RoleName::OfflineDeploy => ("offline-deploy", "it signs USB sticks; keep it offline"),
+        RoleName::Command => ("command", "it goes to the console: --deploy-key"),
+        RoleName::Reset => ("reset", "it takes boards out of the fleet; keep it offline"),
     }
 }
 

@@ -130,7 +130,7 @@ pub(super) struct Verify {
 
 fn role(text: &str) -> Result<Role, String> {
     serde_json::from_value(text.into())
-        .map_err(|_| "a role is root, release, deploy, offline-deploy or command".to_owned())
+        .map_err(|_| "a role is root, release, deploy, offline-deploy, command or reset".to_owned())
 }
 
 fn role_and<T: std::str::FromStr>(text: &str) -> Result<(Role, T), String>
@@ -172,6 +172,9 @@ pub(super) struct RootCreate {
     /// Public keys that may command boards (restart an app, send its log): the console's own, online. May be the deploy key
     #[arg(long, value_name = "FILE.pub", num_args = 1..)]
     command_key: Vec<PathBuf>,
+    /// Public keys that may reset and decommission boards: offline, and no console's
+    #[arg(long, value_name = "FILE.pub", num_args = 1..)]
+    reset_key: Vec<PathBuf>,
     /// Counts up by one with each root
     #[arg(long, value_name = "N", default_value_t = 1)]
     version: u64,
@@ -187,6 +190,9 @@ pub(super) struct RootCreate {
     /// Epoch of the command keys
     #[arg(long, value_name = "N", default_value_t = 1)]
     command_epoch: u64,
+    /// Epoch of the reset keys
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    reset_epoch: u64,
     /// Until when: "10y", or a date
     #[arg(long, value_name = "TIME", default_value = "10y")]
     expires: Expiry,
@@ -240,6 +246,7 @@ fn create(args: RootCreate) -> Result<(), Failure> {
             args.offline_deploy_epoch,
         ),
         role(Role::Command, &args.command_key, 1, args.command_epoch),
+        role(Role::Reset, &args.reset_key, 1, args.reset_epoch),
     ];
     let envelope = root::create(input, &roles)?;
     // Whatever boards would refuse but for the missing signatures is refused now.

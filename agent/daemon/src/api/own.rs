@@ -164,6 +164,17 @@ async fn enrol(api: &Api, file: &EnrolmentFile) -> Result<Reply, Fault> {
         .map_err(|e| fault(&e, StatusCode::INTERNAL_SERVER_ERROR))?
         .ok_or_else(|| Fault::bad("the enrolment was not stored"))?;
     tracing::info!(identity = ?new, "enrolled");
+    if api
+        .supervisor
+        .status()
+        .await
+        .is_ok_and(|status| status.decommissioned)
+    {
+        match api.supervisor.ask(local::Request::Enrolled).await? {
+            local::Answer::Done => {}
+            other => return Err(of_answer(other)),
+        }
+    }
     let board = new.board.clone();
     api.board.send_replace(Some(board.clone()));
     api.identity.send_replace(Some(new));

@@ -122,6 +122,7 @@ fn version_images_info_stats() {
         heat: None,
         storage: vec![],
         metered: vec![],
+        decommissioned: false,
         networks: vec![],
         version: "0".into(),
         board: BoardFacts {

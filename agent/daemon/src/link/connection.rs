@@ -207,7 +207,11 @@ fn next(
         Item::Current(current) => (
             Topic::Current,
             shrink::to_fit((**current).clone(), LIMITS.mqtt_message_bytes),
-            PublishOptions::at_least_once().retained(),
+            // A last word that was retained would be held against a board that is enrolled anew.
+            match current.decommissioned {
+                true => PublishOptions::at_least_once(),
+                false => PublishOptions::at_least_once().retained(),
+            },
         ),
         Item::Result(json) => {
             let json = json.clone();

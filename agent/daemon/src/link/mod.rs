@@ -78,6 +78,7 @@ pub async fn run(folder: &Path, outbox: Arc<Outbox>, mut ends: Ends) -> Result<(
     let mut failures = Failures::default();
     while !*ends.shutdown.borrow() {
         let Some(identity) = ends.identity.borrow_and_update().clone() else {
+            ends.state.send_replace(LinkState::default());
             tokio::select! {
                 changed = ends.identity.changed() => if changed.is_err() { break },
                 _ = ends.shutdown.changed() => {}

@@ -28,6 +28,8 @@ struct Inner {
     spool: Spool,
     current: Option<Current>,
     current_is_out: bool,
+    /// The broker has the word that the board is no more.
+    last_word_is_out: bool,
     published: u64,
     results: VecDeque<Vec<u8>>,
     telemetry: VecDeque<Vec<u8>>,
@@ -54,6 +56,7 @@ impl Outbox {
                 spool: Spool::open(folder)?,
                 current: None,
                 current_is_out: true,
+                last_word_is_out: false,
                 published: 0,
                 results: VecDeque::new(),
                 telemetry: VecDeque::new(),
@@ -145,8 +148,24 @@ impl Outbox {
             Item::Result(json) if inner.results.front() == Some(json) => {
                 inner.results.pop_front();
             }
+            Item::Current(current) => inner.last_word_is_out = current.decommissioned,
             _ => {}
         }
+    }
+
+    /// Whether the broker has been told that this board was decommissioned.
+    pub fn last_word_is_out(&self) -> bool {
+        self.lock().last_word_is_out
+    }
+
+    /// Nothing waits any more: what is enrolled next is another board.
+    pub fn forget(&self) {
+        let mut inner = self.lock();
+        inner.spool.clear();
+        inner.results.clear();
+        inner.telemetry.clear();
+        inner.current = None;
+        inner.last_word_is_out = false;
     }
 
     /// The broker does not have it.

@@ -112,6 +112,14 @@ impl Spool {
         self.waiting.len() + usize::from(self.progress.is_some())
     }
 
+    /// Nothing waits any more.
+    pub fn clear(&mut self) {
+        self.progress = None;
+        while let Some(number) = self.waiting.pop_front() {
+            self.remove(number);
+        }
+    }
+
     fn path(&self, number: u64) -> PathBuf {
         self.folder.join(format!("{number:020}.json"))
     }

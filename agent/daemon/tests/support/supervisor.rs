@@ -35,6 +35,7 @@ pub fn empty_status() -> Status {
         heat: None,
         storage: vec![],
         metered: vec![],
+        decommissioned: false,
         networks: vec![],
         version: "test".into(),
         board: BoardFacts {

@@ -34,6 +34,8 @@ const EVENTS: usize = 128;
 pub struct Incoming {
     /// What is asked.
     pub request: Request,
+    /// Who asks, by the kernel's word.
+    pub uid: u32,
     /// Answers it.
     pub answer: AnswerTo,
     /// With the first [`Request::Watch`] of a connection: the sender of its events. When the last one
@@ -117,7 +119,7 @@ pub async fn serve(listener: UnixListener, daemon_uid: Option<u32>, calls: mpsc:
         let calls = calls.clone();
         tokio::spawn(async move {
             let (from, to) = stream.into_split();
-            if let Err(fault) = converse(from, to, calls).await {
+            if let Err(fault) = converse(from, to, uid, calls).await {
                 tracing::warn!(%fault, "a connection was ended");
             }
             drop(place);
@@ -176,6 +178,7 @@ fn may_enter(uid: u32, daemon_uid: Option<u32>) -> bool {
 async fn converse(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    uid: u32,
     calls: mpsc::Sender<Incoming>,
 ) -> Result<(), FrameError> {
     let (out, mut outgoing) = mpsc::channel::<Message>(CALLS);
@@ -190,6 +193,7 @@ async fn converse(
             let watches = call.request == Request::Watch;
             let incoming = Incoming {
                 request: call.request,
+                uid,
                 answer: AnswerTo {
                     id: call.id,
                     to: out.clone(),

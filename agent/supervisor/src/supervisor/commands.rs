@@ -5,6 +5,7 @@ use super::Supervisor;
 use super::actions::ActionJob;
 use super::requests::{failed, no_app};
 use crate::offer::Refused;
+use crate::reset::Intent;
 use crate::socket::AnswerTo;
 use crate::trust::built_at;
 use coracle_board_support::clock;
@@ -54,8 +55,7 @@ impl Supervisor {
         };
         self.commands.last = Some(now);
         let command = accepted.document();
-        let app = command.action.app();
-        tracing::info!(what = command.action.word(), %app, seq = command.seq, command = %accepted.digest(), "commanded");
+        tracing::info!(what = %command.action, seq = command.seq, command = %accepted.digest(), "commanded");
         let done = match &command.action {
             Action::Restart { app } => self.control(app, AppAction::Restart),
             Action::Logs { app, .. } => match self.apps.iter().any(|run| run.name() == app) {
@@ -69,6 +69,8 @@ impl Supervisor {
                 }
                 Err(refusal) => refusal,
             },
+            Action::FactoryReset { volumes } => self.begin_reset(Intent::factory_reset(*volumes)),
+            Action::Decommission {} => self.begin_reset(Intent::decommission()),
         };
         answer.send(match done {
             Answer::Done => Answer::Command {

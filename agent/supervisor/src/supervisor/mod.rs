@@ -8,6 +8,7 @@
 //! | `root` | takes a new root document |
 //! | `commands` | verifies signed commands, counts and obeys them |
 //! | `actions` | actions of apps that were commanded, from start to end |
+//! | `reset` | a reset that was ordered, up to the next program, which does it |
 //! | `deploy` | carries out what [`crate::machine`] decides |
 //! | `waiting` | a staged set whose time has not come |
 //! | `running` | starts, ends, probes and restarts apps |
@@ -39,6 +40,7 @@ mod order;
 mod plans;
 mod promises;
 mod requests;
+mod reset;
 mod resolvers;
 mod root;
 mod running;
@@ -92,7 +94,8 @@ use waiting::Waits;
 use wear::Wearing;
 use writers::Writers;
 
-pub use stop::stop_all;
+pub(crate) use start::lock;
+pub use stop::{end_everything, stop_all};
 
 /// Layers that wait for their turn: one is unpacked at a time, so that memory stays bounded.
 const STAGE_QUEUE: usize = 64;
@@ -170,6 +173,9 @@ pub struct Supervisor {
     accepted: Option<Accepted>,
     commands: Commands,
     action: Option<actions::ActionJob>,
+    resetting: Option<reset::Resetting>,
+    /// The board is no fleet's any more.
+    decommissioned: bool,
     /// The set that `apps` belong to.
     active: Option<Sha256Digest>,
     apps: Vec<AppRun>,
@@ -253,6 +259,9 @@ impl Supervisor {
         let mut watchdog = self.arm_watchdog();
         let next = loop {
             self.turn().await;
+            if self.reset_is_due() {
+                break Next::Anew;
+            }
             if let Some((watchdog, resets)) = &mut watchdog {
                 let now = Instant::now();
                 let verdict = resets.look(&self.critical(), !self.machine.is_idle(), now);
@@ -330,6 +339,7 @@ impl Supervisor {
         let action = self.action.as_ref().map(actions::ActionJob::due);
         apps.chain(transfer)
             .chain(action)
+            .chain(self.reset_due())
             .chain(self.trial_due())
             .chain(self.held_due())
             .chain(self.waiting_due())

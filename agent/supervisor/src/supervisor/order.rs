@@ -111,9 +111,10 @@ impl Supervisor {
             .min()
     }
 
-    /// While a set ends: stops the apps on which none depends that still runs, and those that are down anyway.
+    /// While a set ends, or all of them for a reset: stops the apps on which none depends that still runs, and those that are down anyway.
     pub(super) fn stop_in_turn(&mut self, now: Instant) {
-        if !matches!(self.machine, State::StoppingOld | State::StoppingNew(..)) {
+        let set_ends = matches!(self.machine, State::StoppingOld | State::StoppingNew(..));
+        if !set_ends && self.resetting.is_none() {
             return;
         }
         let depends =

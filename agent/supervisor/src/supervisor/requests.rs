@@ -4,6 +4,7 @@ use super::{STAGE_QUEUE, StageCall, StageJob, Supervisor};
 use crate::apps::Phase;
 use crate::journal::{CONFIG_BYTES, DeployedSet, StoredSet};
 use crate::offer::{self, Accepted, Offer, Refused};
+use crate::reset::Intent;
 use crate::socket::Incoming;
 use crate::stage;
 use coracle_digest::Sha256Digest;
@@ -38,9 +39,14 @@ impl Supervisor {
     pub(super) async fn answer(&mut self, incoming: Incoming) {
         let Incoming {
             request,
+            uid: peer,
             answer,
             events,
         } = incoming;
+        if self.resetting.is_some() && !matches!(request, Request::Status | Request::Watch) {
+            answer.send(failed("busy", "this board is being reset"));
+            return;
+        }
         match request {
             Request::Status => answer.send(Answer::Status(self.status().await)),
             Request::Watch => match events {
@@ -53,6 +59,10 @@ impl Supervisor {
                 }
                 None => answer.send(failed("already", "this connection watches already")),
             },
+            Request::Identity { .. } if self.decommissioned => {
+                let text = "this board was decommissioned; enrol it anew: `coracle enrol FILE`";
+                answer.send(refused(Refused::new("decommissioned", text.to_owned())));
+            }
             Request::Identity { board } => match self.trust.name_board(board) {
                 Ok(()) => answer.send(Answer::Done),
                 Err(error) => answer.send(refused(Refused::new("named", error.to_string()))),
@@ -125,6 +135,18 @@ impl Supervisor {
                 answer.send(self.control(&app, action));
             }
             Request::Command { command } => self.command(&command, answer),
+            Request::Reset {
+                decommission,
+                volumes,
+            } => answer.send(match (peer, decommission) {
+                (0, true) => self.begin_reset(Intent::decommission()),
+                (0, false) => self.begin_reset(Intent::factory_reset(volumes)),
+                _ => refused(Refused::new(
+                    "not-root",
+                    "only root on the board may do that, or a command of role `reset`".to_owned(),
+                )),
+            }),
+            Request::Enrolled => answer.send(self.enrolled()),
             Request::Stick { word } => {
                 self.news.stick(word, Instant::now());
                 answer.send(Answer::Done);

@@ -72,6 +72,8 @@ impl Supervisor {
             accepted: None,
             commands: super::Commands::default(),
             action: None,
+            resetting: None,
+            decommissioned: config.decommissioned_file().exists(),
             active: None,
             ended_activity: String::new(),
             is_recalling: false,
@@ -308,7 +310,7 @@ fn clear_transfers(folder: &Path) {
 }
 
 /// One supervisor to a run folder: two would end each other's apps.
-pub(super) fn lock(settings: &Settings) -> Result<File, SupervisorError> {
+pub(crate) fn lock(settings: &Settings) -> Result<File, SupervisorError> {
     let path = settings.run_state_dir().join("lock");
     let file = File::create(&path)?;
     file.try_lock().map_err(|_| {

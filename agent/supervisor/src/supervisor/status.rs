@@ -39,6 +39,7 @@ impl Supervisor {
                 .into_iter()
                 .collect(),
             trust: Some(self.trust.state()),
+            decommissioned: self.decommissioned,
         }
     }
 

@@ -27,10 +27,21 @@ const GRACE: Duration = Duration::from_secs(10);
 /// When a supervisor still runs, which would start the apps again; what stayed, one a line.
 pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
     let _lock = lock(settings)?;
+    match end_everything(settings).await {
+        left if left.is_empty() => Ok(()),
+        left => Err(SupervisorError::Left(left.join("\n"))),
+    }
+}
+
+/// The same for whoever has the lock: what stayed, in words.
+pub async fn end_everything(settings: &Settings) -> Vec<String> {
     let config = &settings.config;
     let state_file = settings.run_state_dir().join("apps.json");
-    let tree = CgroupTree::detect(&config.cgroup_parent)?;
     let mut left = Vec::new();
+    let tree = match CgroupTree::detect(&config.cgroup_parent) {
+        Ok(tree) => tree,
+        Err(error) => return vec![error.to_string()],
+    };
 
     let apps = RunState::load(&state_file).apps;
     let patience = Instant::now() + GRACE;
@@ -90,11 +101,8 @@ pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
             .err()
             .map(|error| error.to_string()),
     );
-    match left.is_empty() {
-        true => {
-            tracing::info!(apps = apps.len(), "everything has ended");
-            Ok(())
-        }
-        false => Err(SupervisorError::Left(left.join("\n"))),
+    if left.is_empty() {
+        tracing::info!(apps = apps.len(), "everything has ended");
     }
+    left
 }

@@ -153,6 +153,7 @@ impl Trust {
         };
         let next = Seen {
             command: next.command.max(seen.command),
+            reset: next.reset.max(seen.reset),
             ..next.clone()
         };
         if *seen == next && *generation > 0 {

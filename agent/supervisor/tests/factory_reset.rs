@@ -1,0 +1,375 @@
+//! Factory reset and decommission: by whom, of what, and cut off at any moment. Needs root and ptrace(2).
+//!
+//! A few of the moments; `CORACLE_CUTS=all` for every one, `CORACLE_CUTS=100` for a hundred.
+
+mod board;
+mod cut;
+
+use board::{Board, app, now, root_document, rootfs, sign, wait_for};
+use coracle_images::layout::RunConfig;
+use coracle_protocol::command::{Action, COMMAND_TYPE, Command, RESET_TYPE};
+use coracle_protocol::deploy::Deploy;
+use coracle_protocol::dsse::Envelope;
+use coracle_protocol::key::SigningKey;
+use coracle_protocol::local::{Answer, Request};
+use coracle_protocol::names::{BoardId, VolumeName};
+use coracle_protocol::release::{App, Image, Release, VolumeMount};
+use coracle_protocol::report::Phase;
+use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys};
+use cut::{Cut, Traced};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command as Program;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const WAIT: Duration = Duration::from_secs(90);
+/// Moments that are tried where nobody says how many.
+const SAMPLE: usize = 4;
+
+struct Keys {
+    command: SigningKey,
+    reset: SigningKey,
+}
+
+/// A board with keys of both roles, an app with a volume, and an identity as the daemon would have made it.
+fn board() -> (Board, Keys) {
+    let mut board = Board::start();
+    let key = || SigningKey::generate().unwrap().0;
+    let keys = Keys {
+        command: key(),
+        reset: key(),
+    };
+    let mut root = root_document(&board.keys, 2, 1);
+    for (role, key) in [(Role::Command, &keys.command), (Role::Reset, &keys.reset)] {
+        let id = key.public().key_id();
+        root.keys.insert(id.clone(), key.public());
+        let role_keys = RoleKeys {
+            keys: vec![id],
+            threshold: 1,
+            epoch: 1,
+        };
+        root.roles.insert(role, role_keys);
+    }
+    let root = sign(ROOT_TYPE, &root, &board.keys.root);
+    assert_eq!(board.ask(Request::Root { root }), Answer::Done);
+    populate(&mut board);
+    (board, keys)
+}
+
+fn web(image: &Image) -> App {
+    let mut app = app(
+        image,
+        "trap 'exit 0' TERM; echo x >/data/x; sleep 1000 & wait",
+    );
+    app.volumes = vec![VolumeMount {
+        name: VolumeName::new("data").unwrap(),
+        target: "/data".into(),
+        read_only: false,
+        size_bytes: None,
+        inodes: None,
+    }];
+    app
+}
+
+/// All that a reset takes away is there; what was deployed.
+fn populate(board: &mut Board) -> (Release, Deploy) {
+    let image = board.image(&rootfs(board, "hi"), RunConfig::default());
+    let (release, deploy) = board.documents("next", vec![web(&image)]);
+    let activity = format!("a{}", release.release_counter);
+    let end = board.carry_out(&activity, &release, &deploy);
+    assert_eq!(end, (Phase::Committed, None));
+    let identity = board.state().join("identity");
+    for name in ["board.key", "board.crt", "ca.crt", "enrolment.json"] {
+        std::fs::write(identity.join(name), name).unwrap();
+    }
+    for name in ["deployments", "containers", "layers", "logs", "volumes"] {
+        assert!(!names(board, name).is_empty(), "{name}");
+    }
+    (release, deploy)
+}
+
+fn names(board: &Board, folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(board.state().join(folder));
+    let entries = entries.into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+fn trust(board: &Board, name: &str) -> Option<Vec<u8>> {
+    std::fs::read(board.state().join("trust").join(name)).ok()
+}
+
+fn is_noted(board: &Board) -> bool {
+    board.state().join("reset.json").exists()
+}
+
+/// Waits for the supervisor that has done it, so many times by now.
+fn done(board: &Board, times: usize) {
+    wait_for("the end of the reset", WAIT, || {
+        let log = board.log();
+        let (before, after) = log.rsplit_once("reset: done")?;
+        let all = before.matches("reset: done").count() + 1 == times;
+        (all && after.contains("ready socket") && !is_noted(board)).then_some(())
+    });
+}
+
+/// Nothing is left but what must stay.
+fn is_reset(board: &Board, with_volumes: bool) {
+    let status = board.status();
+    assert!(status.current.is_none() && status.previous.is_none());
+    assert!(status.layers.is_empty());
+    for name in [
+        "deployments",
+        "containers",
+        "layers",
+        "logs",
+        "store/blobs/sha256",
+    ] {
+        assert_eq!(names(board, name), Vec::<String>::new(), "{name}");
+    }
+    assert_eq!(names(board, "volumes").is_empty(), with_volumes);
+    wait_for("the trash to be deleted", WAIT, || {
+        names(board, "staging").is_empty().then_some(())
+    });
+    for slot in ["seen.a", "seen.b", "root.json"] {
+        assert!(trust(board, slot).is_some(), "{slot}");
+    }
+    let store = std::fs::metadata(board.state().join("store/blobs/sha256")).unwrap();
+    assert_eq!(
+        std::os::unix::fs::MetadataExt::uid(&store),
+        1,
+        "the daemon's"
+    );
+}
+
+fn order(seq: u64, action: Action) -> Command {
+    Command {
+        spec_version: 1,
+        critical: vec![],
+        board: BoardId::new(board::BOARD).unwrap(),
+        epoch: 1,
+        seq,
+        issued_at: now(),
+        expires: now() + 120,
+        action,
+    }
+}
+
+fn send(board: &Board, command: &Envelope) -> Answer {
+    wait_for("the board to take a command", WAIT, || {
+        let command = command.clone();
+        match board.ask(Request::Command { command }) {
+            Answer::Failed { code, .. } if code == "busy" => None,
+            answer => Some(answer),
+        }
+    })
+}
+
+fn code(answer: Answer) -> String {
+    match answer {
+        Answer::Refused { code, .. } | Answer::Failed { code, .. } => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_factory_reset_leaves_trust_and_a_replayed_one_does_nothing() {
+    let (mut board, keys) = board();
+    let (release, deploy) = populate(&mut board);
+    let pid = board.app("web").unwrap().pid.unwrap();
+
+    let keeps = order(7, Action::FactoryReset { volumes: false });
+    let keeps = sign(RESET_TYPE, &keeps, &keys.reset);
+    assert!(matches!(send(&board, &keeps), Answer::Command { .. }));
+    done(&board, 1);
+    is_reset(&board, false);
+    assert!(!std::path::Path::new(&format!("/proc/{pid}/root")).exists());
+    assert_eq!(trust(&board, "board-id").unwrap(), b"acme.test-1\n");
+    assert!(!names(&board, "identity").is_empty());
+
+    // Neither the order nor what was deployed before is new to it.
+    assert_eq!(code(send(&board, &keeps)), "old-command");
+    assert_eq!(
+        code(board.offer("again", &release, &deploy)),
+        "old-assignment"
+    );
+    populate(&mut board);
+    assert_eq!(code(send(&board, &keeps)), "old-command");
+    assert!(board.app("web").unwrap().pid.is_some());
+
+    let all = order(8, Action::FactoryReset { volumes: true });
+    let all = sign(RESET_TYPE, &all, &keys.reset);
+    assert!(matches!(send(&board, &all), Answer::Command { .. }));
+    done(&board, 2);
+    is_reset(&board, true);
+}
+
+#[test]
+fn neither_a_stolen_console_nor_the_daemon_resets_a_board() {
+    let (board, keys) = board();
+    let wipe = |seq| order(seq, Action::FactoryReset { volumes: true });
+    let leave = |seq| order(seq, Action::Decommission {});
+    for (document, kind, key, says) in [
+        (wipe(7), RESET_TYPE, &keys.command, "bad-signature"),
+        (leave(7), RESET_TYPE, &keys.command, "bad-signature"),
+        (leave(7), RESET_TYPE, &board.keys.deploy, "bad-signature"),
+        (wipe(7), COMMAND_TYPE, &keys.command, "malformed"),
+        (leave(7), COMMAND_TYPE, &keys.command, "malformed"),
+        (wipe(7), COMMAND_TYPE, &keys.reset, "bad-signature"),
+    ] {
+        assert_eq!(code(send(&board, &sign(kind, &document, key))), says);
+    }
+    let other = Command {
+        board: BoardId::new("acme.test-2").unwrap(),
+        ..wipe(7)
+    };
+    let other = sign(RESET_TYPE, &other, &keys.reset);
+    assert_eq!(code(send(&board, &other)), "wrong-board");
+
+    // The daemon's user, as root on the board would ask.
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(board.dir.path(), all).unwrap();
+    let script = "
+import os, socket, struct, sys
+os.setgroups([]); os.setgid(1); os.setuid(1)
+to = socket.socket(socket.AF_UNIX)
+to.connect(sys.argv[1])
+call = sys.argv[2].encode()
+to.sendall(struct.pack('>I', len(call)) + call)
+print(to.recv(4096)[4:].decode())
+";
+    let call = r#"{"id":1,"op":"reset","decommission":true,"volumes":true}"#;
+    let asked = Program::new("python3")
+        .args(["-c", script])
+        .arg(board.socket())
+        .arg(call)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&asked.stdout).into_owned();
+    assert!(said.contains("not-root"), "{said}{asked:?}");
+
+    assert!(!is_noted(&board));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(board.app("web").unwrap().pid.is_some());
+}
+
+#[test]
+fn a_decommissioned_board_has_no_key_and_no_name_until_it_is_enrolled() {
+    let (board, keys) = board();
+    let secret = trust(&board, "secret.key").unwrap();
+    let leave = order(7, Action::Decommission {});
+    let leave = sign(RESET_TYPE, &leave, &keys.reset);
+    assert!(matches!(send(&board, &leave), Answer::Command { .. }));
+    done(&board, 1);
+    is_reset(&board, true);
+    assert_eq!(names(&board, "identity"), Vec::<String>::new());
+    assert_eq!(trust(&board, "board-id"), None);
+    assert_ne!(trust(&board, "secret.key").unwrap(), secret);
+    assert!(board.status().decommissioned);
+
+    // A daemon that remembers who it was is not believed.
+    let name = |name: &str| Request::Identity {
+        board: BoardId::new(name).unwrap(),
+    };
+    assert_eq!(code(board.ask(name(board::BOARD))), "decommissioned");
+    assert_eq!(code(send(&board, &leave)), "not-enrolled");
+    assert_eq!(board.ask(Request::Enrolled), Answer::Done);
+    assert_eq!(board.ask(name("acme.test-9")), Answer::Done);
+    assert!(!board.status().decommissioned);
+    let old = Command {
+        board: BoardId::new("acme.test-9").unwrap(),
+        ..order(7, Action::Decommission {})
+    };
+    let old = sign(RESET_TYPE, &old, &keys.reset);
+    assert_eq!(code(send(&board, &old)), "old-command");
+}
+
+/// What is asked for by root on the board, cut off while it is noted.
+fn ask_and_kill(board: &mut Board, after: Duration) -> bool {
+    let mut client = board.client();
+    client.send(Request::Reset {
+        decommission: false,
+        volumes: true,
+    });
+    std::thread::sleep(after);
+    board.kill_supervisor();
+    is_noted(board)
+}
+
+/// The supervisor that does it is cut off before its n-th call that changes something.
+fn carry_on_and_cut(board: &mut Board, n: usize) -> Cut {
+    let mut child = board.held_program(&[]);
+    let log: PathBuf = board.log_path();
+    let traced = Traced::seize(child.id(), &log);
+    writeln!(child.stdin.take().unwrap(), "go").unwrap();
+    board.take_supervisor(child);
+    let over = Arc::new(AtomicBool::new(false));
+    let cut_off = Arc::new(AtomicBool::new(false));
+    let (ended, given_up) = (over.clone(), cut_off.clone());
+    let socket = board.socket();
+    let watcher = std::thread::spawn(move || {
+        while !given_up.load(Ordering::Relaxed) && UnixStream::connect(&socket).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ended.store(true, Ordering::Relaxed);
+        // Whatever wakes it.
+        let _ = UnixStream::connect(&socket);
+    });
+    let cut = traced.run_to(n, &over);
+    cut_off.store(true, Ordering::Relaxed);
+    if let Cut::Before(_) = cut {
+        board.kill_supervisor();
+    }
+    watcher.join().unwrap();
+    cut
+}
+
+#[test]
+fn a_reset_that_is_cut_off_is_gone_on_with() {
+    let (mut board, _) = board();
+    // Noted or not: all or nothing.
+    for after in [0, 2, 20] {
+        let noted = ask_and_kill(&mut board, Duration::from_millis(after));
+        board.start_supervisor();
+        assert!(!is_noted(&board));
+        match noted {
+            true => {
+                is_reset(&board, true);
+                populate(&mut board);
+            }
+            false => assert!(board.app("web").is_some()),
+        }
+    }
+    let noted = |board: &mut Board| {
+        while !ask_and_kill(board, Duration::from_millis(100)) {
+            board.start_supervisor();
+        }
+    };
+    noted(&mut board);
+    let Cut::Over(all) = carry_on_and_cut(&mut board, usize::MAX) else {
+        panic!("it was cut off")
+    };
+    is_reset(&board, true);
+    assert!(all > 20, "{all}");
+    let wanted = match std::env::var("CORACLE_CUTS").as_deref() {
+        Ok("all") => all,
+        Ok(number) => number.parse().unwrap(),
+        Err(_) => SAMPLE,
+    };
+    for k in 0..wanted.min(all) {
+        let n = 1 + k * all / wanted.min(all);
+        populate(&mut board);
+        noted(&mut board);
+        let cut = carry_on_and_cut(&mut board, n);
+        if let Cut::Before(call) = &cut {
+            eprintln!("cut before call {n} of {all}: {call}");
+            board.start_supervisor();
+        }
+        assert!(!is_noted(&board), "cut before call {n}");
+        is_reset(&board, true);
+    }
+}
