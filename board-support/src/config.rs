@@ -356,6 +356,10 @@ impl Config {
     pub fn decommissioned_file(&self) -> PathBuf {
         self.state_dir.join("decommissioned")
     }
+    /// The agent's own programs, where releases bring them; root's.
+    pub fn agent_dir(&self) -> PathBuf {
+        self.state_dir.join("agent")
+    }
     /// Journal and sets; root's.
     pub fn deployments_dir(&self) -> PathBuf {
         self.state_dir.join("deployments")

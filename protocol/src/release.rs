@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 mod actions;
+mod agent;
 mod checks;
 mod dependencies;
 mod devices;
@@ -18,6 +19,7 @@ mod network;
 mod update_lock;
 
 pub use actions::NamedAction;
+pub use agent::{AGENT_FILE, Agent};
 pub use dependencies::{Condition, start_order};
 pub use devices::{AppDevice, DeviceAccess};
 pub use hooks::{DEFAULT_HOOK_SECONDS, Hook, HookKind, Hooks};
@@ -58,6 +60,9 @@ pub struct Release {
     /// Networks that its apps share, beside the board's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkSpec>,
+    /// The board's own program from then on; the one that it has stays when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
     /// The complete set of apps.
     pub apps: Vec<App>,
 }

@@ -274,6 +274,7 @@ fn release(expires: u64) -> Release {
         expires,
         hardware: BTreeSet::from([HardwareClass::new("pc").unwrap()]),
         networks: Vec::new(),
+        agent: None,
         apps: vec![],
     }
 }

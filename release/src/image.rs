@@ -9,7 +9,7 @@ use coracle_images::layout::{
 };
 use coracle_images::store::StoreError;
 use coracle_protocol::Sha256Digest;
-use coracle_protocol::release::{Blob, Image, Layer};
+use coracle_protocol::release::{AGENT_FILE, Blob, Image, Layer};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -62,6 +62,14 @@ pub enum ImageError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// An image that carries no program of the board's own, or one that boards would not execute.
+    #[error("`{image}` carries no agent: {fault}")]
+    NoAgent {
+        /// Tag.
+        image: String,
+        /// What is missing.
+        fault: String,
     },
     /// Manifest and bytes, or config and tar, do not agree.
     #[error("layer {digest} of `{image}` is damaged: its {what} is not what the image says")]
@@ -174,6 +182,24 @@ impl<'a> Measurer<'a> {
         })
     }
 
+    /// The program in an image that carries a board's own, held against what a board asks of it before it is executed.
+    pub fn agent(&self, image: &Image) -> Result<Blob, ImageError> {
+        let no_agent = |fault: String| ImageError::NoAgent {
+            image: image.name.clone(),
+            fault,
+        };
+        let [layer] = &image.layers[..] else {
+            let count = image.layers.len();
+            return Err(no_agent(format!("it has {count} layers, and needs one")));
+        };
+        let media_type = &layer.media_type;
+        let layer_type = LayerType::from_media_type(media_type)
+            .ok_or_else(|| no_agent(format!("its layer is `{media_type}`")))?;
+        let blob = self.layout.store().open_blob(&layer.digest)?;
+        let found = agent_in(tar_stream(blob, layer_type, &limits()));
+        found.map_err(|error| no_agent(error.to_string()))
+    }
+
     fn unpacked_size(
         &mut self,
         image: &str,
@@ -220,6 +246,39 @@ impl<'a> Measurer<'a> {
         self.seen.insert(digest, unpacked);
         Ok(unpacked)
     }
+}
+
+fn agent_in(layer: impl io::Read) -> io::Result<Blob> {
+    let mut tar = tar::Archive::new(layer);
+    for member in tar.entries()? {
+        let mut member = member?;
+        let path = member.path()?;
+        if path.strip_prefix(".").unwrap_or(&path) != Path::new(AGENT_FILE) {
+            continue;
+        }
+        let header = member.header();
+        let (mode, owner) = (header.mode()?, header.uid()?);
+        if !header.entry_type().is_file() || mode & 0o6122 != 0o100 || owner != 0 {
+            return Err(io::Error::other(format!(
+                "`{AGENT_FILE}` is no file of root's that root alone can write and execute: owner {owner}, mode {mode:o} \
+                 (chmod 755, and `image build --owner 0:0`)"
+            )));
+        }
+        let mut program = Measured::new(&mut member, u64::MAX);
+        let mut begin = [0; 4];
+        io::Read::read_exact(&mut program, &mut begin)?;
+        if begin != *b"\x7fELF" {
+            return Err(io::Error::other(format!(
+                "`{AGENT_FILE}` is no ELF program"
+            )));
+        }
+        io::copy(&mut program, &mut io::sink())?;
+        let (digest, size) = program.finish();
+        return Ok(Blob { digest, size });
+    }
+    Err(io::Error::other(format!(
+        "there is no `{AGENT_FILE}` in it"
+    )))
 }
 
 /// The layers of an image with their types and diff_ids, the lowest first.

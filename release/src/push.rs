@@ -2,13 +2,13 @@
 
 use crate::console::{Console, ConsoleError};
 use crate::files::FileError;
-use crate::image::{self, ImageError};
+use crate::image::{ImageError, at};
 use crate::progress;
 use crate::release::{ReleaseEnvelope, ReleaseError};
 use coracle_images::layout::{Descriptor, Layout, Manifest};
 use coracle_images::store::StoreError;
 use coracle_protocol::Sha256Digest;
-use coracle_protocol::release::{App, Blob};
+use coracle_protocol::release::{Blob, Image};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use ureq::SendBody;
@@ -67,8 +67,8 @@ pub fn push(
     file: &ReleaseEnvelope,
 ) -> Result<(Pushed, Value), PushError> {
     let mut pushed = Pushed::default();
-    for app in &file.release.apps {
-        push_image(console, layout, app, &mut pushed)?;
+    for image in file.release.images() {
+        push_image(console, layout, image, &mut pushed)?;
     }
     let answer = console.post("/api/v1/releases", &file.envelope.to_json())?;
     Ok((pushed, answer))
@@ -85,10 +85,9 @@ pub fn repository(name: &str) -> (&str, &str) {
 fn push_image(
     console: &Console,
     layout: &Layout,
-    app: &App,
+    image: &Image,
     pushed: &mut Pushed,
 ) -> Result<(), PushError> {
-    let image = &app.image;
     let (repository, tag) = repository(&image.name);
     let layers = image.layers.iter().map(|layer| Blob {
         digest: layer.digest,
@@ -98,7 +97,7 @@ fn push_image(
     for blob in blobs {
         push_blob(console, layout, &image.name, repository, blob, pushed)?;
     }
-    let failed = image::at(layout.dir());
+    let failed = at(layout.dir());
     // Its media type is not in the release; the digest makes sure of the rest.
     let descriptor = Descriptor::new("", image.manifest.digest, image.manifest.size);
     let bytes = layout.document_bytes(&descriptor).map_err(&failed)?;

@@ -224,6 +224,10 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
     );
     let _ = writeln!(out, "hardware {}", hardware.join(", "));
     let _ = writeln!(out, "signed by {}", signers.join(", "));
+    if let Some(agent) = &r.agent {
+        let (name, size) = (&agent.image.name, human::bytes(agent.program.size));
+        let _ = writeln!(out, "agent {}: {size}, image {name}", agent.version);
+    }
     for app in &r.apps {
         let bytes: u64 = app.image.layers.iter().map(|layer| layer.size).sum();
         let unpacked: u64 = app

@@ -8,7 +8,7 @@ use coracle_protocol::names::{
     AppName, DeviceName, HardwareClass, ProductName, SecretName, VolumeName,
 };
 use coracle_protocol::release::{
-    App, AppDevice, AppLimits, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn,
+    Agent, App, AppDevice, AppLimits, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn,
     Health, Hooks, Image, LogMode, Logs, NamedAction, NetworkSpec, Release, Restart, TmpfsMount,
     UpdateLock, VolumeMount,
 };
@@ -48,6 +48,15 @@ pub enum ReleaseFileError {
         #[source]
         source: Box<ImageError>,
     },
+    /// The image that carries the agent.
+    #[error("`{path}`: agent: image")]
+    Agent {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<ImageError>,
+    },
     /// Past a limit, or without sense.
     #[error("`{path}`: {fault}")]
     Fault {
@@ -69,7 +78,16 @@ pub struct ReleaseFile {
     hardware: BTreeSet<HardwareClass>,
     #[serde(default)]
     networks: Vec<NetworkSpec>,
+    agent: Option<AgentTable>,
     apps: Vec<AppTable>,
+}
+
+/// As [`Agent`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentTable {
+    version: String,
+    image: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -228,6 +246,11 @@ impl ReleaseFile {
                 fault: format!("app `{name}`: {fault}"),
             })?);
         }
+        let agent = self.agent.map(|table| table.agent(images)).transpose();
+        let agent = agent.map_err(|source| ReleaseFileError::Agent {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
         let release = Release {
             spec_version: 1,
             critical: Vec::new(),
@@ -239,6 +262,7 @@ impl ReleaseFile {
             expires: self.expires.from(issued_at),
             hardware: self.hardware,
             networks: self.networks,
+            agent,
             apps,
         };
         release.check().map_err(|fault| ReleaseFileError::Fault {
@@ -246,6 +270,17 @@ impl ReleaseFile {
             fault,
         })?;
         Ok(release)
+    }
+}
+
+impl AgentTable {
+    fn agent(self, images: &mut Measurer<'_>) -> Result<Agent, ImageError> {
+        let image = images.image(&self.image)?;
+        Ok(Agent {
+            version: self.version,
+            program: images.agent(&image)?,
+            image,
+        })
     }
 }
 

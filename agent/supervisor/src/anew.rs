@@ -2,11 +2,12 @@
 //! apps are its children still and the kernel tells it, and nobody else, how they end: on kernels before 6.15 that is the only
 //! way to know (see [`crate::adopt`]).
 
+use crate::agent;
 use rustix::fs::{Access, access};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What comes after a supervisor's run.
@@ -26,12 +27,29 @@ pub struct Program {
 }
 
 impl Program {
-    /// Asked early: once its file is replaced, the kernel has no name for it any more.
+    /// Asked early: once its file is replaced, the kernel has no name for it any more. A program that was chosen names the root
+    /// file system's, which chooses again.
     pub fn own() -> io::Result<Self> {
+        let path = std::env::var_os(agent::SHIPPED).filter(|_| Self::was_chosen());
         Ok(Self {
-            path: std::env::current_exe()?,
+            path: path.map_or_else(std::env::current_exe, |path| Ok(path.into()))?,
             arguments: std::env::args_os().collect(),
         })
+    }
+
+    /// Whether the root file system's program executed this one.
+    pub fn was_chosen() -> bool {
+        std::env::var_os(agent::OWN).is_some()
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its name and what came behind it.
+    pub fn arguments(&self) -> &[OsString] {
+        &self.arguments
     }
 
     /// Whether there is something to execute under its name.
@@ -49,6 +67,7 @@ impl Program {
         if let Some(name) = arguments.next() {
             command.arg0(name);
         }
+        command.env_remove(agent::OWN).env_remove(agent::SHIPPED);
         command.args(arguments).exec()
     }
 }

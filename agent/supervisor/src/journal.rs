@@ -132,9 +132,8 @@ impl DeployedSet {
 
     /// The layers that it needs on disk.
     pub fn layers(&self) -> BTreeSet<Sha256Digest> {
-        let apps = self.release().apps.iter();
         let mut layers = BTreeSet::new();
-        layers.extend(apps.flat_map(|app| app.image.layers.iter().map(|layer| layer.diff_id)));
+        layers.extend(self.release().layers().map(|layer| layer.diff_id));
         layers
     }
 }

@@ -21,6 +21,7 @@
 //! | [`resolver`] | a network's resolver, in a jail |
 //! | [`users`] | whether an app's root is nobody on the board, and by which ids |
 //! | [`adopt`], [`anew`] | what a supervisor leaves for the next one; the same process executes a new program |
+//! | [`agent`] | which program this is, where a release brought another than the root file system's |
 //! | [`supervisor`] | the owner of all of it: one loop |
 //! | [`reset`] | factory reset and decommission, from the note of it to its end |
 //! | [`program`] | the command line, and exit codes |
@@ -33,6 +34,7 @@
 
 mod action;
 pub mod adopt;
+pub mod agent;
 pub mod anew;
 pub mod apps;
 mod board_policy;

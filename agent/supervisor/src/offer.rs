@@ -85,9 +85,9 @@ impl Accepted {
         let mut configs = BTreeSet::new();
         configs.extend(apps.iter().map(|app| app.image.config));
         let mut asked = BTreeSet::new();
-        let layers = apps
-            .iter()
-            .flat_map(|app| &app.image.layers)
+        let layers = self
+            .release()
+            .layers()
             .filter(|layer| !on_board.contains(&layer.diff_id) && asked.insert(layer.diff_id));
         let need = |layer: &coracle_protocol::release::Layer| LayerNeed {
             diff_id: layer.diff_id,
@@ -187,15 +187,17 @@ pub fn check_budget(
     problems.extend(links::not_allowed(release, &settings.profile));
     problems.extend(storage::volumes(release, settings));
     problems.extend(storage::inodes(release, settings, free));
-    for app in &release.apps {
-        for layer in &app.image.layers {
+    for image in release.images() {
+        for layer in &image.layers {
             if LayerType::from_media_type(&layer.media_type).is_none() {
                 problems.push(format!(
-                    "app `{}`: layers of type `{}` cannot be unpacked",
-                    app.name, layer.media_type
+                    "image `{}`: layers of type `{}` cannot be unpacked",
+                    image.name, layer.media_type
                 ));
             }
         }
+    }
+    for app in &release.apps {
         if settings.disks.is_empty() && io_of(&app.limits).is_any() {
             problems.push(format!(
                 "app `{}` asks for IO limits, and this board has no disk that they could be set on",
@@ -205,9 +207,7 @@ pub fn check_budget(
     }
     let mut counted = BTreeSet::new();
     let missing: u64 = release
-        .apps
-        .iter()
-        .flat_map(|app| &app.image.layers)
+        .layers()
         .filter(|layer| !on_board.contains(&layer.diff_id) && counted.insert(layer.diff_id))
         .fold(0, |sum, layer| sum.saturating_add(layer.unpacked_size));
     problems.extend(storage::room(release, settings, free, missing));

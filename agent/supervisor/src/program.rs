@@ -1,5 +1,6 @@
 //! The program: settings, build, run, drain; and the one place where an error becomes an exit code.
 
+use crate::agent;
 use crate::anew::{Next, Program};
 use crate::reset;
 use crate::settings::Settings;
@@ -84,10 +85,8 @@ fn arguments() -> Result<Asked, lexopt::Error> {
 fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
     coracle_board_support::memory::begin_small();
     // The level is in the file, so the file is read once before anything can be logged.
-    let level = Config::load(file)?
-        .log_level
-        .as_str()
-        .parse::<tracing::Level>()?;
+    let config = Config::load(file)?;
+    let level = config.log_level.as_str().parse::<tracing::Level>()?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(level)
@@ -100,6 +99,11 @@ fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
     // Secrets are in this memory: no core dump of it is written, whatever the board does with those of others.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let program = Program::own().context("the program's own file")?;
+    match Program::was_chosen() {
+        // By its descriptor it was executed, and its number would be the process's name.
+        true => rustix::thread::set_name(c"coracle-supervi").context("its name")?,
+        false => agent::follow(&config.agent_dir(), &program, !stop),
+    }
     let settings = Settings::load(file)?;
     // One thread, for ever: the child side of a launch runs ordinary code after clone.
     let runtime = tokio::runtime::Builder::new_current_thread()

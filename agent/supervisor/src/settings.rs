@@ -175,6 +175,7 @@ fn make_folders(config: &Config, daemon: Option<Owner>) -> Result<(), DiskError>
         (config.containers_dir(), 0o700),
         (config.volumes_dir(), 0o700),
         (config.logs_dir(), 0o755),
+        (config.agent_dir(), 0o755),
     ] {
         disk::own_folder(&folder, mode)?;
     }

@@ -1,6 +1,7 @@
 //! From which layer to which: pure.
 
 use coracle_digest::Sha256Digest;
+use coracle_protocol::names::AppName;
 use coracle_protocol::release::{Image, Layer, Release};
 use std::collections::BTreeSet;
 
@@ -27,31 +28,36 @@ pub fn pairs(
 ) -> Vec<Pair> {
     let mut done = BTreeSet::new();
     let mut found = Vec::new();
-    for app in &release.apps {
-        for (place, to) in app.image.layers.iter().enumerate() {
+    for (app, image) in images(release) {
+        for (place, to) in image.layers.iter().enumerate() {
             if held(&to.diff_id) || !done.insert(to.diff_id) {
                 continue;
             }
             let base = earlier.iter().find_map(|old| {
-                let same_app = old.apps.iter().filter(|o| o.name == app.name);
-                let same_repository = old.apps.iter().filter(|o| {
-                    o.name != app.name && repository(&o.image) == repository(&app.image)
-                });
+                let same_app = images(old).filter(|(name, _)| *name == app);
+                let same_repository = images(old)
+                    .filter(|(name, o)| *name != app && repository(o) == repository(image));
                 same_app
                     .chain(same_repository)
-                    .find_map(|o| base_in(&o.image, place, to, &held))
+                    .find_map(|(_, o)| base_in(o, place, to, &held))
             });
             if let Some(from) = base {
                 found.push(Pair {
                     from: from.clone(),
                     to: to.clone(),
-                    image: app.image.name.clone(),
-                    manifest: app.image.manifest,
+                    image: image.name.clone(),
+                    manifest: image.manifest,
                 });
             }
         }
     }
     found
+}
+
+/// Each with its app's name; that of the agent has none.
+fn images(release: &Release) -> impl Iterator<Item = (Option<&AppName>, &Image)> {
+    let apps = release.apps.iter().map(|app| (Some(&app.name), &app.image));
+    apps.chain(release.agent.iter().map(|agent| (None, &agent.image)))
 }
 
 fn base_in<'a>(

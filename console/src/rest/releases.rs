@@ -50,7 +50,7 @@ pub async fn add_release(
         return Err(AddError::Missing(missing));
     }
     let document = release.document();
-    let layers: Vec<&Layer> = document.apps.iter().flat_map(|a| &a.image.layers).collect();
+    let layers: Vec<&Layer> = document.layers().collect();
     let row = ReleaseRow {
         digest: release.digest(),
         product: document.product.to_string(),
@@ -75,8 +75,11 @@ pub async fn add_release(
 
 fn missing(blobs: &Blobs, release: &Release) -> Vec<String> {
     let mut found = Vec::new();
-    for app in &release.apps {
-        let image = &app.image;
+    let apps = release.apps.iter();
+    let of_apps = apps.map(|app| (format!("app `{}`", app.name), &app.image));
+    let agent = release.agent.iter();
+    let of_agent = agent.map(|agent| ("the agent".to_owned(), &agent.image));
+    for (whose, image) in of_apps.chain(of_agent) {
         let layers = image.layers.iter().map(|l| ("layer", l.digest, l.size));
         let others = [
             ("manifest", image.manifest.digest, image.manifest.size),
@@ -88,7 +91,7 @@ fn missing(blobs: &Blobs, release: &Release) -> Vec<String> {
                 Some(have) => format!("{have} bytes instead of {size}"),
                 None => "missing".into(),
             };
-            found.push(format!("{what} {digest} of app `{}`: {fault}", app.name));
+            found.push(format!("{what} {digest} of {whose}: {fault}"));
         }
     }
     found.truncate(10);

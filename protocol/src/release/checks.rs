@@ -1,6 +1,6 @@
 //! The rules of a release: each limit, and the sense of each field.
 
-use super::{App, Health, NetworkMode, Probe, Release};
+use super::{App, Health, Image, NetworkMode, Probe, Release};
 use crate::document::{ends_after_it_begins, line, text, understood, within};
 use crate::limits::LIMITS;
 use crate::names::VolumeName;
@@ -34,6 +34,9 @@ impl Release {
         )?;
         within("apps", self.apps.len() as u64, l.apps as u64)?;
         self.check_networks()?;
+        if let Some(agent) = &self.agent {
+            agent.check().map_err(|fault| format!("agent: {fault}"))?;
+        }
         let mut names = BTreeSet::new();
         let mut ports = BTreeSet::new();
         let mut sizes = BTreeMap::<&VolumeName, storage::Size<'_>>::new();
@@ -62,11 +65,7 @@ impl App {
     fn check(&self) -> Result<(), String> {
         let l = &LIMITS;
         let entries = l.entries_per_app as u64;
-        within(
-            "image.layers",
-            self.image.layers.len() as u64,
-            l.layers as u64,
-        )?;
+        self.image.check()?;
         for (field, count) in [
             ("args", self.args.len()),
             ("env", self.env.len()),
@@ -84,7 +83,6 @@ impl App {
         self.check_logs()?;
         self.check_hooks()?;
         self.site_settable.check()?;
-        image_name(&self.image.name)?;
         for arg in &self.args {
             text("args", arg)?;
         }
@@ -93,18 +91,6 @@ impl App {
             if key.is_empty() || key.contains(['=', '\0']) || key.len() > 256 {
                 return Err("env: a name is empty, too long, or holds `=` or NUL".into());
             }
-        }
-        for blob in [self.image.manifest.size, self.image.config.size] {
-            within("image: manifest and config size", blob, 4 << 20)?;
-        }
-        for layer in &self.image.layers {
-            line("image.layers.media_type", &layer.media_type)?;
-            within("image.layers.size", layer.size, l.blob_bytes)?;
-            within(
-                "image.layers.unpacked_size",
-                layer.unpacked_size,
-                l.blob_bytes,
-            )?;
         }
         storage::check(self)?;
         guarantees::check(&self.limits)?;
@@ -167,6 +153,27 @@ impl App {
         within("stop_grace_seconds", self.stop_grace_seconds.into(), 600)?;
         if let Some(health) = &self.health {
             health.check()?;
+        }
+        Ok(())
+    }
+}
+
+impl Image {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let l = &LIMITS;
+        within("image.layers", self.layers.len() as u64, l.layers as u64)?;
+        image_name(&self.name)?;
+        for blob in [self.manifest.size, self.config.size] {
+            within("image: manifest and config size", blob, 4 << 20)?;
+        }
+        for layer in &self.layers {
+            line("image.layers.media_type", &layer.media_type)?;
+            within("image.layers.size", layer.size, l.blob_bytes)?;
+            within(
+                "image.layers.unpacked_size",
+                layer.unpacked_size,
+                l.blob_bytes,
+            )?;
         }
         Ok(())
     }

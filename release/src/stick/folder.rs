@@ -4,14 +4,14 @@
 use super::{Assignment, StickError, Summary, deltas, named, sign};
 use crate::files::{self, Access};
 use crate::human;
-use crate::image::{self, limits};
+use crate::image::{at, limits};
 use crate::progress;
 use crate::release::{ReleaseEnvelope, Signer};
 use coracle_images::layout::{Descriptor, Layout};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::deploy::{Delta, Target};
 use coracle_protocol::dsse::Envelope;
-use coracle_protocol::release::{App, Blob};
+use coracle_protocol::release::{Blob, Image};
 use coracle_protocol::stick::{FOLDER, INDEX, Stick};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -40,12 +40,12 @@ pub fn write(
     dir: &Path,
 ) -> Result<Summary, StickError> {
     let inner = dir.join(FOLDER);
-    let output = Layout::create(&inner, &limits()).map_err(image::at(&inner))?;
+    let output = Layout::create(&inner, &limits()).map_err(at(&inner))?;
     let mut keep = BTreeSet::new();
-    let mut index = output.index().map_err(image::at(&inner))?;
+    let mut index = output.index().map_err(at(&inner))?;
     index.manifests.clear();
-    for app in &input.file.release.apps {
-        copy_app(input, app, &output, &mut keep)?;
+    for image in input.file.release.images() {
+        copy_image(input, image, &output, &mut keep)?;
     }
     let deltas = deltas(
         input.file,
@@ -80,14 +80,12 @@ pub fn write(
     };
     let json = serde_json::to_vec(&stick).unwrap_or_default();
     Stick::parse(&json)?;
-    output.write_index(&index).map_err(image::at(&inner))?;
-    for app in &input.file.release.apps {
-        let media_type = manifest_type(input, app)?;
-        let manifest = app.image.manifest;
+    output.write_index(&index).map_err(at(&inner))?;
+    for image in input.file.release.images() {
+        let media_type = manifest_type(input, image)?;
+        let manifest = image.manifest;
         let entry = Descriptor::new(&media_type, manifest.digest, manifest.size);
-        output
-            .tag(entry, &app.image.name)
-            .map_err(image::at(&inner))?;
+        output.tag(entry, &image.name).map_err(at(&inner))?;
     }
     files::write(&inner.join(INDEX), &json, Access::Public)?;
     files::write(&dir.join("README.txt"), text.as_bytes(), Access::Public)?;
@@ -99,34 +97,31 @@ pub fn write(
     Ok(summary)
 }
 
-fn manifest_type(input: &Input<'_>, app: &App) -> Result<String, StickError> {
-    let manifest = app.image.manifest;
+fn manifest_type(input: &Input<'_>, image: &Image) -> Result<String, StickError> {
+    let manifest = image.manifest;
     let descriptor = Descriptor::new("", manifest.digest, manifest.size);
     let document: coracle_images::layout::Manifest = input
         .images
         .document(&descriptor)
-        .map_err(image::at(input.images.dir()))?;
+        .map_err(at(input.images.dir()))?;
     Ok(document
         .media_type
         .unwrap_or_else(|| coracle_images::layout::MANIFEST.to_owned()))
 }
 
-fn copy_app(
+fn copy_image(
     input: &Input<'_>,
-    app: &App,
+    image: &Image,
     output: &Layout,
     keep: &mut BTreeSet<Sha256Digest>,
 ) -> Result<(), StickError> {
-    let layers = app.image.layers.iter().map(|layer| Blob {
+    let layers = image.layers.iter().map(|layer| Blob {
         digest: layer.digest,
         size: layer.size,
     });
-    for blob in [app.image.manifest, app.image.config]
-        .into_iter()
-        .chain(layers)
-    {
+    for blob in [image.manifest, image.config].into_iter().chain(layers) {
         if keep.insert(blob.digest) {
-            copy(input, &app.image.name, blob, output)?;
+            copy(input, &image.name, blob, output)?;
         }
     }
     Ok(())
@@ -198,6 +193,15 @@ fn readme(file: &ReleaseEnvelope, assignments: &[Assignment], deltas: &[Delta]) 
         human::date(r.expires),
         file.digest,
     );
+    if let Some(agent) = &r.agent {
+        let (name, size) = (&agent.image.name, agent.program.size);
+        let _ = writeln!(
+            out,
+            "  the board's own program {}  {name}  {}",
+            agent.version,
+            human::bytes(size)
+        );
+    }
     for app in &r.apps {
         let bytes: u64 = app.image.layers.iter().map(|layer| layer.size).sum();
         let _ = writeln!(

@@ -114,17 +114,11 @@ pub fn deltas(
     output: &Layout,
 ) -> Result<Vec<Delta>, StickError> {
     let known = base_layers(bases, platform)?;
-    let ours: BTreeSet<Sha256Digest> = file
-        .release
-        .apps
-        .iter()
-        .flat_map(|app| &app.image.layers)
-        .map(|layer| layer.diff_id)
-        .collect();
+    let ours: BTreeSet<Sha256Digest> = file.release.layers().map(|layer| layer.diff_id).collect();
     let mut made: BTreeMap<(Sha256Digest, Sha256Digest), Delta> = BTreeMap::new();
-    for app in &file.release.apps {
-        let name = repository(&app.image.name).0;
-        for (index, target) in app.image.layers.iter().enumerate() {
+    for image in file.release.images() {
+        let name = repository(&image.name).0;
+        for (index, target) in image.layers.iter().enumerate() {
             for base in &known {
                 let pair = (base.diff_id, target.diff_id);
                 if base.place != (name.to_owned(), index)
@@ -135,7 +129,7 @@ pub fn deltas(
                     continue;
                 }
                 let from = (&bases[base.layout], base);
-                if let Some(delta) = make(from, images, target, &app.image.name, output)? {
+                if let Some(delta) = make(from, images, target, &image.name, output)? {
                     made.insert(pair, delta);
                 }
             }

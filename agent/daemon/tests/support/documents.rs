@@ -79,6 +79,7 @@ pub fn documents(board: &str, seq: u64) -> Documents {
         expires: LATER,
         hardware: [HardwareClass::new("generic-x86-64").unwrap()].into(),
         networks: vec![],
+        agent: None,
         apps: vec![app()],
     };
     let release_envelope = signed(RELEASE_TYPE, &release, &keys[&Role::Release]);

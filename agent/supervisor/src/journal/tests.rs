@@ -48,6 +48,7 @@ fn set(version: &str) -> StoredSet {
         expires: 2,
         hardware: BTreeSet::from([HardwareClass::new("pc").unwrap()]),
         networks: vec![],
+        agent: None,
         apps: vec![],
     };
     let payload = serde_json::to_vec(&release).unwrap();

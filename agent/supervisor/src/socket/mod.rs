@@ -238,6 +238,11 @@ impl Watchers {
         self.0.push(watcher);
     }
 
+    /// Whether anybody watches.
+    pub fn is_any(&self) -> bool {
+        self.0.iter().any(|watcher| !watcher.is_closed())
+    }
+
     /// Tells everybody; whoever has fallen too far behind is let go. Whether anybody was told.
     pub fn tell(&mut self, event: &Event) -> bool {
         self.0

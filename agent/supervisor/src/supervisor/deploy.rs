@@ -184,9 +184,10 @@ impl Supervisor {
         let mut needed = BTreeSet::new();
         needed.extend(sets.into_iter().flatten().flat_map(|set| set.layers()));
         if let Some(accepted) = &self.accepted {
-            let apps = accepted.release().apps.iter();
-            needed.extend(apps.flat_map(|app| app.image.layers.iter().map(|layer| layer.diff_id)));
+            needed.extend(accepted.release().layers().map(|layer| layer.diff_id));
         }
+        needed.extend(self.own.layers());
+        self.own.collect();
         match crate::gc::collect(&self.settings.config, &needed) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "layers that no set needs are going"),
@@ -279,7 +280,7 @@ impl Supervisor {
         (end > Instant::now()).then_some(end)
     }
 
-    fn trial_end(&self) -> Option<Instant> {
+    pub(super) fn trial_end(&self) -> Option<Instant> {
         let opened = self.trying.as_ref()?.window?;
         let seconds = self.apps.iter().map(|app| app.app.trial_seconds).max();
         Some(opened + Duration::from_secs(seconds.unwrap_or(0).into()))
@@ -316,7 +317,8 @@ impl Supervisor {
             self.apps.iter().filter_map(AppRun::not_proven).collect();
         match open.iter().find_map(|reason| reason.as_ref().err()) {
             Some(reason) => Some(Event::Fault(Why::new("not-running", reason.clone()))),
-            None => open.is_empty().then_some(Event::Passed),
+            None if open.is_empty() => self.lacks_daemon(now),
+            None => None,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | `commands` | verifies signed commands, counts and obeys them |
 //! | `actions` | actions of apps that were commanded, from start to end |
 //! | `reset` | a reset that was ordered, up to the next program, which does it |
+//! | `own` | another program of its own: chosen before its set starts, kept or given up with it |
 //! | `deploy` | carries out what [`crate::machine`] decides |
 //! | `waiting` | a staged set whose time has not come |
 //! | `running` | starts, ends, probes and restarts apps |
@@ -37,6 +38,7 @@ mod hooks;
 mod names;
 mod networks;
 mod order;
+mod own;
 mod plans;
 mod promises;
 mod requests;
@@ -56,6 +58,7 @@ mod wear;
 mod writers;
 
 use crate::adopt::AdoptedEnd;
+use crate::agent::Own;
 use crate::anew::{Next, Program};
 use crate::apps::AppRun;
 use crate::apps::launch::Bridge;
@@ -160,6 +163,7 @@ struct Trying {
 pub struct Supervisor {
     settings: Settings,
     trust: Trust,
+    own: Own,
     journal: Journal,
     tree: CgroupTree,
     bridge: BridgeHolder,
@@ -259,7 +263,7 @@ impl Supervisor {
         let mut watchdog = self.arm_watchdog();
         let next = loop {
             self.turn().await;
-            if self.reset_is_due() {
+            if self.reset_is_due() || self.tend_own_program(program).await {
                 break Next::Anew;
             }
             if let Some((watchdog, resets)) = &mut watchdog {
@@ -343,6 +347,7 @@ impl Supervisor {
             .chain(self.trial_due())
             .chain(self.held_due())
             .chain(self.waiting_due())
+            .chain(self.own_program_due())
             .chain(self.resolvers.due())
             .chain(self.following.due())
             .chain(self.device_watch.due())

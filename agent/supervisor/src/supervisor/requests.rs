@@ -253,12 +253,9 @@ impl Supervisor {
             reason: why.reason,
         };
         let accepted = self.accepted(&call.activity).map_err(fault)?;
-        let mut layers = accepted
+        let layer = accepted
             .release()
-            .apps
-            .iter()
-            .flat_map(|app| &app.image.layers);
-        let layer = layers
+            .layers()
             .find(|layer| layer.diff_id == call.diff_id)
             .ok_or_else(|| {
                 fault(Refused::new(
@@ -309,7 +306,7 @@ impl Supervisor {
 
     /// Everything that an activation needs is there, or why not.
     fn prepare_activation(&self, activity: &str) -> Result<(DeployedSet, StoredSet), Refused> {
-        if !self.machine.is_settled() {
+        if !self.machine.is_settled() || self.own.leaves_at.is_some() {
             return Err(Refused::new("busy", "another deployment is under way"));
         }
         if self

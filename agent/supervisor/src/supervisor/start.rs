@@ -10,6 +10,7 @@ use super::wear::Wearing;
 use super::writers::Writers;
 use super::{BridgeHolder, Supervisor, SupervisorError, Trying};
 use crate::adopt::{self, ProcessId, RunState, RunningApp};
+use crate::agent::Own;
 use crate::apps::hooks::LeftHook;
 use crate::apps::launch::{self, Ground};
 use crate::apps::{Phase, Process, interfaces};
@@ -102,6 +103,7 @@ impl Supervisor {
             news: News::of(failed),
             cooling: Cooling::of(settings.profile.thermal.as_ref()),
             wearing: Wearing::of(&settings, Instant::now()),
+            own: Own::load(config.agent_dir()),
             empty_root,
             _lock: lock,
             settings,
@@ -144,6 +146,7 @@ impl Supervisor {
         }
         let waiting = found.waiting.filter(|_| !found.has_trial);
         supervisor.find_waiting(waiting, state.waiting).await;
+        supervisor.tell_failed_program();
         if supervisor.machine.is_settled() {
             if supervisor.current.is_some() {
                 // The one before may have been cut between keeping this set and this.

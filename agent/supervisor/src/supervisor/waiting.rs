@@ -3,6 +3,7 @@
 
 mod spent;
 
+use super::own::AGENT;
 use super::requests::failed;
 use super::{Supervisor, Trying};
 use crate::adopt::Waited;
@@ -48,6 +49,8 @@ pub(super) struct Waits {
     /// What was said last.
     told: Option<Why>,
     next_look: Option<Instant>,
+    /// Nothing but this program stands against it, and whoever watches has heard so.
+    for_program: bool,
 }
 
 impl Waits {
@@ -105,6 +108,7 @@ impl Supervisor {
             .collect();
         let restored = self.transfer.as_ref().and_then(|job| job.restored());
         let boot = since_boot();
+        let program = self.program_first();
         let config = &self.settings.config;
         let waits = &mut self.trying.as_mut()?.waits;
         let up = Up {
@@ -126,8 +130,9 @@ impl Supervisor {
         if others.is_none() && locked.is_some() {
             waits.deferred_at = Some(boot);
         }
-        let why = gate::all([others, locked]);
+        let why = gate::all([others, locked]).or(program);
         waits.next_look = why.as_ref().map(|_| now + LOOK);
+        waits.for_program = why == waits.told && why.as_ref().is_some_and(|why| why.code == AGENT);
         waits.told.clone_from(&why);
         why
     }
@@ -178,7 +183,7 @@ impl Supervisor {
     }
 
     /// Root, counters and time may have gone on while it waited: what counts is what is so at the switch.
-    fn still_good(&self) -> Result<VerifiedDeployment, Why> {
+    pub(super) fn still_good(&self) -> Result<VerifiedDeployment, Why> {
         let stored = self.trying.as_ref().and_then(|t| t.stored.as_ref());
         let stored = stored.ok_or_else(|| Why::new("disk", "its documents are gone"))?;
         self.verify_again(stored)
@@ -193,6 +198,11 @@ impl Supervisor {
         offer::verify(offer, &self.trust, &self.settings, &[])
             .map(|accepted| accepted.deployment)
             .map_err(|refused| Why::new(refused.code, refused.reason))
+    }
+
+    /// Whether it is this program's turn to go.
+    pub(super) fn waits_for_program(&self) -> bool {
+        self.waiting_set().is_some_and(|set| set.waits.for_program)
     }
 
     /// Onto the disk, so that a restart finds it.

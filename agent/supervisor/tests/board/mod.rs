@@ -293,6 +293,27 @@ impl Board {
     }
 
     pub fn start_supervisor(&mut self) {
+        self.spawn_supervisor();
+        self.wait_for_socket();
+    }
+
+    /// One that does not come up: how it ends.
+    pub fn start_and_wait_for_its_end(&mut self) -> ExitStatus {
+        self.spawn_supervisor();
+        self.wait_for_the_supervisors_end()
+    }
+
+    /// By itself.
+    pub fn wait_for_the_supervisors_end(&mut self) -> ExitStatus {
+        let mut child = self.supervisor.take().unwrap();
+        let status = wait_for("its end", Duration::from_secs(60), || {
+            child.try_wait().unwrap()
+        });
+        let _ = std::fs::remove_file(self.socket());
+        status
+    }
+
+    fn spawn_supervisor(&mut self) {
         let log = self.log_file();
         let calls = self.without_calls.iter().map(u32::to_string);
         let requests = self.without_requests.iter();
@@ -325,7 +346,6 @@ impl Board {
         command.current_dir(self.dir.path());
         let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
         self.supervisor = Some(child);
-        self.wait_for_socket();
     }
 
     fn wait_for_socket(&mut self) {
@@ -417,6 +437,18 @@ impl Board {
         let mut client = self.client();
         assert_eq!(client.ask(Request::Watch), Answer::Done);
         client
+    }
+    /// None while one supervisor goes and the next one comes.
+    pub fn try_status(&self) -> Option<Status> {
+        let mut client = Client::new(UnixStream::connect(self.socket()).ok()?);
+        let id = client.try_send(Request::Status).ok()?;
+        match client.message()? {
+            Message::Reply(reply) if reply.id == id => match reply.answer {
+                Answer::Status(status) => Some(status),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
     }
     pub fn status(&self) -> Status {
         match self.ask(Request::Status) {
@@ -603,6 +635,7 @@ impl Board {
             expires: now() + 86_400,
             hardware: BTreeSet::from([self.hardware.clone()]),
             networks: self.networks.clone(),
+            agent: None,
             apps,
         };
         let deploy = self.deploy_of(&release, number);
@@ -791,14 +824,22 @@ impl Client {
     }
 
     pub fn send(&mut self, request: Request) -> u64 {
+        self.try_send(request).unwrap()
+    }
+
+    fn try_send(&mut self, request: Request) -> std::io::Result<u64> {
         let id = self.next;
         self.next += 1;
         let json = serde_json::to_vec(&Call { id, request }).unwrap();
-        self.stream
-            .write_all(&(json.len() as u32).to_be_bytes())
-            .unwrap();
-        self.stream.write_all(&json).unwrap();
-        id
+        self.stream.write_all(&(json.len() as u32).to_be_bytes())?;
+        self.stream.write_all(&json)?;
+        Ok(id)
+    }
+
+    /// None when the supervisor has gone.
+    pub fn try_watch(&mut self) -> Option<()> {
+        self.try_send(Request::Watch).ok()?;
+        matches!(self.message()?, Message::Reply(_)).then_some(())
     }
 
     pub fn raw(&mut self, bytes: &[u8]) {

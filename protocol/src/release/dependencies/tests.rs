@@ -26,6 +26,7 @@ fn release(apps: Vec<App>) -> Release {
         expires: 2,
         hardware: BTreeSet::from([crate::names::HardwareClass::new("unknown").unwrap()]),
         networks: vec![],
+        agent: None,
         apps,
     }
 }

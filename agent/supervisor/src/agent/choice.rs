@@ -1,0 +1,224 @@
+//! `<state>/agent/choice`: JSON, a line's end, and the SHA-256 of that JSON.
+
+use super::Chosen;
+use crate::disk::{self, DiskError};
+use coracle_digest::Sha256Digest;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+const FILE_BYTES: u64 = 64 * 1024;
+const VERSION: u32 = 1;
+
+/// Which program is to run. Fields that a later program adds are passed over: see [`super`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    choice_version: u32,
+    /// `None`: the root file system's.
+    pub program: Option<Chosen>,
+    /// The one before it, where that was not the root file system's.
+    pub previous: Option<Chosen>,
+    /// `program` has not proved itself yet.
+    pub trial: Option<Trial>,
+    /// The last one that did not.
+    pub failed: Option<Failed>,
+}
+
+/// A trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Digest of the assignment with which it is kept or goes.
+    pub deployment: Sha256Digest,
+    /// So often it was started.
+    pub starts: u32,
+    /// It is ended when its loop stands still for so many seconds.
+    pub patience_seconds: u32,
+}
+
+/// A program that did not prove itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Digest of the assignment that brought it.
+    pub deployment: Sha256Digest,
+    /// In words.
+    pub reason: String,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self {
+            choice_version: VERSION,
+            program: None,
+            previous: None,
+            trial: None,
+            failed: None,
+        }
+    }
+}
+
+impl Choice {
+    /// `program` is to be tried with the set of this assignment.
+    pub fn on_trial(
+        program: Chosen,
+        previous: Option<Chosen>,
+        deployment: Sha256Digest,
+        patience_seconds: u32,
+    ) -> Self {
+        Self {
+            program: Some(program),
+            previous,
+            trial: Some(Trial {
+                deployment,
+                starts: 0,
+                patience_seconds,
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// `None` when nothing was ever chosen. What cannot be read is set aside, and said: the root file system's program runs.
+    pub fn load(folder: &Path) -> Option<Self> {
+        let path = folder.join("choice");
+        let bytes = match disk::read_bounded(&path, FILE_BYTES) {
+            Ok(bytes) => bytes?,
+            Err(error) => {
+                tracing::error!(%error, "which program is chosen cannot be read now");
+                return None;
+            }
+        };
+        match Self::parse(&bytes) {
+            Ok(choice) => Some(choice),
+            Err(fault) => {
+                tracing::error!(path = %path.display(), fault, "which program is chosen is lost");
+                if let Err(error) = disk::set_aside(&path) {
+                    tracing::error!(%error, "and cannot be set aside");
+                }
+                None
+            }
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let at = bytes.iter().position(|b| *b == b'\n').unwrap_or(0);
+        let (json, sum) = bytes.split_at(at);
+        if at == 0 || sum[1..] != *Sha256Digest::of(json).hex().as_bytes() {
+            return Err("its checksum is wrong".into());
+        }
+        let choice: Self = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        match choice.choice_version {
+            VERSION => Ok(choice),
+            other => Err(format!("choice_version {other} is not known; 1 is")),
+        }
+    }
+
+    /// Old or new after any cut.
+    pub fn store(&self, folder: &Path) -> Result<(), DiskError> {
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        let sum = Sha256Digest::of(&bytes).hex();
+        bytes.push(b'\n');
+        bytes.extend_from_slice(sum.as_bytes());
+        disk::write_whole(&folder.join("choice"), &bytes, 0o600)
+    }
+
+    /// What is on trial did not prove itself: the one before it is chosen.
+    pub fn fail(&mut self, reason: &str) {
+        let (Some(trial), Some(program)) = (self.trial.take(), self.program.take()) else {
+            return;
+        };
+        let reason = format!("the board's own program {} {reason}", program.version);
+        tracing::error!(reason, "the program before it is taken");
+        self.program = self.previous.take();
+        self.failed = Some(Failed {
+            deployment: trial.deployment,
+            reason,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(name: &str) -> Chosen {
+        Chosen {
+            digest: Sha256Digest::of(name.as_bytes()),
+            size: 1,
+            layer: Sha256Digest::of(b"layer"),
+            version: name.into(),
+        }
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_the_root_file_systems_program() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Choice::load(folder.path()), None);
+        let choice = Choice {
+            program: Some(chosen("two")),
+            ..Choice::default()
+        };
+        choice.store(folder.path()).unwrap();
+        assert_eq!(Choice::load(folder.path()), Some(choice));
+        let path = folder.path().join("choice");
+        let whole = std::fs::read(&path).unwrap();
+        let damaged = (0..whole.len()).flat_map(|at| {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            [whole[..at].to_vec(), flipped]
+        });
+        for bytes in damaged {
+            assert!(Choice::parse(&bytes).is_err());
+        }
+        std::fs::write(&path, b"{}").unwrap();
+        assert_eq!(Choice::load(folder.path()), None);
+        assert!(folder.path().join("choice.bad").exists() && !path.exists());
+    }
+
+    /// As it is on boards: a program that reads it otherwise must not be released.
+    #[test]
+    fn version_one_is_read_for_ever() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let program =
+            format!(r#"{{"digest":"{digest}","size":7,"layer":"{digest}","version":"2"}}"#);
+        let trial = format!(r#"{{"deployment":"{digest}","starts":1,"patience_seconds":180}}"#);
+        let failed = format!(r#"{{"deployment":"{digest}","reason":"r"}}"#);
+        let json = format!(
+            r#"{{"choice_version":1,"program":{program},"previous":null,"trial":{trial},"failed":{failed},"later":1}}"#
+        );
+        let sum = |json: &str| format!("{json}\n{}", Sha256Digest::of(json.as_bytes()).hex());
+        let read = Choice::parse(sum(&json).as_bytes()).unwrap();
+        assert_eq!(read.program.unwrap().size, 7);
+        assert_eq!(read.trial.unwrap().starts, 1);
+        assert_eq!(read.failed.unwrap().reason, "r");
+        let two = json.replace("version\":1", "version\":2");
+        assert!(
+            Choice::parse(sum(&two).as_bytes())
+                .unwrap_err()
+                .contains("choice_version 2")
+        );
+    }
+
+    #[test]
+    fn the_one_before_follows_on_a_failure_and_then_the_root_file_systems() {
+        let mut choice = Choice {
+            program: Some(chosen("two")),
+            previous: Some(chosen("one")),
+            ..Choice::default()
+        };
+        choice.fail("is not on trial");
+        assert_eq!(choice.program, Some(chosen("two")));
+        for before in [Some(chosen("one")), None] {
+            let deployment = Sha256Digest::of(b"d");
+            let failing = choice.program.take().unwrap();
+            choice = Choice::on_trial(failing, choice.previous.take(), deployment, 1);
+            choice.fail("fell over");
+            assert_eq!((&choice.program, choice.trial), (&before, None));
+            assert!(
+                choice
+                    .failed
+                    .as_ref()
+                    .unwrap()
+                    .reason
+                    .ends_with("fell over")
+            );
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the root file system's program does before anything else: it executes the chosen one, or goes on itself.
+
+use super::{Choice, Chosen};
+use crate::anew::Program;
+use crate::kernel;
+use std::ffi::{CString, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+/// Environment: the digest of the program that runs, where it was chosen.
+pub const OWN: &str = "CORACLE_AGENT";
+
+/// Environment: where the root file system's is, for that one.
+pub const SHIPPED: &str = "CORACLE_SHIPPED";
+
+/// So often a program is started that has not proved itself. With the next start systemd has counted as many as its unit
+/// bears in a minute.
+const STARTS: u32 = 2;
+
+/// Comes back when the root file system's program is the one to run. `starting`: as a supervisor, which is what a program on
+/// trial is counted for.
+pub fn follow(folder: &Path, program: &Program, starting: bool) {
+    kernel::alarm(0);
+    let Some(mut choice) = Choice::load(folder) else {
+        return;
+    };
+    if choice.trial.is_some() {
+        if !starting {
+            choice.program = None;
+        } else if let Err(reason) = begin_trial(&mut choice, folder, program) {
+            kernel::alarm(0);
+            choice.fail(&reason);
+            if let Err(error) = choice.store(folder) {
+                tracing::error!(%error, "it is tried again at the next start");
+            }
+        }
+    }
+    for chosen in [&choice.program, &choice.previous].into_iter().flatten() {
+        let fault = execute(chosen, folder, program);
+        tracing::error!(version = chosen.version, fault, "a program is passed over");
+    }
+    if choice.program.is_some() {
+        tracing::error!("the root file system's program runs instead");
+    }
+}
+
+/// Counted on disk before it runs: whatever it does, the number of its starts is bounded.
+fn begin_trial(choice: &mut Choice, folder: &Path, program: &Program) -> Result<(), String> {
+    let (Some(trial), Some(chosen)) = (&mut choice.trial, choice.program.clone()) else {
+        return Err("is not there".into());
+    };
+    if trial.starts >= STARTS {
+        return Err(format!(
+            "was started {} times and ended each time before it had proved itself",
+            trial.starts
+        ));
+    }
+    trial.starts += 1;
+    let patience = trial.patience_seconds;
+    choice
+        .store(folder)
+        .map_err(|error| format!("cannot be tried: {error}"))?;
+    // Survives the execution, and ends a program that never comes to its loop.
+    kernel::alarm(patience);
+    Err(format!(
+        "cannot be executed: {}",
+        execute(&chosen, folder, program)
+    ))
+}
+
+/// Answers only when it could not; nothing of this process has changed then.
+fn execute(chosen: &Chosen, folder: &Path, program: &Program) -> String {
+    let file = match chosen.open(folder) {
+        Ok(file) => file,
+        Err(fault) => return fault,
+    };
+    let text = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
+    let entry = |name: &str, value: OsString| {
+        let mut entry = OsString::from(name);
+        entry.push("=");
+        entry.push(value);
+        text(entry)
+    };
+    let arguments: Vec<CString> = program.arguments().iter().cloned().map(text).collect();
+    let mut environment: Vec<CString> = std::env::vars_os()
+        .filter(|(name, _)| name != OWN && name != SHIPPED)
+        .filter_map(|(name, value)| Some(entry(name.to_str()?, value)))
+        .collect();
+    environment.push(entry(OWN, chosen.digest.hex().into()));
+    environment.push(entry(SHIPPED, program.path().into()));
+    kernel::execute(file.as_fd(), &arguments, &environment).to_string()
+}

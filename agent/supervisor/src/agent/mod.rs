@@ -1,0 +1,99 @@
+//! The board's own program, where a signed release brought another than the one on the root file system.
+//!
+//! The root file system's is always started first and decides (`follow`), by a file that says which one is chosen
+//! (`choice`). It is the fallback that nothing can take away: a chosen program that is not whole, cannot be executed, or did
+//! not prove itself in as many starts as it has is passed over. What a supervisor does to choose one is in
+//! `supervisor/agent.rs`.
+//!
+//! Each program reads a choice of version 1, whatever else changes: the one that decides may be the oldest on the board.
+
+mod choice;
+mod follow;
+mod program;
+
+pub use choice::{Choice, Failed};
+pub use follow::{OWN, SHIPPED, follow};
+pub use program::Chosen;
+
+use coracle_digest::Sha256Digest;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What this process is, of the programs on the board, and what is chosen.
+#[derive(Debug)]
+pub struct Own {
+    folder: PathBuf,
+    /// `None`: the root file system's.
+    running: Option<Sha256Digest>,
+    /// As it is on disk.
+    pub choice: Choice,
+    /// When this process goes over to the program that is chosen instead.
+    pub leaves_at: Option<Instant>,
+    /// The choice could be read: what is not chosen may go.
+    is_known: bool,
+}
+
+impl Own {
+    /// Read once at the start; this process writes it alone from then on.
+    pub fn load(folder: PathBuf) -> Self {
+        let running = std::env::var(OWN).ok();
+        let choice = Choice::load(&folder);
+        Self {
+            running: running.and_then(|hex| Sha256Digest::from_hex(&hex).ok()),
+            is_known: choice.is_some(),
+            choice: choice.unwrap_or_default(),
+            leaves_at: None,
+            folder,
+        }
+    }
+
+    /// Whether this is that program.
+    pub fn is(&self, program: Sha256Digest) -> bool {
+        self.running == Some(program)
+    }
+
+    /// The one that runs, where it is not the root file system's.
+    pub fn running(&self) -> Option<Chosen> {
+        let known = [&self.choice.program, &self.choice.previous];
+        let mut known = known.into_iter().flatten();
+        known.find(|chosen| self.is(chosen.digest)).cloned()
+    }
+
+    /// Another choice, onto the disk first; nothing has changed when that fails.
+    pub fn choose(&mut self, choice: Choice) -> Result<(), String> {
+        choice.store(&self.folder).map_err(|e| e.to_string())?;
+        self.choice = choice;
+        self.is_known = true;
+        Ok(())
+    }
+
+    /// Makes a program ready to be chosen, from its unpacked layer.
+    pub fn place(&self, chosen: &Chosen, layers: &std::path::Path) -> Result<(), String> {
+        chosen.place(&self.folder, layers)
+    }
+
+    /// Layers of the chosen ones: bases of deltas to the next.
+    pub fn layers(&self) -> impl Iterator<Item = Sha256Digest> {
+        let known = [&self.choice.program, &self.choice.previous];
+        known.into_iter().flatten().map(|chosen| chosen.layer)
+    }
+
+    /// Programs that are not chosen go; what cannot be removed is tried again the next time.
+    pub fn collect(&self) {
+        if !self.is_known {
+            return;
+        }
+        let known = [&self.choice.program, &self.choice.previous];
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(digest) = name.to_str().and_then(|n| Sha256Digest::from_hex(n).ok()) else {
+                continue;
+            };
+            let mut chosen = known.into_iter().flatten();
+            if !self.is(digest) && !chosen.any(|chosen| chosen.digest == digest) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Another program of its own, which a release brings ([`crate::agent`]).
+//!
+//! Once nothing else stands against the switch to its set, the program is chosen and executed, while the apps of the set
+//! before run on and the new set waits in the journal. The new program finds that set, and takes it from there: a trial of both
+//! together. When the set is kept the program is; when it goes, for whatever reason, so does the program, and the one before it is
+//! executed.
+
+use super::Supervisor;
+use crate::agent::{Choice, Chosen, Failed};
+use crate::anew::Program;
+use crate::journal::{DeployedSet, Failure};
+use crate::kernel;
+use crate::machine::{Event, State, Why};
+use std::time::{Duration, Instant};
+
+/// Code of what a set waits for, and fails with, on account of the program.
+pub(super) const AGENT: &str = "agent";
+
+/// A program on trial ends when its loop stands still for so many seconds; its start is bounded by as many.
+const PATIENCE: u32 = 180;
+
+/// Between two signs of life, well below that.
+const SIGN: Duration = Duration::from_secs(5);
+
+/// So long whoever watches has to hear how a deployment ended, before the connection does.
+const HEARD: Duration = Duration::from_secs(1);
+
+/// A daemon must have found to a new program so long after the apps have proved themselves.
+const DAEMON: Duration = Duration::from_secs(30);
+
+impl Supervisor {
+    /// The program that the set that is to run brings, when it is another than this one.
+    fn other_program(&self) -> Option<Chosen> {
+        let set = &self.trying.as_ref()?.set;
+        let agent = set.release().agent.as_ref()?;
+        if self.own.is(agent.program.digest) {
+            return None;
+        }
+        Some(Chosen {
+            digest: agent.program.digest,
+            size: agent.program.size,
+            layer: agent.image.layers.first()?.diff_id,
+            version: agent.version.clone(),
+        })
+    }
+
+    /// What a set waits for that brings another program, when it waits for nothing else.
+    pub(super) fn program_first(&self) -> Option<Why> {
+        let version = self.other_program()?.version;
+        let reason = format!("the board's own program {version} takes over first");
+        Some(Why::new(AGENT, reason))
+    }
+
+    pub(super) fn own_program_due(&self) -> Option<Instant> {
+        let sign = self.own.choice.trial.map(|_| Instant::now() + SIGN);
+        self.own.leaves_at.or(sign)
+    }
+
+    /// Whether the program is to be executed anew, which is another one then.
+    pub(super) async fn tend_own_program(&mut self, program: &Program) -> bool {
+        if self.waits_for_program() {
+            let Err(why) = self.choose_program(program) else {
+                return true;
+            };
+            self.note_failure(why.clone());
+            self.happen(Event::Withdrawn(why)).await;
+            return false;
+        }
+        let now = Instant::now();
+        if self.own.leaves_at.is_some_and(|at| at <= now) {
+            let Err(error) = program.is_there() else {
+                return true;
+            };
+            tracing::error!(%error, "the program before this one cannot be executed yet");
+            self.own.leaves_at = Some(now + SIGN);
+        }
+        let Some(trial) = self.own.choice.trial else {
+            return false;
+        };
+        let mut choice = self.own.choice.clone();
+        let chosen = choice.program.as_ref().map(|chosen| chosen.digest);
+        let on_trial = chosen.is_some_and(|digest| self.own.is(digest));
+        if !on_trial {
+            choice.fail("could not be executed");
+        } else if !self.machine.is_idle() {
+            kernel::alarm(PATIENCE);
+            return false;
+        } else if self.current.as_ref().map(DeployedSet::digest) == Some(trial.deployment) {
+            (choice.trial, choice.failed) = (None, None);
+        } else {
+            let words = self.last_words.as_deref();
+            choice.fail(&format!(
+                "goes with its set: {}",
+                words.unwrap_or("that is not to run any more")
+            ));
+        }
+        let kept = choice.failed.is_none();
+        if let Err(error) = self.own.choose(choice) {
+            kernel::alarm(PATIENCE);
+            tracing::error!(error, "which program stays cannot be written down yet");
+            return false;
+        }
+        if kept {
+            kernel::alarm(0);
+            tracing::info!("this program is kept");
+            self.own.collect();
+        } else if on_trial {
+            self.own.leaves_at = Some(now + HEARD);
+        }
+        false
+    }
+
+    /// The program of the set that waits becomes the one to be executed; nothing has changed when it cannot.
+    fn choose_program(&mut self, program: &Program) -> Result<(), Why> {
+        self.still_good().map(drop)?;
+        let why = |reason: String| Why::new(AGENT, reason);
+        let (Some(chosen), Some(trying)) = (self.other_program(), &self.trying) else {
+            return Err(why("its program is gone".into()));
+        };
+        let deployment = trying.set.digest();
+        if let Some(failed) = &self.own.choice.failed
+            && failed.deployment == deployment
+        {
+            return Err(why(failed.reason.clone()));
+        }
+        program.is_there().map_err(|error| why(error.to_string()))?;
+        self.own
+            .place(&chosen, &self.settings.config.layers_dir())
+            .map_err(why)?;
+        tracing::info!(
+            version = chosen.version,
+            "the board's own program is replaced"
+        );
+        let choice = Choice::on_trial(chosen, self.own.running(), deployment, PATIENCE);
+        self.own.choose(choice).map_err(why)
+    }
+
+    /// Passed, unless this program is on trial too and no daemon has found to it.
+    pub(super) fn lacks_daemon(&self, now: Instant) -> Option<Event> {
+        if self.own.choice.trial.is_none() || self.watchers.is_any() {
+            return Some(Event::Passed);
+        }
+        let reason = "no daemon has connected to the board's new program";
+        (now >= self.trial_end()? + DAEMON).then(|| Event::Fault(Why::new(AGENT, reason)))
+    }
+
+    fn note_failure(&mut self, why: Why) {
+        let Some(set) = self.trying.as_ref().map(|trying| &trying.set) else {
+            return;
+        };
+        let failure = Failure {
+            deployment: set.digest(),
+            activity: set.activity.clone(),
+            code: why.code.to_owned(),
+            reason: why.reason,
+            over: false,
+        };
+        if let Err(error) = self.journal.note(&failure) {
+            tracing::warn!(%error, "after a restart nobody knows why it failed");
+        }
+        self.last_words = Some(failure.words());
+        self.failure = Some(failure);
+    }
+
+    /// At start: why the program of the last deployment is not this one, when that is not being told already.
+    pub(super) fn tell_failed_program(&mut self) {
+        let Some(Failed { deployment, reason }) = &self.own.choice.failed else {
+            return;
+        };
+        let stayed = self.current.as_ref().map(DeployedSet::digest) == Some(*deployment);
+        let of_trial = self.failure.as_ref().is_some_and(|failure| {
+            failure.deployment == *deployment && failure.code == "interrupted"
+        });
+        if self.machine == State::Idle && (stayed || of_trial) {
+            self.last_words = Some(reason.clone());
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The board's own program, where a release brings one.
+
+use super::{Blob, Image, Layer, Release};
+use crate::document::{line, within};
+use serde::{Deserialize, Serialize};
+
+/// Name of the program in its layer.
+pub const AGENT_FILE: &str = "coracle-agent";
+
+/// Bytes of a program: some ten times what one takes.
+const PROGRAM_BYTES: u64 = 64 << 20;
+
+/// The program that a board is to run from then on, instead of the one on its root file system.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// For people; no program compares it.
+    pub version: String,
+    /// The program, byte for byte: what is executed is held against this.
+    pub program: Blob,
+    /// Carries it: one layer, with the program as `coracle-agent`.
+    pub image: Image,
+}
+
+impl Agent {
+    pub(super) fn check(&self) -> Result<(), String> {
+        line("version", &self.version)?;
+        within("program.size", self.program.size, PROGRAM_BYTES)?;
+        self.image.check()?;
+        match self.image.layers.len() {
+            1 => Ok(()),
+            count => Err(format!("image has {count} layers; it is exactly one")),
+        }
+    }
+}
+
+impl Release {
+    /// Every image that it needs: its apps', and the one that carries the agent.
+    pub fn images(&self) -> impl Iterator<Item = &Image> {
+        let apps = self.apps.iter().map(|app| &app.image);
+        apps.chain(self.agent.as_ref().map(|agent| &agent.image))
+    }
+
+    /// The layers of all of them; one that several have comes several times.
+    pub fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.images().flat_map(|image| &image.layers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn agent() -> Agent {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let blob = json!({ "digest": digest, "size": 1 });
+        let layer = json!({ "media_type": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": 1,
+            "diff_id": digest, "unpacked_size": 1 });
+        let image =
+            json!({ "name": "agent:2", "manifest": blob, "config": blob, "layers": [layer] });
+        serde_json::from_value(json!({ "version": "2", "program": blob, "image": image })).unwrap()
+    }
+
+    #[test]
+    fn an_agent_is_one_layer_of_bounded_size() {
+        agent().check().unwrap();
+        let mut two = agent();
+        two.image.layers.push(two.image.layers[0].clone());
+        assert!(two.check().unwrap_err().contains("exactly one"));
+        let mut large = agent();
+        large.program.size = PROGRAM_BYTES + 1;
+        assert!(large.check().unwrap_err().contains("program.size"));
+        let mut lines = agent();
+        lines.version = "2\n".into();
+        assert!(lines.check().is_err());
+    }
+}
