@@ -110,19 +110,18 @@ impl Accepted {
 
     fn deltas(&self, to: Sha256Digest, on_board: &BTreeSet<Sha256Digest>) -> Vec<Blob> {
         let deltas = self.deployment.deploy().document().deltas.iter();
-        let mut usable: Vec<Blob> = deltas
-            .filter(|delta| {
-                delta.to == to
-                    && on_board.contains(&delta.from)
-                    && delta.media_type == coracle_images::delta::MEDIA_TYPE
-            })
-            .map(|delta| Blob {
-                digest: delta.digest,
-                size: delta.size,
-            })
-            .collect();
-        usable.sort_by_key(|blob| blob.size);
-        usable
+        let usable = deltas.filter(|delta| {
+            delta.to == to
+                && on_board.contains(&delta.from)
+                && delta.media_type == coracle_images::delta::MEDIA_TYPE
+        });
+        let mut smallest_first: Vec<Blob> = Vec::new();
+        for delta in usable {
+            let at = smallest_first.partition_point(|blob| blob.size <= delta.size);
+            let (digest, size) = (delta.digest, delta.size);
+            smallest_first.insert(at, Blob { digest, size });
+        }
+        smallest_first
     }
 }
 

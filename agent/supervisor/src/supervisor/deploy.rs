@@ -160,7 +160,8 @@ impl Supervisor {
 
     /// What apps left that the active set does not have goes: of the set before, or of a trial that was taken back.
     pub(super) fn collect_containers(&mut self) {
-        let kept = self.apps.iter().map(|app| app.name().as_str()).collect();
+        let mut kept = BTreeSet::new();
+        kept.extend(self.apps.iter().map(|app| app.name().as_str()));
         if let Err(error) = layer::collect(&self.settings.config, &kept) {
             tracing::warn!(%error, "what apps left that are no more stays");
         }

@@ -6,7 +6,7 @@ use coracle_board_support::profile::{IDS_PER_APP, MOST_ID_RANGES};
 use coracle_protocol::names::AppName;
 use coracle_runtime::namespaces::IdRange;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Bytes of the file: 256 apps with names of 63 bytes take some 18 KiB.
@@ -115,9 +115,8 @@ fn read(path: &Path) -> Result<BTreeMap<AppName, u32>, String> {
         return Ok(BTreeMap::new());
     };
     let file: File = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-    let mut places: Vec<u32> = file.apps.values().copied().collect();
-    places.sort_unstable();
-    places.dedup();
+    let mut places = BTreeSet::new();
+    places.extend(file.apps.values().copied());
     let whole = places.len() == file.apps.len() && places.iter().all(|p| *p < MOST_ID_RANGES);
     match file.ids_version == 1 && whole {
         true => Ok(file.apps),

@@ -22,6 +22,7 @@ use coracle_runtime::disk::PlaceError;
 use coracle_runtime::{DiskLimit, DiskUse, Means, Place};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
+use std::collections::BinaryHeap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -93,13 +94,12 @@ impl Volumes {
 
     /// All of them, by name.
     pub fn names(&self) -> Vec<VolumeName> {
-        let mut names: Vec<VolumeName> = self
+        let names: BinaryHeap<VolumeName> = self
             .entries()
             .iter()
             .filter_map(|name| VolumeName::new(name).ok())
             .collect();
-        names.sort();
-        names
+        names.into_sorted_vec()
     }
 
     fn entries(&self) -> Vec<String> {

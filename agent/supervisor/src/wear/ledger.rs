@@ -141,10 +141,12 @@ impl Ledger {
             };
             (name.clone(), disk)
         });
+        let mut stored = BTreeMap::new();
+        stored.extend(disks);
         let stored = Stored {
             boot: self.boot.clone(),
             into_hour_seconds: self.into_hour.as_secs(),
-            disks: disks.collect(),
+            disks: stored,
         };
         // Names and numbers can always be written as JSON.
         let bytes = serde_json::to_vec(&stored).unwrap_or_default();

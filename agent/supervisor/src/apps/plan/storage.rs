@@ -96,6 +96,11 @@ pub(super) fn mounts(app: &App, settings: &Settings) -> Result<Vec<Mount>, PlanE
         }
         mounts.push(Mount::bind(source, &bind.target, bind.read_only));
     }
-    mounts.sort_by_key(|mount| mount.target.components().count());
-    Ok(mounts)
+    let depth = |mount: &Mount| mount.target.components().count();
+    let mut outer_first: Vec<Mount> = Vec::with_capacity(mounts.len());
+    for mount in mounts {
+        let at = outer_first.partition_point(|other| depth(other) <= depth(&mount));
+        outer_first.insert(at, mount);
+    }
+    Ok(outer_first)
 }
