@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
 mod networks;
+mod pressure;
 
 pub use networks::{NetworkStatus, PlaceStatus, SubnetStatus, Traffic};
+pub use pressure::{AppPressure, Pressure, Stall};
 
 /// Birth (`online`) and will (not `online`) of one session; a will of an older session than the
 /// newest birth is stale (Sparkplug's bdSeq).
@@ -142,6 +144,9 @@ pub struct AppStatus {
     pub cpu_usage_us: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// How much it waits for what it needs; `None` where the kernel does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<AppPressure>,
     /// What its writable layer holds; `None` when it has none, or when nothing limits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskUse>,

@@ -17,9 +17,9 @@ use coracle_protocol::names::{ActionName, AppName, BoardId, DeviceName, ProductN
 use coracle_protocol::release::{AppLimits, Blob, DeviceAccess, DiskOn, Port, Protocol};
 use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use coracle_protocol::report::{
-    AppState, AppStatus, AppUse, AppUsers, BoardFacts, Current, DeviceStatus, DiskUse, Feedback,
-    Fetched, FlashReserve, HeatState, HeatStatus, Phase, Presence, SetState, SetStatus,
-    StorageWear, Telemetry,
+    AppPressure, AppState, AppStatus, AppUse, AppUsers, BoardFacts, Current, DeviceStatus, DiskUse,
+    Feedback, Fetched, FlashReserve, HeatState, HeatStatus, Phase, Presence, Pressure, SetState,
+    SetStatus, Stall, StorageWear, Telemetry,
 };
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
@@ -168,6 +168,23 @@ fn set() -> SetStatus {
         memory_bytes: Some(1 << 20),
         cpu_usage_us: Some(12),
         pids: Some(3),
+        pressure: Some(AppPressure {
+            cpu: Some(Pressure {
+                some: Stall {
+                    avg10_hundredths: 1205,
+                    total_us: 345,
+                },
+                full: Some(Stall {
+                    avg10_hundredths: 50,
+                    total_us: 12,
+                }),
+            }),
+            memory: Some(Pressure {
+                some: Stall::default(),
+                full: None,
+            }),
+            io: None,
+        }),
         disk: Some(disk_use()),
         users: Some(AppUsers::Own {
             first: 1_879_048_192,
@@ -212,6 +229,7 @@ fn set() -> SetStatus {
         memory_bytes: None,
         cpu_usage_us: None,
         pids: None,
+        pressure: None,
         disk: None,
         users: Some(AppUsers::Board {
             because: "it uses the board's network".into(),

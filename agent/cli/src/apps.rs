@@ -7,7 +7,7 @@ use crate::human::{age, short, size};
 use crate::{output, status, table};
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{Port, Protocol};
-use coracle_protocol::report::{AppState, AppStatus};
+use coracle_protocol::report::{AppPressure, AppState, AppStatus};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,9 @@ struct Use<'a> {
     memory_limit_bytes: u64,
     pids: Option<u64>,
     pids_limit: u32,
+    /// How much it waits for what it needs, where the kernel tells it (cgroup v2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pressure: Option<AppPressure>,
     /// Of its writable layer.
     disk_bytes: Option<u64>,
     disk_limit_bytes: Option<u64>,
@@ -174,6 +177,7 @@ fn used<'a>(app: &'a AppStatus, before: &[AppStatus], seconds: f64) -> Use<'a> {
         memory_limit_bytes: app.limits.memory_bytes,
         pids: app.pids,
         pids_limit: app.limits.pids,
+        pressure: app.pressure,
         disk_bytes: app.disk.map(|disk| disk.bytes),
         disk_limit_bytes: app.disk.and_then(|disk| disk.limit_bytes),
     }

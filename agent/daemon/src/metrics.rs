@@ -2,7 +2,7 @@
 
 use crate::link::LinkState;
 use coracle_protocol::local::Status;
-use coracle_protocol::report::{AppState, AppStatus, Phase, StorageWear, Traffic};
+use coracle_protocol::report::{AppState, AppStatus, Phase, Stall, StorageWear, Traffic};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +34,7 @@ impl Counters {
 
 type Value = fn(&AppStatus) -> Option<u64>;
 type OfDisk = fn(&StorageWear) -> u64;
+type OfStall = fn(&Stall) -> u64;
 
 /// Everything, as text. Without a `status` the supervisor cannot be reached.
 pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> String {
@@ -186,7 +187,50 @@ pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> S
             .collect();
         metric(name, kind, help, &lines);
     }
+    // Two families of up to six lines for each app; none at all where no kernel tells.
+    let stalls: [(&str, &str, &str, OfStall); 2] = [
+        (
+            "app_pressure_hundredths_of_percent",
+            "gauge",
+            "Part of the last ten seconds in which some, or all, of its processes waited for a resource.",
+            |stall| stall.avg10_hundredths.into(),
+        ),
+        (
+            "app_pressure_microseconds_total",
+            "counter",
+            "Time in which some, or all, of its processes waited for a resource.",
+            |stall| stall.total_us,
+        ),
+    ];
+    for (name, kind, help, value) in stalls {
+        let lines: Vec<_> = apps.iter().flat_map(|app| waits(app, value)).collect();
+        if !lines.is_empty() {
+            metric(name, kind, help, &lines);
+        }
+    }
     out
+}
+
+/// A line for each resource and kind that the kernel tells of an app.
+fn waits(app: &AppStatus, value: OfStall) -> Vec<(String, u64)> {
+    let pressure = app.pressure.unwrap_or_default();
+    let mut lines = Vec::new();
+    for (resource, pressure) in [
+        ("cpu", pressure.cpu),
+        ("memory", pressure.memory),
+        ("io", pressure.io),
+    ] {
+        let Some(pressure) = pressure else { continue };
+        for (who, stall) in [("some", Some(pressure.some)), ("full", pressure.full)] {
+            let Some(stall) = stall else { continue };
+            let labels = format!(
+                "{{app=\"{}\",resource=\"{resource}\",waiting=\"{who}\"}}",
+                app.name
+            );
+            lines.push((labels, value(&stall)));
+        }
+    }
+    lines
 }
 
 /// Over all networks; none where nothing is counted.
@@ -195,4 +239,41 @@ fn traffic(app: &AppStatus, of: fn(&Traffic) -> u64) -> Option<u64> {
     counted
         .map(|traffic| of(&traffic))
         .reduce(u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn waiting_is_told_of_what_the_kernel_tells_and_of_nothing_else() {
+        let mut app = json!({
+            "name": "web", "image": "shop/web:1", "image_manifest": format!("sha256:{}", "a".repeat(64)),
+            "state": "running", "exit_code": null, "oom_killed": false, "restarts": 0, "healthy": null,
+            "health_text": null, "pid": 7, "started_at": null, "ip": null, "ports": [], "args": [],
+            "limits": {"memory_bytes": 67108864, "cpu_millis": 500, "pids": 64},
+            "cgroup": null, "memory_bytes": null, "cpu_usage_us": null, "pids": null
+        });
+        let lines = |app: &serde_json::Value| {
+            let app: AppStatus = serde_json::from_value(app.clone()).unwrap();
+            waits(&app, |stall| stall.total_us)
+        };
+        assert_eq!(lines(&app), []);
+        let stall = |us: u64| json!({"avg10_hundredths": 1, "total_us": us});
+        app["pressure"] = json!({
+            "cpu": {"some": stall(5), "full": stall(4)},
+            "memory": {"some": stall(3)}
+        });
+        let of =
+            |resource, who| format!("{{app=\"web\",resource=\"{resource}\",waiting=\"{who}\"}}");
+        assert_eq!(
+            lines(&app),
+            [
+                (of("cpu", "some"), 5),
+                (of("cpu", "full"), 4),
+                (of("memory", "some"), 3)
+            ]
+        );
+    }
 }

@@ -70,6 +70,7 @@ fn steady(current: &Current) -> Current {
         app.memory_bytes = None;
         app.cpu_usage_us = None;
         app.pids = None;
+        app.pressure = None;
         app.networks
             .iter_mut()
             .for_each(|place| place.traffic = None);

@@ -375,6 +375,7 @@ fn running() -> SetStatus {
         disk: None,
         users: None,
         cpus: None,
+        pressure: None,
         cpu_percent: None,
         devices: vec![],
     };

@@ -53,6 +53,7 @@ fn app() -> AppStatus {
         disk: None,
         users: None,
         cpus: None,
+        pressure: None,
         cpu_percent: None,
         devices: vec![DeviceStatus {
             name: DeviceName::new("serial").unwrap(),

@@ -13,6 +13,7 @@ mod files;
 pub(crate) mod layout;
 mod limits;
 mod oom;
+mod pressure;
 mod raw;
 mod tree;
 mod v1;
@@ -21,6 +22,7 @@ mod v2;
 pub use layout::Controller;
 pub use limits::{DeviceRule, Devices, IoLimit, Limits};
 pub use oom::OomWatch;
+pub use pressure::{Pressure, Pressures, Stall};
 pub use tree::CgroupTree;
 
 use files::{is_gone, remove_dir, write};

@@ -112,6 +112,7 @@ fn main() -> std::process::ExitCode {
         // It makes an image too.
         launch::old_kernels_are_served_too,
         stats::figures_are_of_the_cgroup_alone,
+        stats::waiting_for_cpu_is_told_of_who_waits,
         cgroup::freezing_stops_and_thawing_goes_on,
         cgroup::a_limit_that_cannot_be_held_is_an_error,
         cgroup::version_two_starts_inside_filters_devices_and_kills,

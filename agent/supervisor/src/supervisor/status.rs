@@ -9,7 +9,10 @@ use crate::machine::State;
 use crate::stage;
 use crate::users;
 use coracle_protocol::local::Status;
-use coracle_protocol::report::{AppState, AppStatus, DiskUse, SetState, SetStatus};
+use coracle_protocol::report::{
+    AppPressure, AppState, AppStatus, DiskUse, Pressure, SetState, SetStatus, Stall,
+};
+use coracle_runtime::cgroup::{self, Pressures};
 
 impl Supervisor {
     pub(super) async fn status(&self) -> Status {
@@ -124,6 +127,7 @@ impl Supervisor {
             memory_bytes: used.memory_bytes,
             cpu_usage_us: used.cpu_micros,
             pids: used.pids,
+            pressure: process.and_then(|process| pressure(process.cgroup.pressures())),
             disk: self.layer_use(run),
             users: process.map(|process| {
                 let planned = run.plan.as_ref().ok().map(|plan| &plan.users);
@@ -134,4 +138,22 @@ impl Supervisor {
             devices: self.device_statuses(run),
         }
     }
+}
+
+/// Where the kernel tells it.
+fn pressure(seen: Pressures) -> Option<AppPressure> {
+    let stall = |stall: cgroup::Stall| Stall {
+        avg10_hundredths: stall.avg10_hundredths,
+        total_us: stall.total_micros,
+    };
+    let of = |pressure: cgroup::Pressure| Pressure {
+        some: stall(pressure.some),
+        full: pressure.full.map(stall),
+    };
+    let told = AppPressure {
+        cpu: seen.cpu.map(of),
+        memory: seen.memory.map(of),
+        io: seen.io.map(of),
+    };
+    (!told.is_none()).then_some(told)
 }

@@ -97,6 +97,7 @@ pub const BOARDS: [Board; 12] = [
         layout: Layout::V1,
         not_here: &[
             "memory::memory_that_is_promised_is_not_taken_back",
+            "stats::waiting_for_cpu_is_told_of_who_waits",
             "io::buffered_writes_keep_to_the_rate",
             "cgroup::version_two_starts_inside_filters_devices_and_kills",
             "devices::version_two_lets_rules_go_and_come",
@@ -118,6 +119,7 @@ pub const BOARDS: [Board; 12] = [
         layout: Layout::Hybrid,
         not_here: &[
             "memory::memory_that_is_promised_is_not_taken_back",
+            "stats::waiting_for_cpu_is_told_of_who_waits",
             "io::buffered_writes_keep_to_the_rate",
         ],
         without: &[],
@@ -161,6 +163,7 @@ pub const BOARDS: [Board; 12] = [
         layout: Layout::Hybrid,
         not_here: &[
             "memory::memory_that_is_promised_is_not_taken_back",
+            "stats::waiting_for_cpu_is_told_of_who_waits",
             "project::users_of_its_own_have_no_say_over_projects",
             "users::root_inside_is_nobody_outside",
             "users::a_layer_is_taken_over_both_ways",
@@ -269,6 +272,7 @@ pub const BOARDS: [Board; 12] = [
         layout: Layout::Hybrid,
         not_here: &[
             "memory::memory_that_is_promised_is_not_taken_back",
+            "stats::waiting_for_cpu_is_told_of_who_waits",
             "io::buffered_writes_keep_to_the_rate",
         ],
         without: &[],

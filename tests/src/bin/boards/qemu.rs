@@ -88,7 +88,7 @@ impl Machine {
             .args([
                 "-append",
                 &format!(
-                    "console={console} panic=-1 loglevel=5 cgroup_enable=memory swapaccount=1{}",
+                    "console={console} panic=-1 loglevel=5 cgroup_enable=memory swapaccount=1 psi=1{}",
                     self.arch.kernel_words()
                 ),
             ])
