@@ -157,7 +157,7 @@ fn candidates(medium: &Medium, need: &LayerNeed, take: Take) -> Vec<Blob> {
     if let Take::Smallest = take {
         for delta in &need.deltas {
             let at = deltas.partition_point(|other| other.size <= delta.size);
-            deltas.insert(at, delta.clone());
+            deltas.insert(at, *delta);
         }
     }
     deltas.push(need.full);
