@@ -27,7 +27,7 @@ use sections::Sections;
 use source::Sources;
 
 /// Bytes made at once.
-const CHUNK: usize = 32 << 10;
+const CHUNK: usize = 8 << 10;
 
 /// What is going on between two reads.
 enum Doing {
