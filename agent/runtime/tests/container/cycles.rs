@@ -97,6 +97,7 @@ fn cycle(place: &Place, number: u32, own_users: bool) {
     let spec = |script: &str| {
         let mut spec = place.spec(script);
         spec.cgroup = &cgroup;
+        spec.init = (number / 6).is_multiple_of(2);
         spec.mounts = vec![Mount::tmpfs("/run", Some(1 << 20))];
         if own_users && number.is_multiple_of(2) {
             spec.namespaces.user = UserNs::Range(users::FIRST);
