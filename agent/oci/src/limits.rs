@@ -56,8 +56,11 @@ fn change(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
     {
         match cgroup.write_raw(*controller, file, value) {
             // bfq took the place of the older scheduler's weight.
-            Err(CgroupError::Unsupported { .. }) if file == "blkio.weight" => {
-                cgroup.write_raw(*controller, "blkio.bfq.weight", value)?;
+            Err(CgroupError::Unsupported { .. })
+                if ["blkio.weight", "blkio.weight_device"].contains(&file.as_str()) =>
+            {
+                let file = file.replace("blkio.", "blkio.bfq.");
+                cgroup.write_raw(*controller, &file, value)?;
             }
             // No limit where the kernel has none.
             Err(CgroupError::Unsupported { .. })

@@ -685,6 +685,7 @@ fn huge_pages_are_limited_or_refused_by_name() {
     let said = bundle.run();
     if said.code == 0 {
         assert_eq!(said.out, "4194304\n", "{said:?}");
+        a_taker_of_huge_pages_is_held();
         return;
     }
     assert!(said.err.contains("hugetlb.2MB"), "{said:?}");
@@ -695,6 +696,25 @@ fn huge_pages_are_limited_or_refused_by_name() {
     assert!(!Path::new(v1).exists(), "{said:?}");
     let all = fs::read_to_string(v2).unwrap_or_default();
     assert!(!all.contains("hugetlb"), "{said:?}");
+}
+
+/// Of eight pages that the machine has it gets two.
+fn a_taker_of_huge_pages_is_held() {
+    let pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+    let before = fs::read_to_string(pages).unwrap();
+    fs::write(pages, "8").unwrap();
+    let had: u64 = fs::read_to_string(pages).unwrap().trim().parse().unwrap();
+    let mut bundle = Bundle::new(
+        "for size in 4 6; do busybox fallocate -l ${size}M /huge/$size; echo $size: $?; rm /huge/$size; done",
+    );
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/huge", "type": "hugetlbfs", "source": "huge", "options": ["pagesize=2M"]}));
+    bundle.config["linux"]["resources"]["hugepageLimits"] =
+        json!([{"pageSize": "2MB", "limit": 4_194_304}]);
+    let said = bundle.run();
+    fs::write(pages, before).unwrap();
+    assert!(had >= 4, "the machine has {had} huge pages for the test");
+    assert!(said.out.contains("4: 0\n6: 1\n"), "{said:?}");
 }
 
 /// In ticks of 10 ms (proc_pid_stat(5)).

@@ -64,7 +64,7 @@ pub enum Devices {
     Only(Vec<DeviceRule>),
 }
 
-/// Throttling of one block device. None is unlimited.
+/// Throttling of one block device, and its part of the device's time. None is unlimited, or as for all devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct IoLimit {
     pub major: u32,
@@ -73,6 +73,8 @@ pub struct IoLimit {
     pub write_bytes_per_second: Option<u64>,
     pub read_operations_per_second: Option<u64>,
     pub write_operations_per_second: Option<u64>,
+    /// 1 to 10000, 100 is normal.
+    pub weight: Option<u64>,
 }
 
 /// None leaves a value as it is. A limit that this kernel cannot hold is an error, never ignored.
@@ -89,10 +91,14 @@ pub struct Limits {
     pub memory_reservation_bytes: Option<u64>,
     /// v1 only: 0 to 100.
     pub memory_swappiness: Option<u64>,
+    /// v2 only: out of memory is the end of all its processes, not of one.
+    pub oom_group: Option<bool>,
     /// v1 only: out of memory means waiting instead of dying.
     pub oom_kill_disabled: Option<bool>,
     /// Thousandths of one CPU: 1500 is one and a half.
     pub cpu_millis: Option<u64>,
+    /// Beyond the quota of one period, µs: what was left over in periods before. At most as much as the quota.
+    pub cpu_burst_micros: Option<u64>,
     /// 1 to 10000, 100 is normal (cgroup v2's scale).
     pub cpu_weight: Option<u64>,
     /// As `0-1,3`.

@@ -84,7 +84,7 @@ pub(super) fn set_limits(folders: &[Folder], limits: &Limits) -> Result<(), Cgro
     let quota = limits.cpu_millis.map(cpu_quota_micros);
     let shares = limits.cpu_weight.map(shares_from_weight);
     let writes = [
-        // There is no such file: v1 can promise nobody anything.
+        // Files of v2 alone are told as missing.
         (
             Memory,
             ("memory.min", "memory guarantee"),
@@ -102,6 +102,11 @@ pub(super) fn set_limits(folders: &[Folder], limits: &Limits) -> Result<(), Cgro
         ),
         (
             Memory,
+            ("memory.oom.group", "oom group"),
+            number(limits.oom_group.map(u64::from)),
+        ),
+        (
+            Memory,
             ("memory.oom_control", "oom kill"),
             number(limits.oom_kill_disabled.map(u64::from)),
         ),
@@ -111,6 +116,11 @@ pub(super) fn set_limits(folders: &[Folder], limits: &Limits) -> Result<(), Cgro
             number(quota.map(|_| CPU_PERIOD_MICROS)),
         ),
         (Cpu, ("cpu.cfs_quota_us", "cpu quota"), number(quota)),
+        (
+            Cpu,
+            ("cpu.cfs_burst_us", "cpu burst"),
+            number(limits.cpu_burst_micros),
+        ),
         (Cpu, ("cpu.shares", "cpu weight"), number(shares)),
         (
             Cpuset,
@@ -130,7 +140,7 @@ pub(super) fn set_limits(folders: &[Folder], limits: &Limits) -> Result<(), Cgro
         }
     }
     if let Some(weight) = limits.io_weight {
-        set_io_weight(folders, weight)?;
+        set_io_weight(folders, weight, ["blkio.weight", "blkio.bfq.weight"], "")?;
     }
     limits.io.iter().try_for_each(|io| set_io(folders, io))?;
     set_devices(folders, &limits.devices)
@@ -183,20 +193,30 @@ fn shares_from_weight(weight: u64) -> u64 {
 }
 
 /// `blkio.weight` was CFQ's, which went with Linux 5.0; BFQ has a file and a scale of its own.
-fn set_io_weight(folders: &[Folder], weight: u64) -> Result<(), CgroupError> {
+fn set_io_weight(
+    folders: &[Folder],
+    weight: u64,
+    files: [&str; 2],
+    of: &str,
+) -> Result<(), CgroupError> {
     // CFQ's scale is 10 to 1000 with 500 in the middle; ours is 1 to 10000 with 100 as normal (runc's conversion).
     let cfq = 10 + (weight.clamp(1, 10_000) - 1) * 990 / 9999;
-    let write = |file, weight: u64| {
+    let write = |file: &str, weight: u64| {
         let name = (file, "io weight");
-        set(folders, Controller::Blkio, name, &weight.to_string())
+        set(folders, Controller::Blkio, name, &format!("{of}{weight}"))
     };
-    match write("blkio.weight", cfq) {
-        Err(CgroupError::Unsupported { .. }) => write("blkio.bfq.weight", bfq_weight(weight)),
+    match write(files[0], cfq) {
+        Err(CgroupError::Unsupported { .. }) => write(files[1], bfq_weight(weight)),
         other => other,
     }
 }
 
 fn set_io(folders: &[Folder], io: &IoLimit) -> Result<(), CgroupError> {
+    if let Some(weight) = io.weight {
+        let files = ["blkio.weight_device", "blkio.bfq.weight_device"];
+        let of = format!("{}:{} ", io.major, io.minor);
+        set_io_weight(folders, weight, files, &of)?;
+    }
     let files = [
         ("blkio.throttle.read_bps_device", io.read_bytes_per_second),
         ("blkio.throttle.write_bps_device", io.write_bytes_per_second),

@@ -66,6 +66,16 @@ pub(super) fn set_limits(folder: &Path, limits: &Limits) -> Result<(), CgroupErr
         .map(|millis| format!("{} {CPU_PERIOD_MICROS}", cpu_quota_micros(millis)));
     let writes = [
         ("cpu.max", "cpu quota", quota),
+        (
+            "cpu.max.burst",
+            "cpu burst",
+            number(limits.cpu_burst_micros),
+        ),
+        (
+            "memory.oom.group",
+            "oom group",
+            number(limits.oom_group.map(u64::from)),
+        ),
         ("cpu.weight", "cpu weight", number(limits.cpu_weight)),
         ("cpuset.cpus", "cpuset", limits.cpuset_cpus.clone()),
         ("cpuset.mems", "cpuset", limits.cpuset_mems.clone()),
@@ -77,7 +87,12 @@ pub(super) fn set_limits(folder: &Path, limits: &Limits) -> Result<(), CgroupErr
         }
     }
     if let Some(weight) = limits.io_weight {
-        set_io_weight(folder, weight)?;
+        set_io_weight(folder, weight, None)?;
+    }
+    for io in &limits.io {
+        if let Some(weight) = io.weight {
+            set_io_weight(folder, weight, Some((io.major, io.minor)))?;
+        }
     }
     for line in limits.io.iter().filter_map(io_line) {
         set(folder, "io.max", "io rate", &line)?;
@@ -90,22 +105,23 @@ pub(super) fn set_limits(folder: &Path, limits: &Limits) -> Result<(), CgroupErr
 
 /// `io.weight` is for disks with a cost model, `io.bfq.weight` for those scheduled by BFQ: a kernel may have either or
 /// both (block/blk-iocost.c, block/bfq-cgroup.c).
-fn set_io_weight(folder: &Path, weight: u64) -> Result<(), CgroupError> {
-    let bfq = set(
-        folder,
-        "io.bfq.weight",
-        "io weight",
-        &bfq_weight(weight).to_string(),
+fn set_io_weight(
+    folder: &Path,
+    weight: u64,
+    device: Option<(u32, u32)>,
+) -> Result<(), CgroupError> {
+    let of = device.map_or_else(
+        || "default".to_owned(),
+        |(major, minor)| format!("{major}:{minor}"),
     );
-    let cost = set(
-        folder,
-        "io.weight",
-        "io weight",
-        &format!("default {weight}"),
-    );
+    let write = |file, weight| set(folder, file, "io weight", &format!("{of} {weight}"));
+    let bfq = write("io.bfq.weight", bfq_weight(weight));
+    let cost = write("io.weight", weight);
     match (bfq, cost) {
         (Err(CgroupError::Unsupported { .. }), only)
         | (only, Err(CgroupError::Unsupported { .. })) => only,
+        // A disk has one or the other, which refuses what is not its own.
+        (bfq, cost) if device.is_some() => bfq.or(cost),
         (bfq, cost) => bfq.and(cost),
     }
 }

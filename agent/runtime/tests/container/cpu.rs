@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use coracle_runtime::cgroup::CgroupError;
 use coracle_runtime::{Exit, Limits, reap};
 
 use crate::support::{self, Place};
@@ -90,4 +91,53 @@ fn allowed_cpus(status: &str) -> &str {
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     line.expect("a line for CPUs").trim()
+}
+
+/// It works now and then: what a period left over is used in a later one. Over seconds the quota holds all the same.
+pub fn a_burst_is_what_was_left_over_and_no_more() {
+    let quota = |burst| Limits {
+        cpu_millis: Some(200),
+        cpu_burst_micros: Some(burst),
+        ..Limits::default()
+    };
+    let place = Place::with(&Limits::default());
+    let set = place.cgroup.set_limits(&quota(20_000));
+    let file = ["cpu.max.burst", "cpu.cfs_burst_us"]
+        .into_iter()
+        .find(|file| place.cgroup_file(file).is_some());
+    let Some(file) = file else {
+        assert!(
+            matches!(
+                set,
+                Err(CgroupError::Unsupported {
+                    limit: "cpu burst",
+                    ..
+                })
+            ),
+            "{set:?}"
+        );
+        return;
+    };
+    set.unwrap();
+    assert_eq!(place.cgroup_file(file).as_deref(), Some("20000\n"));
+    place
+        .cgroup
+        .set_limits(&quota(20_001))
+        .expect_err("more than a quota");
+    let bursts = || {
+        let stat = place.cgroup_file("cpu.stat").unwrap();
+        let mut lines = stat.lines();
+        let count = lines.find_map(|line| line.strip_prefix("nr_bursts "));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(bursts(), 0);
+    let now_and_then = "for bout in 1 2 3 4 5; do sleep 0.5; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; done; echo done";
+    let (running, mut output) = place.start(now_and_then);
+    assert_eq!(output.line(), "done\n");
+    assert!(bursts() > 0, "{:?}", place.cgroup_file("cpu.stat"));
+    assert_eq!(reap::wait(running.pid), Some(Exit::Code(0)));
+
+    let (running, _output) = place.start(SPIN);
+    assert_used(&place, 200);
+    place.stop(running);
 }

@@ -234,3 +234,60 @@ pub fn weights_are_set_where_the_kernel_has_them() {
         .collect();
     assert!(now.iter().any(|text| text.contains("300")), "{now:?}");
 }
+
+/// As above, of the disk alone.
+pub fn a_weight_is_set_for_one_device_where_the_kernel_has_them() {
+    let place = Place::new();
+    let disk = Disk::new(&place);
+    let weight = |weight| {
+        disk.limits(IoLimit {
+            weight: Some(weight),
+            ..IoLimit::default()
+        })
+    };
+    let files = ["io.weight", "io.bfq.weight", "blkio.bfq.weight_device"];
+    let there = files.iter().any(|file| place.cgroup_file(file).is_some());
+    let device = format!("{}:{} ", disk.major, disk.minor);
+    // A disk counts weights when BFQ orders its work, and on v2 also once it has a model of what that costs.
+    let name = disk.device.file_name().unwrap();
+    let scheduler = Path::new("/sys/block").join(name).join("queue/scheduler");
+    let before = fs::read_to_string(&scheduler).unwrap();
+    let before = before.split(['[', ']']).nth(1).unwrap_or("none");
+    if there && fs::read_to_string(&scheduler).unwrap().contains("bfq") {
+        fs::write(&scheduler, "bfq").unwrap();
+    }
+    let costs = Path::new("/sys/fs/cgroup/io.cost.qos");
+    if costs.exists() {
+        fs::write(costs, format!("{device}enable=1")).unwrap();
+    }
+    let set = place.cgroup.set_limits(&weight(300));
+    if !there {
+        assert!(
+            matches!(
+                set,
+                Err(CgroupError::Unsupported {
+                    limit: "io weight",
+                    ..
+                })
+            ),
+            "{set:?}"
+        );
+        return;
+    }
+    for wanted in [300, 30] {
+        place.cgroup.set_limits(&weight(wanted)).unwrap();
+        let now: Vec<String> = files
+            .iter()
+            .filter_map(|file| place.cgroup_file(file))
+            .collect();
+        let line = format!("{device}{wanted}");
+        assert!(
+            now.iter().any(|text| text.contains(&line)),
+            "{line}: {now:?}"
+        );
+    }
+    fs::write(&scheduler, before).unwrap();
+    if costs.exists() {
+        fs::write(costs, format!("{device}enable=0")).unwrap();
+    }
+}

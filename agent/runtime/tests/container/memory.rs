@@ -1,5 +1,7 @@
 //! Memory and swap.
 
+use std::time::{Duration, Instant};
+
 use coracle_runtime::cgroup::CgroupError;
 use coracle_runtime::{Exit, Limits, reap};
 
@@ -213,4 +215,108 @@ pub fn a_reservation_is_set_and_goes_with_its_cgroup() {
     assert!(above().is_none_or(|sum| sum == 16 * MIB), "{:?}", above());
     drop(other);
     assert!(above().is_none_or(|sum| sum == 12 * MIB), "{:?}", above());
+}
+
+/// The first of these files that the container's cgroup has, as a number.
+fn number(place: &Place, file: &str) -> Option<u64> {
+    place.cgroup_file(file)?.trim().parse().ok()
+}
+
+fn assert_not_there(set: Result<(), CgroupError>, name: &str) {
+    assert!(
+        matches!(&set, Err(CgroupError::Unsupported { limit, .. }) if *limit == name),
+        "{name}: {set:?}"
+    );
+}
+
+/// A limit that only one version has is set there and read back, and an error on the other.
+pub fn swappiness_is_set_or_refused() {
+    let place = Place::new();
+    let swappiness = |value| Limits {
+        memory_swappiness: Some(value),
+        ..Limits::default()
+    };
+    if number(&place, "memory.swappiness").is_none() {
+        assert_not_there(
+            place.cgroup.set_limits(&swappiness(10)),
+            "memory swappiness",
+        );
+        return;
+    }
+    for value in [0, 10, 100] {
+        place.cgroup.set_limits(&swappiness(value)).unwrap();
+        assert_eq!(number(&place, "memory.swappiness"), Some(value));
+    }
+    place.cgroup.set_limits(&swappiness(100_000)).unwrap_err();
+    assert_eq!(number(&place, "memory.swappiness"), Some(100));
+}
+
+/// A string that is doubled until it has 32 MiB: memory that the program itself touches, which is where the kernel lets it wait.
+const GROW: &str =
+    "busybox awk 'BEGIN { s = \"x\"; for (i = 0; i < 25; i++) s = s s; print length(s) }'; echo $?";
+
+pub fn without_an_oom_kill_a_hog_waits_until_there_is_more() {
+    let waits = Limits {
+        oom_kill_disabled: Some(true),
+        ..memory(16, 16)
+    };
+    let place = Place::with(&memory(16, 16));
+    let set = place.cgroup.set_limits(&waits);
+    let Some(control) = place.cgroup_file("memory.oom_control") else {
+        assert_not_there(set, "oom kill");
+        return;
+    };
+    set.unwrap();
+    assert!(control.contains("oom_kill_disable"), "{control}");
+    let (running, mut output) = place.start(GROW);
+    let waits = || {
+        let control = place.cgroup_file("memory.oom_control").unwrap();
+        assert!(control.contains("oom_kill_disable 1"), "{control}");
+        control.contains("under_oom 1")
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while !waits() {
+        assert!(Instant::now() < end, "it never ran out of memory");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(waits());
+    let stats = place.cgroup.stats().unwrap();
+    assert_eq!(
+        (stats.oom_kills, stats.pids),
+        (Some(0), Some(2)),
+        "{stats:?}"
+    );
+    assert!(stats.memory_bytes.unwrap() <= 16 * MIB, "{stats:?}");
+
+    place.cgroup.set_limits(&memory(128, 128)).unwrap();
+    assert_eq!(
+        (output.line(), output.line()),
+        ("33554432\n".into(), "0\n".into())
+    );
+    assert_eq!(reap::wait(running.pid), Some(Exit::Code(0)));
+    assert_eq!(place.cgroup.stats().unwrap().oom_kills, Some(0));
+}
+
+/// All of a container ends, where else the one that is largest does.
+pub fn an_oom_kill_takes_the_group_where_it_is_asked_for() {
+    let group = |all| Limits {
+        oom_group: Some(all),
+        ..memory(16, 16)
+    };
+    let place = place(&memory(16, 16));
+    let set = place.cgroup.set_limits(&group(true));
+    if number(&place, "memory.oom.group").is_none() {
+        assert_not_there(set, "oom group");
+        return;
+    }
+    set.unwrap();
+    let script = format!("sleep 60 & {}", hog(64));
+    let outcome = place.shell(&script);
+    assert_eq!(
+        (outcome.output.as_str(), outcome.exit),
+        ("", Exit::Signal(9))
+    );
+    place.cgroup.set_limits(&group(false)).unwrap();
+    assert_eq!(place.shell(&hog(64)).output, "64 MiB: 137\n");
 }

@@ -31,6 +31,7 @@ pub(super) fn limits(own: &AppLimits, settings: &Settings) -> Vec<IoLimit> {
         write_bytes_per_second: rates.write_bytes,
         read_operations_per_second: rates.read_operations,
         write_operations_per_second: rates.write_operations,
+        weight: None,
     };
     settings.disks.iter().map(on).collect()
 }
