@@ -131,7 +131,7 @@ impl AppRun {
 mod tests {
     use super::super::tests::plain_app;
     use super::*;
-    use coracle_protocol::release::{Hooks, Restart};
+    use coracle_protocol::release::{Condition, Hooks, Restart};
 
     fn run(restart: Restart) -> AppRun {
         let hook = |name: &str| coracle_protocol::release::Hook {
@@ -237,5 +237,33 @@ mod tests {
         app.phase = Phase::Up;
         app.go_on_with(left(HookKind::PostStart, true), true, now);
         assert!(matches!(app.phase, Phase::Stopping { .. }) && app.hook.is_none());
+    }
+
+    #[test]
+    fn an_app_has_started_once_what_comes_after_the_start_has_ended_well() {
+        let now = Instant::now();
+        let mut app = run(Restart::Always);
+        app.phase = Phase::Up;
+        app.settles();
+        assert!(!app.meets(Condition::Started));
+        assert_eq!(app.not_proven(), Some(Ok(())), "too early to say");
+        app.settled(now);
+        assert!(app.meets(Condition::Started) && app.not_proven().is_none());
+    }
+
+    #[test]
+    fn a_stop_while_the_start_is_prepared_ends_it_and_a_restart_begins_anew() {
+        let now = Instant::now();
+        for wanted in [true, false] {
+            let mut app = run(Restart::No);
+            // Its container has ended, and its companion has not.
+            (app.phase, app.wanted) = (Phase::Preparing, wanted);
+            app.stop(now);
+            let expected = match wanted {
+                true => Phase::Waiting { at: now },
+                false => Phase::Ended,
+            };
+            assert_eq!((app.phase, app.hook.is_none()), (expected, true));
+        }
     }
 }

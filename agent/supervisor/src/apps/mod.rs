@@ -236,7 +236,11 @@ impl AppRun {
         match (self.phase, &self.process) {
             (Phase::Up | Phase::Preparing, Some(_)) => self.begin_end(now),
             (Phase::Waiting { .. } | Phase::Created | Phase::Preparing, _) => {
-                self.phase = Phase::Ended;
+                self.phase = match self.phase == Phase::Preparing && self.wanted {
+                    // Its start begins anew.
+                    true => Phase::Waiting { at: now },
+                    false => Phase::Ended,
+                };
                 self.held = None;
                 self.hook = None;
                 self.prepared = false;

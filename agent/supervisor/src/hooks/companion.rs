@@ -15,7 +15,7 @@ use std::os::unix::fs::fchown;
 use std::time::{Duration, Instant};
 
 /// Exit code when there was no program to wait for, or it was late: its report says more.
-const NOT_ENDED: u8 = 125;
+pub(super) const NOT_ENDED: u8 = 125;
 
 /// A companion, and where it says what the hook said.
 #[derive(Debug)]

@@ -161,15 +161,19 @@ impl Running {
 
     /// What became of it, by the exit code of its program. `Ok` is success.
     pub fn result(self, code: i32) -> Result<(), String> {
-        let was_late = self.overdue && code != 0;
         if code == 0 {
             return Ok(());
         }
+        let has_report = self.report.is_some();
         let (fault, said) = self.report.map(read).unwrap_or_default();
         let fault = match (fault.is_empty(), self.container.map(|end| end.oom_killed)) {
             (false, _) => fault,
             (_, Some(true)) => "was killed for using more memory than its app may".to_owned(),
-            _ if was_late => late(self.timeout),
+            _ if self.overdue => late(self.timeout),
+            // An earlier supervisor had what it said.
+            _ if !has_report && code == i32::from(companion::NOT_ENDED) => {
+                format!("{}, or exited with {code}", late(self.timeout))
+            }
             _ if code > 128 => format!("was killed by signal {}", code - 128),
             _ => format!("exited with {code}"),
         };

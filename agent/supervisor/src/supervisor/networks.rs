@@ -116,7 +116,8 @@ impl Supervisor {
     pub(super) fn stop_guests(&mut self, host: &AppName) {
         let now = Instant::now();
         for app in &mut self.apps {
-            if app.app.network.container.as_ref() == Some(host) && app.phase == Phase::Up {
+            let is_guest = app.app.network.container.as_ref() == Some(host);
+            if is_guest && matches!(app.phase, Phase::Up | Phase::Preparing) {
                 app.stop(now);
             }
         }

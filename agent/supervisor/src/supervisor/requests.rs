@@ -372,7 +372,7 @@ impl Supervisor {
         app.wanted = action != AppAction::Stop;
         match (action, app.phase) {
             (AppAction::Stop, _) => app.stop(now),
-            (AppAction::Restart, Phase::Up | Phase::Preparing) if !app.is_down() => app.stop(now),
+            (AppAction::Restart, Phase::Up | Phase::Preparing) => app.stop(now),
             (_, Phase::Up | Phase::Preparing | Phase::Stopping { .. }) => {}
             (_, Phase::Created | Phase::Waiting { .. } | Phase::Ended) => {
                 app.in_a_row = 0;
