@@ -2,9 +2,10 @@
 
 mod support;
 
-use coracle_protocol::command::{Action, CommandResult};
+use coracle_protocol::command::{Action, CommandResult, RESET_TYPE};
 use coracle_protocol::counters::Seen;
 use coracle_protocol::dsse::Envelope;
+use coracle_protocol::key::SigningKey;
 use coracle_protocol::names::BoardId;
 use coracle_protocol::time::TimeBound;
 use coracle_protocol::verify::{AcceptedCommand, VerifiedCommand};
@@ -218,4 +219,75 @@ fn a_check_tells_whether_the_key_may_command() {
         said.contains("fit together; the key may command boards"),
         "{said}"
     );
+}
+
+#[test]
+fn what_takes_a_board_out_of_the_fleet_no_console_signs_and_it_carries_it() {
+    let mut fleet = Fleet::start();
+    let board = fleet.enrol("acme.b1");
+    let (reset, other) = (
+        SigningKey::generate().unwrap().0,
+        SigningKey::generate().unwrap().0,
+    );
+    let next = fleet.root_of(2, |root| {
+        let id = reset.public().key_id();
+        root["keys"][&id] = json!(reset.public());
+        root["roles"]["reset"] = json!({"keys": [id], "threshold": 1, "epoch": 1});
+        root["roles"]["command"] = root["roles"]["deploy"].clone();
+    });
+    fleet.root = fleet.root.next(&next).unwrap();
+    let taken = fleet.api("POST", "/api/v1/roots", Some(&next.to_json()));
+    assert_eq!(taken.status, 200, "{taken:?}");
+    online(&fleet, &board, 1);
+    for action in [
+        json!({"factory-reset": {"volumes": true}}),
+        json!({"decommission": {}}),
+    ] {
+        let answer = send(&fleet, action);
+        assert_eq!(answer.status, 403, "{answer:?}");
+        assert!(answer.json().to_string().contains("no console may sign"));
+    }
+
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let order = |board: &str, key: &SigningKey| {
+        let command = json!({
+            "spec_version": 1, "board": board, "epoch": 1, "seq": 7, "issued_at": now,
+            "expires": now + 120, "action": {"decommission": {}},
+        });
+        let mut envelope = Envelope::unsigned(RESET_TYPE, command.to_string().as_bytes());
+        envelope.sign(key).unwrap();
+        envelope
+    };
+    let path = "/api/v1/boards/acme.b1/commands";
+    let carry = |envelope: &Envelope| fleet.api("POST", path, Some(&envelope.to_json()));
+    let by_nobody = carry(&order("acme.b1", &other));
+    assert_eq!(by_nobody.status, 422, "{by_nobody:?}");
+    let elsewhere = carry(&order("acme.b2", &reset));
+    assert_eq!(elsewhere.status, 400, "{elsewhere:?}");
+    let mine = subscribed(&board);
+    let good = order("acme.b1", &reset);
+    let sent = carry(&good);
+    assert_eq!(sent.status, 200, "{sent:?}");
+    assert_eq!(came(mine).to_json(), good.to_json());
+    let again = carry(&good);
+    assert_eq!(again.status, 400, "{again:?}");
+    let audit = fleet.get("/api/v1/audit").to_string();
+    assert!(audit.contains("decommission ("), "{audit}");
+
+    // Not before the board says that it is done.
+    let view = || fleet.get("/api/v1/boards/acme.b1");
+    assert_eq!(view()["revoked_at"], Value::Null);
+    let last_word = json!({
+        "version": 1, "set": null, "layers": [], "decommissioned": true,
+        "board": {"profile": "p", "hardware": "h", "architecture": "a", "kernel": "k",
+            "agent": "1", "memory_bytes": 1, "cpus": 1},
+    });
+    board.publish(&board.topic("current"), &last_word);
+    let gone = wait_for("the revocation", 10, || {
+        let view = view();
+        (view["revoked_at"] != Value::Null).then_some(view)
+    });
+    assert_eq!(gone["revoked_why"], "decommissioned");
+    assert_eq!(carry(&good).status, 409);
 }

@@ -1078,3 +1078,36 @@ async fn too_many_commands_at_once_are_told_so_and_wait_their_turn() {
     let least = Duration::from_secs(done as u64 - 1);
     assert!(begin.elapsed() >= least, "{:?} for {done}", begin.elapsed());
 }
+
+#[tokio::test]
+async fn a_decommissioned_board_says_so_once_and_connects_no_more() {
+    let fleet = Arc::new(Fleet::new());
+    let mut daemon = Daemon::prepare();
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), 1, broker.port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), |_, _| None);
+    let (_client, heard) = listen(&fleet, broker.port);
+    support::until("the console", || !heard.all::<u8>("suback").is_empty()).await;
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    let words = || -> Vec<bool> {
+        let all: Vec<Current> = heard.all("current");
+        all.iter().map(|current| current.decommissioned).collect()
+    };
+    support::until("what runs", || words() == [false]).await;
+
+    // As the next supervisor would say.
+    supervisor.state.status.lock().unwrap().decommissioned = true;
+    let _ = supervisor.state.events.send(Event::Root { version: 1 });
+    support::until("its last word", || words() == [false, true]).await;
+    support::until("its end", || heard.online().is_some_and(|p| !p.online)).await;
+    let sessions = heard.all::<Presence>("presence").len();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(heard.all::<Presence>("presence").len(), sessions);
+    assert_eq!(words(), [false, true]);
+    let log = daemon.log();
+    assert!(
+        log.contains("connects no more until it is enrolled"),
+        "{log}"
+    );
+}
