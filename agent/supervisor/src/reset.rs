@@ -173,11 +173,11 @@ fn empty(folder: &Path) -> Result<(), DiskError> {
 /// The daemon owns what is below `store/`, and could have put a link to anywhere there: by descriptors alone.
 fn empty_store(config: &Config, daemon: Option<Owner>) -> Result<(), Errno> {
     const BLOBS: &str = "sha256";
-    let store = folder(CWD, &config.store_dir())?;
+    let store = folder(CWD, config.store_dir())?;
     let Some(blobs) = there(folder(&store, "blobs"))? else {
         return Ok(());
     };
-    let trash = folder(CWD, &config.staging_dir())?;
+    let trash = folder(CWD, config.staging_dir())?;
     if there(folder(&blobs, BLOBS))?.is_some() {
         let number = (0..u32::MAX).find(|number| {
             let name = format!("{}blobs-{number}", gc::TRASH);

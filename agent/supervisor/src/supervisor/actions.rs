@@ -1,7 +1,7 @@
 //! Actions that were commanded, one at a time: begun, ended when they take too long, and told how they ended.
 
 use super::Supervisor;
-use super::requests::{failed, no_app};
+use super::requests::no_app_text;
 use crate::action;
 use crate::apps::Phase;
 use crate::health::probe::Target;
@@ -50,31 +50,30 @@ impl ActionJob {
 }
 
 impl Supervisor {
-    /// Starts what the signed release names, or says why not.
+    /// Starts what the signed release names, or says why not: a stable word, and a sentence.
     pub(super) fn begin_action(
-        &mut self,
+        &self,
         app: &AppName,
         name: &ActionName,
-    ) -> Result<action::Running, Answer> {
+    ) -> Result<action::Running, (&'static str, String)> {
         if self.action.is_some() {
-            return Err(failed("busy", "an action runs already; send it again"));
+            return Err(("busy", "an action runs already; send it again".to_owned()));
         }
         if !self.machine.is_settled() {
-            return Err(failed("busy", "a deployment is under way"));
+            return Err(("busy", "a deployment is under way".to_owned()));
         }
         let run = self.apps.iter().find(|run| run.name() == app);
-        let run = run.ok_or_else(|| no_app(app))?;
-        let action = run.app.action(name);
-        let action = action.map_err(|words| failed("no-action", words))?;
+        let run = run.ok_or_else(|| ("no-app", no_app_text(app)))?;
+        let action = run.app.action(name).map_err(|words| ("no-action", words))?;
         let (Phase::Up, Some(process), Ok(plan)) = (run.phase, &run.process, &run.plan) else {
-            return Err(failed("not-running", format!("app `{app}` does not run")));
+            return Err(("not-running", format!("app `{app}` does not run")));
         };
         let target = Target {
             plan,
             running: &process.running,
             cgroup: &process.cgroup,
         };
-        action::start(action, &target).map_err(|words| failed("not-started", words))
+        action::start(action, &target).map_err(|words| ("not-started", words))
     }
 
     /// The child that waits for an action has taken too long.

@@ -67,7 +67,7 @@ impl Supervisor {
                     self.action = Some(ActionJob::new(running, command.clone(), answer));
                     return;
                 }
-                Err(refusal) => refusal,
+                Err((code, words)) => failed(code, words),
             },
             Action::FactoryReset { volumes } => self.begin_reset(Intent::factory_reset(*volumes)),
             Action::Decommission {} => self.begin_reset(Intent::decommission()),

@@ -23,8 +23,12 @@ pub(super) fn failed(code: &str, reason: impl Into<String>) -> Answer {
     }
 }
 
+pub(super) fn no_app_text(app: &AppName) -> String {
+    format!("no app `{app}` is in the running set")
+}
+
 pub(super) fn no_app(app: &AppName) -> Answer {
-    failed("no-app", format!("no app `{app}` is in the running set"))
+    failed("no-app", no_app_text(app))
 }
 
 fn refused(refused: Refused) -> Answer {
