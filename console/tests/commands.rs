@@ -11,7 +11,7 @@ use coracle_protocol::time::TimeBound;
 use coracle_protocol::verify::{AcceptedCommand, VerifiedCommand};
 use serde_json::{Value, json};
 use std::process::{Child, Command, Stdio};
-use support::{Board, Fleet, wait_for};
+use support::{Board, Fleet, curl, wait_for};
 
 /// Lets the console's key command, by a next root document.
 fn let_command(fleet: &mut Fleet) {
@@ -71,6 +71,17 @@ fn result(fleet: &Fleet, id: &Value) -> Value {
 
 fn restart() -> Value {
     json!({"restart": {"app": "web"}})
+}
+
+/// A page as somebody sees it who has signed in.
+fn page(fleet: &Fleet, path: &str) -> String {
+    let base = format!("http://127.0.0.1:{}", fleet.http);
+    let form = format!("token={}", fleet.token());
+    let signed_in = curl(&["-d", &form, &format!("{base}/sign-in")]);
+    let cookie = signed_in.header("set-cookie").unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    let page = curl(&["-b", cookie, &format!("{base}{path}")]);
+    String::from_utf8_lossy(&page.body).into_owned()
 }
 
 #[test]
@@ -274,6 +285,22 @@ fn what_takes_a_board_out_of_the_fleet_no_console_signs_and_it_carries_it() {
     assert_eq!(again.status, 400, "{again:?}");
     let audit = fleet.get("/api/v1/audit").to_string();
     assert!(audit.contains("decommission ("), "{audit}");
+    let id = sent.json()["id"].as_str().unwrap().parse().unwrap();
+    let text = "<b>the end</b>";
+    let refused = CommandResult::messages(id, Some("disk"), text);
+    board.publish(&board.topic("command-result"), &json!(refused[0]));
+    wait_for("the answer on the board's page", 10, || {
+        let page = page(&fleet, "/boards/acme.b1");
+        page.contains("failed").then(|| {
+            for says in [
+                "<td data-label=\"Command\">decommission",
+                "disk",
+                "&lt;b&gt;the end",
+            ] {
+                assert!(page.contains(says), "{page}");
+            }
+        })
+    });
 
     // Not before the board says that it is done.
     let view = || fleet.get("/api/v1/boards/acme.b1");

@@ -5,7 +5,7 @@ use crate::audit;
 use crate::clock::now;
 use crate::commands::{CommandError, Commander};
 use crate::problem::Problem;
-use crate::store::{CommandRow, Identity, Store, StoreError};
+use crate::store::{CommandRow, Identity, Outcome, Store, StoreError};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -149,16 +149,21 @@ pub(super) async fn one(
     Ok(Json(view(&rest.store, &row.ok_or_else(missing)?).await?))
 }
 
-/// `{id, board, seq, action, created_at, created_by, expires, state, code?, text?}`; `state` is `waiting`, `done`, `failed`, or
-/// `unanswered` once nothing is to be expected any more.
-async fn view(store: &Store, row: &CommandRow) -> Result<Value, StoreError> {
-    let outcome = store.command_outcome(&row.id).await?;
-    let state = match &outcome {
+/// What there is to say of it in a word.
+pub fn command_state(row: &CommandRow, outcome: Option<&Outcome>) -> &'static str {
+    match outcome {
         Some(outcome) if outcome.code.is_none() => "done",
         Some(_) => "failed",
         None if now() > row.expires + late(&row.action) => "unanswered",
         None => "waiting",
-    };
+    }
+}
+
+/// `{id, board, seq, action, created_at, created_by, expires, state, code?, text?}`; `state` is `waiting`, `done`, `failed`, or
+/// `unanswered` once nothing is to be expected any more.
+async fn view(store: &Store, row: &CommandRow) -> Result<Value, StoreError> {
+    let outcome = store.command_outcome(&row.id).await?;
+    let state = command_state(row, outcome.as_ref());
     Ok(json!({
         "id": row.id,
         "board": row.board,

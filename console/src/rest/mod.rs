@@ -33,6 +33,7 @@ mod views;
 
 pub use boards::new_enrolment;
 pub use certificates::revoke_board;
+pub use commands::command_state;
 pub use deployments::deploy;
 pub use releases::{AddError, add_release};
 pub use views::{assignment_view, board_view};

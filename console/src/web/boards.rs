@@ -1,6 +1,7 @@
 //! The boards, one board, and a form that makes one known.
 
 use super::certificates;
+use super::commands;
 use super::layout::{self, ago, bytes, short};
 use super::session::SignedIn;
 use super::{Page, Web};
@@ -122,6 +123,7 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
     let assignment = web.rest.store.latest_assignment(&id).await?;
     let last = web.rest.store.last_feedback(&id).await?;
     let held = web.rest.store.certificates(&id).await?;
+    let commanded = commands::of(&web.rest.store, &id).await?;
     let telemetry = web.rest.live.telemetry(&id);
     let uses = |app: &AppStatus| {
         telemetry
@@ -163,6 +165,7 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
                 h2 { "By stick or by hand" }
                 (layout::progress(Some(&last.feedback)))
             }
+            (commands::table(&commanded))
             (certificates::table(&held))
         }
         (certificates::form(&board, &who))

@@ -10,6 +10,7 @@
 
 mod boards;
 mod certificates;
+mod commands;
 mod deployments;
 mod events;
 mod journal;
