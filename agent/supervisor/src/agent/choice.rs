@@ -121,12 +121,13 @@ impl Choice {
 
     /// What is on trial did not prove itself: the one before it is chosen.
     pub fn fail(&mut self, reason: &str) {
-        let (Some(trial), Some(program)) = (self.trial.take(), self.program.take()) else {
+        let Some(trial) = self.trial.take() else {
             return;
         };
-        let reason = format!("the board's own program {} {reason}", program.version);
+        let program = std::mem::replace(&mut self.program, self.previous.take());
+        let version = program.map_or_else(String::new, |program| program.version);
+        let reason = format!("the board's own program {version} {reason}");
         tracing::error!(reason, "the program before it is taken");
-        self.program = self.previous.take();
         self.failed = Some(Failed {
             deployment: trial.deployment,
             reason,
