@@ -4,8 +4,9 @@
 #   agent/board/budget.sh PROGRAM…
 set -eu
 [ $# -gt 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-# For each architecture, stripped: 6 MiB.
-budget=6291456
+# Stripped. 6 MiB is what the boards that it is for have room for, which are ARM; an x86-64's instructions take more.
+arm=6291456
+x86_64=6553600
 over=0
 for program in "$@"; do
     size=$(stat -c %s "$program")
@@ -15,8 +16,9 @@ for program in "$@"; do
         echo "$program ($machine): not stripped, so its size says nothing: unset CARGO_PROFILE_RELEASE_STRIP and build again" >&2
         exit 1
     fi
+    case $machine in *X86-64*) budget=$x86_64 ;; *) budget=$arm ;; esac
     if [ "$size" -gt "$budget" ]; then
-        echo "$program ($machine): $size bytes, $((size - budget)) more than its budget of $budget (6 MiB):" \
+        echo "$program ($machine): $size bytes, $((size - budget)) more than its budget of $budget:" \
             "see docs/decisions/0006-one-file-on-the-board.md for what keeps it small and how to find what grew" >&2
         over=1
     else

@@ -4,8 +4,9 @@ use anyhow::{Context, Result};
 use coracle_tests::world::World;
 use std::path::PathBuf;
 
-/// Of one architecture, in all.
-const BUDGET: u64 = 6 << 20;
+/// In all.
+const BUDGET_ARM: u64 = 6 << 20;
+const BUDGET_X86_64: u64 = 25 << 18;
 /// What `make arm` builds.
 const ARM: [&str; 2] = ["aarch64-unknown-linux-gnu", "armv7-unknown-linux-gnueabihf"];
 
@@ -19,7 +20,7 @@ pub fn table(world: &World) -> Result<String> {
         rows += &row(triple, built.ok().map(|file| file.len()));
     }
     Ok(format!(
-        "Stripped, as shipped (`--release`): coracle-supervisor, coracled and coracle are one file, coracle-agent. Budget: 6 MiB in all, {BUDGET} bytes.\n\n\
+        "Stripped, as shipped (`--release`): coracle-supervisor, coracled and coracle are one file, coracle-agent. Budget: 6 MiB in all on ARM, 6.25 on x86-64.\n\n\
          | built for | bytes | MiB | budget |\n|---|---|---|---|\n{rows}"
     ))
 }
@@ -28,19 +29,25 @@ fn row(name: &str, size: Option<u64>) -> String {
     let Some(size) = size else {
         return format!("| {name} | not built here (`make arm`) | | |\n");
     };
-    let verdict = if size <= BUDGET { "met" } else { "missed" };
+    let budget = match name.starts_with("x86_64") {
+        true => BUDGET_X86_64,
+        false => BUDGET_ARM,
+    };
+    let verdict = if size <= budget { "met" } else { "missed" };
     let mib = size as f64 / f64::from(1 << 20);
     format!("| {name} | {size} | {mib:.2} | {verdict} |\n")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BUDGET, row};
+    use super::{BUDGET_ARM, BUDGET_X86_64, row};
 
     #[test]
     fn a_size_is_held_against_the_budget_and_one_that_is_not_known_is_not_met() {
-        assert_eq!(row("a", Some(BUDGET)), "| a | 6291456 | 6.00 | met |\n");
-        assert!(row("a", Some(BUDGET + 1)).ends_with("| missed |\n"));
+        assert_eq!(row("a", Some(BUDGET_ARM)), "| a | 6291456 | 6.00 | met |\n");
+        assert!(row("a", Some(BUDGET_ARM + 1)).ends_with("| missed |\n"));
+        assert!(row("x86_64", Some(BUDGET_X86_64)).ends_with("| met |\n"));
+        assert!(row("x86_64", Some(BUDGET_X86_64 + 1)).ends_with("| missed |\n"));
         assert!(row("a", None).contains("make arm"));
     }
 }
