@@ -141,11 +141,12 @@ powercut: setup-boards
 arm: setup
 	@$(call install,$(ARM_PACKAGES))
 	built=()
-	for board in aarch64-unknown-linux-gnu:aarch64-linux-gnu-gcc:aarch64 armv7-unknown-linux-gnueabihf:arm-linux-gnueabihf-gcc:arm; do
-	  IFS=: read -r triple linker machine <<< "$$board"
+	# Thumb instructions are a quarter shorter; each ARMv7 has them. rustc warns that it may name them otherwise one day.
+	for board in aarch64-unknown-linux-gnu:aarch64-linux-gnu-gcc:aarch64: armv7-unknown-linux-gnueabihf:arm-linux-gnueabihf-gcc:arm:,+thumb-mode; do
+	  IFS=: read -r triple linker machine features <<< "$$board"
 	  rustup target list --installed | grep -qx "$$triple" || { echo "adding Rust's $$triple"; rustup --quiet target add "$$triple"; }
 	  name=$${triple//-/_}
-	  export "CC_$$name=$$linker" "CARGO_TARGET_$${name^^}_LINKER=$$linker" "CARGO_TARGET_$${name^^}_RUSTFLAGS=-C target-feature=+crt-static"
+	  export "CC_$$name=$$linker" "CARGO_TARGET_$${name^^}_LINKER=$$linker" "CARGO_TARGET_$${name^^}_RUSTFLAGS=-C target-feature=+crt-static$$features"
 	  echo "building for $$triple …"
 	  $(CARGO) build --quiet --release --target "$$triple" -p coracle-agent
 	  folder=$(TARGET)/$$triple/release
