@@ -242,7 +242,7 @@ call = sys.argv[2].encode()
 to.sendall(struct.pack('>I', len(call)) + call)
 print(to.recv(4096)[4:].decode())
 ";
-    let call = r#"{"id":1,"op":"reset","decommission":true,"volumes":true}"#;
+    let call = r#"{"id":1,"request":{"reset":{"decommission":true,"volumes":true}}}"#;
     let asked = Program::new("python3")
         .args(["-c", script])
         .arg(board.socket())
@@ -372,4 +372,49 @@ fn a_reset_that_is_cut_off_is_gone_on_with() {
         assert!(!is_noted(&board), "cut before call {n}");
         is_reset(&board, true);
     }
+}
+
+/// The board lives on while one folder cannot be emptied, and keeps what it gets meanwhile.
+#[test]
+fn a_reset_that_cannot_finish_takes_nothing_twice() {
+    let (mut board, _) = board();
+    board.kill_supervisor();
+    let state = board.state();
+    std::fs::write(
+        state.join("reset.json"),
+        r#"{"reset_version":1,"decommission":false,"volumes":true}"#,
+    )
+    .unwrap();
+    let held = state.join("logs/held");
+    std::fs::create_dir_all(&held).unwrap();
+    let mount = |command: &mut std::process::Command| assert!(command.status().unwrap().success());
+    mount(
+        std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "held"])
+            .arg(&held),
+    );
+    // A daemon that was taken over has put a link in the place of its blobs.
+    let elsewhere = board.dir.path().join("elsewhere");
+    std::fs::create_dir_all(elsewhere.join("sha256")).unwrap();
+    std::fs::write(elsewhere.join("sha256/file"), "not the board's").unwrap();
+    std::fs::rename(state.join("store/blobs"), board.dir.path().join("blobs")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, state.join("store/blobs")).unwrap();
+
+    board.start_supervisor();
+    assert!(is_noted(&board), "the folder that is held");
+    assert!(board.status().current.is_none());
+    assert!(elsewhere.join("sha256/file").exists());
+    assert!(names(&board, "store/blobs/sha256").is_empty());
+
+    // Once more as long as there is nothing new.
+    board.kill_supervisor();
+    board.start_supervisor();
+    assert!(is_noted(&board));
+    populate(&mut board);
+    board.kill_supervisor();
+    board.start_supervisor();
+    assert!(!is_noted(&board));
+    wait_for("the app", WAIT, || board.app("web").and_then(|app| app.pid));
+    assert!(!names(&board, "volumes").is_empty());
+    mount(std::process::Command::new("umount").arg(&held));
 }

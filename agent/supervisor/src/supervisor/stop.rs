@@ -27,14 +27,14 @@ const GRACE: Duration = Duration::from_secs(10);
 /// When a supervisor still runs, which would start the apps again; what stayed, one a line.
 pub async fn stop_all(settings: &Settings) -> Result<(), SupervisorError> {
     let _lock = lock(settings)?;
-    match end_everything(settings).await {
+    match end_everything(settings, GRACE).await {
         left if left.is_empty() => Ok(()),
         left => Err(SupervisorError::Left(left.join("\n"))),
     }
 }
 
-/// The same for whoever has the lock: what stayed, in words.
-pub async fn end_everything(settings: &Settings) -> Vec<String> {
+/// The same for whoever has the lock: what stayed, in words. Apps have so long to end in peace.
+pub async fn end_everything(settings: &Settings, grace: Duration) -> Vec<String> {
     let config = &settings.config;
     let state_file = settings.run_state_dir().join("apps.json");
     let mut left = Vec::new();
@@ -44,7 +44,7 @@ pub async fn end_everything(settings: &Settings) -> Vec<String> {
     };
 
     let apps = RunState::load(&state_file).apps;
-    let patience = Instant::now() + GRACE;
+    let patience = Instant::now() + grace;
     let mut told = BTreeSet::new();
     loop {
         let alive: Vec<&RunningApp> = apps
