@@ -37,6 +37,10 @@ impl Supervisor {
         let name = app.name().clone();
         let (Some(process), Ok(plan), Some(hook)) = (&app.process, &app.plan, app.app.hook(kind))
         else {
+            if kind == HookKind::PreStop {
+                // It cannot be executed, and the stop waits for nothing else.
+                app.tell_to_end();
+            }
             return;
         };
         let target = Target {
@@ -71,7 +75,10 @@ impl Supervisor {
                 app.hook = Some(Hook::Runs(running));
                 self.prepared(index, now);
             }
-            (HookKind::PostStart, None) => app.hook = Some(Hook::Due(kind)),
+            (HookKind::PostStart, None) if app.phase == Phase::Up => {
+                app.hook = Some(Hook::Due(kind));
+            }
+            (HookKind::PostStart, None) => {}
             (HookKind::PreStop, None) => {
                 let unseen = Err(format!("{kind} has ended, and nobody saw how"));
                 self.hook_done(index, kind, unseen, now);
