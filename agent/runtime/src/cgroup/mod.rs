@@ -204,8 +204,13 @@ impl Cgroup {
                 outcome
             }
             Place::V2(folder) => {
+                let was_protected = v2::protection::is_protected(folder);
                 remove_dir(folder)?;
-                v2::protection::withdraw(folder)
+                if was_protected {
+                    // It is gone, whether or not the folder above, which may be somebody else's, can be told.
+                    let _ = v2::protection::withdraw(folder);
+                }
+                Ok(())
             }
         }
     }

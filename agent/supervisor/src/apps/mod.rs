@@ -117,6 +117,8 @@ pub struct AppRun {
     pub ended_fine: Option<bool>,
     /// Why the last start failed.
     pub fault: Option<String>,
+    /// Why it has no CPUs of its own, which it is to have.
+    pub cpu_fault: Option<String>,
     /// Which other apps it waits for, in words, when it is time to start and they are not as it needs them.
     pub held: Option<String>,
     /// When it was started first since its set was activated.
@@ -132,6 +134,7 @@ impl AppRun {
     pub fn new(app: App, plan: Result<Plan, String>) -> Self {
         Self {
             fault: plan.as_ref().err().cloned(),
+            cpu_fault: None,
             app,
             plan,
             phase: Phase::Created,

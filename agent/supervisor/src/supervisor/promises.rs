@@ -7,8 +7,13 @@ use coracle_runtime::{Cgroup, Limits};
 
 impl Supervisor {
     /// Where an app asks for CPUs of its own, each app is kept to its own or away from them. One that cannot have any cannot
-    /// run; the others do.
+    /// run; the others do. Asked again whenever such an app is to start: a CPU that was off may be back.
     pub(super) fn give_cpus(&mut self) {
+        for run in &mut self.apps {
+            if run.cpu_fault.take().is_some() {
+                run.fault = None;
+            }
+        }
         let apps = self.apps.iter();
         let wanted: Vec<_> = apps
             .map(|run| (run.name(), run.app.limits.cpus_exclusive.unwrap_or(0)))
@@ -30,7 +35,7 @@ impl Supervisor {
                 let fault = format!("CPUs of its own: {fault}");
                 for run in &mut self.apps {
                     if run.app.limits.cpus_exclusive.is_some() {
-                        run.plan = Err(fault.clone());
+                        run.cpu_fault = Some(fault.clone());
                         run.fault = Some(fault.clone());
                     }
                 }

@@ -18,6 +18,12 @@ impl Supervisor {
     /// Starts one app. An error is its reason, in words; nothing of the start remains then.
     pub(super) async fn start_app(&mut self, index: usize) -> Result<(), String> {
         self.apps[index].lacks = None;
+        if self.apps[index].cpu_fault.is_some() {
+            self.give_cpus();
+        }
+        if let Some(fault) = &self.apps[index].cpu_fault {
+            return Err(fault.clone());
+        }
         let mut plan = self.apps[index].plan.clone()?;
         plan.limits.cpu_millis = Some(self.cooling.quota(&self.apps[index]).into());
         let app = &self.apps[index];

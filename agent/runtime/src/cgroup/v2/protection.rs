@@ -25,6 +25,13 @@ pub(super) fn set_protection(folder: &Path, limits: &Limits) -> Result<(), Cgrou
     Ok(())
 }
 
+/// Whether anything is left to it. Folders above one to which nothing is are nobody's to change.
+pub(in super::super) fn is_protected(folder: &Path) -> bool {
+    FILES
+        .into_iter()
+        .any(|(file, _)| read_number(&folder.join(file)).is_ok_and(|n| n.is_some_and(|n| n > 0)))
+}
+
 /// What `folder`, which is gone, had is no longer its neighbours'.
 pub(in super::super) fn withdraw(folder: &Path) -> Result<(), CgroupError> {
     FILES
@@ -95,6 +102,8 @@ mod tests {
             fs::write(folder.join("memory.low"), "0").unwrap();
         }
         let read = |folder: &Path| fs::read_to_string(folder.join("memory.min")).unwrap();
+        assert!(!is_protected(&own.join("a")) && is_protected(&own.join("b")));
+        assert!(!is_protected(&own.join("c")));
         let limits = Limits {
             memory_min_bytes: Some(30),
             ..Limits::default()
