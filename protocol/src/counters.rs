@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 /// A counter under an epoch; ordered epoch first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Counter {
     /// The role's epoch in the root document.
     pub epoch: u64,
@@ -28,8 +27,10 @@ impl std::fmt::Display for Counter {
 }
 
 /// The highest counters that a board has accepted, and its lower bound of time.
+///
+/// Nobody signs it: it is the board's own, and an older program that comes back has to read what a newer one wrote.
+/// So what it does not know is passed over here, and kept by who writes the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Seen {
     /// Highest release counter of each product (role `release`).
     #[serde(default)]

@@ -147,8 +147,12 @@ impl Trust {
     /// Makes `seen` last in both slots. A deployment was held against what had been seen when it was offered: the commands that
     /// came since stay counted.
     pub fn persist(&mut self, next: &Seen) -> Result<(), TrustError> {
-        let (seen, generation) = match &mut self.counters {
-            Counters::Good { seen, generation } => (seen, generation),
+        let (seen, generation, unknown) = match &mut self.counters {
+            Counters::Good {
+                seen,
+                generation,
+                unknown,
+            } => (seen, generation, unknown),
             Counters::Damaged(text) => return Err(TrustError::Counters(text.clone())),
         };
         let next = Seen {
@@ -159,7 +163,7 @@ impl Trust {
         if *seen == next && *generation > 0 {
             return Ok(());
         }
-        slots::store(&self.folder, *generation + 1, &next)?;
+        slots::store(&self.folder, *generation + 1, &next, unknown)?;
         *generation += 1;
         *seen = next;
         Ok(())

@@ -112,6 +112,62 @@ fn counters_last_and_damage_refuses_instead_of_forgetting() {
 }
 
 #[test]
+fn what_a_newer_program_counts_is_read_past_and_kept() {
+    let place = Place::new();
+    drop(place.load().unwrap());
+    let had = serde_json::json!({
+        "slot_version": 1,
+        "generation": 4,
+        "of_slot": [1, null, {"a": "b"}],
+        "seen": {
+            "releases": {"shop": {"epoch": 1, "value": 2, "of_release": true}},
+            "deploy": {"epoch": 1, "value": 8, "of_counter": "x"},
+            "rescue": {"epoch": 1, "value": 18_446_744_073_709_551_615_u64},
+        },
+    });
+    let json = had.to_string();
+    let sum = Sha256Digest::of(json.as_bytes()).hex();
+    let slot = place.trust().join("seen.a");
+    std::fs::write(&slot, format!("{json}\n{sum}")).unwrap();
+    let mut trust = place.load().unwrap();
+    let shop = coracle_protocol::names::ProductName::new("shop").unwrap();
+    // Whoever makes the next counters need not have come by these: all but two are as at the first start.
+    let next = Seen {
+        deploy: Counter { epoch: 2, value: 9 },
+        releases: BTreeMap::from([(shop, Counter { epoch: 1, value: 3 })]),
+        ..Seen::default()
+    };
+    trust.persist(&next).unwrap();
+    for raised in [
+        next.clone(),
+        Seen {
+            newest_issued_at: 5,
+            ..next
+        },
+    ] {
+        let mut again = place.load().unwrap();
+        again.persist(&raised).unwrap();
+        assert_eq!(place.load().unwrap().seen().unwrap(), &raised);
+        for slot in ["seen.a", "seen.b"] {
+            let bytes = std::fs::read(place.trust().join(slot)).unwrap();
+            let json = bytes.split(|byte| *byte == b'\n').next().unwrap();
+            let now: serde_json::Value = serde_json::from_slice(json).unwrap();
+            for at in [
+                "/of_slot",
+                "/seen/rescue",
+                "/seen/deploy/of_counter",
+                "/seen/releases/shop/of_release",
+            ] {
+                assert!(had.pointer(at).is_some());
+                assert_eq!(now.pointer(at), had.pointer(at), "{at} of {slot}");
+            }
+            assert_eq!(now["seen"]["deploy"]["value"], 9);
+            assert_eq!(now["seen"]["releases"]["shop"]["value"], 3);
+        }
+    }
+}
+
+#[test]
 fn a_deployment_that_was_offered_before_a_command_does_not_take_its_counter_back() {
     let place = Place::new();
     let mut trust = place.load().unwrap();
