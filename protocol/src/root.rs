@@ -153,6 +153,26 @@ impl TrustedRoot {
         Ok(parse(&envelope.payload_unverified()?)?.version)
     }
 
+    /// Version of a root document that is whole but not understood here, as a newer program leaves one behind: the
+    /// threshold that it names itself has signed it, and it has a role, a field or a number that this program does
+    /// not know. `None` for all else, damage above all. It says what the file is, and makes nothing trusted.
+    pub fn version_not_understood(envelope: &Envelope) -> Option<u64> {
+        let payload = envelope.payload_unverified().ok()?;
+        if parse(&payload).is_ok() {
+            return None;
+        }
+        let root: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+        let role = &root["roles"]["root"];
+        let keys = role["keys"].as_array()?.iter().take(LIMITS.keys);
+        let keys: Vec<PublicKey> = keys
+            .filter_map(|id| root["keys"][id.as_str()?].as_str())
+            .filter_map(|key| PublicKey::try_from(key.to_owned()).ok())
+            .collect();
+        let threshold = usize::try_from(role["threshold"].as_u64()?).ok()?;
+        envelope.verify(ROOT_TYPE, &keys, threshold).ok()?;
+        root["version"].as_u64()
+    }
+
     /// The document.
     pub fn document(&self) -> &Root {
         &self.root

@@ -35,7 +35,7 @@ pub struct TrustState {
     /// What secrets for this board are sealed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key: Option<SealingKey>,
-    /// Why no new document is accepted, when the counters are damaged.
+    /// Why no new document is accepted, when the counters are damaged or the root is not understood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
 }

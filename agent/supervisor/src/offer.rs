@@ -134,7 +134,7 @@ pub fn verify(
 ) -> Result<Accepted, Refused> {
     let seen = trust
         .seen()
-        .map_err(|damage| Refused::new("counters-damaged", damage.to_string()))?;
+        .map_err(|damage| Refused::new(damage.code(), damage.to_string()))?;
     let refusal = |refusal: coracle_protocol::verify::Refusal| {
         Refused::new(refusal.code(), refusal.to_string())
     };

@@ -83,7 +83,7 @@ impl Supervisor {
     /// Verified, and its counter on disk: from here on it is never new again.
     fn accept_command(&mut self, envelope: &Envelope) -> Result<AcceptedCommand, Refused> {
         let damaged =
-            |error: crate::trust::TrustError| Refused::new("counters-damaged", error.to_string());
+            |error: crate::trust::TrustError| Refused::new(error.code(), error.to_string());
         let refusal = |refusal: Refusal| Refused::new(refusal.code(), refusal.to_string());
         let board = self.trust.board().cloned().ok_or_else(|| {
             Refused::new(
@@ -91,8 +91,8 @@ impl Supervisor {
                 "this board has no name yet: `coracle enrol`",
             )
         })?;
-        let verified = VerifiedCommand::open(envelope, self.trust.root()).map_err(refusal)?;
         let seen = self.trust.seen().map_err(damaged)?;
+        let verified = VerifiedCommand::open(envelope, self.trust.root()).map_err(refusal)?;
         let accepted = AcceptedCommand::accept(verified, &board, seen, now()).map_err(refusal)?;
         self.trust
             .persist(accepted.seen())

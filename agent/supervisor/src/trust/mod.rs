@@ -12,13 +12,13 @@ use crate::disk::{self, DiskError};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::counters::Seen;
 use coracle_protocol::dsse::Envelope;
-use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::{BoardId, NameError};
 use coracle_protocol::root::{RootError, TrustedRoot};
 use coracle_protocol::secret::OpeningKey;
 use coracle_protocol::time::TimeBound;
 use std::path::{Path, PathBuf};
 
+use roots::NewerRoot;
 pub use secret::{Opened, SecretValue};
 pub use slots::Counters;
 
@@ -77,6 +77,26 @@ pub enum TrustError {
     /// See [`Counters::Damaged`].
     #[error("{0}")]
     Counters(String),
+    /// A newer program took it. An older root in its place would bring keys back that it revoked.
+    #[error(
+        "{} is root version {version}, which this program does not understand ({fault}): it is kept, and no new document is accepted until a newer program runs again, or the image's root.json has this version or a later one",
+        path.display()
+    )]
+    NewerRoot {
+        path: PathBuf,
+        version: u64,
+        fault: String,
+    },
+}
+
+impl TrustError {
+    /// Of the refusal of a document, for want of something to hold it against.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NewerRoot { .. } => "newer-root",
+            _ => "counters-damaged",
+        }
+    }
 }
 
 /// The trust store, in memory and on disk.
@@ -85,37 +105,21 @@ pub struct Trust {
     folder: PathBuf,
     root: TrustedRoot,
     root_envelope: Envelope,
+    newer_root: Option<NewerRoot>,
     counters: Counters,
     board: Option<BoardId>,
     opening: Result<OpeningKey, String>,
 }
 
 impl Trust {
-    /// Reads `trust/` and the image's root.json. Of the image's root and the copy in `trust/` the
-    /// one with the higher version counts: both are root's, and an image that was put back must not
-    /// bring revoked keys back.
+    /// Reads `trust/` and the image's root.json (see [`roots::load`]).
     pub fn load(folder: &Path, image_root: &Path, deployed: bool) -> Result<Self, TrustError> {
         disk::make_folder(folder, 0o700)?;
-        let copy_path = folder.join("root.json");
-        let image = read_root(image_root)?;
-        let copy = match read_root(&copy_path) {
-            Err(fault @ (TrustError::Root { .. } | TrustError::RootFile { .. })) => {
-                tracing::error!(%fault, "the copy of the root document is damaged; set aside");
-                disk::set_aside(&copy_path)?;
-                None
-            }
-            other => other?,
-        };
-        let newest = [copy, image]
-            .into_iter()
-            .flatten()
-            .max_by_key(|(_, root)| root.document().version);
-        let (root_envelope, root) =
-            newest.ok_or_else(|| TrustError::NoRoot(image_root.to_owned()))?;
-        let json = root_envelope.to_json();
-        if disk::read_bounded(&copy_path, LIMITS.envelope_bytes as u64)?.as_ref() != Some(&json) {
-            disk::write_whole(&copy_path, &json, 0o600)?;
-        }
+        let roots::InForce {
+            root,
+            envelope: root_envelope,
+            newer: newer_root,
+        } = roots::load(folder, image_root)?;
         Ok(Self {
             board: read_board(&folder.join("board-id"))?,
             counters: slots::load(folder, deployed),
@@ -123,6 +127,7 @@ impl Trust {
             folder: folder.to_owned(),
             root,
             root_envelope,
+            newer_root,
         })
     }
 
@@ -136,8 +141,9 @@ impl Trust {
         &self.root_envelope
     }
 
-    /// The counters, or why there are none.
+    /// The counters, or why nothing can be held against them.
     pub fn seen(&self) -> Result<&Seen, TrustError> {
+        self.root_is_newest()?;
         match &self.counters {
             Counters::Good { seen, .. } => Ok(seen),
             Counters::Damaged(text) => Err(TrustError::Counters(text.clone())),
@@ -147,6 +153,7 @@ impl Trust {
     /// Makes `seen` last in both slots. A deployment was held against what had been seen when it was offered: the commands that
     /// came since stay counted.
     pub fn persist(&mut self, next: &Seen) -> Result<(), TrustError> {
+        self.root_is_newest()?;
         let (seen, generation, unknown) = match &mut self.counters {
             Counters::Good {
                 seen,
@@ -208,21 +215,6 @@ fn read_board(path: &Path) -> Result<Option<BoardId>, TrustError> {
             path: path.to_owned(),
             source,
         })
-}
-
-fn read_root(path: &Path) -> Result<Option<(Envelope, TrustedRoot)>, TrustError> {
-    let Some(json) = disk::read_bounded(path, LIMITS.envelope_bytes as u64)? else {
-        return Ok(None);
-    };
-    let envelope = Envelope::parse(&json).map_err(|fault| TrustError::RootFile {
-        path: path.to_owned(),
-        fault: fault.to_string(),
-    })?;
-    let root = TrustedRoot::from_image(&envelope).map_err(|source| TrustError::Root {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(Some((envelope, root)))
 }
 
 #[cfg(test)]

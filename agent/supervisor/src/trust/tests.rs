@@ -247,3 +247,76 @@ fn a_root_that_cannot_be_written_is_not_in_force() {
     std::fs::remove_dir(&blocked).unwrap();
     assert!(trust.take_root(&two).unwrap());
 }
+
+/// A root of a program to come: signed as it should be, with a role that nobody here knows.
+fn newer_root(key: &SigningKey, version: u64) -> Envelope {
+    let payload = root(key, version).payload_unverified().unwrap();
+    let mut document: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+    document["roles"]["auditor"] = serde_json::json!({"keys": [], "threshold": 1, "of_role": true});
+    document["of_root"] = true.into();
+    let mut envelope = Envelope::unsigned(ROOT_TYPE, document.to_string().as_bytes());
+    envelope.sign(key).unwrap();
+    envelope
+}
+
+#[test]
+fn a_root_of_a_newer_program_is_kept_and_nothing_new_accepted_under_an_older_one() {
+    let place = Place::new();
+    place.image(2);
+    place.load().unwrap().persist(&Seen::default()).unwrap();
+    let copy = place.trust().join("root.json");
+    let newer = newer_root(&place.key, 4).to_json();
+    std::fs::write(&copy, &newer).unwrap();
+    let slot = std::fs::read(place.trust().join("seen.a")).unwrap();
+    // The image's next root is good by itself; taken, it would stand in the place of the later one.
+    let third = root(&place.key, 3);
+    for _ in 0..2 {
+        let mut trust = place.load().unwrap();
+        let refused = [
+            trust.seen().map(drop).unwrap_err(),
+            trust
+                .persist(&Seen {
+                    newest_issued_at: 1,
+                    ..Seen::default()
+                })
+                .unwrap_err(),
+            trust.take_root(&third).map(drop).unwrap_err(),
+        ];
+        for error in refused {
+            assert_eq!(error.code(), "newer-root");
+            let text = error.to_string();
+            assert!(text.contains("root.json is root version 4"), "{text}");
+            assert!(text.contains("unknown"), "{text}");
+        }
+        assert!(
+            trust
+                .state()
+                .damage
+                .unwrap()
+                .contains("does not understand")
+        );
+        assert_eq!(std::fs::read(&copy).unwrap(), newer);
+        assert_eq!(std::fs::read(place.trust().join("seen.a")).unwrap(), slot);
+        assert!(!place.trust().join("root.json.bad").exists());
+    }
+    place.image(3);
+    assert!(place.load().unwrap().seen().is_err());
+    place.image(4);
+    let trust = place.load().unwrap();
+    assert_eq!(trust.seen().unwrap(), &Seen::default());
+    assert_eq!(place.load().unwrap().root().document().version, 4);
+}
+
+#[test]
+fn a_root_that_is_not_understood_and_not_whole_is_damaged() {
+    let place = Place::new();
+    drop(place.load().unwrap());
+    let mut unsigned = newer_root(&place.key, 4);
+    unsigned.signatures.clear();
+    unsigned.sign(&SigningKey::generate().unwrap().0).unwrap();
+    std::fs::write(place.trust().join("root.json"), unsigned.to_json()).unwrap();
+    let trust = place.load().unwrap();
+    assert_eq!(trust.root().document().version, 1);
+    assert!(trust.seen().is_ok());
+    assert!(place.trust().join("root.json.bad").exists());
+}
