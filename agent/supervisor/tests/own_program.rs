@@ -3,10 +3,10 @@
 
 mod board;
 
-use board::{Board, app, http_health, rootfs, wait_for};
+use board::{Board, Client, app, http_health, rootfs, wait_for};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
-use coracle_protocol::local::{Answer, Event, LayerSource};
+use coracle_protocol::local::{Answer, Event, LayerSource, Request};
 use coracle_protocol::release::{Agent, App, Blob, Image};
 use coracle_protocol::report::{Phase, SetState};
 use std::os::unix::fs::PermissionsExt;
@@ -82,8 +82,7 @@ fn activate(board: &mut Board, version: &str, apps: Vec<App>, agent: Agent) {
 /// The end of a deployment for a daemon that comes again after each supervisor.
 fn end(board: &Board, activity: &str) -> (Phase, String) {
     wait_for("the deployment's end", WAIT, || {
-        board.try_status()?;
-        let mut events = board.client();
+        let mut events = board.try_client()?;
         events.try_watch()?;
         while let Some(event) = events.event() {
             if let Event::Deployment {
@@ -215,6 +214,39 @@ fn an_agent_that_no_daemon_finds_to_goes_back() {
     wait_for_page(&board, "page one");
     let words = board.status().last_failure.unwrap();
     assert!(words.contains("no daemon"), "{words}");
+}
+
+/// A daemon that cannot read the new program's answers hangs up each time and comes again a second later; one that only watches
+/// has shown nothing.
+#[test]
+fn an_agent_that_its_daemon_does_not_understand_goes_back() {
+    let mut board = Board::start();
+    let one = web(&board, "page one");
+    board.commit("1", vec![one]);
+    let brought = agent(&board, "2", &successor("two"));
+    let apps = vec![web(&board, "page two")];
+    activate(&mut board, "2", apps, brought);
+    let (mut watching, mut hung_up) = (None, 0);
+    wait_for("its end", WAIT, || {
+        if board.log().contains("no daemon has connected") {
+            return Some(());
+        }
+        let watch = |client: &mut Client| client.try_ask(Request::Watch);
+        if watching.as_mut().and_then(watch).is_none() {
+            watching = board.try_client();
+        }
+        let mut daemon = board.try_client()?;
+        daemon.try_ask(Request::Watch)?;
+        daemon.try_ask(Request::Status)?;
+        hung_up += 1;
+        std::thread::sleep(Duration::from_secs(1));
+        None
+    });
+    assert!(hung_up > 10, "{hung_up}");
+    wait_for_program(&board, shipped());
+    wait_for_page(&board, "page one");
+    let words = board.status().last_failure.unwrap();
+    assert!(words.contains("and stayed"), "{words}");
 }
 
 #[test]
@@ -437,10 +469,12 @@ fn cut_at_any_moment_of_the_takeover_the_board_has_one_set_and_its_agent() {
         // The daemon, which comes again after each supervisor.
         let mut daemon = None;
         let ended = wait_for("an end", WAIT, || {
-            let status = board.try_status()?;
-            let mut client = board.client();
-            client.try_watch()?;
-            daemon = Some(client);
+            let ask = |daemon: &mut Client| daemon.try_ask(Request::Status);
+            let Some(Answer::Status(status)) = daemon.as_mut().and_then(ask) else {
+                daemon = board.try_client();
+                daemon.as_mut()?.try_watch()?;
+                return None;
+            };
             let current = status.current?;
             if current.state != SetState::Committed || status.waiting.is_some() {
                 return None;

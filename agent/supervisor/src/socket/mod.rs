@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -38,9 +39,9 @@ pub struct Incoming {
     pub uid: u32,
     /// Answers it.
     pub answer: AnswerTo,
-    /// With the first [`Request::Watch`] of a connection: the sender of its events. When the last one
-    /// is dropped the connection ends.
-    pub events: Option<mpsc::Sender<Event>>,
+    /// With the first [`Request::Watch`] of a connection: who is to be told from now on. When it is
+    /// dropped the connection ends.
+    pub events: Option<Watcher>,
 }
 
 /// Answers one call. Dropping it answers nothing, and the daemon's time limit takes over.
@@ -48,8 +49,13 @@ pub struct Incoming {
 pub struct AnswerTo {
     id: u64,
     to: mpsc::Sender<Message>,
+    /// Of its connection, unless the call is [`Request::Watch`].
+    answered: Option<Answered>,
     _permit: OwnedSemaphorePermit,
 }
+
+/// When a connection had its first answer to another call than [`Request::Watch`].
+type Answered = Arc<OnceLock<Instant>>;
 
 impl AnswerTo {
     /// Sends the answer. There is room for as many as there are permits; a connection that is gone
@@ -61,6 +67,8 @@ impl AnswerTo {
         };
         if self.to.try_send(Message::Reply(reply)).is_err() {
             tracing::debug!(id = self.id, "the caller has gone before its answer");
+        } else if let Some(answered) = self.answered {
+            answered.get_or_init(Instant::now);
         }
     }
 }
@@ -185,6 +193,7 @@ async fn converse(
     let (events, mut pending) = mpsc::channel::<Event>(EVENTS);
     let reader = async move {
         let permits = Arc::new(Semaphore::new(CALLS));
+        let answered = Answered::default();
         let mut events = Some(events);
         while let Ok(permit) = permits.clone().acquire_owned().await {
             let Some(call) = frame::read::<Call>(&mut from).await? else {
@@ -197,9 +206,14 @@ async fn converse(
                 answer: AnswerTo {
                     id: call.id,
                     to: out.clone(),
+                    answered: (!watches).then(|| answered.clone()),
                     _permit: permit,
                 },
-                events: if watches { events.take() } else { None },
+                events: events.take_if(|_| watches).map(|events| Watcher {
+                    events,
+                    since: Instant::now(),
+                    answered: answered.clone(),
+                }),
             };
             if calls.send(incoming).await.is_err() {
                 break;
@@ -227,26 +241,39 @@ async fn converse(
     }
 }
 
+/// A connection that asked to be told.
+#[derive(Debug)]
+pub struct Watcher {
+    events: mpsc::Sender<Event>,
+    since: Instant,
+    answered: Answered,
+}
+
 /// Those who asked to be told.
 #[derive(Debug, Default)]
-pub struct Watchers(Vec<mpsc::Sender<Event>>);
+pub struct Watchers(Vec<Watcher>);
 
 impl Watchers {
     /// One more.
-    pub fn add(&mut self, watcher: mpsc::Sender<Event>) {
-        self.0.retain(|known| !known.is_closed());
+    pub fn add(&mut self, watcher: Watcher) {
+        self.0.retain(|known| !known.events.is_closed());
         self.0.push(watcher);
     }
 
-    /// Whether anybody watches.
-    pub fn is_any(&self) -> bool {
-        self.0.iter().any(|watcher| !watcher.is_closed())
+    /// Whether anybody has watched for so long without a break, after another call of the same connection had its answer: who
+    /// cannot read what it is answered hangs up, and may well watch again.
+    pub fn stays(&self, long: Duration) -> bool {
+        self.0.iter().any(|watcher| {
+            let answered = watcher.answered.get().map(Instant::elapsed);
+            let stayed = answered.map(|answered| answered.min(watcher.since.elapsed()));
+            !watcher.events.is_closed() && stayed >= Some(long)
+        })
     }
 
     /// Tells everybody; whoever has fallen too far behind is let go. Whether anybody was told.
     pub fn tell(&mut self, event: &Event) -> bool {
         self.0
-            .retain(|watcher| match watcher.try_send(event.clone()) {
+            .retain(|watcher| match watcher.events.try_send(event.clone()) {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Closed(_)) => false,
                 Err(mpsc::error::TrySendError::Full(_)) => {
@@ -290,8 +317,12 @@ mod tests {
         };
         let mut watchers = Watchers::default();
         assert!(!watchers.tell(&event));
-        let (sender, mut receiver) = mpsc::channel(2);
-        watchers.add(sender);
+        let (events, mut receiver) = mpsc::channel(2);
+        watchers.add(Watcher {
+            events,
+            since: Instant::now(),
+            answered: Answered::default(),
+        });
         assert!(watchers.tell(&event));
         assert!(watchers.tell(&event));
         assert!(!watchers.tell(&event));

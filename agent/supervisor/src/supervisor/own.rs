@@ -25,8 +25,12 @@ const SIGN: Duration = Duration::from_secs(5);
 /// So long whoever watches has to hear how a deployment ended, before the connection does.
 const HEARD: Duration = Duration::from_secs(1);
 
-/// A daemon must have found to a new program so long after the apps have proved themselves.
+/// A daemon must have found to a new program, and stayed, so long after the apps have proved themselves.
 const DAEMON: Duration = Duration::from_secs(30);
+
+/// So long a daemon stays that understands what it is answered. It tries once a second, and asks for the status as soon as it
+/// watches.
+const STAYS: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// The program that the set that is to run brings, when it is another than this one.
@@ -135,12 +139,12 @@ impl Supervisor {
         self.own.choose(choice).map_err(why)
     }
 
-    /// Passed, unless this program is on trial too and no daemon has found to it.
+    /// Passed, unless this program is on trial too and no daemon has found to it and stayed.
     pub(super) fn lacks_daemon(&self, now: Instant) -> Option<Event> {
-        if self.own.choice.trial.is_none() || self.watchers.is_any() {
+        if self.own.choice.trial.is_none() || self.watchers.stays(STAYS) {
             return Some(Event::Passed);
         }
-        let reason = "no daemon has connected to the board's new program";
+        let reason = "no daemon has connected to the board's new program and stayed";
         (now >= self.trial_end()? + DAEMON).then(|| Event::Fault(Why::new(AGENT, reason)))
     }
 

@@ -430,6 +430,11 @@ impl Board {
     pub fn client(&self) -> Client {
         Client::new(UnixStream::connect(self.socket()).unwrap())
     }
+    /// None while one supervisor goes and the next one comes.
+    pub fn try_client(&self) -> Option<Client> {
+        let stream = UnixStream::connect(self.socket()).ok()?;
+        Some(Client::new(stream))
+    }
     pub fn ask(&self, request: Request) -> Answer {
         self.client().ask(request)
     }
@@ -440,7 +445,7 @@ impl Board {
     }
     /// None while one supervisor goes and the next one comes.
     pub fn try_status(&self) -> Option<Status> {
-        let mut client = Client::new(UnixStream::connect(self.socket()).ok()?);
+        let mut client = self.try_client()?;
         let id = client.try_send(Request::Status).ok()?;
         match client.message()? {
             Message::Reply(reply) if reply.id == id => match reply.answer {
@@ -836,9 +841,21 @@ impl Client {
         Ok(id)
     }
 
-    /// None when the supervisor has gone.
+    /// None when the supervisor has gone. Events that come before the answer are passed over.
+    pub fn try_ask(&mut self, request: Request) -> Option<Answer> {
+        let id = self.try_send(request).ok()?;
+        loop {
+            match self.message()? {
+                Message::Reply(reply) if reply.id == id => return Some(reply.answer),
+                _ => {}
+            }
+        }
+    }
+
+    /// What the daemon does on each connection: it watches, and asks for the status. Nothing is lost of what it is told.
     pub fn try_watch(&mut self) -> Option<()> {
         self.try_send(Request::Watch).ok()?;
+        self.try_send(Request::Status).ok()?;
         matches!(self.message()?, Message::Reply(_)).then_some(())
     }
 
