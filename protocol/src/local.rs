@@ -324,6 +324,9 @@ pub struct Status {
     /// It is no fleet's board any more, until somebody enrols it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decommissioned: bool,
+    /// A reset is noted and not done yet: whatever the board gets now may go with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resetting: bool,
 }
 
 /// Code of [`Waiting`] once the old set is being stopped for it: it cannot be taken back any more.

@@ -294,6 +294,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
         storage: vec![storage()],
         metered: vec!["wwan0".into()],
         decommissioned: false,
+        resetting: false,
         networks: vec![],
         version: "0.1.0".into(),
         board: board(),

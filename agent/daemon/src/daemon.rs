@@ -122,6 +122,7 @@ pub async fn run(
         heard: heard.clone(),
         last,
         counters: counters.clone(),
+        outbox: outbox.clone(),
         identity: identity_end,
         board: board_end,
         overrides,

@@ -32,11 +32,12 @@ pub struct Ends {
 pub async fn run(mut ends: Ends) {
     let mut notices = ends.supervisor.watch();
     loop {
-        if ends.identity.borrow().is_some()
-            && let Ok(status) = ends.supervisor.status().await
-            && status.decommissioned
-        {
-            leave(&ends).await;
+        if let Some(leaving) = who_leaves(&ends).await {
+            leave(&ends, &leaving).await;
+            if who_leaves(&ends).await.is_some() {
+                // Its certificate was renewed meanwhile.
+                continue;
+            }
         }
         tokio::select! {
             notice = notices.recv() => match notice {
@@ -48,18 +49,40 @@ pub async fn run(mut ends: Ends) {
     }
 }
 
-async fn leave(ends: &Ends) {
+/// The identity of a board that was decommissioned.
+async fn who_leaves(ends: &Ends) -> Option<Identity> {
+    // Before the question: one that comes after the answer is of an enrolment.
+    let identity = ends.identity.borrow().clone()?;
+    let status = ends.supervisor.status().await.ok()?;
+    status.decommissioned.then_some(identity)
+}
+
+async fn leave(ends: &Ends, leaving: &Identity) {
     let told = async {
         while !ends.outbox.last_word_is_out() {
             tokio::time::sleep(LOOK).await;
         }
     };
     let told = tokio::time::timeout(PATIENCE, told).await.is_ok();
-    tracing::warn!(
-        told,
-        "this board was decommissioned; it connects no more until it is enrolled"
-    );
-    ends.board.send_replace(None);
-    ends.identity.send_replace(None);
-    ends.outbox.forget();
+    let status = ends.supervisor.status().await;
+    if !status.is_ok_and(|status| status.decommissioned) {
+        return;
+    }
+    let gone = ends.identity.send_if_modified(|identity| {
+        let same = identity
+            .as_ref()
+            .is_some_and(|identity| Arc::ptr_eq(&identity.tls, &leaving.tls));
+        if same {
+            ends.board.send_replace(None);
+            *identity = None;
+            ends.outbox.forget();
+        }
+        same
+    });
+    if gone {
+        tracing::warn!(
+            told,
+            "this board was decommissioned; it connects no more until it is enrolled"
+        );
+    }
 }

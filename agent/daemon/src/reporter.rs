@@ -52,7 +52,8 @@ async fn changed(notices: &mut tokio::sync::broadcast::Receiver<Notice>) {
     while notices.try_recv().is_ok() {}
 }
 
-fn of(status: Status) -> Current {
+/// As the console is told it.
+pub fn of(status: Status) -> Current {
     Current {
         version: 0,
         board: status.board,

@@ -697,6 +697,7 @@ async fn enrolment_makes_a_key_and_a_link() {
     let (port, _) = console(fleet.clone(), &[]).await;
     let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
     let (_client, heard) = listen(&fleet, broker.port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), |_, _| None);
     daemon.start().await;
     let file = |token: &str, ca: &str| {
         serde_json::to_vec(&serde_json::json!({
@@ -734,6 +735,9 @@ async fn enrolment_makes_a_key_and_a_link() {
         (200, Some(BOARD))
     );
     support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    // Unasked too: whoever was decommissioned a moment ago is so no more.
+    let calls = supervisor.state.calls.lock().unwrap().clone();
+    assert!(calls.contains(&Request::Enrolled), "{calls:?}");
     use std::os::unix::fs::PermissionsExt;
     let key = daemon.state().join("identity/board.key");
     assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -744,6 +748,7 @@ async fn an_enrolment_that_is_cut_off_leaves_no_pair_that_could_take_its_place()
     let fleet = Arc::new(Fleet::new());
     let mut daemon = Daemon::prepare();
     let (port, _) = console(fleet.clone(), &[]).await;
+    let _supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), |_, _| None);
     daemon.start().await;
     let identity = daemon.state().join("identity");
     // Of an earlier identity; and the new one cannot be written.

@@ -3,6 +3,7 @@
 
 mod body;
 mod containers;
+mod enrol;
 pub(crate) mod logs;
 mod networks;
 mod own;
@@ -15,7 +16,7 @@ pub use body::Body;
 use crate::blobs::Blobs;
 use crate::deployment::Command;
 use crate::identity::{Identity, Overrides};
-use crate::link::LinkState;
+use crate::link::{LinkState, Outbox};
 use crate::metrics::Counters;
 use crate::renewal::CertificateState;
 use crate::supervisor::Supervisor;
@@ -62,9 +63,11 @@ pub struct Api {
     pub last: watch::Receiver<Option<Feedback>>,
     /// What metrics count.
     pub counters: Arc<Counters>,
-    /// A new identity goes there.
+    /// What waits for the link.
+    pub outbox: Arc<Outbox>,
+    /// A new identity goes there, and under its lock its name.
     pub identity: watch::Sender<Option<Identity>>,
-    /// And its name there.
+    /// Its name goes there.
     pub board: watch::Sender<Option<BoardId>>,
     /// Addresses from coracle.toml.
     pub overrides: Overrides,

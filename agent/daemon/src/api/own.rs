@@ -2,10 +2,9 @@
 
 use super::reply::{Fault, Reply, json, of_answer, typed};
 use super::router::read_body;
-use super::{Api, Body, Peer};
+use super::{Api, Body, Peer, enrol};
 use crate::blobs;
 use crate::deployment::{Command, Outcome, is_end};
-use crate::identity;
 use crate::link::LinkState;
 use crate::metrics;
 use crate::renewal::CertificateState;
@@ -13,7 +12,6 @@ use crate::roots::{self, RootsError};
 use bytes::Bytes;
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::Envelope;
-use coracle_protocol::enrol::EnrolmentFile;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{self, Answer, Needs, Status};
 use coracle_protocol::release::Blob;
@@ -92,7 +90,7 @@ pub async fn route(
         ("POST", ["enrol"]) => {
             audit(peer, "enrol", "");
             let file = parse(&read_body(request, ENROLMENT).await?)?;
-            enrol(api, &file).await
+            enrol::enrol(api, &file).await
         }
         ("POST", ["offer"]) => {
             audit(peer, "offer", "");
@@ -147,38 +145,6 @@ async fn status(api: &Api) -> FullStatus {
         daemon: env!("CARGO_PKG_VERSION"),
         last_deployment: api.last.borrow().clone(),
     }
-}
-
-async fn enrol(api: &Api, file: &EnrolmentFile) -> Result<Reply, Fault> {
-    use identity::ConsoleError::{Answer, Http, Refused};
-    use identity::EnrolError::Console;
-    let fault = |e: &dyn std::fmt::Display, status| Fault::new(status, e.to_string());
-    identity::enrol(&api.identity_dir, file)
-        .await
-        .map_err(|e| match e {
-            Console(Refused { .. }) => fault(&e, StatusCode::FORBIDDEN),
-            Console(Http { .. } | Answer { .. }) => fault(&e, StatusCode::BAD_GATEWAY),
-            _ => fault(&e, StatusCode::INTERNAL_SERVER_ERROR),
-        })?;
-    let new = identity::load(&api.identity_dir, &api.overrides)
-        .map_err(|e| fault(&e, StatusCode::INTERNAL_SERVER_ERROR))?
-        .ok_or_else(|| Fault::bad("the enrolment was not stored"))?;
-    tracing::info!(identity = ?new, "enrolled");
-    if api
-        .supervisor
-        .status()
-        .await
-        .is_ok_and(|status| status.decommissioned)
-    {
-        match api.supervisor.ask(local::Request::Enrolled).await? {
-            local::Answer::Done => {}
-            other => return Err(of_answer(other)),
-        }
-    }
-    let board = new.board.clone();
-    api.board.send_replace(Some(board.clone()));
-    api.identity.send_replace(Some(new));
-    Ok(json(&serde_json::json!({ "board": board })))
 }
 
 async fn offer(api: &Api, body: OfferBody) -> Result<Reply, Fault> {

@@ -124,6 +124,7 @@ fn version_images_info_stats() {
         storage: vec![],
         metered: vec![],
         decommissioned: false,
+        resetting: false,
         networks: vec![],
         version: "0".into(),
         board: BoardFacts {

@@ -36,6 +36,7 @@ pub fn empty_status() -> Status {
         storage: vec![],
         metered: vec![],
         decommissioned: false,
+        resetting: false,
         networks: vec![],
         version: "test".into(),
         board: BoardFacts {

@@ -43,6 +43,7 @@ impl Supervisor {
                 .collect(),
             trust: Some(self.trust.state()),
             decommissioned: self.decommissioned,
+            resetting: self.resetting.is_some(),
         }
     }
 
