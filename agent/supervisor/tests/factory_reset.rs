@@ -11,7 +11,7 @@ use coracle_protocol::command::{Action, COMMAND_TYPE, Command, RESET_TYPE};
 use coracle_protocol::deploy::Deploy;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::key::SigningKey;
-use coracle_protocol::local::{Answer, Request};
+use coracle_protocol::local::{Answer, Message, Request};
 use coracle_protocol::names::{BoardId, VolumeName};
 use coracle_protocol::release::{App, Image, Release, VolumeMount};
 use coracle_protocol::report::Phase;
@@ -263,8 +263,21 @@ fn a_decommissioned_board_has_no_key_and_no_name_until_it_is_enrolled() {
     let secret = trust(&board, "secret.key").unwrap();
     let leave = order(7, Action::Decommission {});
     let leave = sign(RESET_TYPE, &leave, &keys.reset);
-    assert!(matches!(send(&board, &leave), Answer::Command { .. }));
+    // What is asked behind it is answered before it is done.
+    let (mut before, command) = (board.client(), leave.clone());
+    before.send(Request::Command { command });
+    let id = before.send(Request::Status);
+    let said = std::iter::from_fn(|| before.message());
+    let status = said.take(2).find_map(|message| match message {
+        Message::Reply(reply) if reply.id == id => Some(reply.answer),
+        _ => None,
+    });
+    let Some(Answer::Status(status)) = status else {
+        panic!("{status:?}");
+    };
+    assert!(status.resetting && !status.decommissioned);
     done(&board, 1);
+    assert!(!board.status().resetting);
     is_reset(&board, true);
     assert_eq!(names(&board, "identity"), Vec::<String>::new());
     assert_eq!(trust(&board, "board-id"), None);
