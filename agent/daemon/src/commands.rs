@@ -1,5 +1,6 @@
 //! Signed commands: carried to the supervisor, which alone decides about them, and told how they ended. One at a time, in the
-//! order in which they came, and no faster than a board can bear.
+//! order in which they came, and no faster than a board can bear. An action alone is not waited for, since it may take minutes:
+//! a command that came behind it would be too old by then.
 
 use crate::api::logs;
 use crate::link::Outbox;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 /// Commands that may wait for their turn.
 pub const QUEUE: usize = 4;
@@ -77,9 +79,16 @@ pub fn take(queue: &mpsc::Sender<Envelope>, outbox: &Outbox, command: Envelope) 
 pub async fn run(mut ends: Ends) {
     let mut last = VecDeque::with_capacity(REMEMBERED);
     let mut said = BTreeSet::new();
+    let mut action = JoinSet::new();
     loop {
         let command = tokio::select! {
             Some(command) = ends.commands.recv() => command,
+            Some(ended) = action.join_next() => {
+                if let Ok((id, outcome)) = ended {
+                    tell(&ends.outbox, id, outcome, &mut said);
+                }
+                continue;
+            }
             _ = ends.shutdown.changed() => return,
         };
         let Some(id) = id(&command) else {
@@ -92,22 +101,22 @@ pub async fn run(mut ends: Ends) {
             tracing::debug!(command = %id, "a command came twice");
             continue;
         }
+        if is_action(&command) && !action.is_empty() {
+            let text = "an action runs already; send it again when that has ended";
+            let messages = CommandResult::messages(id, Some("busy"), text);
+            ends.outbox.result(&messages);
+            continue;
+        }
         if last.len() >= REMEMBERED {
             last.pop_front();
         }
         last.push_back(id);
-        let messages = match obey(&ends, command).await {
-            Ok(text) => CommandResult::messages(id, None, &text),
-            Err(undone) => {
-                let Undone { code, reason, .. } = &undone;
-                if said.len() < REMEMBERED && said.insert(code.clone()) {
-                    tracing::warn!(command = %id, code, reason, "a command was not done; the next of this kind are not told");
-                }
-                let code = code.clone();
-                CommandResult::messages(id, Some(&code), &undone.text())
-            }
-        };
-        ends.outbox.result(&messages);
+        let takes_long = is_action(&command);
+        let obeyed = obey(ends.supervisor.clone(), ends.logs_dir.clone(), command);
+        match takes_long {
+            true => drop(action.spawn(async move { (id, obeyed.await) })),
+            false => tell(&ends.outbox, id, obeyed.await, &mut said),
+        }
         tokio::select! {
             () = tokio::time::sleep(PACE) => {}
             _ = ends.shutdown.changed() => return,
@@ -115,16 +124,48 @@ pub async fn run(mut ends: Ends) {
     }
 }
 
+/// The console hears how it ended, and the log of each kind of failure once.
+fn tell(
+    outbox: &Outbox,
+    id: Sha256Digest,
+    outcome: Result<String, Undone>,
+    said: &mut BTreeSet<String>,
+) {
+    let messages = match outcome {
+        Ok(text) => CommandResult::messages(id, None, &text),
+        Err(undone) => {
+            let Undone { code, reason, .. } = &undone;
+            if said.len() < REMEMBERED && said.insert(code.clone()) {
+                tracing::warn!(command = %id, code, reason, "a command was not done; the next of this kind are not told");
+            }
+            let code = code.clone();
+            CommandResult::messages(id, Some(&code), &undone.text())
+        }
+    };
+    outbox.result(&messages);
+}
+
+/// Whether it says that it is one: enough to know how long it may take.
+fn is_action(command: &Envelope) -> bool {
+    let payload = command.payload_unverified().unwrap_or_default();
+    let command = serde_json::from_slice::<Command>(&payload);
+    command.is_ok_and(|command| matches!(command.action, Action::Run { .. }))
+}
+
 fn id(command: &Envelope) -> Option<Sha256Digest> {
     let payload = command.payload_unverified().ok()?;
     Some(Sha256Digest::of(&payload))
 }
 
-async fn obey(ends: &Ends, command: Envelope) -> Result<String, Undone> {
+async fn obey(
+    supervisor: Supervisor,
+    logs_dir: PathBuf,
+    command: Envelope,
+) -> Result<String, Undone> {
     let failed = |error: crate::supervisor::SupervisorError| {
         Undone::new("supervisor".to_owned(), error.to_string())
     };
-    let (command, ran) = match ends.supervisor.ask(Request::Command { command }).await {
+    let (command, ran) = match supervisor.ask(Request::Command { command }).await {
         Ok(Answer::Command { command }) => (command, None),
         Ok(Answer::Ran {
             command,
@@ -147,9 +188,7 @@ async fn obey(ends: &Ends, command: Envelope) -> Result<String, Undone> {
             output,
         }),
         (Action::Restart { app }, None) => Ok(format!("app `{app}` is being restarted")),
-        (Action::Logs { app, tail }, None) => {
-            Ok(logs::tail(&ends.logs_dir, &app, tail as usize).await)
-        }
+        (Action::Logs { app, tail }, None) => Ok(logs::tail(&logs_dir, &app, tail as usize).await),
         (action @ (Action::FactoryReset { .. } | Action::Decommission {}), None) => Ok(format!(
             "{action} has begun; it is gone on with after a power cut"
         )),

@@ -1050,6 +1050,49 @@ async fn commands_go_to_the_supervisor_and_their_results_to_the_console() {
 }
 
 #[tokio::test]
+async fn a_long_action_keeps_no_other_command_waiting() {
+    let fleet = Arc::new(Fleet::new());
+    let mut daemon = Daemon::prepare();
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), 1, broker.port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), obey);
+    supervisor.state.actions_end.send_replace(false);
+    let (client, heard) = listen(&fleet, broker.port);
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    let action = |seq| {
+        let app = AppName::new("web").unwrap();
+        let name = coracle_protocol::names::ActionName::new("reindex").unwrap();
+        command(seq, Action::Run { app, name })
+    };
+    let (long, restart, second) = (action(6), command(7, restart_of("web")), action(8));
+    for command in [&long, &restart, &second] {
+        send(&client, command, false).await;
+    }
+    support::until("the others", || result_of(&heard, &second).is_some()).await;
+    let (code, text) = result_of(&heard, &restart).unwrap();
+    assert_eq!(
+        (code, text.as_str()),
+        (None, "app `web` is being restarted")
+    );
+    let (code, text) = result_of(&heard, &second).unwrap();
+    assert_eq!(code.as_deref(), Some("busy"));
+    assert!(text.contains("send it again"), "{text}");
+    assert_eq!(result_of(&heard, &long), None);
+    assert_eq!(commands_of(&supervisor), 2);
+
+    supervisor.state.actions_end.send_replace(true);
+    support::until("its end", || result_of(&heard, &long).is_some()).await;
+    assert_eq!(
+        result_of(&heard, &long).unwrap(),
+        (None, "half done".to_owned())
+    );
+    // The next may come.
+    send(&client, &second, false).await;
+    support::until("the next call", || commands_of(&supervisor) == 3).await;
+}
+
+#[tokio::test]
 async fn too_many_commands_at_once_are_told_so_and_wait_their_turn() {
     let fleet = Arc::new(Fleet::new());
     let mut daemon = Daemon::prepare();

@@ -6,7 +6,7 @@ use coracle_protocol::report::BoardFacts;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::net::UnixListener;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 type Script = Box<dyn FnMut(&Request, &State) -> Option<Answer> + Send>;
 
@@ -21,6 +21,8 @@ pub struct State {
     pub status: Mutex<Status>,
     pub calls: Mutex<Vec<Request>>,
     pub events: broadcast::Sender<Event>,
+    /// Whether actions end; the answer to one waits for it.
+    pub actions_end: watch::Sender<bool>,
     script: Mutex<Script>,
 }
 
@@ -71,6 +73,7 @@ impl FakeSupervisor {
             status: Mutex::new(empty_status()),
             calls: Mutex::new(Vec::new()),
             events,
+            actions_end: watch::Sender::new(true),
             script: Mutex::new(Box::new(script)),
         });
         let serving = state.clone();
@@ -133,7 +136,16 @@ async fn serve(stream: tokio::net::UnixStream, state: Arc<State>) {
             Request::Status => Answer::Status(state.status.lock().unwrap().clone()),
             _ => Answer::Done,
         });
+        let is_late = matches!(answer, Answer::Ran { .. });
         let reply = Message::Reply(Reply { id, answer });
+        if is_late && !*state.actions_end.borrow() {
+            let (mut end, write) = (state.actions_end.subscribe(), write.clone());
+            others.spawn(async move {
+                let _ = end.wait_for(|end| *end).await;
+                let _ = write_frame(&mut *write.lock().await, &reply).await;
+            });
+            continue;
+        }
         if write_frame(&mut *write.lock().await, &reply).await.is_err() {
             return;
         }
