@@ -43,6 +43,11 @@ impl Console {
                 let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                     let (fleet, count) = (fleet.clone(), count.clone());
                     async move {
+                        if request.uri().path() != "/enrol" {
+                            let mut none = hyper::Response::new(Full::default());
+                            *none.status_mut() = StatusCode::NOT_FOUND;
+                            return Ok::<_, hyper::Error>(none);
+                        }
                         let body = request.into_body().collect().await?.to_bytes();
                         let request: EnrolRequest = serde_json::from_slice(&body).unwrap();
                         count.fetch_add(1, Ordering::Relaxed);
@@ -51,9 +56,7 @@ impl Console {
                             certificate_pem: fleet.sign(&request.csr_pem),
                         };
                         let json = serde_json::to_vec(&answer).unwrap();
-                        Ok::<_, hyper::Error>(hyper::Response::new(Full::new(bytes::Bytes::from(
-                            json,
-                        ))))
+                        Ok(hyper::Response::new(Full::new(bytes::Bytes::from(json))))
                     }
                 });
                 tokio::spawn(
