@@ -405,6 +405,48 @@ fn an_agent_that_was_changed_on_disk_is_passed_over() {
     wait_for_page(&board, "3");
 }
 
+/// What is on the disk before the start of a program on trial whose set is gone; it has two seconds to come to its loop.
+fn put_on_trial(board: &Board, program: &[u8]) {
+    let path = program_on_board(board, program);
+    std::fs::write(&path, program).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let digest = Sha256Digest::of(program);
+    let json = format!(
+        r#"{{"choice_version":1,"program":{{"digest":"{digest}","size":{},"layer":"{digest}","version":"2"}},"previous":null,"trial":{{"deployment":"{digest}","starts":0,"patience_seconds":2}},"failed":null}}"#,
+        program.len()
+    );
+    let sum = Sha256Digest::of(json.as_bytes()).hex();
+    std::fs::write(board.state().join("agent/choice"), format!("{json}\n{sum}")).unwrap();
+}
+
+/// It is to go, and the root file system's is not there at that moment: it serves the board until it is.
+#[test]
+fn an_agent_that_has_nothing_to_go_back_to_waits_for_it() {
+    let mut board = Board::start();
+    let (two, own) = (successor("two"), board.dir.path().join("shipped"));
+    board.kill_supervisor();
+    put_on_trial(&board, &two);
+    std::fs::copy(shipped(), &own).unwrap();
+    let aside = own.with_extension("aside");
+    board.start_supervisor_of(&own);
+    let brought = program_on_board(&board, &two);
+    wait_for("the program on trial", WAIT, || {
+        (executed(&board) == brought).then_some(())
+    });
+    std::fs::rename(&own, &aside).unwrap();
+    wait_for("it to be wanted", WAIT, || {
+        let wanted = "the program before this one cannot be executed yet";
+        board.log().contains(wanted).then_some(())
+    });
+    // As long as it had for its start, and more.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(executed(&board), brought);
+    board.status();
+    std::fs::rename(&aside, &own).unwrap();
+    wait_for_program(&board, &own);
+    assert!(!board.log().contains("was started 2 times"));
+}
+
 /// It starts, and never comes to its loop: no watchdog is needed to be rid of it.
 #[test]
 fn an_agent_that_hangs_is_ended_and_passed_over() {
@@ -414,16 +456,7 @@ fn an_agent_that_hangs_is_ended_and_passed_over() {
     let pid = board.app("web").unwrap().pid;
     let two = successor("two");
     board.kill_supervisor();
-    let path = program_on_board(&board, &two);
-    std::fs::write(&path, &two).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let digest = Sha256Digest::of(&two);
-    let json = format!(
-        r#"{{"choice_version":1,"program":{{"digest":"{digest}","size":{},"layer":"{digest}","version":"2"}},"previous":null,"trial":{{"deployment":"{digest}","starts":0,"patience_seconds":2}},"failed":null}}"#,
-        two.len()
-    );
-    let sum = Sha256Digest::of(json.as_bytes()).hex();
-    std::fs::write(board.state().join("agent/choice"), format!("{json}\n{sum}")).unwrap();
+    put_on_trial(&board, &two);
     // What it waits for at its start never comes.
     let root = board.dir.path().join("state/trust/root.json");
     let aside = root.with_extension("aside");

@@ -104,8 +104,9 @@ impl Supervisor {
             tracing::error!(error, "which program stays cannot be written down yet");
             return false;
         }
+        // Nothing renews it any more, and a program that goes may have to wait for the one before it.
+        kernel::alarm(0);
         if kept {
-            kernel::alarm(0);
             tracing::info!("this program is kept");
             self.own.collect();
         } else if on_trial {

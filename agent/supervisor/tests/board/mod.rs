@@ -297,6 +297,15 @@ impl Board {
         self.wait_for_socket();
     }
 
+    /// The same, with its program elsewhere.
+    pub fn start_supervisor_of(&mut self, program: &Path) {
+        let mut command = self.inside(program);
+        command.arg("--config").arg(self.config());
+        command.current_dir(self.dir.path());
+        let command = command.stdin(Stdio::null()).stderr(self.log_file());
+        self.supervisor = Some(command.spawn().unwrap());
+    }
+
     /// One that does not come up: how it ends.
     pub fn start_and_wait_for_its_end(&mut self) -> ExitStatus {
         self.spawn_supervisor();
