@@ -23,23 +23,26 @@ struct Disk {
 
 impl Disk {
     fn new(place: &Place) -> Disk {
-        Disk::of_file(&place.path("disk"))
+        // Another program may take the free one first.
+        Disk::on(place, &["-f"; 5])
     }
 
-    fn of_file(file: &Path) -> Disk {
-        File::create(file).unwrap().set_len(DISK_MIB * MIB).unwrap();
-        // Another program may take the free one first.
-        for _ in 0..5 {
+    /// On the last device that is free: no test before has written to that.
+    fn on_an_unused_one(place: &Place) -> Disk {
+        Disk::on(place, &["/dev/loop7", "/dev/loop6", "/dev/loop5"])
+    }
+
+    fn on(place: &Place, devices: &[&str]) -> Disk {
+        let file = place.path("disk");
+        File::create(&file)
+            .unwrap()
+            .set_len(DISK_MIB * MIB)
+            .unwrap();
+        for device in devices {
             let mut losetup = Command::new("/bin/busybox");
-            if losetup
-                .arg("losetup")
-                .arg("-f")
-                .arg(file)
-                .status()
-                .unwrap()
-                .success()
-            {
-                return Disk::over(file);
+            let losetup = losetup.args(["losetup", device]).arg(&file);
+            if losetup.status().unwrap().success() {
+                return Disk::over(&file);
             }
         }
         panic!("no loop device is free");
@@ -186,10 +189,8 @@ pub fn buffered_writes_keep_to_the_rate() {
             "on v1 the kernel's own threads write buffers out, and nobody is charged (blkio-controller.rst)",
         );
     }
-    // The kernel goes on charging who wrote to a device's pages first, one of the tests before, and tells only by and by that
-    // another does now: theirs is left to itself, and the next one is taken.
-    let _theirs = Disk::of_file(&place.path("theirs"));
-    let disk = Disk::new(&place);
+    // The kernel goes on charging who wrote to a device's pages first, and tells only by and by that another does now.
+    let disk = Disk::on_an_unused_one(&place);
     let dd = "if=/dev/zero of=/dev/disk bs=64k count=96 conv=fsync";
     place
         .cgroup
