@@ -715,6 +715,9 @@ mod sctp {
 
     pub fn ask(ip: Ipv4Addr, port: u16) -> String {
         let mut stream = connects(ip, port).expect("a connection");
+        // What is lost on a slow machine is sent again after 3 s (RFC 9260 16, RTO.Initial).
+        let patience = Some(Duration::from_secs(20));
+        set_socket_timeout(&stream, Timeout::Recv, patience).unwrap();
         let mut said = [0; 64];
         let length = stream.read(&mut said).unwrap();
         String::from_utf8_lossy(&said[..length]).into_owned()
