@@ -4,7 +4,7 @@
 mod fleet;
 
 use coracle_tests::service::run;
-use fleet::{Board, Fleet, program, until};
+use fleet::{Board, Fleet, Supervisor, program, until};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -162,6 +162,7 @@ fn a_board_whose_identity_is_damaged_enrols_anew() {
 fn a_board_that_people_gave_another_name_keeps_it() {
     let dir = tempfile::tempdir().unwrap();
     let (fleet, board) = fleet_and_board(dir.path());
+    let _supervisor = Supervisor::start(&board);
     let daemon = board.start();
     until("docker.sock", || board.status().is_ok());
     let file = serde_json::json!({"board": "acme.kitchen"});

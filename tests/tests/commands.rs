@@ -3,57 +3,11 @@
 
 mod fleet;
 
-use coracle_tests::service::{Service, run};
-use fleet::{Board, Fleet, program, until};
+use fleet::{Board, Fleet, Supervisor, program, until};
 use serde_json::json;
 use std::path::Path;
-use std::process::Command;
 
 const NAME: &str = "acme.b1";
-
-/// The supervisor, in a network of its own; its cgroup goes with it.
-struct Supervisor<'a> {
-    board: &'a Board,
-    running: Option<Service>,
-}
-
-impl<'a> Supervisor<'a> {
-    fn start(board: &'a Board) -> Self {
-        let config = format!(
-            "[agent]\nstate_dir = \"state\"\nrun_dir = \"run\"\ncgroup_parent = \"cortest-cmd-{}\"\n",
-            std::process::id()
-        );
-        std::fs::write(board.dir.join("coracle.toml"), config).unwrap();
-        let running = Service::start("supervisor", Self::program(board, ""), &board.dir).unwrap();
-        let socket = board.dir.join("run/supervisor.sock");
-        until("the supervisor", || {
-            std::os::unix::net::UnixStream::connect(&socket).is_ok()
-        });
-        Self {
-            board,
-            running: Some(running),
-        }
-    }
-
-    /// `word`: what it does, when that is not to run.
-    fn program(board: &Board, word: &str) -> Command {
-        let mut command = Command::new("unshare");
-        let script = format!("ip link set lo up; exec \"$0\" {word} --config \"$1\"");
-        command.args(["--net", "sh", "-ec", &script]);
-        command.arg(program("coracle-supervisor").get_program());
-        command.arg(board.dir.join("coracle.toml"));
-        command
-    }
-}
-
-impl Drop for Supervisor<'_> {
-    fn drop(&mut self) {
-        drop(self.running.take());
-        if let Err(error) = run(&mut Self::program(self.board, "stop-all")) {
-            eprintln!("stop-all: {error}");
-        }
-    }
-}
 
 /// `coracle-release` with these words, in the fleet's folder: whether it went well, and what it said.
 fn release(dir: &Path, fleet: &Fleet, line: &str) -> (bool, String) {
@@ -77,7 +31,6 @@ fn a_command_goes_from_the_engineer_to_the_supervisor_and_back() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = Fleet::start(dir.path(), &[]);
     let board = Board::in_folder(dir.path());
-    std::fs::copy(dir.path().join("root.json"), board.dir.join("root.json")).unwrap();
     let _supervisor = Supervisor::start(&board);
     let _daemon = board.start();
     until("docker.sock", || board.status().is_ok());

@@ -3,7 +3,7 @@
 
 mod fleet;
 
-use fleet::{Board, Fleet, until};
+use fleet::{Board, Fleet, Supervisor, until};
 use serde_json::json;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ fn a_certificate_lives_on_by_renewal_and_ends_by_revocation() {
     let dir = tempfile::tempdir().unwrap();
     let fleet = Fleet::start(dir.path(), &["--board-certificate-life", LIFE]);
     let board = Board::in_folder(dir.path());
+    let _supervisor = Supervisor::start(&board);
     let daemon = board.start();
     until("docker.sock", || board.status().is_ok());
     let file = fleet.ask("/enrolments", Some(json!({"board": "acme.b1"})));

@@ -1,4 +1,4 @@
-//! The real console with its broker, and the real daemon of a board without a supervisor.
+//! The real console with its broker, and the real daemon of a board, with the real supervisor where one is asked for.
 
 #![allow(dead_code)] // Each test file uses its part.
 
@@ -182,6 +182,52 @@ impl Board {
 
     pub fn status(&self) -> anyhow::Result<Value> {
         self.ask("status", None)
+    }
+}
+
+/// The supervisor, in a network of its own; its cgroup goes with it.
+pub struct Supervisor<'a> {
+    board: &'a Board,
+    running: Option<Service>,
+}
+
+impl<'a> Supervisor<'a> {
+    pub fn start(board: &'a Board) -> Self {
+        let config = format!(
+            "[agent]\nstate_dir = \"state\"\nrun_dir = \"run\"\ncgroup_parent = \"cortest-fleet-{}\"\n",
+            std::process::id()
+        );
+        std::fs::write(board.dir.join("supervisor.toml"), config).unwrap();
+        let root = board.dir.parent().unwrap().join("root.json");
+        std::fs::copy(root, board.dir.join("root.json")).unwrap();
+        let running = Service::start("supervisor", Self::program(board, ""), &board.dir).unwrap();
+        let socket = board.dir.join("run/supervisor.sock");
+        until("the supervisor", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+        Self {
+            board,
+            running: Some(running),
+        }
+    }
+
+    /// `word`: what it does, when that is not to run.
+    fn program(board: &Board, word: &str) -> Command {
+        let mut command = Command::new("unshare");
+        let script = format!("ip link set lo up; exec \"$0\" {word} --config \"$1\"");
+        command.args(["--net", "sh", "-ec", &script]);
+        command.arg(program("coracle-supervisor").get_program());
+        command.arg(board.dir.join("supervisor.toml"));
+        command
+    }
+}
+
+impl Drop for Supervisor<'_> {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        if let Err(error) = run(&mut Self::program(self.board, "stop-all")) {
+            eprintln!("stop-all: {error}");
+        }
     }
 }
 
