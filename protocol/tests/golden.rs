@@ -1,7 +1,7 @@
 //! The JSON of every message, as it is on the wire and on disk: `golden/<name>.json`. A change here
 //! is a change of the protocol: boards in the field read what stands in these files.
 //!
-//! `cargo test -p coracle-protocol --test golden -- --ignored` writes them anew.
+//! `CORACLE_WRITE_GOLDEN=1` writes them anew, for a person to look at.
 
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::command::{Action, Command, CommandResult};
@@ -795,6 +795,9 @@ fn all() -> Vec<(&'static str, (String, String))> {
 #[test]
 fn messages_are_as_they_were() {
     for (name, (once, again)) in all() {
+        if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
+            std::fs::write(path(name), &once).unwrap();
+        }
         let golden = std::fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(once, golden, "{name}");
         assert_eq!(again, golden, "{name}, read and written again");
@@ -830,12 +833,4 @@ fn a_stick_of_another_version_is_refused() {
     assert!(error.to_string().contains("version 2"), "{error}");
     let padded = stick.clone() + &" ".repeat(Stick::BYTES);
     assert!(Stick::parse(padded.as_bytes()).is_err());
-}
-
-#[test]
-#[ignore = "writes the golden files"]
-fn write_the_golden_files() {
-    for (name, (once, _)) in all() {
-        std::fs::write(path(name), once).unwrap();
-    }
 }

@@ -290,7 +290,7 @@ fn the_whole_release_file() {
 
     let shown = place.run("release show --json release.json").ok();
     let golden = dir.join("release.json");
-    if std::env::var_os("WRITE_GOLDEN").is_some() {
+    if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
         fs::write(&golden, &shown).unwrap();
     }
     assert_eq!(shown, fs::read_to_string(golden).unwrap());

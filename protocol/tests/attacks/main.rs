@@ -2,7 +2,7 @@
 //! memory, and what must come of it (`case.json`). `docs/threat-model.md` names these tests.
 //!
 //! The folders are made by `make.rs` with fixed keys (Ed25519 is deterministic, RFC 8032 5.1.6):
-//! `cargo test -p coracle-protocol --test attacks -- --ignored write_the_folders` writes them anew.
+//! `CORACLE_WRITE_GOLDEN=1 cargo test -p coracle-protocol --test attacks the_folders_are_as_made` writes them anew.
 
 mod make;
 
@@ -255,21 +255,20 @@ fn every_folder_has_its_test() {
 #[test]
 fn the_folders_are_as_made() {
     for (name, files) in make::all() {
+        if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
+            write(&name, &files);
+        }
         for (file, bytes) in files {
             assert!(read(&name, &file) == bytes, "{name}/{file} is not as made");
         }
     }
 }
 
-#[test]
-#[ignore = "writes the fixtures"]
-fn write_the_folders() {
-    for (name, files) in make::all() {
-        let dir = folder(&name);
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).expect("making the folder");
-        for (file, bytes) in files {
-            std::fs::write(dir.join(file), bytes).expect("writing the fixture");
-        }
+fn write(name: &str, files: &[(String, Vec<u8>)]) {
+    let dir = folder(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).expect("making the folder");
+    for (file, bytes) in files {
+        std::fs::write(dir.join(file), bytes).expect("writing the fixture");
     }
 }
