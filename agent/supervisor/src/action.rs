@@ -1,17 +1,17 @@
 //! An action of an app: a program that the signed release names, in the app's container, as the app's user and within its
 //! limits. A child waits for it in the supervisor's place, keeps the end of what it writes, and kills it when its time is over.
 
-use crate::health::exec::{NOT_STARTED, program};
-use crate::health::probe::{Target, report_file};
+use crate::health::exec::{NOT_STARTED, program, waiter};
+use crate::health::probe::Target;
 use coracle_protocol::release::NamedAction;
-use coracle_runtime::{Child, Exit, Stdio, reap, spawn_plain};
+use coracle_runtime::{Child, Exit, Stdio, reap};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// Bytes of output that are kept, the last ones.
@@ -48,27 +48,21 @@ pub(crate) struct Ended {
 /// In words, when there can be no child.
 pub(crate) fn start(action: &NamedAction, target: &Target<'_>) -> Result<Running, String> {
     let timeout = Duration::from_secs(action.timeout_seconds.into());
-    let (report, of_child) = report_file()?;
-    let app = target.running.pidfd.as_fd();
-    let app = app.try_clone_to_owned().map_err(|e| e.to_string())?;
-    let child = spawn_plain(vec![of_child, app], |mut files| {
-        let (Some(app), Some(report)) = (files.pop(), files.pop()) else {
-            return NOT_STARTED;
-        };
-        let ended = run(&action.argv, timeout, target, &app).unwrap_or_else(|fault| Output {
+    let (child, report) = waiter(target, |app, mut report| {
+        let ended = run(&action.argv, timeout, target, app).unwrap_or_else(|fault| Output {
             fault: fault.replace('\n', " "),
             bytes: Vec::new(),
         });
         let mut words = ended.fault.into_bytes();
         words.push(b'\n');
         words.extend(ended.bytes);
-        match File::from(report).write_all(&words) {
+        match report.write_all(&words) {
             Ok(()) => 0,
             Err(_) => NOT_STARTED,
         }
-    });
+    })?;
     Ok(Running {
-        child: child.map_err(|e| e.to_string())?,
+        child,
         due: Instant::now() + timeout + SLACK,
         overdue: false,
         timeout,

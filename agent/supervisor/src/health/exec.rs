@@ -27,20 +27,34 @@ pub(super) fn start(
     timeout: Duration,
     target: &Target<'_>,
 ) -> Result<(Child, File), String> {
+    waiter(target, |app, mut report| {
+        match run(argv, timeout, target, app) {
+            Ok(code) => code,
+            Err(fault) => {
+                // Without a report the exit code tells.
+                let _ = report.write_all(fault.as_bytes());
+                NOT_STARTED
+            }
+        }
+    })
+}
+
+/// Starts a child that waits for a program in the supervisor's place, and what it reports to. `work` has the descriptor of the app's
+/// first process; its answer is the child's exit code.
+///
+/// # Errors
+/// In words, when there can be no child.
+pub(crate) fn waiter(
+    target: &Target<'_>,
+    work: impl FnOnce(&OwnedFd, File) -> u8,
+) -> Result<(Child, File), String> {
     let (report, of_child) = report_file()?;
     let app = target.running.pidfd.as_fd();
     let app = app.try_clone_to_owned().map_err(|e| e.to_string())?;
     let child = spawn_plain(vec![of_child, app], |mut files| {
-        let (Some(app), Some(report)) = (files.pop(), files.pop()) else {
-            return NOT_STARTED;
-        };
-        match run(argv, timeout, target, &app) {
-            Ok(code) => code,
-            Err(fault) => {
-                // Without a report the exit code tells.
-                let _ = File::from(report).write_all(fault.as_bytes());
-                NOT_STARTED
-            }
+        match (files.pop(), files.pop()) {
+            (Some(app), Some(report)) => work(&app, report.into()),
+            _ => NOT_STARTED,
         }
     });
     Ok((child.map_err(|e| e.to_string())?, report))
