@@ -21,6 +21,8 @@ SHELL := /bin/bash
 .PHONY: demo test check boards shipped powercut leaks arm bench bench-deltas conformance setup setup-boards setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
+# A whole build's incremental state takes 10 GB of disk, and a fresh clone has no use for it.
+export CARGO_INCREMENTAL ?= 0
 PACKAGES := build-essential pkg-config curl ca-certificates openssl iproute2 nftables ethtool mosquitto mosquitto-clients \
 	skopeo softhsm2 mtools dosfstools busybox-static faketime util-linux procps python3-minimal systemd
 BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs criu

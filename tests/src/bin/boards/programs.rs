@@ -114,7 +114,12 @@ fn compile(arch: Arch, cache: &Cache, package: &str, tests: &[&str]) -> Result<V
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["test", "--quiet", "--no-run", "--message-format=json"])
+        .args([
+            "test",
+            "--quiet",
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+        ])
         .args(["--package", package])
         .args(tests.iter().flat_map(|test| ["--test", test]))
         .arg("--target-dir")
@@ -130,7 +135,15 @@ fn compile(arch: Arch, cache: &Cache, package: &str, tests: &[&str]) -> Result<V
                 "-C target-feature=+crt-static",
             );
     }
-    let messages = run(&mut command)?;
+    let output = command.output().context("running cargo")?;
+    // What it built is on the standard output, a line of 1 KiB each; why it could not, on the other.
+    ensure!(
+        output.status.success(),
+        "{command:?} ended with {}:\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let messages = String::from_utf8_lossy(&output.stdout);
     let mut built: Vec<(String, PathBuf)> = messages.lines().filter_map(test_program).collect();
     built.sort();
     for test in tests {
