@@ -7,6 +7,7 @@ use crate::settings::Settings;
 use crate::supervisor::{Supervisor, stop_all};
 use anyhow::Context;
 use coracle_board_support::config::{Config, DEFAULT_CONFIG_FILE};
+use coracle_board_support::wear;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -102,7 +103,11 @@ fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
     match Program::was_chosen() {
         // By its descriptor it was executed, and its number would be the process's name.
         true => rustix::thread::set_name(c"coracle-supervi").context("its name")?,
-        false => agent::follow(&config.agent_dir(), &program, !stop),
+        false => {
+            let boot = wear::boot_id(&config.hardware_root);
+            let boot = (!stop).then_some(boot.as_str());
+            agent::follow(&config.agent_dir(), &program, boot);
+        }
     }
     let settings = Settings::load(file)?;
     // One thread, for ever: the child side of a launch runs ordinary code after clone.

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -136,7 +136,11 @@ fn a_new_agent_takes_over_and_is_kept_with_its_release() {
     let brought = agent(&board, "2", &two);
     let apps = vec![web(&board, "page two")];
     activate(&mut board, "2", apps, brought);
+    let begun = Instant::now();
     assert_eq!(end(&board, "2").0, Phase::Committed, "{}", board.log());
+    // The trial of its apps is over in a second, and a daemon has stayed after ten.
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(29), "kept after {took:?}");
     assert_eq!(executed(&board), program_on_board(&board, &two));
     assert_eq!(board.supervisor_pid(), supervisor, "the same process");
     wait_for_page(&board, "page two");
@@ -150,7 +154,8 @@ fn a_new_agent_takes_over_and_is_kept_with_its_release() {
     // It is the board's from now on, with the same apps.
     let pid = board.app("web").unwrap().pid;
     for _ in 0..4 {
-        board.restart_supervisor();
+        board.end_supervisor();
+        board.start_supervisor();
         assert_eq!(executed(&board), program_on_board(&board, &two));
     }
     assert_eq!(board.app("web").unwrap().pid, pid);
@@ -174,6 +179,48 @@ fn a_new_agent_takes_over_and_is_kept_with_its_release() {
     wait_for("the oldest to go", WAIT, || {
         (!program_on_board(&board, &two).exists()).then_some(())
     });
+}
+
+/// It was kept, and one day it ends soon after each start.
+#[test]
+fn a_kept_agent_that_does_not_come_up_any_more_goes_back() {
+    let mut board = Board::start();
+    let two = successor("two");
+    let brought = agent(&board, "2", &two);
+    let apps = vec![web(&board, "page two")];
+    activate(&mut board, "2", apps, brought);
+    assert_eq!(end(&board, "2").0, Phase::Committed, "{}", board.log());
+    let (pid, brought) = (
+        board.app("web").unwrap().pid,
+        program_on_board(&board, &two),
+    );
+    // What ends it once, or twice within a minute, need not be itself.
+    for _ in 0..2 {
+        board.restart_supervisor();
+        assert_eq!(executed(&board), brought);
+    }
+    wait_for("it to stay", WAIT, || {
+        let stayed = "this program has stayed";
+        board.log().contains(stayed).then_some(())
+    });
+    for _ in 0..2 {
+        board.restart_supervisor();
+        assert_eq!(executed(&board), brought, "counted from anew");
+        // Ends that somebody asks for are none of its own.
+        board.end_supervisor();
+        board.start_supervisor();
+        assert_eq!(executed(&board), brought);
+    }
+    board.restart_supervisor();
+    assert_eq!(executed(&board), shipped(), "{}", board.log());
+    let words = board.status().last_failure.unwrap();
+    assert!(words.contains("program 2 had been kept"), "{words}");
+    assert_eq!(board.app("web").unwrap().pid, pid);
+    board.restart_supervisor();
+    assert_eq!(executed(&board), shipped());
+    assert!(board.status().last_failure.is_some());
+    wait_for_page(&board, "page two");
+    assert!(!brought.exists(), "nothing chooses it any more");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `<state>/agent/choice`: JSON, a line's end, and the SHA-256 of that JSON.
 
 use super::Chosen;
+use super::starts::Starts;
 use crate::disk::{self, DiskError};
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub struct Choice {
     pub trial: Option<Trial>,
     /// The last one that did not.
     pub failed: Option<Failed>,
+    /// Starts of a `program` that was kept, until it has stayed again.
+    #[serde(default)]
+    pub starts: Option<Starts>,
 }
 
 /// A trial.
@@ -41,6 +45,9 @@ pub struct Failed {
     pub deployment: Sha256Digest,
     /// In words.
     pub reason: String,
+    /// It had proved itself before: its set may run on, without it.
+    #[serde(default)]
+    pub had_stayed: bool,
 }
 
 impl Default for Choice {
@@ -51,6 +58,7 @@ impl Default for Choice {
             previous: None,
             trial: None,
             failed: None,
+            starts: None,
         }
     }
 }
@@ -121,16 +129,57 @@ impl Choice {
 
     /// What is on trial did not prove itself: the one before it is chosen.
     pub fn fail(&mut self, reason: &str) {
-        let Some(trial) = self.trial.take() else {
-            return;
-        };
+        if let Some(trial) = self.trial.take() {
+            self.go_back(trial.deployment, reason, false);
+        }
+    }
+
+    /// What is on trial has proved itself, and is what says so: from now on its starts are counted, which it sets back.
+    pub fn keep(&mut self) {
+        let kept_with = self.trial.take().map(|trial| trial.deployment);
+        if let Some(program) = &mut self.program {
+            program.kept_with = kept_with;
+        }
+        (self.failed, self.starts) = (None, None);
+    }
+
+    /// One start more of a program that was kept, in this start of the board. One that has had its starts goes, and the one
+    /// before it is chosen and counted. Whether anything is to be written down.
+    pub fn count(&mut self, boot: &str) -> bool {
+        let mut counted = false;
+        while self.trial.is_none()
+            && let Some(kept_with) = self.program.as_ref().and_then(|chosen| chosen.kept_with)
+        {
+            counted = true;
+            let starts = self.starts.get_or_insert_default();
+            let Err(reason) = starts.one_more(boot) else {
+                break;
+            };
+            self.go_back(kept_with, &reason, true);
+        }
+        counted
+    }
+
+    /// The last start ended because somebody asked for it. Whether anything is to be written down.
+    pub fn uncount(&mut self) -> bool {
+        match (&mut self.trial, &mut self.starts) {
+            (Some(trial), _) => trial.starts = trial.starts.saturating_sub(1),
+            (None, Some(starts)) => starts.one_less(),
+            (None, None) => return false,
+        }
+        true
+    }
+
+    fn go_back(&mut self, deployment: Sha256Digest, reason: &str, had_stayed: bool) {
         let program = std::mem::replace(&mut self.program, self.previous.take());
         let version = program.map_or_else(String::new, |program| program.version);
         let reason = format!("the board's own program {version} {reason}");
         tracing::error!(reason, "the program before it is taken");
+        self.starts = None;
         self.failed = Some(Failed {
-            deployment: trial.deployment,
+            deployment,
             reason,
+            had_stayed,
         });
     }
 }
@@ -145,6 +194,14 @@ mod tests {
             size: 1,
             layer: Sha256Digest::of(b"layer"),
             version: name.into(),
+            kept_with: None,
+        }
+    }
+
+    fn kept(name: &str) -> Chosen {
+        Chosen {
+            kept_with: Some(Sha256Digest::of(b"set")),
+            ..chosen(name)
         }
     }
 
@@ -186,7 +243,9 @@ mod tests {
         );
         let sum = |json: &str| format!("{json}\n{}", Sha256Digest::of(json.as_bytes()).hex());
         let read = Choice::parse(sum(&json).as_bytes()).unwrap();
-        assert_eq!(read.program.unwrap().size, 7);
+        let program = read.program.unwrap();
+        assert_eq!((program.size, program.kept_with), (7, None));
+        assert_eq!(read.starts, None);
         assert_eq!(read.trial.unwrap().starts, 1);
         assert_eq!(read.failed.unwrap().reason, "r");
         let two = json.replace("version\":1", "version\":2");
@@ -221,5 +280,47 @@ mod tests {
                     .ends_with("fell over")
             );
         }
+    }
+    /// It was kept, and does not come up any more: two starts each, and the root file system's program at last.
+    #[test]
+    fn a_kept_program_that_does_not_stay_is_counted_and_goes() {
+        let mut choice = Choice::on_trial(
+            chosen("two"),
+            Some(kept("one")),
+            Sha256Digest::of(b"set"),
+            1,
+        );
+        assert!(!choice.count("monday"), "its trial counts by itself");
+        choice.keep();
+        assert_eq!(choice.program, Some(kept("two")));
+        for name in ["two", "one"] {
+            for _ in 0..2 {
+                assert!(choice.count("monday"));
+                assert_eq!(choice.program, Some(kept(name)));
+            }
+        }
+        assert!(choice.count("monday"));
+        assert_eq!((&choice.program, &choice.starts), (&None, &None));
+        let failed = choice.failed.clone().unwrap();
+        assert!(failed.had_stayed && failed.reason.contains("program one had been kept"));
+        assert!(!choice.count("monday"));
+
+        // Kept by a program that does not count: nobody would set it back.
+        choice.program = Some(chosen("old"));
+        assert!(!choice.count("monday") && !choice.uncount());
+    }
+
+    #[test]
+    fn an_end_in_order_is_no_failed_start() {
+        let mut choice = Choice::on_trial(chosen("two"), None, Sha256Digest::of(b"set"), 1);
+        choice.trial.as_mut().unwrap().starts = 2;
+        assert!(choice.uncount());
+        assert_eq!(choice.trial.unwrap().starts, 1);
+        choice.keep();
+        assert!(!choice.uncount(), "nothing is counted");
+        for _ in 0..9 {
+            assert!(choice.count("monday") && choice.uncount());
+        }
+        assert_eq!(choice.program, Some(kept("two")));
     }
 }

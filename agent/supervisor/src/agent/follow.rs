@@ -18,15 +18,15 @@ pub const SHIPPED: &str = "CORACLE_SHIPPED";
 /// bears in a minute.
 const STARTS: u32 = 2;
 
-/// Comes back when the root file system's program is the one to run. `starting`: as a supervisor, which is what a program on
-/// trial is counted for.
-pub fn follow(folder: &Path, program: &Program, starting: bool) {
+/// Comes back when the root file system's program is the one to run. `boot`: the board's start, for a supervisor, whose starts are
+/// counted for the program.
+pub fn follow(folder: &Path, program: &Program, boot: Option<&str>) {
     kernel::alarm(0);
     let Some(mut choice) = Choice::load(folder) else {
         return;
     };
     if choice.trial.is_some() {
-        if !starting {
+        if boot.is_none() {
             choice.program = None;
         } else if let Err(reason) = begin_trial(&mut choice, folder, program) {
             kernel::alarm(0);
@@ -35,6 +35,12 @@ pub fn follow(folder: &Path, program: &Program, starting: bool) {
                 tracing::error!(%error, "it is tried again at the next start");
             }
         }
+    }
+    // Before it runs, as that of a trial: whatever it does, it has so many.
+    if boot.is_some_and(|boot| choice.count(boot))
+        && let Err(error) = choice.store(folder)
+    {
+        tracing::error!(%error, "this start of the program is not counted");
     }
     for chosen in [&choice.program, &choice.previous].into_iter().flatten() {
         let fault = execute(chosen, folder, program);

@@ -2,14 +2,16 @@
 //!
 //! The root file system's is always started first and decides (`follow`), by a file that says which one is chosen
 //! (`choice`). It is the fallback that nothing can take away: a chosen program that is not whole, cannot be executed, or did
-//! not prove itself in as many starts as it has is passed over. What a supervisor does to choose one is in
-//! `supervisor/agent.rs`.
+//! not prove itself in as many starts as it has is passed over; so is one that was kept and does not stay any more (`starts`).
+//! What a supervisor does to choose one is in
+//! `supervisor/own.rs`.
 //!
 //! Each program reads a choice of version 1, whatever else changes: the one that decides may be the oldest on the board.
 
 mod choice;
 mod follow;
 mod program;
+mod starts;
 
 pub use choice::{Choice, Failed};
 pub use follow::{OWN, SHIPPED, follow};
@@ -17,7 +19,11 @@ pub use program::Chosen;
 
 use coracle_digest::Sha256Digest;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A program has to run so long before it is kept, whatever its release says, and in each start before it has stayed: as long as
+/// systemd waits for a sign of life.
+const PROVES: Duration = Duration::from_secs(30);
 
 /// What this process is, of the programs on the board, and what is chosen.
 #[derive(Debug)]
@@ -27,6 +33,10 @@ pub struct Own {
     running: Option<Sha256Digest>,
     /// As it is on disk.
     pub choice: Choice,
+    /// When it has run for so long that it has proved itself, if nothing else speaks against it.
+    pub proves_at: Instant,
+    /// When it has stayed, being a kept program whose starts are counted.
+    pub stays_at: Option<Instant>,
     /// When this process goes over to the program that is chosen instead.
     pub leaves_at: Option<Instant>,
     /// The choice could be read: what is not chosen may go.
@@ -38,12 +48,43 @@ impl Own {
     pub fn load(folder: PathBuf) -> Self {
         let running = std::env::var(OWN).ok();
         let choice = Choice::load(&folder);
-        Self {
+        let proves_at = Instant::now() + PROVES;
+        let mut own = Self {
             running: running.and_then(|hex| Sha256Digest::from_hex(&hex).ok()),
             is_known: choice.is_some(),
             choice: choice.unwrap_or_default(),
+            proves_at,
+            stays_at: None,
             leaves_at: None,
             folder,
+        };
+        own.stays_at = (own.is_chosen() && own.choice.starts.is_some()).then_some(proves_at);
+        own
+    }
+
+    /// Whether this is the program that is chosen.
+    pub fn is_chosen(&self) -> bool {
+        let program = self.choice.program.as_ref();
+        program.is_some_and(|chosen| self.is(chosen.digest))
+    }
+
+    /// A kept program has stayed: its starts are forgotten.
+    pub fn stayed(&mut self) -> Result<(), String> {
+        let mut choice = self.choice.clone();
+        choice.starts = None;
+        self.choose(choice)?;
+        self.stays_at = None;
+        Ok(())
+    }
+
+    /// This process ends because somebody asked for it, which is no failure of its program.
+    pub fn ends_in_order(&mut self) {
+        let mut choice = self.choice.clone();
+        if self.is_chosen()
+            && choice.uncount()
+            && let Err(error) = self.choose(choice)
+        {
+            tracing::warn!(error, "this end counts as one that nobody asked for");
         }
     }
 

@@ -21,6 +21,9 @@ pub struct Chosen {
     pub layer: Sha256Digest,
     /// For people.
     pub version: String,
+    /// The assignment with which it was kept, by itself: it sets back the count of its starts.
+    #[serde(default)]
+    pub kept_with: Option<Sha256Digest>,
 }
 
 impl Chosen {
@@ -95,6 +98,7 @@ mod tests {
             size: bytes.len() as u64,
             layer: Sha256Digest::of(b"layer"),
             version: "2".into(),
+            kept_with: None,
         };
         let (folder, two) = (folder.path(), chosen(bytes));
         let path = two.path(folder);

@@ -284,7 +284,10 @@ impl Supervisor {
     pub(super) fn trial_end(&self) -> Option<Instant> {
         let opened = self.trying.as_ref()?.window?;
         let seconds = self.apps.iter().map(|app| app.app.trial_seconds).max();
-        Some(opened + Duration::from_secs(seconds.unwrap_or(0).into()))
+        let end = opened + Duration::from_secs(seconds.unwrap_or(0).into());
+        // A program on trial with them has a least time of its own.
+        let own = self.own.choice.trial.map(|_| self.own.proves_at);
+        Some(own.map_or(end, |own| own.max(end)))
     }
 
     /// An app of the new set that has shown already that it does not work.

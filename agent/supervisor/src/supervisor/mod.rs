@@ -299,6 +299,7 @@ impl Supervisor {
         self.lights.give_back();
         self.wearing.end(Instant::now());
         door.abort();
+        self.own.ends_in_order();
         self.store_run_state();
         self.note_spent(Duration::from_secs(1));
         if next == Next::Anew {

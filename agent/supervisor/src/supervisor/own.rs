@@ -45,6 +45,7 @@ impl Supervisor {
             size: agent.program.size,
             layer: agent.image.layers.first()?.diff_id,
             version: agent.version.clone(),
+            kept_with: None,
         })
     }
 
@@ -57,7 +58,7 @@ impl Supervisor {
 
     pub(super) fn own_program_due(&self) -> Option<Instant> {
         let sign = self.own.choice.trial.map(|_| Instant::now() + SIGN);
-        self.own.leaves_at.or(sign)
+        self.own.leaves_at.or(sign).or(self.own.stays_at)
     }
 
     /// Whether the program is to be executed anew, which is another one then.
@@ -79,18 +80,18 @@ impl Supervisor {
             self.own.leaves_at = Some(now + SIGN);
         }
         let Some(trial) = self.own.choice.trial else {
+            self.note_stay(now);
             return false;
         };
         let mut choice = self.own.choice.clone();
-        let chosen = choice.program.as_ref().map(|chosen| chosen.digest);
-        let on_trial = chosen.is_some_and(|digest| self.own.is(digest));
+        let on_trial = self.own.is_chosen();
         if !on_trial {
             choice.fail("could not be executed");
         } else if !self.machine.is_idle() {
             kernel::alarm(PATIENCE);
             return false;
         } else if self.current.as_ref().map(DeployedSet::digest) == Some(trial.deployment) {
-            (choice.trial, choice.failed) = (None, None);
+            choice.keep();
         } else {
             let words = self.last_words.as_deref();
             choice.fail(&format!(
@@ -113,6 +114,20 @@ impl Supervisor {
             self.own.leaves_at = Some(now + HEARD);
         }
         false
+    }
+
+    /// A kept program has run for long enough.
+    fn note_stay(&mut self, now: Instant) {
+        if self.own.stays_at.is_none_or(|at| at > now) {
+            return;
+        }
+        match self.own.stayed() {
+            Ok(()) => tracing::info!("this program has stayed"),
+            Err(error) => {
+                self.own.stays_at = Some(now + SIGN);
+                tracing::error!(error, "that this program stays cannot be written down yet");
+            }
+        }
     }
 
     /// The program of the set that waits becomes the one to be executed; nothing has changed when it cannot.
@@ -169,14 +184,20 @@ impl Supervisor {
 
     /// At start: why the program of the last deployment is not this one, when that is not being told already.
     pub(super) fn tell_failed_program(&mut self) {
-        let Some(Failed { deployment, reason }) = &self.own.choice.failed else {
+        let Some(Failed {
+            deployment,
+            reason,
+            had_stayed,
+        }) = &self.own.choice.failed
+        else {
             return;
         };
         let stayed = self.current.as_ref().map(DeployedSet::digest) == Some(*deployment);
         let of_trial = self.failure.as_ref().is_some_and(|failure| {
             failure.deployment == *deployment && failure.code == "interrupted"
         });
-        if self.machine == State::Idle && (stayed || of_trial) {
+        let is_news = self.failure.as_ref().is_none_or(|failure| failure.over);
+        if self.machine == State::Idle && (stayed || of_trial || (*had_stayed && is_news)) {
             self.last_words = Some(reason.clone());
         }
     }
