@@ -7,7 +7,7 @@ use board::{Board, Client, app, http_health, rootfs, wait_for};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::{Answer, Event, LayerSource, Request};
-use coracle_protocol::release::{Agent, App, Blob, Image};
+use coracle_protocol::release::{Agent, App, Blob, Hook, Image};
 use coracle_protocol::report::{Phase, SetState};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -221,6 +221,44 @@ fn a_kept_agent_that_does_not_come_up_any_more_goes_back() {
     assert!(board.status().last_failure.is_some());
     wait_for_page(&board, "page two");
     assert!(!brought.exists(), "nothing chooses it any more");
+}
+
+/// A hook before an app's start runs to its end in the program that began it.
+#[test]
+fn an_agent_waits_for_the_hook_of_an_app() {
+    let mut board = Board::start();
+    let mut one = web(&board, "page one");
+    // Short at first, and at the next start as long as a migration of data.
+    let script = "[ -e /second ] && sleep 8; echo > /second";
+    one.hooks.pre_start = Some(Hook {
+        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        timeout_seconds: Some(30),
+    });
+    board.commit("1", vec![one]);
+    let two = successor("two");
+    let brought = agent(&board, "2", &two);
+    let apps = vec![web(&board, "page two")];
+    let restart = coracle_protocol::local::AppAction::Restart;
+    assert_eq!(board.control("web", restart), Answer::Done);
+    wait_for("the hook", WAIT, || {
+        let waits_for = board.app("web")?.waiting_for?;
+        waits_for.contains("pre_start").then_some(())
+    });
+    let begun = Instant::now();
+    activate(&mut board, "2", apps, brought);
+    wait_for("the reason", WAIT, || {
+        let reason = board.status().waiting?.reason;
+        let told = "takes over first, once the pre_start hook of app `web` has ended";
+        reason.contains(told).then_some(())
+    });
+    while begun.elapsed() < Duration::from_secs(5) {
+        assert_eq!(executed(&board), shipped(), "{}", board.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    wait_for_program(&board, &program_on_board(&board, &two));
+    let log = board.log();
+    let (ended, replaced) = ("pre_start has ended", "own program is replaced");
+    assert!(log.rfind(ended) < log.find(replaced), "{log}");
 }
 
 #[test]

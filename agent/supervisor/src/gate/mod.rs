@@ -85,6 +85,14 @@ pub fn restoring(is: bool) -> Option<Why> {
     is.then(|| Why::new("restore", "a volume is being restored"))
 }
 
+/// Work that the execution of another program would cut off holds that off for so long altogether, and no longer.
+const WORK: Duration = Duration::from_secs(3600);
+
+/// Such work, unless it has held for as long as it may.
+pub fn working(work: Option<String>, held: Duration) -> Option<String> {
+    work.filter(|_| held < WORK)
+}
+
 mod spent;
 
 pub use spent::Spent;

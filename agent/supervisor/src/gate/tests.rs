@@ -136,3 +136,11 @@ fn only_a_board_that_asks_waits_to_be_answered() {
         assert_eq!(unaccepted(consent, accepted), None);
     }
 }
+
+#[test]
+fn work_holds_another_program_off_for_an_hour_at_most() {
+    let after = |seconds| working(Some("an action".into()), Duration::from_secs(seconds));
+    assert_eq!(after(3599).unwrap(), "an action");
+    assert_eq!(after(3600), None);
+    assert_eq!(working(None, Duration::ZERO), None);
+}

@@ -6,7 +6,7 @@ use crate::action;
 use crate::apps::Phase;
 use crate::health::probe::Target;
 use crate::socket::AnswerTo;
-use coracle_protocol::command::Command;
+use coracle_protocol::command::{Action, Command};
 use coracle_protocol::local::Answer;
 use coracle_protocol::names::{ActionName, AppName};
 use coracle_runtime::Exit;
@@ -31,6 +31,10 @@ impl ActionJob {
 
     pub(super) fn pid(&self) -> i32 {
         self.running.child.pid
+    }
+
+    pub(super) fn what(&self) -> &Action {
+        &self.command.action
     }
 
     pub(super) fn due(&self) -> Instant {

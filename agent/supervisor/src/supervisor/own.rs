@@ -8,6 +8,7 @@
 use super::Supervisor;
 use crate::agent::{Choice, Chosen, Failed};
 use crate::anew::Program;
+use crate::apps::Phase;
 use crate::journal::{DeployedSet, Failure};
 use crate::kernel;
 use crate::machine::{Event, State, Why};
@@ -49,11 +50,28 @@ impl Supervisor {
         })
     }
 
-    /// What a set waits for that brings another program, when it waits for nothing else.
-    pub(super) fn program_first(&self) -> Option<Why> {
+    /// What a set waits for that brings another program, when it waits for nothing else, and for how long: until `work` has ended.
+    pub(super) fn program_first(&self, work: Option<&str>) -> Option<Why> {
         let version = self.other_program()?.version;
-        let reason = format!("the board's own program {version} takes over first");
+        let first = format!("the board's own program {version} takes over first");
+        let reason = match work {
+            Some(work) => format!("{first}, once {work} has ended"),
+            None => first,
+        };
         Some(Why::new(AGENT, reason))
+    }
+
+    /// What runs beside the apps and would be cut off when another program is executed.
+    pub(super) fn work(&self) -> Option<String> {
+        let mut apps = self.apps.iter();
+        let preparing = apps.find(|app| app.phase == Phase::Preparing);
+        if let Some(app) = preparing {
+            return Some(format!("the pre_start hook of app `{}`", app.name()));
+        }
+        if let Some(job) = &self.transfer {
+            return Some(format!("the transfer of volume `{}`", job.volume()));
+        }
+        self.action.as_ref().map(|job| job.what().to_string())
     }
 
     pub(super) fn own_program_due(&self) -> Option<Instant> {

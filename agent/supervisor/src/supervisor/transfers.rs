@@ -36,6 +36,10 @@ impl TransferJob {
         self.work.as_ref().map(|(transfer, _)| transfer.child.pid)
     }
 
+    pub(super) fn volume(&self) -> &VolumeName {
+        &self.name
+    }
+
     /// The volume whose contents are being replaced.
     pub(super) fn restored(&self) -> Option<&VolumeName> {
         (self.direction == Direction::Restore).then_some(&self.name)

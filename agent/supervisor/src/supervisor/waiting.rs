@@ -3,7 +3,6 @@
 
 mod spent;
 
-use super::own::AGENT;
 use super::requests::failed;
 use super::{Supervisor, Trying};
 use crate::adopt::Waited;
@@ -49,7 +48,9 @@ pub(super) struct Waits {
     /// What was said last.
     told: Option<Why>,
     next_look: Option<Instant>,
-    /// Nothing but this program stands against it, and whoever watches has heard so.
+    /// Since when nothing else but this program stood against it.
+    only_program: Option<Duration>,
+    /// Nothing but this program stands against it, it does nothing that must end first, and whoever watches has heard so.
     for_program: bool,
 }
 
@@ -108,7 +109,10 @@ impl Supervisor {
             .collect();
         let restored = self.transfer.as_ref().and_then(|job| job.restored());
         let boot = since_boot();
-        let program = self.program_first();
+        let work = self.work();
+        let since = self.trying.as_ref()?.waits.only_program.unwrap_or(boot);
+        let work = gate::working(work, boot.saturating_sub(since));
+        let program = self.program_first(work.as_deref());
         let config = &self.settings.config;
         let waits = &mut self.trying.as_mut()?.waits;
         let up = Up {
@@ -130,9 +134,12 @@ impl Supervisor {
         if others.is_none() && locked.is_some() {
             waits.deferred_at = Some(boot);
         }
-        let why = gate::all([others, locked]).or(program);
+        let held = gate::all([others, locked]);
+        waits.only_program = held.is_none().then_some(since);
+        let is_turn = held.is_none() && program.is_some() && work.is_none();
+        let why = held.or(program);
         waits.next_look = why.as_ref().map(|_| now + LOOK);
-        waits.for_program = why == waits.told && why.as_ref().is_some_and(|why| why.code == AGENT);
+        waits.for_program = is_turn && why == waits.told;
         waits.told.clone_from(&why);
         why
     }
