@@ -47,6 +47,9 @@ pub struct Seen {
     /// Highest `seq` of role `reset`. Left out before the first.
     #[serde(default, skip_serializing_if = "Counter::is_zero")]
     pub reset: Counter,
+    /// Highest `agent.counter` of a release, whichever product's. Left out before the first.
+    #[serde(default, skip_serializing_if = "Counter::is_zero")]
+    pub agent: Counter,
     /// `issued_at` of the newest accepted assignment, whichever role signed it.
     #[serde(default)]
     pub newest_issued_at: u64,

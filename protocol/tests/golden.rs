@@ -697,6 +697,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 offline_deploy: Counter { epoch: 2, value: 1 },
                 command: Counter::default(),
                 reset: Counter::default(),
+                agent: Counter::default(),
                 newest_issued_at: 1_800_000_000,
                 time: TimeBound::at(1_800_000_000),
             }),
@@ -705,6 +706,13 @@ fn all() -> Vec<(&'static str, (String, String))> {
             "seen_command",
             twice(&Seen {
                 command: Counter { epoch: 1, value: 3 },
+                ..Seen::default()
+            }),
+        ),
+        (
+            "seen_agent",
+            twice(&Seen {
+                agent: Counter { epoch: 1, value: 4 },
                 ..Seen::default()
             }),
         ),

@@ -226,7 +226,11 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
     let _ = writeln!(out, "signed by {}", signers.join(", "));
     if let Some(agent) = &r.agent {
         let (name, size) = (&agent.image.name, human::bytes(agent.program.size));
-        let _ = writeln!(out, "agent {}: {size}, image {name}", agent.version);
+        let (version, counter) = (&agent.version, agent.counter);
+        let _ = writeln!(
+            out,
+            "agent {version}: counter {counter}, {size}, image {name}"
+        );
     }
     for app in &r.apps {
         let bytes: u64 = app.image.layers.iter().map(|layer| layer.size).sum();

@@ -16,6 +16,7 @@ use coracle_protocol::site::Settable;
 use network::NetworkTable;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 mod network;
@@ -87,6 +88,7 @@ pub struct ReleaseFile {
 #[serde(deny_unknown_fields)]
 struct AgentTable {
     version: String,
+    counter: NonZeroU64,
     image: String,
 }
 
@@ -278,6 +280,7 @@ impl AgentTable {
         let image = images.image(&self.image)?;
         Ok(Agent {
             version: self.version,
+            counter: self.counter.get(),
             program: images.agent(&image)?,
             image,
         })

@@ -22,7 +22,8 @@ fn build(place: &Place, folder: &str, more: &str, tag: &str) {
 }
 
 fn with_agent(image: &str) -> String {
-    let agent = format!("[agent]\nversion = \"1.2\"\nimage = \"{image}\"\n\n[[apps]]");
+    let agent =
+        format!("[agent]\nversion = \"1.2\"\ncounter = 12\nimage = \"{image}\"\n\n[[apps]]");
     release_toml("2", "shop/web:2").replacen("[[apps]]", &agent, 1)
 }
 
@@ -37,7 +38,7 @@ fn a_release_names_the_agents_own_bytes_and_a_stick_carries_them() {
     place.write("release.toml", with_agent("coracle/agent:1.2"));
     place.run(CREATE).ok();
     let shown = place.run("release show r.json").ok();
-    assert!(shown.contains("agent 1.2: "), "{shown}");
+    assert!(shown.contains("agent 1.2: counter 12, "), "{shown}");
     let folder = "stick";
     place
         .run(&format!(
@@ -57,6 +58,7 @@ fn a_release_names_the_agents_own_bytes_and_a_stick_carries_them() {
     let digest = coracle_protocol::Sha256Digest::of(bytes).to_string();
     assert_eq!(agent["program"]["digest"], digest);
     assert_eq!(agent["program"]["size"], bytes.len());
+    assert_eq!(agent["counter"], 12);
     let layer = agent["image"]["layers"][0]["digest"].as_str().unwrap();
     let blob = layer.replace("sha256:", "stick/coracle/blobs/sha256/");
     assert!(place.path(&blob).exists(), "{blob}");
@@ -84,6 +86,24 @@ fn what_a_board_would_not_execute_is_refused_before_it_is_signed() {
         place
             .run(CREATE)
             .failed(1, &["release.toml", "agent", word]);
+        assert!(!place.path("r.json").exists());
+    }
+}
+
+/// Boards would take none below it any more, or none at all would be refused.
+#[test]
+fn an_agent_has_a_counter() {
+    let place = Place::with_keys().with_images();
+    program(&place, "agent", b"\x7fELF", 0o755);
+    build(&place, "agent", "", "coracle/agent:1.2");
+    let good = with_agent("coracle/agent:1.2");
+    for (line, words) in [
+        ("", "missing field `counter`"),
+        ("counter = 0\n", "nonzero"),
+        ("counter = 9007199254740993\n", "agent: counter"),
+    ] {
+        place.write("release.toml", good.replacen("counter = 12\n", line, 1));
+        place.run(CREATE).failed(1, &["release.toml", words]);
         assert!(!place.path("r.json").exists());
     }
 }

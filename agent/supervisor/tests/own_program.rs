@@ -7,6 +7,7 @@ use board::{Board, Client, app, http_health, rootfs, wait_for};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::{Answer, Event, LayerSource, Request};
+use coracle_protocol::names::ProductName;
 use coracle_protocol::release::{Agent, App, Blob, Hook, Image};
 use coracle_protocol::report::{Phase, SetState};
 use std::os::unix::fs::PermissionsExt;
@@ -47,6 +48,7 @@ fn agent(board: &Board, version: &str, bytes: &[u8]) -> Agent {
     let image: Image = board.image(&root, RunConfig::default());
     Agent {
         version: version.into(),
+        counter: version.parse().unwrap(),
         program: Blob {
             digest: Sha256Digest::of(bytes),
             size: bytes.len() as u64,
@@ -440,6 +442,7 @@ fn an_older_release_does_not_bring_the_older_agent_back() {
     board.stage_all("2", &needs);
     assert_eq!(board.activate("2"), Answer::Done);
     assert_eq!(end(&board, "2").0, Phase::Committed, "{}", board.log());
+    let before = std::fs::read(board.state().join("trust/seen.a")).unwrap();
     let brought = agent(&board, "3", &three);
     activate(&mut board, "3", apps, brought);
     assert_eq!(end(&board, "3").0, Phase::Committed, "{}", board.log());
@@ -450,6 +453,33 @@ fn an_older_release_does_not_bring_the_older_agent_back() {
         };
         assert!(code.starts_with("old-"), "{code}");
     }
+    // Nor does the release of another product, which is new to this board.
+    release.product = ProductName::new("kiosk").unwrap();
+    let refused = |board: &Board, seq| {
+        let other = board.deploy_of(&release, seq);
+        let Answer::Refused { code, reason } = board.offer("other", &release, &other) else {
+            panic!("an older agent was taken");
+        };
+        assert_eq!(code, "old-agent");
+        assert!(
+            reason.contains("agent.counter 1.2 of the release is below 1.3"),
+            "{reason}"
+        );
+    };
+    refused(&board, 9);
+    // Counters from before it: those of the set that was kept with it count.
+    board.end_supervisor();
+    for slot in ["seen.a", "seen.b"] {
+        let path = board.state().join("trust").join(slot);
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .contains(r#""agent":{"epoch":1,"value":3}"#)
+        );
+        std::fs::write(&path, &before).unwrap();
+    }
+    board.start_supervisor();
+    refused(&board, 10);
     assert_eq!(executed(&board), program_on_board(&board, &three));
 }
 

@@ -1,7 +1,9 @@
 //! The board's own program, where a release brings one.
 
 use super::{Blob, Image, Layer, Release};
+use crate::counters::Counter;
 use crate::document::{line, within};
+use crate::limits::LIMITS;
 use serde::{Deserialize, Serialize};
 
 /// Name of the program in its layer.
@@ -16,15 +18,24 @@ const PROGRAM_BYTES: u64 = 64 << 20;
 pub struct Agent {
     /// For people; no program compares it.
     pub version: String,
+    /// Goes up with each program, whichever product's release brings it: a board takes none below what it has seen. Left out it is
+    /// 0, below all others.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub counter: u64,
     /// The program, byte for byte: what is executed is held against this.
     pub program: Blob,
     /// Carries it: one layer, with the program as `coracle-agent`.
     pub image: Image,
 }
 
+fn is_zero(counter: &u64) -> bool {
+    *counter == 0
+}
+
 impl Agent {
     pub(super) fn check(&self) -> Result<(), String> {
         line("version", &self.version)?;
+        within("counter", self.counter, LIMITS.integer)?;
         within("program.size", self.program.size, PROGRAM_BYTES)?;
         self.image.check()?;
         match self.image.layers.len() {
@@ -35,6 +46,14 @@ impl Agent {
 }
 
 impl Release {
+    /// The counter of the agent that it brings, under the epoch of role `release`.
+    pub fn agent_counter(&self) -> Option<Counter> {
+        self.agent.as_ref().map(|agent| Counter {
+            epoch: self.epoch,
+            value: agent.counter,
+        })
+    }
+
     /// Every image that it needs: its apps', and the one that carries the agent.
     pub fn images(&self) -> impl Iterator<Item = &Image> {
         let apps = self.apps.iter().map(|app| &app.image);
@@ -71,6 +90,9 @@ mod tests {
         let mut large = agent();
         large.program.size = PROGRAM_BYTES + 1;
         assert!(large.check().unwrap_err().contains("program.size"));
+        let mut beyond = agent();
+        beyond.counter = LIMITS.integer + 1;
+        assert!(beyond.check().unwrap_err().contains("counter"));
         let mut lines = agent();
         lines.version = "2\n".into();
         assert!(lines.check().is_err());

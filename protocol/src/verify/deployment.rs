@@ -141,6 +141,13 @@ impl VerifiedDeployment {
                 seen: highest,
             });
         }
+        let agent = r.agent_counter().unwrap_or(board.seen.agent);
+        if agent < board.seen.agent {
+            return Err(Refusal::OldAgent {
+                got: agent,
+                seen: board.seen.agent,
+            });
+        }
         let root = deploy.root_times();
         let (time, newest_issued_at) = start(board.seen, (seen, d.epoch), (highest, r.epoch), root);
         let now = time.max(board.built_at).raised_to(root.issued_at);
@@ -172,6 +179,7 @@ impl VerifiedDeployment {
             AssignmentRole::Deploy => next.deploy = assignment,
             AssignmentRole::OfflineDeploy => next.offline_deploy = assignment,
         }
+        next.agent = agent;
         next.newest_issued_at = d.issued_at;
         next.releases
             .insert(r.product.clone(), counter.max(highest));

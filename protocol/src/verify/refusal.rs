@@ -73,6 +73,11 @@ pub enum Refusal {
         got: Counter,
         seen: Counter,
     },
+    /// A release whose agent is below what this board has seen, in whichever product's release.
+    #[error(
+        "agent.counter {got} of the release is below {seen}, which this board has already seen (an older agent): bring it under a higher `counter` of [agent], or leave [agent] out"
+    )]
+    OldAgent { got: Counter, seen: Counter },
     /// Expired for sure.
     #[error("{document}: expired at {expires}; it is at least {now} (Unix seconds)")]
     Expired {
@@ -102,6 +107,7 @@ impl Refusal {
             Self::OldAssignment { .. } => "old-assignment",
             Self::OlderThanOtherRole { .. } => "older-than-other-role",
             Self::OldRelease { .. } => "old-release",
+            Self::OldAgent { .. } => "old-agent",
             Self::Expired { .. } => "expired",
         }
     }

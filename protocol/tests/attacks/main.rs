@@ -158,6 +158,8 @@ attacks! {
     wrong_hardware
     replayed_assignment
     rollback_release_counter
+    older_agent_by_another_product
+    same_agent_by_another_product
     rollback_by_other_role
     expired_release
     expired_assignment
@@ -223,6 +225,35 @@ fn accepting_raises_what_may_not_go_back() {
     assert_eq!(seen.offline_deploy, before.offline_deploy);
     let product = &deployment.release().document().product;
     assert!(seen.releases[product] > before.releases[product]);
+}
+
+/// An agent raises its own counter, which no release without one takes back.
+#[test]
+fn the_agent_of_a_release_is_remembered() {
+    let name = "same_agent_by_another_product";
+    let deployment = check(name).expect("accepted");
+    assert_eq!(
+        deployment.release().document().agent_counter().unwrap(),
+        deployment.seen().agent
+    );
+    assert_eq!(deployment.seen().agent, case(name).seen.agent);
+    let seen = Seen {
+        agent: deployment.seen().agent,
+        ..case("honest").seen
+    };
+    let root = TrustedRoot::from_image(&envelope("honest", "root.json").ok().unwrap()).unwrap();
+    let open = |file| envelope("honest", file).ok().unwrap();
+    let release = VerifiedRelease::open(&open("release.json"), &root).unwrap();
+    let deploy = VerifiedDeploy::open(&open("deploy.json"), &root).unwrap();
+    let case = case("honest");
+    let board = Board {
+        id: &case.board,
+        hardware: &case.hardware,
+        seen: &seen,
+        built_at: TimeBound::at(case.built_at),
+    };
+    let without = VerifiedDeployment::accept(release, deploy, board, &[]).unwrap();
+    assert_eq!(without.seen().agent, seen.agent);
 }
 
 /// The same documents again, as a reboot or a retained message brings them, change nothing.

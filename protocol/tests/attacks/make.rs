@@ -141,6 +141,15 @@ fn app(name: &str) -> Value {
     })
 }
 
+fn agent(counter: u64) -> Value {
+    json!({
+        "version": "1.2",
+        "counter": counter,
+        "program": {"digest": digest("program"), "size": 2000},
+        "image": app("agent")["image"],
+    })
+}
+
 fn honest() -> World {
     let release = json!({
         "spec_version": 1, "product": "shop", "version": "2.0", "epoch": 1, "release_counter": 7,
@@ -166,6 +175,7 @@ fn honest() -> World {
             offline_deploy: Counter::default(),
             reset: Counter::default(),
             command: Counter::default(),
+            agent: Counter::default(),
             newest_issued_at: NOW - 10 * DAY,
             time: TimeBound::at(NOW - 10 * DAY),
         },
@@ -480,6 +490,28 @@ pub fn all() -> Vec<(String, Files)> {
         "old-release",
         "rollback",
         &|w| w.release.body["release_counter"] = json!(5),
+    );
+    add(
+        "older_agent_by_another_product",
+        "the console assigns the newest release of a product that was left with an older agent",
+        "old-agent",
+        "agent.counter 1.3 of the release is below 1.4",
+        &|w| {
+            w.release.body["product"] = json!("kiosk");
+            w.release.body["agent"] = agent(3);
+            w.seen.agent = Counter { epoch: 1, value: 4 };
+        },
+    );
+    add(
+        "same_agent_by_another_product",
+        "none: the agent that the board has, and no release of this product before",
+        "accepted",
+        "",
+        &|w| {
+            w.release.body["product"] = json!("kiosk");
+            w.release.body["agent"] = agent(4);
+            w.seen.agent = Counter { epoch: 1, value: 4 };
+        },
     );
     add(
         "rollback_by_other_role",

@@ -28,6 +28,9 @@ fn at_least(seen: &Seen, deployment: &VerifiedDeployment) -> Seen {
     };
     let counter = next.releases.entry(release.product.clone()).or_default();
     *counter = released.max(*counter);
+    // One without a counter of its own is older than them all.
+    let agent = release.agent_counter().filter(|agent| agent.value > 0);
+    next.agent = agent.unwrap_or_default().max(next.agent);
     if next != *seen {
         next.newest_issued_at = next.newest_issued_at.max(deploy.issued_at);
         next.time = next

@@ -262,6 +262,7 @@ mod tests {
             offline_deploy: counter(3, 5),
             command: counter(1, 3),
             reset: counter(4, 1),
+            agent: Counter::default(),
             newest_issued_at: 1_800_000_000,
             time: coracle_protocol::time::TimeBound::at(1_800_000_001),
         };
