@@ -179,9 +179,12 @@ pub fn check_budget(
     problems.extend(no_limits);
     problems.extend(no_users);
     let kept = storage::KeptVolumes::beside(release, settings);
-    if let Err(found) = kept.less_of(&settings.budget).check(&promises) {
+    let programs = storage::Programs::beside(release, settings);
+    let budget = programs.less_of(&kept.less_of(&settings.budget));
+    if let Err(found) = budget.check(&promises) {
         problems.extend(found.iter().map(ToString::to_string));
         problems.extend(kept.hint(&found));
+        problems.extend(programs.hint(&found));
     }
     problems.extend(links::not_allowed(release, &settings.profile));
     problems.extend(storage::volumes(release, settings));

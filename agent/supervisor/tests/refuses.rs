@@ -10,7 +10,7 @@ use coracle_protocol::dsse::Envelope;
 use coracle_protocol::key::SigningKey;
 use coracle_protocol::local::{Answer, LayerSource, Request};
 use coracle_protocol::names::{AppName, BoardId, HardwareClass};
-use coracle_protocol::release::{RELEASE_TYPE, Release};
+use coracle_protocol::release::{Agent, Blob, RELEASE_TYPE, Release};
 use coracle_protocol::report::Phase;
 use std::collections::BTreeSet;
 
@@ -393,6 +393,57 @@ fn supervisor_refuses_more_than_the_boards_disk_carries() {
         panic!("it was taken");
     };
     assert!(!reason.contains("bytes written"), "{reason}");
+}
+
+/// A board of 1000 MiB for apps, and a program of 2 GiB.
+#[test]
+fn the_boards_own_programs_are_counted_with_its_disk() {
+    let (mut board, mut release, _) = good();
+    board.kill_supervisor();
+    let disk = rustix::fs::statvfs(board.state()).unwrap();
+    let reserve = (disk.f_blocks * disk.f_frsize >> 20) - 1000;
+    let site = format!("[reserve]\ndisk_mib = {reserve}\n");
+    std::fs::write(board.config().with_file_name("board.toml"), site).unwrap();
+    board.start_supervisor();
+    let offered = |release: &Release, seq| {
+        let deploy = board.deploy_of(release, seq);
+        board.offer("a", release, &deploy)
+    };
+    assert!(matches!(offered(&release, 9), Answer::Needs(_)));
+    let mut image = release.apps[0].image.clone();
+    image.layers.truncate(1);
+    image.layers[0].diff_id = Sha256Digest::of(b"another");
+    image.layers[0].unpacked_size = 2 << 30;
+    release.agent = Some(Agent {
+        version: "2".into(),
+        counter: 2,
+        program: Blob {
+            digest: Sha256Digest::of(b"program"),
+            size: 7,
+        },
+        image,
+    });
+    let Answer::Refused { code, reason } = offered(&release, 10) else {
+        panic!("it was taken");
+    };
+    assert_eq!(code, "over-budget");
+    for part in [
+        "disk: the apps ask for",
+        "the board's own programs take 2048.0 MiB of the disk: 2048.0 are agent.image",
+    ] {
+        assert!(reason.contains(part), "`{part}` is not in {reason}");
+    }
+    // So is what the board has from a release before.
+    release.agent = None;
+    let name = Sha256Digest::of(b"older").hex();
+    let older = std::fs::File::create(board.state().join("agent").join(name)).unwrap();
+    older.set_len(3 << 30).unwrap();
+    let deploy = board.deploy_of(&release, 11);
+    let reason = refused(&board, board.offer("a", &release, &deploy), "over-budget");
+    assert!(
+        reason.contains("take 3072.0 MiB of the disk: 0.0 are"),
+        "{reason}"
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub use follow::{OWN, SHIPPED, follow};
 pub use program::Chosen;
 
 use coracle_digest::Sha256Digest;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A program has to run so long before it is kept, whatever its release says, and in each start before it has stayed: as long as
@@ -109,7 +109,7 @@ impl Own {
     }
 
     /// Makes a program ready to be chosen, from its unpacked layer.
-    pub fn place(&self, chosen: &Chosen, layers: &std::path::Path) -> Result<(), String> {
+    pub fn place(&self, chosen: &Chosen, layers: &Path) -> Result<(), String> {
         chosen.place(&self.folder, layers)
     }
 
@@ -125,16 +125,29 @@ impl Own {
             return;
         }
         let known = [&self.choice.program, &self.choice.previous];
-        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let Some(digest) = name.to_str().and_then(|n| Sha256Digest::from_hex(n).ok()) else {
-                continue;
-            };
+        for (digest, path) in programs(&self.folder) {
             let mut chosen = known.into_iter().flatten();
             if !self.is(digest) && !chosen.any(|chosen| chosen.digest == digest) {
-                let _ = std::fs::remove_file(entry.path());
+                let _ = std::fs::remove_file(path);
             }
         }
     }
+}
+
+/// Programs on the board besides the root file system's.
+fn programs(folder: &Path) -> impl Iterator<Item = (Sha256Digest, PathBuf)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let name = entry.file_name();
+        let digest = Sha256Digest::from_hex(name.to_str()?).ok()?;
+        Some((digest, entry.path()))
+    })
+}
+
+/// Bytes of them, without the one that is `not` counted.
+pub fn held_bytes(folder: &Path, not: Option<Sha256Digest>) -> u64 {
+    programs(folder)
+        .filter(|(digest, _)| Some(*digest) != not)
+        .filter_map(|(_, path)| path.symlink_metadata().ok())
+        .fold(0, |sum, facts| sum.saturating_add(facts.len()))
 }

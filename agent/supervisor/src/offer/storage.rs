@@ -1,5 +1,6 @@
 //! What a release asks of the board's disk: bytes and inodes, for layers, writable layers, volumes.
 
+use crate::agent;
 use crate::apps::layer;
 use crate::apps::plan::{PlannedVolume, WritableLayer, planned_volumes, writable_layer};
 use crate::settings::Settings;
@@ -206,16 +207,7 @@ impl KeptVolumes {
 
     /// Where the rest of the disk is, when that is what is missing.
     pub(super) fn hint(&self, problems: &[Problem]) -> Option<String> {
-        let disk = |problem: &Problem| {
-            matches!(
-                problem,
-                Problem::TooMuch {
-                    resource: Resource::Disk,
-                    ..
-                }
-            )
-        };
-        if self.bytes == 0 || !problems.iter().any(disk) {
+        if self.bytes == 0 || !problems.iter().any(is_disk) {
             return None;
         }
         let names: Vec<&str> = self.names.iter().map(VolumeName::as_str).take(8).collect();
@@ -225,6 +217,56 @@ impl KeptVolumes {
             names.join(", ")
         ))
     }
+}
+
+/// The board's own programs: the one that the release brings, in its layer, and those from releases before, which stay until it is
+/// kept.
+pub(super) struct Programs {
+    brought: u64,
+    held: u64,
+}
+
+impl Programs {
+    pub(super) fn beside(release: &Release, settings: &Settings) -> Programs {
+        let brought = release.agent.as_ref();
+        let layers = brought.into_iter().flat_map(|agent| &agent.image.layers);
+        let not = brought.map(|agent| agent.program.digest);
+        Programs {
+            brought: layers.fold(0, |sum, layer| sum.saturating_add(layer.unpacked_size)),
+            held: agent::held_bytes(&settings.config.agent_dir(), not),
+        }
+    }
+
+    pub(super) fn less_of(&self, budget: &Budget) -> Budget {
+        let bytes = self.brought.saturating_add(self.held);
+        Budget {
+            disk_bytes: budget.disk_bytes.saturating_sub(bytes),
+            ..budget.clone()
+        }
+    }
+
+    /// As that of the volumes.
+    pub(super) fn hint(&self, problems: &[Problem]) -> Option<String> {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let is_any = self.brought > 0 || self.held > 0;
+        (is_any && problems.iter().any(is_disk)).then(|| {
+            format!(
+                "the board's own programs take {:.1} MiB of the disk: {:.1} are agent.image of the release, the others from releases before",
+                mib(self.brought.saturating_add(self.held)),
+                mib(self.brought)
+            )
+        })
+    }
+}
+
+fn is_disk(problem: &Problem) -> bool {
+    matches!(
+        problem,
+        Problem::TooMuch {
+            resource: Resource::Disk,
+            ..
+        }
+    )
 }
 
 /// Inodes are taken from the state folder's file system where quotas hold the limits; an image has its own.

@@ -173,11 +173,15 @@ impl Supervisor {
             .filter(|name| !self.current.as_ref().is_some_and(|set| set_has(set, name)))
             .map(|name| volumes.held_bytes(name))
             .sum();
+        let programs = crate::agent::held_bytes(&self.settings.config.agent_dir(), None);
         let budget = self.settings.budget.disk_bytes;
-        let left = budget.saturating_sub(apps).saturating_sub(held);
+        let taken = [apps, held, programs]
+            .into_iter()
+            .fold(0, u64::saturating_add);
+        let left = budget.saturating_sub(taken);
         if cost > left {
             let text = format!(
-                "the volume takes {cost} bytes of the disk, and {left} are left: of {budget} for apps the running set has {apps}, other volumes {held}"
+                "the volume takes {cost} bytes of the disk, and {left} are left: of {budget} for apps the running set has {apps}, other volumes {held}, the board's own programs {programs}"
             );
             return Err(("no-space", text).into());
         }
