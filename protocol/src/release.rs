@@ -16,6 +16,8 @@ mod devices;
 mod hooks;
 mod logs;
 mod network;
+#[cfg(test)]
+mod plain_app;
 mod update_lock;
 
 pub use actions::NamedAction;

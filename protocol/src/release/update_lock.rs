@@ -46,19 +46,7 @@ impl App {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn app(more: serde_json::Value) -> App {
-        let blob = serde_json::json!({ "digest": format!("sha256:{}", "0".repeat(64)), "size": 0 });
-        let mut app = serde_json::json!({
-            "name": "web",
-            "image": { "name": "a:1", "manifest": blob, "config": blob, "layers": [] },
-            "limits": { "memory_bytes": 1 << 20, "cpu_millis": 100, "pids": 1 },
-        });
-        let more = more.as_object().unwrap().clone();
-        app.as_object_mut().unwrap().extend(more);
-        serde_json::from_value(app).unwrap()
-    }
+    use super::super::plain_app::app;
 
     #[test]
     fn a_lock_ends() {
