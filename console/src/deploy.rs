@@ -218,6 +218,7 @@ impl Deployer {
                 .collect(),
             site: order.site.clone(),
             secrets: self.secrets(board, release.document()).await?,
+            result: false,
         };
         site::applied(release.document(), &deploy).map_err(|fault| DeployError::Site {
             board: board.id.clone(),

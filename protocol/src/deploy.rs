@@ -51,6 +51,9 @@ pub struct Deploy {
     /// Secrets, each sealed to the one board that the assignment is for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<Sealed>,
+    /// Whether a board leaves on the stick what became of it; only on a stick.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub result: bool,
 }
 
 /// The two roles that may assign.
@@ -119,6 +122,9 @@ impl Deploy {
                     LIMITS.hardware_classes as u64,
                 )?;
             }
+        }
+        if self.result && self.role == AssignmentRole::Deploy {
+            return Err("result is only for role `offline-deploy`".into());
         }
         within("deltas", self.deltas.len() as u64, LIMITS.deltas as u64)?;
         for delta in &self.deltas {

@@ -8,6 +8,10 @@ use crate::limits::LIMITS;
 use crate::names::BoardId;
 use serde::{Deserialize, Serialize};
 
+mod result;
+
+pub use result::{BoardResult, Counters, ResultError, Time};
+
 /// The folder on the stick.
 pub const FOLDER: &str = "coracle";
 /// The file in that folder.

@@ -304,6 +304,7 @@ fn offered(
         deltas: vec![],
         site: BTreeMap::new(),
         secrets: vec![],
+        result: false,
     };
     let seen = Seen {
         time: TimeBound::at(now),

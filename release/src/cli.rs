@@ -7,6 +7,7 @@ mod fleet;
 mod image;
 mod keys;
 mod release;
+mod results;
 mod secret;
 mod trust;
 mod usb;
@@ -72,6 +73,8 @@ enum Command {
     FleetFile(fleet::FleetFileArgs),
     /// A USB stick for boards without a network
     Usb(Box<usb::Usb>),
+    /// What boards left on sticks
+    UsbResults(results::Results),
 }
 
 impl Cli {
@@ -91,6 +94,7 @@ impl Cli {
             Command::EnrolFile(args) => fleet::enrol_file(&args),
             Command::FleetFile(args) => fleet::fleet_file(&args),
             Command::Usb(args) => usb::run(*args),
+            Command::UsbResults(args) => results::run(&args),
         }
     }
 }

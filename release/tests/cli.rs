@@ -1102,3 +1102,58 @@ fn a_stick_brings_each_board_its_own_secrets_and_settings() {
         ))
         .failed(2, &["name it by --board"]);
 }
+
+#[test]
+fn what_boards_left_on_sticks_is_shown_in_a_table() {
+    let place = Place::with_keys().with_images();
+    place.with_release("2", "shop/web:2");
+    let usb = "usb --release release-2.json --images images --key offline.pk8 --root root.json \
+               --hardware qemux86-64 --seq 3 --platform linux/amd64";
+    place.run(&format!("{usb} --result --output stick")).ok();
+    let stick = Stick::parse(&place.read("stick/coracle/stick.json")).unwrap();
+    assert!(accepted(&place, &stick).deploy().document().result);
+    let readme = String::from_utf8(place.read("stick/README.txt")).unwrap();
+    assert!(readme.contains("coracle/result-BOARD.json"), "{readme}");
+    place.run(&format!("{usb} --output plain")).ok();
+    let plain = Stick::parse(&place.read("plain/coracle/stick.json")).unwrap();
+    assert!(!accepted(&place, &plain).deploy().document().result);
+    let payload = plain.deploy.payload_unverified().unwrap();
+    let without = "boards that know no results take it";
+    assert!(
+        !String::from_utf8_lossy(&payload).contains("result"),
+        "{without}"
+    );
+
+    let none = place.run("usb-results stick").ok();
+    assert!(none.contains("no board has left anything"), "{none}");
+    let left = |board: &str, outcome: &str, reason: &str, kept: bool| {
+        serde_json::json!({"result_version": 1, "board": board, "serial": "s", "product": "shop",
+            "version": "2", "stick": 3, "outcome": outcome, "code": "old-release", "reason": reason,
+            "runs": "shop 1", "agent": "0.1.0", "time": {"clock": "2027-03-01T09:12:44Z", "kept": kept, "at_least": 1_800_000_000}})
+        .to_string()
+    };
+    let write = |name: &str, text: &str| {
+        fs::write(place.path(&format!("stick/coracle/{name}")), text).unwrap()
+    };
+    write(
+        "result-acme.b.json",
+        &left("acme.b", "refused", "too\u{1b}[2J old", false),
+    );
+    write("result-acme.a.json", &left("acme.a", "committed", "", true));
+    write("result-acme.c.json", "{\"result_version\": 2");
+    let said = place.run("usb-results stick").ok();
+    let lines: Vec<&str> = said.lines().map(str::trim_end).collect();
+    assert!(lines[0].starts_with("BOARD   STICK  BROUGHT"), "{said}");
+    assert_eq!(
+        lines[1],
+        "acme.a  3      shop 2   committed  shop 1   2027-03-01T09:12:44Z"
+    );
+    assert!(
+        lines[2].ends_with("after 2027-01-15T08:00:00Z  old-release: too?[2J old"),
+        "{said}"
+    );
+    assert_eq!(lines.len(), 3, "{said}");
+    let json = place.run("usb-results --json stick").ok();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[1]["board"], "acme.b");
+}

@@ -48,6 +48,7 @@ pub fn assignment(
         deltas: Vec::new(),
         site: Default::default(),
         secrets: Vec::new(),
+        result: false,
     };
     let mut envelope = Envelope::unsigned(DEPLOY_TYPE, &serde_json::to_vec(&deploy)?);
     envelope.sign(key)?;

@@ -45,6 +45,10 @@ pub enum Command {
     UsbPlugged {
         device: PathBuf,
     },
+    /// What this program calls for itself.
+    UsbResult {
+        device: PathBuf,
+    },
     UpdateAccept,
     Reset {
         decommission: bool,
@@ -293,6 +297,9 @@ impl Words {
             Some("plugged") => Command::UsbPlugged {
                 device: self.path("usb", what)?,
             },
+            Some("result") => Command::UsbResult {
+                device: self.path("usb", what)?,
+            },
             _ => {
                 return Err(UsageError::Missing {
                     command: "usb",
@@ -349,6 +356,11 @@ impl Place {
             Some(socket) => Ok(socket.clone()),
             None => self.config().map(|config| config.docker_socket()),
         }
+    }
+
+    /// `--config`, for a program that is called to help.
+    pub fn config_file(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     /// The settings. Without `--config`, a board that has no coracle.toml has the defaults.

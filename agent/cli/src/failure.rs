@@ -5,7 +5,7 @@ use crate::client::ClientError;
 use crate::enrol::FileError;
 use crate::plugged::PluggedError;
 use crate::reset::ResetError;
-use crate::stick::MediumError;
+use crate::stick::{LeaveError, MediumError};
 use coracle_board_support::config::ConfigError;
 use coracle_board_support::detect::DetectError;
 use coracle_protocol::names::VolumeName;
@@ -33,6 +33,9 @@ pub enum Failure {
     /// The stick.
     #[error(transparent)]
     Medium(#[from] MediumError),
+    /// What is left on a stick.
+    #[error("no result is left on the stick: {0}")]
+    Leave(#[source] LeaveError),
     /// A stick that was plugged in.
     #[error(transparent)]
     Plugged(#[from] PluggedError),

@@ -167,9 +167,10 @@ usage: coracle usb apply DIR|IMAGE
        coracle usb plugged DEVICE
 
 Installs a release from a stick: a folder that holds coracle/stick.json, that folder itself, or a
-vfat image or block device, which is only read. Nothing on a stick is trusted for where it lies: the
-documents are signed, and each blob is checked against its digest. Deltas are taken where they fit.
-Each phase is printed as it comes; a set that does not prove healthy is rolled back.
+vfat image or block device. Nothing on a stick is trusted for where it lies: the documents are
+signed, and each blob is checked against its digest. Deltas are taken where they fit. Each phase is
+printed as it comes; a set that does not prove healthy is rolled back. A stick is only read, but for
+one small file that says what became of it, where its signed assignment asks for that.
 
 `plugged` is what udev calls for a stick that comes: the same, but what is no stick of Coracle is
 left alone, sticks wait for each other, `[usb] plugged` in coracle.toml decides, and root opens the

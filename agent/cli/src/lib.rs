@@ -9,6 +9,7 @@
 //! | [`status`], [`apps`], [`logs`], [`enrol`] | the commands that ask the daemon |
 //! | [`volumes`] | volumes: looked at, made, removed, backed up, restored |
 //! | [`usb`], [`plugged`], [`stick`] | a release from a folder, a vfat image, or a stick that was plugged in |
+//! | [`result`] | what is left on a stick that asks for it |
 //! | [`reset`] | what root on the board asks the supervisor itself |
 //! | [`board`] | what this board is and what its kernel lacks |
 //! | [`table`], [`human`], [`output`] | how it looks |
@@ -28,6 +29,7 @@ mod logs;
 mod output;
 mod plugged;
 mod reset;
+mod result;
 mod status;
 mod stick;
 mod table;
@@ -76,8 +78,9 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
         Command::Status => status::show(&client()?, json).await,
         Command::Version => status::version(client().ok().as_ref(), json).await,
         Command::Enrol { file } => enrol::enrol(&client()?, &file).await,
-        Command::UsbApply { path } => usb::apply(&client()?, &path).await,
+        Command::UsbApply { path } => usb::apply(&client()?, &place, &path).await,
         Command::UsbPlugged { device } => plugged::apply(&client()?, &place, &device).await,
+        Command::UsbResult { device } => result::write(&place, &device),
         Command::UpdateAccept => update::accept(&client()?).await,
         Command::Reset {
             decommission,

@@ -4,6 +4,7 @@
 use crate::args::Place;
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::result::Desk;
 use crate::stick::{Medium, MediumError};
 use crate::usb;
 use coracle_board_support::config::StickPolicy;
@@ -55,6 +56,8 @@ pub async fn apply(client: &Client, place: &Place, device: &Path) -> Result<(), 
     let turn = Flock::lock(open(&config.supervisor_dir())?, FlockArg::LockExclusive)
         .map_err(|(_, source)| system("wait for another stick")(source))?;
     let file = open(device)?;
+    // It too is root's, until it writes.
+    let desk = Desk::of_device(place, device, config.hardware_root.clone());
     if Uid::effective().is_root() {
         become_user(&config.user)?;
     }
@@ -65,7 +68,7 @@ pub async fn apply(client: &Client, place: &Place, device: &Path) -> Result<(), 
         other => other?,
     };
     usb::say(&format!("{}: a stick of Coracle", device.display()))?;
-    usb::install(client, &medium).await?;
+    usb::install(client, &medium, desk).await?;
     drop(turn);
     Ok(())
 }
@@ -75,7 +78,7 @@ fn system(what: &'static str) -> impl Fn(nix::Error) -> PluggedError {
 }
 
 /// Each capability goes with the last user id that was root's.
-fn become_user(name: &str) -> Result<(), PluggedError> {
+pub fn become_user(name: &str) -> Result<(), PluggedError> {
     let user = User::from_name(name)
         .map_err(system("look up the user"))?
         .ok_or_else(|| PluggedError::NoUser(name.to_owned()))?;

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Write;
 
-const PATH: &str = "/coracle/v1/status";
+pub const PATH: &str = "/coracle/v1/status";
 
 /// How the daemon's link to the console is.
 #[derive(Debug, Default, Deserialize)]
@@ -46,9 +46,13 @@ pub async fn supervisor(client: &Client) -> Result<Status, Failure> {
 
 /// The board's name, when it is enrolled.
 pub async fn board(client: &Client) -> Result<Option<BoardId>, Failure> {
-    let body: Value = client.get(PATH).await?;
+    Ok(board_of(&client.get(PATH).await?))
+}
+
+/// The same, of a status.
+pub fn board_of(body: &Value) -> Option<BoardId> {
     let name = body["link"]["board"].as_str();
-    Ok(name.and_then(|name| BoardId::new(name).ok()))
+    name.and_then(|name| BoardId::new(name).ok())
 }
 
 fn of_supervisor(body: &Value) -> Result<Status, Failure> {
@@ -59,7 +63,7 @@ fn of_supervisor(body: &Value) -> Result<Status, Failure> {
 }
 
 /// Through text, not from the value: one deserializer of each type in the program is enough.
-fn read<T: DeserializeOwned>(part: &Value) -> serde_json::Result<T> {
+pub fn read<T: DeserializeOwned>(part: &Value) -> serde_json::Result<T> {
     serde_json::from_slice(part.to_string().as_bytes())
 }
 
@@ -269,7 +273,7 @@ fn describe_certificate(certificate: &Certificate) -> Option<String> {
     Some(text)
 }
 
-fn rfc3339(at: u64) -> String {
+pub fn rfc3339(at: u64) -> String {
     // The last second that RFC 3339 has a year for.
     let at = std::time::Duration::from_secs(at.min(253_402_300_799));
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + at).to_string()

@@ -1,10 +1,12 @@
 //! `usb apply`: documents to the daemon, then the blobs that it lacks, then the switch, phase by
 //! phase. The daemon and the supervisor verify everything; what is checked here only saves time.
 
+use crate::args::Place;
 use crate::body::Body;
 use crate::client::{Client, ClientError, Lines, UPLOAD, whole};
 use crate::failure::Failure;
 use crate::human::{printable, size};
+use crate::result::Desk;
 use crate::stick::{Medium, MediumError};
 use crate::{output, status};
 use bytes::Bytes;
@@ -39,23 +41,36 @@ enum Take {
 }
 
 /// `coracle usb apply`
-pub async fn apply(client: &Client, path: &Path) -> Result<(), Failure> {
+pub async fn apply(client: &Client, place: &Place, path: &Path) -> Result<(), Failure> {
     quit_on_panic();
-    install(client, &Medium::open(path)?).await
+    let medium = Medium::open(path)?;
+    let desk = Desk::of(&medium, place, path);
+    install(client, &medium, desk).await
 }
 
-/// All that a medium brings.
-pub async fn install(client: &Client, medium: &Medium) -> Result<(), Failure> {
-    let documents = medium.documents()?;
+/// All that a medium brings, and on `desk` what became of it, when that is asked for.
+pub async fn install(client: &Client, medium: &Medium, desk: Desk) -> Result<(), Failure> {
+    let (documents, index) = medium.documents()?;
+    let end = carry_out(client, medium, &documents).await;
+    // Whatever comes of that, the update is what it is.
+    match desk.leave(client, medium, (&documents, index), &end).await {
+        Ok(None) => {}
+        Ok(Some(name)) => say(&format!("left {name} on the stick"))?,
+        Err(why) => say(&format!("no result is left on the stick: {why}"))?,
+    }
+    end
+}
+
+async fn carry_out(client: &Client, medium: &Medium, documents: &Stick) -> Result<(), Failure> {
     for root in &documents.roots {
         send_root(client, root).await?;
     }
-    let (end, sent_deltas) = round(client, medium, &documents, Take::Smallest).await?;
+    let (end, sent_deltas) = round(client, medium, documents, Take::Smallest).await?;
     let end = match end.code.as_deref() {
         // The daemon has thrown the delta away and asks for the full layer.
         Some("no-blob" | "bad-delta" | "diff-id-mismatch") if sent_deltas => {
             say("a delta did not serve; taking full layers")?;
-            round(client, medium, &documents, Take::Full).await?.0
+            round(client, medium, documents, Take::Full).await?.0
         }
         _ => end,
     };

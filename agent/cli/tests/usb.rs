@@ -1,113 +1,16 @@
 //! `usb apply` against a daemon that says what the test wants.
 
 mod daemon;
+mod stick;
 
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::Envelope;
-use coracle_protocol::stick::Stick;
 use daemon::Daemon;
 use serde_json::{Value, json};
-use std::path::PathBuf;
-use std::process::Output;
-
-const OFFER: &str = "POST /coracle/v1/offer";
-const ROOT: &str = "POST /coracle/v1/root";
-const APPLY: &str = "POST /coracle/v1/apply";
-const CONFIG: &[u8] = b"{}";
-const DELTA: &[u8] = b"delta";
-const LARGER_DELTA: &[u8] = b"a larger delta";
-
-/// Longer than one piece.
-fn full() -> Vec<u8> {
-    vec![7; 200_000]
-}
-
-fn put(bytes: &[u8]) -> String {
-    format!(
-        "PUT /coracle/v1/blobs/sha256/{}",
-        Sha256Digest::of(bytes).hex()
-    )
-}
-
-fn blob(bytes: &[u8]) -> Value {
-    json!({"digest": Sha256Digest::of(bytes), "size": bytes.len()})
-}
-
-/// A daemon that takes the offer and each blob, and a stick with those blobs.
-fn board_and_stick(on_stick: &[&[u8]]) -> (Daemon, PathBuf) {
-    board_and_stick_with(on_stick, vec![])
-}
-
-/// The same, with root documents on the stick.
-fn board_and_stick_with(on_stick: &[&[u8]], roots: Vec<Envelope>) -> (Daemon, PathBuf) {
-    let daemon = Daemon::start();
-    let release = json!({"apps": [{"trial_seconds": 5}, {"trial_seconds": 2}]}).to_string();
-    let stick = Stick {
-        stick_version: 1,
-        deploy: Envelope::unsigned("d", b"{}"),
-        release: Envelope::unsigned("r", release.as_bytes()),
-        deploys: vec![],
-        roots,
-    };
-    let root = daemon.folder().join("stick");
-    let blobs = root.join("coracle/blobs/sha256");
-    std::fs::create_dir_all(&blobs).unwrap();
-    std::fs::write(
-        root.join("coracle/stick.json"),
-        serde_json::to_vec(&stick).unwrap(),
-    )
-    .unwrap();
-    for bytes in on_stick {
-        std::fs::write(blobs.join(Sha256Digest::of(bytes).hex()), bytes).unwrap();
-    }
-    let needs = json!({"already": false, "configs": [blob(CONFIG)], "layers": [{
-        "diff_id": Sha256Digest::of(b"layer"), "full": blob(&full()),
-        "deltas": [blob(DELTA), blob(LARGER_DELTA)]
-    }]});
-    daemon.answer(
-        OFFER,
-        200,
-        json!({"activity": "local-1", "needs": needs}).to_string(),
-    );
-    for bytes in [CONFIG, DELTA, LARGER_DELTA, &full()] {
-        daemon.answer(&put(bytes), 201, "");
-    }
-    (daemon, root)
-}
-
-fn phases(phases: &[&str], end: Value) -> String {
-    let mut lines = String::new();
-    for (sequence, phase) in phases.iter().enumerate() {
-        let line = json!({"activity": "local-1", "sequence": sequence, "phase": phase});
-        lines.push_str(&format!("{line}\n"));
-    }
-    let mut end = end;
-    end["activity"] = json!("local-1");
-    end["sequence"] = json!(phases.len());
-    format!("{lines}{end}\n")
-}
-
-fn committed() -> String {
-    let before = [
-        "received",
-        "verified",
-        "fetching",
-        "staging",
-        "switching",
-        "trial",
-    ];
-    phases(&before, json!({"phase": "committed"}))
-}
-
-fn apply(daemon: &Daemon, stick: &std::path::Path) -> (i32, String, String) {
-    let output: Output = daemon.run(&["usb", "apply", stick.to_str().unwrap()]);
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
+use stick::{
+    APPLY, CONFIG, DELTA, LARGER_DELTA, OFFER, ROOT, apply, blob, board_and_stick,
+    board_and_stick_with, committed, config, full, image_of, phases, put,
+};
 
 #[test]
 fn the_smallest_delta_is_sent_and_each_phase_is_said() {
@@ -342,59 +245,6 @@ fn a_stick_for_several_boards_gives_each_its_own_assignment() {
     let body = daemon.asked(OFFER)[0].body.clone().unwrap();
     let offered: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(offered["deploy"], json!(of("acme.b")));
-}
-
-/// A vfat image of a stick folder, its mode 0600, as a device node's is.
-fn image_of(stick: &std::path::Path) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let path = stick.with_extension("img");
-    let mut file = std::fs::File::options()
-        .create(true)
-        .truncate(true)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .unwrap();
-    file.set_len(8 << 20).unwrap();
-    fatfs::format_volume(&mut file, fatfs::FormatVolumeOptions::new()).unwrap();
-    let files = fatfs::FileSystem::new(&mut file, fatfs::FsOptions::new()).unwrap();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(stick.join(&folder)).unwrap().flatten() {
-            let inside = folder.join(entry.file_name());
-            let name = inside.to_str().unwrap();
-            if entry.file_type().unwrap().is_dir() {
-                files.root_dir().create_dir(name).unwrap();
-                folders.push(inside);
-                continue;
-            }
-            let bytes = std::fs::read(entry.path()).unwrap();
-            let mut file = files.root_dir().create_file(name).unwrap();
-            std::io::Write::write_all(&mut file, &bytes).unwrap();
-        }
-    }
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-    path
-}
-
-/// A coracle.toml whose user is not root; the stand-in for the daemon is open to it.
-fn config(daemon: &Daemon, more: &str) -> String {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = daemon.folder();
-    let file = folder.join("coracle.toml");
-    std::fs::write(
-        &file,
-        format!("[agent]\nuser = \"nobody\"\nrun_dir = \"run\"\n{more}"),
-    )
-    .unwrap();
-    std::fs::create_dir_all(folder.join("run/supervisor")).unwrap();
-    for (path, mode) in [
-        (folder.to_owned(), 0o755),
-        (folder.join("docker.sock"), 0o777),
-    ] {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-    }
-    file.display().to_string()
 }
 
 /// The user that `coracle usb plugged DEVICE` is, by /proc.

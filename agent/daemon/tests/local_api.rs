@@ -3,10 +3,16 @@
 
 mod support;
 
-use coracle_protocol::local::{Answer, Event, LayerNeed, LayerSource, Needs, Request, StickWord};
-use coracle_protocol::names::AppName;
+use coracle_protocol::counters::Seen;
+use coracle_protocol::deploy::{AssignmentRole, Deploy, Target};
+use coracle_protocol::local::{
+    Answer, Event, LayerNeed, LayerSource, Needs, Request, StickWord, Trusted,
+};
+use coracle_protocol::names::{AppName, BoardId};
 use coracle_protocol::release::{AppLimits, Port, Protocol};
 use coracle_protocol::report::{AppState, AppStatus, Feedback, Phase, SetState, SetStatus};
+use coracle_protocol::root::{Role, TrustedRoot};
+use coracle_protocol::trust_state::TrustState;
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use std::process::Command;
@@ -725,4 +731,46 @@ async fn the_unmodified_docker_client_sees_networks() {
     }
     assert!(!metrics.contains("bytes_total{app=\"job\"}"), "{metrics}");
     // Networks come with releases.
+}
+
+/// Of another board's assignment, and of an old one, too: who signed it is all that counts.
+#[tokio::test]
+async fn whether_a_stick_may_ask_for_a_result_is_said_by_who_signed_its_assignment() {
+    use AssignmentRole::{Deploy as Online, OfflineDeploy as Stick};
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let trusted = Trusted {
+        root: documents.root.clone(),
+        state: TrustState::of(
+            &TrustedRoot::from_image(&documents.root).unwrap(),
+            Ok(&Seen::default()),
+        ),
+    };
+    let _supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), move |request, _| {
+        (*request == Request::Trust).then(|| Answer::Trust(trusted.clone()))
+    });
+    connected(&daemon).await;
+    let with = |role, result| Deploy {
+        role,
+        result,
+        target: Target::Boards([BoardId::new("acme.other").unwrap()].into()),
+        ..documents.assignment.clone()
+    };
+    for (deploy, key, status, code) in [
+        (with(Stick, true), Role::OfflineDeploy, 204, ""),
+        (with(Stick, false), Role::OfflineDeploy, 403, "not-asked"),
+        (with(Stick, true), Role::Deploy, 403, "bad-signature"),
+        (with(Stick, true), Role::Root, 403, "bad-signature"),
+        (with(Online, true), Role::Deploy, 403, "malformed"),
+    ] {
+        let deploy = documents.signed(&deploy, key);
+        let body = serde_json::to_vec(&serde_json::json!({ "deploy": deploy })).unwrap();
+        let answer = daemon
+            .send(Method::POST, "/coracle/v1/stick/result", &body)
+            .await;
+        assert_eq!(answer.status().as_u16(), status, "{code}");
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let said = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(said.contains(code), "{said}");
+    }
 }

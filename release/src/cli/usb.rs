@@ -76,6 +76,10 @@ pub(super) struct Usb {
     /// Until when; as long as the release when left out
     #[arg(long, value_name = "TIME")]
     expires: Option<Expiry>,
+    /// Each board that takes it, or refuses it, leaves a small file there that says so (`coracle/result-BOARD.json`);
+    /// `usb-results` shows them. Boards whose agent knows no results refuse the stick
+    #[arg(long)]
+    result: bool,
     /// From images for several machines, the one for this
     #[arg(long, value_name = "linux/ARCH", value_parser = image::platform)]
     platform: Option<Platform>,
@@ -116,6 +120,7 @@ pub(super) fn run(args: Usb) -> Result<(), Failure> {
         seq: args.seq,
         issued_at,
         expires,
+        result: args.result,
     };
     let assignments = match args.hardware.is_empty() {
         true => for_boards(&args, common)?,

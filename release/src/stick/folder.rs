@@ -173,6 +173,12 @@ fn readme(file: &ReleaseEnvelope, assignments: &[Assignment], deltas: &[Delta]) 
             "It brings {n} secrets; each is sealed to its board, and nobody else can read it.\n"
         ),
     };
+    let result = match assignment.result {
+        true => {
+            "Each board leaves a file coracle/result-BOARD.json here that says what became of it.\n"
+        }
+        false => "",
+    };
     let _ = write!(
         out,
         "Coracle update stick\n\
@@ -217,7 +223,7 @@ fn readme(file: &ReleaseEnvelope, assignments: &[Assignment], deltas: &[Delta]) 
         "\n{} deltas from older versions are here too; a board takes what it can use.\n\n\
          To install: plug the stick in, or run on the board\n\n\
          \x20   coracle usb apply /path/to/this/stick\n\n\
-         {sealed}Nothing on this stick needs to be kept secret, and nothing on it can be changed:\n\
+         {result}{sealed}Nothing on this stick needs to be kept secret, and nothing on it can be changed:\n\
          boards check signatures and digests, and refuse a stick that is older than what they run.\n",
         deltas.len(),
     );

@@ -236,6 +236,8 @@ pub struct Assignment {
     pub site: BTreeMap<AppName, Settings>,
     /// Sealed to the one board that it is for.
     pub secrets: Vec<Sealed>,
+    /// Boards leave on the stick what became of it.
+    pub result: bool,
 }
 
 /// Signs the assignment of a stick, and opens it as a board would.
@@ -261,6 +263,7 @@ pub fn sign(
         deltas,
         site: assignment.site,
         secrets: assignment.secrets,
+        result: assignment.result,
     };
     site::applied(&file.release, &deploy).map_err(|fault| StickError::Site {
         boards: named(&deploy.target),

@@ -1,11 +1,11 @@
 //! A stick that is mounted, or a folder that was copied from one.
 
-use super::{BLOB_FOLDER, MediumError, bounded};
+use super::{BLOB_FOLDER, LeaveError, MediumError, bounded};
 use coracle_protocol::Sha256Digest;
-use coracle_protocol::stick::{FOLDER, INDEX};
+use coracle_protocol::stick::{BoardResult, FOLDER, INDEX};
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,29 @@ impl Folder {
     /// A blob's bytes.
     pub fn read(&self, digest: &Sha256Digest) -> io::Result<File> {
         plain(&self.blob(digest))
+    }
+
+    /// Leaves a result beside `stick.json`, under the first name that nothing has; which one that is.
+    pub fn leave(&self, of: &str, json: &[u8]) -> Result<String, LeaveError> {
+        for name in BoardResult::names(of) {
+            let path = self.path.join(&name);
+            // Whatever has the name, also a link that leads nowhere, keeps it.
+            let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(source) => return Err(LeaveError::Open { path, source }),
+                Ok(file) => file,
+            };
+            let done = file.write_all(json).and_then(|()| file.sync_all());
+            let done = done.and_then(|()| File::open(&self.path)?.sync_all());
+            return match done {
+                Ok(()) => Ok(name),
+                Err(source) => {
+                    let _ = std::fs::remove_file(&path);
+                    Err(LeaveError::Write { name, source })
+                }
+            };
+        }
+        Err(LeaveError::TooMany)
     }
 
     fn blob(&self, digest: &Sha256Digest) -> PathBuf {

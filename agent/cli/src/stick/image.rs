@@ -1,7 +1,7 @@
 //! A vfat image, or a stick's block device, read without mounting it: no kernel code meets what a
 //! stranger wrote, and no root is needed.
 
-use super::window::Window;
+use super::window::{Budget, Window};
 use super::{BLOB_FOLDER, BLOBS, MediumError, bounded};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::stick::{FOLDER, INDEX};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub struct Image {
     path: PathBuf,
     files: FileSystem<Window>,
-    budget: super::window::Budget,
+    budget: Budget,
     /// `coracle/`, or empty.
     base: String,
     blobs: BTreeMap<Sha256Digest, u64>,
@@ -41,19 +41,7 @@ impl Image {
         let budget = window.budget();
         let options = FsOptions::new().update_accessed_date(false);
         let files = FileSystem::new(window, options).map_err(not_vfat)?;
-        let bases = [format!("{FOLDER}/"), String::new()];
-        let mut base = None;
-        for candidate in bases {
-            budget.refill();
-            match files.root_dir().open_file(&format!("{candidate}{INDEX}")) {
-                Ok(_) => {
-                    base = Some(candidate);
-                    break;
-                }
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(not_vfat(e)),
-            }
-        }
+        let base = base(&files, &budget).map_err(not_vfat)?;
         let base = base.ok_or_else(|| MediumError::NoIndex {
             path: path.to_owned(),
         })?;
@@ -133,10 +121,23 @@ impl Image {
     }
 }
 
+/// The folder that holds `stick.json`: `coracle/`, or empty.
+pub fn base(files: &FileSystem<Window>, budget: &Budget) -> io::Result<Option<String>> {
+    for candidate in [format!("{FOLDER}/"), String::new()] {
+        budget.refill();
+        match files.root_dir().open_file(&format!("{candidate}{INDEX}")) {
+            Ok(_) => return Ok(Some(candidate)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
+}
+
 /// A file of any length: each piece has a budget of its own.
 struct Refilled<'a> {
     file: fatfs::File<'a, Window>,
-    budget: &'a super::window::Budget,
+    budget: &'a Budget,
 }
 
 impl Read for Refilled<'_> {

@@ -3,6 +3,7 @@
 
 mod folder;
 mod image;
+mod leave;
 mod window;
 
 use coracle_protocol::Sha256Digest;
@@ -10,6 +11,7 @@ use coracle_protocol::release::Blob;
 use coracle_protocol::stick::{INDEX, Stick, StickError};
 use folder::Folder;
 use image::Image;
+pub use leave::{LeaveError, on_device, open as open_to_write};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -82,13 +84,13 @@ impl Medium {
         Image::of(file, path).map(|image| Self::Image(Box::new(image)))
     }
 
-    /// The documents. Nobody has checked them.
-    pub fn documents(&self) -> Result<Stick, MediumError> {
+    /// The documents, which nobody has checked, and the digest of the file that they stand in.
+    pub fn documents(&self) -> Result<(Stick, Sha256Digest), MediumError> {
         let bytes = match self {
             Self::Folder(folder) => folder.index()?,
             Self::Image(image) => image.index()?,
         };
-        Ok(Stick::parse(&bytes)?)
+        Ok((Stick::parse(&bytes)?, Sha256Digest::of(&bytes)))
     }
 
     /// Whether a blob of that name and size is there.

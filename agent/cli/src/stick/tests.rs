@@ -65,7 +65,7 @@ fn image(kind: FatType, base: &str) -> tempfile::NamedTempFile {
 }
 
 fn check(medium: &Medium) {
-    assert_eq!(medium.documents().unwrap().stick_version, 1);
+    assert_eq!(medium.documents().unwrap().0.stick_version, 1);
     for bytes in [&long()[..], b"small"] {
         let blob = blob(bytes);
         assert!(medium.has(&blob));

@@ -1,4 +1,4 @@
-//! The part of a file or block device that holds a file system: readable only, and with a budget of
+//! The part of a file or block device that holds a file system: readable only, unless a result is to be left, and with a budget of
 //! accesses, so that a folder whose clusters form a ring ends in an error and not never.
 
 use std::cell::Cell;
@@ -38,6 +38,7 @@ pub struct Window {
     length: u64,
     at: u64,
     budget: Budget,
+    writable: bool,
 }
 
 fn invalid(what: &'static str) -> io::Error {
@@ -63,7 +64,16 @@ impl Window {
             length,
             at: 0,
             budget,
+            writable: false,
         })
+    }
+
+    /// The same, for whoever leaves something there.
+    pub fn writable(self) -> Self {
+        Self {
+            writable: true,
+            ..self
+        }
     }
 
     /// What its readers share.
@@ -136,10 +146,18 @@ impl Seek for Window {
     }
 }
 
-/// The crate asks for it; nothing is ever written.
+/// Within the part, and only where a result is left.
 impl Write for Window {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::PermissionDenied.into())
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.writable {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.budget.spend()?;
+        let left = usize::try_from(self.length - self.at).unwrap_or(usize::MAX);
+        let fits = &bytes[..bytes.len().min(left)];
+        let put = self.file.write_at(fits, self.start + self.at)?;
+        self.at += put as u64;
+        Ok(put)
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())

@@ -17,6 +17,7 @@ use coracle_protocol::local::{self, Answer, Needs, Status};
 use coracle_protocol::release::Blob;
 use coracle_protocol::report::Feedback;
 use coracle_protocol::root::TrustedRoot;
+use coracle_protocol::verify::{Refusal, VerifiedDeploy};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -49,6 +50,13 @@ struct FullStatus {
 struct OfferBody {
     deploy: Envelope,
     release: Envelope,
+}
+
+/// `POST /coracle/v1/stick/result`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResultBody {
+    deploy: Envelope,
 }
 
 /// `POST /coracle/v1/root`.
@@ -101,6 +109,11 @@ pub async fn route(
             audit(peer, "root", "");
             let body: RootBody = parse(&read_body(request, LIMITS.envelope_bytes + 64).await?)?;
             root(api, body.root).await
+        }
+        ("POST", ["stick", "result"]) => {
+            let limit = LIMITS.envelope_bytes + 64;
+            let body: ResultBody = parse(&read_body(request, limit).await?)?;
+            result_wanted(api, &body.deploy).await
         }
         ("PUT", ["blobs", "sha256", hex]) => {
             let digest = Sha256Digest::from_hex(hex).map_err(|e| Fault::bad(e.to_string()))?;
@@ -163,6 +176,20 @@ async fn root(api: &Api, root: Envelope) -> Result<Reply, Fault> {
             Err(Outcome::refused(&code, reason).into())
         }
         Err(error) => Err(Outcome::failed("supervisor", error.to_string()).into()),
+    }
+}
+
+/// Whether a stick's assignment, signed by its role, asks that what became of it is left on the stick. Who signed it is
+/// all that counts: for another board, or too old, it may still ask.
+async fn result_wanted(api: &Api, deploy: &Envelope) -> Result<Reply, Fault> {
+    let refused = |refusal: Refusal| Outcome::refused(refusal.code(), refusal.to_string());
+    let root = roots::trusted(&api.supervisor).await?.root;
+    let root =
+        TrustedRoot::from_image(&root).map_err(|e| Outcome::refused("no-root", e.to_string()))?;
+    let deploy = VerifiedDeploy::open(deploy, &root).map_err(refused)?;
+    match deploy.document().result {
+        true => Ok(super::reply::empty(StatusCode::NO_CONTENT)),
+        false => Err(Outcome::refused("not-asked", "the assignment asks for no result").into()),
     }
 }
 

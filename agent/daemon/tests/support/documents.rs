@@ -35,6 +35,16 @@ pub struct Documents {
     pub release: Envelope,
     pub deploy: Envelope,
     pub deployment: Sha256Digest,
+    /// What the assignment says.
+    pub assignment: Deploy,
+    keys: BTreeMap<Role, SigningKey>,
+}
+
+impl Documents {
+    /// Another assignment, by the key of a role.
+    pub fn signed(&self, deploy: &Deploy, role: Role) -> Envelope {
+        signed(DEPLOY_TYPE, deploy, &self.keys[&role])
+    }
 }
 
 fn signed<T: serde::Serialize>(payload_type: &str, value: &T, key: &SigningKey) -> Envelope {
@@ -97,13 +107,17 @@ pub fn documents(board: &str, seq: u64) -> Documents {
         deltas: vec![],
         site: BTreeMap::new(),
         secrets: vec![],
+        result: false,
     };
-    let deploy = signed(DEPLOY_TYPE, &deploy, &keys[&Role::Deploy]);
+    let assignment = deploy;
+    let deploy = signed(DEPLOY_TYPE, &assignment, &keys[&Role::Deploy]);
     Documents {
         root: signed(ROOT_TYPE, &root, &keys[&Role::Root]),
         release: release_envelope,
         deployment: Sha256Digest::of(&deploy.payload_unverified().unwrap()),
         deploy,
+        assignment,
+        keys,
     }
 }
 

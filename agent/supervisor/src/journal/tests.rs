@@ -68,6 +68,7 @@ fn set(version: &str) -> StoredSet {
         deltas: vec![],
         site: BTreeMap::new(),
         secrets: vec![],
+        result: false,
     };
     StoredSet {
         set_version: 1,

@@ -674,6 +674,7 @@ impl Board {
             deltas: Vec::<Delta>::new(),
             site: BTreeMap::new(),
             secrets: vec![],
+            result: false,
         }
     }
 

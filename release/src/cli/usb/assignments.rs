@@ -77,6 +77,7 @@ pub(super) struct Common {
     pub(super) seq: u64,
     pub(super) issued_at: u64,
     pub(super) expires: u64,
+    pub(super) result: bool,
 }
 
 impl Common {
@@ -88,6 +89,7 @@ impl Common {
             expires: self.expires,
             site,
             secrets: Vec::new(),
+            result: self.result,
         }
     }
 }
