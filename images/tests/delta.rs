@@ -168,42 +168,105 @@ fn golden_pair(dir: &Path) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn the_golden_delta_is_read_and_written_as_ever() {
+fn the_golden_deltas_are_read_as_ever_and_the_last_one_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = golden_pair(dir.path());
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden-v3.delta");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let mut delta = Vec::new();
     make(&old[..], &new[..], &mut delta).unwrap();
     if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
-        fs::write(&path, &delta).unwrap();
+        fs::write(data.join("golden-v4.delta"), &delta).unwrap();
     }
-    let golden = fs::read(&path).unwrap();
-    assert!(
-        apply(&golden, &dir.path().join("base")).unwrap() == new,
-        "version 3 must be read for ever"
-    );
-    // Sizes are a promise too: a program that only moved costs little.
-    assert!(
-        delta.len() <= golden.len(),
-        "{} bytes, it was {}",
-        delta.len(),
-        golden.len()
-    );
-    let header = DeltaHeader::read(&golden[..]).unwrap();
-    assert_eq!(header.base, coracle_digest::Sha256Digest::of(&old));
-    assert_eq!(header.target, coracle_digest::Sha256Digest::of(&new));
-    assert_eq!(header.target_size, new.len() as u64);
+    for version in [3, 4] {
+        let golden = fs::read(data.join(format!("golden-v{version}.delta"))).unwrap();
+        assert!(
+            apply(&golden, &dir.path().join("base")).unwrap() == new,
+            "version {version} must be read for ever"
+        );
+        // Sizes are a promise too: a program that only moved costs little.
+        assert!(
+            delta.len() <= golden.len(),
+            "{} bytes, it was {} in version {version}",
+            delta.len(),
+            golden.len()
+        );
+        assert_eq!(golden[8..10], [version, 0]);
+        let header = DeltaHeader::read(&golden[..]).unwrap();
+        assert_eq!(header.base, coracle_digest::Sha256Digest::of(&old));
+        assert_eq!(header.target, coracle_digest::Sha256Digest::of(&new));
+        assert_eq!(header.target_size, new.len() as u64);
+    }
 }
 
 #[test]
-fn deltas_of_older_versions_are_refused_by_name() {
+fn deltas_of_versions_that_are_not_read_are_refused_by_name() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    for version in [1, 2] {
-        let old = fs::read(data.join(format!("golden-v{version}.delta"))).unwrap();
+    for version in [1, 2, 5] {
+        let mut old = fs::read(data.join(format!("golden-v{}.delta", version.min(2)))).unwrap();
+        old[8] = version;
         let error = DeltaHeader::read(&old[..]).unwrap_err();
-        let wanted = format!("delta version {version} is not known here, only version 3");
+        let wanted = format!("delta version {version} is not known here, only versions 3 and 4");
         assert!(error.to_string().contains(&wanted), "{error}");
     }
+}
+
+/// An ELF file with functions in this order and the sorted table of their frames (`.eh_frame_hdr`).
+fn framed(order: impl Iterator<Item = u32>) -> Vec<u8> {
+    const TABLE: u32 = 128;
+    const FUNCTIONS: u32 = 2000;
+    let (code, frames) = (TABLE + 12 + 8 * FUNCTIONS, 0x10_0000);
+    let mut table = [0x3B03_1B01, frames - TABLE - 4, FUNCTIONS]
+        .map(u32::to_le_bytes)
+        .concat();
+    let mut text = Vec::new();
+    for function in order {
+        let place = code + text.len() as u32 - TABLE;
+        table.extend(place.to_le_bytes());
+        table.extend((frames + 40 * function - TABLE).to_le_bytes());
+        let mut state = function;
+        for _ in 0..8 + function % 7 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            text.extend((state >> 8 & 0x0F0F_0F0F).to_le_bytes());
+        }
+    }
+    let sections = code as usize + text.len();
+    let mut bytes = b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3E\0".to_vec();
+    bytes.resize(TABLE as usize, 0);
+    let mut put = |at: usize, number: u64, width: usize| {
+        bytes[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
+    };
+    for (at, number) in [(0x20, 64), (0x28, sections as u64), (72, TABLE.into())] {
+        put(at, number, 8);
+    }
+    for (at, number) in [(0x36, 56), (0x38, 1), (0x3A, 64), (0x3C, 3)] {
+        put(at, number, 2);
+    }
+    put(64, 0x6474_E550, 4);
+    bytes.extend(table);
+    bytes.extend(&text);
+    bytes.extend([0; 64]);
+    for (flags, start, size) in [(2, TABLE, code - TABLE), (6, code, text.len() as u32)] {
+        let fields = [1 << 32, flags, start.into(), start.into(), size.into()];
+        bytes.extend(fields.map(u64::to_le_bytes).concat());
+        bytes.extend([0; 24]);
+    }
+    bytes
+}
+
+#[test]
+fn the_table_of_frames_follows_functions_that_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    let file = |content| [("lib/frames.so".to_owned(), content)];
+    let old = tree(&base, &file(framed(0..2000)));
+    // Eighty stretches of functions, in another order.
+    let moved = (0..80).flat_map(|stretch| (0..25).map(move |one| stretch * 37 % 80 * 25 + one));
+    let new = tree(&dir.path().join("new"), &file(framed(moved)));
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    assert!(apply(&delta, &base).unwrap() == new);
+    // The table alone has 16,012 bytes.
+    assert!(delta.len() < 3000, "{} bytes", delta.len());
 }
 
 /// A layer of many files that a build made again: same contents, every time is another.

@@ -113,7 +113,7 @@ impl Accepted {
         let usable = deltas.filter(|delta| {
             delta.to == to
                 && on_board.contains(&delta.from)
-                && delta.media_type == coracle_images::delta::MEDIA_TYPE
+                && coracle_images::delta::READABLE.contains(&delta.media_type.as_str())
         });
         let mut smallest_first: Vec<Blob> = Vec::new();
         for delta in usable {

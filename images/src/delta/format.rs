@@ -11,8 +11,14 @@ use super::DeltaError;
 /// First bytes of every delta.
 pub(crate) const MAGIC: &[u8; 8] = b"CORACLED";
 
-/// The version that this code writes and reads.
-pub(crate) const VERSION: u16 = 3;
+/// Versions that are read; the last one is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// Without what the others say.
+    Three = 3,
+    /// Tables of counters know whose an entry is; tables of frames are read.
+    Four = 4,
+}
 
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: usize = 116;
@@ -57,6 +63,7 @@ pub struct DeltaHeader {
     pub target: Sha256Digest,
     /// Bytes of that layer's tar stream.
     pub target_size: u64,
+    pub(crate) version: Version,
     pub(crate) control: Section,
     /// Bytes of the pieces' section.
     pub(crate) pieces: u64,
@@ -73,14 +80,17 @@ impl DeltaHeader {
             return Err(DeltaError::Magic);
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if version != VERSION || bytes[10..12] != [0, 0] {
-            return Err(DeltaError::Version(version));
-        }
+        let version = match (version, &bytes[10..12]) {
+            (3, [0, 0]) => Version::Three,
+            (4, [0, 0]) => Version::Four,
+            _ => return Err(DeltaError::Version(version)),
+        };
         let mut rest = &bytes[12..];
         Ok(Self {
             base: Sha256Digest(array(&mut rest)?),
             target: Sha256Digest(array(&mut rest)?),
             target_size: u64::from_le_bytes(array(&mut rest)?),
+            version,
             control: Section::read(&mut rest)?,
             pieces: u64::from_le_bytes(array(&mut rest)?),
             contents: u64::from_le_bytes(array(&mut rest)?),
@@ -91,7 +101,7 @@ impl DeltaHeader {
     pub(crate) fn bytes(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[8..10].copy_from_slice(&(self.version as u16).to_le_bytes());
         bytes[12..44].copy_from_slice(&self.base.0);
         bytes[44..76].copy_from_slice(&self.target.0);
         let numbers = [

@@ -22,11 +22,20 @@ pub(crate) enum Reading {
     A64 = 3,
     /// Instructions.
     A32 = 4,
+    /// Words, some of them distances from the region's start (`.eh_frame_hdr`).
+    Table = 5,
 }
 
 impl Reading {
     fn from_byte(byte: u8) -> Option<Self> {
-        let all = [Self::Plain, Self::Data, Self::X86, Self::A64, Self::A32];
+        let all = [
+            Self::Plain,
+            Self::Data,
+            Self::X86,
+            Self::A64,
+            Self::A32,
+            Self::Table,
+        ];
         all.into_iter().find(|&reading| reading as u8 == byte)
     }
 }
@@ -154,6 +163,12 @@ const LOADED: u8 = 128;
 /// Most regions that a file may have.
 pub(crate) const MOST_REGIONS: usize = 64;
 
+/// PT_GNU_EH_FRAME, and how such a table begins whose entries are distances from its start, of four bytes.
+#[cfg(feature = "make")]
+const FRAMES: u64 = 0x6474_E550;
+#[cfg(feature = "make")]
+const SORTED_FRAMES: u64 = 0x3B03_1B01;
+
 #[cfg(feature = "make")]
 fn sections(content: &[u8], code: Reading) -> Option<Layout> {
     let wide = content[4] == 2;
@@ -170,6 +185,14 @@ fn sections(content: &[u8], code: Reading) -> Option<Layout> {
     let table = number(if wide { 0x28 } else { 0x20 }, word)? as usize;
     let entry = number(if wide { 0x3A } else { 0x2E }, 2)? as usize;
     let count = number(if wide { 0x3C } else { 0x30 }, 2)? as usize;
+    // Where the sorted table of frames is tells only a program header.
+    let heads = number(if wide { 0x20 } else { 0x1C }, word)? as usize;
+    let head = number(if wide { 0x36 } else { 0x2A }, 2)? as usize;
+    let frames = (0..number(if wide { 0x38 } else { 0x2C }, 2)? as usize).find_map(|index| {
+        let at = heads.checked_add(index * head)?;
+        let start = number(at + if wide { 8 } else { 4 }, word)?;
+        (number(at, 4)? == FRAMES && number(start as usize, 4)? == SORTED_FRAMES).then_some(start)
+    });
     let mut regions: Vec<Region> = Vec::new();
     for index in 0..count {
         let at = table.checked_add(index * entry)?;
@@ -183,7 +206,11 @@ fn sections(content: &[u8], code: Reading) -> Option<Layout> {
             continue;
         }
         let end = u32::try_from(start.checked_add(size)?).ok()?;
-        let reading = if flags & 4 != 0 { code } else { Reading::Data };
+        let reading = match flags & 4 != 0 {
+            true => code,
+            false if frames == Some(start) => Reading::Table,
+            false => Reading::Data,
+        };
         regions.push(Region {
             start: start as u32,
             end,

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::counter::{Counter, Form};
 use super::range::BitCoder;
 
 /// `65536 / (1 + e^(-x))` for x = -12, -11.5, … 12.
@@ -53,56 +54,6 @@ impl Stretch {
     }
 }
 
-/// What a context has taught: a probability, and how often it was seen. Fresh zeroed memory means "one half, never
-/// seen" and is not touched before use.
-pub(crate) trait Counter: Copy + Default {
-    /// 16 bits, if anything was learned.
-    fn p16(self) -> Option<u32>;
-
-    /// Moves towards `bit` by 1/(n + 1.5), n up to a limit; `rates` has 65536 / (n + 1.5).
-    fn learn(&mut self, bit: bool, rates: &[i32; 256]);
-}
-
-/// For rare events: 22 bits of probability with the top bit turned, 10 bits of how often, up to 255.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Fine(u32);
-
-impl Counter for Fine {
-    #[inline]
-    fn p16(self) -> Option<u32> {
-        (self.0 & 1023 > 0).then_some((self.0 ^ 1 << 31) >> 16)
-    }
-
-    #[inline]
-    fn learn(&mut self, bit: bool, rates: &[i32; 256]) {
-        let raw = self.0 ^ 1 << 31;
-        let (p, n) = ((raw >> 10) as i32, (raw & 1023).min(255));
-        let goal = if bit { (1 << 22) - 1 } else { 0 };
-        let step = (i64::from(goal - p) * i64::from(rates[n as usize])) >> 16;
-        self.0 = (((p + step as i32) as u32) << 10 | (n + 1).min(255)) ^ 1 << 31;
-    }
-}
-
-/// For bytes, which are many and change their ways: 12 bits with the top bit turned, 4 bits of how often, up to 11.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Quick(u16);
-
-impl Counter for Quick {
-    #[inline]
-    fn p16(self) -> Option<u32> {
-        (self.0 & 15 > 0).then_some(u32::from(self.0 ^ 1 << 15) & 0xFFF0 | 8)
-    }
-
-    #[inline]
-    fn learn(&mut self, bit: bool, rates: &[i32; 256]) {
-        let raw = self.0 ^ 1 << 15;
-        let (p, n) = (i32::from(raw | 15) - 7, raw & 15);
-        let goal = if bit { 65535 } else { 0 };
-        let step = (i64::from(goal - p) * i64::from(rates[usize::from(n)])) >> 16;
-        self.0 = ((p + step as i32) as u16 & 0xFFF0 | (n + 1).min(11)) ^ 1 << 15;
-    }
-}
-
 /// How much each input counts, 16.16.
 #[derive(Clone)]
 struct Weights<const INPUTS: usize> {
@@ -131,10 +82,10 @@ pub(crate) struct Predictor<C, const INPUTS: usize> {
     /// One table a context.
     tables: Vec<C>,
     shape: Shape,
+    form: Form,
     /// Two sets count together: one that many decisions share, and that learns soon; and a finer one.
     coarse: Vec<Weights<INPUTS>>,
     fine: Vec<Weights<INPUTS>>,
-    rates: Box<[i32; 256]>,
     /// What the second step has learned: by a small context, the probability for each logit.
     refined: Vec<u16>,
 }
@@ -153,10 +104,9 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Where a context's entry is.
+    /// Where the entry is of a context with this hash.
     #[inline]
-    fn slot(&self, index: usize, context: u32) -> usize {
-        let hash = context.wrapping_mul(0x9E37_79B1);
+    fn slot(&self, index: usize, hash: u32) -> usize {
         let [large, small] = self.bits;
         match index.checked_sub(self.large) {
             None => (index << large) + (hash >> (32 - large)) as usize,
@@ -180,11 +130,11 @@ const STEPS: usize = 33;
 
 impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
     /// `coarse`: what the inputs count for at first, for each coarse set.
-    pub(crate) fn new(shape: Shape, coarse: impl Iterator<Item = [i32; INPUTS]>) -> Self {
-        let mut rates = Box::new([0; 256]);
-        for (n, rate) in rates.iter_mut().enumerate() {
-            *rate = (131_072 / (2 * n as u32 + 3)) as i32;
-        }
+    pub(crate) fn new(
+        shape: Shape,
+        form: Form,
+        coarse: impl Iterator<Item = [i32; INPUTS]>,
+    ) -> Self {
         let fresh: Vec<u16> = (0..STEPS)
             .map(|step| (squash((step as i32 - 16) * 192)).min(65535) as u16)
             .collect();
@@ -193,9 +143,9 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
         Self {
             tables: vec![C::default(); entries],
             shape,
+            form,
             coarse: coarse.map(Weights::new).collect(),
             fine: vec![Weights::new([0; INPUTS]); shape.fine],
-            rates,
             refined: fresh
                 .iter()
                 .copied()
@@ -215,14 +165,15 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
         contexts: &[u32; INPUTS],
         select: Select,
     ) -> io::Result<bool> {
+        let hashes = contexts.map(|context| context.wrapping_mul(0x9E37_79B1));
         let mut slots = [0; INPUTS];
         let mut inputs = [0i32; INPUTS];
         let coarse = &mut self.coarse[select.coarse];
         let fine = &mut self.fine[select.fine];
         let mut sum = i64::from(coarse.bias + fine.bias) * 256;
         for index in 0..INPUTS {
-            slots[index] = self.shape.slot(index, contexts[index]);
-            if let Some(p) = self.tables[slots[index]].p16() {
+            slots[index] = self.shape.slot(index, hashes[index]);
+            if let Some(p) = self.tables[slots[index]].p16(&self.form, hashes[index] >> 8) {
                 inputs[index] = stretch.of(p);
             }
             let weight = coarse.inputs[index] + fine.inputs[index];
@@ -251,7 +202,7 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
             let input = i64::from(inputs[index]);
             learn(&mut fine.inputs[index], input * error, 20);
             learn(&mut coarse.inputs[index], input * hurry, 21);
-            self.tables[slots[index]].learn(bit, &self.rates);
+            self.tables[slots[index]].learn(bit, &self.form, hashes[index] >> 8);
         }
         learn(&mut fine.bias, 256 * error, 20);
         learn(&mut coarse.bias, 256 * hurry, 21);

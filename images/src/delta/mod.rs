@@ -1,4 +1,4 @@
-//! Deltas between two layers: media type `application/vnd.coracle.delta.v3`.
+//! Deltas between two layers: media type `application/vnd.coracle.delta.v4`.
 //!
 //! A delta makes the *tar stream* of the target layer out of the regular files of the base layer's
 //! *unpacked tree*, because the tree is what a board has, and the tar stream is what the signed DiffID
@@ -9,6 +9,7 @@
 
 mod address;
 mod apply;
+mod counter;
 mod deflate;
 mod format;
 mod layout;
@@ -37,8 +38,11 @@ pub use format::DeltaHeader;
 #[cfg(feature = "make")]
 pub use make::{Made, MakeError, make};
 
-/// The media type of a delta blob.
-pub const MEDIA_TYPE: &str = "application/vnd.coracle.delta.v3";
+/// The media type of a delta blob, as it is made.
+pub const MEDIA_TYPE: &str = "application/vnd.coracle.delta.v4";
+
+/// Media types of deltas that can be applied.
+pub const READABLE: [&str; 2] = ["application/vnd.coracle.delta.v3", MEDIA_TYPE];
 
 /// Why a delta can't be applied. While streaming it comes inside an [`io::Error`].
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +55,7 @@ pub enum DeltaError {
     Magic,
     /// Made by an older or newer program.
     #[error(
-        "delta version {0} is not known here, only version 3: make it again with this version's coracle-release"
+        "delta version {0} is not known here, only versions 3 and 4: make it again with this version's coracle-release"
     )]
     Version(u16),
     /// The lengths in the header do not fit the blob, or are above a limit.

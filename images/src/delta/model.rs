@@ -9,8 +9,10 @@ use std::io;
 use std::iter::repeat_n;
 
 use super::address::{Addresses, View};
+use super::counter::{Fine, Form};
+use super::format::Version;
 use super::layout::Layout;
-use super::mix::{Fine, Predictor, Select, Shape, Stretch, hash};
+use super::mix::{Predictor, Select, Shape, Stretch, hash};
 use super::pieces::Moves;
 use super::range::BitCoder;
 use super::symbols::{Known, Symbols};
@@ -71,12 +73,13 @@ pub(crate) struct DiffModel {
 }
 
 impl DiffModel {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(version: Version) -> Self {
+        let form = Form::fine(version != Version::Three);
         Self {
             stretch: Stretch::new(),
-            units: Predictor::new(UNIT_SHAPE, repeat_n(UNIT_PRIOR, 8)),
-            bytes: Predictor::new(BYTE_SHAPE, repeat_n(BYTE_PRIOR, 32)),
-            symbols: Symbols::new(),
+            units: Predictor::new(UNIT_SHAPE, form.clone(), repeat_n(UNIT_PRIOR, 8)),
+            bytes: Predictor::new(BYTE_SHAPE, form, repeat_n(BYTE_PRIOR, 32)),
+            symbols: Symbols::new(version),
             addresses: Addresses::new(),
             missed: 0,
             missed_units: 0,

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::mix::{Fine, Predictor, Select, Shape, Stretch, hash};
+use super::counter::{Fine, Form};
+use super::format::Version;
+use super::mix::{Predictor, Select, Shape, Stretch, hash};
 use super::pieces::Piece;
 use super::range::BitCoder;
 
@@ -34,10 +36,11 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(version: Version) -> Self {
+        let form = Form::fine(version != Version::Three);
         Self {
             stretch: Stretch::new(),
-            predictor: Predictor::new(SHAPE, std::iter::repeat_n(PRIOR, NUMBERS)),
+            predictor: Predictor::new(SHAPE, form, std::iter::repeat_n(PRIOR, NUMBERS)),
             diagonals: [0; DIAGONALS],
             last: [0; 3],
         }

@@ -3,7 +3,9 @@
 use std::io;
 
 use super::address::View;
-use super::mix::{Predictor, Quick, Select, Shape, Stretch, hash};
+use super::counter::{Form, Quick};
+use super::format::Version;
+use super::mix::{Predictor, Select, Shape, Stretch, hash};
 use super::model::{BEHIND, Near};
 use super::range::BitCoder;
 use super::repeats::Repeats;
@@ -70,9 +72,11 @@ fn came(table: usize, context: u32) -> usize {
 }
 
 impl Symbols {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(version: Version) -> Self {
+        let form = Form::quick(version != Version::Three);
+        let priors = (0..MODES * 8).map(|set| PRIOR[(set / 8).min(1)]);
         Self {
-            predictor: Predictor::new(SHAPE, (0..MODES * 8).map(|set| PRIOR[(set / 8).min(1)])),
+            predictor: Predictor::new(SHAPE, form, priors),
             last: 0,
             turned: false,
             repeats: Repeats::new(),

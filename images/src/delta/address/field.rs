@@ -10,6 +10,9 @@ use crate::delta::model::{AHEAD, BEHIND, Near};
 /// Bytes of a target's neighbourhood, log2: code moves in functions, not bytes.
 const AREA_BITS: u32 = 8;
 
+/// What tells distances from their region's start from those from their own place.
+const TABLE: u8 = 1;
+
 impl Addresses {
     /// Opens a field if one begins at this byte.
     pub(super) fn begin(&mut self, near: &Near, position: u32) {
@@ -35,6 +38,13 @@ impl Addresses {
         let found = match region.reading {
             Reading::Plain => None,
             Reading::Data if aligned => Some(self.word(old, from)),
+            Reading::Table if aligned => {
+                let target = region.start.wrapping_add(region.shift).wrapping_add(old);
+                match self.old.offset(target) {
+                    Some(_) if old != 0 => Some((Kind::Offset, target, None, TABLE)),
+                    _ => Some((Kind::Word, old, None, 0)),
+                }
+            }
             Reading::X86 if is_rel32(near[BEHIND - 1], near[BEHIND - 2]) => {
                 Some((Kind::Rel32, from.wrapping_add(4).wrapping_add(old), None, 0))
             }
@@ -143,7 +153,13 @@ impl Addresses {
             open.target
         };
         open.keys = [key(exact, 0), key(open.target >> AREA_BITS, 1)];
-        let here = self.new.address(position.wrapping_add(self.here));
+        let here = position.wrapping_add(self.here);
+        let here = match self.new.at(here) {
+            Some(region) if open.kind == Kind::Offset && open.detail == TABLE => {
+                region.start.wrapping_add(region.shift)
+            }
+            _ => self.new.address(here),
+        };
         let known = |table: usize| {
             let learned = self.tables[slot(table, open.keys[table])];
             (learned.key == open.keys[table]).then_some(learned.shift)

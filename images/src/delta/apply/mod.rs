@@ -70,12 +70,14 @@ pub struct DeltaReader {
 impl DeltaReader {
     /// Reads the header and sets up the sections. `base` is the base layer's unpacked tree.
     pub fn open(blob: File, base: OwnedFd, limits: &Limits) -> Result<Self, DeltaError> {
+        let sections = Sections::open(blob, limits)?;
+        let version = sections.header.version;
         Ok(Self {
-            sections: Sections::open(blob, limits)?,
+            sections,
             sources: Sources::new(base, limits),
             limits: *limits,
-            model: Box::new(DiffModel::new()),
-            numbers: Numbers::new(),
+            model: Box::new(DiffModel::new(version)),
+            numbers: Numbers::new(version),
             template: Template::new(),
             doing: Doing::Nothing,
             packer: None,

@@ -14,7 +14,7 @@ pub(super) fn without_addresses(content: &[u8], layout: &Layout) -> Vec<u8> {
     let mut plain = content.to_vec();
     for region in &layout.0 {
         match region.reading {
-            Reading::Plain | Reading::Data => {}
+            Reading::Plain | Reading::Data | Reading::Table => {}
             Reading::X86 => {
                 let mut index = region.start as usize + 2;
                 while index + 4 <= region.end as usize {
@@ -75,7 +75,7 @@ pub(super) fn expect(old: &[u8], plain: &mut [u8], layouts: [&Layout; 2], moves:
     for region in before
         .0
         .iter()
-        .filter(|region| region.reading == Reading::Data)
+        .filter(|region| matches!(region.reading, Reading::Data | Reading::Table))
     {
         let start = (region.start as usize).next_multiple_of(4);
         for index in (start..region.end as usize).step_by(4) {
@@ -91,8 +91,18 @@ pub(super) fn expect(old: &[u8], plain: &mut [u8], layouts: [&Layout; 2], moves:
                     .new_offset(before.offset(address)?)
                     .map(|offset| after.address(offset))
             };
-            let from = (index as u32).wrapping_add(region.shift);
-            let new = if word >= 4096 && before.offset(word).is_some() {
+            let table = region.reading == Reading::Table;
+            let from = if table { region.start } else { index as u32 };
+            let from = from.wrapping_add(region.shift);
+            let new = if table {
+                let to = moved(from.wrapping_add(word)).filter(|_| word != 0);
+                let start = after
+                    .0
+                    .iter()
+                    .find(|region| region.reading == Reading::Table);
+                to.zip(start)
+                    .map(|(to, start)| to.wrapping_sub(start.start).wrapping_sub(start.shift))
+            } else if word >= 4096 && before.offset(word).is_some() {
                 moved(word)
             } else if word != 0
                 && before

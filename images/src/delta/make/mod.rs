@@ -19,7 +19,7 @@ use std::io::{self, Read, Write};
 use coracle_digest::Sha256Digest;
 use lzma_rust2::{EncodeMode, LzmaOptions, LzmaWriter, MfType};
 
-use super::format::{CONTROL_DICT, DeltaHeader, LZMA_LC, Section, op};
+use super::format::{CONTROL_DICT, DeltaHeader, LZMA_LC, Section, Version, op};
 use super::layout;
 use crate::unpack::TarError;
 
@@ -75,6 +75,7 @@ pub fn make(
         base: base_id,
         target: Sha256Digest::of(&tar),
         target_size: tar.len() as u64,
+        version: Version::Four,
         control: Section {
             packed: control.len() as u64,
             size: writer.control.len() as u64,

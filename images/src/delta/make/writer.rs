@@ -5,7 +5,7 @@ use std::io;
 use super::ahead::{Recipe, Recipes};
 use super::base::BaseFiles;
 use super::headers::Headers;
-use crate::delta::format::{op, put_number};
+use crate::delta::format::{Version, op, put_number};
 use crate::delta::model::{AHEAD, BEHIND, DiffModel, UNIT, unit_end};
 use crate::delta::numbers::Numbers;
 use crate::delta::packed;
@@ -31,8 +31,8 @@ impl Writer {
             control: Vec::new(),
             pieces: Encoder::new(),
             contents: Encoder::new(),
-            numbers: Numbers::new(),
-            model: Box::new(DiffModel::new()),
+            numbers: Numbers::new(Version::Four),
+            model: Box::new(DiffModel::new(Version::Four)),
             headers: Headers::new(),
         }
     }
