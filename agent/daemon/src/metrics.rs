@@ -2,7 +2,9 @@
 
 use crate::link::LinkState;
 use coracle_protocol::local::Status;
-use coracle_protocol::report::{AppState, AppStatus, Phase, Stall, StorageWear, Traffic};
+use coracle_protocol::report::{
+    AppState, AppStatus, Phase, PlaceStatus, Stall, StorageWear, Traffic,
+};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,6 +37,7 @@ impl Counters {
 type Value = fn(&AppStatus) -> Option<u64>;
 type OfDisk = fn(&StorageWear) -> u64;
 type OfStall = fn(&Stall) -> u64;
+type OfPlace = fn(&PlaceStatus) -> Option<u64>;
 
 /// Everything, as text. Without a `status` the supervisor cannot be reached.
 pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> String {
@@ -186,6 +189,31 @@ pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> S
             .filter_map(|app| Some((format!("{{app=\"{}\"}}", app.name), value(app)?)))
             .collect();
         metric(name, kind, help, &lines);
+    }
+    let limits: [(&str, &str, OfPlace); 2] = [
+        (
+            "app_network_receive_limit_bytes_per_second",
+            "Most that it is sent on a network.",
+            |place| place.rates.ingress_bytes_per_second,
+        ),
+        (
+            "app_network_send_limit_bytes_per_second",
+            "Most that it sends on a network.",
+            |place| place.rates.egress_bytes_per_second,
+        ),
+    ];
+    for (name, help, value) in limits {
+        let limited = |app: &AppStatus| -> Vec<_> {
+            let of = |place: &PlaceStatus| {
+                let labels = format!("{{app=\"{}\",network=\"{}\"}}", app.name, place.network);
+                Some((labels, value(place)?))
+            };
+            app.networks.iter().filter_map(of).collect()
+        };
+        let lines: Vec<_> = apps.iter().flat_map(limited).collect();
+        if !lines.is_empty() {
+            metric(name, "gauge", help, &lines);
+        }
     }
     // Two families of up to six lines for each app; none at all where no kernel tells.
     let stalls: [(&str, &str, &str, OfStall); 2] = [

@@ -499,6 +499,83 @@ async fn the_unmodified_docker_client_reads_and_restarts() {
     assert!(told.contains("Coracle does not serve"), "{told}");
 }
 
+/// One that makes containers by hand is told where a release says what was asked, option by option.
+#[tokio::test]
+async fn the_unmodified_docker_client_is_told_what_a_release_says_instead() {
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let asked = async |options: &str| {
+        let image = ["shop/web:1", "sh"];
+        let arguments = options.split(' ').filter(|word| !word.is_empty());
+        let arguments: Vec<&str> = arguments.chain(image).collect();
+        let refused = docker_output(&daemon, &arguments).await;
+        assert!(!refused.status.success(), "{options}");
+        String::from_utf8_lossy(&refused.stderr).into_owned()
+    };
+    let whole = "containers are the apps of a signed release, which is whole: none is added to it on a board. Declare an app in \
+                 [[apps]] of the next release (docs/release-file.md)";
+    for nothing_of_networks in ["run", "create --name mine -m 64m"] {
+        let told = asked(nothing_of_networks).await;
+        let told = told.lines().next().unwrap_or_default();
+        assert!(told.ends_with(whole), "{nothing_of_networks}: {told}");
+    }
+    for (options, said) in [
+        ("--network host", "--network is `mode = \"host\"`"),
+        ("--network none", "--network is `mode = \"none\"`"),
+        ("--network bridge", "--network is `mode = \"bridge\"`"),
+        (
+            "--network container:web",
+            "--network is `mode = \"container\"` and `container = \"web\"`",
+        ),
+        ("--network front", "--network is `networks = [\"front\"]`"),
+        (
+            "--network front --ip 10.0.1.9",
+            "--network is `networks = [\"front\"]`, --ip is `ip` of an entry of `networks`",
+        ),
+        (
+            "--network front --ip6 fd00::9",
+            "--network is `networks = [\"front\"]`, --ip6 is nothing: it follows from `ip`",
+        ),
+        (
+            "--network front --network-alias www",
+            "--network is `networks = [\"front\"]`, --network-alias is `aliases` of an entry of `networks`",
+        ),
+        ("-p 8080:80 -p 127.0.0.1:5353:53/udp", "-p is `ports`"),
+        ("-P", "-P is `ports`, where each is said"),
+        ("--dns 192.0.2.53", "--dns is `dns`"),
+        ("--dns-search example.org", "--dns-search is `dns_search`"),
+        (
+            "--add-host printer:192.0.2.9",
+            "--add-host is `extra_hosts`",
+        ),
+        (
+            "-p 80:80 --dns 192.0.2.53 --add-host a:192.0.2.9",
+            "-p is `ports`, --dns is `dns`, --add-host is `extra_hosts`",
+        ),
+    ] {
+        let told = asked(&format!("run {options}")).await;
+        let told = told.lines().next().unwrap_or_default();
+        let expected = format!("{whole}; in its [apps.network], {said}");
+        assert!(told.ends_with(&expected), "{options}: {told}");
+    }
+    // Clients since 25 send a hardware address from API 1.44 on alone, and say so; older ones send it for the container.
+    let told = asked("run --mac-address 02:42:00:00:00:0a").await;
+    assert!(told.contains("requires API version 1.44"), "{told}");
+    let body =
+        serde_json::json!({"Image": "shop/web:1", "MacAddress": "02:42:00:00:00:0a"}).to_string();
+    let reply = daemon
+        .send(Method::POST, "/containers/create", body.as_bytes())
+        .await;
+    assert_eq!(reply.status(), 403);
+    let told = reply.into_body().collect().await.unwrap().to_bytes();
+    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    let said = "--mac-address is `mac` of an entry of `networks`";
+    assert_eq!(
+        told["message"],
+        format!("{whole}; in its [apps.network], {said}")
+    );
+}
+
 #[tokio::test]
 async fn a_request_that_is_not_served_is_heard_out() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -583,6 +660,7 @@ async fn the_unmodified_docker_client_sees_networks() {
             {
                 "network": "front", "interface": "eth0", "ip": "10.0.1.2", "prefix": 24, "gateway": "10.0.1.1",
                 "ipv6": ["fd00:1::2", 64, "fd00:1::1"], "mac": "02:c0:0a:00:01:02", "aliases": ["www"],
+                "rates": {"ingress_bytes_per_second": 8_000_000, "egress_bytes_per_second": 2_000_000},
                 "traffic": {"received_bytes": 1_500_000, "received_packets": 1, "sent_bytes": 2000, "sent_packets": 2}
             },
             {"network": "back", "interface": "eth1", "ip": "10.0.2.2", "prefix": 24, "gateway": "10.0.2.1",
@@ -726,11 +804,27 @@ async fn the_unmodified_docker_client_sees_networks() {
     for line in [
         "coracle_app_network_received_bytes_total{app=\"web\"} 1500000\n",
         "coracle_app_network_sent_bytes_total{app=\"web\"} 2000\n",
+        "coracle_app_network_receive_limit_bytes_per_second{app=\"web\",network=\"front\"} 8000000\n",
+        "coracle_app_network_send_limit_bytes_per_second{app=\"web\",network=\"front\"} 2000000\n",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
     assert!(!metrics.contains("bytes_total{app=\"job\"}"), "{metrics}");
-    // Networks come with releases.
+    assert!(!metrics.contains("network=\"back\"}"), "{metrics}");
+    // What it may pass is there for whoever asks for the numbers themselves; the client shows none of it.
+    let reply = daemon
+        .send(
+            Method::GET,
+            "/containers/web/stats?stream=0&one-shot=1",
+            b"",
+        )
+        .await;
+    let stats = reply.into_body().collect().await.unwrap().to_bytes();
+    let stats: serde_json::Value = serde_json::from_slice(&stats).unwrap();
+    assert_eq!(
+        stats["networks"]["eth0"]["tx_limit_bytes_per_second"],
+        2_000_000
+    );
 }
 
 /// Of another board's assignment, and of an old one, too: who signed it is all that counts.

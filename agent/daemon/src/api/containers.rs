@@ -8,6 +8,7 @@ use crate::docker::{self, stats::Sample};
 use crate::supervisor::Notice;
 use coracle_protocol::local::{Answer, AppAction, Event, Request, Status};
 use coracle_protocol::report::{AppState, AppStatus, SetStatus};
+use hyper::StatusCode;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -129,6 +130,19 @@ pub async fn control(api: &Api, peer: Peer, id: &str, action: AppAction) -> Resu
         Answer::Done => Ok(()),
         other => Err(of_answer(other)),
     }
+}
+
+/// To `docker run` and `docker create`, whose request is `body`.
+pub fn only_by_release(body: &[u8]) -> Fault {
+    let request = serde_json::from_slice(body).unwrap_or_default();
+    let mut message = "containers are the apps of a signed release, which is whole: none is added to it on a board. Declare an app in [[apps]] \
+                       of the next release (docs/release-file.md)"
+        .to_owned();
+    let instead = docker::create::instead(&request);
+    if !instead.is_empty() {
+        message = format!("{message}; in its [apps.network], {instead}");
+    }
+    Fault::new(StatusCode::FORBIDDEN, message)
 }
 
 /// `GET /events`: what happens to apps, as it happens.

@@ -94,6 +94,10 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
             Ok(json(&docker::info(&status, &api.instance)))
         }
         ("GET", ["containers", "json"]) => containers::list(api, &query).await,
+        ("POST", ["containers", "create"]) => {
+            let body = read_body(request, UNSERVED_BODY).await;
+            Err(containers::only_by_release(&body.unwrap_or_default()))
+        }
         ("GET", ["containers", id, "json"]) => containers::inspect(api, id).await,
         ("GET", ["containers", id, "logs"]) => containers::logs(api, id, &query).await,
         ("GET", ["containers", id, "stats"]) => containers::stats(api, id, &query).await,

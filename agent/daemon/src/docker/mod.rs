@@ -2,6 +2,7 @@
 //! the fields that clients read. Pure: from what the supervisor says to JSON.
 
 pub mod containers;
+pub mod create;
 pub mod filters;
 pub mod logs;
 pub mod networks;

@@ -72,7 +72,7 @@ pub fn shape(id: &str, app: &AppStatus, before: &Sample, after: &Sample) -> Valu
 fn interfaces(app: &AppStatus) -> Value {
     let counted = |place: &PlaceStatus| {
         let traffic = place.traffic?;
-        let numbers = json!({
+        let mut numbers = json!({
             "rx_bytes": traffic.received_bytes,
             "rx_packets": traffic.received_packets,
             "rx_errors": 0,
@@ -82,6 +82,21 @@ fn interfaces(app: &AppStatus) -> Value {
             "tx_errors": 0,
             "tx_dropped": 0
         });
+        // Docker has no such limits, and no word for them.
+        for (key, rate) in [
+            (
+                "rx_limit_bytes_per_second",
+                place.rates.ingress_bytes_per_second,
+            ),
+            (
+                "tx_limit_bytes_per_second",
+                place.rates.egress_bytes_per_second,
+            ),
+        ] {
+            if let Some(rate) = rate {
+                numbers[key] = rate.into();
+            }
+        }
         Some((place.interface.clone(), numbers))
     };
     let mut all = Map::new();
@@ -92,6 +107,36 @@ fn interfaces(app: &AppStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_app_may_pass_stands_beside_what_it_has_passed() {
+        let place = |interface: &str, rates: Value| {
+            json!({
+                "network": "front", "interface": interface, "ip": "10.0.1.2", "prefix": 24, "gateway": "10.0.1.1",
+                "mac": "02:c0:0a:00:01:02", "rates": rates,
+                "traffic": {"received_bytes": 5, "received_packets": 1, "sent_bytes": 7, "sent_packets": 2}
+            })
+        };
+        let app = json!({
+            "name": "web", "image": "shop/web:1", "image_manifest": format!("sha256:{}", "a".repeat(64)),
+            "state": "running", "exit_code": null, "oom_killed": false, "restarts": 0, "healthy": null,
+            "health_text": null, "pid": 7, "started_at": null, "ip": null, "ports": [], "args": [],
+            "limits": {"memory_bytes": 67108864, "cpu_millis": 500, "pids": 64},
+            "cgroup": null, "memory_bytes": null, "cpu_usage_us": null, "pids": null,
+            "networks": [
+                place("eth0", json!({"ingress_bytes_per_second": 1000, "egress_bytes_per_second": 2000})),
+                place("eth1", json!({}))
+            ]
+        });
+        let shown = interfaces(&serde_json::from_value(app).unwrap());
+        let limits = |interface: &str| {
+            ["rx", "tx"]
+                .map(|way| shown[interface][format!("{way}_limit_bytes_per_second")].as_u64())
+        };
+        assert_eq!(limits("eth0"), [Some(1000), Some(2000)]);
+        assert_eq!(limits("eth1"), [None, None]);
+        assert_eq!(shown["eth0"]["tx_bytes"], 7);
+    }
 
     #[test]
     fn machine_time_leaves_out_guests() {
