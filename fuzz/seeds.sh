@@ -2,7 +2,8 @@
 # Fills corpus/<target>/ with what the tests already know to be interesting. Can be run again.
 set -eu
 cd "$(dirname "$0")"
-mkdir -p corpus/envelope corpus/documents corpus/messages corpus/unpack corpus/delta corpus/tar_diff
+mkdir -p corpus/envelope corpus/documents corpus/messages corpus/unpack corpus/delta corpus/tar_diff \
+	corpus/index corpus/manifest
 for file in ../protocol/tests/attacks/*/*.json; do
 	[ "$(wc -c <"$file")" -lt 65536 ] || continue
 	name=$(echo "$file" | sed 's|.*attacks/||; s|/|-|')
@@ -28,3 +29,7 @@ tar -C "$work/tree" --format=pax -cf "$work/pax" .
 if command -v zstd >/dev/null; then { printf '\002'; zstd -qc "$work/layer"; } >corpus/unpack/zstd; fi
 cp seeds/*.delta corpus/delta/
 cp seeds/*.tar_diff corpus/tar_diff/
+cp seeds/*.index corpus/index/
+# The first byte says which it is: 0 a manifest, 1 a configuration.
+for file in seeds/*.manifest; do { printf '\000'; cat "$file"; } >"corpus/manifest/$(basename "$file")"; done
+for file in seeds/*.config; do { printf '\001'; cat "$file"; } >"corpus/manifest/$(basename "$file")"; done

@@ -2,12 +2,17 @@
 //! libFuzzer's sense of coverage it finds little that is new; it keeps found what was found, and the targets alive.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use coracle_images::delta::{make, tar_diff};
 
 #[path = "../../fuzz/bodies/delta.rs"]
 mod delta;
+#[path = "../../fuzz/bodies/index.rs"]
+mod index;
+#[path = "../../fuzz/bodies/manifest.rs"]
+mod manifest;
 #[path = "../../fuzz/bodies/tar_diff.rs"]
 mod tar_diffs;
 #[path = "../../fuzz/bodies/unpack.rs"]
@@ -26,7 +31,7 @@ fn seeds(ending: &str) -> Vec<Vec<u8>> {
 }
 
 /// Runs every seed and `copies` changed copies of each.
-fn short_run(seeds: &[Vec<u8>], copies: u32, run: impl Fn(&[u8])) {
+fn short_run(seeds: &[Vec<u8>], copies: u32, mut run: impl FnMut(&[u8])) {
     let mut state = 1u32;
     let mut random = move |below: usize| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -108,7 +113,40 @@ fn tar_diffs() {
 
 #[test]
 fn layers() {
-    let tar = layer(&[("bin/web", b"hello")]);
-    let all = [0u8, 1, 2].map(|kind| [&[kind], &tar[..]].concat());
+    let tar = layer(&[("bin/web", b"hello"), ("bin/.wh.old", b"")]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&tar).unwrap();
+    let zstd = zstd::encode_all(&tar[..], 3).unwrap();
+    let all = [(0u8, tar), (1, gzip.finish().unwrap()), (2, zstd)];
+    let all = all.map(|(kind, blob)| [&[kind], &blob[..]].concat());
     short_run(&all, 300, unpack::run);
+}
+
+#[test]
+fn indexes() {
+    let mut all = seeds("index");
+    assert!(all.iter().all(|seed| index::run(seed) > 0));
+    // Deeper than a parser that calls itself can go.
+    all.push(b"[".repeat(2000));
+    all.push(b"{\"manifests\":".repeat(2000));
+    let mut found = 0;
+    short_run(&all, 1000, |bytes| found += index::run(bytes).min(1));
+    assert!(found > 50, "the copies are all refused at once: {found}");
+}
+
+#[test]
+fn manifests() {
+    let of_kind = |kind: u8, ending| -> Vec<Vec<u8>> {
+        let seeds = seeds(ending).into_iter();
+        seeds.map(|seed| [&[kind], &seed[..]].concat()).collect()
+    };
+    let mut all = of_kind(0, "manifest");
+    all.extend(of_kind(1, "config"));
+    assert!(all.iter().all(|seed| manifest::run(seed)));
+    all.push(b"\0{\"layers\":".repeat(2000));
+    let mut images = 0;
+    short_run(&all, 1000, |bytes| {
+        images += usize::from(manifest::run(bytes))
+    });
+    assert!(images > 50, "the copies are all refused at once: {images}");
 }

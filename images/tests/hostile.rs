@@ -6,13 +6,16 @@
 mod support;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use coracle_images::Limits;
+use coracle_images::Sha256Digest;
 use coracle_images::layout::LayerType;
-use coracle_images::unpack::{Applied, Source, UnpackError, apply_layer, mark_opaque, unpack_tar};
+use coracle_images::unpack::{
+    Applied, Source, TarError, UnpackError, apply_layer, mark_opaque, unpack_tar,
+};
 use support::{facts, fd, require_root};
 use tar::{EntryType, Header};
 
@@ -350,6 +353,22 @@ fn attributes_that_steer_overlayfs_are_refused() {
         .pax(&[("SCHILY.xattr.security.selinux", b"label")])
         .file("a", b"");
     assert_eq!(scene.unpack(&tar.end()).unwrap().xattrs_left_out, 1);
+    // Many small ones, in one header and in several.
+    let names: Vec<String> = (0..1600)
+        .map(|n| format!("SCHILY.xattr.user.{n:040}"))
+        .collect();
+    let records: Vec<(&str, &[u8])> = names
+        .iter()
+        .map(|name| (&name[..], &b"value"[..]))
+        .collect();
+    let (front, back) = records.split_at(1000);
+    let whole = Hostile::default().pax(&records).file("c", b"");
+    let parts = Hostile::default().pax(front).pax(back).pax(front);
+    for tar in [whole, parts.file("c", b"")] {
+        let error = Scene::new().unpack(&tar.end()).unwrap_err();
+        let told = matches!(error, UnpackError::Tar(TarError::Limit { .. }));
+        assert!(told, "{error:?}");
+    }
     let huge = vec![b'x'; 70 << 10];
     let tar = Hostile::default()
         .pax(&[("SCHILY.xattr.user.huge", &huge)])
@@ -394,6 +413,140 @@ fn truncation_is_noticed() {
     }
 }
 
+/// Cut at every 512 bytes, and packed here and there: an error, or a tree whose digest says that it is not the layer.
+#[test]
+fn no_cut_makes_the_layer() {
+    let long = "long/".repeat(60) + "name\0";
+    let whole = Hostile::default()
+        .folder("bin")
+        .file("bin/first", &[1; 700])
+        .member(EntryType::GNULongName, "././@LongLink", "", long.as_bytes())
+        .file("cut", &[2; 1500])
+        .pax(&[("path", b"bin/pax"), ("SCHILY.xattr.user.a", b"b")])
+        .file("cut", &[3; 512])
+        .symlink("bin/link", "first")
+        .link("bin/second", "bin/first")
+        .file("bin/.wh.old", b"")
+        .device("null", (1, 3))
+        .end();
+    let signed = Sha256Digest::of(&whole);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&whole).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(&whole[..], 3).unwrap();
+    for (blob, layer, step) in [
+        (&whole, LayerType::Tar, 512),
+        (&gzip, LayerType::TarGzip, 29),
+        (&zstd, LayerType::TarZstd, 29),
+    ] {
+        let whole = apply(&Scene::new(), blob, layer, &Limits::default());
+        assert_eq!(whole.unwrap().diff_id, signed);
+        for length in (0..blob.len()).step_by(step) {
+            let scene = Scene::new();
+            let before = facts(&scene.outside());
+            if let Ok(applied) = apply(&scene, &blob[..length], layer, &Limits::default()) {
+                assert_ne!(applied.diff_id, signed, "{layer:?} of {length} bytes");
+            }
+            assert_eq!(facts(&scene.outside()), before);
+        }
+    }
+}
+
+/// A whiteout has no contents, but its header may announce some.
+#[test]
+fn sizes_that_no_layer_can_have_are_errors() {
+    let most = u64::MAX.to_string();
+    for name in [".wh.old", "a", "folder/.wh..wh..opq"] {
+        let tar = Hostile::default()
+            .pax(&[("size", most.as_bytes())])
+            .file(name, b"")
+            .file("b", b"x");
+        let error = Scene::new().unpack(&tar.end()).unwrap_err();
+        let noticed = matches!(error, UnpackError::Tar(_) | UnpackError::Stream { .. });
+        assert!(noticed, "{name}: {error:?}");
+    }
+    // The same in the header itself, as GNU writes what octal digits cannot hold.
+    let mut header = Header::new_gnu();
+    header.set_path("a").unwrap();
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(1 << 62);
+    header.set_cksum();
+    let error = Scene::new().unpack(header.as_bytes()).unwrap_err();
+    assert!(matches!(error, UnpackError::Stream { .. }), "{error:?}");
+}
+
+/// Sparse files could hold more than any disk: neither GNU's kind nor PAX's is taken.
+#[test]
+fn sparse_files_are_refused() {
+    let old = Hostile::default().member(EntryType::GNUSparse, "a", "", b"");
+    let new = Hostile::default()
+        .pax(&[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"a"),
+            ("GNU.sparse.realsize", b"1099511627776"),
+        ])
+        .file("GNUSparseFile.0/a", &[0; 512]);
+    for tar in [old, new] {
+        let scene = Scene::new();
+        let error = scene.unpack(&tar.end()).unwrap_err();
+        let refused = matches!(error, UnpackError::Tar(TarError::Type('S')));
+        assert!(refused, "{error:?}");
+        assert_eq!(fs::read_dir(scene.inside()).unwrap().count(), 0);
+    }
+}
+
+/// A tar without an end: files of no bytes, each made when it is read.
+struct TinyFiles {
+    made: u64,
+    block: Vec<u8>,
+    read: usize,
+}
+
+impl Read for TinyFiles {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.read == self.block.len() {
+            let name = format!("{}/{}", self.made / 1000, self.made);
+            self.block = Hostile::default().file(&name, b"").0;
+            (self.made, self.read) = (self.made + 1, 0);
+        }
+        let read = (&self.block[self.read..]).read(buffer)?;
+        self.read += read;
+        Ok(read)
+    }
+}
+
+#[test]
+fn a_million_tiny_files_stop_at_the_limit() {
+    assert!(Limits::default().entries < 1_000_000);
+    let limits = Limits {
+        entries: 5000,
+        ..Limits::default()
+    };
+    let scene = Scene::new();
+    let mut files = TinyFiles {
+        made: 0,
+        block: Vec::new(),
+        read: 0,
+    };
+    let error = unpack_tar(&mut files, fd(&scene.inside()), &limits).unwrap_err();
+    let told = matches!(
+        error,
+        UnpackError::Tar(TarError::Limit {
+            what: "tar members",
+            limit: 5000
+        })
+    );
+    assert!(told, "{error:?}");
+    assert_eq!(files.made, 5001, "read no further than the limit");
+    let folders = fs::read_dir(scene.inside()).unwrap();
+    let files = folders.map(|folder| fs::read_dir(folder.unwrap().path()).unwrap().count());
+    assert_eq!(files.sum::<usize>(), 5000);
+}
+
 #[test]
 fn nonsense_is_an_error() {
     let mut numbers = Hostile::default().file("a", b"x").end();
@@ -436,9 +589,10 @@ fn nonsense_is_an_error() {
 #[test]
 fn paths_have_limits() {
     let long = "a/".repeat(3000);
+    let longer = "a".repeat(64 << 10);
     let many = "a/".repeat(200);
     let name = "n".repeat(300);
-    for path in [long.as_str(), &many, &name] {
+    for path in [long.as_str(), &longer, &many, &name] {
         let scene = Scene::new();
         assert!(
             scene
@@ -543,21 +697,15 @@ fn apply(
     layer: LayerType,
     limits: &Limits,
 ) -> Result<Applied, UnpackError> {
-    let path = scene
-        .dir
-        .path()
-        .parent()
-        .unwrap()
-        .join(format!("coracle-bomb-{}", std::process::id()));
-    let blob = open_again(&path, blob);
+    let blob = file_of(blob);
     apply_layer(Source::Full { blob, layer }, fd(&scene.inside()), limits)
 }
 
 /// A file with these bytes and no name.
-fn open_again(path: &Path, bytes: &[u8]) -> File {
-    fs::write(path, bytes).unwrap();
-    let file = File::open(path).unwrap();
-    fs::remove_file(path).unwrap();
+fn file_of(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
     file
 }
 

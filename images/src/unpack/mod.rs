@@ -142,10 +142,10 @@ pub fn unpack_tar(tar: impl Read, dest: OwnedFd, limits: &Limits) -> Result<Appl
     let mut measured = Measured::new(tar, limits.unpacked_bytes);
     let mut stream = TarStream::new(&mut measured, limits);
     let mut tree = TreeWriter::new(dest, limits);
-    let mut bytes_written = 0;
+    let mut bytes_written: u64 = 0;
     while let Some(member) = stream.next_member()? {
         tree.put(&member, &mut stream)?;
-        bytes_written += member.size;
+        bytes_written = bytes_written.saturating_add(member.size);
     }
     stream.drain()?;
     let entries = stream.entries();

@@ -73,7 +73,8 @@ impl<R: Read> TarStream<R> {
     /// The next member; what is left of the current one is skipped. `None` at the end marker or at the end
     /// of the stream.
     pub fn next_member(&mut self) -> Result<Option<Member>, TarError> {
-        self.skip(self.data + self.padding)?;
+        // A member without data of its own may announce any size.
+        self.skip(self.data.saturating_add(self.padding))?;
         self.data = 0;
         self.padding = 0;
         let mut extension = Extension::default();
