@@ -48,8 +48,8 @@ fn quiet(image: &Image, name: &str, script: &str) -> App {
     app
 }
 
-/// What the app wrote in its last run, once it says that it is at its end.
-fn said(board: &Board, name: &str) -> String {
+/// What the app wrote in that run of it, counted from 1 among those that said that they are at their end.
+fn said(board: &Board, name: &str, run: usize) -> String {
     let file = board.state().join(format!("logs/{name}/json.log"));
     wait_for("the app's end", WAIT, || {
         let text = fs::read_to_string(&file).ok()?;
@@ -58,8 +58,8 @@ fn said(board: &Board, name: &str) -> String {
             line["log"].as_str().unwrap().to_owned()
         });
         let text: String = lines.collect();
-        let runs: Vec<&str> = text.strip_suffix("end\n")?.split("end\n").collect();
-        runs.last().map(|run| (*run).to_owned())
+        let mut runs = text.split_inclusive("end\n");
+        Some(runs.nth(run - 1)?.strip_suffix("end\n")?.to_owned())
     })
 }
 
@@ -130,14 +130,14 @@ fn an_apps_root_is_nobody_on_the_board() {
     );
     board.commit("1", vec![web, other]);
 
-    let text = said(&board, "web");
+    let text = said(&board, "web", 1);
     assert!(text.starts_with("0\nfor all\n"), "{text}");
     assert_eq!(text.matches("Permission denied").count(), 3, "{text}");
     assert!(text.ends_with("0\n0\n0\n"), "{text}");
     assert_eq!(fs::read_to_string(gift.join("open")).unwrap(), "for all\n");
     assert_eq!(fs::read_dir(&gift).unwrap().count(), 2);
     // The same numbers in both apps and on disk, whatever their ranges.
-    assert!(said(&board, "other").starts_with("33 34\n"));
+    assert!(said(&board, "other", 1).starts_with("33 34\n"));
     let owner = |path: &Path| {
         let is = path.symlink_metadata().unwrap();
         (is.uid(), is.gid())
@@ -190,7 +190,7 @@ fn an_app_keeps_its_ids_over_updates_ways_back_and_crashes() {
             "cat /data/file; stat -c %u /data/file; echo two > /data/file",
         )],
     );
-    assert!(said(&board, "web").starts_with("one\n7\n"));
+    assert!(said(&board, "web", 2).starts_with("one\n7\n"));
     assert_eq!(first_id(&board, "web"), first, "updated");
 
     // What failed and went back finds what the failed one wrote.
@@ -201,7 +201,7 @@ fn an_app_keeps_its_ids_over_updates_ways_back_and_crashes() {
         board.app("web").filter(|app| app.pid.is_some())
     });
     assert_eq!(first_id(&board, "web"), first, "gone back");
-    assert_eq!(said(&board, "web"), "three\n9\n");
+    assert_eq!(said(&board, "web", 3), "three\n9\n");
 
     // `other` is gone, and so may its ids be, but never those of somebody who is there.
     board.commit("4", vec![web("true"), quiet(&image, "third", "true")]);
@@ -242,7 +242,7 @@ fn a_layer_of_before_is_taken_over() {
     board.commit("1", vec![web]);
     assert_eq!(users_of(&board, "web"), [0; 4]);
     assert!(reason(&board, "web").contains("user_namespaces = \"off\""));
-    assert!(said(&board, "web").contains(" 4294967295"));
+    assert!(said(&board, "web", 1).contains(" 4294967295"));
 
     // As after an update of the agent: what runs goes on as it is, and the next start is another.
     isolation(&board, "user_namespaces = \"auto\"\nfirst_id = 1048576");
@@ -256,7 +256,7 @@ fn a_layer_of_before_is_taken_over() {
             .filter(|app| app.pid.is_some() && app.pid != before)
     });
     assert_eq!(first_id(&board, "web"), 1_048_576);
-    let text = said(&board, "web");
+    let text = said(&board, "web", 2);
     assert!(
         text.starts_with("0 /kept/root\n1000 /kept/user\n1000 /data/user\n"),
         "{text}"
@@ -274,7 +274,7 @@ fn a_layer_of_before_is_taken_over() {
             .filter(|app| app.pid.is_some() && app.pid != before)
     });
     assert_eq!(users_of(&board, "web"), [0; 4]);
-    let text = said(&board, "web");
+    let text = said(&board, "web", 3);
     assert!(
         text.starts_with("0 /kept/root\n1000 /kept/user\n1000 /data/user\n"),
         "{text}"
