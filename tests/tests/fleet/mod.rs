@@ -211,6 +211,11 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Its process, whatever program that executes.
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().unwrap().pid()
+    }
+
     /// `word`: what it does, when that is not to run.
     fn program(board: &Board, word: &str) -> Command {
         let mut command = Command::new("unshare");
