@@ -15,6 +15,7 @@ use coracle_protocol::release::{App, Blob, NetworkMode, Protocol, Release};
 use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
 use std::collections::BTreeSet;
 
+mod beside;
 pub mod devices;
 mod links;
 pub mod listeners;
@@ -178,8 +179,8 @@ pub fn check_budget(
     let mut problems: Vec<String> = unkept.iter().map(ToString::to_string).collect();
     problems.extend(no_limits);
     problems.extend(no_users);
-    let kept = storage::KeptVolumes::beside(release, settings);
-    let programs = storage::Programs::beside(release, settings);
+    let kept = beside::KeptVolumes::beside(release, settings);
+    let programs = beside::Programs::beside(release, settings);
     let budget = programs.less_of(&kept.less_of(&settings.budget));
     if let Err(found) = budget.check(&promises) {
         problems.extend(found.iter().map(ToString::to_string));

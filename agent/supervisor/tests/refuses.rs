@@ -401,7 +401,7 @@ fn the_boards_own_programs_are_counted_with_its_disk() {
     let (mut board, mut release, _) = good();
     board.kill_supervisor();
     let disk = rustix::fs::statvfs(board.state()).unwrap();
-    let reserve = (disk.f_blocks * disk.f_frsize >> 20) - 1000;
+    let reserve = ((disk.f_blocks * disk.f_frsize) >> 20) - 1000;
     let site = format!("[reserve]\ndisk_mib = {reserve}\n");
     std::fs::write(board.config().with_file_name("board.toml"), site).unwrap();
     board.start_supervisor();

@@ -1,11 +1,9 @@
 //! What a release asks of the board's disk: bytes and inodes, for layers, writable layers, volumes.
 
-use crate::agent;
 use crate::apps::layer;
 use crate::apps::plan::{PlannedVolume, WritableLayer, planned_volumes, writable_layer};
 use crate::settings::Settings;
 use crate::volumes::Volumes;
-use coracle_board_support::budget::{Budget, Problem, Resource};
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{App, Release};
 use coracle_runtime::Means;
@@ -78,7 +76,7 @@ fn volume_cost(volume: &PlannedVolume, settings: &Settings) -> u64 {
 }
 
 /// All volumes of a release, each once.
-fn all_volumes(release: &Release, settings: &Settings) -> Vec<PlannedVolume> {
+pub(super) fn all_volumes(release: &Release, settings: &Settings) -> Vec<PlannedVolume> {
     let apps = release.apps.iter();
     let planned = apps.flat_map(|app| planned_volumes(app, settings));
     let mut by_name = BTreeMap::new();
@@ -174,99 +172,6 @@ fn unfit(volume: &PlannedVolume, volumes: &Volumes) -> Option<String> {
         ));
     }
     None
-}
-
-/// Volumes that are on the board and that the release does not name: they stay.
-pub(super) struct KeptVolumes {
-    names: Vec<VolumeName>,
-    bytes: u64,
-}
-
-impl KeptVolumes {
-    pub(super) fn beside(release: &Release, settings: &Settings) -> KeptVolumes {
-        let volumes = Volumes::of(settings);
-        let named: BTreeSet<VolumeName> = all_volumes(release, settings)
-            .into_iter()
-            .map(|volume| volume.name)
-            .collect();
-        let mut names = volumes.names();
-        names.retain(|name| !named.contains(name));
-        let held = names.iter().map(|name| volumes.held_bytes(name));
-        KeptVolumes {
-            bytes: held.fold(0, u64::saturating_add),
-            names,
-        }
-    }
-
-    pub(super) fn less_of(&self, budget: &Budget) -> Budget {
-        Budget {
-            disk_bytes: budget.disk_bytes.saturating_sub(self.bytes),
-            ..budget.clone()
-        }
-    }
-
-    /// Where the rest of the disk is, when that is what is missing.
-    pub(super) fn hint(&self, problems: &[Problem]) -> Option<String> {
-        if self.bytes == 0 || !problems.iter().any(is_disk) {
-            return None;
-        }
-        let names: Vec<&str> = self.names.iter().map(VolumeName::as_str).take(8).collect();
-        Some(format!(
-            "volumes that the release does not name hold {:.1} MiB: {} (`coracle volume ls`, `coracle volume prune`)",
-            self.bytes as f64 / f64::from(1 << 20),
-            names.join(", ")
-        ))
-    }
-}
-
-/// The board's own programs: the one that the release brings, in its layer, and those from releases before, which stay until it is
-/// kept.
-pub(super) struct Programs {
-    brought: u64,
-    held: u64,
-}
-
-impl Programs {
-    pub(super) fn beside(release: &Release, settings: &Settings) -> Programs {
-        let brought = release.agent.as_ref();
-        let layers = brought.into_iter().flat_map(|agent| &agent.image.layers);
-        let not = brought.map(|agent| agent.program.digest);
-        Programs {
-            brought: layers.fold(0, |sum, layer| sum.saturating_add(layer.unpacked_size)),
-            held: agent::held_bytes(&settings.config.agent_dir(), not),
-        }
-    }
-
-    pub(super) fn less_of(&self, budget: &Budget) -> Budget {
-        let bytes = self.brought.saturating_add(self.held);
-        Budget {
-            disk_bytes: budget.disk_bytes.saturating_sub(bytes),
-            ..budget.clone()
-        }
-    }
-
-    /// As that of the volumes.
-    pub(super) fn hint(&self, problems: &[Problem]) -> Option<String> {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let is_any = self.brought > 0 || self.held > 0;
-        (is_any && problems.iter().any(is_disk)).then(|| {
-            format!(
-                "the board's own programs take {:.1} MiB of the disk: {:.1} are agent.image of the release, the others from releases before",
-                mib(self.brought.saturating_add(self.held)),
-                mib(self.brought)
-            )
-        })
-    }
-}
-
-fn is_disk(problem: &Problem) -> bool {
-    matches!(
-        problem,
-        Problem::TooMuch {
-            resource: Resource::Disk,
-            ..
-        }
-    )
 }
 
 /// Inodes are taken from the state folder's file system where quotas hold the limits; an image has its own.
