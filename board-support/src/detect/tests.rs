@@ -103,7 +103,7 @@ fn each_shipped_board_is_recognised_by_its_first_compatible_string() {
 }
 
 /// `compatible` of the root node as Linux's device trees have it; the files are cited in each profile.
-const REAL_BOARDS: [(&str, &[&str]); 14] = [
+const REAL_BOARDS: [(&str, &[&str]); 15] = [
     ("raspberrypi3", &["raspberrypi,3-model-b", "brcm,bcm2837"]),
     (
         "raspberrypi3",
@@ -147,6 +147,7 @@ const REAL_BOARDS: [(&str, &[&str]); 14] = [
         &["nvidia,p3767-0005", "nvidia,tegra234"],
     ),
     ("qemuarm64", &["linux,dummy-virt"]),
+    ("qemuarm", &["linux,dummy-virt"]),
     // A board that nobody made a profile for.
     ("generic-arm64", &["pine64,pine64", "allwinner,sun50i-a64"]),
 ];
@@ -155,7 +156,7 @@ const REAL_BOARDS: [(&str, &[&str]); 14] = [
 fn each_real_board_gets_its_profile_by_the_list_that_its_device_tree_has() {
     for (name, compatible) in REAL_BOARDS {
         let mut seen = arm64(compatible);
-        if ["beaglebone-black", "stm32mp157c-dk2"].contains(&name) {
+        if ["beaglebone-black", "stm32mp157c-dk2", "qemuarm"].contains(&name) {
             seen.architecture = Architecture::Arm;
         }
         let chosen = choose(&config(&shipped(), "auto"), &seen).unwrap();
