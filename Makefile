@@ -4,7 +4,7 @@
 #   make test     everything that must hold, as root                  (CI runs this)
 #   make check    formatting, lints, licences, dependency arrows      (part of test)
 #   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
-#   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, MEMORY=128 for its MiB)
+#   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, MEMORY=128 for its MiB, SITE=FILE for its board.toml)
 #   make leaks    launches and restarts many times over, a supervisor killed at every step, and what is left (CYCLES=10000; an hour and a half)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, each within its budget of 6 MiB
@@ -123,7 +123,7 @@ boards: setup-arm-boards
 shipped: setup-arm-boards
 	@$(call install,$(SHIPPED_PACKAGES))
 	$(CARGO) build --quiet --workspace --bins
-	$(TARGET)/debug/coracle-boards shipped $(if $(MEMORY),--memory $(MEMORY)) $(BOARDS)
+	$(TARGET)/debug/coracle-boards shipped $(if $(MEMORY),--memory $(MEMORY)) $(if $(SITE),--site "$(SITE)") $(BOARDS)
 
 CYCLES ?= 10000
 leaks: setup

@@ -3,12 +3,14 @@
 # out, and a data partition for /var/lib/coracle. Needs no root, no mount and no loop device.
 #
 #   images/boards/build.sh --programs DIR --busybox FILE --trust FILE --output FILE [--library FILE]…
-#                          [--base TREE] [--root-mib N] [--data-mib N]
+#                          [--base TREE] [--site FILE] [--quotas no] [--root-mib N] [--data-mib N]
 #
 #   --programs   where cargo left coracle-agent
 #   --busybox    a static busybox of the board's architecture; it is the board's init and shell
 #   --base       instead of busybox: the tree of a distribution with systemd, such as mmdebstrap makes
 #   --trust      the fleet's root.json
+#   --site       what this board changes about its profile: /etc/coracle/board.toml
+#   --quotas     no: the data partition has no project quotas, for a kernel that does not know them
 #   --library    a shared library that the programs need, at the path where it lies here
 #
 # The same input gives the same bytes: times are those of SOURCE_DATE_EPOCH or of the last commit, and
@@ -22,7 +24,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" = 0 ] || exec unshare --map-root-user "$0" "$@"
 
 fail() { echo "$0: $*" >&2; exit 2; }
-programs= busybox= base= trust= output= libraries= root_mib=48 data_mib=975
+programs= busybox= base= trust= output= libraries= site= quotas=yes root_mib=48 data_mib=975
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || fail "\`$1\` needs a value"
     case $1 in
@@ -32,9 +34,11 @@ while [ $# -gt 0 ]; do
     --trust) trust=$2 ;;
     --output) output=$2 ;;
     --library) libraries="$libraries $2" ;;
+    --site) site=$2 ;;
+    --quotas) quotas=$2 ;;
     --root-mib) root_mib=$2 ;;
     --data-mib) data_mib=$2 ;;
-    *) fail "\`$1\` is not one of --programs, --busybox, --base, --trust, --output, --library, --root-mib, --data-mib" ;;
+    *) fail "\`$1\` is not one of --programs, --busybox, --base, --trust, --output, --library, --site, --quotas, --root-mib, --data-mib" ;;
     esac
     shift 2
 done
@@ -44,6 +48,8 @@ done
 [ -z "$busybox" ] || [ -f "$busybox" ] || fail "--busybox $busybox is not there"
 [ -z "$base" ] || [ -d "$base" ] || fail "--base $base is no folder"
 [ -f "$trust" ] || fail "--trust $trust is not there: \`coracle-release root create\` makes it"
+[ -z "$site" ] || [ -f "$site" ] || fail "--site $site is not there"
+case $quotas in yes | no) ;; *) fail "--quotas $quotas: yes or no" ;; esac
 epoch=${SOURCE_DATE_EPOCH:-$(git -C "$here" log -1 --format=%ct 2>/dev/null || echo 1700000000)}
 
 work=$(mktemp -d)
@@ -55,6 +61,7 @@ mkdir -p "$tree" "$work/data"
 coracle() {
     make -s -C "$here/../.." install "PROGRAMS=$(cd "$programs" && pwd)" "DESTDIR=$tree" PARTS="agent cli"
     install -D -m 0644 "$trust" "$tree/etc/coracle/root.json"
+    [ -z "$site" ] || install -m 0644 "$site" "$tree/etc/coracle/board.toml"
     mkdir -p "$tree/var/lib/coracle"
 }
 
@@ -102,18 +109,25 @@ if [ -n "$base" ]; then
     cp -a "$base/." "$tree"
     coracle
     systemd
+    mounts=$tree/etc/fstab
 else
     coracle
     sysvinit
+    mounts=$tree/etc/init.d/rcS
+fi
+features=,quota,project options=,quotatype=prjquota
+if [ "$quotas" = no ]; then
+    features= options=
+    sed -i 's/,prjquota//' "$mounts"
 fi
 
-# file_system TREE MIB LABEL UUID: a file system with the tree in it.
+# file_system TREE MIB LABEL UUID [FEATURES OPTIONS]: a file system with the tree in it.
 # mke2fs takes change times from the tree, which nobody can set there, so they are set in the image.
 file_system() {
     find "$1" -exec touch -h -d "@$epoch" {} +
     truncate -s "$2M" "$work/$3"
     E2FSPROGS_FAKE_TIME=$epoch mke2fs -q -t ext4 -b 4096 -m 0 -L "$3" -U "$4" \
-        -E "hash_seed=$4,root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0" -O ^metadata_csum_seed -d "$1" "$work/$3"
+        -E "hash_seed=$4,root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0${6:-}" -O "^metadata_csum_seed${5:-}" -d "$1" "$work/$3"
     {
         # shellcheck disable=SC2012
         for inode in 2 $(seq 11 $((11 + $(find "$1" | wc -l)))); do
@@ -124,7 +138,7 @@ file_system() {
         || { cat "$work/debugfs.log" >&2; exit 1; }
 }
 file_system "$tree" "$root_mib" coracle-root 6c0f2f0e-5d3c-4f6e-9a55-1f0b8e1f0a01
-file_system "$work/data" "$data_mib" coracle-data 6c0f2f0e-5d3c-4f6e-9a55-1f0b8e1f0a02
+file_system "$work/data" "$data_mib" coracle-data 6c0f2f0e-5d3c-4f6e-9a55-1f0b8e1f0a02 "$features" "$options"
 
 # The partition table: MBR, both from a whole MiB on (512-byte sectors).
 octets() { printf '\\%03o\\%03o\\%03o\\%03o' $(($1 & 255)) $(($1 >> 8 & 255)) $(($1 >> 16 & 255)) $(($1 >> 24 & 255)); }

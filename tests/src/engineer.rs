@@ -16,7 +16,7 @@ pub struct Engineer {
 }
 
 impl Engineer {
-    /// Root 2-of-3, release, deploy and offline-deploy keys, and `root.json`.
+    /// Root 2-of-3, release, deploy and offline-deploy keys, and `root.json`; the deploy key may command boards too.
     pub fn make_keys(world: &World, tell: &dyn Fn(&str)) -> Result<Self> {
         let dir = world.dir().join("engineer");
         std::fs::create_dir_all(&dir)?;
@@ -51,6 +51,8 @@ impl Engineer {
             .arg(public("release"))
             .arg("--deploy-key")
             .arg(public("deploy"))
+            .arg("--command-key")
+            .arg(public("deploy"))
             .arg("--offline-deploy-key")
             .arg(public("offline-deploy")))?;
         for name in ["root-1", "root-2"] {
@@ -61,7 +63,7 @@ impl Engineer {
                 .arg(this.key(name))
                 .arg(&this.root))?;
         }
-        tell("root.json: 2 of 3 root keys signed; roles release, deploy, offline-deploy");
+        tell("root.json: 2 of 3 root keys signed; roles release, deploy, command, offline-deploy");
         Ok(this)
     }
 

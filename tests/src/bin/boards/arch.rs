@@ -90,4 +90,12 @@ impl Arch {
             Arch::Armhf => Some(("armv7-unknown-linux-gnueabihf", "arm-linux-gnueabihf-gcc")),
         }
     }
+
+    /// What `make arm` gives rustc: on ARMv7 Thumb instructions, which are a quarter shorter.
+    pub fn shipped_flags(self) -> &'static str {
+        match self {
+            Arch::X86_64 | Arch::Arm64 => "-C target-feature=+crt-static",
+            Arch::Armhf => "-C target-feature=+crt-static,+thumb-mode",
+        }
+    }
 }

@@ -304,6 +304,11 @@ pub const BOARDS: [Board; 12] = [
 ];
 
 impl Board {
+    /// Whether its kernel survives a rate of reading or writing.
+    pub fn bears_io_rates(&self) -> bool {
+        !self.without.contains(&"io::direct_io_keeps_to_the_rates")
+    }
+
     pub fn named(name: &str) -> Result<&'static Board> {
         let names = || BOARDS.map(|board| board.name).join(", ");
         BOARDS

@@ -22,7 +22,7 @@ mod record;
 mod replay;
 
 use crate::board::Board;
-use crate::shipped::disk::{Init, Shipped};
+use crate::shipped::disk::{Init, Order, Shipped};
 use crate::shipped::fleet::Fleet;
 use anyhow::{Context, Result, bail};
 use coracle_tests::console::Ports;
@@ -52,13 +52,14 @@ pub fn run(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
     let started = Instant::now();
     let fleet = Fleet::create("corcut", PORTS, "cut.board", "qemux86-64")?;
     let folder = fleet.world.dir().to_owned();
-    let shipped = Shipped::build(
-        Board::named("x86-64")?,
-        Init::Sysvinit,
-        cache,
-        fleet.engineer.root(),
-        &folder,
-    )?;
+    let order = Order {
+        init: Init::Sysvinit,
+        trust: fleet.engineer.root(),
+        site: None,
+        // Its disk is mounted here too, by whatever kernel this machine has.
+        quotas: false,
+    };
+    let shipped = Shipped::build(Board::named("x86-64")?, cache, &order, &folder)?;
     println!(
         "power cuts, seed {}: Linux {}, {} updates recorded, {} cuts replayed, {} boards cut and booted",
         effort.seed, shipped.release, effort.updates, effort.cuts, effort.boots

@@ -1,11 +1,11 @@
 //! The disk as shipped, made by `images/boards/build.sh`, and the initramfs that finds it.
 
 use crate::arch::Arch;
-use crate::board::Board;
+use crate::board::{Board, Layout};
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::modules;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use coracle_tests::packages::{Cache, usr_or_top};
 use coracle_tests::service::run;
 use std::path::{Path, PathBuf};
@@ -27,14 +27,16 @@ pub const DATA_MIB: u64 = 975;
 /// Where on the disk that one begins, in bytes.
 pub const DATA_AT: u64 = (1 + ROOT_MIB) << 20;
 
-/// What drives the disk, the network and the shell; ext4 with the checksum that it asks for by name; what apps need.
-const MODULES: [&str; 19] = [
+/// What drives the disk, the network and the shell; ext4 with the checksum that it asks for by name, and its quotas; what
+/// apps need.
+const MODULES: [&str; 20] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_net",
     "virtio_console",
     "crc32c_generic",
     "ext4",
+    "quota_v2",
     "overlay",
     "bridge",
     "veth",
@@ -59,11 +61,39 @@ pub enum Init {
     Systemd,
 }
 
+impl Init {
+    /// What the kernel's command line says so that cgroups are mounted in this way.
+    fn words(self, layout: Layout) -> Result<&'static str> {
+        Ok(match (self, layout) {
+            (_, Layout::V2) => "",
+            (Init::Sysvinit, Layout::V1) => " cgroups=v1",
+            (Init::Systemd, Layout::V1) => {
+                " systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1"
+            }
+            (_, Layout::Hybrid) => bail!("no disk mounts cgroups as {}", layout.name()),
+        })
+    }
+}
+
+/// What a disk is made with.
+pub struct Order<'a> {
+    pub init: Init,
+    /// The fleet's root document.
+    pub trust: &'a Path,
+    /// What the board's site changes of its profile, as board.toml has it.
+    pub site: Option<&'a str>,
+    /// Whether the data partition has project quotas. A kernel without them does not mount it then.
+    pub quotas: bool,
+}
+
 /// All that a board is booted from.
 pub struct Shipped {
     pub arch: Arch,
     pub kernel: PathBuf,
     pub release: String,
+    /// What its command line says beside the console; begins with a space.
+    pub words: &'static str,
+    pub layout: Layout,
     pub initramfs: PathBuf,
     pub disk: PathBuf,
     /// The example app for the board's architecture.
@@ -77,18 +107,17 @@ pub struct Programs {
 }
 
 impl Shipped {
-    /// Builds the programs, the disk with `trust` in it, and the initramfs, below `folder`.
+    /// Builds the programs, the disk, and the initramfs, below `folder`.
     pub fn build(
         board: &Board,
-        init: Init,
         cache: &Cache,
-        trust: &Path,
+        order: &Order<'_>,
         folder: &Path,
     ) -> Result<Shipped> {
         let kernel = Kernel::of(board, cache)?;
         let programs = programs(board.arch, cache)?;
         let disk = folder.join("disk.img");
-        build_disk(board.arch, init, cache, &programs.folder, trust, &disk)?;
+        build_disk(board.arch, cache, &programs.folder, order, &disk)?;
         let initramfs = folder.join("initramfs.cpio");
         std::fs::write(&initramfs, initramfs_of(board.arch, cache, &kernel)?)
             .with_context(|| initramfs.display().to_string())?;
@@ -96,6 +125,8 @@ impl Shipped {
             arch: board.arch,
             kernel: kernel.image,
             release: kernel.release,
+            words: order.init.words(board.layout)?,
+            layout: board.layout,
             initramfs,
             disk,
             app: programs.app,
@@ -106,10 +137,9 @@ impl Shipped {
 /// Runs `images/boards/build.sh`.
 fn build_disk(
     arch: Arch,
-    init: Init,
     cache: &Cache,
     programs: &Path,
-    trust: &Path,
+    order: &Order<'_>,
     disk: &Path,
 ) -> Result<()> {
     let mut build = Command::new(format!("{TOP}/images/boards/build.sh"));
@@ -117,8 +147,13 @@ fn build_disk(
         .arg("--programs")
         .arg(programs)
         .arg("--trust")
-        .arg(trust);
-    let root_mib = match init {
+        .arg(order.trust);
+    if let Some(site) = order.site {
+        let file = disk.with_file_name("board.toml");
+        std::fs::write(&file, site).with_context(|| file.display().to_string())?;
+        build.arg("--site").arg(file);
+    }
+    let root_mib = match order.init {
         Init::Sysvinit => {
             build.arg("--busybox").arg(busybox(arch, cache)?);
             ROOT_MIB
@@ -135,6 +170,7 @@ fn build_disk(
     build
         .args(["--root-mib", &root_mib.to_string()])
         .args(["--data-mib", &DATA_MIB.to_string()])
+        .args(["--quotas", if order.quotas { "yes" } else { "no" }])
         .arg("--output")
         .arg(disk);
     if arch.cross().is_none() {
@@ -163,7 +199,8 @@ fn debian_tree(cache: &Cache) -> Result<PathBuf> {
     Ok(tree)
 }
 
-fn busybox(arch: Arch, cache: &Cache) -> Result<PathBuf> {
+/// The static one of the board's architecture.
+pub fn busybox(arch: Arch, cache: &Cache) -> Result<PathBuf> {
     let package = cache.unpacked(arch.busybox_package(), arch.suite())?;
     Ok(usr_or_top(&package, "bin/busybox"))
 }
@@ -179,7 +216,6 @@ pub fn programs(arch: Arch, cache: &Cache) -> Result<Programs> {
         command
     };
     let agent = ["--package", "coracle-agent"];
-    let static_ = "-C target-feature=+crt-static";
     let (folder, app) = match arch.cross() {
         None => {
             run(cargo().args(agent).arg("--target-dir").arg(target))?;
@@ -203,7 +239,7 @@ pub fn programs(arch: Arch, cache: &Cache) -> Result<Programs> {
                 .arg(target)
                 .env(format!("CC_{name}"), linker)
                 .env(format!("{variable}_LINKER"), linker)
-                .env(format!("{variable}_RUSTFLAGS"), static_))?;
+                .env(format!("{variable}_RUSTFLAGS"), arch.shipped_flags()))?;
             let folder = target.join(triple).join("release");
             (folder.clone(), folder)
         }

@@ -18,6 +18,8 @@ pub struct Fleet {
     pub board: BoardId,
     pub world: World,
     hardware: &'static str,
+    /// Further apps of each release, as its file has them.
+    pub beside: String,
 }
 
 /// The two apps of each release, with the ports they publish; both tell the release's version.
@@ -42,6 +44,7 @@ impl Fleet {
             board: BoardId::new(board)?,
             world,
             hardware,
+            beside: String::new(),
         })
     }
 
@@ -105,7 +108,7 @@ PORT = "{port}"
 
 [apps.limits]
 memory = "16MiB"
-cpu_millis = 400
+cpu_millis = 300
 pids = 8
 
 [apps.network]
@@ -121,6 +124,7 @@ start_period_ms = 4000
 "#
             );
         }
+        text += &self.beside;
         let toml = self.engineer.file(&format!("release-{number}.toml"));
         std::fs::write(&toml, text)?;
         let output = self.engineer.file(&format!("release-{number}.json"));

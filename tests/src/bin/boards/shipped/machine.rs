@@ -1,7 +1,7 @@
 //! A board while it runs: QEMU, the shell on its serial line, and its published ports.
 
 use super::disk::Shipped;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use coracle_tests::service::{Service, wait_for};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// As the profiles qemux86-64 and qemuarm64 have it.
+/// As the profile qemux86-64 has it.
 pub const MEMORY_MIB: u32 = 256;
 
 /// How long a board may take to its shell, in emulation, with other work on the machine.
@@ -110,7 +110,11 @@ impl Setup<'_> {
             .arg("-initrd")
             .arg(&self.shipped.initramfs)
             .arg("-append")
-            .arg(format!("console={} panic=-1 loglevel=4", arch.console()));
+            .arg(format!(
+                "console={} panic=-1 loglevel=4{}",
+                arch.console(),
+                self.shipped.words
+            ));
         let source = match self.disk {
             Disk::File(path) => format!("file={},format=raw,cache=writeback", path.display()),
             Disk::Nbd(socket) => format!(
@@ -163,7 +167,7 @@ impl Machine {
             let _ = self.shell.write_all(b"echo shell'-is-'here\n");
             std::thread::sleep(Duration::from_millis(300));
             if self.text()?.contains("shell-is-here") {
-                return Ok(());
+                return self.wait_for_silence(end);
             }
         }
         let told = console(folder, name);
@@ -171,6 +175,20 @@ impl Machine {
             "no shell after {} s; the serial console:\n{told}",
             BOOT.as_secs()
         )
+    }
+
+    /// A slow board has many of those lines before it: what is typed while it works them off may be lost.
+    fn wait_for_silence(&self, end: Instant) -> Result<()> {
+        let mut heard = 0;
+        while Instant::now() < end {
+            let now = self.text()?.len();
+            if now == heard {
+                break;
+            }
+            heard = now;
+            std::thread::sleep(Duration::from_millis(700));
+        }
+        Ok(())
     }
 
     fn text(&self) -> Result<String> {
@@ -201,15 +219,11 @@ impl Machine {
         wait_for(&format!("`{command}` on the board"), limit, || {
             self.qemu.check_alive()?;
             let text = self.text()?;
-            let Some((_, after)) = text.split_once(&begin) else {
-                return Ok(None);
-            };
-            let Some((said, rest)) = after.split_once(&end) else {
-                return Ok(None);
-            };
-            let Some((code, _)) = rest.split_once('\n') else {
-                return Ok(None);
-            };
+            let ended = text
+                .split_once(&begin)
+                .and_then(|(_, after)| after.split_once(&end))
+                .and_then(|(said, rest)| Some((said, rest.split_once('\n')?.0)));
+            let (said, code) = ended.with_context(|| format!("the shell said:\n{text}"))?;
             Ok(Some((code.trim().parse()?, said.to_owned())))
         })
     }

@@ -6,10 +6,12 @@
 //! | `disk` | the programs, the disk and the initramfs |
 //! | `machine` | the board while it runs: power, shell, ports |
 //! | `fleet` | console, keys and releases for it |
-//! | `whole_loop` | enrol, run, update by a delta, go back, apply a stick |
+//! | `greedy` | an app that tries to pass each of its limits |
+//! | `whole_loop` | enrol, run within limits, update by a delta, go back, apply a stick |
 
 pub mod disk;
 pub mod fleet;
+mod greedy;
 pub mod machine;
 mod whole_loop;
 
@@ -17,38 +19,75 @@ use crate::board::Board;
 use anyhow::{Context, Result, bail};
 use coracle_tests::packages::Cache;
 use disk::Init;
+use whole_loop::Kind;
 
-/// The boards that are booted so: name, the board whose kernel it has, what starts the programs.
-const SHIPPED: [(&str, &str, Init); 3] = [
-    ("x86-64", "x86-64", Init::Sysvinit),
-    ("x86-64-systemd", "x86-64", Init::Systemd),
-    ("arm64", "arm64", Init::Sysvinit),
+/// The boards that are booted so. Memory is that of their profiles.
+const SHIPPED: [Kind; 4] = [
+    Kind {
+        name: "x86-64",
+        board: "x86-64",
+        init: Init::Sysvinit,
+        memory_mib: 256,
+        site: None,
+    },
+    Kind {
+        name: "x86-64-v1",
+        board: "x86-64-v1",
+        init: Init::Sysvinit,
+        memory_mib: 256,
+        site: None,
+    },
+    Kind {
+        name: "x86-64-systemd",
+        board: "x86-64",
+        init: Init::Systemd,
+        memory_mib: 256,
+        site: None,
+    },
+    Kind {
+        name: "arm64",
+        board: "arm64",
+        init: Init::Sysvinit,
+        memory_mib: 256,
+        site: None,
+    },
 ];
 
-/// `coracle-boards shipped [--memory MIB] [BOARD…]`
+/// `coracle-boards shipped [--memory MIB] [--site FILE] [BOARD…]`
 pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()> {
-    let (mut names, mut memory_mib) = (Vec::new(), machine::MEMORY_MIB);
+    let (mut names, mut memory_mib, mut site) = (Vec::new(), None, None);
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--memory" => {
                 let value = arguments.next().unwrap_or_default();
                 let parsed = value.parse();
-                memory_mib = parsed.with_context(|| format!("--memory {value}: whole MiB"))?;
+                let parsed = parsed.with_context(|| format!("--memory {value}: whole MiB"))?;
+                memory_mib = Some(parsed);
+            }
+            "--site" => {
+                let file = arguments.next().unwrap_or_default();
+                let text = std::fs::read_to_string(&file);
+                site = Some(text.with_context(|| format!("--site {file}"))?);
             }
             _ => names.push(argument),
         }
     }
-    let known = SHIPPED.map(|(name, ..)| name);
+    let known = SHIPPED.map(|kind| kind.name);
     if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
         bail!(
             "no disk is made for {name}; there are: {}",
             known.join(", ")
         );
     }
-    let chosen = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    for (name, of, init) in SHIPPED.into_iter().filter(|(name, ..)| chosen(name)) {
-        whole_loop::run(name, Board::named(of)?, init, memory_mib, cache)?;
+    let chosen = |kind: &Kind| names.is_empty() || names.iter().any(|wanted| wanted == kind.name);
+    for kind in SHIPPED.iter().filter(|kind| chosen(kind)) {
+        let kind = Kind {
+            memory_mib: memory_mib.unwrap_or(kind.memory_mib),
+            site: site.as_deref().or(kind.site),
+            ..*kind
+        };
+        whole_loop::run(&kind, Board::named(kind.board)?, cache)?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! The whole loop with a board that boots its disk: what `make demo` shows, on another kernel and init.
 
-use super::disk::{DATA_MIB, Init, Shipped};
+use super::disk::{DATA_MIB, Init, Order, Shipped, busybox};
 use super::fleet::{APPS, Fleet};
+use super::greedy;
 use super::machine::{Disk, Forward, Machine, Setup, console};
 use crate::arch::Arch;
 use crate::board::Board;
@@ -39,20 +40,61 @@ const PSS: &str = r#"for p in coracle-supervisor coracled; do for pid in $(pidof
 /// What ships needs nothing of the root file system but to be read.
 const READ_ONLY_ROOT: &str = "(echo > /etc/written) 2>&1 | grep 'Read-only file system'";
 
-pub fn run(name: &str, board: &Board, init: Init, memory_mib: u32, cache: &Cache) -> Result<()> {
+/// A board that boots its disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind<'a> {
+    pub name: &'a str,
+    /// Whose kernel and cgroups it has.
+    pub board: &'a str,
+    pub init: Init,
+    pub memory_mib: u32,
+    /// What its site changes of the profile.
+    pub site: Option<&'a str>,
+}
+
+/// What stays the same over all its boots.
+struct Trial<'a> {
+    fleet: &'a Fleet,
+    shipped: &'a Shipped,
+    folder: &'a Path,
+    hardware: &'a str,
+    memory_mib: u32,
+    /// Whether its kernel bears rates of reading and writing.
+    io: bool,
+}
+
+pub fn run(kind: &Kind<'_>, board: &Board, cache: &Cache) -> Result<()> {
+    let (name, memory_mib) = (kind.name, kind.memory_mib);
     let (prefix, hardware) = match board.arch {
         Arch::X86_64 => ("corshx", "qemux86-64"),
         Arch::Arm64 => ("corsha", "qemuarm64"),
-        Arch::Armhf => anyhow::bail!("no disk is made for {}", board.name),
+        Arch::Armhf => ("corshr", "qemuarm"),
     };
-    let fleet = Fleet::create(prefix, PORTS, "shipped.board", hardware)?;
+    let mut fleet = Fleet::create(prefix, PORTS, "shipped.board", hardware)?;
     let folder = fleet.world.dir().to_owned();
-    let shipped = Shipped::build(board, init, cache, fleet.engineer.root(), &folder)?;
+    let order = Order {
+        init: kind.init,
+        trust: fleet.engineer.root(),
+        site: kind.site,
+        quotas: true,
+    };
+    let shipped = Shipped::build(board, cache, &order, &folder)?;
     println!(
         "{name} as shipped: Linux {}, {memory_mib} MiB of memory, {DATA_MIB} MiB for data",
         shipped.release
     );
-    let outcome = steps(&fleet, &shipped, &folder, hardware, memory_mib);
+    let io = board.bears_io_rates();
+    fleet.beside = greedy::app(io);
+    greedy::image(&fleet, &busybox(board.arch, cache)?)?;
+    let trial = Trial {
+        fleet: &fleet,
+        shipped: &shipped,
+        folder: &folder,
+        hardware,
+        memory_mib,
+        io,
+    };
+    let outcome = steps(&trial);
     if outcome.is_err() {
         println!(
             "--- serial console ---\n{}\n--- end ---",
@@ -65,13 +107,15 @@ pub fn run(name: &str, board: &Board, init: Init, memory_mib: u32, cache: &Cache
     Ok(())
 }
 
-fn steps(
-    fleet: &Fleet,
-    shipped: &Shipped,
-    folder: &Path,
-    hardware: &str,
-    memory_mib: u32,
-) -> Result<()> {
+fn steps(trial: &Trial<'_>) -> Result<()> {
+    let Trial {
+        fleet,
+        shipped,
+        folder,
+        hardware,
+        memory_mib,
+        io,
+    } = *trial;
     for tag in [1, 2] {
         fleet.image(&shipped.app, tag)?;
     }
@@ -101,6 +145,10 @@ fn steps(
     fleet.assign(&first)?;
     fleet.wait_for_phase(1, "committed", LONG)?;
     told("assignment of release 1 to committed", start);
+    answers("1")?;
+    let start = Instant::now();
+    greedy::is_held(fleet, &mut machine, shipped.layout, io)?;
+    told("each limit tried", start);
     answers("1")?;
 
     let second = fleet.release(2, 2, true)?;
