@@ -266,6 +266,51 @@ fn a_name_is_reached_where_it_was_resolved_to_and_for_its_time() {
     });
 }
 
+/// The server behind a name has another address: it is open once the name server says so, what it was closes when its time is
+/// over, and what is said again stays open.
+#[test]
+fn a_name_that_moves_is_reached_where_it_is_now() {
+    let client = board_with_servers();
+    client.run(|| echo(7100));
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut networks = opened(dual_stack(), &state).await;
+        let list = [rule("mqtt.example", Some(Protocol::Tcp), None)];
+        let (web, place) = confined(&mut networks, "web", Some(&list)).await;
+        networks.set_admission(Admission {
+            shortest: Duration::ZERO,
+            longest: Duration::from_secs(2),
+            grace: Duration::ZERO,
+        });
+        let mut say = async |ip: Ipv4Addr| {
+            let told = networks
+                .admit_answer(DEFAULT_NETWORK, place.ip, "mqtt.example", &[ip.into()], TTL)
+                .await;
+            assert_eq!(told.unwrap(), [IpAddr::from(ip)]);
+        };
+        say(SECOND).await;
+        let mut stream = web.run(|| TcpStream::connect((SECOND, 7100)).unwrap());
+        std::thread::sleep(Duration::from_millis(1200));
+        say(THIRD).await;
+        web.run(|| {
+            ask_tcp(THIRD, 7000).unwrap();
+            ask_tcp(SECOND, 7000).unwrap();
+        });
+        std::thread::sleep(Duration::from_millis(1200));
+        say(THIRD).await;
+        std::thread::sleep(Duration::from_millis(1200));
+        web.run(move || {
+            ask_tcp(THIRD, 7000).unwrap();
+            assert!(!reaches(SECOND.into(), 7000), "it is there no more");
+            // Who spoke with it then goes on.
+            let mut answer = [0; 4];
+            stream.write_all(b"late").unwrap();
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"late");
+        });
+    });
+}
+
 /// Gives back what one client sends.
 fn echo(port: u16) {
     let server = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();

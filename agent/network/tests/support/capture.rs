@@ -22,7 +22,7 @@ pub struct Flow {
     pub protocol: u8,
     pub from: IpAddr,
     pub to: IpAddr,
-    /// Whom: of TCP and UDP.
+    /// Whom: of TCP, UDP and SCTP.
     pub to_port: u16,
 }
 
@@ -79,7 +79,7 @@ fn flow(packet: &[u8]) -> Option<Flow> {
     let (protocol, from, to, header) = addresses(packet)?;
     // RFC 4890: what IPv6 needs between neighbours, and hop-by-hop options of multicast listeners; IGMP.
     let is_of_links = [0, 2, 58].contains(&protocol);
-    let has_ports = [6, 17].contains(&protocol);
+    let has_ports = [6, 17, 132].contains(&protocol);
     let to_port = match has_ports {
         true => packet.get(header + 2..header + 4)?,
         false => &[0, 0],
