@@ -27,7 +27,8 @@ pub use hardware::{
 pub use isolation::{FirstId, IDS_PER_APP, Isolation, MOST_ID_RANGES, UserNamespaces};
 pub use kernel::{CgroupLayout, CgroupNeeds, KernelNeeds};
 pub use network::{
-    BridgeNf, Forwarding, NetworkDefaults, NetworkMode, Uplink, UplinkCost, UplinkKind,
+    BridgeNf, DefaultEgress, Forwarding, HostAccess, NetworkDefaults, NetworkMode, Uplink,
+    UplinkCost, UplinkKind,
 };
 pub use offloads::{AppOffloads, LinkOffloads, Offload};
 pub use resources::{IoCeilings, Medium, Quotas, Reserve, StateDisk, Storage, StorageRole, Wear};

@@ -4,12 +4,14 @@ mod board;
 
 use board::{Board, app, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
+use coracle_protocol::local::{Answer, AppAction};
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{App, Image, Network};
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -20,6 +22,9 @@ const NAMES: [(&[u8], [u8; 4]); 3] = [
     // The board itself.
     (b"\x04lies\x07example", [198, 51, 100, 1]),
 ];
+
+/// Whether `mqtt.example` is where `second.example` is.
+static MOVED: AtomicBool = AtomicBool::new(false);
 
 fn ip(arguments: &str) {
     let done = Command::new("ip").args(arguments.split(' ')).status();
@@ -93,7 +98,9 @@ fn answer(socket: UdpSocket) {
             answer[2..4].copy_from_slice(&[0x81, 0x80]);
             match known {
                 // One answer for A, none for AAAA.
-                Some((_, ip)) if answer[length - 3] == 1 => {
+                Some((name, ip)) if answer[length - 3] == 1 => {
+                    let moved = name.starts_with(b"\x04mqtt") && MOVED.load(Ordering::Relaxed);
+                    let ip = if moved { &NAMES[1].1 } else { ip };
                     answer[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
                     answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4]);
                     answer.extend(ip);
@@ -207,6 +214,15 @@ fn an_app_goes_where_its_list_says_by_name_and_nowhere_else() {
     });
     holds(&board);
 
+    // The name is somewhere else now: it is found there, and where it was stays open for the time that was told.
+    MOVED.store(true, Ordering::Relaxed);
+    wait_for("where it is now", WAIT, || {
+        fetches(&board, "web", "mqtt.example:7000");
+        fetches(&board, "web", "198.51.100.3:7000").then_some(())
+    });
+    assert!(fetches(&board, "web", "198.51.100.2:7000"));
+    MOVED.store(false, Ordering::Relaxed);
+
     // The next release says something else.
     board.commit(
         "2",
@@ -222,5 +238,74 @@ fn an_app_goes_where_its_list_says_by_name_and_nowhere_else() {
     }
     board.stop_all();
     assert!(!board.tables().contains("coracle"), "{}", board.tables());
+    drop(world);
+}
+
+/// What a board says of its own firewall: apps whose release says nothing go nowhere, and nothing of the board is opened.
+#[test]
+fn a_board_says_where_apps_go_that_say_nothing_and_that_its_services_stay_closed() {
+    let mut board = Board::start();
+    let world = World::of(&board);
+    board.set_resolv_conf("nameserver 198.51.100.2\n");
+    let site = "[network]\nmodes = [\"bridge\"]\negress = \"none\"\nhost_access = \"never\"\n";
+    std::fs::write(board.config().with_file_name("board.toml"), site).unwrap();
+    board.restart_supervisor();
+    let image = board.image(&rootfs(&board, "here"), RunConfig::default());
+    let listed = serde_json::json!({"egress": ["tcp://mqtt.example:7000"]});
+    let silent = serde_json::json!({"ports": [{"host": 8095, "container": 8080}]});
+    let apps = || {
+        vec![
+            server(&image, "web", listed.clone()),
+            server(&image, "silent", silent.clone()),
+        ]
+    };
+    board.networks = vec![
+        serde_json::from_value(serde_json::json!({"name": "front", "host_access": true})).unwrap(),
+    ];
+    let mut more = apps();
+    more.push(server(&image, "bold", serde_json::json!({"mode": "host"})));
+    let (release, deploy) = board.documents("1", more);
+    let Answer::Refused { code, reason } = board.offer("1", &release, &deploy) else {
+        panic!("a network opens the board's services");
+    };
+    assert_eq!(code, "over-budget");
+    for told in [
+        "network `front`: host_access is given to no network on this board",
+        "`bold`: network mode `host` is not allowed on this board; allowed: bridge",
+    ] {
+        assert!(
+            reason.lines().any(|line| line.starts_with(told)),
+            "{told}: {reason}"
+        );
+    }
+
+    board.networks.clear();
+    board.commit("2", apps());
+    assert!(
+        fetches(&board, "web", "mqtt.example:7000"),
+        "{}",
+        board.log()
+    );
+    for at in ["mqtt.example:7000", "198.51.100.2:7000"] {
+        assert!(!fetches(&board, "silent", at), "{at}");
+    }
+    // Its neighbour, and who comes in by its port.
+    assert!(fetches(&board, "silent", "web:8080"));
+    assert_eq!(board.get("http://127.0.0.1:8095/").as_deref(), Some("here"));
+
+    // The board says otherwise: from the next start of an app on.
+    std::fs::remove_file(board.config().with_file_name("board.toml")).unwrap();
+    board.restart_supervisor();
+    assert!(!fetches(&board, "silent", "198.51.100.2:7000"));
+    let pid = board.app("silent").unwrap().pid;
+    assert_eq!(board.control("silent", AppAction::Restart), Answer::Done);
+    wait_for("another start", WAIT, || {
+        let app = board.app("silent")?;
+        (app.pid.is_some() && app.pid != pid).then_some(())
+    });
+    wait_for("the way out", WAIT, || {
+        fetches(&board, "silent", "mqtt.example:7000").then_some(())
+    });
+    board.stop_all();
     drop(world);
 }

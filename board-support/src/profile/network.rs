@@ -33,6 +33,12 @@ pub struct NetworkDefaults {
     /// What becomes of other programs' rules for packets within a bridge.
     #[serde(default)]
     pub bridge_nf: BridgeNf,
+    /// Where an app on bridges may go whose release has no list of places.
+    #[serde(default)]
+    pub egress: DefaultEgress,
+    /// Whether a release may open the board's own services to a network.
+    #[serde(default)]
+    pub host_access: HostAccess,
     /// What the board's links do for the processor: the first entry that means a link is that link's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offloads: Vec<LinkOffloads, 8>,
@@ -82,6 +88,28 @@ pub enum BridgeNf {
     Keep,
     /// Coracle switches them off, and on again when its networks go.
     Off,
+}
+
+/// Where an app on bridges may go whose release has no list of places.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefaultEgress {
+    /// Everywhere that its networks lead.
+    #[default]
+    Any,
+    /// To its neighbours alone, as with an empty list.
+    None,
+}
+
+/// Whether a release may open the board's own services to a network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostAccess {
+    /// To those for which it asks.
+    #[default]
+    Asked,
+    /// To none: one that asks is refused.
+    Never,
 }
 
 /// One entry of `network.uplinks`.

@@ -121,6 +121,10 @@ fn what_links_do_for_the_processor_is_named_once_and_the_first_pattern_counts() 
         (silent.forwarding, silent.bridge_nf),
         (Forwarding::Set, BridgeNf::Keep)
     );
+    assert_eq!(
+        (silent.egress, silent.host_access),
+        (DefaultEgress::Any, HostAccess::Asked)
+    );
     let text = with(
         "[[network.offloads]]\nlinks = \"end0\"\noff = [\"tx-checksum\", \"tso\"]\non = [\"gro\"]\n\
          [[network.offloads]]\nlinks = \"end?\"\noff = [\"gso\"]\n\
@@ -157,6 +161,18 @@ fn what_links_do_for_the_processor_is_named_once_and_the_first_pattern_counts() 
     let message = fault(&good.replacen("[network]\n", "[network]\nforwarding = \"off\"\n", 1));
     assert!(
         message.contains("set") && message.contains("keep"),
+        "{message}"
+    );
+    let firewall = "[network]\negress = \"none\"\nhost_access = \"never\"\n";
+    let text = good.replacen("[network]\n", firewall, 1);
+    let network = Profile::parse(&text, Path::new("x.toml")).unwrap().network;
+    assert_eq!(
+        (network.egress, network.host_access),
+        (DefaultEgress::None, HostAccess::Never)
+    );
+    let message = fault(&text.replace("egress = \"none\"", "egress = \"deny\""));
+    assert!(
+        message.contains("any") && message.contains("none"),
         "{message}"
     );
     let message = fault(&good.replacen("[network]\n", "[network]\nbridge_nf = \"on\"\n", 1));

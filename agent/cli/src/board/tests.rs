@@ -66,7 +66,7 @@ fn the_schema_has_what_a_site_may_say() {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     let text = std::fs::read_to_string(format!("{BOARDS}/generic-x86-64.toml")).unwrap();
     let network = "[network]\nsubnet = \"10.0.0.0/16\"\nmtu = 1400\nparents = [\"eth?\"]\ninterfaces = [\"lan?\"]\n\
-                   forwarding = \"keep\"\nbridge_nf = \"off\"\n\
+                   forwarding = \"keep\"\nbridge_nf = \"off\"\negress = \"none\"\nhost_access = \"never\"\n\
                    offloads = [{ links = \"eth?\", on = [\"gro\"], off = [\"tx-checksum\", \"rx-checksum\", \"tso\"] }]\n\
                    app_offloads = { off = [\"gso\"] }\n";
     let text = text.replacen("[network]\n", network, 1);
@@ -75,6 +75,8 @@ fn the_schema_has_what_a_site_may_say() {
     for (here, enumeration) in [
         ("forwarding", vec!["set", "keep"]),
         ("bridge_nf", vec!["keep", "off"]),
+        ("egress", vec!["any", "none"]),
+        ("host_access", vec!["asked", "never"]),
     ] {
         let known = &schema["properties"]["network"]["properties"][here]["enum"];
         assert_eq!(*known, serde_json::json!(enumeration));

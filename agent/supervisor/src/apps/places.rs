@@ -2,12 +2,14 @@
 
 use crate::apps::launch::{Bridge, LaunchError};
 use crate::apps::plan::Plan;
+use coracle_board_support::profile::{DefaultEgress, Profile};
 use coracle_network::{
     Attachment, DEFAULT_NETWORK, EgressRule, EgressTo, Ipv6, Namespace, NetworkError,
     NetworkRequest, Rates, Station, Underlay, Wanted,
 };
 use coracle_protocol::release::{
-    Driver, EgressTo as To, ExtraHost, LinkMode, Network, NetworkMode, NetworkSpec, Protocol,
+    Driver, Egress, EgressTo as To, ExtraHost, LinkMode, Network, NetworkMode, NetworkSpec,
+    Protocol,
 };
 use coracle_runtime::Created;
 use std::net::{IpAddr, Ipv4Addr};
@@ -81,6 +83,13 @@ pub fn of(network: &Network) -> Vec<Place> {
         ..place(index, on.name.as_str())
     })
     .collect()
+}
+
+/// Where the app may go: what its release says, or else what the board says of apps on bridges.
+pub fn list(network: &Network, profile: &Profile) -> Option<Vec<Egress>> {
+    let on_bridges = network.mode == NetworkMode::Bridge;
+    let closed = on_bridges && profile.network.egress == DefaultEgress::None;
+    network.egress.clone().or(closed.then(Vec::new))
 }
 
 /// A network of the release, as the board is asked for it.
@@ -195,6 +204,12 @@ pub(super) async fn attach(
     let mut places = Vec::new();
     for (index, place) in plan.places.iter().enumerate() {
         let leads_out = open == Some(index);
+        // On a wire there are no rules of ours; a release with a list is on none.
+        let on_bridge = networks
+            .inspect(&place.network)?
+            .config()
+            .underlay
+            .is_none();
         let wanted = Wanted {
             ports: if leads_out { &plan.ports } else { &[] },
             ip: place.ip,
@@ -203,7 +218,7 @@ pub(super) async fn attach(
             no_default_route: !leads_out,
             rates: place.rates,
             aliases: &place.aliases,
-            egress: egress.as_deref(),
+            egress: egress.as_deref().filter(|_| on_bridge),
         };
         let namespace = Namespace::Fd(netns.as_fd());
         let name = plan.name.as_str();

@@ -1,15 +1,23 @@
-//! Links of the board that a release asks for, held against what the board's profile allows.
+//! Links and services of the board that a release asks for, held against what the board's profile allows.
 
-use coracle_board_support::profile::Profile;
+use coracle_board_support::profile::{HostAccess, Profile};
 use coracle_protocol::release::Release;
 
 /// Who may give more: the profile, and over it the board's own file.
 const REMEDY: &str = "in the board's board.toml a site can name more";
 
-/// Networks on links that may not carry any, and apps that ask for links that are not given away.
+/// Networks on links that may not carry any or that ask for services of the board, and apps that ask for links that are not given away.
 pub(super) fn not_allowed(release: &Release, profile: &Profile) -> Vec<String> {
     let mut problems = Vec::new();
+    let closed = profile.network.host_access == HostAccess::Never;
     for network in &release.networks {
+        if closed && network.host_access {
+            problems.push(format!(
+                "network `{}`: host_access is given to no network on this board ([network] host_access = \"never\"); publish \
+                 what the app needs from another app, or have the board's own board.toml say \"asked\"",
+                network.name
+            ));
+        }
         let Some(parent) = &network.parent else {
             continue;
         };
