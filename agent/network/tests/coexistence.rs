@@ -155,10 +155,21 @@ fn nft(text: &str) {
     output("nft", &["-f", file.path().to_str().unwrap()]);
 }
 
+/// What iptables-save said.
+fn restore(program: &str, rules: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rules).unwrap();
+    output(
+        &format!("{program}-nft-restore"),
+        &[file.path().to_str().unwrap()],
+    );
+}
+
 /// Everything that is not ours.
 fn nft_of_others() -> String {
     let all = nft_list();
-    let tables = all.trim_end().split("\ntable ").map(str::to_owned);
+    let all = all.trim_end().trim_start_matches("table ");
+    let tables = all.split("\ntable ").map(str::to_owned);
     let theirs: Vec<String> = tables.filter(|table| !table.contains("coracle-")).collect();
     theirs.join("\ntable ")
 }
@@ -191,14 +202,23 @@ fn beside_docker_forwarding_has_to_be_allowed_in_its_user_chain() {
 
 #[test]
 fn beside_ufw_the_bridge_has_to_be_allowed_in_and_through() {
-    let load = || nft(include_str!("coexistence/ufw.nft"));
+    let load = || {
+        restore("iptables", include_str!("coexistence/ufw.rules"));
+        restore("ip6tables", include_str!("coexistence/ufw6.rules"));
+    };
+    // What `ufw route allow in on cor0`, `… out on cor0` and `ufw allow in on cor0 to any port 53` add.
     let open = || {
-        for (family, ufw) in [("ip", "ufw"), ("ip6", "ufw6")] {
-            nft(&format!(
-                "add rule {family} filter {ufw}-user-forward iifname \"cor0\" accept\n\
-                 add rule {family} filter {ufw}-user-forward oifname \"cor0\" accept\n\
-                 add rule {family} filter {ufw}-user-input iifname \"cor0\" udp dport 53 accept\n"
-            ));
+        for (program, ufw) in [("iptables", "ufw"), ("ip6tables", "ufw6")] {
+            for rule in [
+                "user-forward -i cor0",
+                "user-forward -o cor0",
+                "user-input -i cor0 -p tcp -m tcp --dport 53",
+                "user-input -i cor0 -p udp -m udp --dport 53",
+            ] {
+                let rule = format!("-A {ufw}-{rule} -j ACCEPT");
+                let arguments: Vec<&str> = rule.split(' ').collect();
+                output(&format!("{program}-nft"), &arguments);
+            }
         }
     };
     let (first, second) = beside(load, nft_of_others, open);
@@ -207,13 +227,13 @@ fn beside_ufw_the_bridge_has_to_be_allowed_in_and_through() {
 
 #[test]
 fn beside_firewalld_published_ports_work_and_the_bridge_belongs_in_a_zone() {
-    let load = || nft(include_str!("coexistence/firewalld.nft"));
-    let open = || {
-        nft(
-            "add rule inet firewalld filter_FWD_zones iifname \"cor0\" accept\n\
-             add rule inet firewalld filter_IN_zones iifname \"cor0\" accept\n",
-        );
+    const OPENED: &str = include_str!("coexistence/firewalld.nft");
+    let load = || {
+        let lines = OPENED.lines().filter(|line| !line.contains("\"cor0\""));
+        nft(&lines.collect::<Vec<_>>().join("\n"));
     };
+    // Firewalld makes its table anew with each change.
+    let open = || nft(&format!("delete table inet firewalld\n{OPENED}"));
     let (first, second) = beside(load, nft_of_others, open);
     assert_eq!((first, second), (closed(true, false), OPEN));
 }
