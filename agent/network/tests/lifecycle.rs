@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use coracle_network::{
     DEFAULT_NETWORK, Endpoint, Namespace, Network, NetworkError, Networks, Protocol, Wanted,
+    configure_inside,
 };
 use support::*;
 
@@ -166,6 +167,38 @@ fn an_ended_apps_interface_goes_by_itself_and_its_name_is_not_waited_for() {
         drop(held);
         network.detach("web").await.unwrap();
         assert_eq!(state_of_the_board(), empty);
+    });
+}
+
+#[test]
+fn an_ended_apps_address_is_the_next_ones_once_it_is_heard_no_more() {
+    let client = board();
+    client.run(|| serve(7000));
+    let state = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut network = started(state.path()).await;
+        // Its namespace lives on.
+        let (held, first) = attached(&mut network, "web", &[]).await;
+        held.run(|| ask_tcp(CLIENT, 7000).unwrap());
+        network.ended("web").await.unwrap();
+        let ip = Some(first.ip);
+        let (other, wanted) = (
+            Netns::new(),
+            Wanted {
+                ip,
+                ..Wanted::default()
+            },
+        );
+        let place = network.attach_as("other", other.namespace(), &wanted);
+        let place = place.await.unwrap();
+        other.run(move || configure_inside(&place).unwrap());
+        held.run(|| assert_silent(CLIENT, 7000));
+        other.run(|| ask_tcp(CLIENT, 7000).unwrap());
+        // Without anybody who wants its place it is seen to as well.
+        network.ended("other").await.unwrap();
+        network.mend().await.unwrap();
+        other.run(|| assert_silent(CLIENT, 7000));
+        network.destroy().await.unwrap();
     });
 }
 
