@@ -54,6 +54,7 @@ pub fn taken<'a>(
     ] {
         listeners.extend(sockets(&table(name), protocol, state));
     }
+    listeners.extend(endpoints(&table("sctp/eps")));
     listeners.retain(|listener| !gateways.contains(&listener.at.ip()));
     let lowest = first_of_passing_ports();
     // What a program asks from, and has for a moment.
@@ -115,6 +116,26 @@ fn sockets(table: &str, protocol: Protocol, state: &str) -> Vec<Listener> {
         })
     };
     table.lines().skip(1).filter_map(socket).collect()
+}
+
+/// Lines of net/sctp/proc.c (`sctp_eps_seq_show`): endpoint, socket, style, state, bucket, port, uid, inode, and each local address.
+fn endpoints(table: &str) -> Vec<Listener> {
+    // SCTP_SS_LISTENING is TCP_LISTEN (include/net/sctp/constants.h), in decimal.
+    const LISTENS: &str = "10";
+    let endpoint = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (port, inode) = (fields.get(5)?.parse().ok()?, fields.get(7)?.parse().ok()?);
+        let addresses = fields.get(8..).filter(|_| fields[3] == LISTENS)?;
+        let ips = addresses.iter().filter_map(|ip| ip.parse::<IpAddr>().ok());
+        let listener = |ip: IpAddr| Listener {
+            protocol: Protocol::Sctp,
+            at: SocketAddr::new(ip.to_canonical(), port),
+            inode,
+        };
+        Some(ips.map(listener).collect::<Vec<_>>())
+    };
+    let lines = table.lines().skip(1);
+    lines.filter_map(endpoint).flatten().collect()
 }
 
 /// `0100007F:1F90`: words of 32 bits as this machine has them, and the port.
@@ -226,6 +247,25 @@ mod tests {
             ("[::]:80", 9)
         );
         assert!(six[1].at.is_ipv4());
+    }
+
+    #[test]
+    fn sctps_own_table_is_read() {
+        let table = " ENDPT     SOCK   STY SST HBKT LPORT   UID INODE LADDRS
+00000000a1b2c3d4 00000000d4c3b2a1 2   10  25   3868    0 2101 192.0.2.1 2001:0db8:0000:0000:0000:0000:0000:0001 
+00000000a1b2c3d5 00000000d4c3b2a2 2   7   26   3869    0 2102 0.0.0.0 
+00000000a1b2c3d6
+";
+        let at: Vec<String> = endpoints(table)
+            .iter()
+            .map(|one| one.at.to_string())
+            .collect();
+        assert_eq!(at, ["192.0.2.1:3868", "[2001:db8::1]:3868"]);
+        let first = endpoints(table)[0];
+        assert_eq!((first.inode, first.protocol), (2101, Protocol::Sctp));
+        let mut sctp = port(3868, None);
+        sctp.protocol = Protocol::Sctp;
+        assert!(first.is_in_the_way_of(&sctp) && !first.is_in_the_way_of(&port(3868, None)));
     }
 
     #[test]
