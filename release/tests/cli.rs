@@ -341,6 +341,54 @@ fn the_documented_examples_are_release_files() {
     assert_eq!(examples, 2, "a short and a full one");
 }
 
+/// Each row of docs/networking.md that says `yes` names keys that a release file has, and what people type most has a row.
+#[test]
+fn dockers_options_have_their_equals_in_a_release_file() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(folder.join("../docs/networking.md")).unwrap();
+    let whole = fs::read_to_string(folder.join("tests/golden/release.toml")).unwrap();
+    let (_, table) = text.split_once("## Docker's options and ours").unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let mut options = String::new();
+    for row in table.lines().filter(|row| row.ends_with("| yes |")) {
+        // A bar inside of a cell is written with a backslash.
+        let cells: Vec<&str> = row.split(" | ").collect();
+        options += cells[0];
+        // Every other piece is code; what stands in quotes there is a value.
+        let code = cells[1].split('`').skip(1).step_by(2);
+        let names = code.flat_map(|code| code.split('"').step_by(2));
+        let words =
+            names.flat_map(|names| names.split(|c: char| !c.is_ascii_lowercase() && c != '_'));
+        let keys: Vec<&str> = words.filter(|word| word.len() > 1).collect();
+        assert!(!keys.is_empty(), "{row}");
+        for key in keys {
+            let stands = [
+                format!("{key} = "),
+                format!("[{key}]"),
+                format!("{key}]\n"),
+                format!("[{key}."),
+            ];
+            let known = stands.iter().any(|word| whole.contains(word.as_str()));
+            assert!(known, "`{key}` of {row}");
+        }
+    }
+    for option in [
+        "--network",
+        "-p",
+        "--ip",
+        "--dns",
+        "--network-alias",
+        "--add-host",
+        "--mac-address",
+    ] {
+        let said = [format!("`{option}`"), format!("`{option} ")];
+        assert!(
+            said.iter().any(|word| options.contains(word.as_str())),
+            "{option}: {options}"
+        );
+    }
+}
+
 #[test]
 fn faults_of_a_release_file_are_named() {
     let place = Place::with_keys().with_images();
