@@ -132,6 +132,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         store.clone(),
         blobs.clone(),
         manifests.clone(),
+        live.clone(),
         stop.clone(),
     );
 

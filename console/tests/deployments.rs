@@ -186,9 +186,71 @@ fn a_delta_is_offered_for_a_layer_that_the_board_holds_and_applies() {
 
     let manifest = new.apps[0].image.manifest.digest;
     let referrers = fleet.get(&format!("/v2/demo/web/referrers/{manifest}"));
+    const ARTIFACT: &str = "application/vnd.io.github.containers.oci-delta.v1";
+    assert_eq!(referrers["manifests"][0]["artifactType"], ARTIFACT);
+    let artifact = referrers["manifests"][0]["digest"].as_str().unwrap();
+    let artifact = fleet.get(&format!("/v2/demo/web/manifests/{artifact}"));
+    let note = |name: &str| format!("io.github.containers.delta.{name}");
+    assert_eq!(artifact["artifactType"], ARTIFACT);
+    assert_eq!(artifact["subject"]["digest"], json!(manifest));
+    let notes = &artifact["annotations"];
+    assert_eq!(notes[note("target")], json!(manifest));
+    let (was, config) = (&old.apps[0].image.manifest, &old.apps[0].image.config);
+    assert_eq!(notes[note("source")], json!(was.digest));
+    assert_eq!(notes[note("source-config")], json!(config.digest));
+    let layers = artifact["layers"].as_array().unwrap();
+    let contents: Vec<&str> = layers
+        .iter()
+        .map(|layer| layer["annotations"][note("content")].as_str().unwrap())
+        .collect();
+    assert_eq!(contents, ["image-manifest", "image-config", "image-layer"]);
+    assert_eq!(layers[0]["digest"], json!(manifest));
+    assert_eq!(layers[1]["digest"], json!(new.apps[0].image.config.digest));
+    assert_eq!(layers[2]["digest"], json!(delta.digest));
+    assert_eq!(layers[2]["mediaType"], coracle_images::delta::MEDIA_TYPE);
+    assert_eq!(layers[2]["annotations"][note("to")], json!(to.digest));
+}
+
+#[test]
+fn boards_of_every_version_find_their_delta_made() {
+    let fleet = Fleet::start();
+    let app = noise(5, 120_000);
+    let changed = |at: usize| {
+        let mut app = app.clone();
+        app[at..at + 16].copy_from_slice(&[0; 16]);
+        app
+    };
+    let mut held = Vec::new();
+    for version in [1, 2] {
+        let (release, _) = fleet.release(version, &[("app", changed(version as usize * 9000))]);
+        held.push(release.apps[0].image.layers[0].diff_id);
+    }
+    // Two boards of the second version, one that was left behind.
+    for (name, layer) in [
+        ("acme.b1", held[0]),
+        ("acme.b2", held[1]),
+        ("acme.b3", held[1]),
+    ] {
+        fleet.enrol(name).say_current(1, &[layer]);
+        support::wait_for("what the board holds", 10, || {
+            (!fleet.get(&format!("/api/v1/boards/{name}"))["current"].is_null()).then_some(())
+        });
+    }
+    let (_, release) = fleet.release(3, &[("app", changed(60_000))]);
+    let one = format!("/api/v1/releases/{release}");
+    let deltas = support::wait_for("the deltas", 60, || {
+        let deltas = fleet.get(&one)["deltas"].clone();
+        (deltas["done"] == deltas["pairs"] && deltas["done"] != 0).then_some(deltas)
+    });
+    assert_eq!(deltas, json!({"pairs": 2, "done": 2, "made": 2}));
+    let listed = fleet.get("/api/v1/releases");
+    assert_eq!(listed[0]["deltas"]["made"], 2, "{listed}");
+
+    let ordered = fleet.deploy(&release, &["acme.b1", "acme.b2", "acme.b3"]);
+    let from = |board: usize| ordered["boards"][board]["deltas"][0]["from"].clone();
     assert_eq!(
-        referrers["manifests"][0]["artifactType"],
-        coracle_images::delta::MEDIA_TYPE
+        [from(0), from(1), from(2)],
+        [held[0], held[1], held[1]].map(|id| json!(id))
     );
 }
 

@@ -2,8 +2,12 @@
 
 use coracle_digest::Sha256Digest;
 use coracle_protocol::names::AppName;
-use coracle_protocol::release::{Image, Layer, Release};
-use std::collections::BTreeSet;
+use coracle_protocol::release::{Blob, Image, Layer, Release};
+use coracle_protocol::report::Current;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Kinds of boards that are prepared for: more different ones than a fleet has versions.
+const KINDS: usize = 64;
 
 /// A layer that boards hold, and one that they need.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +19,35 @@ pub struct Pair {
     /// The image that needs it, `repository:tag`.
     pub image: String,
     /// That image's manifest.
-    pub manifest: coracle_protocol::release::Blob,
+    pub manifest: Blob,
+    /// Its configuration.
+    pub config: Blob,
+    /// Manifest and configuration of the image that brought the held layer.
+    pub source: [Blob; 2],
+}
+
+/// Boards that need the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    /// The release that they run.
+    pub running: Option<Sha256Digest>,
+    /// The layers that they hold.
+    pub held: BTreeSet<Sha256Digest>,
+}
+
+/// What boards say that they hold, each kind once, that of most boards first.
+pub fn kinds<'a>(boards: impl Iterator<Item = &'a Current>) -> Vec<Kind> {
+    let mut counted = BTreeMap::<_, usize>::new();
+    for current in boards {
+        let running = current.set.as_ref().map(|set| set.release);
+        let held: BTreeSet<Sha256Digest> = current.layers.iter().copied().collect();
+        *counted.entry((running, held)).or_default() += 1;
+    }
+    let mut counted: Vec<_> = counted.into_iter().collect();
+    counted.sort_by_key(|(_, boards)| std::cmp::Reverse(*boards));
+    counted.truncate(KINDS);
+    let kind = |((running, held), _)| Kind { running, held };
+    counted.into_iter().map(kind).collect()
 }
 
 /// For each layer of `release` that is not `held`, one base: of the same app (or of the same
@@ -39,14 +71,16 @@ pub fn pairs(
                     .filter(|(name, o)| *name != app && repository(o) == repository(image));
                 same_app
                     .chain(same_repository)
-                    .find_map(|(_, o)| base_in(o, place, to, &held))
+                    .find_map(|(_, o)| Some((o, base_in(o, place, to, &held)?)))
             });
-            if let Some(from) = base {
+            if let Some((old, from)) = base {
                 found.push(Pair {
                     from: from.clone(),
                     to: to.clone(),
                     image: image.name.clone(),
                     manifest: image.manifest,
+                    config: image.config,
+                    source: [old.manifest, old.config],
                 });
             }
         }
@@ -126,6 +160,41 @@ mod tests {
             super::pairs(&new, &[old], all).is_empty(),
             "a held layer needs nothing"
         );
+    }
+
+    #[test]
+    fn boards_of_each_version_are_a_kind_those_of_most_first() {
+        let current = |layers: &[&str]| -> Current {
+            let layers: Vec<Sha256Digest> = layers.iter().map(|name| id(name)).collect();
+            serde_json::from_value(serde_json::json!({
+                "version": 1, "set": null, "layers": layers,
+                "board": {"profile": "p", "hardware": "h", "architecture": "a", "kernel": "k",
+                          "agent": "1", "memory_bytes": 1, "cpus": 1},
+            }))
+            .unwrap()
+        };
+        // One that holds the new layer already hides nothing from those that do not.
+        let boards = [&["app1"][..], &["app2"], &["app3"], &["app2"]].map(current);
+        let kinds = kinds(boards.iter());
+        assert_eq!(kinds.len(), 3);
+        assert_eq!(kinds[0].held, BTreeSet::from([id("app2")]));
+        let old = [
+            release("web", "shop/web:2", &[layer("app2", 6)]),
+            release("web", "shop/web:1", &[layer("app1", 5)]),
+        ];
+        let new = release("web", "shop/web:3", &[layer("app3", 6)]);
+        let bases = |kind: &Kind| super::pairs(&new, &old, |d| kind.held.contains(d));
+        let mut from: Vec<_> = kinds
+            .iter()
+            .flat_map(bases)
+            .map(|p| p.from.diff_id)
+            .collect();
+        from.sort();
+        let mut both = [id("app1"), id("app2")];
+        both.sort();
+        assert_eq!(from, both);
+        let many: Vec<Current> = (0..200).map(|n| current(&[&n.to_string()])).collect();
+        assert_eq!(super::kinds(many.iter()).len(), KINDS);
     }
 
     #[test]

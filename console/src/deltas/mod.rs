@@ -6,9 +6,11 @@
 
 mod choose;
 mod compute;
+mod progress;
 
 use crate::blobs::Blobs;
 use crate::clock::now;
+use crate::live::{Change, Live};
 use crate::registry::Manifests;
 use crate::store::{Board, DeltaRow, Store, StoreError};
 use coracle_digest::Sha256Digest;
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use choose::Pair;
+pub use progress::Progress;
 
 /// Earlier releases of a product whose layers are looked at.
 const RELEASES: u32 = 5;
@@ -37,18 +40,28 @@ pub struct Deltas {
     under_way: Arc<Mutex<UnderWay>>,
     /// Computing takes all of a core and some times the layer's size in memory.
     turn: Arc<Semaphore>,
+    progress: Arc<progress::Table>,
+    live: Live,
     stop: CancellationToken,
 }
 
 impl Deltas {
-    /// Deltas between blobs of `blobs`; nothing new begins after `stop`.
-    pub fn new(store: Store, blobs: Blobs, manifests: Manifests, stop: CancellationToken) -> Self {
+    /// Deltas between blobs of `blobs`; `live` is told how far they are, and nothing new begins after `stop`.
+    pub fn new(
+        store: Store,
+        blobs: Blobs,
+        manifests: Manifests,
+        live: Live,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             store,
             blobs,
             manifests,
             under_way: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
+            progress: Arc::default(),
+            live,
             stop,
         }
     }
@@ -77,30 +90,45 @@ impl Deltas {
         Ok(ready)
     }
 
-    /// A new release came: what boards that run an earlier one will need is computed now, so that
+    /// A new release came: what boards of each version that is reported will need is computed now, so that
     /// the deployment need not wait.
-    pub fn prepare(&self, release: Release) {
+    pub fn prepare(&self, digest: Sha256Digest, release: Release) {
         let this = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = this.prepare_all(&release).await {
+            if let Err(error) = this.prepare_all(digest, &release).await {
                 tracing::warn!(%error, "deltas for a new release were not prepared");
             }
         });
     }
 
-    async fn prepare_all(&self, release: &Release) -> Result<(), StoreError> {
-        let earlier = self.earlier(release, None).await?;
-        let held: BTreeSet<Sha256Digest> = self
-            .store
-            .boards()
-            .await?
-            .iter()
-            .filter_map(|board| board.current.as_ref())
-            .flat_map(|current| current.layers.iter().copied())
-            .collect();
+    /// How far the preparation for a release is; `None` when this console has not prepared it since it started.
+    pub fn progress(&self, release: &Sha256Digest) -> Option<Progress> {
+        self.progress.of(release)
+    }
+
+    async fn prepare_all(&self, digest: Sha256Digest, release: &Release) -> Result<(), StoreError> {
+        let boards = self.store.boards().await?;
+        let mut pairs: Vec<Pair> = Vec::new();
+        for kind in choose::kinds(boards.iter().filter_map(|board| board.current.as_ref())) {
+            let earlier = self.earlier(release, kind.running).await?;
+            let found = choose::pairs(release, &earlier, |diff_id| kind.held.contains(diff_id));
+            for pair in found.into_iter().take(LIMITS.deltas) {
+                let same = |p: &Pair| {
+                    (p.from.diff_id, p.to.diff_id) == (pair.from.diff_id, pair.to.diff_id)
+                };
+                if !pairs.iter().any(same) {
+                    pairs.push(pair);
+                }
+            }
+        }
+        self.progress.begin(digest, pairs.len());
+        self.live.tell(Change::Fleet);
         let far = Instant::now() + std::time::Duration::from_secs(24 * 3600);
-        for pair in choose::pairs(release, &earlier, |diff_id| held.contains(diff_id)) {
-            self.get(&pair, far).await?;
+        for pair in pairs {
+            let row = self.get(&pair, far).await?;
+            self.progress
+                .step(&digest, row.is_some_and(|row| row.outcome.is_ok()));
+            self.live.tell(Change::Fleet);
         }
         Ok(())
     }

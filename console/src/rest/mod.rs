@@ -15,7 +15,7 @@
 //! | the same with an envelope | a command that was signed elsewhere, of role `reset` too; sent as it is |
 //! | `GET /boards/<id>/commands`, `GET /boards/<id>/commands/<id>` | `waiting`, `done`, `failed`, `unanswered`; code and text |
 //! | `POST /releases` (envelope) | `{digest, product, version}` |
-//! | `GET /releases`, `GET /releases/<digest>` | releases, newest first; one with its document |
+//! | `GET /releases`, `GET /releases/<digest>` | releases, newest first, with how many of their deltas are made; one with its document |
 //! | `POST /deployments` `{release, boards, expires_in_seconds?}` | `{id, boards: [{board, activity, seq, deltas}]}` |
 //! | `GET /deployments`, `GET /deployments/<id>` | each board's phase, reason, bytes |
 //! | `POST /roots` (envelope) | `{version}`; every board is told |

@@ -109,7 +109,7 @@ pub(super) async fn add(
         .map_err(refused)?;
     let document = release.document();
     rest.live.tell(Change::Fleet);
-    rest.deltas.prepare(document.clone());
+    rest.deltas.prepare(release.digest(), document.clone());
     Ok(Json(json!({
         "digest": release.digest(),
         "product": document.product,
@@ -138,13 +138,15 @@ fn refused(error: AddError) -> Problem {
     }
 }
 
-fn view(row: &ReleaseRow) -> Value {
+/// `deltas`: how far those are that boards will need; `null` once the console was started anew.
+fn view(rest: &Rest, row: &ReleaseRow) -> Value {
     json!({
         "digest": row.digest,
         "product": row.product,
         "version": row.version,
         "created_at": row.created_at,
         "created_by": row.created_by,
+        "deltas": rest.deltas.progress(&row.digest),
     })
 }
 
@@ -153,7 +155,7 @@ pub(super) async fn list(
     Query(page): Query<Page>,
 ) -> Result<Json<Vec<Value>>, Problem> {
     let rows = rest.store.releases(page.limit()).await?;
-    Ok(Json(rows.iter().map(view).collect()))
+    Ok(Json(rows.iter().map(|row| view(&rest, row)).collect()))
 }
 
 pub(super) async fn one(
@@ -169,7 +171,7 @@ pub(super) async fn one(
             "GET /api/v1/releases lists them",
         )
     })?;
-    let mut value = view(&row);
+    let mut value = view(&rest, &row);
     let payload = row.envelope.payload_unverified().unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
         let document: Value = serde_json::from_slice(&payload).unwrap_or_default();

@@ -20,6 +20,7 @@ const SHOWN: u32 = 50;
 pub async fn list(State(web): State<Web>, SignedIn(who): SignedIn) -> Page {
     let store = &web.rest.store;
     let deployments = store.deployments(SHOWN).await?;
+    let releases = store.releases(SHOWN).await?;
     let mut rows = Vec::new();
     for deployment in &deployments {
         let release = store.release(&deployment.release).await?;
@@ -32,9 +33,10 @@ pub async fn list(State(web): State<Web>, SignedIn(who): SignedIn) -> Page {
     let body = html! {
         h1 { "Deployments" }
         @if who.role == Role::Admin {
-            (form(&store.releases(SHOWN).await?, &store.boards().await?))
+            (form(&releases, &store.boards().await?))
         }
         div #deployments data-live="" {
+            @for line in preparing(&web, &releases) { p.quiet { (line) } }
             @if rows.is_empty() { p { "None yet." } } @else {
                 table {
                     thead { tr {
@@ -47,6 +49,21 @@ pub async fn list(State(web): State<Web>, SignedIn(who): SignedIn) -> Page {
     };
     let up = web.rest.link.is_up();
     Ok(layout::page("Deployments", &who, up, &body).into_response())
+}
+
+/// A line for each release whose deltas are being made.
+fn preparing(web: &Web, releases: &[ReleaseRow]) -> Vec<String> {
+    let line = |release: &ReleaseRow| {
+        let progress = web.rest.deltas.progress(&release.digest)?;
+        let (product, version) = (&release.product, &release.version);
+        (progress.done < progress.pairs).then(|| {
+            format!(
+                "Making deltas for {product} {version}: {} of {} layers looked at. A deployment now sends full layers where one is missing.",
+                progress.done, progress.pairs
+            )
+        })
+    };
+    releases.iter().filter_map(line).collect()
 }
 
 fn row(deployment: &Deployment, release: Option<&ReleaseRow>, boards: &[Assignment]) -> Markup {
