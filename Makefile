@@ -24,7 +24,7 @@ CARGO ?= cargo
 # A whole build's incremental state takes 10 GB of disk, and a fresh clone has no use for it.
 export CARGO_INCREMENTAL ?= 0
 PACKAGES := build-essential pkg-config curl ca-certificates openssl iproute2 nftables ethtool mosquitto mosquitto-clients \
-	skopeo softhsm2 mtools dosfstools busybox-static faketime util-linux procps python3-minimal systemd
+	skopeo docker-registry softhsm2 mtools dosfstools busybox-static faketime util-linux procps python3-minimal systemd
 BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs criu
 SHIPPED_PACKAGES := mmdebstrap
 ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
@@ -64,6 +64,8 @@ setup:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" > /tmp/coracle-setup.log 2>&1 \
 	    || { tail -20 /tmp/coracle-setup.log; [ $$had = 1 ] || rm -f /usr/sbin/policy-rc.d; exit 1; }
 	  [ $$had = 1 ] || rm -f /usr/sbin/policy-rc.d
+	  # Nor at the next boot, where Debian's settings let everybody in.
+	  case " $${missing[*]} " in *" docker-registry "*) systemctl disable --quiet docker-registry 2>/dev/null || true ;; esac
 	fi
 	apt-cache show python3.11-minimal >/dev/null 2>&1 || $(UPDATE)
 

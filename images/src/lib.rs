@@ -16,6 +16,8 @@ pub mod tree;
 pub mod unpack;
 
 #[cfg(feature = "make")]
+pub mod archive;
+#[cfg(feature = "make")]
 pub mod build;
 
 pub use beneath::PathError;

@@ -6,6 +6,7 @@ mod delta;
 mod fleet;
 mod image;
 mod keys;
+mod registry;
 mod release;
 mod results;
 mod secret;
@@ -46,7 +47,7 @@ enum Command {
     /// The root document: which keys may sign what
     #[command(subcommand, alias = "root")]
     Trust(Box<trust::TrustCommand>),
-    /// Images from folders
+    /// Images from folders, archives and registries
     #[command(subcommand)]
     Image(image::ImageCommand),
     /// Signed releases

@@ -20,7 +20,7 @@ const CA_BYTES: u64 = 8 << 20;
 /// A JSON answer, in bytes: the list of a large fleet.
 const ANSWER_BYTES: u64 = 64 << 20;
 /// Where the system keeps the authorities that it trusts; used for https without `--ca`.
-const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(crate) const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The console may first make deltas before it answers.
 const ANSWER_TIME: Duration = Duration::from_secs(600);
 
@@ -122,7 +122,7 @@ impl Console {
             .user_agent(concat!("coracle-release/", env!("CARGO_PKG_VERSION")));
         if base.starts_with("https://") {
             let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let roots = authorities(ca.unwrap_or(Path::new(SYSTEM_CA)))?;
+            let roots: RootCerts = authorities(ca.unwrap_or(Path::new(SYSTEM_CA)))?.into();
             config = config.tls_config(
                 TlsConfig::builder()
                     .unversioned_rustls_crypto_provider(provider)
@@ -248,7 +248,7 @@ impl Console {
 }
 
 /// The console's `{"error", "hint"}`, or a registry's `{"errors": [{"message"}]}`.
-fn problem(text: &str) -> (String, String) {
+pub(crate) fn problem(text: &str) -> (String, String) {
     let value: Value = serde_json::from_str(text).unwrap_or_default();
     let word = |value: &Value| value.as_str().map(visible);
     let error = word(&value["error"])
@@ -288,7 +288,8 @@ fn json<T: DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))
 }
 
-fn authorities(path: &Path) -> Result<RootCerts, ConsoleError> {
+/// The certificates in a file of PEM.
+pub(crate) fn authorities(path: &Path) -> Result<Vec<Certificate<'static>>, ConsoleError> {
     let pem = files::read(path, CA_BYTES)?;
     let certificates = parse_pem(&pem)
         .filter_map(|item| match item {
@@ -307,7 +308,7 @@ fn authorities(path: &Path) -> Result<RootCerts, ConsoleError> {
             detail: String::new(),
         });
     }
-    Ok(certificates.into())
+    Ok(certificates)
 }
 
 #[cfg(test)]

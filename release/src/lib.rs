@@ -10,6 +10,8 @@
 //! | [`keys`], [`files`], [`root`] | keys in files and tokens, whole files (coracle-keys, which the console has too); the root document |
 //! | [`board_keys`] | which key each board's secrets are sealed to |
 //! | [`image`] | an image from folders |
+//! | [`archive`] | images from archives, and to archives |
+//! | [`registry`] | images from any registry, and to any |
 //! | [`release_file`] | `release.toml`, as the engineer wrote it |
 //! | [`release`] | the signed release: made, shown, read |
 //! | [`delta`] | deltas by hand |
@@ -21,6 +23,7 @@
 
 pub use coracle_keys::{self as keys, files};
 
+pub mod archive;
 pub mod board_keys;
 pub mod cli;
 pub mod console;
@@ -32,6 +35,7 @@ pub mod human;
 pub mod image;
 pub mod progress;
 pub mod push;
+pub mod registry;
 pub mod release;
 pub mod release_file;
 pub mod root;

@@ -4,7 +4,7 @@
 //! outside, compression runs on one thread. So two builds of one source have one digest, and a delta between two
 //! versions holds what changed and nothing else.
 
-mod pack;
+pub(crate) mod pack;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,7 +50,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    fn layer_type(self) -> LayerType {
+    pub(crate) fn layer_type(self) -> LayerType {
         match self {
             Self::None => LayerType::Tar,
             Self::Gzip(_) => LayerType::TarGzip,

@@ -20,22 +20,22 @@ enum Sink {
 }
 
 /// Compresses what is written to it into a blob of the layout.
-pub(super) struct Packer {
+pub(crate) struct Packer {
     sink: Sink,
     hasher: Hasher,
     tar_bytes: u64,
 }
 
 /// A blob that was packed.
-pub(super) struct Packed {
-    pub(super) digest: Sha256Digest,
-    pub(super) size: u64,
-    pub(super) diff_id: Sha256Digest,
-    pub(super) tar_bytes: u64,
+pub(crate) struct Packed {
+    pub(crate) digest: Sha256Digest,
+    pub(crate) size: u64,
+    pub(crate) diff_id: Sha256Digest,
+    pub(crate) tar_bytes: u64,
 }
 
 impl Packer {
-    pub(super) fn new(layout: &Layout, compression: Compression) -> Result<Self, BuildError> {
+    pub(crate) fn new(layout: &Layout, compression: Compression) -> Result<Self, BuildError> {
         let blob = layout.store().incoming()?;
         let sink = match compression {
             Compression::None => Sink::Plain(blob),
@@ -56,7 +56,7 @@ impl Packer {
         })
     }
 
-    pub(super) fn finish(self, layout: &Layout) -> Result<Packed, BuildError> {
+    pub(crate) fn finish(self, layout: &Layout) -> Result<Packed, BuildError> {
         let blob = match self.sink {
             Sink::Plain(blob) => Ok(blob),
             Sink::Gzip(encoder) => encoder.finish(),

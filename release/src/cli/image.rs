@@ -1,9 +1,11 @@
-//! `image`: images from folders.
+//! `image`: images from folders, archives and registries, and to them.
 
+use super::registry::{ImagePull, ImagePush};
 use super::say;
 use crate::failure::Failure;
-use crate::{human, image};
+use crate::{archive, human, image};
 use clap::{Args, Subcommand, ValueEnum};
+use coracle_images::archive::{Format, Import};
 use coracle_images::build::{Build, Compression, Owner};
 use coracle_images::layout::{Empty, Platform, RunConfig};
 use std::path::PathBuf;
@@ -18,6 +20,71 @@ pub(super) enum ImageCommand {
     ///       --user 1000:1000 --expose 8080/tcp --output images --tag shop/web:1.4
     #[command(verbatim_doc_comment)]
     Build(Box<ImageBuild>),
+    /// Take images from an archive, or from another OCI layout, into an OCI layout (made when it is not there)
+    ///
+    /// Archives are what `docker save` and `podman save` write, and OCI layouts in a tar; packed by gzip or zstd as well. Each
+    /// blob is held against its digest and each layer against its DiffID before the image gets its name. Examples:
+    ///   docker save shop/web:1.4 | coracle-release image import - --output images
+    ///   coracle-release image import web.tar --output images --tag shop/web:1.4
+    #[command(verbatim_doc_comment)]
+    Import(ImageImport),
+    /// Write an image into an archive, for `docker load`, `podman load` or skopeo
+    ///
+    /// The same image gives the same archive. Examples:
+    ///   coracle-release image export --images images --tag shop/web:1.4 - | docker load
+    ///   coracle-release image export --images images --tag shop/web:1.4 --format oci web.oci.tar
+    #[command(verbatim_doc_comment)]
+    Export(ImageExport),
+    /// Bring an image from any registry into an OCI layout (made when it is not there)
+    ///
+    /// Of an image for several machines the one for --platform comes. Example:
+    ///   coracle-release image pull registry.example/shop/web:1.4 --user ci --password-file token \
+    ///       --platform linux/arm64 --output images
+    #[command(verbatim_doc_comment)]
+    Pull(Box<ImagePull>),
+    /// Send an image of an OCI layout to any registry
+    Push(Box<ImagePush>),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImageImport {
+    /// The archive, or the folder of an OCI layout; `-` reads it from stdin
+    #[arg(value_name = "FILE")]
+    source: PathBuf,
+    /// The OCI layout
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// The image's name; without it, the one that it has in the archive
+    #[arg(long, value_name = "NAME:TAG")]
+    tag: Option<String>,
+    /// How layers of `docker save` are packed: zstd, gzip or none
+    #[arg(long, value_name = "KIND", default_value = "zstd")]
+    compression: CompressionName,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImageExport {
+    /// The archive; `-` writes it to stdout
+    #[arg(value_name = "FILE")]
+    output: PathBuf,
+    /// The OCI layout
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// The image's name
+    #[arg(long, value_name = "NAME:TAG")]
+    tag: String,
+    /// docker (layers not packed, read by every Docker) or oci
+    #[arg(long, value_name = "KIND", default_value = "docker")]
+    format: FormatName,
+    /// Which one, of an image for several machines
+    #[arg(long, value_name = "linux/ARCH", value_parser = image::platform)]
+    platform: Option<Platform>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatName {
+    Docker,
+    Oci,
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +137,16 @@ pub(super) enum CompressionName {
     None,
 }
 
+impl CompressionName {
+    fn compression(self) -> Compression {
+        match self {
+            Self::Zstd => Compression::Zstd(19),
+            Self::Gzip => Compression::Gzip(9),
+            Self::None => Compression::None,
+        }
+    }
+}
+
 fn owner(text: &str) -> Result<(u32, u32), String> {
     let pair = text
         .split_once(':')
@@ -81,8 +158,37 @@ impl ImageCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self {
             Self::Build(args) => build(*args),
+            Self::Import(args) => import(args),
+            Self::Export(args) => export(&args),
+            Self::Pull(args) => args.run(),
+            Self::Push(args) => args.run(),
         }
     }
+}
+
+fn import(args: ImageImport) -> Result<(), Failure> {
+    let wanted = Import {
+        tag: args.tag,
+        compression: args.compression.compression(),
+        limits: image::limits(),
+    };
+    for image in archive::import(&args.source, &args.output, &wanted)? {
+        say(&format!("{} {}", image.tag, image.entry.digest));
+    }
+    Ok(())
+}
+
+fn export(args: &ImageExport) -> Result<(), Failure> {
+    let machine = args.platform.clone().unwrap_or_else(image::host_platform);
+    let format = match args.format {
+        FormatName::Docker => Format::Docker,
+        FormatName::Oci => Format::Oci,
+    };
+    archive::export(&args.images, &args.tag, &machine, format, &args.output)?;
+    if args.output != std::path::Path::new("-") {
+        say(&format!("{} is in `{}`", args.tag, args.output.display()));
+    }
+    Ok(())
 }
 
 fn build(args: ImageBuild) -> Result<(), Failure> {
@@ -121,11 +227,7 @@ fn build(args: ImageBuild) -> Result<(), Failure> {
         },
         platform: args.platform.unwrap_or_else(image::host_platform),
         clamp_mtime,
-        compression: match args.compression {
-            CompressionName::Zstd => Compression::Zstd(19),
-            CompressionName::Gzip => Compression::Gzip(9),
-            CompressionName::None => Compression::None,
-        },
+        compression: args.compression.compression(),
         owner: args
             .owner
             .map_or(Owner::Kept, |(uid, gid)| Owner::All(uid, gid)),
