@@ -87,6 +87,10 @@ pub struct WrittenDownloads {
     pub metered_bytes_per_second: Option<Rate>,
     /// Parts of the day, in UTC; the whole day.
     pub hours: heapless::Vec<Window, 8>,
+    /// Servers that are asked for blobs before the console is, the first one first; none.
+    pub mirrors: heapless::Vec<ConsoleUrl, 4>,
+    /// `http://host:port` through which the console is asked for blobs; none.
+    pub proxy: Option<ConsoleUrl>,
 }
 
 /// `[network]`
@@ -227,6 +231,10 @@ pub struct Downloads {
     pub metered_bytes_per_second: Option<u64>,
     /// Parts of the day; none is the whole day.
     pub hours: heapless::Vec<Window, 8>,
+    /// Servers that are asked for blobs before the console is: `blobs/sha256/…` below each.
+    pub mirrors: heapless::Vec<ConsoleUrl, 4>,
+    /// Through which the console is asked for blobs.
+    pub proxy: Option<ConsoleUrl>,
 }
 
 impl Config {
@@ -278,6 +286,8 @@ impl Config {
                     .or(downloads.bytes_per_second)
                     .map(Rate::bytes_per_second),
                 hours: downloads.hours,
+                mirrors: downloads.mirrors,
+                proxy: downloads.proxy,
             },
             bridge: network
                 .bridge

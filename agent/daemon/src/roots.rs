@@ -151,7 +151,7 @@ async fn get(identity: &Identity, version: u64) -> Result<Option<Envelope>, Root
         source,
     };
     let call = async {
-        let mut connection = http::connect(console, identity.tls.clone()).await?;
+        let mut connection = http::connect_to(console, identity.tls.clone()).await?;
         let request = hyper::Request::get(format!("/root/{version}"))
             .header("host", console.to_string())
             .body(Full::default())

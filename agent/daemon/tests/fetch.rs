@@ -5,7 +5,7 @@ mod support;
 use coracle_board_support::config::{Downloads, MeteredPolicy};
 use coracle_daemon::blobs::Blobs;
 use coracle_daemon::fetch::gate::{Gate, Hold};
-use coracle_daemon::fetch::{FetchError, Fetcher, Patience};
+use coracle_daemon::fetch::{FetchError, Fetcher, Patience, Source};
 use coracle_daemon::identity::Endpoint;
 use coracle_daemon::link::backoff::Backoff;
 use coracle_protocol::release::Blob;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::documents::blob;
 use support::fleet::Fleet;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// What the console does with one request: raw bytes, each after a pause.
@@ -26,34 +26,55 @@ struct Console {
 
 /// Answers the first request with the first step, and so on; closes after each.
 async fn console(fleet: &Fleet, steps: Vec<Step>) -> Console {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
     let acceptor = tokio_rustls::TlsAcceptor::from(fleet.server());
+    serve("127.0.0.1", Some(acceptor), steps).await
+}
+
+/// As [`console`]; without an acceptor it speaks plain HTTP.
+async fn serve(
+    host: &str,
+    acceptor: Option<tokio_rustls::TlsAcceptor>,
+    steps: Vec<Step>,
+) -> Console {
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
     let requests = Arc::new(Mutex::new(Vec::new()));
     let seen = requests.clone();
     tokio::spawn(async move {
         for step in steps {
             let (tcp, _) = listener.accept().await.unwrap();
-            let Ok(mut stream) = acceptor.accept(tcp).await else {
-                continue;
-            };
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(stream.read_u8().await.unwrap());
-            }
-            seen.lock()
-                .unwrap()
-                .push(String::from_utf8(request).unwrap());
-            for (pause, bytes) in step {
-                tokio::time::sleep(pause).await;
-                if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
-                    break;
+            match &acceptor {
+                None => answer(tcp, step, &seen).await,
+                Some(acceptor) => {
+                    if let Ok(stream) = acceptor.accept(tcp).await {
+                        answer(stream, step, &seen).await;
+                    }
                 }
             }
-            let _ = stream.shutdown().await;
         }
     });
     Console { port, requests }
+}
+
+async fn answer(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    step: Step,
+    seen: &Mutex<Vec<String>>,
+) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(stream.read_u8().await.unwrap());
+    }
+    seen.lock()
+        .unwrap()
+        .push(String::from_utf8(request).unwrap());
+    for (pause, bytes) in step {
+        tokio::time::sleep(pause).await;
+        if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+            break;
+        }
+    }
+    let _ = stream.shutdown().await;
 }
 
 fn now(text: &str) -> Step {
@@ -406,4 +427,271 @@ async fn a_metered_way_is_as_slow_as_asked_and_slow_is_no_fault() {
     let start = Instant::now();
     w.fetcher.fetch(want, &mut |_| {}).await.unwrap();
     assert!(start.elapsed() < took / 2, "{:?}", start.elapsed());
+}
+
+/// Fetches from mirrors and a console, and what each was asked.
+struct Mirrored {
+    fetcher: Fetcher,
+    blobs: Blobs,
+    mirrors: Vec<Console>,
+    console: Console,
+    _folder: tempfile::TempDir,
+}
+
+impl Mirrored {
+    fn asked(&self) -> (Vec<usize>, usize) {
+        let count = |server: &Console| server.requests.lock().unwrap().len();
+        (
+            self.mirrors.iter().map(count).collect(),
+            count(&self.console),
+        )
+    }
+}
+
+/// Mirrors on 127.0.0.2, plain HTTP below `/coracle`.
+async fn mirrored(mirrors: Vec<Vec<Step>>, steps: Vec<Step>) -> Mirrored {
+    let fleet = Fleet::new();
+    let console = console(&fleet, steps).await;
+    let mut servers = Vec::new();
+    let mut downloads = Downloads::default();
+    for steps in mirrors {
+        let server = serve("127.0.0.2", None, steps).await;
+        let url = format!("http://127.0.0.2:{}/coracle", server.port);
+        downloads.mirrors.push(url.try_into().unwrap()).unwrap();
+        servers.push(server);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(folder.path()).unwrap();
+    let endpoint = Endpoint {
+        host: "127.0.0.1".into(),
+        port: console.port,
+    };
+    let sources = Source::all(&downloads, endpoint.clone(), fleet.client());
+    let fetcher = Fetcher::new(endpoint, fleet.client(), blobs.clone(), patience());
+    Mirrored {
+        fetcher: fetcher.from_sources(sources),
+        blobs,
+        mirrors: servers,
+        console,
+        _folder: folder,
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_is_asked_before_the_console_and_over_plain_http() {
+    let want = blob(BODY.as_bytes());
+    let mut m = mirrored(vec![vec![ok(BODY)]], vec![]).await;
+    m.fetcher.fetch(want, &mut |_| {}).await.unwrap();
+    assert!(m.blobs.has(&want));
+    assert_eq!(m.asked(), (vec![1], 0));
+    let request = m.mirrors[0].requests.lock().unwrap()[0].clone();
+    let path = format!("GET /coracle/blobs/sha256/{} ", want.digest.hex());
+    assert!(request.starts_with(&path), "{request}");
+}
+
+#[tokio::test]
+async fn a_mirror_that_closes_after_each_blob_is_asked_for_the_next_one() {
+    let (one, two) = (blob(BODY.as_bytes()), blob(b"another blob"));
+    let mut m = mirrored(vec![vec![ok(BODY), ok("another blob")]], vec![]).await;
+    m.fetcher.fetch(one, &mut |_| {}).await.unwrap();
+    m.fetcher.fetch(two, &mut |_| {}).await.unwrap();
+    assert_eq!(m.asked(), (vec![2], 0));
+}
+
+/// Whatever a mirror does, the blob comes, soon, and the console is asked once.
+#[tokio::test]
+async fn what_a_mirror_does_wrong_costs_one_try() {
+    let head = |text: &str| now(&format!("HTTP/1.1 {text}\r\ncontent-length: 0\r\n\r\n"));
+    let cut = now(&format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{}",
+        &BODY[..12]
+    ));
+    let mut drip = cut.clone();
+    drip.push((Duration::from_secs(30), b"x".to_vec()));
+    let rest = now(&format!(
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 12-19/20\r\ncontent-length: 8\r\n\r\n{}",
+        &BODY[12..]
+    ));
+    // What it does, whether the console goes on where it stopped, and whether it is asked for the next blob.
+    for (name, does, goes_on, again) in [
+        ("has nothing", head("404 Not Found"), false, true),
+        (
+            "is busy",
+            head("503 Busy\r\nretry-after: 3600"),
+            false,
+            false,
+        ),
+        (
+            "points elsewhere",
+            head("302 Found\r\nlocation: http://127.0.0.1:1/"),
+            false,
+            false,
+        ),
+        ("has another length", ok("short"), false, false),
+        ("has other bytes", ok(&BODY.to_uppercase()), false, false),
+        ("is cut off", cut, true, false),
+        ("hangs", drip, true, false),
+        ("speaks no HTTP", now("220 ready\r\n"), false, false),
+    ] {
+        let next = "another blob, and longer";
+        let console = if goes_on { rest.clone() } else { ok(BODY) };
+        let mut m = mirrored(vec![vec![does, ok(next)]], vec![console, ok(next)]).await;
+        let begin = Instant::now();
+        let want = blob(BODY.as_bytes());
+        let fetched = m.fetcher.fetch(want, &mut |_| {}).await;
+        fetched.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(m.blobs.has(&want), "{name}");
+        assert_eq!(m.asked(), (vec![1], 1), "{name}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{name}");
+        let asked = m.console.requests.lock().unwrap()[0].to_lowercase();
+        assert_eq!(
+            asked.contains("range: bytes=12-"),
+            goes_on,
+            "{name}: {asked}"
+        );
+        m.fetcher
+            .fetch(blob(next.as_bytes()), &mut |_| {})
+            .await
+            .unwrap();
+        let (mirror, console) = if again { (2, 1) } else { (1, 2) };
+        assert_eq!(m.asked(), (vec![mirror], console), "{name}: the next blob");
+    }
+}
+
+/// A beginning with other bytes is found out at the end, and thrown away.
+#[tokio::test]
+async fn a_mirror_cannot_spoil_what_the_console_sends() {
+    let want = blob(BODY.as_bytes());
+    let other = now("HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nOTHER BYTES!");
+    let rest = now(&format!(
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 12-19/20\r\ncontent-length: 8\r\n\r\n{}",
+        &BODY[12..]
+    ));
+    let mut m = mirrored(vec![vec![other]], vec![rest, ok(BODY)]).await;
+    m.fetcher.fetch(want, &mut |_| {}).await.unwrap();
+    assert!(m.blobs.has(&want));
+    assert_eq!(m.asked(), (vec![1], 2));
+}
+
+#[tokio::test]
+async fn the_next_mirror_goes_on_where_one_stopped() {
+    let want = blob(BODY.as_bytes());
+    let cut = now(&format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{}",
+        &BODY[..12]
+    ));
+    let rest = now(&format!(
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 12-19/20\r\ncontent-length: 8\r\n\r\n{}",
+        &BODY[12..]
+    ));
+    let missing = now("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+    let mut m = mirrored(vec![vec![missing], vec![cut], vec![rest]], vec![]).await;
+    let mut came = 0;
+    m.fetcher.fetch(want, &mut |n| came += n).await.unwrap();
+    assert_eq!(m.asked(), (vec![1, 1, 1], 0));
+    assert_eq!(came, 20, "no byte came twice");
+}
+
+#[tokio::test]
+async fn a_mirror_behind_a_free_way_is_not_waited_for() {
+    let root = tempfile::tempdir().unwrap();
+    let rules = Downloads {
+        metered: MeteredPolicy::Wait,
+        ..Downloads::default()
+    };
+    // The whole of 127/8 by the modem, 127.0.0.2 by the cable.
+    route(root.path(), "wwan0");
+    let raw = |address: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(address));
+    let (to, mask) = (raw([127, 0, 0, 2]), raw([255; 4]));
+    let file = root.path().join("proc/net/route");
+    let mut routes = std::fs::read_to_string(&file).unwrap();
+    routes += &format!("eth0\t{to}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n");
+    std::fs::write(&file, routes).unwrap();
+    let missing = now("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+    let mut m = mirrored(vec![vec![ok(BODY), missing]], vec![]).await;
+    m.fetcher
+        .obey(gate(root.path(), rules), std::rc::Rc::default());
+    let want = blob(BODY.as_bytes());
+    m.fetcher
+        .wait(&want, &mut |_| panic!("the mirror's way is free"))
+        .await;
+    m.fetcher.fetch(want, &mut |_| {}).await.unwrap();
+    assert!(m.blobs.has(&want));
+    // What the mirror does not have waits for the console's way, and asks nobody meanwhile.
+    let other = blob(b"not on the mirror");
+    let held = m.fetcher.fetch(other, &mut |_| {}).await.unwrap_err();
+    assert!(matches!(held, FetchError::Held(_)), "{held}");
+    let mut told = 0;
+    let mut count = |_: &Hold| told += 1;
+    let waiting = m.fetcher.wait(&other, &mut count);
+    let over = tokio::time::timeout(Duration::from_millis(300), waiting).await;
+    assert!(over.is_err(), "it does not wait");
+    assert_eq!((told, m.asked()), (1, (vec![2], 0)));
+}
+
+/// A proxy that leads to where it is told, or says no.
+async fn proxy(says_no: bool) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(tcp.read_u8().await.unwrap());
+            }
+            let request = String::from_utf8(request).unwrap();
+            let to = request.split(' ').nth(1).unwrap().to_owned();
+            seen.lock().unwrap().push(request);
+            if says_no {
+                let _ = tcp
+                    .write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+                    .await;
+                continue;
+            }
+            let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+            tcp.write_all(b"HTTP/1.1 200 Connection established\r\nvia: p\r\n\r\n")
+                .await
+                .unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut tcp, &mut server).await });
+        }
+    });
+    (port, asked)
+}
+
+#[tokio::test]
+async fn the_console_is_reached_through_a_proxy() {
+    for says_no in [false, true] {
+        let fleet = Fleet::new();
+        let console = console(&fleet, vec![ok(BODY)]).await;
+        let (port, asked) = proxy(says_no).await;
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        let downloads = Downloads {
+            proxy: Some(format!("http://127.0.0.1:{port}").try_into().unwrap()),
+            ..Downloads::default()
+        };
+        let endpoint = Endpoint {
+            host: "127.0.0.1".into(),
+            port: console.port,
+        };
+        let sources = Source::all(&downloads, endpoint.clone(), fleet.client());
+        let fetcher = Fetcher::new(endpoint, fleet.client(), blobs.clone(), patience());
+        let want = blob(BODY.as_bytes());
+        let result = fetcher.from_sources(sources).fetch(want, &mut |_| {}).await;
+        let connect = format!("CONNECT 127.0.0.1:{} HTTP/1.1\r\n", console.port);
+        assert!(asked.lock().unwrap()[0].starts_with(&connect));
+        if says_no {
+            let error = result.unwrap_err().to_string();
+            assert!(
+                error.contains("407") && error.contains("[downloads] proxy"),
+                "{error}"
+            );
+            assert!(console.requests.lock().unwrap().is_empty());
+        } else {
+            result.unwrap();
+            assert!(blobs.has(&want));
+        }
+    }
 }

@@ -175,6 +175,25 @@ fn downloads_have_hours_and_rates() {
 }
 
 #[test]
+fn downloads_have_mirrors_and_a_proxy() {
+    let config = parse(
+        "[downloads]\nmirrors = [\"http://10.0.0.5:8000/coracle/\", \"https://m\"]\nproxy = \"http://p:3128\"",
+    );
+    let downloads = config.unwrap().downloads;
+    let mirrors: Vec<&str> = downloads.mirrors.iter().map(|url| url.as_str()).collect();
+    assert_eq!(mirrors, ["http://10.0.0.5:8000/coracle", "https://m"]);
+    assert_eq!(downloads.proxy.unwrap().as_str(), "http://p:3128");
+    let told = fault("[downloads]\nmirrors = [\"ftp://m\"]");
+    assert!(
+        told.contains(":2: downloads.mirrors: ") && told.contains("http://host"),
+        "{told}"
+    );
+    let five = ["\"http://m\""; 5].join(", ");
+    let told = fault(&format!("[downloads]\nmirrors = [{five}]"));
+    assert!(told.contains(":2: downloads.mirrors: "), "{told}");
+}
+
+#[test]
 fn folders_for_apps_are_absolute() {
     let config = parse("[volumes]\nbinds = [\"/srv/media\"]").unwrap();
     assert_eq!(config.binds, [std::path::Path::new("/srv/media")]);

@@ -4,8 +4,8 @@ use super::early::EarlyVerified;
 use super::outcome::{self, Awaited, Course, Outcome};
 use super::voice::Voice;
 use super::{Means, Offered, prepare};
-use crate::fetch::Fetcher;
 use crate::fetch::gate::{Gate, Held};
+use crate::fetch::{Fetcher, Source};
 use crate::roots;
 use crate::supervisor::SupervisorError;
 use coracle_protocol::desired::{Desired, Document};
@@ -173,12 +173,10 @@ fn fetcher(means: &Means) -> Result<Fetcher, Outcome> {
     let identity = identity.ok_or_else(|| {
         Outcome::failed("not-enrolled", "this board is not enrolled at a console")
     })?;
-    Ok(Fetcher::new(
-        identity.console,
-        identity.tls,
-        means.blobs.clone(),
-        means.patience,
-    ))
+    let (console, tls) = (identity.console, identity.tls);
+    let sources = Source::all(&means.downloads, console.clone(), tls.clone());
+    let fetcher = Fetcher::new(console, tls, means.blobs.clone(), means.patience);
+    Ok(fetcher.from_sources(sources))
 }
 
 /// The newest root first, as TUF has it (5.3). A console that cannot say stops no deployment: one that

@@ -75,14 +75,14 @@ impl Gate {
         }
     }
 
-    /// Looks at the clock and at the way to `console`. A name that is not found holds nothing up: connecting will say so.
-    pub async fn look(&self, console: &Endpoint) -> Pass {
+    /// Looks at the clock and at the way to `server`. A name that is not found holds nothing up: connecting will say so.
+    pub async fn look(&self, server: &Endpoint) -> Pass {
         let mut link = None;
         let rules = &self.rules;
         let matters = rules.metered == MeteredPolicy::Wait
             || rules.metered_bytes_per_second != rules.bytes_per_second;
         if matters && !self.metered.is_empty() {
-            let found = tokio::net::lookup_host((console.host.as_str(), console.port)).await;
+            let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
             let address = found.ok().and_then(|mut addresses| addresses.next());
             link = address.and_then(|to| route::link_to(&self.hardware_root, to.ip()));
         }
@@ -91,7 +91,7 @@ impl Gate {
         self.judge(link.as_deref(), time)
     }
 
-    /// `link`: that leads to the console; `time`: of a clock that is not known to be wrong.
+    /// `link`: that leads to the server; `time`: of a clock that is not known to be wrong.
     pub fn judge(&self, link: Option<&str>, time: Option<u64>) -> Pass {
         let rules = &self.rules;
         let within = |time| rules.hours.iter().any(|hours| hours.has_time(time));

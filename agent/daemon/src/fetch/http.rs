@@ -1,5 +1,6 @@
-//! HTTP/1.1 over TLS to one console. The only room that knows hyper's client.
+//! HTTP/1.1 to one server, over TLS unless it is a mirror that has none. The only room that knows hyper's client.
 
+use super::stream::Stream;
 use crate::identity::Endpoint;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -10,10 +11,13 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// For the TCP connection and the TLS handshake; a slow core needs seconds for the latter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of a proxy's answer.
+const PROXY_HEAD: usize = 4096;
 /// For the head of an answer.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -26,6 +30,14 @@ pub enum HttpError {
     /// No TLS: the wrong CA, an expired certificate, or a refusal of ours.
     #[error("TLS: {0}")]
     Tls(std::io::Error),
+    /// The proxy did not let us through.
+    #[error("the proxy {proxy} answered `{answer}` ([downloads] proxy in coracle.toml)")]
+    Proxy {
+        /// The proxy.
+        proxy: Endpoint,
+        /// The first line of its answer.
+        answer: String,
+    },
     /// The host is no name and no address.
     #[error("`{0}` is not a host name")]
     Name(String),
@@ -70,24 +82,33 @@ impl Drop for Connection {
     }
 }
 
-/// Connects to `endpoint`.
-pub async fn connect(
+/// How a server is reached.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// The server.
+    pub to: Endpoint,
+    /// None: plain HTTP.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Through which; the server itself is reached when there is none.
+    pub proxy: Option<Endpoint>,
+}
+
+/// Connects to a console, by itself.
+pub async fn connect_to(
     endpoint: &Endpoint,
     tls: Arc<rustls::ClientConfig>,
 ) -> Result<Connection, HttpError> {
-    let name = ServerName::try_from(endpoint.host.clone())
-        .map_err(|_| HttpError::Name(endpoint.host.clone()))?;
-    let open = async {
-        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
-            .await
-            .map_err(HttpError::Connect)?;
-        tcp.set_nodelay(true).map_err(HttpError::Connect)?;
-        tokio_rustls::TlsConnector::from(tls)
-            .connect(name, tcp)
-            .await
-            .map_err(HttpError::Tls)
+    let way = Way {
+        to: endpoint.clone(),
+        tls: Some(tls),
+        proxy: None,
     };
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, open)
+    connect(&way).await
+}
+
+/// Connects.
+pub async fn connect(way: &Way) -> Result<Connection, HttpError> {
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, open(way))
         .await
         .map_err(|_| HttpError::TimedOut(CONNECT_TIMEOUT))??;
     // The least that hyper allows: a blob's pieces are written as they come.
@@ -100,6 +121,46 @@ pub async fn connect(
         let _ = connection.await;
     });
     Ok(Connection { sender, driver })
+}
+
+async fn open(way: &Way) -> Result<Stream, HttpError> {
+    let hop = way.proxy.as_ref().unwrap_or(&way.to);
+    let mut tcp = TcpStream::connect((hop.host.as_str(), hop.port))
+        .await
+        .map_err(HttpError::Connect)?;
+    tcp.set_nodelay(true).map_err(HttpError::Connect)?;
+    if let Some(proxy) = &way.proxy {
+        tunnel(&mut tcp, proxy, &way.to).await?;
+    }
+    let Some(tls) = way.tls.clone() else {
+        return Ok(Stream::Plain(tcp));
+    };
+    let name = ServerName::try_from(way.to.host.clone())
+        .map_err(|_| HttpError::Name(way.to.host.clone()))?;
+    let tls = tokio_rustls::TlsConnector::from(tls).connect(name, tcp);
+    Ok(Stream::Tls(Box::new(tls.await.map_err(HttpError::Tls)?)))
+}
+
+/// Asks a proxy for a way to `to` (RFC 9110, 9.3.6).
+async fn tunnel(tcp: &mut TcpStream, proxy: &Endpoint, to: &Endpoint) -> Result<(), HttpError> {
+    let request = format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n\r\n");
+    tcp.write_all(request.as_bytes())
+        .await
+        .map_err(HttpError::Connect)?;
+    // Byte by byte: what follows the head is the server's.
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && head.len() < PROXY_HEAD {
+        head.push(tcp.read_u8().await.map_err(HttpError::Connect)?);
+    }
+    let head = String::from_utf8_lossy(&head);
+    let line = head.lines().next().unwrap_or_default();
+    if line.starts_with("HTTP/1.") && line.split(' ').nth(1) == Some("200") {
+        return Ok(());
+    }
+    Err(HttpError::Proxy {
+        proxy: proxy.clone(),
+        answer: line.chars().take(120).collect(),
+    })
 }
 
 impl Connection {

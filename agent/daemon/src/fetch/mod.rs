@@ -1,25 +1,30 @@
 //! Blobs from the console: `GET /blobs/sha256/<hex>` with the board's certificate. A fetch goes on
 //! where the last one stopped, checks length and digest, gives up on whoever sends too slowly,
 //! waits as long as a busy console asks, and follows no redirect: another host has no business here.
+//!
+//! Mirrors are asked before it, in their order and each once for a blob. The next one, and at last the console, goes on where
+//! one stopped.
 
 pub mod gate;
 pub mod http;
 mod pace;
 mod response;
+mod source;
+mod stream;
 
 use crate::blobs::{self, BlobError, Blobs};
 use crate::identity::Endpoint;
 use crate::link::backoff::{self, Backoff};
-use bytes::Bytes;
 use coracle_images::store::{Download, StoreError};
 use coracle_protocol::release::Blob;
 use gate::{Gate, Held, Hold, Pass};
-use http::{Connection, HttpError};
-use http_body_util::{BodyExt, Full};
+use http::HttpError;
+use http_body_util::BodyExt;
+use hyper::Response;
 use hyper::body::Incoming;
-use hyper::{Request, Response};
 use pace::Pace;
 use response::Verdict;
+pub use source::Source;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,14 +146,13 @@ impl FetchError {
     }
 }
 
-/// Fetches from one console, over one connection as long as it lasts.
+/// Fetches from one console and its mirrors, over one connection to each as long as it lasts.
 #[derive(Debug)]
 pub struct Fetcher {
-    console: Endpoint,
-    tls: Arc<rustls::ClientConfig>,
+    mirrors: Vec<Source>,
+    console: Source,
     blobs: Blobs,
     patience: Patience,
-    connection: Option<Connection>,
     gate: Option<Gate>,
     held: Rc<Held>,
 }
@@ -162,14 +166,21 @@ impl Fetcher {
         patience: Patience,
     ) -> Self {
         Self {
-            console,
-            tls,
+            mirrors: Vec::new(),
+            console: Source::console(console, tls),
             blobs,
             patience,
-            connection: None,
             gate: None,
             held: Rc::default(),
         }
+    }
+
+    /// From these, of which the last one is the console.
+    pub fn from_sources(mut self, mut sources: Vec<Source>) -> Self {
+        if let Some(console) = sources.pop() {
+            (self.mirrors, self.console) = (sources, console);
+        }
+        self
     }
 
     /// From now on fetches when and as fast as `gate` says; `held` tells when it does not.
@@ -183,7 +194,7 @@ impl Fetcher {
         let Some(gate) = &self.gate else { return };
         let mut said = None;
         while !self.blobs.has(blob)
-            && let Pass::Hold(why) = gate.look(&self.console).await
+            && let Some(why) = self.is_held(gate, blob).await
         {
             if said.as_ref() != Some(&why) {
                 tracing::info!(blob = %blob.digest, %why, "not now");
@@ -197,14 +208,16 @@ impl Fetcher {
         self.held.now.set(false);
     }
 
-    /// How fast it may go now, or why it may not.
-    async fn pass(&self) -> Result<Option<u64>, Hold> {
-        match &self.gate {
-            None => Ok(None),
-            Some(gate) => match gate.look(&self.console).await {
-                Pass::Go { bytes_per_second } => Ok(bytes_per_second),
-                Pass::Hold(why) => Err(why),
-            },
+    /// Why the blob may not be fetched now from anywhere.
+    async fn is_held(&self, gate: &Gate, blob: &Blob) -> Option<Hold> {
+        for mirror in self.mirrors.iter().filter(|mirror| mirror.may_have(blob)) {
+            if let Pass::Go { .. } = gate.look(mirror.hop()).await {
+                return None;
+            }
+        }
+        match gate.look(self.console.hop()).await {
+            Pass::Go { .. } => None,
+            Pass::Hold(why) => Some(why),
         }
     }
 
@@ -219,20 +232,38 @@ impl Fetcher {
         if self.blobs.has(&blob) {
             return Ok(());
         }
+        let (blobs, gate, patience) = (&self.blobs, self.gate.as_ref(), self.patience);
+        let attempt = Attempt {
+            blobs,
+            gate,
+            patience,
+            blob,
+        };
+        for mirror in &mut self.mirrors {
+            if !mirror.may_have(&blob) {
+                continue;
+            }
+            match attempt.make(mirror, progress).await {
+                Ok(()) => return Ok(()),
+                Err(FetchError::Blob(error)) if !error.is_about_bytes() => return Err(error.into()),
+                // Another one's way may be free.
+                Err(FetchError::Held(_)) => {}
+                Err(error) => mirror.failed(&blob, &error),
+            }
+        }
         let (mut tries, mut fruitless) = (0, 0);
         loop {
             let mut came = 0;
-            let result = self
-                .attempt(blob, &mut |n| {
-                    came += n;
-                    progress(n);
-                })
-                .await;
+            let mut counted = |n| {
+                came += n;
+                progress(n);
+            };
+            let result = attempt.make(&mut self.console, &mut counted).await;
             let error = match result {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            self.connection = None;
+            self.console.disconnect();
             tries += 1;
             // Wrong bytes are no progress, however many they are.
             let wrong = matches!(error, FetchError::Blob(_));
@@ -240,16 +271,16 @@ impl Fetcher {
             if !error.passes() {
                 return Err(error);
             }
-            if fruitless >= self.patience.fruitless_tries || tries >= self.patience.tries {
+            if fruitless >= patience.fruitless_tries || tries >= patience.tries {
                 let last = Box::new(error);
                 return Err(FetchError::GaveUp { tries, last });
             }
             let random = crate::random::u64();
-            let own = backoff::delay(self.patience.backoff, fruitless, random);
+            let own = backoff::delay(patience.backoff, fruitless, random);
             let asked = match error {
                 FetchError::Busy {
                     wait: Some(wait), ..
-                } => wait.min(self.patience.longest_retry_after),
+                } => wait.min(patience.longest_retry_after),
                 _ => Duration::ZERO,
             };
             let wait = own + asked;
@@ -257,16 +288,38 @@ impl Fetcher {
             tokio::time::sleep(wait).await;
         }
     }
+}
 
-    async fn attempt(
-        &mut self,
-        blob: Blob,
+/// One try at one blob.
+struct Attempt<'a> {
+    blobs: &'a Blobs,
+    gate: Option<&'a Gate>,
+    patience: Patience,
+    blob: Blob,
+}
+
+impl Attempt<'_> {
+    /// How fast it may go now, or why it may not.
+    async fn pass(&self, source: &Source) -> Result<Option<u64>, Hold> {
+        match self.gate {
+            None => Ok(None),
+            Some(gate) => match gate.look(source.hop()).await {
+                Pass::Go { bytes_per_second } => Ok(bytes_per_second),
+                Pass::Hold(why) => Err(why),
+            },
+        }
+    }
+
+    async fn make(
+        &self,
+        source: &mut Source,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), FetchError> {
-        let rate = self.pass().await?;
+        let blob = self.blob;
+        let rate = self.pass(source).await?;
         let mut part = self.blobs.download(blob).await?;
         if part.length() < blob.size || blob.size == 0 {
-            let response = self.ask(blob, part.length()).await?;
+            let response = source.ask(blob, part.length()).await?;
             match response::judge(&response, part.length(), blob.size)? {
                 Verdict::Continues => {}
                 Verdict::FromStart => part.restart()?,
@@ -275,39 +328,23 @@ impl Fetcher {
                     return Err(FetchError::Answer("the range is not satisfiable".into()));
                 }
             }
-            self.receive(response, &mut part, rate, progress).await?;
+            self.receive(source, response, &mut part, (rate, progress))
+                .await?;
         }
         blobs::finish(part).await?;
         Ok(())
     }
 
-    async fn ask(&mut self, blob: Blob, from: u64) -> Result<Response<Incoming>, FetchError> {
-        let connection = match self.connection.take().filter(Connection::is_open) {
-            Some(connection) => connection,
-            None => http::connect(&self.console, self.tls.clone()).await?,
-        };
-        let connection = self.connection.insert(connection);
-        let mut request = Request::get(format!("/blobs/sha256/{}", blob.digest.hex()))
-            .header("host", self.console.to_string());
-        if from > 0 {
-            request = request.header("range", format!("bytes={from}-"));
-        }
-        let request = request
-            .body(Full::new(Bytes::new()))
-            .map_err(|e| HttpError::Protocol(e.to_string()))?;
-        Ok(connection.send(request).await?)
-    }
-
     async fn receive(
         &self,
+        source: &Source,
         response: Response<Incoming>,
         part: &mut Download,
-        rate: Option<u64>,
-        progress: &mut dyn FnMut(u64),
+        (rate, progress): (Option<u64>, &mut dyn FnMut(u64)),
     ) -> Result<(), FetchError> {
         let mut body = response.into_body();
         let mut pace = Pace::new(rate);
-        let pause = self.gate.as_ref().map_or(Duration::MAX, |gate| gate.pause);
+        let pause = self.gate.map_or(Duration::MAX, |gate| gate.pause);
         let mut looked = Instant::now();
         let Patience {
             window,
@@ -339,7 +376,7 @@ impl Fetcher {
             }
             if looked.elapsed() >= pause {
                 looked = Instant::now();
-                pace.set(self.pass().await?);
+                pace.set(self.pass(source).await?);
             }
             if Instant::now() >= window_end && in_window >= bytes_per_window {
                 (window_end, in_window) = (Instant::now() + window, 0);

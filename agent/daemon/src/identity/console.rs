@@ -76,7 +76,7 @@ async fn call<T: DeserializeOwned>(
         source,
     };
     let call = async {
-        let mut connection = http::connect(console, tls).await?;
+        let mut connection = http::connect_to(console, tls).await?;
         let request = request
             .header("host", console.to_string())
             .body(Full::new(body))

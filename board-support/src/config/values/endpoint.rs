@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// `https://…` or, for a laboratory, `http://…`; at most 256 bytes.
+/// `https://…` or, for a laboratory, a mirror or a proxy, `http://…`; at most 256 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ConsoleUrl(String);
