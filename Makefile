@@ -132,7 +132,7 @@ leaks: setup
 	@CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-runtime --test container -- cycles::
 	CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-oci --test cycles
 	CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-supervisor --test cycles
-	CORACLE_CUTS=all $(CARGO) test --quiet -p coracle-supervisor --test network_cuts
+	CORACLE_CUTS=all $(CARGO) test --quiet -p coracle-supervisor --test network_cuts --test stage_cuts
 
 CUTS ?= 200
 BOOTS ?= 10

@@ -4,6 +4,7 @@ use crate::apps::layer;
 use crate::apps::plan::{PlannedVolume, WritableLayer, planned_volumes, writable_layer};
 use crate::settings::Settings;
 use crate::volumes::Volumes;
+use coracle_digest::Sha256Digest;
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{App, Release};
 use coracle_runtime::Means;
@@ -193,14 +194,34 @@ pub(super) fn inodes(release: &Release, settings: &Settings, free: Free) -> Opti
     })
 }
 
+/// Bytes that layers leave free: the journal, counters and logs are written also when a release has filled the rest.
+const SPARE_BYTES: u64 = 1 << 20;
+
+/// What layers that are missing take of the disk, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Missing {
+    /// Unpacked; what runs now stays beside it until the new set is kept.
+    pub(super) unpacked: u64,
+    /// Of what they are made from and is not here yet: deltas, or the packed layers.
+    pub(super) to_fetch: u64,
+}
+
+/// Bytes of a blob that are here, whole or in part.
+pub(super) fn in_store(settings: &Settings, digest: Sha256Digest) -> u64 {
+    let whole = settings.config.store_dir().join("blobs/sha256");
+    let whole = whole.join(digest.hex());
+    let part = whole.with_extension("part");
+    let length = |path: &Path| path.symlink_metadata().map_or(0, |facts| facts.len());
+    length(&whole).max(length(&part))
+}
+
 /// What has to be there before anything changes: layers that are missing, and images, which are made whole.
 pub(super) fn room(
     release: &Release,
     settings: &Settings,
     free: Free,
-    missing: u64,
+    missing: Missing,
 ) -> Vec<String> {
-    let mut problems = Vec::new();
     let (mut made, mut gone) = (0_u64, 0_u64);
     if settings.means == Some(Means::Image) {
         for app in &release.apps {
@@ -214,11 +235,22 @@ pub(super) fn room(
             made = made.saturating_add(volume_cost(&volume, settings).saturating_sub(held));
         }
     }
-    let wanted = missing.saturating_add(made);
+    shortages(missing, made, gone, free)
+}
+
+/// `made`: new writable layers and volumes; `gone`: what the running set gives back for them.
+fn shortages(missing: Missing, made: u64, gone: u64, free: Free) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut layers = missing.unpacked.saturating_add(missing.to_fetch);
+    if layers > 0 {
+        layers = layers.saturating_add(SPARE_BYTES);
+    }
     let there = free.bytes.saturating_add(gone.min(made));
-    if missing > free.bytes || wanted > there {
+    if layers > free.bytes || layers.saturating_add(made) > there {
         problems.push(format!(
-            "the layers that are not on the board need {missing} bytes, new writable layers and volumes {made}; {} are free{}",
+            "the layers that are not on the board need {} bytes and {} to be fetched, new writable layers and volumes {made}, and {SPARE_BYTES} stay free; {} are free{}",
+            missing.unpacked,
+            missing.to_fetch,
             free.bytes,
             match gone {
                 0 => String::new(),
@@ -226,7 +258,7 @@ pub(super) fn room(
             }
         ));
     }
-    if missing > 0
+    if missing.unpacked > 0
         && let Some(inodes) = free.inodes.filter(|inodes| *inodes < FREE_INODES)
     {
         problems.push(format!(
@@ -234,4 +266,70 @@ pub(super) fn room(
         ));
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn free(mib: u64) -> Free {
+        Free {
+            bytes: mib * MIB,
+            inodes: Some(FREE_INODES),
+            all_inodes: 1 << 20,
+        }
+    }
+
+    fn layers(unpacked: u64, to_fetch: u64) -> Missing {
+        Missing {
+            unpacked: unpacked * MIB,
+            to_fetch: to_fetch * MIB,
+        }
+    }
+
+    #[test]
+    fn what_is_fetched_and_what_it_unpacks_to_must_fit_together() {
+        assert_eq!(shortages(layers(60, 39), 0, 0, free(100)), [""; 0]);
+        let told = shortages(layers(60, 40), 0, 0, free(100));
+        assert_eq!(told.len(), 1);
+        for number in [60 * MIB, 40 * MIB, MIB, 100 * MIB] {
+            assert!(told[0].contains(&number.to_string()), "{told:?}");
+        }
+        // A release whose layers are all here needs nothing, however full the disk is.
+        assert_eq!(shortages(layers(0, 0), 0, 0, free(0)), [""; 0]);
+        assert_eq!(
+            shortages(layers(u64::MAX / MIB, 9), u64::MAX, 0, free(1)).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn the_running_set_gives_back_its_images_and_no_room_for_layers() {
+        let told = |layers, made: u64, gone: u64| {
+            shortages(layers, made * MIB, gone * MIB, free(100)).len()
+        };
+        assert_eq!(told(layers(50, 9), 60, 20), 0);
+        assert_eq!(told(layers(50, 9), 60, 19), 1);
+        // No more than the new ones take, and only once the new layers are here.
+        assert_eq!(told(layers(50, 9), 60, 500), 0);
+        assert_eq!(told(layers(95, 9), 10, 50), 1);
+    }
+
+    #[test]
+    fn a_shortage_of_inodes_is_one() {
+        let few = Free {
+            inodes: Some(FREE_INODES - 1),
+            ..free(100)
+        };
+        let told = shortages(layers(1, 1), 0, 0, few);
+        assert!(told[0].contains("inodes: 1023 are free"), "{told:?}");
+        assert_eq!(shortages(layers(0, 0), 0, 0, few), [""; 0]);
+        let uncounted = Free {
+            inodes: None,
+            ..few
+        };
+        assert_eq!(shortages(layers(1, 1), 0, 0, uncounted), [""; 0]);
+    }
 }
