@@ -75,6 +75,9 @@ pub struct Endpoint {
     /// Index of the board's link that it hangs on, in a network without a bridge; then there is no `host_if`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wire: Option<u32>,
+    /// It had published ports, which another has now; connections that came through them may be open still.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relieved: bool,
 }
 
 /// The IPv6 side of a place.
@@ -112,6 +115,7 @@ impl Endpoint {
             aliases: wanted.aliases.to_vec(),
             egress: wanted.egress.map(<[EgressRule]>::to_vec),
             wire: None,
+            relieved: false,
         }
     }
 

@@ -13,7 +13,7 @@ impl Network {
     /// A container has gone: nobody who gets its address takes its connections over.
     pub(super) fn forget_connections(&self, gone: &Endpoint) {
         // Without either nothing was let in and everything is let out anyway.
-        if gone.ports.is_empty() && gone.egress.is_none() {
+        if gone.ports.is_empty() && gone.egress.is_none() && !gone.relieved {
             return;
         }
         let four = IpAddr::V4(gone.ip);

@@ -19,6 +19,7 @@ mod attach;
 mod egress;
 mod ensure;
 mod flows;
+mod hand_over;
 mod mend;
 mod order;
 mod ports;

@@ -24,6 +24,7 @@ mod board;
 mod create;
 mod definition;
 mod follow;
+mod hand_over;
 mod subnet;
 #[cfg(test)]
 mod tests;
