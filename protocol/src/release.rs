@@ -18,6 +18,7 @@ mod logs;
 mod network;
 #[cfg(test)]
 mod plain_app;
+mod strategy;
 mod update_lock;
 
 pub use actions::NamedAction;
@@ -30,6 +31,7 @@ pub use network::{
     AppInterface, AppOnNetwork, DEFAULT_NETWORK, Driver, Egress, EgressTo, ExtraHost, HOST_GATEWAY,
     LinkMode, LinkName, Mac, NetworkSpec, Rates,
 };
+pub use strategy::Strategy;
 pub use update_lock::{UPDATE_LOCK, UPDATE_LOCK_FOLDER, UpdateLock};
 
 /// The payload type of a release.
@@ -84,6 +86,16 @@ pub struct App {
         deserialize_with = "crate::strict::map"
     )]
     pub depends_on: BTreeMap<AppName, Condition>,
+    /// How it takes the place of the version that runs.
+    #[serde(default, skip_serializing_if = "Strategy::is_default")]
+    pub strategy: Strategy,
+    /// Volumes that both versions may write while both run.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeSet::is_empty",
+        deserialize_with = "crate::strict::set"
+    )]
+    pub both_write: BTreeSet<VolumeName>,
     /// Whether it may put off that its set is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_lock: Option<UpdateLock>,

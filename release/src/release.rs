@@ -304,6 +304,9 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
             let optional = if device.optional { ", optional" } else { "" };
             let _ = writeln!(out, "  device {}{access}{optional}", device.name);
         }
+        if app.is_handed_over() {
+            let _ = writeln!(out, "  started beside the version that runs");
+        }
         let _ = writeln!(out, "  health {}", health(app.health.as_ref()));
         for action in &app.actions {
             let (seconds, argv) = (action.timeout_seconds, action.argv.join(" "));

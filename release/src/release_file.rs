@@ -9,8 +9,8 @@ use coracle_protocol::names::{
 };
 use coracle_protocol::release::{
     Agent, App, AppDevice, AppLimits, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn,
-    Health, Hooks, Image, LogMode, Logs, NamedAction, NetworkSpec, Release, Restart, TmpfsMount,
-    UpdateLock, VolumeMount,
+    Health, Hooks, Image, LogMode, Logs, NamedAction, NetworkSpec, Release, Restart, Strategy,
+    TmpfsMount, UpdateLock, VolumeMount,
 };
 use coracle_protocol::site::Settable;
 use network::NetworkTable;
@@ -99,6 +99,10 @@ struct AppTable {
     image: String,
     #[serde(default)]
     depends_on: BTreeMap<AppName, Condition>,
+    #[serde(default)]
+    strategy: Strategy,
+    #[serde(default)]
+    both_write: BTreeSet<VolumeName>,
     update_lock: Option<UpdateLock>,
     #[serde(default)]
     args: Vec<String>,
@@ -294,6 +298,8 @@ impl AppTable {
             name: self.name,
             image,
             depends_on: self.depends_on,
+            strategy: self.strategy,
+            both_write: self.both_write,
             update_lock: self.update_lock,
             args: self.args,
             init: self.init,

@@ -309,6 +309,7 @@ fn the_whole_release_file() {
         "memory that is taken back last 16.0 MiB",
         "CPUs of its own 1",
         "GET :8080/healthz",
+        "started beside the version that runs\n",
         "device gpio\n",
         "pre_start /bin/migrate --to 7, 120 s at most\n",
         "post_start /bin/register, 30 s at most\n",
@@ -414,6 +415,21 @@ fn faults_of_a_release_file_are_named() {
             &["app `web`", "limits.memory_bytes", "1 MiB"],
         ),
         ("pids = 32", "pids = 0", 1, &["limits.pids"]),
+        (
+            "[apps.limits]",
+            "strategy = \"start-then-kill\"\ndevices = [\"gpio\"]\n[apps.limits]",
+            1,
+            &[
+                "app `web`: strategy = `start-then-kill` and devices: ",
+                "say strategy = `kill-then-start`",
+            ],
+        ),
+        (
+            "[apps.limits]",
+            "strategy = \"kill-last\"\n[apps.limits]",
+            1,
+            &["unknown variant `kill-last`", "`start-then-kill`"],
+        ),
         (
             "[apps.limits]\nmemory = \"64MiB\"\ncpu_millis = 500\npids = 32",
             "init = true\n[apps.limits]\nmemory = \"64MiB\"\ncpu_millis = 500\npids = 1",

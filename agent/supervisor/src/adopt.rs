@@ -93,6 +93,12 @@ pub fn children() -> Vec<i32> {
 pub struct RunningApp {
     /// Its name.
     pub name: AppName,
+    /// What its container is called on the board, where that is not the app's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// It is of the set before, and serves on until the new one of its name is ready.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outgoing: bool,
     /// The container's first process.
     pub process: ProcessId,
     /// It was told to end, to be started again or for another set.

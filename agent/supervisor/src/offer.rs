@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 
 mod beside;
 pub mod devices;
+pub mod hand_over;
 mod links;
 pub mod listeners;
 mod storage;
@@ -162,9 +163,11 @@ pub fn check_budget(
     settings: &Settings,
     on_board: &BTreeSet<Sha256Digest>,
     free: Free,
+    running: Option<&Release>,
 ) -> Result<(), Refused> {
     let release = accepted.release();
-    let promises = promises(release, settings);
+    let mut promises = promises(release, settings);
+    promises.extend(hand_over::promises(release, running, settings));
     let unkept = unkept(&settings.trials, &promises);
     let no_limits = storage::not_limited(release, settings);
     let (by_kernel, no_users) = users::refused(release, settings);
@@ -249,29 +252,34 @@ fn promises(release: &Release, settings: &Settings) -> Vec<AppPromise> {
         let disk_bytes = layers
             .filter(|layer| counted.insert(layer.diff_id))
             .fold(own, |sum, layer| sum.saturating_add(layer.unpacked_size));
-        AppPromise {
-            name: app.name.to_string(),
-            // What waits for a slow disk is in our memory, not in the app's.
-            memory_bytes: app.limits.memory_bytes + app.logs.drop_beyond().unwrap_or(0),
-            guarantees: Guarantees {
-                memory_min_bytes: app.limits.memory_min_bytes.unwrap_or(0),
-                memory_reservation_bytes: app.limits.memory_reservation_bytes.unwrap_or(0),
-                cpus: app.limits.cpus_exclusive.unwrap_or(0),
-            },
-            cpu_millis: app.limits.cpu_millis.into(),
-            pids: app.limits.pids.into(),
-            disk_bytes,
-            io: io_of(&app.limits),
-            mode: match app.network.mode {
-                NetworkMode::Host => BoardMode::Host,
-                NetworkMode::None => BoardMode::None,
-                NetworkMode::Bridge => BoardMode::Bridge,
-                NetworkMode::Container => BoardMode::Container,
-            },
-            host_ports: app.network.ports.iter().map(host_port).collect(),
-        }
+        promise_of(app, disk_bytes)
     };
     release.apps.iter().map(&mut promise).collect()
+}
+
+/// Of one app, with so much of the disk.
+fn promise_of(app: &App, disk_bytes: u64) -> AppPromise {
+    AppPromise {
+        name: app.name.to_string(),
+        // What waits for a slow disk is in our memory, not in the app's.
+        memory_bytes: app.limits.memory_bytes + app.logs.drop_beyond().unwrap_or(0),
+        guarantees: Guarantees {
+            memory_min_bytes: app.limits.memory_min_bytes.unwrap_or(0),
+            memory_reservation_bytes: app.limits.memory_reservation_bytes.unwrap_or(0),
+            cpus: app.limits.cpus_exclusive.unwrap_or(0),
+        },
+        cpu_millis: app.limits.cpu_millis.into(),
+        pids: app.limits.pids.into(),
+        disk_bytes,
+        io: io_of(&app.limits),
+        mode: match app.network.mode {
+            NetworkMode::Host => BoardMode::Host,
+            NetworkMode::None => BoardMode::None,
+            NetworkMode::Bridge => BoardMode::Bridge,
+            NetworkMode::Container => BoardMode::Container,
+        },
+        host_ports: app.network.ports.iter().map(host_port).collect(),
+    }
 }
 
 fn host_port(port: &coracle_protocol::release::Port) -> HostPort {

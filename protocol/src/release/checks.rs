@@ -57,6 +57,7 @@ impl Release {
             }
         }
         self.check_guests()?;
+        self.check_hand_overs()?;
         self.check_dependencies()
     }
 }
@@ -79,6 +80,7 @@ impl App {
         }
         self.check_devices()?;
         self.check_update_lock()?;
+        self.check_strategy()?;
         self.check_actions()?;
         self.check_logs()?;
         self.check_hooks()?;

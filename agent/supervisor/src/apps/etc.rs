@@ -77,7 +77,7 @@ pub fn write_hosts(
     places: &[Attachment],
     others: Vec<(&str, IpAddr)>,
 ) -> Result<(), DiskError> {
-    let place = settings.config.containers_dir().join(plan.name.as_str());
+    let place = settings.config.containers_dir().join(&plan.slot);
     let text = hosts(plan.name.as_str(), places, &plan.names, others);
     rewrite(&place.join("etc/hosts"), &text)
 }

@@ -48,7 +48,7 @@ pub fn lend(settings: &Settings, plan: &Plan, created: &Created) -> Result<(), I
         return Ok(());
     }
     // What is left of an earlier time, and could not be taken back then: its names must not be forgotten.
-    let left = take_back(settings, plan.name.as_str());
+    let left = take_back(settings, plan.slot.as_str());
     if !left.is_empty() {
         return Err(InterfaceError::Left(left.join("; ")));
     }
@@ -59,9 +59,9 @@ pub fn lend(settings: &Settings, plan: &Plan, created: &Created) -> Result<(), I
         .iter()
         .map(|link| link.name.as_str())
         .collect();
-    let names_file = names_of(&folder, plan.name.as_str());
+    let names_file = names_of(&folder, plan.slot.as_str());
     disk::write_volatile(&names_file, &serde_json::to_vec(&names).unwrap_or_default())?;
-    let held = folder.join(plan.name.as_str());
+    let held = folder.join(plan.slot.as_str());
     File::create(&held).about("make", &held)?;
     // Not the process's own: one with users of its own enters its network later.
     let network = created.netns().about("look for the network of", &held)?;

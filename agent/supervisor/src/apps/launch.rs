@@ -144,7 +144,7 @@ pub async fn launch(
 ) -> Result<Launched, LaunchError> {
     let outcome = try_launch(ground, bridge, plan, container).await;
     if outcome.is_err() {
-        for fault in clear(ground, bridge, plan.name.as_str()).await {
+        for fault in clear(ground, bridge, &plan.slot).await {
             tracing::warn!(app = %plan.name, fault, "after a failed start");
         }
     }
@@ -158,7 +158,7 @@ async fn try_launch(
     container: &str,
 ) -> Result<Launched, LaunchError> {
     let settings = ground.settings;
-    let name = plan.name.as_str();
+    let slot = plan.slot.as_str();
     let gift = devices::give(&plan.devices, &plan.user, &settings.config.hardware_root)?;
     let place = layer::prepare(settings, plan, container)?;
     prepare_volumes(settings, plan)?;
@@ -166,7 +166,7 @@ async fn try_launch(
     if let Devices::Only(rules) = &mut limits.devices {
         rules.extend(gift.rules);
     }
-    let cgroup = ground.tree.create(name, &limits)?;
+    let cgroup = ground.tree.create(slot, &limits)?;
     let (output, ends) = logs::pipes(plan.user.on_board(ground.ids))?;
     let (ends, companion) = match plan.is_hook {
         false => (ends, None),
@@ -185,7 +185,8 @@ async fn try_launch(
         work: place.join("layer/work"),
         merged: place.join("merged"),
     };
-    let mut spec = LaunchSpec::new(name, rootfs, &cgroup).map_err(LaunchError::Stdio)?;
+    let mut spec =
+        LaunchSpec::new(plan.name.as_str(), rootfs, &cgroup).map_err(LaunchError::Stdio)?;
     spec.args = plan.args.clone();
     spec.init = plan.init;
     spec.env = [plan.env.clone(), gift.env].concat();
@@ -227,7 +228,7 @@ async fn try_launch(
     // here once it is let go.
     let endpoint_file = settings
         .run_state_dir()
-        .join(format!("endpoint-{name}.json"));
+        .join(format!("endpoint-{slot}.json"));
     disk::remove(&endpoint_file)?;
     let (how, board) = ((plan.network, ground.ids.is_some()), own_network());
     let created = prepare(&spec, &|| configure(how, board, &endpoint_file))?;
@@ -250,7 +251,7 @@ async fn try_launch(
             Ok(logs::start_writer(
                 &output,
                 settings,
-                (&plan.name, plan.logs),
+                (&plan.name, slot, plan.logs),
             )?)
         });
     let log_writer = match told {
@@ -357,26 +358,26 @@ fn mounts(settings: &Settings, place: &Path, plan: &Plan) -> Vec<Mount> {
     names.chain(plan.mounts.iter().cloned()).collect()
 }
 
-/// Takes an app's network and cgroup away, with every process that is left in it. What went wrong, in
+/// Takes a container's network and cgroup away, with every process that is left in it. What went wrong, in
 /// words; nothing that is missing already is an error.
-pub async fn clear(ground: &Ground<'_>, bridge: &mut Bridge, name: &str) -> Vec<String> {
+pub async fn clear(ground: &Ground<'_>, bridge: &mut Bridge, slot: &str) -> Vec<String> {
     let mut faults = Vec::new();
-    match ground.tree.open(name) {
+    match ground.tree.open(slot) {
         Ok(cgroup) => {
             let gone = cgroup.kill_all().and_then(|()| cgroup.remove());
             faults.extend(gone.err().map(|error| error.to_string()));
         }
         Err(error) => faults.push(error.to_string()),
     }
-    let secrets = secrets::remove(ground.settings, name);
+    let secrets = secrets::remove(ground.settings, slot);
     faults.extend(secrets.err().map(|error| error.to_string()));
-    let lock = lock::take_back(ground.settings, name);
+    let lock = lock::take_back(ground.settings, slot);
     faults.extend(lock.err().map(|error| error.to_string()));
-    faults.extend(interfaces::take_back(ground.settings, name));
+    faults.extend(interfaces::take_back(ground.settings, slot));
     if let Ok(networks) = bridge {
         faults.extend(
             networks
-                .ended(name)
+                .ended(slot)
                 .await
                 .err()
                 .map(|error| error.to_string()),

@@ -1,12 +1,12 @@
-//! An app's writable layer: `containers/<app>`, whose `layer/` cannot grow past its limit. It is the app's for as long as its
+//! An app's writable layer: `containers/<slot>`, whose `layer/` cannot grow past its limit. It is the app's for as long as its
 //! set runs, through restarts of the app, the supervisor and (unless it is in memory) the board.
 
 use crate::apps::plan::Plan;
+use crate::apps::slot;
 use crate::disk::{self, DiskError};
 use crate::gc::throw_away;
 use crate::settings::Settings;
 use coracle_board_support::config::Config;
-use coracle_protocol::names::AppName;
 use coracle_runtime::disk::PlaceError;
 use coracle_runtime::{Means, Place};
 use std::collections::BTreeSet;
@@ -23,14 +23,23 @@ pub enum LayerError {
     Place(#[from] PlaceError),
 }
 
-/// The app's own folder.
-pub fn folder(config: &Config, app: &str) -> PathBuf {
-    config.containers_dir().join(app)
+/// The container's own folder.
+pub fn folder(config: &Config, slot: &str) -> PathBuf {
+    config.containers_dir().join(slot)
 }
 
 /// What limits its writable layer.
-pub fn place(config: &Config, app: &str) -> Place {
-    place_in(&folder(config, app))
+pub fn place(config: &Config, slot: &str) -> Place {
+    place_in(&folder(config, slot))
+}
+
+/// Whether it belongs to that set.
+pub fn is_of(config: &Config, slot: &str, container: &str) -> bool {
+    stamp(&folder(config, slot)).is_ok_and(|set| set.as_deref() == Some(container.as_bytes()))
+}
+
+fn stamp(own: &Path) -> Result<Option<Vec<u8>>, DiskError> {
+    disk::read_bounded(&own.join("set"), 256)
 }
 
 fn place_in(own: &Path) -> Place {
@@ -40,9 +49,9 @@ fn place_in(own: &Path) -> Place {
 /// Makes a layer ready, an empty one when the app belongs to another set (`container`) than before. Overlay's upper and work
 /// folder are in [`place`], `merged` and `etc` beside it.
 pub fn prepare(settings: &Settings, plan: &Plan, container: &str) -> Result<PathBuf, LayerError> {
-    let own = folder(&settings.config, plan.name.as_str());
+    let own = folder(&settings.config, &plan.slot);
     let place = place_in(&own);
-    clear_stale(settings, &plan.name, container)?;
+    clear_stale(settings, &plan.slot, container)?;
     limit(settings, plan, &place)?;
     if let Err(damage) = place.open() {
         // Nothing in it outlives its set; better an empty one than an app that never starts.
@@ -78,13 +87,12 @@ fn limit(settings: &Settings, plan: &Plan, place: &Place) -> Result<(), LayerErr
 }
 
 /// Throws the layer of another set away.
-pub fn clear_stale(settings: &Settings, app: &AppName, container: &str) -> Result<(), LayerError> {
-    let own = folder(&settings.config, app.as_str());
+pub fn clear_stale(settings: &Settings, slot: &str, container: &str) -> Result<(), LayerError> {
+    let own = folder(&settings.config, slot);
     disk::make_folder(&own, 0o700)?;
-    let stamp = own.join("set");
-    if disk::read_bounded(&stamp, 256)?.as_deref() != Some(container.as_bytes()) {
+    if stamp(&own)?.as_deref() != Some(container.as_bytes()) {
         discard(&own)?;
-        disk::write_whole(&stamp, container.as_bytes(), 0o600)?;
+        disk::write_whole(&own.join("set"), container.as_bytes(), 0o600)?;
     }
     Ok(())
 }
@@ -129,6 +137,6 @@ fn names(config: &Config) -> Vec<String> {
         .flatten();
     entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| AppName::new(name).is_ok())
+        .filter(|name| slot::is_one(name))
         .collect()
 }

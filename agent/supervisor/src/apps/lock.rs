@@ -29,10 +29,10 @@ pub fn give(
     if !plan.update_lock {
         return Ok(None);
     }
-    take_back(settings, plan.name.as_str())?;
+    take_back(settings, plan.slot.as_str())?;
     let all = all(settings);
     disk::make_folder(&all, 0o700)?;
-    let own = all.join(plan.name.as_str());
+    let own = all.join(plan.slot.as_str());
     disk::make_folder(&own, 0o700)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("tmpfs", &own, "tmpfs", flags, OPTIONS).about("mount a tmpfs on", &own)?;

@@ -13,6 +13,7 @@ pub mod places;
 pub mod plan;
 pub mod restart;
 pub mod secrets;
+pub mod slot;
 pub mod user;
 
 use crate::adopt::EndedApp;
@@ -81,10 +82,14 @@ pub struct Process {
 pub struct AppRun {
     /// What was signed.
     pub app: App,
+    /// What its container is called on the board.
+    pub slot: String,
     /// What that comes to, or why it cannot run.
     pub plan: Result<Plan, String>,
     /// Where it is.
     pub phase: Phase,
+    /// It is of the set before, and serves on until the new one of its name is ready.
+    pub outgoing: bool,
     /// With `Up` and `Stopping`.
     pub process: Option<Process>,
     /// Whether it is to run: a person's stop says no, until the next start or set.
@@ -135,9 +140,11 @@ impl AppRun {
         Self {
             fault: plan.as_ref().err().cloned(),
             cpu_fault: None,
+            slot: app.name.to_string(),
             app,
             plan,
             phase: Phase::Created,
+            outgoing: false,
             process: None,
             wanted: true,
             restarts: 0,
@@ -158,6 +165,14 @@ impl AppRun {
             lacks: None,
             awaited: false,
         }
+    }
+
+    /// Where its container is to be.
+    pub fn take_slot(&mut self, slot: String) {
+        if let Ok(plan) = &mut self.plan {
+            plan.slot.clone_from(&slot);
+        }
+        self.slot = slot;
     }
 
     /// Its name.

@@ -221,9 +221,9 @@ pub(super) async fn attach(
             egress: egress.as_deref().filter(|_| on_bridge),
         };
         let namespace = Namespace::Fd(netns.as_fd());
-        let name = plan.name.as_str();
+        let slot = plan.slot.as_str();
         let endpoint = networks
-            .connect(&place.network, name, namespace, &wanted)
+            .connect(&place.network, slot, namespace, &wanted)
             .await
             .map_err(|error: NetworkError| {
                 LaunchError::Place(place.network.clone(), Box::new(error))

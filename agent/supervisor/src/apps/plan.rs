@@ -65,6 +65,8 @@ pub enum PlanError {
 pub struct Plan {
     /// Its name.
     pub name: AppName,
+    /// What its container is called on the board.
+    pub slot: String,
     /// Unpacked layers, topmost first.
     pub layers: Vec<PathBuf>,
     /// The program and its arguments.
@@ -190,6 +192,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
         logs: app.logs,
         is_hook: false,
         secrets: Vec::new(),
+        slot: app.name.to_string(),
         name: app.name.clone(),
         layers,
         args,

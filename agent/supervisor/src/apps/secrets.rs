@@ -43,8 +43,8 @@ pub fn write(
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("tmpfs", &folder, "tmpfs", flags, OPTIONS).about("mount a tmpfs on", &folder)?;
     }
-    remove(settings, plan.name.as_str())?;
-    let own = folder.join(plan.name.as_str());
+    remove(settings, plan.slot.as_str())?;
+    let own = folder.join(plan.slot.as_str());
     disk::make_folder(&own, 0o500)?;
     for (name, value) in &plan.secrets {
         let path = own.join(name.as_str());

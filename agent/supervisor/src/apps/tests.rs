@@ -18,6 +18,8 @@ pub(crate) fn plain_app() -> App {
         },
         depends_on: Default::default(),
         update_lock: None,
+        strategy: Default::default(),
+        both_write: Default::default(),
         hooks: Default::default(),
         logs: Default::default(),
         args: vec![],

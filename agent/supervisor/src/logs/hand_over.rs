@@ -67,6 +67,9 @@ pub struct Job {
     /// Bytes that wait to be written before some are dropped; `None`: the app waits.
     #[serde(default)]
     pub drop_beyond: Option<u64>,
+    /// Of two containers of the app, which one: a start takes the place of an earlier one of the same.
+    #[serde(default)]
+    pub second: bool,
 }
 
 /// By the file that runs: while a writer runs it, no other has its number.

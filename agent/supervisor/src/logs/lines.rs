@@ -12,12 +12,13 @@ pub const LINE_BYTES: usize = 16 * 1024;
 /// Lines of one read have times that are a nanosecond apart; so long after the last of them, a line has the clock's again.
 const SOON: Duration = Duration::from_millis(1);
 
-const STREAMS: [&str; 2] = ["stdout", "stderr"];
+/// Those of two containers of one app at most: one beside the other while it is handed over.
+pub(super) const STREAMS: [&str; 4] = ["stdout", "stderr", "stdout", "stderr"];
 
 /// One app's log, and the lines whose ends have not come yet.
 pub(super) struct Lines {
     file: LogFile,
-    pending: [Vec<u8>; 2],
+    pending: [Vec<u8>; STREAMS.len()],
     /// Of the next line, when it comes [`SOON`].
     last: SystemTime,
 }
@@ -26,7 +27,7 @@ impl Lines {
     pub(super) fn of(job: &Job) -> Self {
         Self {
             file: LogFile::of(job),
-            pending: [Vec::new(), Vec::new()],
+            pending: Default::default(),
             last: UNIX_EPOCH,
         }
     }

@@ -8,6 +8,7 @@ mod lines;
 mod queue;
 mod write;
 
+use crate::apps::slot;
 use crate::disk::{self, About, DiskError};
 use crate::settings::Settings;
 use coracle_protocol::names::AppName;
@@ -125,11 +126,12 @@ pub fn pipes((uid, gid): (u32, u32)) -> Result<(Output, AppEnds), LogError> {
     Ok((output, AppEnds { stdout, stderr }))
 }
 
-/// Has `output` written, by the child that writes others' already, or by a new one; its pid.
+/// Has `output` written, by the child that writes others' already, or by a new one; its pid. Two containers of one app write
+/// into its one log.
 pub fn start_writer(
     output: &Output,
     settings: &Settings,
-    app: (&AppName, Logs),
+    app: (&AppName, &str, Logs),
 ) -> Result<i32, LogError> {
     Ok(give(output, settings, app, Wait::Moment)?.pid)
 }
@@ -151,7 +153,7 @@ impl Together {
         &mut self,
         output: &Output,
         settings: &Settings,
-        app: (&AppName, Logs),
+        app: (&AppName, &str, Logs),
     ) -> Result<i32, LogError> {
         let given = give(output, settings, app, self.wait);
         if !given.as_ref().is_ok_and(|gift| gift.told) {
@@ -164,7 +166,7 @@ impl Together {
 fn give(
     output: &Output,
     settings: &Settings,
-    (app, logs): (&AppName, Logs),
+    (app, slot, logs): (&AppName, &str, Logs),
     wait: Wait,
 ) -> Result<Gift, LogError> {
     let group = settings.daemon_group();
@@ -176,6 +178,7 @@ fn give(
         group,
         rotation: Rotation::of_total(settings.profile.quotas.log_mib.mib_in_bytes()),
         drop_beyond: logs.drop_beyond(),
+        second: slot::is_second(slot),
     };
     let run = settings.run_state_dir();
     let give = |wait| {

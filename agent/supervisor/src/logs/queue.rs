@@ -2,7 +2,7 @@
 //! and never waits for a disk, another writes; so a slow disk holds up only apps whose policy is to wait.
 
 use super::hand_over::Job;
-use super::lines::Lines;
+use super::lines::{Lines, STREAMS};
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,7 +21,7 @@ const CHUNK_BYTES: usize = 128;
 
 /// What was read at once.
 pub(super) struct Chunk {
-    /// 0 for stdout.
+    /// By [`STREAMS`].
     pub(super) stream: usize,
     pub(super) at: SystemTime,
     /// Without any, the stream has ended.
@@ -65,7 +65,7 @@ struct Queue {
     /// After `chunks`. Once something was dropped, all is until the writing thread comes.
     missed: Missed,
     /// Whether the last byte that was dropped of a stream was inside of a line: the rest of that goes too.
-    cut: [bool; 2],
+    cut: [bool; STREAMS.len()],
     /// Somebody waits until there is room.
     is_awaited: bool,
     /// Its pipes have ended.
@@ -150,7 +150,7 @@ impl Queues {
             Some(queue) => {
                 queue.drop_beyond = drop_beyond;
                 queue.is_over = false;
-                queue.cut = [false; 2];
+                queue.cut = [false; STREAMS.len()];
                 queue.begun = Some(job);
                 queue.number
             }
@@ -167,7 +167,7 @@ impl Queues {
                     bytes: 0,
                     in_flight: 0,
                     missed: Missed::default(),
-                    cut: [false; 2],
+                    cut: [false; STREAMS.len()],
                     is_awaited: false,
                     is_over: false,
                 });

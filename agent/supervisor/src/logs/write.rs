@@ -38,6 +38,7 @@ const AT_ONCE: Timespec = Timespec {
 struct AppLog {
     streams: [Stream; 2],
     queue: u64,
+    second: bool,
 }
 
 /// Writes what comes out of all apps whose output is given on `listener`, until all of it has ended.
@@ -72,19 +73,21 @@ fn read_all(listener: &OwnedFd, queues: &Queues) -> io::Result<()> {
         }
         let had = !apps.is_empty() || !given.is_empty();
         for (job, ends) in given {
-            let is_older = |app: &mut AppLog| queues.is_in(app.queue, &job.folder);
+            let is_older =
+                |app: &mut AppLog| app.second == job.second && queues.is_in(app.queue, &job.folder);
             for mut older in apps.extract_if(.., is_older) {
                 older.finish(&mut buffer, queues);
             }
             apps.extend(AppLog::new(job, ends, queues).ok());
         }
-        apps.retain(|app| {
-            let is_open = app.streams.iter().any(|stream| stream.open);
-            if !is_open {
+        for app in apps
+            .extract_if(.., |app| !app.is_open())
+            .collect::<Vec<_>>()
+        {
+            if apps.iter().all(|other| other.queue != app.queue) {
                 queues.leave(app.queue);
             }
-            is_open
-        });
+        }
         patience = match (apps.is_empty(), had) {
             (false, _) => None,
             (true, true) => Some(AT_ONCE),
@@ -147,20 +150,31 @@ impl AppLog {
         };
         Ok(Self {
             streams: [stream(stdout), stream(stderr)],
+            second: job.second,
             queue: queues.begin(job),
         })
     }
 
+    fn is_open(&self) -> bool {
+        self.streams.iter().any(|stream| stream.open)
+    }
+
+    /// What the queue knows one of its streams by.
+    fn number_of(&self, stream: usize) -> usize {
+        stream + self.streams.len() * usize::from(self.second)
+    }
+
     /// Whether there was something.
     fn read(&mut self, stream: usize, buffer: &mut [u8], queues: &Queues) -> bool {
+        let number = self.number_of(stream);
         let of = &mut self.streams[stream];
         let found = of.pipe.read(buffer);
         match &found {
             Ok(0) => {
                 of.open = false;
-                queues.put(self.queue, stream, &[]);
+                queues.put(self.queue, number, &[]);
             }
-            Ok(count) => queues.put(self.queue, stream, &buffer[..*count]),
+            Ok(count) => queues.put(self.queue, number, &buffer[..*count]),
             Err(error) if is_nothing(error.kind()) => {}
             Err(_) => of.open = false,
         }
@@ -174,7 +188,7 @@ impl AppLog {
             while left > 0 && self.streams[stream].open && self.read(stream, buffer, queues) {
                 left -= 1;
             }
-            queues.put(self.queue, stream, &[]);
+            queues.put(self.queue, self.number_of(stream), &[]);
         }
     }
 }

@@ -3,13 +3,17 @@
 //! be tried in a test; the supervisor carries the actions out and brings the events.
 //!
 //! ```text
-//!       Activate        Recorded         OldStopped       NewStarted      Passed         Kept
-//!  Idle ───────▶ Recording ───▶ StoppingOld ───▶ Starting ───▶ Trial ───▶ Keeping ───▶ Idle (new set)
-//!   ▲               │ RecordFailed                  │ Fault      │ Fault     │ Fault
-//!   │◀──────────────┘                               ▼            ▼           ▼
-//!   │           RestoredOld            NewStopped   └─────▶ StoppingNew ◀────┘
-//!   └─────────────────────── Restoring ◀────────────────────────┘
+//!       Activate        Recorded         OldStopped       NewStarted         Ready           Relieved        Passed         Kept
+//!  Idle ───────▶ Recording ───▶ StoppingOld ───▶ Starting ───▶ HandingOver ───▶ Relieving ───▶ Trial ───▶ Keeping ───▶ Idle (new set)
+//!   ▲               │ RecordFailed                  │ Fault      │ Fault           │ Fault       │ Fault     │ Fault
+//!   │◀──────────────┘                               ▼            ▼                 ▼             ▼           ▼
+//!   │           RestoredOld            NewStopped   └─────────────────────▶ StoppingNew ◀────────────────────┘
+//!   └─────────────────────── Restoring ◀───────────────────────────────────────┘
 //! ```
+//!
+//! `StoppingOld` leaves those apps of the old set running that are handed over: they serve on until each of the new ones of
+//! their names is ready, and end in `Relieving`. A fault before that finds them as they were. Where no app is handed over,
+//! `Ready` and `Relieved` come at once.
 //!
 //! Before that, a set whose time has not come: `Hold` leads from `Idle` to `Waiting`, where the committed set runs on as in
 //! `Idle`; from there `Activate` leads to `Recording`, and `Withdrawn` back to `Idle`. It is parked on disk, so that a
@@ -55,10 +59,14 @@ pub enum State {
     Waiting,
     /// Counters and trial are being written.
     Recording,
-    /// The old set's apps are ending.
+    /// The old set's apps are ending, but for those that are handed over.
     StoppingOld,
     /// The new set's apps are being started.
     Starting,
+    /// Each app of the new set was started; those of the old one that are handed over serve on.
+    HandingOver,
+    /// The new ones serve, and those that served on are ending.
+    Relieving,
     /// The health window is open.
     Trial,
     /// The new set is becoming the committed one.
@@ -82,8 +90,12 @@ pub enum Event {
     Recorded,
     /// They are not; nothing was stopped.
     RecordFailed(Why),
-    /// No app of the old set is left.
+    /// No app of the old set is left, but for those that serve on.
     OldStopped,
+    /// Each app that takes one over that serves on is ready.
+    Ready,
+    /// No app is left that served on.
+    Relieved,
     /// Each app of the new set was started.
     NewStarted,
     /// An app of the new set cannot be started, failed for good or is unhealthy.
@@ -113,8 +125,10 @@ pub enum Action {
     Unpark,
     /// Counters, then the trial, onto the disk, and what was parked off it; answer `Recorded` or `RecordFailed`.
     Record,
-    /// End the old set's apps; answer `OldStopped`.
+    /// End the old set's apps, but for those that are handed over; answer `OldStopped`.
     StopOld,
+    /// What comes for the apps that served on goes to the new ones, then they end; answer `Relieved`, or `Fault`.
+    HandOver,
     /// Start the new set's; answer `NewStarted` or `Fault`.
     StartNew,
     /// Watch the new set's health; answer `Passed` or `Fault`.
@@ -196,13 +210,13 @@ impl State {
                 ],
             ),
             (S::StoppingOld, E::OldStopped) => (S::Starting, vec![A::StartNew]),
-            (S::Starting, E::NewStarted) => {
-                (S::Trial, vec![A::Report(Report::Trial), A::OpenTrial])
-            }
+            (S::Starting, E::NewStarted) => (S::HandingOver, vec![]),
+            (S::HandingOver, E::Ready) => (S::Relieving, vec![A::HandOver]),
+            (S::Relieving, E::Relieved) => (S::Trial, vec![A::Report(Report::Trial), A::OpenTrial]),
             (S::Trial, E::Passed) => (S::Keeping, vec![A::Keep]),
             (S::Keeping, E::Kept) => (S::Idle, vec![A::Report(Report::Committed)]),
             (S::Starting, E::Fault(why)) => (S::StoppingNew(End::Failed, why), vec![A::StopNew]),
-            (S::Trial | S::Keeping, E::Fault(why)) => {
+            (S::HandingOver | S::Relieving | S::Trial | S::Keeping, E::Fault(why)) => {
                 (S::StoppingNew(End::RolledBack, why), vec![A::StopNew])
             }
             // Found after a cut: what still runs of it is ended like any other trial.

@@ -15,6 +15,8 @@ fn events() -> Vec<Event> {
         Event::RecordFailed(why("disk")),
         Event::OldStopped,
         Event::NewStarted,
+        Event::Ready,
+        Event::Relieved,
         Event::Fault(why("app")),
         Event::Passed,
         Event::Kept,
@@ -24,10 +26,15 @@ fn events() -> Vec<Event> {
     ]
 }
 
-/// A board that does what the actions say: what is on disk, what runs.
+/// A board that does what the actions say: what is on disk, what runs. Of an app that is handed over `old_serves` and
+/// `new_serves` tell which one has its ports; without one, neither ever does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Model {
     state: String,
+    hands_over: bool,
+    old_serves: bool,
+    new_serves: bool,
+    handed_over: bool,
     trial_on_disk: bool,
     parked: bool,
     old_committed: bool,
@@ -38,8 +45,16 @@ struct Model {
 
 impl Model {
     fn start() -> Self {
+        Self::of(false)
+    }
+
+    fn of(hands_over: bool) -> Self {
         Self {
             state: String::new(),
+            hands_over,
+            old_serves: hands_over,
+            new_serves: false,
+            handed_over: false,
             trial_on_disk: false,
             parked: false,
             old_committed: true,
@@ -86,9 +101,18 @@ impl Model {
                 assert!(!self.old_runs, "both sets at once");
                 self.new_runs = true;
             }
-            Action::OpenTrial => assert!(self.new_runs),
-            Action::Keep => assert!(self.new_runs && self.trial_on_disk),
-            Action::StopNew => self.new_runs = false,
+            Action::OpenTrial => assert!(self.new_runs && self.new_serves == self.hands_over),
+            Action::Keep => assert!(self.new_runs && self.trial_on_disk && !self.old_serves),
+            Action::HandOver => {
+                assert!(self.new_runs && self.trial_on_disk && !self.old_runs);
+                self.new_serves = self.hands_over;
+                self.old_serves = false;
+                self.handed_over = true;
+            }
+            Action::StopNew => {
+                self.new_runs = false;
+                self.new_serves = false;
+            }
             Action::Forget(_) => {
                 assert!(!self.new_runs, "forgotten while it runs");
                 self.trial_on_disk = false;
@@ -96,6 +120,7 @@ impl Model {
             Action::StartOld => {
                 assert!(!self.new_runs, "both sets at once");
                 self.old_runs = true;
+                self.old_serves = self.hands_over;
             }
             Action::Report(Report::Committed) => {
                 assert!(!self.old_committed && self.new_runs);
@@ -114,7 +139,8 @@ impl Model {
 /// set runs, whole, and nothing is left of a trial.
 #[test]
 fn every_path_ends_with_exactly_one_set() {
-    let mut queue = VecDeque::from([(State::Idle, Model::start())]);
+    let both = [false, true].map(|hands_over| (State::Idle, Model::of(hands_over)));
+    let mut queue = VecDeque::from(both);
     let mut known = BTreeSet::new();
     let (mut kept, mut undone, mut waited) = (0, 0, 0);
     while let Some((state, model)) = queue.pop_front() {
@@ -133,6 +159,12 @@ fn every_path_ends_with_exactly_one_set() {
                 after.act(action);
             }
             after.state = format!("{next:?}");
+            assert!(!(after.old_serves && after.new_serves), "{after:?}");
+            // Whatever happens: what is handed over is somebody's until it was and is taken back.
+            let is_back = matches!(next, State::StoppingNew(..) | State::Restoring(..));
+            if after.hands_over && !(after.handed_over && is_back) {
+                assert!(after.old_serves || after.new_serves, "{after:?}");
+            }
             if next == State::Waiting {
                 // Waiting is no switch: the old set is whole, and a cut finds what waits.
                 assert!(
@@ -163,12 +195,14 @@ fn every_path_ends_with_exactly_one_set() {
 /// committed set starts, and both ways one set runs.
 #[test]
 fn a_cut_anywhere_ends_in_a_whole_set() {
-    let mut path = vec![(State::Idle, Model::start())];
+    let mut path = vec![(State::Idle, Model::of(true))];
     for event in [
         Event::Activate,
         Event::Recorded,
         Event::OldStopped,
         Event::NewStarted,
+        Event::Ready,
+        Event::Relieved,
         Event::Passed,
         Event::Kept,
     ] {
@@ -180,10 +214,13 @@ fn a_cut_anywhere_ends_in_a_whole_set() {
             model.act(action);
             path.push((next.clone(), model.clone()));
         }
+        path.push((next, model));
     }
     for (_, mut model) in path {
+        let mut adopted = model.clone();
         model.old_runs = false;
         model.new_runs = false;
+        (model.old_serves, model.new_serves) = (false, false);
         if !model.trial_on_disk {
             continue; // The supervisor starts the committed set, whichever it is.
         }
@@ -203,6 +240,20 @@ fn a_cut_anywhere_ends_in_a_whole_set() {
         assert_eq!(state, State::Idle);
         assert!(model.old_runs && !model.new_runs && !model.trial_on_disk);
         assert_eq!(model.ended, Some(false));
+        assert!(model.old_serves && !model.new_serves);
+
+        // Where only the supervisor was cut off, what serves on does not stop for that before it was relieved.
+        if adopted.old_runs {
+            continue;
+        }
+        let mut state = State::Idle;
+        for event in [Event::FoundTrial, Event::NewStopped, Event::RestoredOld] {
+            let (next, actions) = state.on(event).unwrap();
+            actions.iter().for_each(|action| adopted.act(action));
+            assert!(adopted.old_serves || adopted.handed_over);
+            state = next;
+        }
+        assert!(adopted.old_runs && adopted.old_serves && !adopted.new_runs);
     }
 }
 
@@ -246,6 +297,8 @@ fn a_second_activation_waits_for_the_first() {
         State::Recording,
         State::StoppingOld,
         State::Starting,
+        State::HandingOver,
+        State::Relieving,
         State::Trial,
     ] {
         let held = state.clone().on(Event::Hold(why("lock"))).unwrap_err();

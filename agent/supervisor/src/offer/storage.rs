@@ -1,7 +1,7 @@
 //! What a release asks of the board's disk: bytes and inodes, for layers, writable layers, volumes.
 
-use crate::apps::layer;
 use crate::apps::plan::{PlannedVolume, WritableLayer, planned_volumes, writable_layer};
+use crate::apps::{layer, slot};
 use crate::settings::Settings;
 use crate::volumes::Volumes;
 use coracle_digest::Sha256Digest;
@@ -226,8 +226,15 @@ pub(super) fn room(
     if settings.means == Some(Means::Image) {
         for app in &release.apps {
             made = made.saturating_add(layer_cost(app, settings));
-            let old = layer::place(&settings.config, app.name.as_str());
-            gone = gone.saturating_add(old.held_bytes().unwrap_or_default());
+            if app.is_handed_over() {
+                // The version that runs keeps its own until this one is ready.
+                continue;
+            }
+            let name = app.name.as_str();
+            for slot in [name, &slot::other_than(name)] {
+                let old = layer::place(&settings.config, slot);
+                gone = gone.saturating_add(old.held_bytes().unwrap_or_default());
+            }
         }
         let volumes = Volumes::of(settings);
         for volume in all_volumes(release, settings) {

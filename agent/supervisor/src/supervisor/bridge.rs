@@ -18,7 +18,7 @@ impl Supervisor {
             .iter()
             .filter_map(|app| {
                 let places = app.process.as_ref()?.places.clone();
-                Some((app.name().to_string(), places))
+                Some((app.slot.clone(), places))
             })
             .collect();
         let config = with_mtu_of_uplink(&self.settings).await;
@@ -38,7 +38,7 @@ impl Supervisor {
                     }
                     for name in done.without_link {
                         tracing::warn!(app = name, "it has lost its network and is started again");
-                        if let Some(index) = self.find(|app| app.name().as_str() == name) {
+                        if let Some(index) = self.find(|app| app.slot == name) {
                             self.apps[index].stop(Instant::now());
                         }
                     }

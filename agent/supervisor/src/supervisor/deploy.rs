@@ -2,7 +2,7 @@
 
 use super::waiting::Waits;
 use super::{Supervisor, Trying};
-use crate::apps::{AppRun, layer, restart};
+use crate::apps::{AppRun, layer, restart, slot};
 use crate::health::{Tracker, Verdict};
 use crate::journal::{DeployedSet, Failure, StoredSet};
 use crate::machine::{Action, End, Event, Report, State, Why};
@@ -59,8 +59,11 @@ impl Supervisor {
                 Err(reason) => Event::RecordFailed(Why::new("disk", reason)),
             }),
             Action::StopOld | Action::StopNew => {
+                if action == Action::StopOld {
+                    self.choose_outgoing();
+                }
                 let now = Instant::now();
-                for app in &mut self.apps {
+                for app in self.apps.iter_mut().filter(|app| !app.outgoing) {
                     app.wanted = false;
                 }
                 self.stop_in_turn(now);
@@ -68,7 +71,9 @@ impl Supervisor {
                 None
             }
             Action::StartNew => self.start_new().await,
+            Action::HandOver => self.hand_over(Instant::now()).await,
             Action::OpenTrial => {
+                self.forget_outgoing();
                 if let Some(trying) = &mut self.trying {
                     trying.window = Some(Instant::now());
                 }
@@ -86,12 +91,13 @@ impl Supervisor {
                 None
             }
             Action::StartOld => {
-                let set = self.current.clone();
+                let (set, now) = (self.current.clone(), Instant::now());
+                let outgoing = self.take_outgoing();
                 self.make_apps(set.as_ref());
+                self.take_back_outgoing(outgoing, now);
                 self.collect_containers();
                 self.arrange_networks().await;
-                let now = Instant::now();
-                for app in &mut self.apps {
+                for app in self.apps.iter_mut().filter(|app| app.is_down()) {
                     app.phase = crate::apps::Phase::Waiting { at: now };
                 }
                 self.start_due(now).await;
@@ -125,11 +131,13 @@ impl Supervisor {
     /// Everything that the new set's apps share; they are started in their turn.
     async fn start_new(&mut self) -> Option<Event> {
         let set = self.trying.as_ref().map(|trying| trying.set.clone());
+        let outgoing = self.take_outgoing();
         self.make_apps(set.as_ref());
+        self.keep_beside(outgoing);
         // The old apps' layers first: the new ones' images need the room.
         let container = self.container();
-        for app in &self.apps {
-            if let Err(error) = layer::clear_stale(&self.settings, app.name(), &container) {
+        for app in self.apps.iter().filter(|app| !app.outgoing) {
+            if let Err(error) = layer::clear_stale(&self.settings, &app.slot, &container) {
                 let reason = format!("app `{}`: {error}", app.name());
                 return Some(Event::Fault(Why::new("start-failed", reason)));
             }
@@ -161,14 +169,17 @@ impl Supervisor {
     /// What apps left that the active set does not have goes: of the set before, or of a trial that was taken back.
     pub(super) fn collect_containers(&mut self) {
         let mut kept = BTreeSet::new();
-        kept.extend(self.apps.iter().map(|app| app.name().as_str()));
+        kept.extend(self.apps.iter().map(|app| app.slot.as_str()));
         if let Err(error) = layer::collect(&self.settings.config, &kept) {
             tracing::warn!(%error, "what apps left that are no more stays");
         }
         let config = &self.settings.config;
+        let has = |slot: &str| layer::folder(config, slot).exists();
         let is_there = |app: &AppName| {
-            self.apps.iter().any(|run| run.name() == app)
-                || layer::folder(config, app.as_str()).exists()
+            let mut runs = self.apps.iter();
+            runs.any(|run| run.name() == app)
+                || has(app.as_str())
+                || has(&slot::other_than(app.as_str()))
         };
         if let Err(error) = self.ranges.retain(is_there) {
             tracing::warn!(%error, "ids of apps that are no more stay taken");
@@ -260,12 +271,15 @@ impl Supervisor {
     }
 
     async fn observe(&mut self, now: Instant) -> Option<Event> {
-        let all_down = self.apps.iter().all(AppRun::is_down);
+        let ending = |app: &&AppRun| self.is_to_end(app);
+        let all_down = self.apps.iter().filter(ending).all(AppRun::is_down);
         match &self.machine {
             State::StoppingOld => all_down.then_some(Event::OldStopped),
             State::StoppingNew(..) => all_down.then_some(Event::NewStopped),
             State::Waiting => self.look_again(now),
             State::Starting => self.start_more(now).await,
+            State::HandingOver => self.await_ready(now),
+            State::Relieving => self.fault_of_apps().or(all_down.then_some(Event::Relieved)),
             State::Trial => self.judge(now),
             _ => None,
         }
@@ -293,7 +307,7 @@ impl Supervisor {
     /// An app of the new set that has shown already that it does not work.
     pub(super) fn fault_of_apps(&self) -> Option<Event> {
         let fault = |code, reason| Some(Event::Fault(Why::new(code, reason)));
-        for app in &self.apps {
+        for app in self.apps.iter().filter(|app| !app.outgoing) {
             if app.hook_failed {
                 let reason = format!("app `{}`: {}", app.name(), app.end_text());
                 return fault("hook-failed", reason);

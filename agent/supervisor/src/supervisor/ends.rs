@@ -112,7 +112,7 @@ impl Supervisor {
             answering: &[],
             ids: None,
         };
-        for fault in launch::clear(&ground, &mut self.bridge.0, name.as_str()).await {
+        for fault in launch::clear(&ground, &mut self.bridge.0, &app.slot).await {
             tracing::warn!(app = %name, fault, "after its end");
         }
         self.following.look_soon();

@@ -94,7 +94,7 @@ impl Supervisor {
                 );
                 continue;
             }
-            if let Some(index) = self.find(|app| app.name().as_str() == name) {
+            if let Some(index) = self.find(|app| app.slot == name) {
                 tracing::warn!(
                     app = name,
                     "its link was unplugged and is back: it is started again"
@@ -109,7 +109,7 @@ impl Supervisor {
     /// Those of apps that have ended, which could not be taken back then.
     fn take_stray_links_back(&self) {
         for name in interfaces::borrowers(&self.settings) {
-            let runs = |app: &AppRun| app.name().as_str() == name && !app.is_down();
+            let runs = |app: &AppRun| app.slot == name && !app.is_down();
             if self.apps.iter().any(runs) {
                 continue;
             }

@@ -116,7 +116,8 @@ impl Supervisor {
         }
         let look = thermal::look(&self.settings.config.hardware_root, policy);
         let interval = Duration::from_secs(policy.interval_seconds.get().into());
-        let apps: Vec<ThermalApp> = self.apps.iter().map(thermal_app).collect();
+        let own = self.apps.iter().filter(|app| !app.outgoing);
+        let apps: Vec<ThermalApp> = own.map(thermal_app).collect();
         let changes = self.cooling.look(look, &apps);
         self.cooling.look_at = Some(now + self.cooling.pause(interval));
         for change in changes {

@@ -33,6 +33,7 @@ mod deploy;
 mod devices;
 mod ends;
 mod follow;
+mod hand_over;
 mod heat;
 mod hooks;
 mod names;
@@ -347,6 +348,7 @@ impl Supervisor {
             .chain(self.reset_due())
             .chain(self.trial_due())
             .chain(self.held_due())
+            .chain(self.ready_due())
             .chain(self.waiting_due())
             .chain(self.own_program_due())
             .chain(self.resolvers.due())

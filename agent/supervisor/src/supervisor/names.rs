@@ -39,7 +39,10 @@ impl Supervisor {
             let mut own = places(app).iter();
             own.any(|own| own.network == place.network)
         };
-        let others = self.apps.iter().filter(|other| other.name() != app.name());
+        let others = self
+            .apps
+            .iter()
+            .filter(|other| other.name() != app.name() && self.is_announced(other));
         others
             .flat_map(|other| {
                 let name = other.name().as_str();
@@ -58,6 +61,7 @@ impl Supervisor {
         let endpoint = |app: &'_ AppRun| place_on(app, network).cloned();
         let all: Vec<(&str, Endpoint)> = here
             .clone()
+            .filter(|app| self.is_announced(app))
             .filter_map(|app| Some((app.name().as_str(), endpoint(app)?)))
             .collect();
         // Nothing leaves an internal network, questions neither.

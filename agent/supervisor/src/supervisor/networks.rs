@@ -130,8 +130,11 @@ impl Supervisor {
             if app.networks.is_empty() {
                 continue;
             }
+            let Some(slot) = self.app_named(&app.name).map(|run| run.slot.as_str()) else {
+                continue;
+            };
             // Without numbers the rest of the status is still right.
-            let Ok(all) = networks.counters(app.name.as_str()).await else {
+            let Ok(all) = networks.counters(slot).await else {
                 continue;
             };
             for (network, counters) in all {

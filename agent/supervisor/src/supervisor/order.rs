@@ -3,7 +3,6 @@
 use super::Supervisor;
 use crate::apps::{AppRun, Phase};
 use crate::machine::{Event, State, Why};
-use coracle_protocol::names::AppName;
 use coracle_protocol::release::{App, Condition, start_order};
 use std::time::{Duration, Instant};
 
@@ -77,7 +76,8 @@ impl Supervisor {
                 return Some(Event::Fault(Why::new("start-failed", reason)));
             }
         }
-        let comes = |app: &AppRun| matches!(app.phase, Phase::Created | Phase::Preparing);
+        let comes =
+            |app: &AppRun| !app.outgoing && matches!(app.phase, Phase::Created | Phase::Preparing);
         let held = self.apps.iter().any(comes);
         (!held).then_some(Event::NewStarted)
     }
@@ -113,19 +113,25 @@ impl Supervisor {
 
     /// While a set ends, or all of them for a reset: stops the apps on which none depends that still runs, and those that are down anyway.
     pub(super) fn stop_in_turn(&mut self, now: Instant) {
-        let set_ends = matches!(self.machine, State::StoppingOld | State::StoppingNew(..));
+        let set_ends = matches!(
+            self.machine,
+            State::StoppingOld | State::Relieving | State::StoppingNew(..)
+        );
         if !set_ends && self.resetting.is_none() {
             return;
         }
-        let depends =
-            |run: &AppRun, name: &AppName| !run.is_down() && run.app.depends_on.contains_key(name);
         let mut stopped = false;
         for index in 0..self.apps.len() {
             let app = &self.apps[index];
-            let ends = matches!(app.phase, Phase::Stopping { .. } | Phase::Ended);
+            let ends =
+                matches!(app.phase, Phase::Stopping { .. } | Phase::Ended) || !self.is_to_end(app);
+            let depends = |other: &AppRun| {
+                self.is_to_end(other)
+                    && !other.is_down()
+                    && other.app.depends_on.contains_key(app.name())
+            };
             // One that is down has no turn to wait for: it would only be started again meanwhile.
-            let has_turn =
-                || app.is_down() || !self.apps.iter().any(|other| depends(other, app.name()));
+            let has_turn = || app.is_down() || !self.apps.iter().any(depends);
             if ends || !has_turn() {
                 continue;
             }
@@ -138,6 +144,7 @@ impl Supervisor {
     }
 }
 
-fn patience(app: &AppRun) -> Option<Instant> {
+/// Until when an app may take to be as others need it.
+pub(super) fn patience(app: &AppRun) -> Option<Instant> {
     Some(app.first_start? + Duration::from_secs(app.app.trial_seconds.into()))
 }

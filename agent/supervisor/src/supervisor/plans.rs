@@ -3,7 +3,7 @@
 
 use super::Supervisor;
 use crate::apps::plan::{self, Plan};
-use crate::apps::{AppRun, whole};
+use crate::apps::{AppRun, slot, whole};
 use crate::journal::DeployedSet;
 use crate::offer::Refused;
 use coracle_images::layout::ImageConfig;
@@ -18,7 +18,12 @@ impl Supervisor {
         self.apps = set
             .into_iter()
             .flat_map(|set| set.apps().map(move |app| (set, app)))
-            .map(|(set, (app, image))| AppRun::new(app.clone(), self.plan(set, app, image)))
+            .map(|(set, (app, image))| {
+                let mut run = AppRun::new(app.clone(), self.plan(set, app, image));
+                let container = set.digest().hex();
+                run.take_slot(slot::of(&self.settings.config, &app.name, &container));
+                run
+            })
             .collect();
         self.give_cpus();
         let awaited = self.apps.iter().flat_map(|run| run.app.depends_on.iter());
@@ -34,7 +39,12 @@ impl Supervisor {
 
     /// Of this app alone. In a set that is active already, one whose secret does not open holds up no other; a new set is
     /// refused for it by [`Self::check_plans`].
-    fn plan(&self, set: &DeployedSet, app: &App, image: &ImageConfig) -> Result<Plan, String> {
+    pub(super) fn plan(
+        &self,
+        set: &DeployedSet,
+        app: &App,
+        image: &ImageConfig,
+    ) -> Result<Plan, String> {
         let plan = plan::plan(app, image, &self.settings).map_err(|error| whole(&error))?;
         let secrets = self.trust.secrets_of(&app.name, set.deployment());
         let secrets = secrets.map_err(|error| error.to_string())?;

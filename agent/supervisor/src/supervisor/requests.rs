@@ -12,8 +12,9 @@ use coracle_protocol::local::{
     Answer, AppAction, DID_NOT_STAY, LayerSource, Needs, Request, Trusted,
 };
 use coracle_protocol::names::AppName;
+use coracle_protocol::release::App;
 use coracle_runtime::Exit;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 pub(super) fn failed(code: &str, reason: impl Into<String>) -> Answer {
@@ -178,11 +179,10 @@ impl Supervisor {
             self.supersede(digest).await;
             return Ok(accepted.needs(&on_board, true));
         }
-        let free = offer::Free::of(&config.state_dir);
-        let budget = offer::check_budget(&accepted, &self.settings, &on_board, free);
+        let beside = self.check_beside(&accepted, &on_board);
         let networks = self.check_networks(accepted.release()).await;
         let devices = offer::devices::check(accepted.release(), &self.settings);
-        Refused::both(Refused::both(budget, networks), devices)?;
+        Refused::both(Refused::both(beside, networks), devices)?;
         tracing::info!(
             activity = accepted.offer.activity,
             deployment = %digest,
@@ -195,6 +195,18 @@ impl Supervisor {
         self.supersede(digest).await;
         self.collect_layers();
         Ok(needs)
+    }
+
+    /// The board's budget, and what cannot be there twice while apps are handed over.
+    fn check_beside(
+        &self,
+        accepted: &Accepted,
+        on_board: &BTreeSet<Sha256Digest>,
+    ) -> Result<(), Refused> {
+        let running = self.current.as_ref().map(DeployedSet::release);
+        let free = offer::Free::of(&self.settings.config.state_dir);
+        let budget = offer::check_budget(accepted, &self.settings, on_board, free, running);
+        Refused::both(budget, offer::hand_over::check(accepted.release(), running))
     }
 
     /// An assignment that was tried and did not stay is too old by its own counter: the reason that
@@ -322,6 +334,10 @@ impl Supervisor {
         }
         let accepted = self.accepted(activity)?;
         let on_board = stage::on_board(&self.settings.config.layers_dir());
+        if accepted.release().apps.iter().any(App::is_handed_over) {
+            // Another set may have become the running one since the offer.
+            self.check_beside(accepted, &on_board)?;
+        }
         let missing = accepted.needs(&on_board, false).layers;
         if let Some(layer) = missing.first() {
             let reason = format!(

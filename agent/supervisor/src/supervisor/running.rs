@@ -26,6 +26,9 @@ impl Supervisor {
         }
         let mut plan = self.apps[index].plan.clone()?;
         plan.limits.cpu_millis = Some(self.cooling.quota(&self.apps[index]).into());
+        if self.waits_for_ports(index) {
+            plan.ports.clear();
+        }
         let app = &self.apps[index];
         let before = app.app.hook(HookKind::PreStart);
         let before = before.filter(|_| !app.prepared);
@@ -57,7 +60,11 @@ impl Supervisor {
             answering: &self.resolvers.answering(),
             ids,
         };
-        let container = self.container();
+        let container = match self.apps[index].outgoing {
+            true => self.current.as_ref().map(|set| set.digest().hex()),
+            false => None,
+        };
+        let container = container.unwrap_or_else(|| self.container());
         let launched = launch::launch(&ground, &mut self.bridge.0, &plan, &container).await;
         let app = &mut self.apps[index];
         match launched {
@@ -96,10 +103,10 @@ impl Supervisor {
         if plan.users != Users::Own {
             return Ok(None);
         }
-        let others = self.apps.iter().enumerate().filter(|(at, _)| *at != index);
-        let running: Vec<IdRange> = others
-            .filter_map(|(_, app)| app.process.as_ref()?.ids)
-            .collect();
+        // The other one of the same app has the same ids.
+        let name = self.apps[index].name();
+        let others = self.apps.iter().filter(|app| app.name() != name);
+        let running: Vec<IdRange> = others.filter_map(|app| app.process.as_ref()?.ids).collect();
         let ids = self.ranges.of(&plan.name, &running);
         ids.map(Some)
             .map_err(|error| format!("ids of its own: {error}"))
@@ -228,6 +235,8 @@ impl Supervisor {
             Some(RunningApp {
                 hook,
                 name: app.name().clone(),
+                slot: (app.slot != app.name().as_str()).then(|| app.slot.clone()),
+                outgoing: app.outgoing,
                 process: ProcessId::of(process.running.pid)?,
                 stopping: matches!(app.phase, Phase::Stopping { .. }),
                 log_writer: process.log_writer.and_then(ProcessId::of),
@@ -243,11 +252,12 @@ impl Supervisor {
             })
         };
         let stopped = |app: &&AppRun| !app.wanted && self.machine.is_settled();
+        let own = self.apps.iter().filter(|app| !app.outgoing);
         let state = RunState {
             set: self.active,
             apps: self.apps.iter().filter_map(running).collect(),
             waiting: self.waited(),
-            ended: self.apps.iter().filter_map(AppRun::has_ended).collect(),
+            ended: own.filter_map(AppRun::has_ended).collect(),
             stopped: self
                 .apps
                 .iter()

@@ -13,7 +13,7 @@ use crate::adopt::{self, ProcessId, RunState, RunningApp};
 use crate::agent::Own;
 use crate::apps::hooks::LeftHook;
 use crate::apps::launch::{self, Ground};
-use crate::apps::{Phase, Process, interfaces};
+use crate::apps::{AppRun, Phase, Process, interfaces};
 use crate::disk;
 use crate::gc;
 use crate::journal::{DeployedSet, Failure, Journal};
@@ -119,6 +119,11 @@ impl Supervisor {
         };
         supervisor.make_apps(set.as_ref());
         if state.set.is_some() && state.set == supervisor.active {
+            if found.has_trial && !old_runs {
+                let outgoing = state.apps.iter().filter(|app| app.outgoing);
+                let outgoing: Vec<_> = outgoing.map(|app| app.name.clone()).collect();
+                supervisor.find_outgoing(&outgoing);
+            }
             for running in state.apps {
                 supervisor.adopt(running);
             }
@@ -133,6 +138,11 @@ impl Supervisor {
             supervisor.is_recalling = true;
             supervisor.reap().await;
             supervisor.is_recalling = false;
+        } else if !found.has_trial {
+            // Cut between the end of a trial and the word that those that served on are the set's own again.
+            for running in state.apps.into_iter().filter(|app| app.outgoing) {
+                supervisor.adopt(running);
+            }
         }
         supervisor.end_strangers().await;
         supervisor.open_bridge().await;
@@ -196,16 +206,23 @@ impl Supervisor {
 
     /// Takes an app over that an earlier supervisor started.
     fn adopt(&mut self, running: RunningApp) {
-        let Some(index) = self.apps.iter().position(|app| *app.name() == running.name) else {
+        // Of a set that nothing has taken the place of yet, nobody is outgoing.
+        let is_it =
+            |app: &AppRun, outgoing| *app.name() == running.name && app.outgoing == outgoing;
+        let found = self.find(|app| is_it(app, running.outgoing));
+        let Some(index) = found.or_else(|| self.find(|app| is_it(app, false))) else {
             return;
         };
         let name = &running.name;
+        if let Some(slot) = running.slot {
+            self.apps[index].take_slot(slot);
+        }
         let pid = running.process.pid;
         let Some(pidfd) = self.take_over(running.process) else {
             tracing::warn!(app = %name, pid, "it ended while nobody looked, or cannot be watched");
             return;
         };
-        let Ok(cgroup) = self.tree.open(name.as_str()) else {
+        let Ok(cgroup) = self.tree.open(&self.apps[index].slot) else {
             return;
         };
         let output = logs::recover(pid, running.output);
@@ -268,13 +285,13 @@ impl Supervisor {
             tracing::warn!(%error, "it stays");
         }
         for name in interfaces::borrowers(&self.settings) {
-            let runs = |app: &crate::apps::AppRun| app.name().as_str() == name && !app.is_down();
+            let runs = |app: &crate::apps::AppRun| app.slot == name && !app.is_down();
             if !self.apps.iter().any(runs) {
                 self.take_links_back(&name);
             }
         }
         for name in self.tree.list() {
-            let known = |app: &crate::apps::AppRun| app.name().as_str() == name && !app.is_down();
+            let known = |app: &crate::apps::AppRun| app.slot == name && !app.is_down();
             if self.apps.iter().any(known) {
                 continue;
             }

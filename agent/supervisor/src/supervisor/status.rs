@@ -58,6 +58,7 @@ impl Supervisor {
             .current
             .as_ref()
             .is_some_and(|current| current.digest() == set.digest());
+        let own = self.apps.iter().filter(|app| !app.outgoing);
         Some(SetStatus {
             deployment: set.digest(),
             release: set.deployment().release().digest(),
@@ -67,13 +68,13 @@ impl Supervisor {
                 true => SetState::Committed,
                 false => SetState::Trial,
             },
-            apps: self.apps.iter().map(|app| self.app_status(app)).collect(),
+            apps: own.map(|app| self.app_status(app)).collect(),
         })
     }
 
     /// Of its writable layer, where something limits it.
     fn layer_use(&self, run: &AppRun) -> Option<DiskUse> {
-        let used = layer::place(&self.settings.config, run.name().as_str()).usage();
+        let used = layer::place(&self.settings.config, &run.slot).usage();
         let used = used.ok().filter(|used| used.limit.is_some())?;
         Some(disk_use(used))
     }
@@ -124,7 +125,7 @@ impl Supervisor {
                 .map_or_else(|_| app.args.clone(), |plan| plan.args.clone()),
             init: app.init,
             limits: app.limits.clone(),
-            cgroup: process.map(|_| format!("{}/{}", self.settings.config.cgroup_parent, app.name)),
+            cgroup: process.map(|_| format!("{}/{}", self.settings.config.cgroup_parent, run.slot)),
             memory_bytes: used.memory_bytes,
             cpu_usage_us: used.cpu_micros,
             pids: used.pids,

@@ -92,9 +92,8 @@ impl Supervisor {
 
     /// What stands against the switch now.
     fn closed(&mut self, now: Instant) -> Option<Why> {
-        let held = |run: &&crate::apps::AppRun| {
-            !run.is_down() && lock::is_held(&self.settings, run.name().as_str())
-        };
+        let held =
+            |run: &&crate::apps::AppRun| !run.is_down() && lock::is_held(&self.settings, &run.slot);
         let locks: Vec<Lock> = self
             .apps
             .iter()

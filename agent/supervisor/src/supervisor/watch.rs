@@ -19,7 +19,10 @@ impl Supervisor {
 
     /// How the apps are that are marked critical.
     pub(super) fn critical(&self) -> Vec<(&str, Critical)> {
-        let critical = self.apps.iter().filter(|app| app.app.critical);
+        let critical = self
+            .apps
+            .iter()
+            .filter(|app| app.app.critical && !app.outgoing);
         let state = |given_up| match given_up {
             true => Critical::GivenUp,
             false => Critical::Fine,

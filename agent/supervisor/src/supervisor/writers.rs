@@ -57,14 +57,14 @@ impl Supervisor {
         }
         let mut together = Together::begin();
         for app in &mut self.apps {
-            let (name, logs) = (app.name().clone(), app.app.logs);
+            let (name, slot, logs) = (app.name().clone(), app.slot.clone(), app.app.logs);
             let Some(process) = &mut app.process else {
                 continue;
             };
             let (Some(output), None) = (&process.output, process.log_writer) else {
                 continue;
             };
-            match together.start_writer(output, &self.settings, (&name, logs)) {
+            match together.start_writer(output, &self.settings, (&name, &slot, logs)) {
                 Ok(pid) => {
                     tracing::warn!(app = %name, "its log writer had ended; a new one goes on");
                     process.log_writer = Some(pid);

@@ -950,6 +950,8 @@ pub fn app(image: &Image, script: &str) -> App {
         image: image.clone(),
         depends_on: Default::default(),
         update_lock: None,
+        strategy: Default::default(),
+        both_write: Default::default(),
         hooks: Default::default(),
         logs: Default::default(),
         args: vec!["/bin/sh".into(), "-c".into(), script.into()],

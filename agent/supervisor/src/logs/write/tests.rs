@@ -29,6 +29,7 @@ fn give(folder: &Path, rotation: Rotation, out: &OwnedFd, err: &OwnedFd) -> Opti
         group: None,
         rotation,
         drop_beyond: None,
+        second: false,
     };
     hand_over::give(folder, &job, hand_over::both(out, err), Wait::First).unwrap()
 }
@@ -57,6 +58,7 @@ fn job(folder: &Path) -> Job {
         group: None,
         rotation: ROOMY,
         drop_beyond: None,
+        second: false,
     }
 }
 
@@ -164,6 +166,48 @@ fn many_lines_are_few_writes() {
     assert!(writes() - before < 100, "{}", writes() - before);
 }
 
+/// As while an app is handed over: both say what they have to say, each to its own end.
+#[test]
+fn two_containers_of_one_app_write_into_its_one_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = hand_over::listen(folder.path()).unwrap();
+    let log = folder.path().join("json.log");
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(&listener).unwrap());
+        let start = |second| {
+            let (read, write) = rustix::pipe::pipe().unwrap();
+            let job = Job {
+                second,
+                ..job(folder.path())
+            };
+            let ends = hand_over::both(&read, &read);
+            let given = hand_over::give(folder.path(), &job, ends, Wait::First).unwrap();
+            assert!(given.is_some_and(|gift| gift.told));
+            File::from(write)
+        };
+        let mut old = start(true);
+        old.write_all(b"old begins\n").unwrap();
+        comes(&log, 1);
+        let mut new = start(false);
+        new.write_all(b"new be").unwrap();
+        old.write_all(b"old goes on\n").unwrap();
+        comes(&log, 2);
+        new.write_all(b"gins\n").unwrap();
+        comes(&log, 3);
+        drop(old);
+        new.write_all(b"new goes on\n").unwrap();
+        comes(&log, 4);
+    });
+    let said: Vec<_> = lines(&log).iter().map(|line| line["log"].clone()).collect();
+    let expected = [
+        "old begins\n",
+        "old goes on\n",
+        "new begins\n",
+        "new goes on\n",
+    ];
+    assert_eq!(said, expected);
+}
+
 #[test]
 fn one_that_says_without_end_leaves_the_others_their_turn() {
     let (loud, quiet) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -176,6 +220,7 @@ fn one_that_says_without_end_leaves_the_others_their_turn() {
             files: 2,
         },
         drop_beyond: None,
+        second: false,
     };
     let (loud_read, loud_write) = rustix::pipe::pipe().unwrap();
     let (quiet_read, quiet_write) = rustix::pipe::pipe().unwrap();
