@@ -214,9 +214,8 @@ impl Supervisor {
             return;
         };
         let name = &running.name;
-        if let Some(slot) = running.slot {
-            self.apps[index].take_slot(slot);
-        }
+        let slot = running.slot.unwrap_or_else(|| name.to_string());
+        self.apps[index].take_slot(slot);
         let pid = running.process.pid;
         let Some(pidfd) = self.take_over(running.process) else {
             tracing::warn!(app = %name, pid, "it ended while nobody looked, or cannot be watched");
