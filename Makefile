@@ -18,7 +18,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test check boards shipped powercut leaks arm bench bench-deltas conformance setup setup-boards setup-arm-boards setup-bench clean help
+.PHONY: demo test room check boards shipped powercut leaks arm bench bench-deltas conformance setup setup-boards setup-arm64-board setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
 # A whole build's incremental state takes 10 GB of disk, and a fresh clone has no use for it.
@@ -27,8 +27,8 @@ PACKAGES := build-essential pkg-config curl ca-certificates openssl iproute2 nft
 	skopeo docker-registry softhsm2 mtools dosfstools busybox-static faketime util-linux procps python3-minimal systemd
 BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs criu
 SHIPPED_PACKAGES := mmdebstrap
-ARM_BOARD_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
-ARM_TARGETS := aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf
+ARM64_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+ARMHF_PACKAGES := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
 BENCH_PACKAGES := time crun runc patchelf sysbench xdelta3 zstd iperf3 podman containernetworking-plugins iptables
 DELTA_PACKAGES := time xdelta3 zstd bsdiff ostree casync diffutils npm python3-pip
@@ -82,7 +82,13 @@ check:
 	$(CARGO) deny --all-features check bans licenses sources
 	$(CARGO) test -q -p coracle-tests --test dependency_arrows
 
-test: setup setup-boards check
+# Better told before than after half an hour.
+room:
+	@free=$$(df --output=avail --block-size=M . | tail -1 | tr -dc 0-9)
+	built=$$([ ! -d $(TARGET) ] || { du --summarize --block-size=M $(TARGET) 2>/dev/null || true; } | tr -dc '0-9\t' | cut -f1)
+	[ $$(( free + $${built:-0} )) -ge 8000 ] || { echo "a whole build and its tests take 8 GB of disk: $$free MB are free beside the $${built:-0} MB of $(TARGET)"; exit 1; }
+
+test: room setup setup-arm64-board check
 	@$(CARGO) build --workspace --bins
 	$(EXAMPLE)
 	# Those of the supervisor mostly wait, for trials and grace times: more of them than there are processors.
@@ -106,17 +112,22 @@ setup-boards: setup
 	@$(call install,$(BOARD_PACKAGES))
 	apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || $(UPDATE)
 
-# As setup-boards, for ARM: a compiler for C, which links, and Rust's libraries. The foreign architecture is for
+# Rust's libraries for $(1), where they are not there.
+define rust_target
+[ -d "$$(rustc --print target-libdir --target $(1))" ] || { echo "adding Rust's $(1)"; rustup --quiet target add $(1); }
+endef
+
+# As setup-boards, for 64-bit ARM: a compiler for C, which links, and Rust's libraries. The foreign architecture is for
 # downloading a kernel; nothing of it is installed.
-setup-arm-boards: setup-boards
-	@$(call install,$(ARM_BOARD_PACKAGES))
-	for target in $(ARM_TARGETS); do
-	  rustup target list --installed | grep -qx $$target || { echo "adding Rust's $$target"; rustup --quiet target add $$target; }
-	done
-	for foreign in arm64; do
-	  dpkg --print-foreign-architectures | grep -qx $$foreign || { echo "adding Debian's architecture $$foreign"; dpkg --add-architecture $$foreign; }
-	done
+setup-arm64-board: setup-boards
+	@$(call install,$(ARM64_PACKAGES))
+	$(call rust_target,aarch64-unknown-linux-gnu)
+	dpkg --print-foreign-architectures | grep -qx arm64 || { echo "adding Debian's architecture arm64"; dpkg --add-architecture arm64; }
 	apt-cache show linux-image-arm64:arm64 >/dev/null 2>&1 || $(UPDATE)
+
+setup-arm-boards: setup-arm64-board
+	@$(call install,$(ARMHF_PACKAGES))
+	$(call rust_target,armv7-unknown-linux-gnueabihf)
 
 boards: setup-arm-boards
 	@$(CARGO) build --quiet --package coracle-tests --bin coracle-boards
@@ -148,7 +159,7 @@ arm: setup
 	# Thumb instructions are a quarter shorter; each ARMv7 has them. rustc warns that it may name them otherwise one day.
 	for board in aarch64-unknown-linux-gnu:aarch64-linux-gnu-gcc:aarch64: armv7-unknown-linux-gnueabihf:arm-linux-gnueabihf-gcc:arm:,+thumb-mode; do
 	  IFS=: read -r triple linker machine features <<< "$$board"
-	  rustup target list --installed | grep -qx "$$triple" || { echo "adding Rust's $$triple"; rustup --quiet target add "$$triple"; }
+	  $(call rust_target,"$$triple")
 	  name=$${triple//-/_}
 	  export "CC_$$name=$$linker" "CARGO_TARGET_$${name^^}_LINKER=$$linker" "CARGO_TARGET_$${name^^}_RUSTFLAGS=-C target-feature=+crt-static$$features"
 	  echo "building for $$triple …"

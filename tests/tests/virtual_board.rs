@@ -1,5 +1,5 @@
 //! The root tests of the runtime, of its OCI command line, of the supervisor's quotas and of networks on links on kernels that are not this
-//! machine's: a board with cgroup v2 and one with v1, in QEMU.
+//! machine's: a board with cgroup v2, one with v1 and one with another architecture, in QEMU.
 
 mod emulated;
 
@@ -27,6 +27,12 @@ fn containers_and_jails_hold_on_version_two_of_cgroups() {
 fn containers_and_jails_hold_on_version_one_of_cgroups() {
     let told = board(1, "x86-64-v1");
     assert!(told.contains(HELD), "{told}");
+}
+
+#[test]
+fn containers_and_jails_hold_on_arm64() {
+    let told = board(0, "arm64");
+    assert!(told.contains("container and jail and wire held"), "{told}");
 }
 
 /// Debian's kernel for machines in a cloud, which those have, knows no CAN.
