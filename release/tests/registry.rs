@@ -198,10 +198,13 @@ fn an_image_goes_to_dockers_registry_and_comes_back() {
         .failed(2, &["shop/web:1", "registry.example"]);
 }
 
+/// A request's line, and what it says who asks.
+type Asked = (String, Option<String>);
+
 /// A registry that gives tokens for a password and has its blobs on another host, as the large ones do.
 struct Tokens {
     port: u16,
-    seen: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    seen: Arc<Mutex<Vec<Asked>>>,
 }
 
 fn answer(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) {

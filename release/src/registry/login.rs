@@ -82,7 +82,9 @@ impl Login {
     fn token(&self, agent: &Agent, challenge: &str) -> Result<String, RegistryError> {
         let realm = parameter(challenge, "realm").unwrap_or_default();
         // Where a password goes in the clear, its owner has said so by --plain-http.
-        if !realm.starts_with("https://") && !(self.plain_http && realm.starts_with("http://")) {
+        let is_allowed =
+            realm.starts_with("https://") || (self.plain_http && realm.starts_with("http://"));
+        if !is_allowed {
             return Err(RegistryError::Realm(crate::console::visible(&realm)));
         }
         let mut request = agent.get(&realm);
