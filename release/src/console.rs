@@ -34,7 +34,7 @@ pub enum ConsoleError {
     #[error("{0}")]
     File(#[from] FileError),
     /// No certificates in the file.
-    #[error("--ca `{path}` holds no certificates in PEM{detail}")]
+    #[error("`{path}` holds no certificates in PEM{detail}")]
     Ca {
         /// The file.
         path: PathBuf,

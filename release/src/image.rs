@@ -1,5 +1,6 @@
 //! An image from folders, into an OCI layout; and what a release needs to know of one.
 
+use crate::image_file::ImageFileError;
 use crate::progress;
 use coracle_images::Limits;
 use coracle_images::build::{Build, BuildError, Built};
@@ -42,6 +43,9 @@ pub enum ImageError {
     /// Building.
     #[error("{0}")]
     Build(#[from] BuildError),
+    /// An image.toml.
+    #[error(transparent)]
+    ImageFile(#[from] ImageFileError),
     /// No layer of an image.
     #[error("layer {digest} of `{image}` is `{media_type}`, which is no layer that boards read")]
     MediaType {
@@ -107,6 +111,14 @@ pub fn build(build: &Build, output: &Path, tag: &str) -> Result<Built, ImageErro
         .map_err(at(output))?;
     bar.finish_and_clear();
     Ok(built)
+}
+
+/// `0:0`.
+pub fn owner(text: &str) -> Result<(u32, u32), String> {
+    let pair = text
+        .split_once(':')
+        .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    pair.ok_or_else(|| format!("`{text}` is no owner; write `0:0`"))
 }
 
 /// `linux/arm64`, `linux/arm/v7` or `arm64`.

@@ -10,6 +10,7 @@
 //! | [`keys`], [`files`], [`root`] | keys in files and tokens, whole files (coracle-keys, which the console has too); the root document |
 //! | [`board_keys`] | which key each board's secrets are sealed to |
 //! | [`image`] | an image from folders |
+//! | [`image_file`] | `image.toml`: another image, files and settings |
 //! | [`archive`] | images from archives, and to archives |
 //! | [`registry`] | images from any registry, and to any |
 //! | [`release_file`] | `release.toml`, as the engineer wrote it |
@@ -33,6 +34,7 @@ pub mod envelope_file;
 pub mod failure;
 pub mod human;
 pub mod image;
+pub mod image_file;
 pub mod progress;
 pub mod push;
 pub mod registry;

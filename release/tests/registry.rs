@@ -198,7 +198,7 @@ fn an_image_goes_to_dockers_registry_and_comes_back() {
         .failed(2, &["shop/web:1", "registry.example"]);
 }
 
-/// A request's line, and what it says who asks.
+/// A path, and with which login it was asked for.
 type Asked = (String, Option<String>);
 
 /// A registry that gives tokens for a password and has its blobs on another host, as the large ones do.

@@ -14,8 +14,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use coracle_digest::Sha256Digest;
 
 use crate::layout::{
-    CONFIG, Descriptor, History, ImageConfig, LayerType, Layout, LayoutError, MANIFEST, Manifest,
-    Platform, RootFs, RunConfig,
+    CONFIG, Descriptor, History, Image, ImageConfig, LayerType, Layout, LayoutError, MANIFEST,
+    Manifest, Platform, RootFs, RunConfig,
 };
 use crate::store::StoreError;
 
@@ -123,6 +123,15 @@ pub struct Built {
 
 /// Builds an image into a layout.
 pub fn build(build: &Build, layout: &Layout) -> Result<Built, BuildError> {
+    make(None, build, layout)
+}
+
+/// Builds an image on top of another one of the same layout: its layers below, and its configuration where `build` says nothing.
+pub fn build_on(base: &Image, build: &Build, layout: &Layout) -> Result<Built, BuildError> {
+    make(Some(base), build, layout)
+}
+
+fn make(base: Option<&Image>, build: &Build, layout: &Layout) -> Result<Built, BuildError> {
     let layers: Result<Vec<_>, _> = build
         .layers
         .iter()
@@ -135,17 +144,24 @@ pub fn build(build: &Build, layout: &Layout) -> Result<Built, BuildError> {
         created_by: Some("coracle-release build".to_owned()),
         ..History::default()
     };
+    let below = base.map(Below::of).unwrap_or_default();
+    let mut history = below.history;
+    history.extend(layers.iter().map(step));
     let config = ImageConfig {
         created: created.clone(),
         architecture: build.platform.architecture.clone(),
         os: build.platform.os.clone(),
         variant: build.platform.variant.clone(),
-        config: build.config.clone(),
+        config: merged(below.config, build.config.clone()),
         rootfs: RootFs {
             kind: "layers".to_owned(),
-            diff_ids: layers.iter().map(|layer| layer.diff_id).collect(),
+            diff_ids: below
+                .diff_ids
+                .into_iter()
+                .chain(layers.iter().map(|layer| layer.diff_id))
+                .collect(),
         },
-        history: layers.iter().map(step).collect(),
+        history,
     };
     let config = layout.put_json(CONFIG, &config)?;
     let manifest = Manifest {
@@ -153,9 +169,10 @@ pub fn build(build: &Build, layout: &Layout) -> Result<Built, BuildError> {
         media_type: Some(MANIFEST.to_owned()),
         artifact_type: None,
         config: config.clone(),
-        layers: layers
-            .iter()
-            .map(|layer| layer.descriptor.clone())
+        layers: below
+            .layers
+            .into_iter()
+            .chain(layers.iter().map(|layer| layer.descriptor.clone()))
             .collect(),
         subject: None,
         annotations: build.annotations.clone(),
@@ -167,6 +184,63 @@ pub fn build(build: &Build, layout: &Layout) -> Result<Built, BuildError> {
         config,
         layers,
     })
+}
+
+/// What a base brings.
+#[derive(Default)]
+struct Below {
+    layers: Vec<Descriptor>,
+    diff_ids: Vec<Sha256Digest>,
+    history: Vec<History>,
+    config: RunConfig,
+}
+
+impl Below {
+    fn of(base: &Image) -> Self {
+        let (layers, told) = (&base.manifest.layers, &base.config.history);
+        // A history that does not tell of each layer is of no use to whoever reads it by their number.
+        let history = match told.iter().filter(|step| !step.empty_layer).count() {
+            steps if steps == layers.len() => told.clone(),
+            _ => vec![History::default(); layers.len()],
+        };
+        Self {
+            layers: layers.clone(),
+            diff_ids: base.config.rootfs.diff_ids.clone(),
+            history,
+            config: base.config.config.clone(),
+        }
+    }
+}
+
+/// The base's settings where there are no new ones. A new entrypoint takes the base's arguments away, as with Docker.
+fn merged(mut base: RunConfig, new: RunConfig) -> RunConfig {
+    if !new.entrypoint.is_empty() {
+        (base.entrypoint, base.cmd) = (new.entrypoint, Vec::new());
+    }
+    if !new.cmd.is_empty() {
+        base.cmd = new.cmd;
+    }
+    let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
+    for variable in new.env {
+        match base.env.iter_mut().find(|old| name(old) == name(&variable)) {
+            Some(old) => *old = variable,
+            None => base.env.push(variable),
+        }
+    }
+    for (old, new) in [
+        (&mut base.user, new.user),
+        (&mut base.working_dir, new.working_dir),
+    ] {
+        if !new.is_empty() {
+            *old = new;
+        }
+    }
+    base.exposed_ports.extend(new.exposed_ports);
+    base.volumes.extend(new.volumes);
+    base.labels.extend(new.labels);
+    base.stop_signal = new.stop_signal.or(base.stop_signal);
+    base.healthcheck = new.healthcheck.or(base.healthcheck);
+    base
 }
 
 fn layer(build: &Build, dir: &Path, layout: &Layout) -> Result<BuiltLayer, BuildError> {

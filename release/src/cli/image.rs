@@ -3,21 +3,23 @@
 use super::registry::{ImagePull, ImagePush};
 use super::say;
 use crate::failure::Failure;
-use crate::{archive, human, image};
+use crate::{archive, human, image, image_file};
 use clap::{Args, Subcommand, ValueEnum};
 use coracle_images::archive::{Format, Import};
-use coracle_images::build::{Build, Compression, Owner};
+use coracle_images::build::{Build, Built, Compression, Owner};
 use coracle_images::layout::{Empty, Platform, RunConfig};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ImageCommand {
-    /// Pack folders as an image, into an OCI layout (made when it is not there)
+    /// Pack folders as an image, into an OCI layout (made when it is not there), or do what an image.toml says
     ///
     /// The same folders give the same bytes: members are sorted, and with SOURCE_DATE_EPOCH their
     /// times are held. Example:
     ///   coracle-release image build --rootfs ./rootfs --entrypoint /bin/web --env PORT=8080 \
     ///       --user 1000:1000 --expose 8080/tcp --output images --tag shop/web:1.4
+    /// An image.toml puts files and settings on top of another image of the layout (docs/registry.md):
+    ///   coracle-release image build image.toml --output images --tag shop/web:1.4
     #[command(verbatim_doc_comment)]
     Build(Box<ImageBuild>),
     /// Take images from an archive, or from another OCI layout, into an OCI layout (made when it is not there)
@@ -89,14 +91,22 @@ pub(super) enum FormatName {
 
 #[derive(Debug, Args)]
 pub(super) struct ImageBuild {
+    /// An image.toml, which says the rest
+    #[arg(value_name = "FILE", conflicts_with_all = ["rootfs", "layer", "entrypoint", "cmd", "env", "workdir", "user", "expose", "platform", "owner"])]
+    file: Option<PathBuf>,
     /// The lowest layer
-    #[arg(long, value_name = "DIR", required_unless_present = "layer")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["layer", "file"])]
     rootfs: Option<PathBuf>,
     /// A further layer on top of it; once for each, upwards
     #[arg(long, value_name = "DIR")]
     layer: Vec<PathBuf>,
     /// The program and its first arguments; once for each word
-    #[arg(long, value_name = "WORD", required = true, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "WORD",
+        required_unless_present = "file",
+        allow_hyphen_values = true
+    )]
     entrypoint: Vec<String>,
     /// Further arguments that a release may replace; once for each word
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
@@ -120,7 +130,7 @@ pub(super) struct ImageBuild {
     #[arg(long, value_name = "KIND", default_value = "zstd")]
     compression: CompressionName,
     /// Owner of every file, like 0:0; the folder's own owners when left out
-    #[arg(long, value_name = "UID:GID", value_parser = owner)]
+    #[arg(long, value_name = "UID:GID", value_parser = image::owner)]
     owner: Option<(u32, u32)>,
     /// The OCI layout
     #[arg(long, value_name = "DIR")]
@@ -145,13 +155,6 @@ impl CompressionName {
             Self::None => Compression::None,
         }
     }
-}
-
-fn owner(text: &str) -> Result<(u32, u32), String> {
-    let pair = text
-        .split_once(':')
-        .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
-    pair.ok_or_else(|| format!("`{text}` is no owner; write `0:0`"))
 }
 
 impl ImageCommand {
@@ -191,7 +194,22 @@ fn export(args: &ImageExport) -> Result<(), Failure> {
     Ok(())
 }
 
+fn clamp_mtime() -> Result<Option<i64>, Failure> {
+    let clamp = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let number = clamp.map(|text| {
+        let wrong = || Failure::usage(format!("SOURCE_DATE_EPOCH `{text}` is no number"));
+        text.parse().map_err(|_| wrong())
+    });
+    number.transpose()
+}
+
 fn build(args: ImageBuild) -> Result<(), Failure> {
+    if let Some(file) = &args.file {
+        let (packing, clamp) = (args.compression.compression(), clamp_mtime()?);
+        let built = image_file::build(file, packing, clamp, &args.output, &args.tag)?;
+        say_built(&args.tag, &built);
+        return Ok(());
+    }
     let bad_env = |text: &&String| text.split_once('=').is_none_or(|(name, _)| name.is_empty());
     if let Some(text) = args.env.iter().find(bad_env) {
         return Err(Failure::usage(format!("--env `{text}` is not NAME=VALUE")));
@@ -203,13 +221,7 @@ fn build(args: ImageBuild) -> Result<(), Failure> {
             dir.display()
         )));
     }
-    let clamp = std::env::var("SOURCE_DATE_EPOCH").ok();
-    let clamp_mtime = clamp
-        .map(|text| {
-            let wrong = || Failure::usage(format!("SOURCE_DATE_EPOCH `{text}` is no number"));
-            text.parse().map_err(|_| wrong())
-        })
-        .transpose()?;
+    let clamp_mtime = clamp_mtime()?;
     let build = Build {
         layers,
         config: RunConfig {
@@ -234,7 +246,12 @@ fn build(args: ImageBuild) -> Result<(), Failure> {
         annotations: Default::default(),
     };
     let built = image::build(&build, &args.output, &args.tag)?;
-    say(&format!("{} {}", args.tag, built.manifest.digest));
+    say_built(&args.tag, &built);
+    Ok(())
+}
+
+fn say_built(tag: &str, built: &Built) {
+    say(&format!("{tag} {}", built.manifest.digest));
     for layer in &built.layers {
         say(&format!(
             "  layer {} {} ({} unpacked, {} files)",
@@ -244,5 +261,4 @@ fn build(args: ImageBuild) -> Result<(), Failure> {
             layer.entries
         ));
     }
-    Ok(())
 }

@@ -82,9 +82,8 @@ impl Login {
     fn token(&self, agent: &Agent, challenge: &str) -> Result<String, RegistryError> {
         let realm = parameter(challenge, "realm").unwrap_or_default();
         // Where a password goes in the clear, its owner has said so by --plain-http.
-        let is_allowed =
-            realm.starts_with("https://") || (self.plain_http && realm.starts_with("http://"));
-        if !is_allowed {
+        let in_the_clear = self.plain_http && realm.starts_with("http://");
+        if !realm.starts_with("https://") && !in_the_clear {
             return Err(RegistryError::Realm(crate::console::visible(&realm)));
         }
         let mut request = agent.get(&realm);

@@ -1,0 +1,302 @@
+//! `image.toml`: an image from another one, files and settings. Paths begin at the file's folder; unknown keys are refused.
+
+use crate::files::{self, FileError};
+use crate::image::{self, ImageError};
+use coracle_images::build::{self, Build, Built, Compression, Owner};
+use coracle_images::layout::{Empty, Layout, Platform, RunConfig};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs::{self, File, FileTimes, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// An image.toml, in bytes.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Why an image file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageFileError {
+    /// The file.
+    #[error("{0}")]
+    File(#[from] FileError),
+    /// Not TOML, or not these fields: the text shows line and field.
+    #[error("`{path}`: {text}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Why, with the place.
+        text: String,
+    },
+    /// Without sense.
+    #[error("`{path}`: {field}: {what}")]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// Its field.
+        field: String,
+        /// What is wrong, and what is right.
+        what: String,
+    },
+    /// A file that cannot be taken.
+    #[error("`{path}`")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> ImageFileError {
+    let path = path.to_owned();
+    move |source| ImageFileError::Io { path, source }
+}
+
+/// What its author wrote.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFile {
+    /// The image below, by its name in the layout.
+    pub base: Option<String>,
+    /// The lowest layer, where there is no base.
+    pub rootfs: Option<PathBuf>,
+    /// `linux/arm64`.
+    pub platform: Option<String>,
+    /// `uid:gid` of every file; `0:0`.
+    pub owner: Option<String>,
+    /// One more layer, of these.
+    #[serde(default)]
+    pub files: Vec<FileEntry>,
+    /// How it is run; what is not said is as in the base.
+    #[serde(default)]
+    pub config: ConfigTable,
+}
+
+/// `[[files]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// A file, a link or a folder with all that is in it.
+    pub from: PathBuf,
+    /// Where it goes: an absolute path, or a folder when it ends with a slash.
+    pub to: String,
+    /// Octal digits; as it is when left out.
+    pub mode: Option<String>,
+}
+
+/// `[config]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConfigTable {
+    entrypoint: Vec<String>,
+    cmd: Vec<String>,
+    env: BTreeMap<String, String>,
+    workdir: String,
+    user: String,
+    expose: Vec<String>,
+    volumes: Vec<String>,
+    labels: BTreeMap<String, String>,
+    stop_signal: Option<String>,
+}
+
+impl ImageFile {
+    /// Reads it.
+    pub fn read(path: &Path) -> Result<Self, ImageFileError> {
+        let bytes = files::read(path, FILE_BYTES)?;
+        let wrong = |text: String| ImageFileError::Toml {
+            path: path.to_owned(),
+            text,
+        };
+        let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
+        let file: Self = toml::from_str(&text)
+            .map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
+        let field = |field: &str, what: &str| ImageFileError::Field {
+            path: path.to_owned(),
+            field: field.to_owned(),
+            what: what.to_owned(),
+        };
+        match (&file.base, &file.rootfs) {
+            (Some(_), Some(_)) => Err(field(
+                "rootfs",
+                "an image with a base has its root from there; use [[files]]",
+            )),
+            (None, None) if file.files.is_empty() => Err(field(
+                "base",
+                "there is nothing to build from: a base, a rootfs or [[files]]",
+            )),
+            _ => Ok(file),
+        }
+    }
+
+    /// Its `[config]`, in OCI's words.
+    pub fn run_config(&self) -> RunConfig {
+        let config = &self.config;
+        let set = |names: &[String]| names.iter().map(|name| (name.clone(), Empty {})).collect();
+        RunConfig {
+            user: config.user.clone(),
+            exposed_ports: set(&config.expose),
+            env: config
+                .env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+            entrypoint: config.entrypoint.clone(),
+            cmd: config.cmd.clone(),
+            volumes: set(&config.volumes),
+            working_dir: config.workdir.clone(),
+            labels: config.labels.clone(),
+            stop_signal: config.stop_signal.clone(),
+            healthcheck: None,
+        }
+    }
+
+    /// Puts `[[files]]` where they belong below `root`, an empty folder. Folders that lead there have no time of their own: the
+    /// same files are the same layer.
+    pub fn lay_out(&self, path: &Path, root: &Path) -> Result<(), ImageFileError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for (number, entry) in self.files.iter().enumerate() {
+            let field = |field: &str, what: String| ImageFileError::Field {
+                path: path.to_owned(),
+                field: format!("files[{number}].{field}"),
+                what,
+            };
+            let from = folder.join(&entry.from);
+            let to = below(&entry.to, &entry.from)
+                .ok_or_else(|| field("to", format!("`{}` is no absolute path", entry.to)))?;
+            let mode = entry.mode.as_deref().map(|text| {
+                let mode = u32::from_str_radix(text, 8).ok();
+                mode.filter(|mode| *mode <= 0o7777)
+                    .ok_or_else(|| field("mode", format!("`{text}` is no mode; write \"0755\"")))
+            });
+            let mode = mode.transpose()?;
+            let mut leads = root.to_owned();
+            for part in to.parent().unwrap_or(Path::new("")).components() {
+                leads.push(part);
+                if !leads.is_dir() {
+                    make_folder(&leads, 0o755).map_err(io_at(&leads))?;
+                }
+            }
+            copy(&from, &root.join(&to), mode)?;
+        }
+        reset_times(root).map_err(io_at(root))
+    }
+}
+
+/// Builds what an image.toml says and names it.
+pub fn build(
+    path: &Path,
+    compression: Compression,
+    clamp_mtime: Option<i64>,
+    output: &Path,
+    tag: &str,
+) -> Result<Built, ImageError> {
+    let file = ImageFile::read(path)?;
+    let field = |field: &str, what: String| ImageFileError::Field {
+        path: path.to_owned(),
+        field: field.to_owned(),
+        what,
+    };
+    let machine = match &file.platform {
+        Some(text) => image::platform(text).map_err(|what| field("platform", what))?,
+        None => image::host_platform(),
+    };
+    let owner = file.owner.as_deref().unwrap_or("0:0");
+    let owner = image::owner(owner).map_err(|what| field("owner", what))?;
+    let layout = Layout::create(output, &image::limits()).map_err(image::at(output))?;
+    let base = file
+        .base
+        .as_deref()
+        .map(|name| layout.image(Some(name), &machine));
+    let base = base.transpose().map_err(image::at(output))?;
+    let scratch = tempfile::tempdir().map_err(|source| ImageFileError::Io {
+        path: std::env::temp_dir(),
+        source,
+    })?;
+    file.lay_out(path, scratch.path())?;
+    let rootfs = file.rootfs.as_ref();
+    let rootfs = rootfs.map(|rootfs| path.parent().unwrap_or(Path::new("")).join(rootfs));
+    let files = (!file.files.is_empty()).then(|| scratch.path().to_owned());
+    let build = Build {
+        layers: rootfs.into_iter().chain(files).collect(),
+        config: file.run_config(),
+        platform: base.as_ref().map_or(machine, |base| Platform {
+            architecture: base.config.architecture.clone(),
+            os: base.config.os.clone(),
+            variant: base.config.variant.clone(),
+        }),
+        clamp_mtime,
+        compression,
+        owner: Owner::All(owner.0, owner.1),
+        annotations: BTreeMap::new(),
+    };
+    let built = match &base {
+        Some(base) => build::build_on(base, &build, &layout)?,
+        None => build::build(&build, &layout)?,
+    };
+    let named = layout.tag(built.manifest.clone(), tag);
+    named.map_err(image::at(output))?;
+    Ok(built)
+}
+
+/// The path below the root; `None` for one that leads elsewhere.
+fn below(to: &str, from: &Path) -> Option<PathBuf> {
+    let mut path = PathBuf::from(to.strip_prefix('/')?);
+    if to.ends_with('/') {
+        path.push(from.file_name()?);
+    }
+    let plain = path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    (plain && path.components().next().is_some()).then_some(path)
+}
+
+/// Whatever the umask is.
+fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    fs::create_dir(path)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+fn copy(from: &Path, to: &Path, mode: Option<u32>) -> Result<(), ImageFileError> {
+    let facts = from.symlink_metadata().map_err(io_at(from))?;
+    if facts.is_symlink() {
+        let target = fs::read_link(from).map_err(io_at(from))?;
+        return symlink(target, to).map_err(io_at(to));
+    }
+    if facts.is_dir() {
+        if !to.is_dir() {
+            make_folder(to, facts.permissions().mode() & 0o7777).map_err(io_at(to))?;
+        }
+        for entry in fs::read_dir(from).map_err(io_at(from))? {
+            let name = entry.map_err(io_at(from))?.file_name();
+            copy(&from.join(&name), &to.join(&name), None)?;
+        }
+    } else {
+        fs::copy(from, to).map_err(io_at(from))?;
+    }
+    if let Some(mode) = mode {
+        fs::set_permissions(to, Permissions::from_mode(mode)).map_err(io_at(to))?;
+    }
+    if facts.is_file() {
+        let time = facts.modified().map_err(io_at(from))?;
+        set_time(to, time).map_err(io_at(to))?;
+    }
+    Ok(())
+}
+
+fn set_time(path: &Path, time: SystemTime) -> io::Result<()> {
+    File::open(path)?.set_times(FileTimes::new().set_modified(time))
+}
+
+/// Folders are from 1970: when they were made here says nothing of them.
+fn reset_times(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            reset_times(&entry.path())?;
+        }
+    }
+    set_time(folder, UNIX_EPOCH)
+}

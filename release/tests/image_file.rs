@@ -1,0 +1,187 @@
+//! `image build image.toml`.
+
+mod support;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+use support::{Place, Ran, names};
+
+const FILE: &str = r#"
+base = "shop/web:1"
+platform = "linux/amd64"
+
+[[files]]
+from = "assets"
+to = "/srv/assets"
+
+[[files]]
+from = "run.sh"
+to = "/usr/local/bin/"
+mode = "0755"
+
+[config]
+cmd = ["--port", "9000"]
+env = { PORT = "9000", MODE = "shop" }
+user = "7"
+expose = ["9000/tcp"]
+labels = { "org.example.by" = "ci" }
+"#;
+
+fn place() -> Place {
+    let place = Place::new().with_images();
+    place.write("src/image.toml", FILE);
+    place.write("src/run.sh", "#!/bin/sh\n");
+    place.write("src/assets/logo.svg", "<svg/>");
+    place.write("src/assets/deep/a", "a");
+    symlink("logo.svg", place.path("src/assets/icon.svg")).unwrap();
+    fs::set_permissions(place.path("src/assets/deep"), Permissions::from_mode(0o750)).unwrap();
+    fs::set_permissions(
+        place.path("src/assets/deep/a"),
+        Permissions::from_mode(0o640),
+    )
+    .unwrap();
+    place
+}
+
+fn inspect(place: &Place, tag: &str, what: &str) -> serde_json::Value {
+    let output = Command::new("skopeo")
+        .current_dir(place.path(""))
+        .args(["inspect", "--override-arch", "amd64", "--raw", what])
+        .arg(format!("oci:images:{tag}"))
+        .output()
+        .expect("this test needs skopeo");
+    serde_json::from_str(&Ran::of(output).ok()).unwrap()
+}
+
+#[test]
+fn an_image_is_another_one_with_files_and_settings() {
+    let place = place();
+    let build = "image build src/image.toml --output images --tag shop/web:3";
+    let said = place.run(build).ok();
+    assert!(said.contains("shop/web:3 sha256:"), "{said}");
+    let (base, made) = (
+        inspect(&place, "shop/web:1", "--raw"),
+        inspect(&place, "shop/web:3", "--raw"),
+    );
+    let layers = |manifest: &serde_json::Value| manifest["layers"].as_array().unwrap().clone();
+    assert_eq!(
+        layers(&made)[..2],
+        layers(&base)[..],
+        "the base's layers, as they are"
+    );
+    assert_eq!(layers(&made).len(), 3);
+    let config = inspect(&place, "shop/web:3", "--config");
+    let run = &config["config"];
+    assert_eq!(
+        run["Entrypoint"],
+        serde_json::json!(["/bin/web"]),
+        "of the base"
+    );
+    assert_eq!(run["Cmd"], serde_json::json!(["--port", "9000"]));
+    assert_eq!(run["Env"], serde_json::json!(["PORT=9000", "MODE=shop"]));
+    assert_eq!(
+        (&run["User"], &run["WorkingDir"]),
+        (&"7".into(), &"/srv".into())
+    );
+    assert_eq!(
+        run["ExposedPorts"],
+        serde_json::json!({"8080/tcp": {}, "9000/tcp": {}})
+    );
+    assert_eq!(run["Labels"]["org.example.by"], "ci");
+    assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 3);
+    assert_eq!(config["history"].as_array().unwrap().len(), 3);
+
+    place
+        .run("image export --images images --tag shop/web:3 --platform linux/amd64 web.tar")
+        .ok();
+    let archive = place.read("web.tar");
+    let diff_id = config["rootfs"]["diff_ids"][2]
+        .as_str()
+        .unwrap()
+        .replace("sha256:", "");
+    let mut outer = tar::Archive::new(&archive[..]);
+    let layer = outer
+        .entries()
+        .unwrap()
+        .map(Result::unwrap)
+        .find(|entry| entry.path().unwrap().starts_with(&diff_id));
+    let mut found = Vec::new();
+    for entry in tar::Archive::new(layer.unwrap()).entries().unwrap() {
+        let entry = entry.unwrap();
+        let header = entry.header();
+        assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
+        let path = entry.path().unwrap().display().to_string();
+        let path = path
+            .trim_start_matches("./")
+            .trim_end_matches('/')
+            .to_owned();
+        found.push(format!("{path} {:o}", header.mode().unwrap() & 0o7777));
+    }
+    for wanted in [
+        "srv 755",
+        "srv/assets/logo.svg 644",
+        "srv/assets/deep 750",
+        "srv/assets/deep/a 640",
+        "usr/local/bin 755",
+        "usr/local/bin/run.sh 755",
+    ] {
+        assert!(
+            found.iter().any(|found| found == wanted),
+            "{wanted} in {found:?}"
+        );
+    }
+    assert!(
+        found
+            .iter()
+            .any(|found| found.starts_with("srv/assets/icon.svg ")),
+        "{found:?}"
+    );
+    assert!(
+        !found.iter().any(|found| found.contains("libc")),
+        "{found:?}"
+    );
+
+    // Again, at another time: the same image.
+    let before = names(&place.path("images/blobs/sha256"));
+    place.run(build).ok();
+    assert_eq!(names(&place.path("images/blobs/sha256")), before);
+}
+
+#[test]
+fn faults_of_an_image_file_are_named() {
+    let place = place();
+    for (from, to, words) in [
+        ("cmd =", "comand =", vec!["bad.toml", "comand"]),
+        (
+            "\"/srv/assets\"",
+            "\"srv/assets\"",
+            vec!["files[0].to", "`srv/assets`"],
+        ),
+        ("\"/srv/assets\"", "\"/srv/../../etc\"", vec!["files[0].to"]),
+        ("\"0755\"", "\"rwx\"", vec!["files[1].mode", "`rwx`"]),
+        ("\"run.sh\"", "\"gone.sh\"", vec!["gone.sh"]),
+        ("shop/web:1", "shop/none:1", vec!["no image `shop/none:1`"]),
+        (
+            "linux/amd64",
+            "amd64/linux/v1/x",
+            vec!["platform", "linux/arm64"],
+        ),
+        (
+            "base =",
+            "rootfs = \"x\"\nbase =",
+            vec!["rootfs", "[[files]]"],
+        ),
+    ] {
+        place.write("src/bad.toml", FILE.replacen(from, to, 1));
+        place
+            .run("image build src/bad.toml --output images --tag shop/web:4")
+            .failed(1, &words);
+    }
+    place
+        .run("image build src/image.toml --rootfs base --output images --tag shop/web:4")
+        .failed(2, &["--rootfs"]);
+    place
+        .run("image build --output images --tag shop/web:4")
+        .failed(2, &["--rootfs"]);
+}
