@@ -128,6 +128,7 @@ mod tests {
             bytes_per_second: Some(100_000),
             metered_bytes_per_second: Some(2000),
             hours: hours.collect(),
+            ..Downloads::default()
         };
         Gate::new(rules, vec!["wwan0".into()], "/".into())
     }
