@@ -15,7 +15,8 @@ use crate::profile::{NetworkMode, Profile};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// Processes that are kept for the system when the kernel's limit is known.
+/// Processes that are kept for the system, of those that the kernel can have; of fewer than twice as many a half. A kernel
+/// has a thread for each 128 KiB of memory (64 on 32 bits): a board with 104 MiB has less than 512 (fork_init, kernel/fork.c).
 const RESERVED_PIDS: u64 = 512;
 
 /// What the apps may use together.
@@ -152,7 +153,7 @@ impl Budget {
             memory_bytes: memory.saturating_sub(mib(reserve.memory_mib)),
             cpu_millis: (u64::from(cpus) * 1000).saturating_sub(reserve.cpu_millis.into()),
             cpus: cpus.saturating_sub(1),
-            pids: pids.saturating_sub(RESERVED_PIDS),
+            pids: pids - RESERVED_PIDS.min(pids / 2),
             disk_bytes: disk.saturating_sub(mib(reserve.disk_mib)),
             io: IoRates::from(&profile.storage.ceilings),
             modes: profile.network.modes.clone(),

@@ -337,3 +337,21 @@ fn an_app_that_names_no_rates_gets_no_more_than_the_disk_carries() {
     );
     assert_eq!(rates.write_bytes, Some(9));
 }
+
+#[test]
+fn a_small_boards_apps_have_half_of_its_processes() {
+    let profile = Profile::generic(Architecture::X86_64);
+    let apps = |pids| {
+        let detected = Detected {
+            pids,
+            ..Detected::read(Path::new("/nowhere"))
+        };
+        Budget::of(&profile, &detected).pids
+    };
+    assert_eq!(apps(Some(32_768)), 32_256);
+    assert_eq!(apps(Some(1024)), 512);
+    // As the kernel has it with 104 MiB.
+    assert_eq!(apps(Some(424)), 212);
+    assert_eq!(apps(Some(1)), 1);
+    assert_eq!(apps(None), 32_256);
+}
