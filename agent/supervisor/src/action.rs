@@ -3,6 +3,7 @@
 
 use crate::health::exec::{NOT_STARTED, program, waiter};
 use crate::health::probe::Target;
+use crate::users;
 use coracle_protocol::release::NamedAction;
 use coracle_runtime::{Child, Exit, Stdio, reap};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::fchown;
 use std::time::{Duration, Instant};
 
 /// Bytes of output that are kept, the last ones.
@@ -126,6 +128,12 @@ fn run(
 ) -> Result<Output, String> {
     let end = Instant::now() + timeout;
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(words)?;
+    // The app's user's, so that it can open `/dev/stdout` by name.
+    let (uid, gid) = target
+        .plan
+        .user
+        .on_board(users::of_process(target.running.pid));
+    fchown(&write, Some(uid), Some(gid)).map_err(|e| e.to_string())?;
     // What the program writes to may block; what is read here must not.
     rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::empty()).map_err(words)?;
     let mut stdio = Stdio::null().map_err(|e| e.to_string())?;

@@ -45,6 +45,13 @@ pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     (answer == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
 }
 
+/// Whoever writes to a pipe that nobody reads gets an error, and lives. A program that is executed in a container has the
+/// signal's default again.
+pub fn ignore_closed_pipes() {
+    // SAFETY: SIG_IGN needs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// `WDIOC_SETTIMEOUT` of linux/watchdog.h, `_IOWR('W', 6, int)`.
 const SET_TIMEOUT: libc::c_ulong = (3 << 30)
     | ((size_of::<libc::c_int>() as libc::c_ulong) << 16)

@@ -2,7 +2,8 @@
 
 mod board;
 
-use board::{Board, app, now, root_document, rootfs, sign};
+use board::orders::{code, order, send};
+use board::{Board, app, root_document, rootfs, sign};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::command::{Action, COMMAND_TYPE, Command};
 use coracle_protocol::dsse::Envelope;
@@ -69,19 +70,6 @@ fn ran(answer: Answer) -> (Option<String>, String) {
     }
 }
 
-fn command(seq: u64, action: Action) -> Command {
-    Command {
-        spec_version: 1,
-        critical: vec![],
-        board: BoardId::new(board::BOARD).unwrap(),
-        epoch: 1,
-        seq,
-        issued_at: now(),
-        expires: now() + 120,
-        action,
-    }
-}
-
 fn restart(app: &str) -> Action {
     Action::Restart {
         app: AppName::new(app).unwrap(),
@@ -92,32 +80,11 @@ fn signed(command: &Command, key: &SigningKey) -> Envelope {
     sign(COMMAND_TYPE, command, key)
 }
 
-/// What became of it, once the board takes the next one.
-fn send(board: &Board, command: Envelope) -> Answer {
-    board::wait_for(
-        "the board to take a command",
-        Duration::from_secs(5),
-        || match board.ask(Request::Command {
-            command: command.clone(),
-        }) {
-            Answer::Failed { code, .. } if code == "busy" => None,
-            answer => Some(answer),
-        },
-    )
-}
-
-fn code(answer: Answer) -> String {
-    match answer {
-        Answer::Refused { code, .. } | Answer::Failed { code, .. } => code,
-        other => panic!("{other:?}"),
-    }
-}
-
 #[test]
 fn a_signed_command_restarts_an_app_and_a_replayed_one_does_not() {
     let (mut board, key) = commanded();
     let first = board.app("web").unwrap().pid.unwrap();
-    let restart = command(7, restart("web"));
+    let restart = order(7, restart("web"));
     let envelope = signed(&restart, &key);
     let answer = send(&board, envelope.clone());
     assert_eq!(answer, Answer::Command { command: restart });
@@ -142,7 +109,7 @@ fn a_signed_command_restarts_an_app_and_a_replayed_one_does_not() {
 fn the_supervisor_believes_no_command_by_itself() {
     let (board, key) = commanded();
     let pid = board.app("web").unwrap().pid;
-    let good = command(7, restart("web"));
+    let good = order(7, restart("web"));
     let by_the_console = signed(&good, &board.keys.deploy);
     assert_eq!(code(send(&board, by_the_console)), "bad-signature");
     let other = Command {
@@ -159,16 +126,16 @@ fn the_supervisor_believes_no_command_by_itself() {
     assert_eq!(board.app("web").unwrap().pid, pid);
 
     // None of these was counted, and no app is not one that another command may start later.
-    let nobody = signed(&command(7, restart("nobody")), &key);
+    let nobody = signed(&order(7, restart("nobody")), &key);
     assert_eq!(code(send(&board, nobody.clone())), "no-app");
     assert_eq!(code(send(&board, nobody)), "old-command");
     let logs = |app: &str| Action::Logs {
         app: AppName::new(app).unwrap(),
         tail: 10,
     };
-    let logs_of_nobody = signed(&command(8, logs("nobody")), &key);
+    let logs_of_nobody = signed(&order(8, logs("nobody")), &key);
     assert_eq!(code(send(&board, logs_of_nobody)), "no-app");
-    let logs = command(9, logs("web"));
+    let logs = order(9, logs("web"));
     let answer = send(&board, signed(&logs, &key));
     assert_eq!(answer, Answer::Command { command: logs });
 }
@@ -177,7 +144,7 @@ fn the_supervisor_believes_no_command_by_itself() {
 fn commands_come_no_faster_than_flash_can_bear() {
     let (board, key) = commanded();
     let commands: Vec<_> = (1..=6)
-        .map(|seq| signed(&command(seq, restart("nobody")), &key))
+        .map(|seq| signed(&order(seq, restart("nobody")), &key))
         .collect();
     let ask = |command: Envelope| code(board.ask(Request::Command { command }));
     let codes: Vec<_> = commands.into_iter().map(ask).collect();
@@ -194,7 +161,7 @@ fn a_command_between_an_offer_and_its_start_stays_counted() {
     let (release, deploy) = board.documents("2", vec![app(&image, "exec sleep 1000")]);
     let needs = board.needs("2", &release, &deploy);
     board.stage_all("2", &needs);
-    let envelope = signed(&command(7, restart("nobody")), &key);
+    let envelope = signed(&order(7, restart("nobody")), &key);
     assert_eq!(code(send(&board, envelope.clone())), "no-app");
     let mut events = board.watch();
     assert_eq!(board.activate("2"), Answer::Done);
@@ -210,12 +177,13 @@ fn an_action_that_the_release_names_runs_in_the_apps_container() {
             "/bin/busybox hostname; id -u; cat /proc/self/cgroup; echo $GREETING; /bin/busybox ls /",
         ),
         ("fail", "echo out; echo err >&2; exit 3"),
+        ("named", "echo by its name > /dev/stdout"),
         (
             "flood",
             "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo line $i; done",
         ),
     ]);
-    let look = signed(&command(1, run("look")), &key);
+    let look = signed(&order(1, run("look")), &key);
     let (fault, output) = ran(send(&board, look.clone()));
     assert_eq!(fault, None, "{output}");
     let mut lines = output.lines();
@@ -228,22 +196,26 @@ fn an_action_that_the_release_names_runs_in_the_apps_container() {
     );
     assert_eq!(code(send(&board, look)), "old-command");
 
-    let failed = ran(send(&board, signed(&command(2, run("fail")), &key)));
+    let failed = ran(send(&board, signed(&order(2, run("fail")), &key)));
     assert_eq!(failed, (Some("exited with 3".into()), "out\nerr\n".into()));
 
-    let (fault, output) = ran(send(&board, signed(&command(3, run("flood")), &key)));
+    let (fault, output) = ran(send(&board, signed(&order(3, run("flood")), &key)));
     assert_eq!(fault, None);
     assert!(output.ends_with("line 19999\nline 20000\n"));
     assert!(output.len() <= 48 << 10, "{}", output.len());
 
-    let unknown = send(&board, signed(&command(4, run("format")), &key));
+    // The pipe is the app's user's, who is not root.
+    let (fault, output) = ran(send(&board, signed(&order(9, run("named")), &key)));
+    assert_eq!((fault, output.as_str()), (None, "by its name\n"));
+
+    let unknown = send(&board, signed(&order(10, run("format")), &key));
     let Answer::Failed { code, reason } = unknown else {
         panic!("{unknown:?}")
     };
     assert_eq!(code, "no-action");
     assert_eq!(
         reason,
-        "app `web` has no action `format`; the running release names look, fail, flood"
+        "app `web` has no action `format`; the running release names look, fail, named, flood"
     );
 }
 
@@ -258,7 +230,7 @@ fn an_action_ends_in_its_time_and_holds_nobody_up() {
         let (_, all) = board.run_in("web", &["ps", "-o", "args"]);
         all.contains(&format!("sleep {seconds}"))
     };
-    let hang = signed(&command(1, run("hang")), &key);
+    let hang = signed(&order(1, run("hang")), &key);
     let mut first = board.client();
     first.send(Request::Command { command: hang });
     board::wait_for("the action", Duration::from_secs(5), || {
@@ -269,7 +241,7 @@ fn an_action_ends_in_its_time_and_holds_nobody_up() {
     assert!(board.app("web").is_some());
     assert!(asked.elapsed() < Duration::from_millis(500));
     std::thread::sleep(Duration::from_millis(500));
-    let second = signed(&command(2, run("quick")), &key);
+    let second = signed(&order(2, run("quick")), &key);
     let answer = board.ask(Request::Command { command: second });
     assert_eq!(code(answer), "busy");
     let (fault, output) = ran(first.answer());
@@ -277,12 +249,12 @@ fn an_action_ends_in_its_time_and_holds_nobody_up() {
     assert_eq!(output, "begun\n");
     assert!(!alive("61") && !alive("62"), "it left something");
 
-    let stopped = ran(send(&board, signed(&command(3, run("stop")), &key)));
+    let stopped = ran(send(&board, signed(&order(3, run("stop")), &key)));
     assert_eq!(
         stopped.0.unwrap(),
         "it did not end within 2 s and was killed"
     );
-    let quick = ran(send(&board, signed(&command(4, run("quick")), &key)));
+    let quick = ran(send(&board, signed(&order(4, run("quick")), &key)));
     assert_eq!(quick, (None, "done\n".into()));
 
     // An app that does not run has nothing to do it in.
@@ -290,7 +262,7 @@ fn an_action_ends_in_its_time_and_holds_nobody_up() {
     board::wait_for("its end", Duration::from_secs(10), || {
         board.app("web")?.pid.is_none().then_some(())
     });
-    let quick = signed(&command(5, run("quick")), &key);
+    let quick = signed(&order(5, run("quick")), &key);
     assert_eq!(code(send(&board, quick)), "not-running");
     board.stop_all();
 }

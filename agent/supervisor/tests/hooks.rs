@@ -417,3 +417,80 @@ fn a_cut_while_a_hook_runs_goes_back() {
         assert!(app.pids.unwrap() <= 2, "{app:?}");
     }
 }
+
+/// Who has the app's log open: its writer.
+fn log_writer(board: &Board) -> u32 {
+    let log = board.state().join("logs/web/json.log");
+    let has_it_open = |pid: u32| {
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        let mut files = files.into_iter().flatten().flatten();
+        files.any(|file| std::fs::read_link(file.path()).is_ok_and(|to| to == log))
+    };
+    wait_for("the writer of the log", WAIT, || {
+        let mut all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            has_it_open(pid).then_some(pid)
+        })
+    })
+}
+
+#[test]
+fn a_log_that_stands_still_is_no_fault_of_a_hook() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let (mut board, image) = board();
+    let mut web = web(&image);
+    let talk =
+        "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo a line of some length, number $i; done";
+    web.hooks.pre_start = hook(&format!("test ! -f /tmp/1 || {{ {talk}; }}; : > /tmp/1"), 9);
+    web.hooks.post_start = hook(&format!("test ! -f /tmp/2 || {{ {talk}; }}; : > /tmp/2"), 9);
+    web.hooks.pre_stop = hook(&format!("{talk}; echo drained"), 9);
+    board.commit("1", vec![web]);
+    let first = pid(&board);
+    struct Held(Pid);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            let _ = kill_process(self.0, Signal::CONT);
+        }
+    }
+    let writer = Held(Pid::from_raw(log_writer(&board) as i32).unwrap());
+    kill_process(writer.0, Signal::STOP).unwrap();
+    let mut events = board.watch();
+    assert_eq!(board.control("web", AppAction::Restart), Answer::Done);
+    let heard: Vec<String> = ["pre_stop", "pre_start", "post_start"]
+        .iter()
+        .flat_map(|hook| told(&mut events, &format!("{hook} has ended")))
+        .collect();
+    drop(writer);
+    let app = wait_for("the app", WAIT, || up(&board));
+    assert_ne!(app.pid, first, "{heard:?}");
+    // And the log goes on.
+    assert_eq!(board.control("web", AppAction::Restart), Answer::Done);
+    wait_for("the last word before the stop", WAIT, || {
+        (count(&board, "drained") > 0).then_some(())
+    });
+}
+
+/// Neither a supervisor nor a writer is there: what the hook says nobody hears, and it goes on all the same.
+#[test]
+fn a_hook_outlives_whoever_reads_the_log() {
+    let (mut board, image) = board();
+    let mut web = web(&image);
+    web.hooks.post_start = hook(
+        "test -f /tmp/1 || { : > /tmp/1; exit 0; }; sleep 1; echo one; sleep 1; echo two; : > /tmp/settled",
+        30,
+    );
+    board.commit("1", vec![web]);
+    kill(pid(&board).unwrap());
+    waits(&board, "post_start runs");
+    let app = pid(&board).unwrap();
+    let writer = log_writer(&board);
+    board.kill_supervisor();
+    kill(writer);
+    wait_for("the end of the hook", WAIT, || {
+        let root = std::path::PathBuf::from(format!("/proc/{app}/root"));
+        root.join("tmp/settled").exists().then_some(())
+    });
+    board.start_supervisor();
+    assert_eq!(wait_for("the app", WAIT, || up(&board)).pid, Some(app));
+}

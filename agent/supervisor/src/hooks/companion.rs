@@ -4,6 +4,7 @@ use super::late;
 use super::words::Words;
 use crate::health::exec;
 use crate::health::probe::{Target, report_file};
+use crate::kernel;
 use crate::logs::AppEnds;
 use crate::users;
 use coracle_runtime::{Child, Stdio, reap, spawn_plain};
@@ -72,6 +73,8 @@ fn start<const N: usize>(
         let Some(report) = files.next() else {
             return NOT_ENDED;
         };
+        // A log that nobody reads any more is no fault of the hook, nor of this.
+        kernel::ignore_closed_pipes();
         let mut words = Words::default();
         let outcome = work(&mut words, std::array::from_fn(|_| files.next()));
         words.end();

@@ -1,9 +1,12 @@
-//! What a hook says: line by line into the app's log, and the last of it for whoever asks.
+//! What a hook says: line by line into the app's log, and the last of it for whoever asks. A log that stands still (a slow
+//! disk, a writer that hangs) holds a hook up for a moment at most: what it says beyond that is counted, and not logged.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// Bytes that are kept of the end.
 const KEPT_BYTES: usize = 1024;
@@ -17,19 +20,39 @@ const PIECE_BYTES: usize = 4096;
 /// Reads after the hook's end: as many as its pipe can hold. What it left running may talk on.
 const LAST_READS: u32 = 16;
 
+/// Bytes that wait for the log. While there are more, the hook is not heard.
+const WAITING_BYTES: usize = 64 << 10;
+/// For so long a log may stand still before what waits for it is given up, and for so long it is waited for in the end.
+const STILL: Duration = Duration::from_millis(400);
+
 /// The words of one hook.
 #[derive(Debug, Default)]
 pub(super) struct Words {
     log: Option<OwnedFd>,
     /// A line whose end has not come.
     pending: Vec<u8>,
+    /// Lines for the log, in pieces that it takes whole or not at all, and their bytes.
+    waiting: VecDeque<Vec<u8>>,
+    waiting_bytes: usize,
+    /// When the log took something last, or was asked first.
+    moved: Option<Instant>,
+    /// It was given up, and has taken nothing since.
+    still: bool,
+    /// Bytes that were given up.
+    lost: usize,
     kept: Vec<u8>,
 }
 
 impl Words {
     /// What comes from now on goes there.
     pub(super) fn go_to(&mut self, log: Option<OwnedFd>) {
-        self.log = log;
+        // Opened anew: that nobody waits for it is this end's own, and none of the app's.
+        let own = |log: &OwnedFd| {
+            let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let path = format!("/proc/self/fd/{}", log.as_raw_fd());
+            rustix::fs::open(path, flags, Mode::empty()).ok()
+        };
+        self.log = log.map(|log| own(&log).unwrap_or(log));
     }
 
     /// Takes what comes out of `from`, until `program` has ended or, without one, everybody has who can write. `false`: the time was
@@ -43,23 +66,41 @@ impl Words {
         let mut open = true;
         let mut reads = 0;
         while open || program.is_some() {
-            let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+            let hears = open && self.waiting_bytes < WAITING_BYTES;
+            let patience = if self.still { Duration::ZERO } else { STILL };
+            let gives_up = self.moved.filter(|_| open && !hears);
+            let gives_up = gives_up.map(|at| at + patience);
+            let wakes = [until, gives_up].into_iter().flatten().min();
+            let left = wakes.map(|at| at.saturating_duration_since(Instant::now()));
             let left = left.and_then(|left| Timespec::try_from(left).ok());
-            let watched = [open.then_some(from), program];
-            let mut polled = Vec::with_capacity(2);
+            let log = self.log.as_ref().filter(|_| !self.waiting.is_empty());
+            let watched = [
+                (program, PollFlags::IN),
+                (hears.then_some(from), PollFlags::IN),
+                (log, PollFlags::OUT),
+            ];
+            let mut polled = Vec::with_capacity(3);
             polled.extend(
                 watched
-                    .into_iter()
-                    .flatten()
-                    .map(|fd| PollFd::new(fd, PollFlags::IN)),
+                    .iter()
+                    .filter_map(|(fd, flags)| Some(PollFd::new((*fd)?, *flags))),
             );
             match poll(&mut polled, left.as_ref()) {
                 Err(Errno::INTR) => continue,
                 other => other?,
             };
-            let is_ready = |at: Option<&PollFd<'_>>| at.is_some_and(|fd| !fd.revents().is_empty());
-            let speaks = open && is_ready(polled.first());
-            let ended = program.is_some() && is_ready(polled.last());
+            let mut ready = polled.iter().map(|fd| !fd.revents().is_empty());
+            let mut is_ready = |is_there: bool| is_there && ready.next() == Some(true);
+            let ended = is_ready(program.is_some());
+            let speaks = is_ready(hears);
+            if is_ready(log.is_some()) {
+                self.flush();
+            }
+            // What has ended is heard to its end, whatever the log does.
+            if open && !hears && (ended || gives_up.is_some_and(|at| at <= Instant::now())) {
+                self.give_up();
+                continue;
+            }
             if speaks {
                 open = self.take(from)?;
             }
@@ -105,17 +146,46 @@ impl Words {
 
     fn write(&mut self) {
         let pending = std::mem::take(&mut self.pending);
-        let mut left = &pending[..];
-        while let Some(log) = &self.log
-            && !left.is_empty()
-        {
-            match rustix::io::write(log, left) {
-                Ok(count) => left = &left[count..],
+        if self.log.is_none() {
+            return;
+        }
+        if self.waiting.is_empty() {
+            self.moved = Some(Instant::now());
+        }
+        self.waiting_bytes += pending.len();
+        self.waiting.push_back(pending);
+        self.flush();
+    }
+
+    /// What the log takes now.
+    fn flush(&mut self) {
+        while let (Some(log), Some(piece)) = (&self.log, self.waiting.front_mut()) {
+            match rustix::io::write(log, piece) {
+                Ok(count) => {
+                    self.moved = Some(Instant::now());
+                    self.still = false;
+                    self.waiting_bytes -= count;
+                    piece.drain(..count);
+                    if piece.is_empty() {
+                        self.waiting.pop_front();
+                    }
+                }
                 Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
                 // Nobody reads it any more.
-                Err(_) => self.log = None,
+                Err(_) => {
+                    self.log = None;
+                    self.give_up();
+                }
             }
         }
+    }
+
+    fn give_up(&mut self) {
+        self.still = true;
+        self.lost += self.waiting_bytes;
+        self.waiting_bytes = 0;
+        self.waiting.clear();
     }
 
     /// No more comes: the last line ends, so that the app's next one begins anew.
@@ -123,6 +193,27 @@ impl Words {
         if !self.pending.is_empty() {
             self.pending.push(b'\n');
             self.write();
+        }
+        let end = Instant::now() + STILL;
+        loop {
+            if self.waiting.is_empty() {
+                if self.lost == 0 || self.log.is_none() {
+                    return;
+                }
+                let lost = std::mem::take(&mut self.lost);
+                let words = format!("coracle: {lost} bytes of this hook were not logged\n");
+                self.pending = words.into_bytes();
+                self.write();
+                continue;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let Some(log) = self.log.as_ref().filter(|_| !left.is_zero()) else {
+                return;
+            };
+            let left = Timespec::try_from(left).ok();
+            if poll(&mut [PollFd::new(log, PollFlags::OUT)], left.as_ref()).is_ok() {
+                self.flush();
+            }
         }
     }
 
@@ -202,6 +293,44 @@ mod tests {
         assert_eq!(log, much);
         assert!(last.ends_with(" |  [2Jred \u{fffd}"), "{last:?}");
         assert!(last.len() < 400, "{}", last.len());
+    }
+
+    /// As long as its log's writer hangs, and once it goes on.
+    #[test]
+    fn a_log_that_stands_still_holds_no_hook_up() {
+        let (from, to) = pipe();
+        let (log, of_words) = pipe();
+        let mut words = Words::default();
+        words.go_to(Some(of_words));
+        let speaker = std::thread::spawn(move || {
+            let line = [&b"x".repeat(99)[..], b"\n"].concat();
+            // Some ninety times what waits at most.
+            for _ in 0..60_000 {
+                rustix::io::write(&to, &line).unwrap();
+            }
+            rustix::io::write(&to, b"the last word\n").unwrap();
+        });
+        let begin = Instant::now();
+        assert_eq!(words.follow(&from, None, None), Ok(true));
+        words.end();
+        assert!(begin.elapsed() < Duration::from_secs(30), "it was held up");
+        speaker.join().unwrap();
+        assert!(words.last().ends_with(" | the last word"));
+        let lost = words.lost + words.waiting_bytes;
+        assert!(lost > 300_000, "{lost}");
+
+        // What comes once it goes on is logged, behind what was lost.
+        let reader = std::thread::spawn(move || {
+            let mut all = String::new();
+            std::fs::File::from(log).read_to_string(&mut all).unwrap();
+            all
+        });
+        words.push(b"again\n");
+        words.end();
+        drop(words);
+        let text = reader.join().unwrap();
+        assert!(text.contains("again\n"), "{}", &text[text.len() - 200..]);
+        assert!(text.contains("bytes of this hook were not logged\n"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 // Each test file uses its own part of it.
 #![allow(dead_code)]
 
+pub mod orders;
+
 use coracle_digest::Sha256Digest;
 use coracle_images::Limits;
 use coracle_images::build::{Build, Compression, build};
