@@ -6,11 +6,13 @@
 use crate::disk::{self, About, DiskError};
 use coracle_board_support::config::Config;
 use coracle_digest::Sha256Digest;
-use coracle_runtime::{Child, Failure, spawn_plain};
+use coracle_runtime::{Child, Failure, reap, spawn_plain};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 pub(crate) const TRASH: &str = "trash-";
 
@@ -66,6 +68,18 @@ pub fn clear_staging(config: &Config) -> Result<(), DiskError> {
         }
     }
     Ok(())
+}
+
+/// Deletes the trash, and waits for that, but not longer than so.
+pub fn sweep_now(config: &Config, most: Duration) {
+    let Ok(Some(child)) = sweep(config) else {
+        return;
+    };
+    let most = Timespec::try_from(most).ok();
+    let mut ended = [PollFd::new(&child.pidfd, PollFlags::IN)];
+    if poll(&mut ended, most.as_ref()) == Ok(1) {
+        let _ = reap::wait(child.pid);
+    }
 }
 
 /// Deletes the trash in a child; `None` when there is none.

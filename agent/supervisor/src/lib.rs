@@ -54,6 +54,7 @@ pub mod offer;
 pub mod program;
 pub mod reset;
 pub mod resolver;
+mod room;
 pub mod settings;
 pub mod socket;
 pub mod stage;

@@ -115,13 +115,16 @@ fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime")?;
+    // What could not be had of a full disk may be there now.
+    let was_full = !stop && runtime.block_on(reset::finish(&settings))?;
+    let settings = match was_full {
+        true => Settings::load(file)?,
+        false => settings,
+    };
     let next = runtime.block_on(async {
         match stop {
             true => stop_all(&settings).await.map(|()| Next::End),
-            false => {
-                reset::finish(&settings).await?;
-                Supervisor::start(settings).await?.run(&program).await
-            }
+            false => Supervisor::start(settings).await?.run(&program).await,
         }
     })?;
     drop(runtime);

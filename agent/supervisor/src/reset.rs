@@ -6,6 +6,7 @@
 use crate::apps::{layer, whole};
 use crate::disk::{self, About, DiskError};
 use crate::gc;
+use crate::room;
 use crate::settings::{Owner, Settings};
 use crate::supervisor::{SupervisorError, end_everything};
 use crate::volumes::Volumes;
@@ -25,6 +26,9 @@ const NOTE_BYTES: u64 = 4096;
 
 /// Apps were told to end before, or their supervisor crashed: nobody feeds a watchdog meanwhile.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// For what was thrown away to be deleted, where it is needed at once. What takes longer is deleted while the board is up.
+const SWEEP: Duration = Duration::from_secs(8);
 
 /// What was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +71,9 @@ impl Intent {
     /// When it is not on the disk, and nothing will be done.
     pub fn note(&self, config: &Config) -> Result<(), DiskError> {
         let json = serde_json::to_vec(self).unwrap_or_default();
-        disk::write_whole(&note(config), &json, 0o600)
+        room::with(config, DiskError::is_no_space, || {
+            disk::write_whole(&note(config), &json, 0o600)
+        })
     }
 
     /// For people.
@@ -108,14 +114,15 @@ fn noted(config: &Config) -> Option<Intent> {
 }
 
 /// Does what is noted, if anything is. What cannot be done now is told and tried again at the next start, unless the board was given
-/// something meanwhile, which must not go with it; the sets of apps go first, so that none is started meanwhile.
+/// something meanwhile, which must not go with it; the sets of apps go first, so that none is started meanwhile. `true`: the disk
+/// was full, and what was asked of it before is to be asked anew.
 ///
 /// # Errors
 /// When another supervisor runs.
-pub async fn finish(settings: &Settings) -> Result<(), SupervisorError> {
+pub async fn finish(settings: &Settings) -> Result<bool, SupervisorError> {
     let config = &settings.config;
     let Some(intent) = noted(config) else {
-        return Ok(());
+        return Ok(false);
     };
     let _lock = crate::supervisor::lock(settings)?;
     if intent.again && is_in_use(config, intent) {
@@ -124,8 +131,9 @@ pub async fn finish(settings: &Settings) -> Result<(), SupervisorError> {
             "what stayed of it stays: the board was given other things since"
         );
         forget(config);
-        return Ok(());
+        return Ok(false);
     }
+    let was_full = !room::is_whole(config);
     tracing::warn!(what = intent.what(), "begins, or goes on");
     for stayed in end_everything(settings, GRACE).await {
         tracing::error!(stayed, "the reset goes on without it");
@@ -133,13 +141,16 @@ pub async fn finish(settings: &Settings) -> Result<(), SupervisorError> {
     let mut left = Vec::new();
     wipe(settings, intent, &mut left);
     clear_away(settings);
+    if was_full {
+        gc::sweep_now(config, SWEEP);
+    }
     if left.is_empty() {
         left.extend(words(sync(&config.state_dir)).err());
     }
     if left.is_empty() {
         forget(config);
         tracing::warn!(what = intent.what(), "done");
-        return Ok(());
+        return Ok(was_full);
     }
     let left = left.join("; ");
     tracing::error!(
@@ -155,7 +166,7 @@ pub async fn finish(settings: &Settings) -> Result<(), SupervisorError> {
         tracing::error!(%error, "nor can that be noted");
         forget(config);
     }
-    Ok(())
+    Ok(was_full)
 }
 
 fn forget(config: &Config) {

@@ -5,11 +5,11 @@
 mod board;
 mod cut;
 
-use board::{Board, app, now, root_document, rootfs, sign, wait_for};
+use board::orders::{code, order, send};
+use board::{Board, app, root_document, rootfs, sign, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::command::{Action, COMMAND_TYPE, Command, RESET_TYPE};
 use coracle_protocol::deploy::Deploy;
-use coracle_protocol::dsse::Envelope;
 use coracle_protocol::key::SigningKey;
 use coracle_protocol::local::{Answer, Message, Request};
 use coracle_protocol::names::{BoardId, VolumeName};
@@ -36,7 +36,10 @@ struct Keys {
 
 /// A board with keys of both roles, an app with a volume, and an identity as the daemon would have made it.
 fn board() -> (Board, Keys) {
-    let mut board = Board::start();
+    furnished(Board::start())
+}
+
+fn furnished(mut board: Board) -> (Board, Keys) {
     let key = || SigningKey::generate().unwrap().0;
     let keys = Keys {
         command: key(),
@@ -68,9 +71,10 @@ fn web(image: &Image) -> App {
         name: VolumeName::new("data").unwrap(),
         target: "/data".into(),
         read_only: false,
-        size_bytes: None,
+        size_bytes: Some(4 << 20),
         inodes: None,
     }];
+    app.limits.disk_bytes = Some(4 << 20);
     app
 }
 
@@ -144,36 +148,6 @@ fn is_reset(board: &Board, with_volumes: bool) {
         1,
         "the daemon's"
     );
-}
-
-fn order(seq: u64, action: Action) -> Command {
-    Command {
-        spec_version: 1,
-        critical: vec![],
-        board: BoardId::new(board::BOARD).unwrap(),
-        epoch: 1,
-        seq,
-        issued_at: now(),
-        expires: now() + 120,
-        action,
-    }
-}
-
-fn send(board: &Board, command: &Envelope) -> Answer {
-    wait_for("the board to take a command", WAIT, || {
-        let command = command.clone();
-        match board.ask(Request::Command { command }) {
-            Answer::Failed { code, .. } if code == "busy" => None,
-            answer => Some(answer),
-        }
-    })
-}
-
-fn code(answer: Answer) -> String {
-    match answer {
-        Answer::Refused { code, .. } | Answer::Failed { code, .. } => code,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]
@@ -430,4 +404,111 @@ fn a_reset_that_cannot_finish_takes_nothing_twice() {
     wait_for("the app", WAIT, || board.app("web").and_then(|app| app.pid));
     assert!(!names(&board, "volumes").is_empty());
     mount(std::process::Command::new("umount").arg(&held));
+}
+
+/// A small disk of its own below a board's state.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `image`: where it lies. The board's supervisor does not run.
+    fn below(board: &Board, image: PathBuf) -> Self {
+        let run = |program: &str, args: &[&std::ffi::OsStr]| {
+            let done = Program::new(program).args(args).output().unwrap();
+            assert!(done.status.success(), "{program}: {done:?}");
+        };
+        let file = std::fs::File::create(&image).unwrap();
+        file.set_len(192 << 20).unwrap();
+        let [state, image] = [board.state(), image].map(PathBuf::into_os_string);
+        let options = ["-q", "-m", "0", "-N", "4096"].map(std::ffi::OsStr::new);
+        run("mkfs.ext4", &[&options[..], &[&image]].concat());
+        run("mount", &["-o".as_ref(), "loop".as_ref(), &image, &state]);
+        Self(state.into())
+    }
+
+    /// Takes each byte and each file that is left.
+    fn fill(&self) {
+        let filler = self.0.join("filler");
+        let filler = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(filler)
+            .unwrap();
+        let flags = rustix::fs::FallocateFlags::empty();
+        for size in [1 << 20, 4096] {
+            loop {
+                let end = filler.metadata().unwrap().len();
+                if rustix::fs::fallocate(&filler, flags, end, size).is_err() {
+                    break;
+                }
+            }
+        }
+        filler.sync_all().unwrap();
+        let folder = self.0.join("files");
+        // A folder has no block of its own on a full disk.
+        let folder = std::fs::create_dir(&folder).map_or(self.0.clone(), |()| folder);
+        for number in 0.. {
+            if std::fs::File::create(folder.join(format!("filler-{number}"))).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Disk {
+    /// Takes away what [`Disk::fill`] made.
+    fn relieve(&self) {
+        for folder in [self.0.clone(), self.0.join("files")] {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with("filler") {
+                    std::fs::remove_file(entry.path()).unwrap();
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let gone = Program::new("umount").arg("--lazy").arg(&self.0).status();
+        assert!(gone.unwrap().success());
+    }
+}
+
+/// By a signed order, which has to be counted first, and by root on the board.
+#[test]
+fn a_board_whose_disk_is_full_is_reset_all_the_same() {
+    let mut board = Board::start();
+    board.kill_supervisor();
+    let images = tempfile::tempdir().unwrap();
+    let disk = Disk::below(&board, images.path().join("disk"));
+    let site = board.dir.path().join("etc/board.toml");
+    let text = std::fs::read_to_string(&site).unwrap();
+    std::fs::write(&site, format!("{text}[reserve]\ndisk_mib = 1\n")).unwrap();
+    board.start_supervisor();
+    let name = BoardId::new(board::BOARD).unwrap();
+    assert_eq!(board.ask(Request::Identity { board: name }), Answer::Done);
+    let (mut board, keys) = furnished(board);
+
+    disk.fill();
+    let probe = std::fs::write(board.state().join("probe"), "x");
+    assert!(probe.is_err(), "there is space");
+    let wipe = order(7, Action::FactoryReset { volumes: true });
+    let answer = send(&board, sign(RESET_TYPE, &wipe, &keys.reset));
+    assert!(matches!(answer, Answer::Command { .. }), "{answer:?}");
+    done(&board, 1);
+    is_reset(&board, true);
+
+    // There is room for the next time, and what the board was asked when its disk was full is asked anew.
+    disk.relieve();
+    populate(&mut board);
+    disk.fill();
+    let asked = board.ask(Request::Reset {
+        decommission: true,
+        volumes: true,
+    });
+    assert_eq!(asked, Answer::Done, "{}", board.log());
+    done(&board, 2);
+    is_reset(&board, true);
+    assert!(board.status().decommissioned);
+    drop(disk);
 }

@@ -6,12 +6,14 @@ use super::actions::ActionJob;
 use super::requests::{failed, no_app};
 use crate::offer::Refused;
 use crate::reset::Intent;
+use crate::room;
 use crate::socket::AnswerTo;
-use crate::trust::built_at;
+use crate::trust::{TrustError, built_at};
 use coracle_board_support::clock;
 use coracle_protocol::command::Action;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::local::{Answer, AppAction};
+use coracle_protocol::root::Role;
 use coracle_protocol::time::TimeBound;
 use coracle_protocol::verify::{AcceptedCommand, Refusal, VerifiedCommand};
 use std::collections::BTreeSet;
@@ -82,8 +84,7 @@ impl Supervisor {
 
     /// Verified, and its counter on disk: from here on it is never new again.
     fn accept_command(&mut self, envelope: &Envelope) -> Result<AcceptedCommand, Refused> {
-        let damaged =
-            |error: crate::trust::TrustError| Refused::new(error.code(), error.to_string());
+        let damaged = |error: TrustError| Refused::new(error.code(), error.to_string());
         let refusal = |refusal: Refusal| Refused::new(refusal.code(), refusal.to_string());
         let board = self.trust.board().cloned().ok_or_else(|| {
             Refused::new(
@@ -94,9 +95,14 @@ impl Supervisor {
         let seen = self.trust.seen().map_err(damaged)?;
         let verified = VerifiedCommand::open(envelope, self.trust.root()).map_err(refusal)?;
         let accepted = AcceptedCommand::accept(verified, &board, seen, now()).map_err(refusal)?;
-        self.trust
-            .persist(accepted.seen())
-            .map_err(|error| Refused::new("not-counted", error.to_string()))?;
+        let (trust, config) = (&mut self.trust, &self.settings.config);
+        let mut count = || trust.persist(accepted.seen());
+        // A reset is what helps a full disk, and has to be counted first.
+        let counted = match accepted.document().action.role() {
+            Role::Reset => room::with(config, TrustError::is_no_space, count),
+            _ => count(),
+        };
+        counted.map_err(|error| Refused::new("not-counted", error.to_string()))?;
         Ok(accepted)
     }
 }

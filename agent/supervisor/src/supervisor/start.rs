@@ -20,6 +20,7 @@ use crate::journal::{DeployedSet, Failure, Journal};
 use crate::lights::{Lights, News};
 use crate::logs;
 use crate::machine::{Event, State};
+use crate::room;
 use crate::settings::Settings;
 use crate::socket::Watchers;
 use crate::trust::Trust;
@@ -54,6 +55,7 @@ impl Supervisor {
         let empty_root = settings.run_state_dir().join("empty");
         disk::make_folder(&empty_root, 0o555)?;
         gc::clear_staging(config)?;
+        room::keep(config);
         Volumes::of(&settings).recover()?;
         clear_transfers(&settings.transfers_dir());
         let (adopted, adopted_ends) = mpsc::channel(8);

@@ -97,6 +97,11 @@ impl TrustError {
             _ => "counters-damaged",
         }
     }
+
+    /// Whether the file system is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::Disk(error) if error.is_no_space())
+    }
 }
 
 /// The trust store, in memory and on disk.
