@@ -6,10 +6,11 @@
 
 mod field;
 
+use super::format::Version;
 use super::layout::{Layout, Reading, Region};
 use super::machine::Distance;
 use super::model::{BEHIND, Near};
-use super::pieces::Moves;
+use super::pieces::{Moves, Recent};
 
 /// Entries of a table of shifts, log2; 8 bytes each, two tables.
 const TABLE_BITS: u32 = 13;
@@ -35,8 +36,8 @@ pub(crate) enum Kind {
 
 const KINDS: usize = 8;
 
-/// Guesses for a field: by the pieces, by the same target, by a target nearby, by the last field.
-const GUESSES: usize = 4;
+/// Guesses for a field: by the pieces, by the same target, by a target nearby, by the last field, by the last pieces.
+const GUESSES: usize = 5;
 
 /// What is expected of one byte.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,12 +102,14 @@ pub(crate) struct Addresses {
     old: Layout,
     new: Layout,
     pub(crate) moves: Moves,
+    /// Since version 4.
+    pub(crate) recent: Option<Recent>,
     /// New offset minus old offset in the current range.
     here: u32,
 }
 
 impl Addresses {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(version: Version) -> Self {
         Self {
             tables: vec![Learned::default(); 2 << TABLE_BITS],
             state: State {
@@ -122,6 +125,7 @@ impl Addresses {
             old: Layout::default(),
             new: Layout::default(),
             moves: Moves::default(),
+            recent: (version != Version::Three).then(Recent::default),
             here: 0,
         }
     }
@@ -130,6 +134,7 @@ impl Addresses {
         self.source = self.source.wrapping_add(1);
         (self.old, self.new) = (old, new);
         self.moves = Moves::default();
+        self.recent = self.recent.take().map(|_| Recent::default());
         self.state.open = None;
         self.state.region = None;
         self.state.last = [[0; 2]; KINDS];

@@ -83,6 +83,8 @@ pub(crate) struct Predictor<C, const INPUTS: usize> {
     tables: Vec<C>,
     shape: Shape,
     form: Form,
+    /// Inputs that say nothing, a bit each.
+    absent: u32,
     /// Two sets count together: one that many decisions share, and that learns soon; and a finer one.
     coarse: Vec<Weights<INPUTS>>,
     fine: Vec<Weights<INPUTS>>,
@@ -106,10 +108,10 @@ pub(crate) struct Shape {
 impl Shape {
     /// Where the entry is of a context with this hash.
     #[inline]
-    fn slot(&self, index: usize, hash: u32) -> usize {
+    fn slot(&self, index: usize, hash: u32, within: usize) -> usize {
         let [large, small] = self.bits;
         match index.checked_sub(self.large) {
-            None => (index << large) + (hash >> (32 - large)) as usize,
+            None => (index << large) + ((hash >> (32 - large)) as usize ^ within),
             Some(index) => {
                 (self.large << large) + (index << small) + (hash >> (32 - small)) as usize
             }
@@ -123,6 +125,8 @@ pub(crate) struct Select {
     pub(crate) coarse: usize,
     pub(crate) fine: usize,
     pub(crate) refiner: usize,
+    /// Turns the lowest bits of the first `large` contexts' entries, so that a byte's decisions find theirs side by side.
+    pub(crate) within: usize,
 }
 
 /// Steps of a logit in the second step's table.
@@ -144,6 +148,7 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
             tables: vec![C::default(); entries],
             shape,
             form,
+            absent: 0,
             coarse: coarse.map(Weights::new).collect(),
             fine: vec![Weights::new([0; INPUTS]); shape.fine],
             refined: fresh
@@ -153,6 +158,11 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
                 .take(STEPS * shape.refiners)
                 .collect(),
         }
+    }
+
+    /// The same with inputs that never say anything: those of a later version of the format.
+    pub(crate) fn without(self, absent: u32) -> Self {
+        Self { absent, ..self }
     }
 
     /// Codes one decision. `contexts`: a hash for each input.
@@ -172,8 +182,10 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
         let fine = &mut self.fine[select.fine];
         let mut sum = i64::from(coarse.bias + fine.bias) * 256;
         for index in 0..INPUTS {
-            slots[index] = self.shape.slot(index, hashes[index]);
-            if let Some(p) = self.tables[slots[index]].p16(&self.form, hashes[index] >> 8) {
+            slots[index] = self.shape.slot(index, hashes[index], select.within);
+            if let Some(p) = self.tables[slots[index]].p16(&self.form, hashes[index] >> 8)
+                && self.absent >> index & 1 == 0
+            {
                 inputs[index] = stretch.of(p);
             }
             let weight = coarse.inputs[index] + fine.inputs[index];

@@ -21,6 +21,7 @@ mod packed;
 mod pieces;
 mod range;
 mod repeats;
+mod sums;
 mod symbols;
 mod tar_header;
 

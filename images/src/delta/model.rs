@@ -13,7 +13,7 @@ use super::counter::{Fine, Form};
 use super::format::Version;
 use super::layout::Layout;
 use super::mix::{Predictor, Select, Shape, Stretch, hash};
-use super::pieces::Moves;
+use super::pieces::{Moves, Piece};
 use super::range::BitCoder;
 use super::symbols::{Known, Symbols};
 
@@ -80,7 +80,7 @@ impl DiffModel {
             units: Predictor::new(UNIT_SHAPE, form.clone(), repeat_n(UNIT_PRIOR, 8)),
             bytes: Predictor::new(BYTE_SHAPE, form, repeat_n(BYTE_PRIOR, 32)),
             symbols: Symbols::new(version),
-            addresses: Addresses::new(),
+            addresses: Addresses::new(version),
             missed: 0,
             missed_units: 0,
             diffs: 0,
@@ -99,6 +99,13 @@ impl DiffModel {
     /// Where the new source's bytes went.
     pub(crate) fn moves(&mut self, moves: Moves) {
         self.addresses.moves = moves;
+    }
+
+    /// A piece comes, whose old bytes go to `new` of the member.
+    pub(crate) fn piece(&mut self, piece: &Piece, new: u32) {
+        if let Some(recent) = &mut self.addresses.recent {
+            recent.push(piece, new);
+        }
     }
 
     /// A range begins, whose old bytes lie at `old` in the source and whose new ones at `new` in the member.
@@ -260,6 +267,7 @@ impl DiffModel {
                 coarse: doubts as usize,
                 fine: selector,
                 refiner: (doubts * 8 + since.min(7)) as usize,
+                within: 0,
             },
         )
     }
@@ -303,6 +311,7 @@ impl DiffModel {
                 coarse: place as usize,
                 fine: selector,
                 refiner: (view.trust * 16 + waiting.min(15)) as usize,
+                within: 0,
             },
         )
     }

@@ -124,6 +124,7 @@ impl Numbers {
                     coarse: which as usize,
                     fine: (which * 8 + shift) as usize,
                     refiner: 0,
+                    within: 0,
                 },
             )?;
             node = node * 2 + u32::from(bit);
@@ -150,6 +151,7 @@ impl Numbers {
                     coarse: which as usize,
                     fine: (64 + which * 32 + shift) as usize,
                     refiner: 0,
+                    within: 0,
                 },
             )?;
             made = made * 2 + u32::from(bit);

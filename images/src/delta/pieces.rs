@@ -14,11 +14,15 @@ pub(crate) struct Piece {
 const MOST_MOVES: usize = 1 << 15;
 const LEAST_MOVE: u32 = 32;
 
+/// Pieces that are remembered whatever their length, and how far behind their end they are followed.
+const RECENT: usize = 17;
+const BESIDE: u32 = 32;
+
 /// Where old bytes went.
 #[derive(Default)]
 pub(crate) struct Moves(Vec<Move>);
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Move {
     old: u32,
     new: u32,
@@ -64,6 +68,38 @@ impl Moves {
         let next = self.0.partition_point(|one| one.old <= old);
         let one = self.0.get(next.checked_sub(1)?)?;
         Some(one.new.wrapping_add(old - one.old))
+    }
+}
+
+/// The last pieces: short ones, too, tell where the bytes beside them went.
+#[derive(Default)]
+pub(crate) struct Recent {
+    /// In a ring; `next` is the oldest.
+    pieces: [Move; RECENT],
+    next: usize,
+}
+
+impl Recent {
+    /// A piece begins, whose bytes go to `new`.
+    pub(crate) fn push(&mut self, piece: &Piece, new: u32) {
+        self.pieces[self.next] = Move {
+            old: piece.old,
+            new,
+            length: piece.length,
+        };
+        self.next = (self.next + 1) % RECENT;
+    }
+
+    /// New offset of an old one, by the piece that has it, or ends nearest before it; of several the latest.
+    pub(crate) fn new_offset(&self, old: u32) -> Option<u32> {
+        let (newer, older) = self.pieces.split_at(self.next);
+        let all = newer.iter().rev().chain(older.iter().rev());
+        let near = all.filter_map(|one| {
+            let into = old.checked_sub(one.old)?;
+            let beyond = (into + 1).saturating_sub(one.length);
+            (one.length > 0 && beyond < BESIDE).then_some((beyond, one.new.wrapping_add(into)))
+        });
+        near.min_by_key(|&(beyond, _)| beyond).map(|(_, new)| new)
     }
 }
 
@@ -122,6 +158,29 @@ mod tests {
         // The first keeps its hundred bytes, the third has what lies behind them.
         assert_eq!(moves.new_offset(99), Some(99));
         assert_eq!(moves.new_offset(120), Some(180 + 60));
+    }
+
+    #[test]
+    fn short_pieces_are_followed_while_they_are_among_the_last() {
+        let mut recent = Recent::default();
+        let mut push = |old, length, new| {
+            let piece = Piece {
+                old,
+                length,
+                ..Piece::default()
+            };
+            recent.push(&piece, new);
+            recent.new_offset(110)
+        };
+        assert_eq!(push(100, 8, 500), Some(510));
+        // One that has the byte counts more than one that ends before it; of two the latest.
+        assert_eq!(push(104, 7, 904), Some(910));
+        assert_eq!(push(96, 20, 196), Some(210));
+        assert_eq!(push(40, 20, 0), Some(210));
+        for number in 1..RECENT as u32 - 1 {
+            assert_eq!(push(1000 * number, 9, 0), Some(210), "{number}");
+        }
+        assert_eq!(push(111, 9, 0), None);
     }
 
     proptest! {

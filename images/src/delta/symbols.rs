@@ -9,22 +9,26 @@ use super::mix::{Predictor, Select, Shape, Stretch, hash};
 use super::model::{BEHIND, Near};
 use super::range::BitCoder;
 use super::repeats::Repeats;
+use super::sums::{Expected, Sums};
 
-const INPUTS: usize = 18;
+const INPUTS: usize = 20;
 
 /// Those of them that follow a guess for the whole byte.
-const GUESSES: usize = 6;
+const GUESSES: usize = 7;
 const BASES: usize = INPUTS - GUESSES;
+
+/// Those of the others that have large tables.
+const LARGE: usize = BASES - 1;
 
 /// What an input counts for at first: for bytes that are otherwise, for literals.
 const PRIOR: [[i32; INPUTS]; 2] = [
     [
-        3200, 4800, 7700, 4900, 6000, 5300, 3400, 14000, 8800, 7800, 4600, 4000, 17000, 8100, 5600,
-        8100, 22700, 2000,
+        3200, 4800, 7700, 4900, 6000, 5300, 3400, 14000, 8800, 7800, 4600, 4000, 500, 17000, 8100,
+        5600, 8100, 22700, 2000, 0,
     ],
     [
-        3600, 3300, 2500, 4200, 3000, 9800, 3500, 2500, 12600, 7400, 3600, 3100, 7600, 9800, 7100,
-        11000, 6700, 4900,
+        3600, 3300, 2500, 4200, 3000, 9800, 3500, 2500, 12600, 7400, 3600, 3100, 500, 7600, 9800,
+        7100, 11000, 6700, 4900, 0,
     ],
 ];
 
@@ -33,7 +37,7 @@ const MODES: usize = 5;
 
 const SHAPE: Shape = Shape {
     bits: [16, 14],
-    large: BASES,
+    large: LARGE,
     fine: MODES * 8 * 9,
     rate: 8,
     refiners: 2 * 256,
@@ -58,6 +62,8 @@ pub(crate) struct Symbols {
     last: u128,
     turned: bool,
     repeats: Repeats,
+    /// Since version 4.
+    sums: Option<Sums>,
     /// How the last guesses went: for bytes that are otherwise, for literals.
     hits: [[u8; GUESSES]; 2],
     /// What came last in a context: differences, and bytes.
@@ -74,12 +80,18 @@ fn came(table: usize, context: u32) -> usize {
 impl Symbols {
     pub(crate) fn new(version: Version) -> Self {
         let form = Form::quick(version != Version::Three);
+        // Inputs that version 3 lacks: the last of the contexts, and of the guesses.
+        let absent = match version {
+            Version::Three => 1 << (BASES - 1) | 1 << (INPUTS - 1),
+            Version::Four => 0,
+        };
         let priors = (0..MODES * 8).map(|set| PRIOR[(set / 8).min(1)]);
         Self {
-            predictor: Predictor::new(SHAPE, form, priors),
+            predictor: Predictor::new(SHAPE, form, priors).without(absent),
             last: 0,
             turned: false,
             repeats: Repeats::new(),
+            sums: (version != Version::Three).then(Sums::default),
             hits: [[0; GUESSES]; 2],
             came: vec![0; 4 << CAME_BITS],
         }
@@ -110,6 +122,7 @@ impl Symbols {
         ];
         let fresh = (self.last as u32) & ((1u64 << (8 * phase)) - 1) as u32;
         let last = known.changes & 255;
+        let sum = self.expected();
         let slots = [
             came(0, hash([41, place, known.changes & 0xFFFF])),
             came(1, hash([42, b(-1), b(0), b(1), place])),
@@ -121,6 +134,7 @@ impl Symbols {
             plus(d(8)) as u8,
             plus(self.came[slots[0]].into()) as u8,
             self.came[slots[1]],
+            sum.byte,
         ];
         let hits = |index: usize| u32::from(self.hits[0][index]) & 15;
         let known_by = [
@@ -130,6 +144,7 @@ impl Symbols {
             hash([4, phase, hits(3), hits(2) & 3]),
             hash([5, place, hits(4)]),
             hash([6, place, hits(5)]),
+            hash([45, sum.standing, sum.right]),
         ];
         let old_word = word[0] | word[1] << 8 | word[2] << 16 | word[3] << 24;
         let above = ((self.last >> (8 * phase)) & 0xFFFF_FFFF) as u32;
@@ -151,6 +166,7 @@ impl Symbols {
             hash([13, b(0), plus(last), place]),
             hash([14, old_word >> 21, fresh, phase]),
             hash([15, above & 0xFF, above >> 13 & 7, b(0), fresh, phase]),
+            hash([46, sum.before, sum.begun, sum.bits]),
         ];
         let new = self.code(coder, stretch, &bases, (guesses, known_by), 0, new)?;
         for (hits, guess) in self.hits[0].iter_mut().zip(guesses) {
@@ -158,7 +174,7 @@ impl Symbols {
         }
         self.came[slots[0]] = new.wrapping_sub(b(0) as u8);
         self.came[slots[1]] = new;
-        self.last = self.last << 8 | u128::from(new);
+        self.came_next(new);
         Ok(new)
     }
 
@@ -174,6 +190,7 @@ impl Symbols {
     ) -> io::Result<u8> {
         self.turn(word);
         let (repeat, right) = self.repeats.guess();
+        let sum = self.expected();
         let c = |back: u32| (self.last >> (8 * (back - 1))) as u32 & 255;
         let [before, behind] = old.map(u32::from);
         // Bytes of the word that are known.
@@ -193,6 +210,7 @@ impl Symbols {
             hash([24, hits(1) & 15, hits(2) & 15, right.min(1)]),
             hash([25, hits(4), right.min(1)]),
             hash([26, hits(5), right.min(1)]),
+            hash([45, sum.standing, sum.right]),
         ];
         let slots = [
             came(2, hash([43, c(1), c(2), c(3)])),
@@ -205,6 +223,7 @@ impl Symbols {
             old[0],
             self.came[slots[0]],
             self.came[slots[1]],
+            sum.byte,
         ];
         let bases = [
             hash([8, self.last as u32 & 0xFF_FFFF, phase]),
@@ -223,6 +242,7 @@ impl Symbols {
             hash([33, c(4) << 16 | c(3) << 8 | c(2)]),
             hash([34, above >> 21, further >> 21, fresh, phase]),
             hash([35, above & 0x3FF, fresh, phase]),
+            hash([46, sum.before, sum.begun, sum.bits]),
         ];
         let strength = match right {
             0 => 1,
@@ -236,7 +256,7 @@ impl Symbols {
         }
         self.came[slots[0]] = new;
         self.came[slots[1]] = new;
-        self.last = self.last << 8 | u128::from(new);
+        self.came_next(new);
         self.repeats.push(new, self.last as u64);
         Ok(new)
     }
@@ -254,9 +274,18 @@ impl Symbols {
         let mut node = 1u32;
         for shift in (0..8).rev() {
             let mut contexts = [0; INPUTS];
-            let salt = node.wrapping_mul(0x2F0B_4C47);
-            for (context, base) in contexts.iter_mut().zip(bases) {
-                *context = base.wrapping_add(salt);
+            // Since version 4 a context is looked up once for four decisions.
+            let (top, within) = match self.sums {
+                None => (node, 0),
+                Some(_) if shift > 3 => (1, node),
+                Some(_) => (
+                    node >> (3 - shift),
+                    node & ((1 << (3 - shift)) - 1) | 1 << (3 - shift),
+                ),
+            };
+            for (index, (context, base)) in contexts.iter_mut().zip(bases).enumerate() {
+                let salt = if index < LARGE { top } else { node };
+                *context = base.wrapping_add(salt.wrapping_mul(0x2F0B_4C47));
             }
             // What a guess says to this bit: 0 nothing, as it was refuted.
             let says =
@@ -283,6 +312,7 @@ impl Symbols {
                     coarse: mode * 8 + shift as usize,
                     fine: selector,
                     refiner,
+                    within: within as usize,
                 },
             )?;
             node = node * 2 + u32::from(bit);
@@ -293,7 +323,18 @@ impl Symbols {
     /// Takes in bytes that were as predicted.
     pub(crate) fn pass(&mut self, new: u8) {
         self.turn(false);
+        self.came_next(new);
+    }
+
+    fn came_next(&mut self, new: u8) {
+        if let Some(sums) = &mut self.sums {
+            sums.push(new);
+        }
         self.last = self.last << 8 | u128::from(new);
+    }
+
+    fn expected(&self) -> Expected {
+        self.sums.as_ref().map(Sums::expected).unwrap_or_default()
     }
 
     /// From words as they come to words from their last byte on, or back.

@@ -173,7 +173,16 @@ impl Addresses {
                 .and_then(|offset| self.moves.new_offset(offset))
                 .map(|offset| self.new.address(offset).wrapping_sub(open.target)),
         };
-        let shifts = [by_pieces, known(0), known(1), Some(last[0])];
+        let by_last_pieces = match (open.kind, &self.recent) {
+            (Kind::Branch | Kind::Rel32, Some(recent)) => {
+                let offset = self.old.offset(open.target);
+                offset
+                    .and_then(|offset| recent.new_offset(offset))
+                    .map(|offset| self.new.address(offset).wrapping_sub(open.target))
+            }
+            _ => None,
+        };
+        let shifts = [by_pieces, known(0), known(1), Some(last[0]), by_last_pieces];
         open.here = here;
         open.guesses = shifts.map(|shift| self.apply(&open, shift?));
         self.state.open = Some(open);

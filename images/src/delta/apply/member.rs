@@ -78,6 +78,8 @@ impl Member {
             let empty = Piece::default();
             let piece = numbers.piece(&mut sections.pieces, self.at, self.done, empty);
             self.piece = piece.map_err(DeltaError::Read)?;
+            let start = self.at.wrapping_add(self.piece.literal);
+            model.piece(&self.piece, start);
             self.behind = [0; BEHIND];
             if self.piece.literal == 0 {
                 model.new_range(self.piece.old, self.at);

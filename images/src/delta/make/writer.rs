@@ -189,6 +189,7 @@ impl Writer {
             self.numbers
                 .piece(&mut self.pieces, at as u32, done as u32, piece)?;
             let (literal, from) = (piece.literal as usize, piece.old as usize);
+            self.model.piece(&piece, (at + literal) as u32);
             let byte = |at: Option<usize>| at.and_then(|at| old.get(at)).copied().unwrap_or(0);
             let mut index = 0;
             while index < literal {
