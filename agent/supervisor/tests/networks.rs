@@ -283,12 +283,12 @@ fn an_app_uses_anothers_network_and_goes_where_it_goes() {
     guest.args = vec!["/bin/sleep".into(), "1000".into()];
     // Named first, and started second all the same.
     board.commit("1", vec![guest, web]);
-    let netns = |app: &str| {
+    let netns = |board: &Board, app: &str| {
         let app = board.app(app)?;
         std::fs::read_link(format!("/proc/{}/ns/net", app.pid?)).ok()
     };
-    let first = netns("web").unwrap();
-    assert_eq!(netns("guest").unwrap(), first);
+    let first = netns(&board, "web").unwrap();
+    assert_eq!(netns(&board, "guest").unwrap(), first);
     assert_eq!(page(&board, "guest", "127.0.0.1").as_deref(), Some("here"));
     let (_, hosts) = board.run_in("guest", &["cat", "/etc/hosts"]);
     assert!(hosts.contains("\tweb\n"), "{hosts}");
@@ -296,9 +296,23 @@ fn an_app_uses_anothers_network_and_goes_where_it_goes() {
     assert_eq!(guest.network_of.unwrap().as_str(), "web");
     assert!(guest.networks.is_empty() && guest.ip.is_none());
 
-    kill(board.app("web").unwrap().pid.unwrap());
+    // A next supervisor finds both where they are, and the guest alone comes back to where it was.
+    let pids = |board: &Board| ["web", "guest"].map(|app| board.app(app).unwrap().pid);
+    let before = pids(&board);
+    board.restart_supervisor();
+    assert_eq!(pids(&board), before);
+    kill(before[1].unwrap());
+    wait_for("the guest again", WAIT, || {
+        let now = pids(&board);
+        (now[1].is_some() && now[1] != before[1]).then_some(())
+    });
+    assert_eq!(pids(&board)[0], before[0]);
+    assert_eq!(netns(&board, "guest").unwrap(), first);
+    assert_eq!(page(&board, "guest", "127.0.0.1").as_deref(), Some("here"));
+
+    kill(before[0].unwrap());
     wait_for("both in a new network", WAIT, || {
-        let (web, guest) = (netns("web")?, netns("guest")?);
+        let (web, guest) = (netns(&board, "web")?, netns(&board, "guest")?);
         (web == guest && web != first).then_some(())
     });
     assert_eq!(page(&board, "guest", "127.0.0.1").as_deref(), Some("here"));
