@@ -481,9 +481,37 @@ fn ipv6_leaves_as_the_board_comes_in_by_published_ports_and_keeps_the_walls() {
         ask6(at("2001:db8::1", 8080), 3000).unwrap();
         b.run(move || {
             ask6(a_ip, 3000).unwrap();
+            // Hairpin of a neighbour.
+            ask6(at("2001:db8::1", 8080), 3000).unwrap();
         });
         c.run(move || {
             ask6(a_ip, 400).unwrap_err();
+        });
+        // An internal network: among themselves, and not even with a default route of their own.
+        let inner = NetworkRequest {
+            internal: true,
+            ..request("inner")
+        };
+        networks.create(&inner).await.unwrap();
+        let (d, e) = (Netns::new(), Netns::new());
+        let d_at = join(&mut networks, "inner", "d", &d, Wanted::default()).await;
+        join(&mut networks, "inner", "e", &e, Wanted::default()).await;
+        d.run(|| serve6(80));
+        let d_six = d_at.ipv6.unwrap();
+        let d_ip = SocketAddr::new(d_six.ip.into(), 80);
+        e.run(move || {
+            ask6(d_ip, 3000).unwrap();
+            ip(&format!("-6 route add default via {}", d_six.gateway));
+            ask6(at("2001:db8::2", 7000), 400).unwrap_err();
+            ask6(at("2001:db8::1", 8080), 400).unwrap_err();
+            ask6(SocketAddr::new(d_six.gateway.into(), 7001), 400).unwrap_err();
+        });
+        c.run(move || {
+            ask6(d_ip, 400).unwrap_err();
+        });
+        client.run(move || {
+            ip(&format!("-6 route add {} via 2001:db8::1", d_ip.ip()));
+            ask6(d_ip, 400).unwrap_err();
         });
     });
 }
