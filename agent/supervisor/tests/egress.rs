@@ -247,7 +247,7 @@ fn a_board_says_where_apps_go_that_say_nothing_and_that_its_services_stay_closed
     let mut board = Board::start();
     let world = World::of(&board);
     board.set_resolv_conf("nameserver 198.51.100.2\n");
-    let site = "[network]\nmodes = [\"bridge\"]\negress = \"none\"\nhost_access = \"never\"\n";
+    let site = "[network]\nmodes = [\"bridge\"]\nparents = [\"eth1\"]\negress = \"none\"\nhost_access = \"never\"\n";
     std::fs::write(board.config().with_file_name("board.toml"), site).unwrap();
     board.restart_supervisor();
     let image = board.image(&rootfs(&board, "here"), RunConfig::default());
@@ -279,8 +279,18 @@ fn a_board_says_where_apps_go_that_say_nothing_and_that_its_services_stay_closed
         );
     }
 
-    board.networks.clear();
-    board.commit("2", apps());
+    // One that is on a wire as well, which has no rules of ours.
+    board.ip("link add eth1 type veth peer name far1");
+    board.ip("link set far1 up");
+    let plant = serde_json::json!({"name": "plant", "driver": "macvlan", "parent": "eth1", "subnet": "192.168.9.0/24"});
+    board.networks = vec![serde_json::from_value(plant).unwrap()];
+    let both = serde_json::json!({"networks": [{"name": "bridge"}, {"name": "plant"}]});
+    let mut all = apps();
+    all.push(server(&image, "both", both));
+    board.commit("2", all);
+    assert_eq!(board.app("both").unwrap().networks.len(), 2);
+    assert!(!fetches(&board, "both", "198.51.100.2:7000"));
+    assert!(fetches(&board, "both", "web:8080"));
     assert!(
         fetches(&board, "web", "mqtt.example:7000"),
         "{}",
