@@ -195,7 +195,7 @@ fn neither_a_stolen_console_nor_the_daemon_resets_a_board() {
         (leave(7), COMMAND_TYPE, &keys.command, "malformed"),
         (wipe(7), COMMAND_TYPE, &keys.reset, "bad-signature"),
     ] {
-        assert_eq!(code(send(&board, &sign(kind, &document, key))), says);
+        assert_eq!(code(send(&board, sign(kind, &document, key))), says);
     }
     let other = Command {
         board: BoardId::new("acme.test-2").unwrap(),
