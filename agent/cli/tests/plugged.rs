@@ -135,10 +135,18 @@ fn nothing_is_written_to_a_stick_that_may_not_ask_for_it() {
         .answer(STATUS, 200, json!({}).to_string())
         .answer(OFFER, 403, refusal)
         .answer(ASK, 403, refusal);
-    let (code, out, _) = apply(&refusing, &forged);
+    let config = config(&refusing, "");
+    let (code, out, _) = plug(&refusing, &config, &forged);
     assert_eq!(code, 3);
     assert!(out.contains("no result is left on the stick"), "{out}");
     assert!(bytes == before(&forged), "it was written to");
+    assert_eq!(apply(&refusing, &stick).0, 3);
+    let names = std::fs::read_dir(stick.join("coracle")).unwrap();
+    let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(
+        !names.any(|name| BoardResult::is_name(&name)),
+        "a file was left"
+    );
 }
 
 #[test]
