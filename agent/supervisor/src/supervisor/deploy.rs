@@ -295,13 +295,18 @@ impl Supervisor {
         (end > Instant::now()).then_some(end)
     }
 
-    pub(super) fn trial_end(&self) -> Option<Instant> {
-        let opened = self.trying.as_ref()?.window?;
-        let seconds = self.apps.iter().map(|app| app.app.trial_seconds).max();
-        let end = opened + Duration::from_secs(seconds.unwrap_or(0).into());
+    fn trial_end(&self) -> Option<Instant> {
+        let end = self.apps_proven_at()?;
         // A program on trial with them has a least time of its own.
         let own = self.own.choice.trial.map(|_| self.own.proves_at);
         Some(own.map_or(end, |own| own.max(end)))
+    }
+
+    /// When the apps have run for as long as their release says.
+    pub(super) fn apps_proven_at(&self) -> Option<Instant> {
+        let opened = self.trying.as_ref()?.window?;
+        let seconds = self.apps.iter().map(|app| app.app.trial_seconds).max();
+        Some(opened + Duration::from_secs(seconds.unwrap_or(0).into()))
     }
 
     /// An app of the new set that has shown already that it does not work.

@@ -179,7 +179,7 @@ impl Supervisor {
             return Some(Event::Passed);
         }
         let reason = "no daemon has connected to the board's new program and stayed";
-        (now >= self.trial_end()? + DAEMON).then(|| Event::Fault(Why::new(AGENT, reason)))
+        (now >= self.apps_proven_at()? + DAEMON).then(|| Event::Fault(Why::new(AGENT, reason)))
     }
 
     fn note_failure(&mut self, why: Why) {
