@@ -239,8 +239,14 @@ fn one_that_never_becomes_ready_leaves_the_one_before_it_serving() {
 #[test]
 fn others_find_the_version_that_serves_by_name() {
     let mut board = Board::start();
-    let one = web(&board, "one", 0);
-    let mut peer = app(&one.image, "exec sleep 1000");
+    board.networks = vec![serde_json::from_value(serde_json::json!({ "name": "front" })).unwrap()];
+    let on_front = |mut app: App| {
+        let on = serde_json::json!([{ "name": "front" }]);
+        app.network.networks = serde_json::from_value(on).unwrap();
+        app
+    };
+    let one = on_front(web(&board, "one", 0));
+    let mut peer = on_front(app(&one.image, "exec sleep 1000"));
     peer.name = AppName::new("peer").unwrap();
     peer.strategy = Strategy::StartThenKill;
     let ask = |board: &Board| {
@@ -252,7 +258,15 @@ fn others_find_the_version_that_serves_by_name() {
     };
     board.commit("1", vec![one, peer.clone()]);
     assert_eq!(ask(&board).as_deref(), Some("one"));
-    let mut two = never_ready(&board, "two", 60_000, 60);
+    let looked_up = |board: &Board| {
+        let (found, words) = board.run_in("peer", &["nslookup", "-type=a", "web"]);
+        let asked = || board.run_in("peer", &["cat", "/etc/resolv.conf"]).1;
+        assert!(found, "{words}{}", asked());
+        words
+    };
+    let old = status(&board).ip.expect("an address").to_string();
+    assert!(looked_up(&board).contains(&old));
+    let mut two = on_front(never_ready(&board, "two", 60_000, 60));
     two.args[2] = two.args[2].replace("exec httpd", "(sleep 8; : > /tmp/ready) & exec httpd");
     begin(&mut board, "2", vec![two, peer]);
     wait_for("both", WAIT, || {
@@ -260,12 +274,17 @@ fn others_find_the_version_that_serves_by_name() {
     });
     wait_for("the new peer", WAIT, || board.app("peer")?.pid);
     // It is of the new set, and beside it web's are both there.
-    for _ in 0..20 {
+    let new = status(&board).ip.expect("an address").to_string();
+    for _ in 0..10 {
         assert_eq!(ask(&board).as_deref(), Some("one"));
+        let words = looked_up(&board);
+        assert!(words.contains("web") && !words.contains(&new), "{words}");
     }
     wait_for("the new one", WAIT, || {
         ask(&board).filter(|page| page == "two")
     });
+    let words = looked_up(&board);
+    assert!(words.contains(&new), "{words}");
     let hosts = board.run_in("peer", &["cat", "/etc/hosts"]).1;
     assert_eq!(hosts.matches("\tweb\n").count(), 1, "{hosts}");
 }
@@ -304,6 +323,28 @@ fn a_supervisor_that_is_killed_meanwhile_leaves_one_whole_set() {
         Some("three")
     );
     comes_to(&board, "web~");
+}
+
+/// Of a board that loses its power nothing runs on, and of the new version nothing stays.
+#[test]
+fn a_power_cut_meanwhile_ends_with_the_version_before() {
+    let mut board = Board::start();
+    let one = web(&board, "one", 0);
+    board.commit("1", vec![one]);
+    let two = never_ready(&board, "two", 60_000, 60);
+    begin(&mut board, "2", vec![two]);
+    wait_for("both", WAIT, || {
+        (starts(&board, "two begins") == 1).then_some(())
+    });
+    board.stop_all();
+    board.start_supervisor();
+    wait_for("the one before", WAIT, || {
+        board
+            .get("http://127.0.0.1:8080/")
+            .filter(|page| page == "one")
+    });
+    assert_eq!(starts(&board, "marked"), 1);
+    comes_to(&board, "web");
 }
 
 /// Both have been told their parts by then: the set before is started again, as after a cut in any trial.

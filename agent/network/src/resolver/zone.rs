@@ -21,7 +21,7 @@ pub struct Zone {
     /// What is different for one container, by its address on this network.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     clients: BTreeMap<Ipv4Addr, Client>,
-    /// Every address that a name has: who is on the network. Worked out by `known`.
+    /// Every address that a name has, and those of which more is known: who is on the network. Worked out by `known`.
     #[serde(skip)]
     members: BTreeSet<IpAddr>,
 }
@@ -74,9 +74,16 @@ impl Zone {
         self.clients.entry(client).or_default().allowed = Some(names.collect());
     }
 
+    /// This container may ask, also while no name leads to it.
+    pub fn add_client(&mut self, client: Ipv4Addr) {
+        self.clients.entry(client).or_default();
+    }
+
     /// As it was told, with who is on the network worked out.
     pub(super) fn known(mut self) -> Self {
         self.members.clear();
+        let clients = self.clients.keys().map(|ip| IpAddr::V4(*ip));
+        self.members.extend(clients);
         self.members.extend(self.names.values().flatten().copied());
         self
     }
@@ -149,11 +156,15 @@ mod tests {
         );
         zone.add_names(web.ip, [("DB", &db)].into_iter());
         zone.ask_instead(other.ip, &[[1, 1, 1, 1].into()]);
+        zone.add_client([10, 1, 0, 9].into());
         zone.allow_only(other.ip, &["mqtt.example", "*.cloud.example"]);
         let zone: Zone = serde_json::from_slice(&serde_json::to_vec(&zone).unwrap()).unwrap();
         let zone = zone.known();
         let (web, other) = (IpAddr::from(web.ip), IpAddr::from(other.ip));
         assert!(zone.knows(web) && zone.knows(other) && !zone.knows(db.ip.into()));
+        let unnamed = IpAddr::from([10, 1, 0, 9]);
+        assert!(zone.knows(unnamed));
+        assert_eq!(zone.addresses(unnamed, "web"), Some(vec![web]));
         assert!(zone.permits(web, "evil.example") && !zone.is_confined(web));
         assert!(zone.is_confined(other) && !zone.permits(other, "evil.example"));
         assert!(zone.permits(other, "mqtt.example") && zone.permits(other, "a.cloud.example"));

@@ -71,6 +71,9 @@ impl Supervisor {
             let Some(client) = endpoint(app).map(|endpoint| endpoint.ip) else {
                 continue;
             };
+            if !self.is_announced(app) {
+                zone.add_client(client);
+            }
             if let Some(list) = place_on(app, network).and_then(|at| at.egress.as_ref()) {
                 zone.allow_only(client, &coracle_network::egress_names(list));
             }
