@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// As the profile qemux86-64 has it.
 pub const MEMORY_MIB: u32 = 256;
 
-/// How long a board may take to its shell, in emulation, with other work on the machine.
+/// How long a board may take to its shell, and to be off, in emulation, with other work on the machine.
 const BOOT: Duration = Duration::from_secs(120);
 
 /// Where the board's disk is.
@@ -249,7 +249,7 @@ impl Machine {
     /// Ends what runs, unmounts, powers off.
     pub fn power_off(mut self) -> Result<()> {
         self.shell.write_all(b"poweroff\n")?;
-        let ended = wait_for("power off", Duration::from_secs(60), || {
+        let ended = wait_for("power off", BOOT, || {
             Ok(self.qemu.check_alive().is_err().then_some(()))
         });
         self.qemu.kill()?;

@@ -21,8 +21,9 @@ use coracle_tests::packages::Cache;
 use disk::Init;
 use whole_loop::Kind;
 
-/// The boards that are booted so. Memory is that of their profiles.
-const SHIPPED: [Kind; 4] = [
+/// The boards that are booted so. Memory is that of the board that each stands for.
+const SHIPPED: [Kind; 7] = [
+    // The profile qemux86-64, as are the next ones.
     Kind {
         name: "x86-64",
         board: "x86-64",
@@ -45,10 +46,34 @@ const SHIPPED: [Kind; 4] = [
         site: None,
     },
     Kind {
+        name: "x86-64-systemd-v1",
+        board: "x86-64-v1",
+        init: Init::Systemd,
+        memory_mib: 256,
+        site: None,
+    },
+    // The least that has room for these apps and what Linux and Coracle take themselves.
+    Kind {
+        name: "x86-64-least",
+        board: "x86-64",
+        init: Init::Sysvinit,
+        memory_mib: 106,
+        site: Some("[reserve]\nmemory_mib = 24\n"),
+    },
+    // A Raspberry Pi 3.
+    Kind {
         name: "arm64",
         board: "arm64",
         init: Init::Sysvinit,
-        memory_mib: 256,
+        memory_mib: 1024,
+        site: None,
+    },
+    // A BeagleBone Black.
+    Kind {
+        name: "armv7",
+        board: "armhf",
+        init: Init::Sysvinit,
+        memory_mib: 512,
         site: None,
     },
 ];
