@@ -93,7 +93,7 @@ fn deltas() {
     let mut fresh = Vec::new();
     make(&old[..], &new[..], &mut fresh).unwrap();
     if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
-        let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/small.delta");
+        let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/small-v4.delta");
         fs::write(seed, &fresh).unwrap();
     }
     let mut all = seeds("delta");

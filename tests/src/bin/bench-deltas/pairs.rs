@@ -50,7 +50,7 @@ pub const PAIRS: [Pair; 15] = [
     pair("swc", From::Npm("@swc/core-linux-x64-gnu"), ["1.7.26", "1.7.28"], false),
     pair("pillow arm64", From::Pypi("pillow", "manylinux_2_28_aarch64"), ["10.2.0", "10.3.0"], false),
     pair("git", From::Debian(&["git"]), ["", ""], true),
-    pair("imagemagick", From::Debian(&["libmagickcore-6.q16-6"]), ["", ""], false),
+    pair("imagemagick", From::Debian(&["libmagickcore-6.q16-6"]), ["", ""], true),
     pair("libc6", From::Debian(&["libc6"]), ["", ""], false),
     pair("systemd", From::Debian(&["systemd"]), ["", ""], false),
     pair("postgresql-15", From::Debian(&["postgresql-15"]), ["", ""], false),
