@@ -566,7 +566,7 @@ async fn the_unmodified_docker_client_is_told_what_a_release_says_instead() {
     let reply = daemon
         .send(Method::POST, "/containers/create", body.as_bytes())
         .await;
-    assert_eq!(reply.status(), 403);
+    assert_eq!(reply.status(), StatusCode::NOT_IMPLEMENTED);
     let told = reply.into_body().collect().await.unwrap().to_bytes();
     let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
     let said = "--mac-address is `mac` of an entry of `networks`";

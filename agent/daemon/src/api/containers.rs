@@ -142,7 +142,7 @@ pub fn only_by_release(body: &[u8]) -> Fault {
     if !instead.is_empty() {
         message = format!("{message}; in its [apps.network], {instead}");
     }
-    Fault::new(StatusCode::FORBIDDEN, message)
+    Fault::new(StatusCode::NOT_IMPLEMENTED, message)
 }
 
 /// `GET /events`: what happens to apps, as it happens.
