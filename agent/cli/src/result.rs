@@ -209,6 +209,10 @@ fn describe(
         // Words of which each letter takes six.
         (result.reason, result.product, result.version) = Default::default();
     }
+    if result.to_json().len() > BoardResult::BYTES {
+        // Of many products.
+        result.counters = None;
+    }
     result
 }
 

@@ -54,9 +54,12 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DiskError
         .custom_flags(libc::O_NOFOLLOW)
         .open(&temporary)
         .about("make", &temporary)?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .about("write", &temporary)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // It may be what fills the disk now.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.about("write", &temporary)?;
     rename(&temporary, path)
 }
 

@@ -211,21 +211,8 @@ pub fn check_budget(
             ));
         }
     }
-    let mut counted = BTreeSet::new();
-    let unpacked: u64 = release
-        .layers()
-        .filter(|layer| !on_board.contains(&layer.diff_id) && counted.insert(layer.diff_id))
-        .fold(0, |sum, layer| sum.saturating_add(layer.unpacked_size));
     let needs = accepted.needs(on_board, false);
-    let to_fetch = needs.layers.iter().map(|need| {
-        let blob = need.deltas.first().unwrap_or(&need.full);
-        blob.size
-            .saturating_sub(storage::in_store(settings, blob.digest))
-    });
-    let missing = storage::Missing {
-        unpacked,
-        to_fetch: to_fetch.fold(0, u64::saturating_add),
-    };
+    let missing = storage::Missing::of(release, &needs, settings);
     problems.extend(storage::room(release, settings, free, missing));
     match problems.is_empty() {
         true => Ok(()),

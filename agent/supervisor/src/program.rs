@@ -4,7 +4,7 @@ use crate::agent;
 use crate::anew::{Next, Program};
 use crate::reset;
 use crate::settings::Settings;
-use crate::supervisor::{Supervisor, stop_all};
+use crate::supervisor::{Supervisor, is_locked, stop_all};
 use anyhow::Context;
 use coracle_board_support::config::{Config, DEFAULT_CONFIG_FILE};
 use coracle_board_support::wear;
@@ -104,9 +104,14 @@ fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
         // By its descriptor it was executed, and its number would be the process's name.
         true => rustix::thread::set_name(c"coracle-supervi").context("its name")?,
         false => {
+            // Which says nothing about the program.
+            anyhow::ensure!(
+                stop || !is_locked(&config),
+                "another supervisor runs already"
+            );
             let boot = wear::boot_id(&config.hardware_root);
             let boot = (!stop).then_some(boot.as_str());
-            agent::follow(&config.agent_dir(), &program, boot);
+            agent::follow(&config, &program, boot, Settings::can_be_read(&config));
         }
     }
     let settings = Settings::load(file)?;

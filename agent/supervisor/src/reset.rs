@@ -28,7 +28,7 @@ const NOTE_BYTES: u64 = 4096;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// For what was thrown away to be deleted, where it is needed at once. What takes longer is deleted while the board is up.
-const SWEEP: Duration = Duration::from_secs(8);
+const SWEEP: Duration = Duration::from_secs(3);
 
 /// What was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

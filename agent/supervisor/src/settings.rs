@@ -75,6 +75,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the site's files let a supervisor run.
+    pub fn can_be_read(config: &Config) -> bool {
+        choose(config, &Detected::read(Path::new("/"))).is_ok()
+    }
+
     /// Reads everything, and makes the folders that are missing.
     pub fn load(file: &Path) -> Result<Self, SettingsError> {
         let config = Config::load(file)?;

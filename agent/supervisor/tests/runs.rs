@@ -137,7 +137,8 @@ fn an_update_replaces_and_cleans_and_a_failing_one_goes_back() {
     assert_eq!(status.layers.len(), 2);
 
     // Never answers.
-    let mut sick = web(&third, 8081);
+    let fourth = image(&board, "page four");
+    let mut sick = web(&fourth, 8081);
     sick.args = vec!["/bin/sleep".into(), "1000".into()];
     let (phase, reason) = board.deploy("4", vec![sick]);
     let reason = reason.unwrap();
@@ -146,7 +147,12 @@ fn an_update_replaces_and_cleans_and_a_failing_one_goes_back() {
         reason.contains("unhealthy") && reason.contains("refused"),
         "{reason}"
     );
-    assert_eq!(board.status().current.unwrap().version, "3");
+    let status = board.status();
+    assert_eq!(status.current.unwrap().version, "3");
+    assert!(
+        !status.layers.contains(&fourth.layers[0].diff_id),
+        "what went back keeps its room"
+    );
     wait_for_page(&board, "page three");
     assert!(board.status().last_failure.unwrap().contains("unhealthy"));
 

@@ -2,7 +2,9 @@
 
 use super::{Choice, Chosen};
 use crate::anew::Program;
-use crate::kernel;
+use crate::disk::DiskError;
+use crate::{kernel, room};
+use coracle_board_support::config::Config;
 use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
@@ -18,9 +20,10 @@ pub const SHIPPED: &str = "CORACLE_SHIPPED";
 /// bears in a minute.
 const STARTS: u32 = 2;
 
-/// Comes back when the root file system's program is the one to run. `boot`: the board's start, for a supervisor, whose starts are
-/// counted for the program.
-pub fn follow(folder: &Path, program: &Program, boot: Option<&str>) {
+/// Comes back when the root file system's program is the one to run. `boot`: the board's start, for a supervisor. `can_run`: one
+/// could run here, so that what becomes of a program that was kept says something about it.
+pub fn follow(config: &Config, program: &Program, boot: Option<&str>, can_run: bool) {
+    let folder = &config.agent_dir();
     kernel::alarm(0);
     let Some(mut choice) = Choice::load(folder) else {
         return;
@@ -28,17 +31,17 @@ pub fn follow(folder: &Path, program: &Program, boot: Option<&str>) {
     if choice.trial.is_some() {
         if boot.is_none() {
             choice.program = None;
-        } else if let Err(reason) = begin_trial(&mut choice, folder, program) {
+        } else if let Err(reason) = begin_trial(&mut choice, config, program) {
             kernel::alarm(0);
             choice.fail(&reason);
-            if let Err(error) = choice.store(folder) {
+            if let Err(error) = store(&choice, config) {
                 tracing::error!(%error, "it is tried again at the next start");
             }
         }
     }
     // Before it runs, as that of a trial: whatever it does, it has so many.
-    if boot.is_some_and(|boot| choice.count(boot))
-        && let Err(error) = choice.store(folder)
+    if boot.is_some_and(|boot| can_run && choice.count(boot))
+        && let Err(error) = store(&choice, config)
     {
         tracing::error!(%error, "this start of the program is not counted");
     }
@@ -52,7 +55,7 @@ pub fn follow(folder: &Path, program: &Program, boot: Option<&str>) {
 }
 
 /// Counted on disk before it runs: whatever it does, the number of its starts is bounded.
-fn begin_trial(choice: &mut Choice, folder: &Path, program: &Program) -> Result<(), String> {
+fn begin_trial(choice: &mut Choice, config: &Config, program: &Program) -> Result<(), String> {
     let (Some(trial), Some(chosen)) = (&mut choice.trial, choice.program.clone()) else {
         return Err("is not there".into());
     };
@@ -64,15 +67,19 @@ fn begin_trial(choice: &mut Choice, folder: &Path, program: &Program) -> Result<
     }
     trial.starts += 1;
     let patience = trial.patience_seconds;
-    choice
-        .store(folder)
-        .map_err(|error| format!("cannot be tried: {error}"))?;
+    store(choice, config).map_err(|error| format!("cannot be tried: {error}"))?;
     // Survives the execution, and ends a program that never comes to its loop.
     kernel::alarm(patience);
     Err(format!(
         "cannot be executed: {}",
-        execute(&chosen, folder, program)
+        execute(&chosen, &config.agent_dir(), program)
     ))
+}
+
+/// On a full disk too, where a program is likeliest to fail.
+fn store(choice: &Choice, config: &Config) -> Result<(), DiskError> {
+    let folder = config.agent_dir();
+    room::with(config, DiskError::is_no_space, || choice.store(&folder))
 }
 
 /// Answers only when it could not; nothing of this process has changed then.

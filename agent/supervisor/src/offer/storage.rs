@@ -5,8 +5,9 @@ use crate::apps::{layer, slot};
 use crate::settings::Settings;
 use crate::volumes::Volumes;
 use coracle_digest::Sha256Digest;
+use coracle_protocol::local::Needs;
 use coracle_protocol::names::VolumeName;
-use coracle_protocol::release::{App, Release};
+use coracle_protocol::release::{App, Blob, Release};
 use coracle_runtime::Means;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -197,17 +198,64 @@ pub(super) fn inodes(release: &Release, settings: &Settings, free: Free) -> Opti
 /// Bytes that layers leave free: the journal, counters and logs are written also when a release has filled the rest.
 const SPARE_BYTES: u64 = 1 << 20;
 
+/// A layer that is missing, in bytes.
+struct Layer {
+    unpacked: u64,
+    /// What it is made from, which goes when it is made.
+    blob: u64,
+    /// Of that, what is not here yet.
+    left: u64,
+}
+
 /// What layers that are missing take of the disk, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Missing {
-    /// Unpacked; what runs now stays beside it until the new set is kept.
-    pub(super) unpacked: u64,
-    /// Of what they are made from and is not here yet: deltas, or the packed layers.
-    pub(super) to_fetch: u64,
+    /// At the end; what runs now stays beside it until the new set is kept.
+    unpacked: u64,
+    /// At most, on the way: all blobs come first, and each goes when its layer is unpacked.
+    peak: u64,
+}
+
+impl Missing {
+    /// Of a release on this board. Of a layer's deltas and the layer itself that one counts of which least is to come.
+    pub(super) fn of(release: &Release, needs: &Needs, settings: &Settings) -> Self {
+        let layers = needs.layers.iter().map(|need| {
+            let blobs = need.deltas.iter().chain([&need.full]);
+            let left = |blob: &Blob| blob.size.saturating_sub(in_store(settings, blob.digest));
+            let (left, blob) = blobs
+                .map(|blob| (left(blob), blob.size))
+                .min()
+                .unwrap_or_default();
+            let mut all = release.layers();
+            let unpacked = all.find(|layer| layer.diff_id == need.diff_id);
+            Layer {
+                unpacked: unpacked.map_or(0, |layer| layer.unpacked_size),
+                blob,
+                left,
+            }
+        });
+        Self::on_the_way(&layers.collect::<Vec<_>>())
+    }
+
+    fn on_the_way(layers: &[Layer]) -> Self {
+        let sum = |sum: u64, more: u64| sum.saturating_add(more);
+        let mut there = layers.iter().map(|layer| layer.left).fold(0, sum);
+        let mut missing = Self {
+            unpacked: 0,
+            peak: there,
+        };
+        for layer in layers {
+            there = there.saturating_add(layer.unpacked);
+            missing.peak = missing.peak.max(there);
+            there = there.saturating_sub(layer.blob);
+            missing.unpacked = missing.unpacked.saturating_add(layer.unpacked);
+        }
+        missing
+    }
 }
 
 /// Bytes of a blob that are here, whole or in part.
-pub(super) fn in_store(settings: &Settings, digest: Sha256Digest) -> u64 {
+fn in_store(settings: &Settings, digest: Sha256Digest) -> u64 {
     let whole = settings.config.store_dir().join("blobs/sha256");
     let whole = whole.join(digest.hex());
     let part = whole.with_extension("part");
@@ -248,16 +296,17 @@ pub(super) fn room(
 /// `made`: new writable layers and volumes; `gone`: what the running set gives back for them.
 fn shortages(missing: Missing, made: u64, gone: u64, free: Free) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut layers = missing.unpacked.saturating_add(missing.to_fetch);
-    if layers > 0 {
-        layers = layers.saturating_add(SPARE_BYTES);
-    }
+    let spare = |bytes: u64| match bytes {
+        0 => 0,
+        bytes => bytes.saturating_add(SPARE_BYTES),
+    };
+    // New writable layers and volumes are made when nothing of what was fetched is there any more.
     let there = free.bytes.saturating_add(gone.min(made));
-    if layers > free.bytes || layers.saturating_add(made) > there {
+    if spare(missing.peak) > free.bytes || spare(missing.unpacked).saturating_add(made) > there {
         problems.push(format!(
-            "the layers that are not on the board need {} bytes and {} to be fetched, new writable layers and volumes {made}, and {SPARE_BYTES} stay free; {} are free{}",
+            "the layers that are not on the board need {} bytes, {} while they are fetched and unpacked, new writable layers and volumes {made}, and {SPARE_BYTES} stay free; {} are free{}",
             missing.unpacked,
-            missing.to_fetch,
+            missing.peak,
             free.bytes,
             match gone {
                 0 => String::new(),
@@ -289,11 +338,18 @@ mod tests {
         }
     }
 
-    fn layers(unpacked: u64, to_fetch: u64) -> Missing {
-        Missing {
+    /// One layer, of which so much is to be fetched.
+    fn layers(unpacked: u64, left: u64) -> Missing {
+        layer_by_layer(&[(unpacked, left, left)])
+    }
+
+    fn layer_by_layer(layers: &[(u64, u64, u64)]) -> Missing {
+        let layers = layers.iter().map(|&(unpacked, blob, left)| Layer {
             unpacked: unpacked * MIB,
-            to_fetch: to_fetch * MIB,
-        }
+            blob: blob * MIB,
+            left: left * MIB,
+        });
+        Missing::on_the_way(&layers.collect::<Vec<_>>())
     }
 
     #[test]
@@ -301,7 +357,7 @@ mod tests {
         assert_eq!(shortages(layers(60, 39), 0, 0, free(100)), [""; 0]);
         let told = shortages(layers(60, 40), 0, 0, free(100));
         assert_eq!(told.len(), 1);
-        for number in [60 * MIB, 40 * MIB, MIB, 100 * MIB] {
+        for number in [60 * MIB, 100 * MIB, MIB] {
             assert!(told[0].contains(&number.to_string()), "{told:?}");
         }
         // A release whose layers are all here needs nothing, however full the disk is.
@@ -312,13 +368,27 @@ mod tests {
         );
     }
 
+    /// All come first; then each is unpacked, and goes.
+    #[test]
+    fn a_blob_makes_room_for_the_next_layer() {
+        let four = layer_by_layer(&[(20, 10, 10); 4]);
+        assert_eq!(four.peak, (40 + 4 * 20 - 3 * 10) * MIB);
+        assert_eq!(four.unpacked, 80 * MIB);
+        assert_eq!(shortages(four, 0, 0, free(91)), [""; 0]);
+        assert_eq!(shortages(four, 0, 0, free(90)).len(), 1);
+        // What is here already takes nothing, and gives all that it has.
+        let here = layer_by_layer(&[(20, 10, 0), (20, 10, 5)]);
+        assert_eq!(here.peak, 35 * MIB);
+    }
+
     #[test]
     fn the_running_set_gives_back_its_images_and_no_room_for_layers() {
         let told = |layers, made: u64, gone: u64| {
             shortages(layers, made * MIB, gone * MIB, free(100)).len()
         };
-        assert_eq!(told(layers(50, 9), 60, 20), 0);
-        assert_eq!(told(layers(50, 9), 60, 19), 1);
+        // Images are made when the blobs are gone.
+        assert_eq!(told(layers(50, 9), 60, 11), 0);
+        assert_eq!(told(layers(50, 9), 60, 10), 1);
         // No more than the new ones take, and only once the new layers are here.
         assert_eq!(told(layers(50, 9), 60, 500), 0);
         assert_eq!(told(layers(95, 9), 10, 50), 1);

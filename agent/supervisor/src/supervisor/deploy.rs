@@ -88,6 +88,8 @@ impl Supervisor {
             }),
             Action::Forget(why) => {
                 self.forget(&why);
+                // The release that repairs it may need their room.
+                self.collect_layers();
                 None
             }
             Action::StartOld => {

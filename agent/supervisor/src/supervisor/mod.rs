@@ -98,7 +98,7 @@ use waiting::Waits;
 use wear::Wearing;
 use writers::Writers;
 
-pub(crate) use start::lock;
+pub(crate) use start::{is_locked, lock};
 pub use stop::{end_everything, stop_all};
 
 /// Layers that wait for their turn: one is unpacked at a time, so that memory stays bounded.

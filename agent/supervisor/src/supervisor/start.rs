@@ -330,6 +330,12 @@ fn clear_transfers(folder: &Path) {
     }
 }
 
+/// Whether there is a supervisor.
+pub(crate) fn is_locked(config: &coracle_board_support::config::Config) -> bool {
+    let file = File::open(config.supervisor_dir().join("lock"));
+    file.is_ok_and(|file| file.try_lock().is_err())
+}
+
 /// One supervisor to a run folder: two would end each other's apps.
 pub(crate) fn lock(settings: &Settings) -> Result<File, SupervisorError> {
     let path = settings.run_state_dir().join("lock");
