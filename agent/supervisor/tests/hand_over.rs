@@ -399,6 +399,33 @@ fn a_fault_in_the_trial_starts_the_one_before_again_with_what_it_wrote() {
     comes_to(&board, "web");
 }
 
+/// It has the other slot, whose room its successor needs; and goes back to it.
+#[test]
+fn one_that_was_handed_over_and_is_ended_first_gives_its_layer_up() {
+    let mut board = Board::start();
+    for page in ["one", "two"] {
+        let web = web(&board, page, 0);
+        board.commit(page, vec![web]);
+    }
+    comes_to(&board, "web~");
+    let layer = board.state().join("containers/web~/layer");
+    assert!(layer.exists());
+    let mut three = never_ready(&board, "three", 3000, 60);
+    three.strategy = Strategy::KillThenStart;
+    begin(&mut board, "three", vec![three]);
+    wait_for("the new one", WAIT, || {
+        (starts(&board, "three begins") == 1).then_some(())
+    });
+    assert!(!layer.exists());
+    wait_for("the one before", WAIT, || {
+        board
+            .get("http://127.0.0.1:8080/")
+            .filter(|page| page == "two")
+    });
+    assert_eq!(starts(&board, "marked"), 0);
+    comes_to(&board, "web~");
+}
+
 fn refused(board: &Board, release: &Release, seq: u64) -> (String, String) {
     let deploy = board.deploy_of(release, seq);
     match board.offer("refused", release, &deploy) {

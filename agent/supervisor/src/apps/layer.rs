@@ -97,6 +97,15 @@ pub fn clear_stale(settings: &Settings, slot: &str, container: &str) -> Result<(
     Ok(())
 }
 
+/// The container has ended, and the next version's needs the room. Its stamp stays: its set, when that comes back, finds its slot.
+pub fn give_up(config: &Config, slot: &str) -> Result<(), LayerError> {
+    let own = folder(config, slot);
+    match own.exists() {
+        true => discard(&own),
+        false => Ok(()),
+    }
+}
+
 /// The image goes at once: the next one needs the room. A tree is deleted when there is time.
 fn discard(own: &Path) -> Result<(), LayerError> {
     place_in(own).remove()?;

@@ -139,7 +139,13 @@ impl Supervisor {
         // The old apps' layers first: the new ones' images need the room.
         let container = self.container();
         for app in self.apps.iter().filter(|app| !app.outgoing) {
-            if let Err(error) = layer::clear_stale(&self.settings, &app.slot, &container) {
+            let other = slot::other_than(&app.slot);
+            let is_free = !self.apps.iter().any(|run| run.slot == other);
+            let mut cleared = layer::clear_stale(&self.settings, &app.slot, &container);
+            if is_free && cleared.is_ok() {
+                cleared = layer::give_up(&self.settings.config, &other);
+            }
+            if let Err(error) = cleared {
                 let reason = format!("app `{}`: {error}", app.name());
                 return Some(Event::Fault(Why::new("start-failed", reason)));
             }
