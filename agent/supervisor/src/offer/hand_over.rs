@@ -61,6 +61,9 @@ fn fault_of(old: &App, release: &Release, running: &Release) -> Option<String> {
     if let Some(guest) = running.apps.iter().find(uses) {
         return Some(format!("has a network that app `{}` uses", guest.name));
     }
+    if let Some(fault) = written_by_both(old, release) {
+        return Some(fault);
+    }
     let spec = |of: &Release, name: &str| {
         of.networks
             .iter()
@@ -73,4 +76,119 @@ fn fault_of(old: &App, release: &Release, running: &Release) -> Option<String> {
     Some(format!(
         "is on network `{network}`, which this release declares otherwise or not at all"
     ))
+}
+
+/// What it writes and an app of the release as well, though its new version, which may have given it to another, does not say so.
+fn written_by_both(old: &App, release: &Release) -> Option<String> {
+    let new = release.apps.iter().find(|app| app.name == old.name)?;
+    let told = |what: &str, name: &str, app: &App| {
+        format!(
+            "writes {what} `{name}`, and so does app `{}` of this release",
+            app.name
+        )
+    };
+    let volumes = old.volumes.iter().filter(|mount| {
+        let is_said = new.both_write.contains(&mount.name);
+        !mount.read_only && !is_said
+    });
+    for mount in volumes {
+        let writes = |app: &&App| {
+            let mut mounts = app.volumes.iter();
+            mounts.any(|other| other.name == mount.name && !other.read_only)
+        };
+        if let Some(app) = release.apps.iter().find(writes) {
+            return Some(told("volume", mount.name.as_str(), app));
+        }
+    }
+    for bind in old.binds.iter().filter(|bind| !bind.read_only) {
+        let writes = |app: &&App| {
+            let mut binds = app.binds.iter();
+            binds.any(|other| other.source == bind.source && !other.read_only)
+        };
+        if let Some(app) = release.apps.iter().find(writes) {
+            return Some(told("the board's", &bind.source, app));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn release(apps: &[Value]) -> Release {
+        let blob = json!({ "digest": format!("sha256:{}", "0".repeat(64)), "size": 0 });
+        let app = |more: &Value| {
+            let mut app = json!({
+                "image": { "name": "a:1", "manifest": blob, "config": blob, "layers": [] },
+                "limits": { "memory_bytes": 1 << 20, "cpu_millis": 100, "pids": 1 },
+            });
+            let more = more.as_object().unwrap().clone();
+            app.as_object_mut().unwrap().extend(more);
+            app
+        };
+        serde_json::from_value(json!({
+            "spec_version": 1,
+            "product": "shop",
+            "version": "1",
+            "epoch": 1,
+            "release_counter": 1,
+            "issued_at": 1,
+            "expires": 2,
+            "hardware": ["board"],
+            "apps": apps.iter().map(app).collect::<Vec<_>>(),
+        }))
+        .unwrap()
+    }
+
+    fn fault(new: &[Value], running: &[Value]) -> Option<String> {
+        let found = check(&release(new), Some(&release(running)));
+        found.err().map(|refused| refused.reason)
+    }
+
+    #[test]
+    fn what_moves_to_another_app_is_not_written_by_both() {
+        let web = |of: Value| {
+            let mut web = of;
+            web["name"] = "web".into();
+            web
+        };
+        let next = |of: Value| {
+            let mut web = web(of);
+            web["strategy"] = "start-then-kill".into();
+            web
+        };
+        for (field, mount, what) in [
+            (
+                "volumes",
+                json!({ "name": "data", "target": "/d" }),
+                "volume `data`",
+            ),
+            (
+                "binds",
+                json!({ "source": "/data", "target": "/d" }),
+                "the board's `/data`",
+            ),
+        ] {
+            let mut looks = mount.clone();
+            looks["read_only"] = true.into();
+            let old = [web(json!({ field: [mount] }))];
+            let db = |mount: &Value| json!({ "name": "db", field: [mount] });
+            let told = fault(&[next(json!({})), db(&mount)], &old).expect(field);
+            let words = format!("writes {what}, and so does app `db` of this release; deploy");
+            assert!(told.contains(&words), "{told}");
+            // Whoever only looks at it, and an old version that does, write nothing.
+            assert_eq!(
+                fault(&[next(json!({ field: [looks] })), db(&looks)], &old),
+                None
+            );
+            let looked = [web(json!({ field: [looks] }))];
+            assert_eq!(fault(&[next(json!({})), db(&mount)], &looked), None);
+        }
+        let data = json!([{ "name": "data", "target": "/d" }]);
+        let said = next(json!({ "volumes": data, "both_write": ["data"] }));
+        let db = json!({ "name": "db", "volumes": data });
+        assert_eq!(fault(&[said, db], &[web(json!({ "volumes": data }))]), None);
+    }
 }
