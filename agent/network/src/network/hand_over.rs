@@ -38,6 +38,10 @@ impl Network {
         let done = self.open_ports_of(&before).await;
         if done.is_err() {
             self.attached.extend(before);
+            // The kernel may have been told already.
+            if let Err(error) = self.update_ports() {
+                tracing::warn!(bridge = self.config.bridge, %error, "ports stay with whoever was to have them");
+            }
         }
         done
     }
