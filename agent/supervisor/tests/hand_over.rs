@@ -347,6 +347,32 @@ fn a_power_cut_meanwhile_ends_with_the_version_before() {
     comes_to(&board, "web");
 }
 
+#[test]
+fn both_are_told_to_end_when_everything_stops() {
+    let mut board = Board::start();
+    let talks = |mut web: App| {
+        web.args[2] = format!(
+            "trap 'echo told; exit 0' TERM; {}",
+            web.args[2].replace(
+                "exec httpd -f -p 80 -h /www",
+                "httpd -p 80 -h /www; while :; do sleep 0.1; done"
+            )
+        );
+        web
+    };
+    let one = talks(web(&board, "one", 0));
+    board.commit("1", vec![one]);
+    let two = talks(never_ready(&board, "two", 60_000, 60));
+    begin(&mut board, "2", vec![two]);
+    wait_for("both", WAIT, || {
+        (starts(&board, "two begins") == 1).then_some(())
+    });
+    board.stop_all();
+    wait_for("both words", WAIT, || {
+        (starts(&board, "told") == 2).then_some(())
+    });
+}
+
 /// Both have been told their parts by then: the set before is started again, as after a cut in any trial.
 #[test]
 fn a_supervisor_that_is_killed_while_the_relieved_ends_goes_back_to_it() {

@@ -53,7 +53,7 @@ pub async fn end_everything(settings: &Settings, grace: Duration) -> Vec<String>
             .collect();
         for app in &alive {
             let needed = alive.iter().any(|other| other.after.contains(&app.name));
-            if needed || !told.insert(&app.name) {
+            if needed || !told.insert(app.process.pid) {
                 continue;
             }
             if let Some(pidfd) = app.process.open() {
