@@ -136,9 +136,9 @@ impl Supervisor {
         match &result {
             Ok(()) => {
                 app.prepared = true;
-                // The set's apps are started in their turn; later each by itself.
+                // The set's apps are started in their turn; later, and of the set before, each by itself.
                 app.phase = match self.machine {
-                    State::Starting => Phase::Created,
+                    State::Starting if !app.outgoing => Phase::Created,
                     _ => Phase::Waiting { at: now },
                 };
             }
