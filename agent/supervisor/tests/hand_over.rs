@@ -405,6 +405,30 @@ fn a_supervisor_that_is_killed_while_the_relieved_ends_goes_back_to_it() {
     comes_to(&board, "web");
 }
 
+/// The trial is over by then, and the record still says of whoever comes back that another has its ports.
+#[test]
+fn one_that_comes_back_without_its_ports_is_started_again() {
+    let mut board = Board::start();
+    let one = web(&board, "one", 0);
+    board.commit("1", vec![one]);
+    let before = status(&board).pid;
+    board.kill_supervisor();
+    let record = board.dir.path().join("run/supervisor/apps.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let mut state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    state["set"] = format!("sha256:{}", "0".repeat(64)).into();
+    state["apps"][0]["outgoing"] = true.into();
+    let endpoint = &mut state["apps"][0]["places"][0]["endpoint"];
+    assert_eq!(endpoint["ports"].as_array().unwrap().len(), 1);
+    endpoint["ports"] = serde_json::json!([]);
+    endpoint["relieved"] = true.into();
+    std::fs::write(&record, state.to_string()).unwrap();
+    board.start_supervisor();
+    wait_for("the app", WAIT, || board.get("http://127.0.0.1:8080/"));
+    assert_ne!(status(&board).pid, before);
+    comes_to(&board, "web");
+}
+
 #[test]
 fn a_fault_in_the_trial_starts_the_one_before_again_with_what_it_wrote() {
     let mut board = Board::start();

@@ -64,14 +64,20 @@ impl Supervisor {
         for mut run in outgoing {
             run.outgoing = false;
             run.wanted = true;
-            let mut places = run.process.iter().flat_map(|process| &process.places);
-            if places.any(|place| place.endpoint.relieved) {
-                // Its ports were the new one's already: it gets them with its next start.
-                run.stop(now);
-            }
             if let Some(at) = self.find(|app| app.name() == run.name()) {
                 run.awaited = self.apps[at].awaited;
                 self.apps[at] = run;
+            }
+        }
+        self.stop_relieved(now);
+    }
+
+    /// Whoever serves again and has given its ports away gets them with its next start.
+    pub(super) fn stop_relieved(&mut self, now: Instant) {
+        for run in self.apps.iter_mut().filter(|run| !run.outgoing) {
+            let mut places = run.process.iter().flat_map(|process| &process.places);
+            if places.any(|place| place.endpoint.relieved) {
+                run.stop(now);
             }
         }
     }

@@ -145,6 +145,7 @@ impl Supervisor {
             for running in state.apps.into_iter().filter(|app| app.outgoing) {
                 supervisor.adopt(running);
             }
+            supervisor.stop_relieved(Instant::now());
         }
         supervisor.end_strangers().await;
         supervisor.open_bridge().await;
