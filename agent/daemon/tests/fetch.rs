@@ -477,6 +477,17 @@ async fn mirrored(mirrors: Vec<Vec<Step>>, steps: Vec<Step>) -> Mirrored {
     }
 }
 
+/// The whole of 127/8 by the modem, 127.0.0.2 by the cable.
+fn mirror_by_cable(root: &std::path::Path) {
+    route(root, "wwan0");
+    let raw = |address: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(address));
+    let (to, mask) = (raw([127, 0, 0, 2]), raw([255; 4]));
+    let file = root.join("proc/net/route");
+    let mut routes = std::fs::read_to_string(&file).unwrap();
+    routes += &format!("eth0\t{to}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n");
+    std::fs::write(&file, routes).unwrap();
+}
+
 #[tokio::test]
 async fn a_mirror_is_asked_before_the_console_and_over_plain_http() {
     let want = blob(BODY.as_bytes());
@@ -558,6 +569,37 @@ async fn what_a_mirror_does_wrong_costs_one_try() {
     }
 }
 
+/// Its hiccup does not cost the whole deployment.
+#[tokio::test]
+async fn a_mirror_that_failed_is_asked_again_after_a_while() {
+    let head = |text: &str| now(&format!("HTTP/1.1 {text}\r\ncontent-length: 0\r\n\r\n"));
+    for (does, rest) in [
+        (head("503 Busy\r\nretry-after: 0"), Duration::from_secs(2)),
+        (head("503 Busy"), Duration::from_secs(2)),
+        (head("404 Not Found"), Duration::from_secs(2)),
+    ] {
+        let mut m = mirrored(vec![vec![does, ok(BODY)]], vec![]).await;
+        let want = blob(BODY.as_bytes());
+        let root = tempfile::tempdir().unwrap();
+        let rules = Downloads {
+            metered: MeteredPolicy::Wait,
+            ..Downloads::default()
+        };
+        // Only the mirror's way is free.
+        mirror_by_cable(root.path());
+        m.fetcher
+            .obey(gate(root.path(), rules), std::rc::Rc::default());
+        let held = m.fetcher.fetch(want, &mut |_| {}).await.unwrap_err();
+        assert!(matches!(held, FetchError::Held(_)), "{held}");
+        let begin = Instant::now();
+        m.fetcher.wait(&want, &mut |_| {}).await;
+        assert!(begin.elapsed() > rest / 2, "it is left alone");
+        assert!(begin.elapsed() < Duration::from_secs(10), "not for ever");
+        m.fetcher.fetch(want, &mut |_| {}).await.unwrap();
+        assert_eq!(m.asked(), (vec![2], 0));
+    }
+}
+
 /// A beginning with other bytes is found out at the end, and thrown away.
 #[tokio::test]
 async fn a_mirror_cannot_spoil_what_the_console_sends() {
@@ -599,14 +641,7 @@ async fn a_mirror_behind_a_free_way_is_not_waited_for() {
         metered: MeteredPolicy::Wait,
         ..Downloads::default()
     };
-    // The whole of 127/8 by the modem, 127.0.0.2 by the cable.
-    route(root.path(), "wwan0");
-    let raw = |address: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(address));
-    let (to, mask) = (raw([127, 0, 0, 2]), raw([255; 4]));
-    let file = root.path().join("proc/net/route");
-    let mut routes = std::fs::read_to_string(&file).unwrap();
-    routes += &format!("eth0\t{to}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n");
-    std::fs::write(&file, routes).unwrap();
+    mirror_by_cable(root.path());
     let missing = now("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
     let mut m = mirrored(vec![vec![ok(BODY), missing]], vec![]).await;
     m.fetcher

@@ -2,8 +2,8 @@
 //! where the last one stopped, checks length and digest, gives up on whoever sends too slowly,
 //! waits as long as a busy console asks, and follows no redirect: another host has no business here.
 //!
-//! Mirrors are asked before it, in their order and each once for a blob. The next one, and at last the console, goes on where
-//! one stopped.
+//! Mirrors are asked before it, in their order, and one that failed not again for some minutes. The next one, and at
+//! last the console, goes on where one stopped.
 
 pub mod gate;
 pub mod http;
@@ -39,7 +39,7 @@ pub struct Patience {
     pub tries: u32,
     /// Between tries.
     pub backoff: Backoff,
-    /// Longest wait that a console may ask for.
+    /// Longest wait that a server may ask for, and how long a mirror that failed is left alone.
     pub longest_retry_after: Duration,
     /// In each such time ...
     pub window: Duration,
@@ -248,7 +248,7 @@ impl Fetcher {
                 Err(FetchError::Blob(error)) if !error.is_about_bytes() => return Err(error.into()),
                 // Another one's way may be free.
                 Err(FetchError::Held(_)) => {}
-                Err(error) => mirror.failed(&blob, &error),
+                Err(error) => mirror.failed(&blob, &error, patience.longest_retry_after),
             }
         }
         let (mut tries, mut fruitless) = (0, 0);

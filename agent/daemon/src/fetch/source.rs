@@ -2,15 +2,25 @@
 
 use super::FetchError;
 use super::http::{self, Connection, HttpError, Way};
+use crate::blobs::BlobError;
 use crate::identity::{Endpoint, IdentityError};
 use bytes::Bytes;
 use coracle_board_support::config::Downloads;
+use coracle_images::store::StoreError;
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::release::Blob;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// For so long a mirror that sent other bytes than the blob's is left alone: each try costs the whole blob, and flash.
+const REST_OF_LIARS: Duration = Duration::from_secs(24 * 3600);
+
+/// A mirror that asks for no time gets some: where the console's way is not free, it alone is asked again and again.
+const LEAST_REST: Duration = Duration::from_secs(10);
 
 /// What has `blobs/sha256/<hex>`. The connection is kept as long as it lasts.
 #[derive(Debug)]
@@ -19,10 +29,10 @@ pub struct Source {
     /// What stands before `/blobs`; empty for the console.
     path: String,
     connection: Option<Connection>,
-    /// It failed in a way that will not pass within a deployment.
-    is_out: bool,
-    /// It said that it does not have this one.
-    lacks: Option<Sha256Digest>,
+    /// It failed, and is left alone until then.
+    out_until: Option<Instant>,
+    /// It said that it does not have this one, and is not asked for it until then.
+    lacks_until: Option<(Sha256Digest, Instant)>,
 }
 
 impl Source {
@@ -31,8 +41,8 @@ impl Source {
             way,
             path: path.to_owned(),
             connection: None,
-            is_out: false,
-            lacks: None,
+            out_until: None,
+            lacks_until: None,
         }
     }
 
@@ -92,17 +102,27 @@ impl Source {
         self.way.proxy.as_ref().unwrap_or(&self.way.to)
     }
 
-    /// Whether it is worth asking for this blob.
+    /// Whether it is worth asking for this blob now.
     pub fn may_have(&self, blob: &Blob) -> bool {
-        !self.is_out && self.lacks != Some(blob.digest)
+        let now = Instant::now();
+        let is_out = self.out_until.is_some_and(|until| now < until);
+        let lacks = |(digest, until)| digest == blob.digest && now < until;
+        !is_out && !self.lacks_until.is_some_and(lacks)
     }
 
-    /// It did not bring the blob.
-    pub fn failed(&mut self, blob: &Blob, error: &FetchError) {
+    /// It did not bring the blob, and is left alone for `rest`; for less if it says so, and for long if it sent wrong bytes.
+    pub fn failed(&mut self, blob: &Blob, error: &FetchError, rest: Duration) {
         self.connection = None;
+        let now = Instant::now();
         match error {
-            FetchError::NotFound => self.lacks = Some(blob.digest),
-            _ => self.is_out = true,
+            FetchError::NotFound => self.lacks_until = Some((blob.digest, now + rest)),
+            FetchError::Busy {
+                wait: Some(wait), ..
+            } => self.out_until = Some(now + rest.min((*wait).max(LEAST_REST))),
+            FetchError::Blob(BlobError::Store(
+                StoreError::WrongDigest { .. } | StoreError::TooLong { .. },
+            )) => self.out_until = Some(now + REST_OF_LIARS),
+            _ => self.out_until = Some(now + rest),
         }
         tracing::info!(mirror = %self.way.to, blob = %blob.digest, %error, "not from this mirror");
     }
