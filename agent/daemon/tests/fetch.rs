@@ -99,6 +99,7 @@ fn patience() -> Patience {
         longest_retry_after: Duration::from_secs(2),
         window: Duration::from_millis(300),
         bytes_per_window: 10,
+        mirror_bytes_per_window: 1000,
     }
 }
 
@@ -566,6 +567,28 @@ async fn what_a_mirror_does_wrong_costs_one_try() {
             .unwrap();
         let (mirror, console) = if again { (2, 1) } else { (1, 2) };
         assert_eq!(m.asked(), (vec![mirror], console), "{name}: the next blob");
+    }
+}
+
+/// What is fast enough for the console is not for a mirror, unless the board asks for no more.
+#[tokio::test]
+async fn a_mirror_that_drips_gives_way_to_the_console() {
+    let body = "x".repeat(600);
+    let want = blob(body.as_bytes());
+    let mut drip = now("HTTP/1.1 200 OK\r\ncontent-length: 600\r\n\r\n");
+    drip.extend((0..6).map(|_| (Duration::from_millis(200), vec![b'x'; 100])));
+    let root = tempfile::tempdir().unwrap();
+    for (rate, asked) in [(None, (vec![1], 1)), (Some(400), (vec![1], 0))] {
+        let mut m = mirrored(vec![vec![drip.clone()]], vec![ok(&body)]).await;
+        let rules = Downloads {
+            bytes_per_second: rate,
+            ..Downloads::default()
+        };
+        m.fetcher
+            .obey(gate(root.path(), rules), std::rc::Rc::default());
+        m.fetcher.fetch(want, &mut |_| {}).await.unwrap();
+        assert!(m.blobs.has(&want));
+        assert_eq!(m.asked(), asked);
     }
 }
 

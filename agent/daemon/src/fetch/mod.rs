@@ -46,6 +46,8 @@ pub struct Patience {
     /// ... so many bytes must come: 1 KiB in 30 s is slower than any modem, so it is an attack or
     /// a dead link.
     pub bytes_per_window: u64,
+    /// Of a mirror so many: a slow one would keep the board from the console.
+    pub mirror_bytes_per_window: u64,
 }
 
 impl Default for Patience {
@@ -60,6 +62,7 @@ impl Default for Patience {
             longest_retry_after: Duration::from_secs(300),
             window: Duration::from_secs(30),
             bytes_per_window: 1024,
+            mirror_bytes_per_window: 256 * 1024,
         }
     }
 }
@@ -239,11 +242,18 @@ impl Fetcher {
             patience,
             blob,
         };
+        let of_mirror = Attempt {
+            patience: Patience {
+                bytes_per_window: patience.mirror_bytes_per_window,
+                ..patience
+            },
+            ..attempt
+        };
         for mirror in &mut self.mirrors {
             if !mirror.may_have(&blob) {
                 continue;
             }
-            match attempt.make(mirror, progress).await {
+            match of_mirror.make(mirror, progress).await {
                 Ok(()) => return Ok(()),
                 Err(FetchError::Blob(error)) if !error.is_about_bytes() => return Err(error.into()),
                 // Another one's way may be free.
@@ -291,6 +301,7 @@ impl Fetcher {
 }
 
 /// One try at one blob.
+#[derive(Clone, Copy)]
 struct Attempt<'a> {
     blobs: &'a Blobs,
     gate: Option<&'a Gate>,
@@ -346,11 +357,14 @@ impl Attempt<'_> {
         let mut pace = Pace::new(rate);
         let pause = self.gate.map_or(Duration::MAX, |gate| gate.pause);
         let mut looked = Instant::now();
-        let Patience {
-            window,
-            bytes_per_window,
-            ..
-        } = self.patience;
+        let window = self.patience.window;
+        // A pace that was asked for is no fault of the server's.
+        let least = |rate: Option<u64>| {
+            let half = |rate| window.as_secs_f64() * rate as f64 / 2.0;
+            let asked = rate.map_or(u64::MAX, |rate| half(rate) as u64);
+            self.patience.bytes_per_window.min(asked)
+        };
+        let mut bytes_per_window = least(rate);
         let (mut window_end, mut in_window) = (Instant::now() + window, 0);
         loop {
             let frame = match tokio::time::timeout_at(window_end, body.frame()).await {
@@ -376,7 +390,9 @@ impl Attempt<'_> {
             }
             if looked.elapsed() >= pause {
                 looked = Instant::now();
-                pace.set(self.pass(source).await?);
+                let rate = self.pass(source).await?;
+                pace.set(rate);
+                bytes_per_window = least(rate);
             }
             if Instant::now() >= window_end && in_window >= bytes_per_window {
                 (window_end, in_window) = (Instant::now() + window, 0);
