@@ -1,16 +1,16 @@
 //! `image.toml`: an image from another one, files and settings. Paths begin at the file's folder; unknown keys are refused.
 
+mod lay_out;
+
 use crate::files::{self, FileError};
 use crate::image::{self, ImageError};
 use coracle_images::build::{self, Build, Built, Compression, Owner};
 use coracle_images::layout::{Empty, Layout, Platform, RunConfig};
+use lay_out::LaidOut;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fs::{self, File, FileTimes, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
 
 /// An image.toml, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
@@ -39,6 +39,9 @@ pub enum ImageFileError {
         /// What is wrong, and what is right.
         what: String,
     },
+    /// Neither a file nor a link nor a folder.
+    #[error("`{0}` is neither a file nor a link nor a folder: [[files]] takes nothing else")]
+    Kind(PathBuf),
     /// A file that cannot be taken.
     #[error("`{path}`")]
     Io {
@@ -152,37 +155,6 @@ impl ImageFile {
             healthcheck: None,
         }
     }
-
-    /// Puts `[[files]]` where they belong below `root`, an empty folder. Folders that lead there have no time of their own: the
-    /// same files are the same layer.
-    pub fn lay_out(&self, path: &Path, root: &Path) -> Result<(), ImageFileError> {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        for (number, entry) in self.files.iter().enumerate() {
-            let field = |field: &str, what: String| ImageFileError::Field {
-                path: path.to_owned(),
-                field: format!("files[{number}].{field}"),
-                what,
-            };
-            let from = folder.join(&entry.from);
-            let to = below(&entry.to, &entry.from)
-                .ok_or_else(|| field("to", format!("`{}` is no absolute path", entry.to)))?;
-            let mode = entry.mode.as_deref().map(|text| {
-                let mode = u32::from_str_radix(text, 8).ok();
-                mode.filter(|mode| *mode <= 0o7777)
-                    .ok_or_else(|| field("mode", format!("`{text}` is no mode; write \"0755\"")))
-            });
-            let mode = mode.transpose()?;
-            let mut leads = root.to_owned();
-            for part in to.parent().unwrap_or(Path::new("")).components() {
-                leads.push(part);
-                if !leads.is_dir() {
-                    make_folder(&leads, 0o755).map_err(io_at(&leads))?;
-                }
-            }
-            copy(&from, &root.join(&to), mode)?;
-        }
-        reset_times(root).map_err(io_at(root))
-    }
 }
 
 /// Builds what an image.toml says and names it.
@@ -211,14 +183,10 @@ pub fn build(
         .as_deref()
         .map(|name| layout.image(Some(name), &machine));
     let base = base.transpose().map_err(image::at(output))?;
-    let scratch = tempfile::tempdir().map_err(|source| ImageFileError::Io {
-        path: std::env::temp_dir(),
-        source,
-    })?;
-    file.lay_out(path, scratch.path())?;
+    let laid = LaidOut::of(&file, path)?;
     let rootfs = file.rootfs.as_ref();
     let rootfs = rootfs.map(|rootfs| path.parent().unwrap_or(Path::new("")).join(rootfs));
-    let files = (!file.files.is_empty()).then(|| scratch.path().to_owned());
+    let files = (!file.files.is_empty()).then(|| laid.root().to_owned());
     let build = Build {
         layers: rootfs.into_iter().chain(files).collect(),
         config: file.run_config(),
@@ -239,64 +207,4 @@ pub fn build(
     let named = layout.tag(built.manifest.clone(), tag);
     named.map_err(image::at(output))?;
     Ok(built)
-}
-
-/// The path below the root; `None` for one that leads elsewhere.
-fn below(to: &str, from: &Path) -> Option<PathBuf> {
-    let mut path = PathBuf::from(to.strip_prefix('/')?);
-    if to.ends_with('/') {
-        path.push(from.file_name()?);
-    }
-    let plain = path
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
-    (plain && path.components().next().is_some()).then_some(path)
-}
-
-/// Whatever the umask is.
-fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
-    fs::create_dir(path)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))
-}
-
-fn copy(from: &Path, to: &Path, mode: Option<u32>) -> Result<(), ImageFileError> {
-    let facts = from.symlink_metadata().map_err(io_at(from))?;
-    if facts.is_symlink() {
-        let target = fs::read_link(from).map_err(io_at(from))?;
-        return symlink(target, to).map_err(io_at(to));
-    }
-    if facts.is_dir() {
-        if !to.is_dir() {
-            make_folder(to, facts.permissions().mode() & 0o7777).map_err(io_at(to))?;
-        }
-        for entry in fs::read_dir(from).map_err(io_at(from))? {
-            let name = entry.map_err(io_at(from))?.file_name();
-            copy(&from.join(&name), &to.join(&name), None)?;
-        }
-    } else {
-        fs::copy(from, to).map_err(io_at(from))?;
-    }
-    if let Some(mode) = mode {
-        fs::set_permissions(to, Permissions::from_mode(mode)).map_err(io_at(to))?;
-    }
-    if facts.is_file() {
-        let time = facts.modified().map_err(io_at(from))?;
-        set_time(to, time).map_err(io_at(to))?;
-    }
-    Ok(())
-}
-
-fn set_time(path: &Path, time: SystemTime) -> io::Result<()> {
-    File::open(path)?.set_times(FileTimes::new().set_modified(time))
-}
-
-/// Folders are from 1970: when they were made here says nothing of them.
-fn reset_times(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            reset_times(&entry.path())?;
-        }
-    }
-    set_time(folder, UNIX_EPOCH)
 }

@@ -185,3 +185,108 @@ fn faults_of_an_image_file_are_named() {
         .run("image build --output images --tag shop/web:4")
         .failed(2, &["--rootfs"]);
 }
+
+/// Members of a layer that was not packed, with kinds and modes.
+fn members(layer: &[u8]) -> Vec<String> {
+    let mut tar = tar::Archive::new(layer);
+    let entries = tar.entries().unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| {
+            let path = entry.path().unwrap().display().to_string();
+            let kind = entry.header().entry_type().as_byte() as char;
+            format!("{path} {kind} {:o}", entry.header().mode().unwrap())
+        })
+        .collect()
+}
+
+/// Builds `src/image.toml` of `[[files]]` alone; what its layer has.
+fn layer(place: &Place, files: &[(&str, &str)]) -> Result<Vec<String>, Ran> {
+    let entry =
+        |(from, to): &(&str, &str)| format!("[[files]]\nfrom = \"{from}\"\nto = \"{to}\"\n");
+    place.write(
+        "src/image.toml",
+        files.iter().map(entry).collect::<String>(),
+    );
+    let _ = fs::remove_dir_all(place.path("plain"));
+    let ran =
+        place.run("image build src/image.toml --compression none --output plain --tag files:1");
+    if ran.code != 0 {
+        return Err(ran);
+    }
+    let largest = names(&place.path("plain/blobs/sha256"))
+        .into_iter()
+        .map(|blob| place.read(&format!("plain/blobs/sha256/{blob}")))
+        .max_by_key(Vec::len);
+    Ok(members(&largest.unwrap()))
+}
+
+#[test]
+fn nothing_is_written_through_links_of_earlier_entries() {
+    let place = Place::new();
+    place.write("host/file", "of this machine");
+    place.write("src/new", "of the image");
+    place.write("src/folder/file", "of the image");
+    symlink(place.path("host"), place.path("src/dir")).unwrap();
+    symlink(place.path("host/file"), place.path("src/link")).unwrap();
+    let host = || (names(&place.path("host")), place.read("host/file"));
+    let before = host();
+
+    // On the way.
+    let refused = layer(&place, &[("dir", "/opt/d"), ("new", "/opt/d/file")]);
+    refused.unwrap_err().failed(
+        1,
+        &["files[1].to", "`/opt/d` of an earlier entry is no folder"],
+    );
+    // At its end: the later entry takes its place.
+    for (from, to, wanted) in [
+        ("new", "/opt/l", "opt/l 0 644"),
+        ("folder", "/opt/l", "opt/l/file 0 644"),
+    ] {
+        let found = layer(&place, &[("link", "/opt/l"), (from, to)]).map_err(|ran| ran.err);
+        let found = found.unwrap();
+        assert!(found.iter().any(|member| member == wanted), "{found:?}");
+        assert_eq!(host(), before);
+    }
+    // Inside a folder that goes onto another one.
+    place.write("src/one/d/x", "");
+    fs::remove_dir_all(place.path("src/one/d")).unwrap();
+    symlink(place.path("host"), place.path("src/one/d")).unwrap();
+    place.write("src/two/d/file", "of the image");
+    let found = layer(&place, &[("one", "/opt"), ("two", "/opt")]).map_err(|ran| ran.err);
+    let found = found.unwrap();
+    assert!(found.contains(&"opt/d/file 0 644".to_owned()), "{found:?}");
+    assert_eq!(host(), before);
+
+    // What never ends is not read.
+    let made = Command::new("mkfifo")
+        .arg(place.path("src/folder/pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    let refused = layer(&place, &[("folder", "/opt")]);
+    refused
+        .unwrap_err()
+        .failed(1, &["src/folder/pipe", "neither a file"]);
+}
+
+#[test]
+fn folders_have_their_modes_whoever_builds() {
+    let place = Place::new();
+    place.write("src/closed/deep/file", "x");
+    for folder in ["src/closed/deep", "src/closed"] {
+        fs::set_permissions(place.path(folder), Permissions::from_mode(0o555)).unwrap();
+    }
+    let found = layer(&place, &[("closed", "/opt/closed")]).map_err(|ran| ran.err);
+    let found = found.unwrap();
+    for wanted in [
+        "./ 5 755",
+        "opt/ 5 755",
+        "opt/closed/ 5 555",
+        "opt/closed/deep/ 5 555",
+        "opt/closed/deep/file 0 644",
+    ] {
+        assert!(
+            found.iter().any(|member| member == wanted),
+            "{wanted}: {found:?}"
+        );
+    }
+}
