@@ -201,6 +201,15 @@ fn an_image_goes_to_dockers_registry_and_comes_back() {
 /// A path, and with which login it was asked for.
 type Asked = (String, Option<String>);
 
+/// What the other host does.
+#[derive(Clone, Copy, PartialEq)]
+enum Elsewhere {
+    Serves,
+    Spoils,
+    /// It would like to have the password.
+    AsksForLogin,
+}
+
 /// A registry that gives tokens for a password and has its blobs on another host, as the large ones do.
 struct Tokens {
     port: u16,
@@ -219,7 +228,7 @@ fn answer(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) {
 
 impl Tokens {
     /// Serves the images of a layout, `web:1` by an index for two machines.
-    fn start(place: &Place, spoil: bool) -> Self {
+    fn start(place: &Place, elsewhere: Elsewhere) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -263,9 +272,14 @@ impl Tokens {
                         "",
                         &token,
                     );
+                } else if path.starts_with("/elsewhere/") && elsewhere == Elsewhere::AsksForLogin {
+                    let challenge = format!(
+                        "www-authenticate: Bearer realm=\"http://localhost:{port}/token/elsewhere\"\r\n"
+                    );
+                    answer(&mut stream, "401 Unauthorized", &challenge, b"");
                 } else if let Some(hex) = path.strip_prefix("/elsewhere/") {
                     let mut bytes = blob(hex);
-                    if spoil {
+                    if elsewhere == Elsewhere::Spoils {
                         bytes[0] ^= 1;
                     }
                     answer(&mut stream, "200 OK", "", &bytes);
@@ -304,7 +318,7 @@ impl Tokens {
 fn tokens_are_fetched_and_go_to_nobody_else() {
     let place = Place::new().with_images();
     place.write("password", "secret\n");
-    let server = Tokens::start(&place, false);
+    let server = Tokens::start(&place, Elsewhere::Serves);
     let pull = |rest: &str| {
         place.run(&format!(
             "image pull 127.0.0.1:{}/web:1 --plain-http --output pulled --platform linux/arm64 {rest}",
@@ -336,7 +350,7 @@ fn tokens_are_fetched_and_go_to_nobody_else() {
     );
 
     // Another byte in a blob, and nothing gets a name.
-    let spoiled = Tokens::start(&place, true);
+    let spoiled = Tokens::start(&place, Elsewhere::Spoils);
     place
         .run(&format!(
             "image pull 127.0.0.1:{}/web:1 --plain-http --output bad --platform linux/arm64 --user ci --password-file password",
@@ -352,4 +366,46 @@ fn tokens_are_fetched_and_go_to_nobody_else() {
             server.port
         ))
         .failed(1, &["cannot reach"]);
+}
+
+#[test]
+fn a_host_that_blobs_lie_on_gets_no_login_by_asking() {
+    let place = Place::new().with_images();
+    place.write("password", "secret\n");
+    let server = Tokens::start(&place, Elsewhere::AsksForLogin);
+    place
+        .run(&format!(
+            "image pull 127.0.0.1:{}/web:1 --plain-http --output pulled --platform linux/arm64 --user ci --password-file password",
+            server.port
+        ))
+        .failed(1, &["http://localhost refused GET", "status 401", "for the registry alone"]);
+    let seen = server.seen.lock().unwrap().clone();
+    assert!(seen.iter().any(|(path, _)| path.starts_with("/elsewhere")));
+    let asked = |(path, _): &&Asked| path.starts_with("/token/elsewhere");
+    assert_eq!(seen.iter().find(asked), None, "{seen:?}");
+}
+
+#[test]
+fn blobs_that_announce_any_size_end_in_an_error() {
+    let place = Place::new().with_images();
+    let read =
+        |path: &str| -> serde_json::Value { serde_json::from_slice(&place.read(path)).unwrap() };
+    let mut index = read("images/index.json");
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    let mut manifest = read(&format!("images/blobs/sha256/{}", &digest[7..]));
+    manifest["layers"][0]["size"] = u64::MAX.into();
+    let bytes = manifest.to_string();
+    let digest = coracle_images::Sha256Digest::of(bytes.as_bytes());
+    index["manifests"][0]["digest"] = digest.to_string().into();
+    index["manifests"][0]["size"] = bytes.len().into();
+    place.write(&format!("images/blobs/sha256/{}", digest.hex()), &bytes);
+    place.write("images/index.json", index.to_string());
+    place.write("password", "secret\n");
+    let server = Tokens::start(&place, Elsewhere::Serves);
+    place
+        .run(&format!(
+            "image pull 127.0.0.1:{}/web:1 --plain-http --output pulled --platform linux/arm64 --user ci --password-file password",
+            server.port
+        ))
+        .failed(1, &["18446744073709551615 bytes"]);
 }

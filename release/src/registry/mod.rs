@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::request::Builder;
-use ureq::http::{Request, Response};
+use ureq::http::{Request, Response, Uri};
 use ureq::tls::{ClientCert, PrivateKey, TlsConfig};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, ResponseExt, SendBody};
 
 pub use reference::Reference;
 
@@ -68,6 +68,20 @@ pub enum RegistryError {
         error: String,
         /// What may help.
         hint: &'static str,
+    },
+    /// Another host, to which the registry had sent us, said no.
+    #[error(
+        "{place} refused {method} {url}, for which the registry sends us there (status {status}); the login is for the registry alone"
+    )]
+    RefusedElsewhere {
+        /// Of the request.
+        method: &'static str,
+        /// Of the request.
+        url: String,
+        /// Who refused.
+        place: String,
+        /// HTTP status.
+        status: u16,
     },
     /// It said something else than a registry does.
     #[error("{url} brought an answer that is not understood: {what}")]
@@ -133,8 +147,9 @@ impl Registry {
     pub fn new(reference: Reference, access: &Access, push: bool) -> Result<Self, RegistryError> {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
-            // Blobs may lie elsewhere. Who is asked there gets no word of the login (ureq's default).
+            // Blobs may lie elsewhere. Who is asked there gets no word of the login (ureq's default), nor is asked in the clear.
             .max_redirects(4)
+            .https_only(!access.plain_http)
             .timeout_connect(Some(Duration::from_secs(15)))
             .timeout_recv_response(Some(Duration::from_secs(120)))
             .user_agent(concat!("coracle-release/", env!("CARGO_PKG_VERSION")));
@@ -257,7 +272,7 @@ impl Registry {
             let bar = progress::bytes(&format!("pulling {}", self.reference), blob.size);
             bar.set_position(part.length());
             // One byte more tells that it is too long.
-            let most = blob.size - part.length() + 1;
+            let most = (blob.size - part.length()).saturating_add(1);
             let body = answer.body_mut().with_config().limit(most).reader();
             let mut body = progress::reading(&bar, body.take(most));
             io::copy(&mut body, &mut part).map_err(|source| RegistryError::Stream {
@@ -338,7 +353,7 @@ impl Registry {
         format!("{}/v2/{}/{path}", self.base, self.reference.name)
     }
 
-    /// Asks once, and once more with a login when the registry wants one.
+    /// Asks once, and once more with a login when the registry wants one: it, and nobody that it has sent us to.
     fn ask(
         &self,
         method: &'static str,
@@ -357,14 +372,39 @@ impl Registry {
             })
         };
         let mut answer = attempt()?;
-        if answer.status().as_u16() == 401 && self.login.answer(&self.agent, &answer)? {
+        if answer.status().as_u16() == 401
+            && self.is_here(answer.get_uri())
+            && self.login.answer(&self.agent, &answer)?
+        {
             answer = attempt()?;
         }
         if answer.status().is_success() {
             return Ok(answer);
         }
-        Err(refused(method, url, answer))
+        match self.is_here(answer.get_uri()) {
+            true => Err(refused(method, url, answer)),
+            false => Err(RegistryError::RefusedElsewhere {
+                method,
+                url: url.to_owned(),
+                place: origin(answer.get_uri()),
+                status: answer.status().as_u16(),
+            }),
+        }
     }
+
+    /// Whether the registry itself has answered.
+    fn is_here(&self, answered: &Uri) -> bool {
+        let base = self.base.parse::<Uri>().ok();
+        base.is_some_and(|base| {
+            (base.scheme(), base.authority()) == (answered.scheme(), answered.authority())
+        })
+    }
+}
+
+/// Where an address leads, without its path: that of a blob elsewhere may be a key to it.
+fn origin(url: &Uri) -> String {
+    let scheme = url.scheme_str().unwrap_or_default();
+    format!("{scheme}://{}", url.host().unwrap_or_default())
 }
 
 fn refused(method: &'static str, url: &str, mut answer: Response<Body>) -> RegistryError {
