@@ -638,6 +638,43 @@ async fn a_mirror_cannot_spoil_what_the_console_sends() {
     assert_eq!(m.asked(), (vec![1], 2));
 }
 
+/// Wrong bytes that lay here, or that another one sent, are not its fault: it may send all of them.
+#[tokio::test]
+async fn an_honest_mirror_is_not_blamed_for_what_others_sent() {
+    let want = blob(BODY.as_bytes());
+    let other = now("HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nOTHER BYTES!");
+    let rest = now(&format!(
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 12-19/20\r\ncontent-length: 8\r\n\r\n{}",
+        &BODY[12..]
+    ));
+    let next = "another blob";
+    let honest = vec![rest, ok(BODY), ok(next)];
+    let mut m = mirrored(vec![vec![other], honest], vec![]).await;
+    m.fetcher.fetch(want, &mut |_| {}).await.unwrap();
+    assert!(m.blobs.has(&want));
+    m.fetcher
+        .fetch(blob(next.as_bytes()), &mut |_| {})
+        .await
+        .unwrap();
+    assert_eq!(m.asked(), (vec![1, 3], 0));
+}
+
+/// A download that was dropped is hashing yet what it finds.
+#[tokio::test]
+async fn a_mirror_is_not_blamed_for_a_blob_that_is_held_here() {
+    let want = blob(BODY.as_bytes());
+    let mut m = mirrored(vec![vec![ok(BODY)]], vec![]).await;
+    let held = m.blobs.download(want).await.unwrap();
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        drop(held);
+    };
+    let mut progress = |_| {};
+    let (fetched, ()) = tokio::join!(m.fetcher.fetch(want, &mut progress), release);
+    fetched.unwrap();
+    assert_eq!(m.asked(), (vec![1], 0));
+}
+
 #[tokio::test]
 async fn the_next_mirror_goes_on_where_one_stopped() {
     let want = blob(BODY.as_bytes());

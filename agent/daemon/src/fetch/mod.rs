@@ -5,6 +5,7 @@
 //! Mirrors are asked before it, in their order, and one that failed not again for some minutes. The next one, and at
 //! last the console, goes on where one stopped.
 
+mod attempt;
 pub mod gate;
 pub mod http;
 mod pace;
@@ -12,23 +13,18 @@ mod response;
 mod source;
 mod stream;
 
-use crate::blobs::{self, BlobError, Blobs};
+use crate::blobs::{BlobError, Blobs};
 use crate::identity::Endpoint;
 use crate::link::backoff::{self, Backoff};
-use coracle_images::store::{Download, StoreError};
+use attempt::Attempt;
+use coracle_images::store::StoreError;
 use coracle_protocol::release::Blob;
 use gate::{Gate, Held, Hold, Pass};
 use http::HttpError;
-use http_body_util::BodyExt;
-use hyper::Response;
-use hyper::body::Incoming;
-use pace::Pace;
-use response::Verdict;
 pub use source::Source;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How patient a fetch is.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +132,13 @@ impl FetchError {
             Self::Http(HttpError::Name(_)) => false,
             Self::Http(_) | Self::Busy { .. } | Self::Answer(_) | Self::TooSlow { .. } => true,
         }
+    }
+
+    fn is_wrong_digest(&self) -> bool {
+        matches!(
+            self,
+            Self::Blob(BlobError::Store(StoreError::WrongDigest { .. }))
+        )
     }
 
     /// A stable word for feedback.
@@ -258,6 +261,8 @@ impl Fetcher {
                 Err(FetchError::Blob(error)) if !error.is_about_bytes() => return Err(error.into()),
                 // Another one's way may be free.
                 Err(FetchError::Held(_)) => {}
+                // No fault of the mirror's.
+                Err(FetchError::Blob(BlobError::Store(StoreError::Busy(_)))) => {}
                 Err(error) => mirror.failed(&blob, &error, patience.longest_retry_after),
             }
         }
@@ -296,107 +301,6 @@ impl Fetcher {
             let wait = own + asked;
             tracing::info!(blob = %blob.digest, error = %error, wait_ms = wait.as_millis() as u64, "fetch will be tried again");
             tokio::time::sleep(wait).await;
-        }
-    }
-}
-
-/// One try at one blob.
-#[derive(Clone, Copy)]
-struct Attempt<'a> {
-    blobs: &'a Blobs,
-    gate: Option<&'a Gate>,
-    patience: Patience,
-    blob: Blob,
-}
-
-impl Attempt<'_> {
-    /// How fast it may go now, or why it may not.
-    async fn pass(&self, source: &Source) -> Result<Option<u64>, Hold> {
-        match self.gate {
-            None => Ok(None),
-            Some(gate) => match gate.look(source.hop()).await {
-                Pass::Go { bytes_per_second } => Ok(bytes_per_second),
-                Pass::Hold(why) => Err(why),
-            },
-        }
-    }
-
-    async fn make(
-        &self,
-        source: &mut Source,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<(), FetchError> {
-        let blob = self.blob;
-        let rate = self.pass(source).await?;
-        let mut part = self.blobs.download(blob).await?;
-        if part.length() < blob.size || blob.size == 0 {
-            let response = source.ask(blob, part.length()).await?;
-            match response::judge(&response, part.length(), blob.size)? {
-                Verdict::Continues => {}
-                Verdict::FromStart => part.restart()?,
-                Verdict::Stale => {
-                    part.restart()?;
-                    return Err(FetchError::Answer("the range is not satisfiable".into()));
-                }
-            }
-            self.receive(source, response, &mut part, (rate, progress))
-                .await?;
-        }
-        blobs::finish(part).await?;
-        Ok(())
-    }
-
-    async fn receive(
-        &self,
-        source: &Source,
-        response: Response<Incoming>,
-        part: &mut Download,
-        (rate, progress): (Option<u64>, &mut dyn FnMut(u64)),
-    ) -> Result<(), FetchError> {
-        let mut body = response.into_body();
-        let mut pace = Pace::new(rate);
-        let pause = self.gate.map_or(Duration::MAX, |gate| gate.pause);
-        let mut looked = Instant::now();
-        let window = self.patience.window;
-        // A pace that was asked for is no fault of the server's.
-        let least = |rate: Option<u64>| {
-            let half = |rate| window.as_secs_f64() * rate as f64 / 2.0;
-            let asked = rate.map_or(u64::MAX, |rate| half(rate) as u64);
-            self.patience.bytes_per_window.min(asked)
-        };
-        let mut bytes_per_window = least(rate);
-        let (mut window_end, mut in_window) = (Instant::now() + window, 0);
-        loop {
-            let frame = match tokio::time::timeout_at(window_end, body.frame()).await {
-                Ok(Some(frame)) => frame.map_err(HttpError::from)?,
-                Ok(None) => return Ok(()),
-                Err(_) if in_window >= bytes_per_window => {
-                    (window_end, in_window) = (Instant::now() + window, 0);
-                    continue;
-                }
-                Err(_) => {
-                    return Err(FetchError::TooSlow {
-                        bytes: bytes_per_window,
-                        seconds: window.as_secs_f32(),
-                    });
-                }
-            };
-            if let Some(data) = frame.data_ref() {
-                part.write(data)?;
-                in_window += data.len() as u64;
-                progress(data.len() as u64);
-                // Time that was spent here on purpose is not the console's.
-                window_end += pace.keep(data.len() as u64).await;
-            }
-            if looked.elapsed() >= pause {
-                looked = Instant::now();
-                let rate = self.pass(source).await?;
-                pace.set(rate);
-                bytes_per_window = least(rate);
-            }
-            if Instant::now() >= window_end && in_window >= bytes_per_window {
-                (window_end, in_window) = (Instant::now() + window, 0);
-            }
         }
     }
 }
