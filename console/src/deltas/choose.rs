@@ -1,5 +1,6 @@
 //! From which layer to which: pure.
 
+use crate::store::Board;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{Blob, Image, Layer, Release};
@@ -33,6 +34,18 @@ pub struct Kind {
     pub running: Option<Sha256Digest>,
     /// The layers that they hold.
     pub held: BTreeSet<Sha256Digest>,
+}
+
+/// What a board says of itself to which the release is meant to come: one in the fleet, of its hardware, that runs nothing or
+/// its product.
+pub fn whose<'a>(release: &Release, board: &'a Board) -> Option<&'a Current> {
+    let current = board.current.as_ref()?;
+    let mut hardware = release.hardware.iter();
+    let is_meant = board.revoked_at.is_none()
+        && !current.decommissioned
+        && hardware.any(|class| class.as_str() == current.board.hardware)
+        && (current.set.as_ref()).is_none_or(|set| set.product == release.product.as_str());
+    is_meant.then_some(current)
 }
 
 /// What boards say that they hold, each kind once, that of most boards first.
@@ -195,6 +208,48 @@ mod tests {
         assert_eq!(from, both);
         let many: Vec<Current> = (0..200).map(|n| current(&[&n.to_string()])).collect();
         assert_eq!(super::kinds(many.iter()).len(), KINDS);
+    }
+
+    #[test]
+    fn boards_that_cannot_get_the_release_crowd_out_none_that_can() {
+        let current = |layer: &str, product: Option<&str>| -> Current {
+            let set = product.map(|product| {
+                serde_json::json!({"deployment": id("d"), "release": id("r"), "product": product,
+                                   "version": "1", "state": "committed", "apps": []})
+            });
+            serde_json::from_value(serde_json::json!({
+                "version": 1, "set": set, "layers": [id(layer)],
+                "board": {"profile": "p", "hardware": "h", "architecture": "a", "kernel": "k",
+                          "agent": "1", "memory_bytes": 1, "cpus": 1},
+            }))
+            .unwrap()
+        };
+        let board = |current: Current| Board {
+            id: coracle_protocol::names::BoardId::new("acme.b").unwrap(),
+            enrolled_at: None,
+            presence: Default::default(),
+            current: Some(current),
+            current_at: None,
+            revoked_at: None,
+            revoked_why: None,
+        };
+        let mut boards: Vec<Board> = (0..2 * KINDS)
+            .flat_map(|n| [n; 2])
+            .map(|n| board(current(&n.to_string(), Some("other"))))
+            .collect();
+        let mut revoked = board(current("revoked", Some("p")));
+        revoked.revoked_at = Some(1);
+        let mut gone = board(current("gone", Some("p")));
+        gone.current.as_mut().unwrap().decommissioned = true;
+        let mut foreign = board(current("foreign", None));
+        foreign.current.as_mut().unwrap().board.hardware = "h2".into();
+        boards.extend([revoked, gone, foreign]);
+        boards.push(board(current("mine", Some("p"))));
+        boards.push(board(current("none yet", None)));
+        let release = release("web", "shop/web:3", &[]);
+        let kinds = kinds(boards.iter().filter_map(|board| whose(&release, board)));
+        let held: BTreeSet<_> = kinds.into_iter().flat_map(|kind| kind.held).collect();
+        assert_eq!(held, BTreeSet::from([id("mine"), id("none yet")]));
     }
 
     #[test]

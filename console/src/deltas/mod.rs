@@ -18,6 +18,7 @@ use coracle_protocol::limits::LIMITS;
 use coracle_protocol::release::Release;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,8 @@ pub use progress::Progress;
 
 /// Earlier releases of a product whose layers are looked at.
 const RELEASES: u32 = 5;
+/// For each delta that is prepared.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 type UnderWay = HashMap<(Sha256Digest, Sha256Digest), watch::Receiver<()>>;
 
@@ -109,7 +112,11 @@ impl Deltas {
     async fn prepare_all(&self, digest: Sha256Digest, release: &Release) -> Result<(), StoreError> {
         let boards = self.store.boards().await?;
         let mut pairs: Vec<Pair> = Vec::new();
-        for kind in choose::kinds(boards.iter().filter_map(|board| board.current.as_ref())) {
+        for kind in choose::kinds(
+            boards
+                .iter()
+                .filter_map(|board| choose::whose(release, board)),
+        ) {
             let earlier = self.earlier(release, kind.running).await?;
             let found = choose::pairs(release, &earlier, |diff_id| kind.held.contains(diff_id));
             for pair in found.into_iter().take(LIMITS.deltas) {
@@ -121,13 +128,25 @@ impl Deltas {
                 }
             }
         }
-        self.progress.begin(digest, pairs.len());
+        if !self.progress.begin(digest, pairs.len()) {
+            return Ok(());
+        }
         self.live.tell(Change::Fleet);
-        let far = Instant::now() + std::time::Duration::from_secs(24 * 3600);
+        let done = self.make_all(&digest, &pairs).await;
+        if done.is_err() {
+            self.progress.forget(&digest);
+        }
+        done
+    }
+
+    async fn make_all(&self, digest: &Sha256Digest, pairs: &[Pair]) -> Result<(), StoreError> {
         for pair in pairs {
-            let row = self.get(&pair, far).await?;
-            self.progress
-                .step(&digest, row.is_some_and(|row| row.outcome.is_ok()));
+            if self.stop.is_cancelled() {
+                break;
+            }
+            let row = self.get(pair, Instant::now() + PATIENCE).await?;
+            let is_made = row.is_some_and(|row| row.outcome.is_ok());
+            self.progress.step(digest, is_made);
             self.live.tell(Change::Fleet);
         }
         Ok(())
@@ -187,8 +206,10 @@ impl Deltas {
         let (this, pair) = (self.clone(), pair.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = this.compute(&pair) => {}
+                // The turn that comes free at the end is not taken.
+                biased;
                 () = this.stop.cancelled() => {}
+                () = this.compute(&pair) => {}
             }
             this.under_way
                 .lock()

@@ -24,9 +24,15 @@ pub struct Progress {
 pub struct Table(Mutex<VecDeque<(Sha256Digest, Progress)>>);
 
 impl Table {
-    /// A release whose pairs are known now.
-    pub fn begin(&self, release: Sha256Digest, pairs: usize) {
+    /// A release whose pairs are known now; `false` when it is under way already.
+    pub fn begin(&self, release: Sha256Digest, pairs: usize) -> bool {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_under_way = |(known, progress): &(Sha256Digest, Progress)| {
+            *known == release && progress.done < progress.pairs
+        };
+        if table.iter().any(is_under_way) {
+            return false;
+        }
         table.retain(|(known, _)| *known != release);
         if table.len() == RELEASES {
             table.pop_front();
@@ -36,6 +42,13 @@ impl Table {
             ..Progress::default()
         };
         table.push_back((release, progress));
+        true
+    }
+
+    /// It came to no end.
+    pub fn forget(&self, release: &Sha256Digest) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.retain(|(known, _)| known != release);
     }
 
     /// One pair more is done.
@@ -52,5 +65,29 @@ impl Table {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = table.iter().find(|(known, _)| known == release);
         found.map(|(_, progress)| *progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_under_way_is_not_begun_again() {
+        let table = Table::default();
+        let release = Sha256Digest::of(b"release");
+        assert!(table.begin(release, 2));
+        table.step(&release, true);
+        assert!(!table.begin(release, 2), "pushed again");
+        table.step(&release, false);
+        let done = Progress {
+            pairs: 2,
+            done: 2,
+            made: 1,
+        };
+        assert_eq!(table.of(&release), Some(done));
+        assert!(table.begin(release, 3), "boards may hold other layers now");
+        table.forget(&release);
+        assert!(table.begin(release, 3));
     }
 }
