@@ -3,6 +3,7 @@
 
 mod support;
 
+use coracle_images::store::BlobStore;
 use coracle_protocol::command::{Action, COMMAND_TYPE, CommandResult};
 use coracle_protocol::counters::Counter;
 use coracle_protocol::desired::{Desired, Document, RootNotice};
@@ -688,6 +689,47 @@ async fn a_newer_wish_takes_the_place_of_one_that_is_being_fetched() {
         (Phase::Failed, Some("superseded"))
     );
     assert_eq!(heard.ended("newer").unwrap().phase, Phase::Committed);
+}
+
+/// The supervisor counts what lies in the store as used.
+#[tokio::test]
+async fn what_another_deployment_left_makes_room_for_one_that_does_not_fit() {
+    let fleet = Arc::new(Fleet::new());
+    let documents = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
+    let store = BlobStore::open(daemon.state().join("store")).unwrap();
+    let left = store.put(b"of another deployment").unwrap();
+    let mut part = store
+        .download(blob(LAYER).digest, LAYER.len() as u64)
+        .unwrap();
+    part.write(&LAYER[..9]).unwrap();
+    drop(part);
+    let part = store.path(&blob(LAYER).digest).with_extension("part");
+    let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), blobs, broker.port);
+    let (mut fetching, of_another) = (accept(vec![]), store.path(&left));
+    let _supervisor =
+        FakeSupervisor::start(
+            &daemon.supervisor_socket(),
+            move |request, state| match request {
+                Request::Offer { .. } if of_another.exists() || !part.exists() => {
+                    Some(Answer::Refused {
+                        code: "over-budget".into(),
+                        reason: "it does not fit".into(),
+                    })
+                }
+                _ => fetching(request, state),
+            },
+        );
+    let (client, heard) = listen(&fleet, broker.port);
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    wish(&client, &desired("one", &documents)).await;
+    support::until("the end", || heard.ended("one").is_some()).await;
+    let end = heard.ended("one").unwrap();
+    assert_eq!(end.phase, Phase::Committed, "{end:?}");
 }
 
 #[tokio::test]

@@ -8,18 +8,23 @@ use crate::fetch::gate::{Gate, Held};
 use crate::fetch::{Fetcher, Source};
 use crate::roots;
 use crate::supervisor::SupervisorError;
+use coracle_protocol::Sha256Digest;
+use coracle_protocol::deploy::Deploy;
 use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{Answer, Needs, Request, Status, StickWord};
-use coracle_protocol::release::App;
+use coracle_protocol::release::{App, Release};
 use coracle_protocol::report::{Fetched, Phase, SetState};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Offers to a supervisor that goes away in the middle.
 const OFFERS: u32 = 5;
+/// The supervisor's word for what does not fit on the board.
+const OVER_BUDGET: &str = "over-budget";
 
 /// What is to be deployed.
 #[derive(Debug)]
@@ -48,16 +53,20 @@ impl From<Desired> for Job {
     }
 }
 
-/// Runs a job to its end and says so. `course` tells how far it is, and `held` whether it waits until it may fetch.
-pub async fn run(
-    means: &Means,
-    job: &Job,
-    mut voice: Voice<'_>,
-    course: &Cell<Course>,
-    held: &Rc<Held>,
-) {
+/// What a job and those beside it see of each other.
+pub struct Seen<'a> {
+    /// How far it is.
+    pub course: &'a Cell<Course>,
+    /// Whether it waits until it may fetch.
+    pub held: &'a Rc<Held>,
+    /// Blobs that others need.
+    pub kept: BTreeSet<Sha256Digest>,
+}
+
+/// Runs a job to its end and says so.
+pub async fn run(means: &Means, job: &Job, mut voice: Voice<'_>, seen: &Seen<'_>) {
     let mut fetched = None;
-    let outcome = steps(means, job, &mut voice, course, held, &mut fetched)
+    let outcome = steps(means, job, &mut voice, seen, &mut fetched)
         .await
         .unwrap_or_else(|end| end);
     if let Documents::Here(_) = job.documents {
@@ -75,10 +84,10 @@ async fn steps(
     means: &Means,
     job: &Job,
     voice: &mut Voice<'_>,
-    course: &Cell<Course>,
-    held: &Rc<Held>,
+    seen: &Seen<'_>,
     fetched: &mut Option<Fetched>,
 ) -> Result<Outcome, Outcome> {
+    let (course, held) = (seen.course, seen.held);
     voice.phase(Phase::Received);
     let mut fetcher = match &job.documents {
         Documents::Console(_) => Some(fetcher(means)?),
@@ -88,7 +97,18 @@ async fn steps(
         renew_root(means).await;
     }
     let (deploy, release) = documents(means, &job.documents, fetcher.as_mut()).await?;
-    let (verified, status, needs) = offer(means, &job.activity, &deploy, &release).await?;
+    let mut offered = offer(means, &job.activity, &deploy, &release).await;
+    if let (Err(end), Some(_)) = (&offered, &fetcher)
+        && end.code.as_deref() == Some(OVER_BUDGET)
+    {
+        // One that this one took the place of may have left blobs, and parts of them, where this one's are to go.
+        let own = blobs_of(&deploy, &release);
+        means
+            .blobs
+            .keep_only(&seen.kept.union(&own).copied().collect());
+        offered = offer(means, &job.activity, &deploy, &release).await;
+    }
+    let (verified, status, needs) = offered?;
     let awaited = Awaited {
         activity: &job.activity,
         deployment: verified.deploy.digest(),
@@ -147,6 +167,27 @@ async fn steps(
         Err(error) => return Err(error.into()),
     }
     Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice, course).await)
+}
+
+/// Blobs that documents name.
+fn blobs_of(deploy: &Envelope, release: &Envelope) -> BTreeSet<Sha256Digest> {
+    let mut blobs = BTreeSet::new();
+    if let Some(release) = read::<Release>(release) {
+        let of_apps = release.apps.iter().map(|app| &app.image);
+        for image in of_apps.chain(release.agent.iter().map(|agent| &agent.image)) {
+            blobs.insert(image.config.digest);
+            blobs.extend(image.layers.iter().map(|layer| layer.digest));
+        }
+    }
+    if let Some(deploy) = read::<Deploy>(deploy) {
+        blobs.extend(deploy.deltas.iter().map(|delta| delta.digest));
+    }
+    blobs
+}
+
+/// Without a look at the signatures: for what to keep, not for what to run.
+fn read<T: serde::de::DeserializeOwned>(envelope: &Envelope) -> Option<T> {
+    serde_json::from_slice(&envelope.payload_unverified().ok()?).ok()
 }
 
 /// Verifies and offers what came over docker.sock, and changes nothing.

@@ -24,6 +24,7 @@ use crate::link::Outbox;
 use crate::metrics::Counters;
 use crate::supervisor::Supervisor;
 use coracle_board_support::config::Downloads;
+use coracle_protocol::Sha256Digest;
 use coracle_protocol::desired::Desired;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::local::{Needs, Request, StickWord};
@@ -150,8 +151,14 @@ pub async fn run(
         let course = Cell::new(Course::Comes);
         let held = Rc::new(Held::default());
         let end = {
+            let kept = kept(&record, local.as_ref());
             let voice = Voice::new(&means, &mut record, &job.activity);
-            let run = job::run(&means, &job, voice, &course, &held);
+            let seen = job::Seen {
+                course: &course,
+                held: &held,
+                kept,
+            };
+            let run = job::run(&means, &job, voice, &seen);
             tokio::pin!(run);
             loop {
                 tokio::select! {
@@ -320,6 +327,11 @@ fn busy(command: Command, activity: &str) {
 
 /// Removes what neither the sets that may run nor an open offer needs.
 fn tidy(means: &Means, record: &Record, local: Option<&LocalOffer>) {
+    means.blobs.keep_only(&kept(record, local));
+}
+
+/// What the sets that may run and an open offer need.
+fn kept(record: &Record, local: Option<&LocalOffer>) -> BTreeSet<Sha256Digest> {
     let mut keep = BTreeSet::new();
     keep.extend(record.kept_blobs());
     if let Some(LocalOffer { needs, .. }) = local {
@@ -330,7 +342,7 @@ fn tidy(means: &Means, record: &Record, local: Option<&LocalOffer>) {
             }),
         );
     }
-    means.blobs.keep_only(&keep);
+    keep
 }
 
 /// Whether feedback of `phase` is the last of its activity.
