@@ -3,18 +3,17 @@
 use super::early::EarlyVerified;
 use super::outcome::{self, Awaited, Course, Outcome};
 use super::voice::Voice;
-use super::{Means, Offered, prepare};
+use super::{Means, Offered, keep, prepare};
 use crate::fetch::gate::{Gate, Held};
 use crate::fetch::{Fetcher, Source};
 use crate::roots;
 use crate::supervisor::SupervisorError;
 use coracle_protocol::Sha256Digest;
-use coracle_protocol::deploy::Deploy;
 use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{Answer, Needs, Request, Status, StickWord};
-use coracle_protocol::release::{App, Release};
+use coracle_protocol::release::App;
 use coracle_protocol::report::{Fetched, Phase, SetState};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -102,7 +101,7 @@ async fn steps(
         && end.code.as_deref() == Some(OVER_BUDGET)
     {
         // One that this one took the place of may have left blobs, and parts of them, where this one's are to go.
-        let own = blobs_of(&deploy, &release);
+        let own = keep::of_documents(&deploy, &release);
         means
             .blobs
             .keep_only(&seen.kept.union(&own).copied().collect());
@@ -167,27 +166,6 @@ async fn steps(
         Err(error) => return Err(error.into()),
     }
     Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice, course).await)
-}
-
-/// Blobs that documents name.
-fn blobs_of(deploy: &Envelope, release: &Envelope) -> BTreeSet<Sha256Digest> {
-    let mut blobs = BTreeSet::new();
-    if let Some(release) = read::<Release>(release) {
-        let of_apps = release.apps.iter().map(|app| &app.image);
-        for image in of_apps.chain(release.agent.iter().map(|agent| &agent.image)) {
-            blobs.insert(image.config.digest);
-            blobs.extend(image.layers.iter().map(|layer| layer.digest));
-        }
-    }
-    if let Some(deploy) = read::<Deploy>(deploy) {
-        blobs.extend(deploy.deltas.iter().map(|delta| delta.digest));
-    }
-    blobs
-}
-
-/// Without a look at the signatures: for what to keep, not for what to run.
-fn read<T: serde::de::DeserializeOwned>(envelope: &Envelope) -> Option<T> {
-    serde_json::from_slice(&envelope.payload_unverified().ok()?).ok()
 }
 
 /// Verifies and offers what came over docker.sock, and changes nothing.

@@ -6,6 +6,7 @@
 
 mod early;
 mod job;
+mod keep;
 mod outcome;
 mod prepare;
 mod record;
@@ -24,7 +25,6 @@ use crate::link::Outbox;
 use crate::metrics::Counters;
 use crate::supervisor::Supervisor;
 use coracle_board_support::config::Downloads;
-use coracle_protocol::Sha256Digest;
 use coracle_protocol::desired::Desired;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::local::{Needs, Request, StickWord};
@@ -32,7 +32,6 @@ use coracle_protocol::report::{Feedback, Phase};
 use job::{Documents, Job};
 use record::Record;
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -151,7 +150,7 @@ pub async fn run(
         let course = Cell::new(Course::Comes);
         let held = Rc::new(Held::default());
         let end = {
-            let kept = kept(&record, local.as_ref());
+            let kept = keep::of_others(&record, local.as_ref());
             let voice = Voice::new(&means, &mut record, &job.activity);
             let seen = job::Seen {
                 course: &course,
@@ -327,22 +326,7 @@ fn busy(command: Command, activity: &str) {
 
 /// Removes what neither the sets that may run nor an open offer needs.
 fn tidy(means: &Means, record: &Record, local: Option<&LocalOffer>) {
-    means.blobs.keep_only(&kept(record, local));
-}
-
-/// What the sets that may run and an open offer need.
-fn kept(record: &Record, local: Option<&LocalOffer>) -> BTreeSet<Sha256Digest> {
-    let mut keep = BTreeSet::new();
-    keep.extend(record.kept_blobs());
-    if let Some(LocalOffer { needs, .. }) = local {
-        keep.extend(needs.configs.iter().map(|b| b.digest));
-        keep.extend(
-            needs.layers.iter().flat_map(|l| {
-                std::iter::once(l.full.digest).chain(l.deltas.iter().map(|d| d.digest))
-            }),
-        );
-    }
-    keep
+    means.blobs.keep_only(&keep::of_others(record, local));
 }
 
 /// Whether feedback of `phase` is the last of its activity.
