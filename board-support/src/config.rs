@@ -7,7 +7,7 @@ mod values;
 pub use crate::toml_file::TomlFileError as ConfigError;
 pub use values::{
     BrokerUrl, ConsoleUrl, HoursUp, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu, PlainName,
-    ProfileChoice, Rate, StickPolicy, Subnet, UnknownTime, Window, Zone,
+    ProfileChoice, ProxyUrl, Rate, StickPolicy, Subnet, UnknownTime, Window, Zone,
 };
 
 use crate::toml_file;
@@ -90,7 +90,7 @@ pub struct WrittenDownloads {
     /// Servers that are asked for blobs before the console is, the first one first; none.
     pub mirrors: heapless::Vec<ConsoleUrl, 4>,
     /// `http://host:port` through which the console is asked for blobs; none.
-    pub proxy: Option<ConsoleUrl>,
+    pub proxy: Option<ProxyUrl>,
 }
 
 /// `[network]`
@@ -234,7 +234,7 @@ pub struct Downloads {
     /// Servers that are asked for blobs before the console is: `blobs/sha256/…` below each.
     pub mirrors: heapless::Vec<ConsoleUrl, 4>,
     /// Through which the console is asked for blobs.
-    pub proxy: Option<ConsoleUrl>,
+    pub proxy: Option<ProxyUrl>,
 }
 
 impl Config {

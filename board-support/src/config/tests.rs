@@ -182,7 +182,22 @@ fn downloads_have_mirrors_and_a_proxy() {
     let downloads = config.unwrap().downloads;
     let mirrors: Vec<&str> = downloads.mirrors.iter().map(|url| url.as_str()).collect();
     assert_eq!(mirrors, ["http://10.0.0.5:8000/coracle", "https://m"]);
-    assert_eq!(downloads.proxy.unwrap().as_str(), "http://p:3128");
+    assert_eq!(downloads.proxy.unwrap().address(), "p:3128");
+    let told = fault("[downloads]\nproxy = \"https://p\"");
+    assert!(
+        told.contains(":2: downloads.proxy: ") && told.contains("allowed are http://host"),
+        "{told}"
+    );
+    for key in [
+        "mirrors = [\"http://me:secret@m/c\"]",
+        "proxy = \"http://me:secret@p\"",
+    ] {
+        let told = fault(&format!("[downloads]\n{key}"));
+        assert!(
+            told.contains(":2: downloads.") && !told.contains("secret"),
+            "{told}"
+        );
+    }
     let told = fault("[downloads]\nmirrors = [\"ftp://m\"]");
     assert!(
         told.contains(":2: downloads.mirrors: ") && told.contains("http://host"),

@@ -10,7 +10,7 @@ mod window;
 
 pub use choice::{LocalPolicy, LogLevel, ProfileChoice, StickPolicy};
 pub use downloads::{MeteredPolicy, Rate};
-pub use endpoint::{BrokerUrl, ConsoleUrl};
+pub use endpoint::{BrokerUrl, ConsoleUrl, ProxyUrl};
 pub use names::{LinkName, PlainName};
 pub use network::{Mtu, Subnet};
 pub use window::{HoursUp, UnknownTime, Window, Zone};

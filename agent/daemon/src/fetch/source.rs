@@ -72,8 +72,7 @@ impl Source {
         }
         let mut console = Self::console(console, tls);
         if let Some(url) = &downloads.proxy {
-            let address = url.as_str().trim_start_matches("http://");
-            match Endpoint::parse(address, 3128) {
+            match Endpoint::parse(url.address(), 3128) {
                 Ok(proxy) => console.way.proxy = Some(proxy),
                 Err(error) => tracing::error!(%error, "[downloads] proxy in coracle.toml"),
             }
@@ -136,8 +135,8 @@ impl Source {
     pub async fn ask(&mut self, blob: Blob, from: u64) -> Result<Response<Incoming>, FetchError> {
         if let Some(mut kept) = self.connection.take().filter(Connection::is_open) {
             match kept.send(self.request(blob, from)?).await {
-                // Closed since the last blob, as servers do.
-                Err(HttpError::Protocol(_)) => {}
+                // Closed since the last blob, as servers do, or forgotten on the way without a word.
+                Err(HttpError::Protocol(_) | HttpError::TimedOut(_)) => {}
                 other => {
                     self.connection = Some(kept);
                     return Ok(other?);

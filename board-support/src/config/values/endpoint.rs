@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// `https://…` or, for a laboratory, a mirror or a proxy, `http://…`; at most 256 bytes.
+/// `https://…` or, for a laboratory or a mirror, `http://…`; at most 256 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ConsoleUrl(String);
@@ -24,6 +24,32 @@ impl TryFrom<String> for ConsoleUrl {
 
 impl From<ConsoleUrl> for String {
     fn from(url: ConsoleUrl) -> String {
+        url.0
+    }
+}
+
+/// `http://host:port`: the way to a proxy is plain TCP, what goes through it is not; at most 256 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProxyUrl(String);
+
+impl ProxyUrl {
+    /// `host:port`, or `host` alone.
+    pub fn address(&self) -> &str {
+        let text = self.0.strip_prefix("http://").unwrap_or(&self.0);
+        text.trim_end_matches('/')
+    }
+}
+
+impl TryFrom<String> for ProxyUrl {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        endpoint(text, &["http"]).map(Self)
+    }
+}
+
+impl From<ProxyUrl> for String {
+    fn from(url: ProxyUrl) -> String {
         url.0
     }
 }
@@ -59,6 +85,15 @@ fn endpoint(text: String, schemes: &[&str]) -> Result<String, String> {
     let known = text.split_once("://").is_some_and(|(scheme, rest)| {
         schemes.contains(&scheme) && !rest.starts_with(['/', ':']) && !rest.is_empty()
     });
+    // Neither is sent, and a message that quotes it would tell the password.
+    if let Some((_, rest)) = text.split_once("://")
+        && rest
+            .split('/')
+            .next()
+            .is_some_and(|host| host.contains('@'))
+    {
+        return Err("a user or a password (`…@`) is not allowed in an address".to_owned());
+    }
     let printable = text.bytes().all(|b| b.is_ascii_graphic());
     if known && printable && text.len() <= 256 {
         return Ok(text);
