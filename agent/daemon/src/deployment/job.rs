@@ -96,18 +96,8 @@ async fn steps(
         renew_root(means).await;
     }
     let (deploy, release) = documents(means, &job.documents, fetcher.as_mut()).await?;
-    let mut offered = offer(means, &job.activity, &deploy, &release).await;
-    if let (Err(end), Some(_)) = (&offered, &fetcher)
-        && end.code.as_deref() == Some(OVER_BUDGET)
-    {
-        // One that this one took the place of may have left blobs, and parts of them, where this one's are to go.
-        let own = keep::of_documents(&deploy, &release);
-        means
-            .blobs
-            .keep_only(&seen.kept.union(&own).copied().collect());
-        offered = offer(means, &job.activity, &deploy, &release).await;
-    }
-    let (verified, status, needs) = offered?;
+    let kept = fetcher.as_ref().map(|_| &seen.kept);
+    let (verified, status, needs) = offer(means, &job.activity, (&deploy, &release), kept).await?;
     let awaited = Awaited {
         activity: &job.activity,
         deployment: verified.deploy.digest(),
@@ -141,7 +131,7 @@ async fn steps(
     let staged = stage.fetch(&needs, voice).await?;
     if held.ever.get() {
         // It may have been hours: the documents may be over, and the supervisor another one.
-        offer(means, &job.activity, &deploy, &release).await?;
+        offer(means, &job.activity, (&deploy, &release), None).await?;
     }
     voice.phase(Phase::Staging);
     stage.stage(staged).await?;
@@ -183,7 +173,7 @@ pub async fn offer_local(
         .map_err(|e| Outcome::refused("bad-envelope", e.to_string()))?;
     // The time sets a second try of the same stick apart from the first.
     let activity = format!("local-{}-{}", &digest.hex()[..12], crate::clock::now());
-    let (_, _, needs) = offer(means, &activity, deploy, release).await?;
+    let (_, _, needs) = offer(means, &activity, (deploy, release), None).await?;
     Ok(Offered { activity, needs })
 }
 
@@ -254,18 +244,19 @@ async fn document(
     Envelope::parse(&bytes).map_err(|e| Outcome::refused("bad-envelope", e.to_string()))
 }
 
-/// Early verification, then the supervisor's. A supervisor that is away is waited for.
+/// Early verification, then the supervisor's. A supervisor that is away is waited for. What does not fit is offered once more
+/// without the blobs that are neither its own nor `kept`: one that it took the place of may have left some.
 async fn offer(
     means: &Means,
     activity: &str,
-    deploy: &Envelope,
-    release: &Envelope,
+    documents: (&Envelope, &Envelope),
+    kept: Option<&BTreeSet<Sha256Digest>>,
 ) -> Result<(EarlyVerified, Status, Needs), Outcome> {
     let mut tries = 0;
     loop {
         means.supervisor.wait_up().await;
         tries += 1;
-        let result = offer_once(means, activity, deploy, release).await;
+        let result = offer_once(means, activity, documents, kept).await;
         match result {
             Err(OfferError::Supervisor(e)) if tries < OFFERS => {
                 tracing::warn!(error = %e, "offering again");
@@ -292,8 +283,8 @@ impl From<SupervisorError> for OfferError {
 async fn offer_once(
     means: &Means,
     activity: &str,
-    deploy: &Envelope,
-    release: &Envelope,
+    (deploy, release): (&Envelope, &Envelope),
+    mut kept: Option<&BTreeSet<Sha256Digest>>,
 ) -> Result<(EarlyVerified, Status, Needs), OfferError> {
     let status = means.supervisor.status().await?;
     // One that cannot say leaves the look to the root of the image.
@@ -303,14 +294,23 @@ async fn offer_once(
         .early
         .check((deploy, release), root.as_ref(), board.as_ref(), &status)
         .map_err(OfferError::End)?;
-    let request = Request::Offer {
-        activity: activity.to_owned(),
-        deploy: deploy.clone(),
-        release: release.clone(),
-    };
-    match means.supervisor.ask(request).await? {
-        Answer::Needs(needs) => Ok((verified, status, needs)),
-        other => Err(OfferError::End(outcome::of_answer("needs", other))),
+    loop {
+        let request = Request::Offer {
+            activity: activity.to_owned(),
+            deploy: deploy.clone(),
+            release: release.clone(),
+        };
+        let other = match means.supervisor.ask(request).await? {
+            Answer::Needs(needs) => return Ok((verified, status, needs)),
+            other => other,
+        };
+        match (&other, kept.take()) {
+            (Answer::Refused { code, .. }, Some(kept)) if code == OVER_BUDGET => {
+                let own = keep::of_documents(&verified);
+                means.blobs.keep_only(&kept.union(&own).copied().collect());
+            }
+            _ => return Err(OfferError::End(outcome::of_answer("needs", other))),
+        }
     }
 }
 

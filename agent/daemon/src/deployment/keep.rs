@@ -1,11 +1,9 @@
 //! Which blobs stay when the store is tidied.
 
 use super::LocalOffer;
+use super::early::EarlyVerified;
 use super::record::Record;
 use coracle_protocol::Sha256Digest;
-use coracle_protocol::deploy::Deploy;
-use coracle_protocol::dsse::Envelope;
-use coracle_protocol::release::Release;
 use std::collections::BTreeSet;
 
 /// What the sets that may run and an open offer need.
@@ -23,23 +21,16 @@ pub fn of_others(record: &Record, local: Option<&LocalOffer>) -> BTreeSet<Sha256
     keep
 }
 
-/// Blobs that documents name.
-pub fn of_documents(deploy: &Envelope, release: &Envelope) -> BTreeSet<Sha256Digest> {
+/// What documents name.
+pub fn of_documents(documents: &EarlyVerified) -> BTreeSet<Sha256Digest> {
+    let release = documents.release.document();
+    let of_apps = release.apps.iter().map(|app| &app.image);
     let mut blobs = BTreeSet::new();
-    if let Some(release) = read::<Release>(release) {
-        let of_apps = release.apps.iter().map(|app| &app.image);
-        for image in of_apps.chain(release.agent.iter().map(|agent| &agent.image)) {
-            blobs.insert(image.config.digest);
-            blobs.extend(image.layers.iter().map(|layer| layer.digest));
-        }
+    for image in of_apps.chain(release.agent.iter().map(|agent| &agent.image)) {
+        blobs.insert(image.config.digest);
+        blobs.extend(image.layers.iter().map(|layer| layer.digest));
     }
-    if let Some(deploy) = read::<Deploy>(deploy) {
-        blobs.extend(deploy.deltas.iter().map(|delta| delta.digest));
-    }
+    let deltas = &documents.deploy.document().deltas;
+    blobs.extend(deltas.iter().map(|delta| delta.digest));
     blobs
-}
-
-/// Without a look at the signatures: for what to keep, not for what to run.
-fn read<T: serde::de::DeserializeOwned>(envelope: &Envelope) -> Option<T> {
-    serde_json::from_slice(&envelope.payload_unverified().ok()?).ok()
 }
