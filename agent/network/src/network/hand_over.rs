@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::port::PublishedPort;
 
@@ -20,9 +21,10 @@ impl Network {
     ) -> Result<(), NetworkError> {
         let mut before = BTreeMap::new();
         for (app, endpoint) in &mut self.attached {
-            let ports = match to.get(app.as_str()) {
-                Some(ports) if endpoint.default_route && endpoint.wire.is_none() => ports.to_vec(),
-                None if from.contains(&app.as_str()) => Vec::new(),
+            let wanted = to.get(app.as_str()).copied();
+            let ports = match ports_here(endpoint, wanted) {
+                Some(ports) => ports.to_vec(),
+                None if wanted.is_none() && from.contains(&app.as_str()) => Vec::new(),
                 _ => continue,
             };
             if ports == endpoint.ports {
@@ -62,10 +64,19 @@ impl Network {
         Ok(())
     }
 
-    /// Whether one of those is here.
-    pub(crate) fn has_any(&self, apps: &BTreeMap<&str, &[PublishedPort]>) -> bool {
-        self.attached
-            .keys()
-            .any(|app| apps.contains_key(app.as_str()))
+    /// Whether one of those is to have ports here that it does not have.
+    pub(crate) fn gains_ports(&self, apps: &BTreeMap<&str, &[PublishedPort]>) -> bool {
+        self.attached.iter().any(|(app, endpoint)| {
+            let ports = ports_here(endpoint, apps.get(app.as_str()).copied());
+            ports.is_some_and(|ports| ports.iter().any(|port| !endpoint.ports.contains(port)))
+        })
     }
+}
+
+/// An app's ports are where its default route is.
+fn ports_here<'a>(
+    endpoint: &Endpoint,
+    wanted: Option<&'a [PublishedPort]>,
+) -> Option<&'a [PublishedPort]> {
+    wanted.filter(|_| endpoint.default_route && endpoint.wire.is_none())
 }

@@ -27,7 +27,7 @@ impl Networks {
         let mut all: Vec<&mut Network> = Vec::new();
         all.push(&mut self.default);
         all.extend(self.user.values_mut());
-        all.sort_by_key(|network| !network.has_any(to));
+        all.sort_by_key(|network| !network.gains_ports(to));
         for network in all {
             network.hand_over(from, to).await?;
         }
