@@ -94,6 +94,12 @@ impl App {
         if let Some((field, why)) = self.holds_alone() {
             return refused(field, why.to_owned());
         }
+        if self.trial_seconds == 0 {
+            return Err(
+                "strategy = `start-then-kill` and trial_seconds = 0: that is the time in which the new version has to be ready; say how long it may take"
+                    .into(),
+            );
+        }
         if self.both_write.len() > LIMITS.entries_per_app {
             return Err(format!(
                 "both_write names more than {} volumes",
@@ -246,6 +252,17 @@ mod tests {
             .check_strategy()
             .unwrap_err();
         assert!(alone.contains("only with strategy"), "{alone}");
+    }
+
+    #[test]
+    fn a_new_version_has_some_time_to_be_ready() {
+        let told = |seconds: u32, strategy: &str| {
+            app(json!({ "strategy": strategy, "trial_seconds": seconds })).check_strategy()
+        };
+        let refused = told(0, "start-then-kill").unwrap_err();
+        assert!(refused.contains("trial_seconds = 0"), "{refused}");
+        assert_eq!(told(1, "start-then-kill"), Ok(()));
+        assert_eq!(told(0, "kill-then-start"), Ok(()));
     }
 
     #[test]
