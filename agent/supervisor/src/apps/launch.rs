@@ -334,7 +334,7 @@ fn tell_child(
 }
 
 /// Volumes that are missing are made and are the app's user's.
-fn prepare_volumes(settings: &Settings, plan: &Plan) -> Result<(), VolumeError> {
+pub(crate) fn prepare_volumes(settings: &Settings, plan: &Plan) -> Result<(), VolumeError> {
     let volumes = Volumes::of(settings);
     let user = (plan.user.uid, plan.user.gid);
     plan.volumes

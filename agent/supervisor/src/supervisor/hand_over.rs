@@ -3,7 +3,7 @@
 
 use super::Supervisor;
 use super::order::patience;
-use crate::apps::{AppRun, Phase, slot, whole};
+use crate::apps::{AppRun, Phase, launch, slot, whole};
 use crate::health::Tracker;
 use crate::machine::{Event, State, Why};
 use coracle_network::PublishedPort;
@@ -64,6 +64,11 @@ impl Supervisor {
         for mut run in outgoing {
             run.outgoing = false;
             run.wanted = true;
+            if let Ok(plan) = &run.plan
+                && let Err(error) = launch::prepare_volumes(&self.settings, plan)
+            {
+                tracing::warn!(app = %run.name(), %error, "a volume keeps the limit that the other version gave it");
+            }
             if let Some(at) = self.find(|app| app.name() == run.name()) {
                 run.awaited = self.apps[at].awaited;
                 self.apps[at] = run;
