@@ -101,7 +101,7 @@ async fn steps(
     let awaited = Awaited {
         activity: &job.activity,
         deployment: verified.deploy.digest(),
-        trial: trial(&verified),
+        trial: trial(&verified.release.document().apps),
         failure_before: status.last_failure.clone(),
     };
     voice.phase(Phase::Verified);
@@ -314,15 +314,47 @@ async fn offer_once(
     }
 }
 
-fn trial(verified: &EarlyVerified) -> Duration {
-    let apps = &verified.release.document().apps;
-    let longest = apps.iter().map(|app| app.trial_seconds).max().unwrap_or(0);
-    // And before it: each app that others wait for may take its own.
+/// How long the supervisor may say nothing of a set that it tries.
+fn trial(apps: &[App]) -> Duration {
+    let longest = |of: &dyn Fn(&&App) -> bool| {
+        let seconds = apps.iter().filter(of).map(|app| app.trial_seconds).max();
+        u64::from(seconds.unwrap_or(0))
+    };
+    // And before it: each app that others wait for may take its own; so may all that are handed over, together.
     let waited_for = |app: &&App| {
         apps.iter()
             .any(|other| other.depends_on.contains_key(&app.name))
     };
     let before = apps.iter().filter(waited_for);
     let before: u64 = before.map(|app| u64::from(app.trial_seconds)).sum();
-    Duration::from_secs(before + u64::from(longest))
+    Duration::from_secs(before + longest(&|app| app.is_handed_over()) + longest(&|_| true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_comes_before_a_trial_counts_with_it() {
+        let app = |name: &str, seconds: u32, strategy: &str, after: &[&str]| -> App {
+            let blob = json!({ "digest": format!("sha256:{}", "0".repeat(64)), "size": 0 });
+            let mut app = json!({
+                "name": name,
+                "image": { "name": "a:1", "manifest": blob, "config": blob, "layers": [] },
+                "limits": { "memory_bytes": 1 << 20, "cpu_millis": 100, "pids": 1 },
+                "trial_seconds": seconds,
+                "strategy": strategy,
+            });
+            for name in after {
+                app["depends_on"][name] = "started".into();
+            }
+            serde_json::from_value(app).unwrap()
+        };
+        let db = app("db", 20, "kill-then-start", &[]);
+        assert_eq!(trial(std::slice::from_ref(&db)), Duration::from_secs(20));
+        let one = app("one", 300, "start-then-kill", &["db"]);
+        let two = app("two", 100, "start-then-kill", &[]);
+        assert_eq!(trial(&[db, one, two]), Duration::from_secs(20 + 300 + 300));
+    }
 }
