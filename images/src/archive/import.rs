@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Read};
 
 use coracle_digest::Sha256Digest;
-use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use tar::EntryType;
 
-use super::{ArchiveError, BLOBS, CONTAINERD_NAME, DOCKER_FILE, FILES, INDEX_FILE, LAYOUT_FILE};
+use super::files::{Files, name_of};
+use super::{ArchiveError, CONTAINERD_NAME, DOCKER_FILE, INDEX_FILE, LAYOUT_FILE};
 use crate::build::Compression;
 use crate::build::pack::Packer;
 use crate::decompress::tar_stream;
@@ -18,7 +16,6 @@ use crate::layout::{
     Platform, REF_NAME, is_index, is_manifest,
 };
 use crate::limits::Limits;
-use crate::store::StoreError;
 
 /// Indexes inside indexes that are followed.
 const DEPTH: usize = 4;
@@ -41,19 +38,8 @@ pub struct Imported {
     pub tag: String,
     /// Manifest or index.
     pub entry: Descriptor,
-}
-
-/// A file of an archive.
-enum File {
-    Blob { digest: Sha256Digest, size: u64 },
-    LinkTo(String),
-}
-
-/// What an archive has, each file in the layout's store already.
-struct Files<'a> {
-    layout: &'a Layout,
-    limits: Limits,
-    by_name: BTreeMap<String, File>,
+    /// What had the name before, when that was another image.
+    pub replaced: Option<Sha256Digest>,
 }
 
 /// One image of `manifest.json` in what `docker save` writes.
@@ -74,31 +60,41 @@ pub fn import(
     wanted: &Import,
 ) -> Result<Vec<Imported>, ArchiveError> {
     let before: BTreeSet<Sha256Digest> = layout.store().list()?.into_iter().collect();
-    let mut needed = BTreeSet::new();
-    let imported = take(archive, layout, wanted, &mut needed);
+    let mut blobs = Blobs::default();
+    let imported = take(archive, layout, wanted, &mut blobs);
     if imported.is_err() {
-        needed.clear();
+        blobs.needed.clear();
     }
-    for digest in layout.store().list()? {
-        if !before.contains(&digest) && !needed.contains(&digest) {
-            layout.store().remove(&digest)?;
+    // What others put there meanwhile stays.
+    for digest in &blobs.came {
+        if !before.contains(digest) && !blobs.needed.contains(digest) {
+            layout.store().remove(digest)?;
         }
     }
     imported
+}
+
+/// What an import did to the store.
+#[derive(Default)]
+struct Blobs {
+    /// Put there.
+    came: BTreeSet<Sha256Digest>,
+    /// Parts of its images.
+    needed: BTreeSet<Sha256Digest>,
 }
 
 fn take(
     archive: impl Read,
     layout: &Layout,
     wanted: &Import,
-    needed: &mut BTreeSet<Sha256Digest>,
+    blobs: &mut Blobs,
 ) -> Result<Vec<Imported>, ArchiveError> {
-    let files = Files::read(archive, layout, wanted.limits)?;
+    let files = Files::read(archive, layout, wanted.limits, &mut blobs.came)?;
     // Docker from 25 on writes both; its layers are packed only where the registry's were.
     let images = if files.has(DOCKER_FILE) {
-        files.docker(wanted.compression, needed)?
+        files.docker(wanted.compression, blobs)?
     } else if files.has(LAYOUT_FILE) && files.has(INDEX_FILE) {
-        files.oci(needed)?
+        files.oci(&mut blobs.needed)?
     } else {
         return Err(ArchiveError::NotAnImage(
             match files.has("etc/passwd") || files.has("bin/sh") {
@@ -127,8 +123,18 @@ fn take(
     }
     let mut imported = Vec::new();
     for (tag, entry) in named {
+        let before = match layout.find(Some(&tag)) {
+            Ok(before) => Some(before.digest),
+            Err(LayoutError::NoTag(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
         layout.tag(entry.clone(), &tag)?;
-        imported.push(Imported { tag, entry });
+        let replaced = before.filter(|digest| *digest != entry.digest);
+        imported.push(Imported {
+            tag,
+            entry,
+            replaced,
+        });
     }
     Ok(imported)
 }
@@ -136,99 +142,7 @@ fn take(
 /// Images with the names that the archive has for them.
 type Found = Vec<(Descriptor, Vec<String>)>;
 
-impl<'a> Files<'a> {
-    fn read(archive: impl Read, layout: &'a Layout, limits: Limits) -> Result<Self, ArchiveError> {
-        let mut files = Self {
-            layout,
-            limits,
-            by_name: BTreeMap::new(),
-        };
-        let mut source = BufReader::new(archive);
-        let magic = source.fill_buf().map_err(ArchiveError::Read)?;
-        let unpacked: Box<dyn Read + '_> = match magic {
-            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(source)),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                Box::new(tar_stream(source, LayerType::TarZstd, &limits))
-            }
-            _ => Box::new(source),
-        };
-        let mut archive = tar::Archive::new(unpacked);
-        for entry in archive.entries().map_err(ArchiveError::Read)? {
-            files.take(entry.map_err(ArchiveError::Read)?)?;
-        }
-        Ok(files)
-    }
-
-    fn take(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<(), ArchiveError> {
-        let name = plain("", &entry.path_bytes())?;
-        let file = match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous => {
-                let mut blob = self.layout.store().incoming()?;
-                io::copy(&mut entry, &mut blob).map_err(ArchiveError::Read)?;
-                let (digest, size) = self.layout.store().accept(blob)?;
-                if let Some(wanted) = blob_of(&name)
-                    && wanted != digest
-                {
-                    let found = digest;
-                    return Err(ArchiveError::Damaged {
-                        name,
-                        wanted,
-                        found,
-                    });
-                }
-                File::Blob { digest, size }
-            }
-            // Docker before 25 writes a layer once, and where it is needed again a link to it.
-            kind @ (EntryType::Symlink | EntryType::Link) => {
-                let target = entry.link_name_bytes().unwrap_or_default();
-                let folder = match kind {
-                    EntryType::Link => "",
-                    _ => name.rsplit_once('/').map_or("", |(folder, _)| folder),
-                };
-                File::LinkTo(plain(folder, &target)?)
-            }
-            _ => return Ok(()),
-        };
-        if self.by_name.len() == FILES {
-            return Err(ArchiveError::TooManyFiles);
-        }
-        self.by_name.insert(name, file);
-        Ok(())
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
-    }
-
-    /// Digest and size of a file, through one link.
-    fn find(&self, name: &str, by: &str) -> Result<(Sha256Digest, u64), ArchiveError> {
-        let mut file = self.by_name.get(name);
-        if let Some(File::LinkTo(target)) = file {
-            file = self.by_name.get(target);
-        }
-        match file {
-            Some(File::Blob { digest, size }) => Ok((*digest, *size)),
-            _ => Err(ArchiveError::Missing {
-                name: name.to_owned(),
-                by: format!("`{by}`"),
-            }),
-        }
-    }
-
-    fn document<T: DeserializeOwned>(&self, name: &str, by: &str) -> Result<T, ArchiveError> {
-        let (digest, size) = self.find(name, by)?;
-        let limit = self.limits.document_bytes;
-        if size > limit {
-            let name = name.to_owned();
-            return Err(ArchiveError::TooLarge { name, size, limit });
-        }
-        let blob = self.layout.store().open_blob(&digest)?;
-        serde_json::from_reader(BufReader::new(blob)).map_err(|source| ArchiveError::Json {
-            name: name.to_owned(),
-            source,
-        })
-    }
-
+impl Files<'_> {
     /// The images of an OCI layout.
     fn oci(&self, needed: &mut BTreeSet<Sha256Digest>) -> Result<Found, ArchiveError> {
         let index: Index = self.document(INDEX_FILE, "the archive")?;
@@ -298,28 +212,9 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// The name of a blob that is in the archive, as long as its descriptor says.
-    fn there(&self, blob: &Descriptor, by: &str) -> Result<String, ArchiveError> {
-        let name = name_of(&blob.digest);
-        let (digest, size) = self.find(&name, by)?;
-        if size != blob.size {
-            return Err(StoreError::TooShort {
-                digest,
-                wanted: blob.size,
-                found: size,
-            }
-            .into());
-        }
-        Ok(name)
-    }
-
     /// The images of what `docker save` writes: each configuration stays what it is, to the byte, and with it Docker's
     /// image id; layers are packed.
-    fn docker(
-        &self,
-        compression: Compression,
-        needed: &mut BTreeSet<Sha256Digest>,
-    ) -> Result<Found, ArchiveError> {
+    fn docker(&self, compression: Compression, blobs: &mut Blobs) -> Result<Found, ArchiveError> {
         let images: Vec<DockerImage> = self.document(DOCKER_FILE, "the archive")?;
         let mut found = Vec::new();
         for image in images {
@@ -335,7 +230,7 @@ impl<'a> Files<'a> {
             }
             let mut layers = Vec::new();
             for (name, diff_id) in image.layers.iter().zip(diff_ids) {
-                layers.push(self.pack(name, *diff_id, compression)?);
+                layers.push(self.pack(name, *diff_id, compression, &mut blobs.came)?);
             }
             let manifest = Manifest {
                 schema_version: 2,
@@ -352,8 +247,11 @@ impl<'a> Files<'a> {
                 os: config.os,
                 variant: config.variant,
             });
-            needed.insert(entry.digest);
-            needed.extend(manifest.blobs().map(|blob| blob.digest));
+            blobs.came.insert(entry.digest);
+            blobs.needed.insert(entry.digest);
+            blobs
+                .needed
+                .extend(manifest.blobs().map(|blob| blob.digest));
             let names = image.repo_tags.unwrap_or_default();
             found.push((entry, names.iter().map(|name| short(name)).collect()));
         }
@@ -366,6 +264,7 @@ impl<'a> Files<'a> {
         name: &str,
         diff_id: Sha256Digest,
         compression: Compression,
+        came: &mut BTreeSet<Sha256Digest>,
     ) -> Result<Descriptor, ArchiveError> {
         let (digest, _) = self.find(name, DOCKER_FILE)?;
         let mut blob = BufReader::new(self.layout.store().open_blob(&digest)?);
@@ -378,6 +277,7 @@ impl<'a> Files<'a> {
         let mut packer = Packer::new(self.layout, compression)?;
         io::copy(&mut tar, &mut packer).map_err(ArchiveError::Read)?;
         let packed = packer.finish(self.layout)?;
+        came.insert(packed.digest);
         if packed.tar_bytes > self.limits.unpacked_bytes {
             return Err(ArchiveError::TooLarge {
                 name: name.to_owned(),
@@ -397,33 +297,11 @@ impl<'a> Files<'a> {
     }
 }
 
-fn name_of(digest: &Sha256Digest) -> String {
-    format!("{BLOBS}{}", digest.hex())
-}
-
-fn blob_of(name: &str) -> Option<Sha256Digest> {
-    Sha256Digest::from_hex(name.strip_prefix(BLOBS)?).ok()
-}
-
 /// `web:1` of `docker.io/library/web:1`, as Docker shows names.
 fn short(name: &str) -> String {
     let hub = name.strip_prefix("docker.io/").unwrap_or(name);
     hub.strip_prefix("library/").unwrap_or(hub).to_owned()
 }
 
-/// A name below the archive's root, from a path in `folder`.
-fn plain(folder: &str, path: &[u8]) -> Result<String, ArchiveError> {
-    let wrong = || ArchiveError::Name(String::from_utf8_lossy(path).chars().take(200).collect());
-    let path = std::str::from_utf8(path).map_err(|_| wrong())?;
-    let mut parts: Vec<&str> = Vec::new();
-    for part in folder.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop().ok_or_else(wrong)?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Ok(parts.join("/"))
-}
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! names it, each layer the DiffID of its configuration. What goes out is the same, to the byte, for the same image.
 
 mod export;
+mod files;
 mod import;
 
 use std::io;
@@ -86,6 +87,16 @@ pub enum ArchiveError {
         name: String,
         /// Its bytes.
         size: u64,
+        /// Bytes that are allowed.
+        limit: u64,
+    },
+    /// More bytes than an archive may unpack to.
+    #[error(
+        "up to `{name}` the archive has more than {limit} bytes of files, which is all that is taken at once: split it by its images"
+    )]
+    TooMuch {
+        /// The file with which they are too many.
+        name: String,
         /// Bytes that are allowed.
         limit: u64,
     },

@@ -176,7 +176,9 @@ fn import(args: ImageImport) -> Result<(), Failure> {
         limits: image::limits(),
     };
     for image in archive::import(&args.source, &args.output, &wanted)? {
-        say(&format!("{} {}", image.tag, image.entry.digest));
+        let replaced = image.replaced.map(|digest| format!(" (replaced {digest})"));
+        let replaced = replaced.unwrap_or_default();
+        say(&format!("{} {}{replaced}", image.tag, image.entry.digest));
     }
     Ok(())
 }
