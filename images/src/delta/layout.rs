@@ -172,7 +172,9 @@ const SORTED_FRAMES: u64 = 0x3B03_1B01;
 #[cfg(feature = "make")]
 fn sections(content: &[u8], code: Reading) -> Option<Layout> {
     let wide = content[4] == 2;
-    let number = |at: usize, bytes: usize| -> Option<u64> {
+    // What a header says of a place may be anything.
+    let number_in = |head: usize, at: usize, bytes: usize| -> Option<u64> {
+        let at = head.checked_add(at)?;
         let field = content.get(at..at.checked_add(bytes)?)?;
         Some(
             field
@@ -181,6 +183,7 @@ fn sections(content: &[u8], code: Reading) -> Option<Layout> {
                 .fold(0, |all, &byte| all << 8 | u64::from(byte)),
         )
     };
+    let number = |at, bytes| number_in(0, at, bytes);
     let word = if wide { 8 } else { 4 };
     let table = number(if wide { 0x28 } else { 0x20 }, word)? as usize;
     let entry = number(if wide { 0x3A } else { 0x2E }, 2)? as usize;
@@ -190,17 +193,17 @@ fn sections(content: &[u8], code: Reading) -> Option<Layout> {
     let head = number(if wide { 0x36 } else { 0x2A }, 2)? as usize;
     let frames = (0..number(if wide { 0x38 } else { 0x2C }, 2)? as usize).find_map(|index| {
         let at = heads.checked_add(index * head)?;
-        let start = number(at + if wide { 8 } else { 4 }, word)?;
+        let start = number_in(at, if wide { 8 } else { 4 }, word)?;
         (number(at, 4)? == FRAMES && number(start as usize, 4)? == SORTED_FRAMES).then_some(start)
     });
     let mut regions: Vec<Region> = Vec::new();
     for index in 0..count {
         let at = table.checked_add(index * entry)?;
-        let kind = number(at + 4, 4)?;
-        let flags = number(at + 8, word)?;
-        let address = number(at + 8 + word, word)?;
-        let start = number(at + 8 + 2 * word, word)?;
-        let size = number(at + 8 + 3 * word, word)?;
+        let kind = number_in(at, 4, 4)?;
+        let flags = number_in(at, 8, word)?;
+        let address = number_in(at, 8 + word, word)?;
+        let start = number_in(at, 8 + 2 * word, word)?;
+        let size = number_in(at, 8 + 3 * word, word)?;
         // NULL, NOBITS, or not loaded.
         if kind == 0 || kind == 8 || flags & 2 == 0 || size == 0 {
             continue;
@@ -252,4 +255,29 @@ fn sections(content: &[u8], code: Reading) -> Option<Layout> {
         joined.push(gap(done, content.len() as u32));
     }
     (joined.len() <= MOST_REGIONS && !joined.is_empty()).then_some(Layout(joined))
+}
+
+#[cfg(all(test, feature = "make"))]
+mod tests {
+    use super::of_file;
+
+    #[test]
+    fn tables_at_the_end_of_the_numbers_are_none() {
+        let mut file = vec![0u8; 4096];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[18] = 62;
+        // One program header, one section header.
+        file[0x36] = 56;
+        file[0x38] = 1;
+        file[0x3A] = 64;
+        file[0x3C] = 1;
+        for before_the_end in 1..64u64 {
+            let place = (u64::MAX - before_the_end).to_le_bytes();
+            for field in [0x20, 0x28] {
+                let mut file = file.clone();
+                file[field..field + 8].copy_from_slice(&place);
+                of_file(&file);
+            }
+        }
+    }
 }
