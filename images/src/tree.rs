@@ -35,6 +35,20 @@ pub enum Owner {
     All(u32, u32),
 }
 
+/// Who owns a folder, and who may do what there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Folder {
+    /// Mode, without the kind.
+    pub mode: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Folders, by their paths below the root, that are another way in the stream than on the disk.
+pub type Folders<'a> = &'a dyn Fn(&Path) -> Option<Folder>;
+
 /// What the tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
@@ -61,12 +75,23 @@ pub fn write_tree(
     clamp_mtime: Option<i64>,
     out: impl Write,
 ) -> Result<Written, TreeError> {
-    write(dir, Of::Layer, owner, clamp_mtime, out)
+    write(dir, Of::Layer, owner, clamp_mtime, None, out)
+}
+
+/// The same, where some folders are as `folders` has them.
+pub fn write_tree_with(
+    dir: &Path,
+    owner: Owner,
+    clamp_mtime: Option<i64>,
+    folders: Folders<'_>,
+    out: impl Write,
+) -> Result<Written, TreeError> {
+    write(dir, Of::Layer, owner, clamp_mtime, Some(folders), out)
 }
 
 /// The same of a volume, whose apps may be writing meanwhile: as it is, without sockets and devices.
 pub fn write_volume(dir: &Path, out: impl Write) -> Result<Written, TreeError> {
-    write(dir, Of::Volume, Owner::Kept, None, out)
+    write(dir, Of::Volume, Owner::Kept, None, None, out)
 }
 
 fn write(
@@ -74,6 +99,7 @@ fn write(
     of: Of,
     owner: Owner,
     clamp_mtime: Option<i64>,
+    folders: Option<Folders<'_>>,
     out: impl Write,
 ) -> Result<Written, TreeError> {
     let mut builder = tar::Builder::new(out);
@@ -82,6 +108,7 @@ fn write(
         of,
         owner,
         clamp_mtime,
+        folders,
         links: HashMap::new(),
         written: Written::default(),
     };
@@ -101,6 +128,7 @@ struct State<'a, W: Write> {
     of: Of,
     owner: Owner,
     clamp_mtime: Option<i64>,
+    folders: Option<Folders<'a>>,
     /// First name of each file that has several.
     links: HashMap<(u64, u64), PathBuf>,
     written: Written,
@@ -152,6 +180,14 @@ impl<W: Write> State<'_, W> {
                     .append_link(&mut header, name, &*first)
                     .map_err(at(path));
             }
+        }
+        if let Some(folders) = self.folders
+            && kind.is_dir()
+            && let Some(folder) = folders(name.strip_prefix(".").unwrap_or(name))
+        {
+            header.set_mode(folder.mode);
+            header.set_uid(folder.uid.into());
+            header.set_gid(folder.gid.into());
         }
         if kind.is_dir() || kind.is_file() {
             self.attributes(path)?;

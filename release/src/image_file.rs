@@ -1,12 +1,14 @@
 //! `image.toml`: an image from another one, files and settings. Paths begin at the file's folder; unknown keys are refused.
 
 mod lay_out;
+mod lower;
 
 use crate::files::{self, FileError};
 use crate::image::{self, ImageError};
 use coracle_images::build::{self, Build, Built, Compression, Owner};
 use coracle_images::layout::{Empty, Layout, Platform, RunConfig};
 use lay_out::LaidOut;
+use lower::Lower;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -183,9 +185,18 @@ pub fn build(
         .as_deref()
         .map(|name| layout.image(Some(name), &machine));
     let base = base.transpose().map_err(image::at(output))?;
-    let laid = LaidOut::of(&file, path)?;
     let rootfs = file.rootfs.as_ref();
     let rootfs = rootfs.map(|rootfs| path.parent().unwrap_or(Path::new("")).join(rootfs));
+    let leads = lay_out::leads(&file);
+    let lower = match (&base, &rootfs) {
+        (Some(base), _) => {
+            let name = file.base.as_deref().unwrap_or_default();
+            Lower::of_image(name, base, &layout, &leads)?
+        }
+        (None, Some(rootfs)) => Lower::of_folder(rootfs, owner, &leads)?,
+        (None, None) => Lower::default(),
+    };
+    let laid = LaidOut::of(&file, path, &lower)?;
     let files = (!file.files.is_empty()).then(|| laid.root().to_owned());
     let build = Build {
         layers: rootfs.into_iter().chain(files).collect(),
@@ -198,6 +209,7 @@ pub fn build(
         clamp_mtime,
         compression,
         owner: Owner::All(owner.0, owner.1),
+        folders: laid.as_below().clone(),
         annotations: BTreeMap::new(),
     };
     let built = match &base {

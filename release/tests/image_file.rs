@@ -290,3 +290,137 @@ fn folders_have_their_modes_whoever_builds() {
         );
     }
 }
+
+/// A layer as somebody else packs it: paths with kinds, modes and owners.
+fn packed(members: &[(&str, tar::EntryType, u32, u64)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for &(path, kind, mode, owner) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(owner);
+        header.set_gid(owner + 1);
+        header.set_size(0);
+        match kind {
+            tar::EntryType::Symlink => tar.append_link(&mut header, path, "usr/bin").unwrap(),
+            _ => tar
+                .append_data(&mut header, path, std::io::empty())
+                .unwrap(),
+        }
+    }
+    tar.into_inner().unwrap()
+}
+
+/// `below:1` in `images`: these layers.
+fn with_base(place: &Place, layers: &[Vec<u8>]) {
+    use coracle_images::layout::{CONFIG, ImageConfig, Layout, MANIFEST, Manifest, Platform};
+    let layout = Layout::create(place.path("images"), &Default::default()).unwrap();
+    let built = layers.iter().map(|layer| {
+        layout
+            .put("application/vnd.oci.image.layer.v1.tar", layer)
+            .unwrap()
+    });
+    let layers: Vec<_> = built.collect();
+    let config: ImageConfig = serde_json::from_value(serde_json::json!({
+        "architecture": "amd64", "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": layers.iter().map(|layer| layer.digest).collect::<Vec<_>>()},
+    }))
+    .unwrap();
+    let manifest: Manifest = serde_json::from_value(serde_json::json!({
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": layout.put_json(CONFIG, &config).unwrap(), "layers": layers,
+    }))
+    .unwrap();
+    let mut entry = layout.put_json(MANIFEST, &manifest).unwrap();
+    entry.platform = Some(Platform::linux("amd64", None));
+    layout.tag(entry, "below:1").unwrap();
+}
+
+#[test]
+fn folders_on_the_way_stay_as_the_image_below_has_them() {
+    use tar::EntryType::{Directory, Regular, Symlink};
+    let place = Place::new();
+    place.write("src/new", "x");
+    with_base(
+        &place,
+        &[
+            packed(&[
+                ("./", Directory, 0o711, 3),
+                ("./tmp/", Directory, 0o755, 0),
+                ("./gone/", Directory, 0o700, 7),
+                ("./bin", Symlink, 0o777, 0),
+                ("./file", Regular, 0o644, 0),
+            ]),
+            packed(&[
+                ("tmp/", Directory, 0o1777, 5),
+                (".wh.gone", Regular, 0o644, 0),
+            ]),
+        ],
+    );
+    let build = |to: &[&str], below: &str| {
+        let entry = |to: &&str| format!("[[files]]\nfrom = \"new\"\nto = \"{to}\"\n");
+        let entries: String = to.iter().map(entry).collect();
+        place.write(
+            "src/image.toml",
+            format!("{below}\nplatform = \"linux/amd64\"\nowner = \"9:9\"\n{entries}"),
+        );
+        let before = names(&place.path("images/blobs/sha256"));
+        let ran =
+            place.run("image build src/image.toml --compression none --output images --tag made:1");
+        let new = names(&place.path("images/blobs/sha256"));
+        let new = new.into_iter().filter(|blob| !before.contains(blob));
+        let layer = new
+            .map(|blob| place.read(&format!("images/blobs/sha256/{blob}")))
+            .max_by_key(Vec::len);
+        (ran, layer.unwrap_or_default())
+    };
+    let found = |layer: &[u8]| -> Vec<String> {
+        let mut tar = tar::Archive::new(layer);
+        let entries = tar.entries().unwrap().map(Result::unwrap);
+        entries
+            .map(|entry| {
+                let header = entry.header();
+                let (mode, uid, gid) = (header.mode(), header.uid(), header.gid());
+                let path = entry.path().unwrap().display().to_string();
+                format!(
+                    "{path} {:o} {}:{}",
+                    mode.unwrap(),
+                    uid.unwrap(),
+                    gid.unwrap()
+                )
+            })
+            .collect()
+    };
+    let (ran, layer) = build(&["/tmp/seed/new", "/gone/new"], "base = \"below:1\"");
+    ran.ok();
+    assert_eq!(
+        found(&layer),
+        [
+            "./ 711 3:4",
+            "gone/ 755 9:9",
+            "gone/new 644 9:9",
+            "tmp/ 1777 5:6",
+            "tmp/seed/ 755 9:9",
+            "tmp/seed/new 644 9:9",
+        ]
+    );
+    // What a folder would hide.
+    let (ran, _) = build(&["/bin/new"], "base = \"below:1\"");
+    ran.failed(1, &["files[0].to", "`/bin` is a link to `usr/bin`"]);
+    let (ran, _) = build(&["/file/new"], "base = \"below:1\"");
+    ran.failed(
+        1,
+        &["files[0].to", "`/file` of the image below is no folder"],
+    );
+
+    // The same on top of a folder.
+    place.write("src/root/tmp/x", vec![b'x'; 1]);
+    symlink("usr/bin", place.path("src/root/bin")).unwrap();
+    fs::set_permissions(place.path("src/root/tmp"), Permissions::from_mode(0o1777)).unwrap();
+    let (ran, layer) = build(&["/tmp/new", "/var/lib/new"], "rootfs = \"root\"");
+    ran.ok();
+    let found = found(&layer);
+    assert!(found.contains(&"tmp/ 1777 9:9".to_owned()), "{found:?}");
+    let (ran, _) = build(&["/bin/new"], "rootfs = \"root\"");
+    ran.failed(1, &["files[0].to", "`/bin` is a link to `usr/bin`"]);
+}

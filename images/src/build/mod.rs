@@ -19,7 +19,8 @@ use crate::layout::{
 };
 use crate::store::StoreError;
 
-pub use crate::tree::{Owner, TreeError, write_tree};
+use crate::tree::write_tree_with;
+pub use crate::tree::{Folder, Owner, TreeError, write_tree};
 
 /// Why an image can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,9 @@ pub struct Build {
     pub compression: Compression,
     /// Who owns the files.
     pub owner: Owner,
+    /// Folders of the layers, by their paths below the root, that are not as the disk has them: what a lower layer says of
+    /// them stays in force.
+    pub folders: BTreeMap<PathBuf, Folder>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
 }
@@ -90,6 +94,7 @@ impl Build {
             clamp_mtime: None,
             compression: Compression::Zstd(19),
             owner: Owner::Kept,
+            folders: BTreeMap::new(),
             annotations: BTreeMap::new(),
         }
     }
@@ -245,7 +250,8 @@ fn merged(mut base: RunConfig, new: RunConfig) -> RunConfig {
 
 fn layer(build: &Build, dir: &Path, layout: &Layout) -> Result<BuiltLayer, BuildError> {
     let mut packer = pack::Packer::new(layout, build.compression)?;
-    let written = write_tree(dir, build.owner, build.clamp_mtime, &mut packer)?;
+    let folders = |path: &Path| build.folders.get(path).copied();
+    let written = write_tree_with(dir, build.owner, build.clamp_mtime, &folders, &mut packer)?;
     let packed = packer.finish(layout)?;
     let media_type = build.compression.layer_type().media_type();
     Ok(BuiltLayer {

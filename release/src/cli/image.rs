@@ -245,6 +245,7 @@ fn build(args: ImageBuild) -> Result<(), Failure> {
         owner: args
             .owner
             .map_or(Owner::Kept, |(uid, gid)| Owner::All(uid, gid)),
+        folders: Default::default(),
         annotations: Default::default(),
     };
     let built = image::build(&build, &args.output, &args.tag)?;

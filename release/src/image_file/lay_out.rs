@@ -1,8 +1,10 @@
 //! `[[files]]` in a folder of their own, as the layer is to have them. A link that an entry brought is a link of the layer:
 //! nothing is written through it, as it leads into this machine.
 
+use super::lower::{Lower, There};
 use super::{ImageFile, ImageFileError, io_at};
-use std::collections::BTreeMap;
+use coracle_images::build::Folder;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -15,17 +17,38 @@ pub(super) struct LaidOut {
     scratch: TempDir,
     /// Folders with the modes that they get when all is in them: one may be without the right to write.
     folders: BTreeMap<PathBuf, u32>,
+    /// Folders on the way that the image below has too, by their paths below the root.
+    as_below: BTreeMap<PathBuf, Folder>,
+}
+
+/// The folders on the way to the files, the root among them.
+pub(super) fn leads(file: &ImageFile) -> BTreeSet<PathBuf> {
+    let places = file
+        .files
+        .iter()
+        .filter_map(|entry| below(&entry.to, &entry.from));
+    let ways = places.flat_map(|to| {
+        to.ancestors()
+            .skip(1)
+            .map(Path::to_owned)
+            .collect::<Vec<_>>()
+    });
+    ways.collect()
 }
 
 impl LaidOut {
-    /// Puts the `[[files]]` of the image.toml at `path` where they belong.
-    pub(super) fn of(file: &ImageFile, path: &Path) -> Result<Self, ImageFileError> {
+    /// Puts the `[[files]]` of the image.toml at `path` where they belong, on top of what is below.
+    pub(super) fn of(file: &ImageFile, path: &Path, lower: &Lower) -> Result<Self, ImageFileError> {
         let scratch = tempfile::tempdir().map_err(io_at(&std::env::temp_dir()))?;
         let root = scratch.path().to_owned();
         let mut laid = Self {
             folders: BTreeMap::from([(root.clone(), 0o755)]),
+            as_below: BTreeMap::new(),
             scratch,
         };
+        if let Some(There::Folder(folder)) = lower.at(Path::new("")) {
+            laid.as_below.insert(PathBuf::new(), *folder);
+        }
         let from_here = path.parent().unwrap_or(Path::new(""));
         for (number, entry) in file.files.iter().enumerate() {
             let field = |field: &str, what: String| ImageFileError::Field {
@@ -45,15 +68,32 @@ impl LaidOut {
             for part in to.parent().unwrap_or(Path::new("")).components() {
                 lead.push(part);
                 let place = root.join(&lead);
-                match laid.folders.contains_key(&place) {
-                    true => {}
-                    false if place.symlink_metadata().is_ok() => {
-                        let what =
-                            format!("`/{}` of an earlier entry is no folder", lead.display());
+                if laid.folders.contains_key(&place) {
+                    continue;
+                }
+                let shown = lead.display();
+                if place.symlink_metadata().is_ok() {
+                    let what = format!("`/{shown}` of an earlier entry is no folder");
+                    return Err(field("to", what));
+                }
+                match lower.at(&lead) {
+                    None => {}
+                    Some(There::Folder(folder)) => {
+                        laid.as_below.insert(lead.clone(), *folder);
+                    }
+                    Some(There::Link(target)) => {
+                        let what = format!(
+                            "`/{shown}` is a link to `{}` in the image below, and a folder would hide it; write where it leads",
+                            target.display()
+                        );
                         return Err(field("to", what));
                     }
-                    false => laid.folder(place, 0o755)?,
+                    Some(There::Other) => {
+                        let what = format!("`/{shown}` of the image below is no folder");
+                        return Err(field("to", what));
+                    }
                 }
+                laid.folder(place, 0o755)?;
             }
             laid.copy(&from_here.join(&entry.from), &root.join(&to), mode)?;
         }
@@ -63,6 +103,11 @@ impl LaidOut {
 
     pub(super) fn root(&self) -> &Path {
         self.scratch.path()
+    }
+
+    /// Folders that are to be as the image below has them.
+    pub(super) fn as_below(&self) -> &BTreeMap<PathBuf, Folder> {
+        &self.as_below
     }
 
     fn folder(&mut self, path: PathBuf, mode: u32) -> Result<(), ImageFileError> {
@@ -87,6 +132,8 @@ impl LaidOut {
             }
             if let Some(mode) = mode {
                 self.folders.insert(to.to_owned(), mode);
+                let path = to.strip_prefix(self.root()).unwrap_or(to).to_owned();
+                self.as_below.remove(&path);
             }
             for entry in fs::read_dir(from).map_err(io_at(from))? {
                 let name = entry.map_err(io_at(from))?.file_name();
