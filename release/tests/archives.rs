@@ -94,12 +94,14 @@ fn what_docker_save_writes_is_imported_from_a_pipe() {
     // Another name, another packing, a packed archive.
     let gzip = Command::new("gzip").arg(place.path("web.tar")).status();
     assert!(gzip.unwrap().success());
-    piped(
+    piped(&place, "web.tar.gz", "--output taken --tag other:2").ok();
+    let said = piped(
         &place,
         "web.tar.gz",
         "--output taken --tag other:2 --compression gzip",
     )
     .ok();
+    assert!(said.contains("(replaced sha256:"), "{said}");
     assert_eq!(diff_ids(&place, "taken", "other:2"), wanted);
     skopeo(&place, "oci:taken:other:2", "oci:again:x");
 }

@@ -1,5 +1,6 @@
 //! The files of an archive, each in the layout's store and held against the name that it has.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -17,6 +18,28 @@ use crate::store::StoreError;
 enum File {
     Blob { digest: Sha256Digest, size: u64 },
     LinkTo(String),
+}
+
+/// All that comes before a file's bytes, its long name and attributes among it, in bytes.
+const HEAD_BYTES: u64 = 1 << 20;
+
+/// Ends with an error where more is read than was allowed last.
+struct Bounded<'a, R> {
+    inner: R,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let left = self.left.get().checked_sub(read as u64);
+        self.left.set(left.ok_or_else(|| {
+            io::Error::other(format!(
+                "a file's name and attributes have more than {HEAD_BYTES} bytes"
+            ))
+        })?);
+        Ok(read)
+    }
 }
 
 /// An archive that was read.
@@ -50,11 +73,22 @@ impl<'a> Files<'a> {
             }
             _ => Box::new(source),
         };
-        let mut archive = tar::Archive::new(unpacked);
-        for entry in archive.entries().map_err(ArchiveError::Read)? {
-            files.take(entry.map_err(ArchiveError::Read)?, came)?;
+        let left = Cell::new(0);
+        let mut archive = tar::Archive::new(Bounded {
+            inner: unpacked,
+            left: &left,
+        });
+        let mut entries = archive.entries().map_err(ArchiveError::Read)?;
+        loop {
+            // Long names and attributes are read into memory on the way to the next file.
+            left.set(HEAD_BYTES);
+            let Some(entry) = entries.next() else {
+                return Ok(files);
+            };
+            let entry = entry.map_err(ArchiveError::Read)?;
+            left.set(u64::MAX);
+            files.take(entry, came)?;
         }
-        Ok(files)
     }
 
     fn take(
@@ -63,13 +97,13 @@ impl<'a> Files<'a> {
         came: &mut BTreeSet<Sha256Digest>,
     ) -> Result<(), ArchiveError> {
         let name = plain("", &entry.path_bytes())?;
+        let limit = self.limits.unpacked_bytes;
+        self.bytes = self.bytes.saturating_add(entry.size());
+        if self.bytes > limit {
+            return Err(ArchiveError::TooMuch { name, limit });
+        }
         let file = match entry.header().entry_type() {
             EntryType::Regular | EntryType::Continuous => {
-                let limit = self.limits.unpacked_bytes;
-                self.bytes = self.bytes.saturating_add(entry.size());
-                if self.bytes > limit {
-                    return Err(ArchiveError::TooMuch { name, limit });
-                }
                 let mut blob = self.layout.store().incoming()?;
                 io::copy(&mut entry, &mut blob).map_err(ArchiveError::Read)?;
                 let (digest, size) = self.layout.store().accept(blob)?;
@@ -95,7 +129,10 @@ impl<'a> Files<'a> {
                 };
                 File::LinkTo(plain(folder, &target)?)
             }
-            _ => return Ok(()),
+            _ => {
+                io::copy(&mut entry, &mut io::sink()).map_err(ArchiveError::Read)?;
+                return Ok(());
+            }
         };
         if self.by_name.len() == FILES {
             return Err(ArchiveError::TooManyFiles);

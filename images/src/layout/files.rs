@@ -48,6 +48,17 @@ pub(super) fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, LayoutE
     Ok(bytes)
 }
 
+/// Until the file is closed, nobody else who changes the index of this folder does so: another one's new name would be lost.
+pub(super) fn hold(dir: &Path) -> Result<File, LayoutError> {
+    let folder = File::open(dir).map_err(|source| LayoutError::Io {
+        path: dir.to_owned(),
+        source,
+    })?;
+    // Some file systems of a network know no lock on a folder: there one at a time is up to whoever works there.
+    let _ = folder.lock();
+    Ok(folder)
+}
+
 /// Temporary file, fsync, rename, fsync of the folder.
 pub(super) fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), LayoutError> {
     let path = dir.join(name);

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::limits::Limits;
 use crate::store::BlobStore;
 
-use files::{json, parse, read_file, write_file};
+use files::{hold, json, parse, read_file, write_file};
 
 pub use error::LayoutError;
 pub use media::{
@@ -80,6 +80,7 @@ impl Layout {
     pub fn create(dir: impl Into<PathBuf>, limits: &Limits) -> Result<Self, LayoutError> {
         let dir = dir.into();
         let store = BlobStore::open(&dir)?;
+        let held = hold(&dir)?;
         if !dir.join(INDEX_FILE).exists() {
             let index = empty_index();
             write_file(&dir, INDEX_FILE, &json(&index)?)?;
@@ -87,7 +88,7 @@ impl Layout {
         if !dir.join(LAYOUT_FILE).exists() {
             write_file(&dir, LAYOUT_FILE, LAYOUT_TEXT.as_bytes())?;
         }
-        drop(store);
+        drop((store, held));
         Self::open(dir, limits)
     }
 
@@ -208,6 +209,7 @@ impl Layout {
 
     /// Gives an entry of the index a tag; another entry with it is replaced.
     pub fn tag(&self, mut entry: Descriptor, tag: &str) -> Result<(), LayoutError> {
+        let _held = hold(&self.dir)?;
         let mut index = self.index()?;
         entry
             .annotations
@@ -221,6 +223,7 @@ impl Layout {
 
     /// Puts an entry without a tag into the index, once: artifacts, so that they are not garbage.
     pub fn add(&self, entry: Descriptor) -> Result<(), LayoutError> {
+        let _held = hold(&self.dir)?;
         let mut index = self.index()?;
         if !index.manifests.iter().any(|old| old.digest == entry.digest) {
             index.manifests.push(entry);

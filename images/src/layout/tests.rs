@@ -169,3 +169,20 @@ fn other_folders_are_no_layouts() {
         Err(LayoutError::NotALayout(_))
     ));
 }
+
+#[test]
+fn names_that_are_given_at_once_are_all_there() {
+    let (_dir, layout) = layout();
+    let entry = layout.put(MANIFEST, b"{}").unwrap();
+    let give = |who: &str| {
+        for number in 0..20 {
+            let name = format!("{who}:{number}");
+            layout.tag(entry.clone(), &name).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| give("a"));
+        scope.spawn(|| give("b"));
+    });
+    assert_eq!(layout.index().unwrap().manifests.len(), 40);
+}

@@ -133,3 +133,31 @@ fn an_image_that_loses_its_name_is_told() {
     assert_eq!(replaced[4], replaced[1]);
     assert_ne!(replaced[5], replaced[1]);
 }
+
+#[test]
+fn a_name_has_its_bound() {
+    let place = place();
+    let mut out = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    let name = vec![b'n'; 2 << 20];
+    header.set_size(name.len() as u64);
+    header.set_cksum();
+    out.append(&header, &name[..]).unwrap();
+    let mut archive = out.into_inner().unwrap();
+    let whole = place.archive("one");
+    archive.truncate(archive.len() - 1024);
+    archive.extend(whole);
+    match place.import(&archive[..], Limits::default()).unwrap_err() {
+        ArchiveError::Read(error) => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(inner) = source {
+                text += &inner.to_string();
+                source = inner.source();
+            }
+            assert!(text.contains("1048576 bytes"), "{text}");
+        }
+        error => panic!("{error}"),
+    }
+}
