@@ -1,19 +1,19 @@
 //! Images from and to any registry (distribution-spec v1.1): the engineer's way to what others have built, and to where
 //! boards' mirrors may take it from. What comes is held against its digests before it gets a name in the layout.
 
+mod error;
 mod login;
 mod reference;
 
-use crate::console::{ConsoleError, SYSTEM_CA, authorities, problem};
-use crate::files::{self, FileError};
+use crate::console::{SYSTEM_CA, authorities, problem};
+use crate::files;
 use crate::image::limits;
 use crate::progress;
 use coracle_images::Sha256Digest;
 use coracle_images::layout::{
-    DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Image, Layout, LayoutError, MANIFEST, Manifest,
-    Platform, is_index, is_manifest,
+    DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Image, Layout, MANIFEST, Manifest, Platform,
+    is_index, is_manifest,
 };
-use coracle_images::store::StoreError;
 use login::Login;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -24,102 +24,11 @@ use ureq::http::{Request, Response, Uri};
 use ureq::tls::{ClientCert, PrivateKey, TlsConfig};
 use ureq::{Agent, Body, ResponseExt, SendBody};
 
+pub use error::RegistryError;
 pub use reference::Reference;
 
 /// A private key, in bytes.
 const KEY_BYTES: u64 = 64 << 10;
-
-/// Why an image did not come or go.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// Not `host[:port]/name[:tag]`.
-    #[error("`{0}` names no image of a registry; write `registry.example/shop/web:1.4`")]
-    Reference(String),
-    /// Password, key.
-    #[error("{0}")]
-    File(#[from] FileError),
-    /// Certificates.
-    #[error("{0}")]
-    Certificates(#[from] ConsoleError),
-    /// The key of the client's certificate.
-    #[error("--key `{0}` holds no private key in PEM")]
-    Key(PathBuf),
-    /// Nobody answers.
-    #[error("cannot reach the registry: {method} {url}")]
-    Unreachable {
-        /// Of the request.
-        method: &'static str,
-        /// Of the request.
-        url: String,
-        /// Why.
-        #[source]
-        source: Box<ureq::Error>,
-    },
-    /// It said no.
-    #[error("the registry refused {method} {url}: {error} (status {status}){hint}")]
-    Refused {
-        /// Of the request.
-        method: &'static str,
-        /// Of the request.
-        url: String,
-        /// HTTP status.
-        status: u16,
-        /// In its words.
-        error: String,
-        /// What may help.
-        hint: &'static str,
-    },
-    /// Another host, to which the registry had sent us, said no.
-    #[error(
-        "{place} refused {method} {url}, for which the registry sends us there (status {status}); the login is for the registry alone"
-    )]
-    RefusedElsewhere {
-        /// Of the request.
-        method: &'static str,
-        /// Of the request.
-        url: String,
-        /// Who refused.
-        place: String,
-        /// HTTP status.
-        status: u16,
-    },
-    /// It said something else than a registry does.
-    #[error("{url} brought an answer that is not understood: {what}")]
-    Answer {
-        /// Of the request.
-        url: String,
-        /// What was wrong with it.
-        what: String,
-    },
-    /// A password would go to somebody else, or in the clear.
-    #[error("the registry sends passwords to `{0}`, which is not https")]
-    Realm(String),
-    /// The bytes have another digest.
-    #[error("{url} brought {found}, not {wanted}")]
-    WrongDigest {
-        /// Of the request.
-        url: String,
-        /// Asked for.
-        wanted: Sha256Digest,
-        /// What came.
-        found: Sha256Digest,
-    },
-    /// While a blob came.
-    #[error("fetching {url}")]
-    Stream {
-        /// Of the request.
-        url: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The layout.
-    #[error("{0}")]
-    Layout(#[from] LayoutError),
-    /// Its blobs.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-}
 
 /// How a registry is reached.
 #[derive(Debug, Clone, Default)]
