@@ -117,3 +117,21 @@ fn each_path_that_features_and_readme_name_exists() {
     }
     assert!(seen > 20, "only {seen} paths were found to check");
 }
+
+#[test]
+fn no_feature_stands_twice() {
+    let text = read("docs/features.md");
+    let mut seen = BTreeSet::new();
+    for row in text.lines() {
+        let id = row.strip_prefix("| ").and_then(|row| row.split(' ').next());
+        let is_id = |id: &&str| {
+            id.starts_with(|c: char| c.is_ascii_uppercase())
+                && id.len() > 1
+                && id[1..].chars().all(|c| c.is_ascii_digit())
+        };
+        if let Some(id) = id.filter(is_id) {
+            assert!(seen.insert(id), "{id} stands twice");
+        }
+    }
+    assert!(seen.len() > 60, "only {} are read", seen.len());
+}
