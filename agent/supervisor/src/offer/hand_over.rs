@@ -61,7 +61,7 @@ fn fault_of(old: &App, release: &Release, running: &Release) -> Option<String> {
     if let Some(guest) = running.apps.iter().find(uses) {
         return Some(format!("has a network that app `{}` uses", guest.name));
     }
-    if let Some(fault) = written_by_both(old, release) {
+    if let Some(fault) = written_by_both(old, release, running) {
         return Some(fault);
     }
     let spec = |of: &Release, name: &str| {
@@ -79,13 +79,21 @@ fn fault_of(old: &App, release: &Release, running: &Release) -> Option<String> {
 }
 
 /// What it writes and an app of the release as well, though its new version, which may have given it to another, does not say so.
-fn written_by_both(old: &App, release: &Release) -> Option<String> {
+fn written_by_both(old: &App, release: &Release, running: &Release) -> Option<String> {
     let new = release.apps.iter().find(|app| app.name == old.name)?;
     let told = |what: &str, name: &str, app: &App| {
         format!(
             "writes {what} `{name}`, and so does app `{}` of this release",
             app.name
         )
+    };
+    // Who wrote it beside this one all along goes on with that.
+    let writer = |writes: &dyn Fn(&&App) -> bool| {
+        let mut apps = release.apps.iter().filter(writes);
+        apps.find(|app| {
+            let mut running = running.apps.iter();
+            !running.any(|was| was.name == app.name && was.name != old.name && writes(&was))
+        })
     };
     let volumes = old.volumes.iter().filter(|mount| {
         let is_said = new.both_write.contains(&mount.name);
@@ -96,7 +104,7 @@ fn written_by_both(old: &App, release: &Release) -> Option<String> {
             let mut mounts = app.volumes.iter();
             mounts.any(|other| other.name == mount.name && !other.read_only)
         };
-        if let Some(app) = release.apps.iter().find(writes) {
+        if let Some(app) = writer(&writes) {
             return Some(told("volume", mount.name.as_str(), app));
         }
     }
@@ -105,7 +113,7 @@ fn written_by_both(old: &App, release: &Release) -> Option<String> {
             let mut binds = app.binds.iter();
             binds.any(|other| other.source == bind.source && !other.read_only)
         };
-        if let Some(app) = release.apps.iter().find(writes) {
+        if let Some(app) = writer(&writes) {
             return Some(told("the board's", &bind.source, app));
         }
     }
@@ -187,6 +195,13 @@ mod tests {
             assert_eq!(fault(&[next(json!({})), db(&mount)], &looked), None);
         }
         let data = json!([{ "name": "data", "target": "/d" }]);
+        let db = || json!({ "name": "db", "volumes": data });
+        let both = [web(json!({ "volumes": data })), db()];
+        assert_eq!(
+            fault(&[next(json!({})), db()], &both),
+            None,
+            "it wrote it already"
+        );
         let said = next(json!({ "volumes": data, "both_write": ["data"] }));
         let db = json!({ "name": "db", "volumes": data });
         assert_eq!(fault(&[said, db], &[web(json!({ "volumes": data }))]), None);
