@@ -189,6 +189,8 @@ pub fn build(
     let rootfs = rootfs.map(|rootfs| path.parent().unwrap_or(Path::new("")).join(rootfs));
     let leads = lay_out::leads(&file);
     let lower = match (&base, &rootfs) {
+        // Nothing is asked of layers, which are read for it, when nothing lies in their folders.
+        _ if leads.is_empty() => Lower::default(),
         (Some(base), _) => {
             let name = file.base.as_deref().unwrap_or_default();
             Lower::of_image(name, base, &layout, &leads)?
