@@ -9,6 +9,7 @@ use coracle_protocol::report::Phase;
 use coracle_protocol::stick::BoardResult;
 use daemon::Daemon;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use stick::{
     APPLY, CONFIG, DELTA, Loop, OFFER, apply, blob, board_and_stick, committed, config, full,
     image_of, plug, put,
@@ -57,6 +58,15 @@ fn result(bytes: &[u8]) -> BoardResult {
 }
 
 const RESULT: &str = "coracle/result-acme.b.json";
+
+/// A board that takes a stick which asks for a result, the stick, and the board's coracle.toml.
+fn board_with_a_wish() -> (Daemon, PathBuf, String) {
+    let (daemon, stick) = board_and_stick(&[CONFIG, &full()]);
+    with_wish(&daemon, &stick);
+    daemon.answer(APPLY, 200, committed());
+    let config = config(&daemon, "");
+    (daemon, stick, config)
+}
 
 #[test]
 fn a_result_is_left_on_a_stick_that_asks_for_it() {
@@ -151,10 +161,7 @@ fn nothing_is_written_to_a_stick_that_may_not_ask_for_it() {
 
 #[test]
 fn a_plugged_stick_gets_its_result_from_the_boards_user() {
-    let (daemon, stick) = board_and_stick(&[CONFIG, &full()]);
-    with_wish(&daemon, &stick);
-    daemon.answer(APPLY, 200, committed());
-    let config = config(&daemon, "");
+    let (daemon, stick, config) = board_with_a_wish();
     let image = image_of(&stick);
     let device = Loop::of(&image, &[]);
     let (code, out, err) = plug(&daemon, &config, &device.0);
@@ -190,10 +197,7 @@ fn check_fat(image: &std::path::Path) {
 
 #[test]
 fn a_stick_that_takes_no_result_changes_nothing_of_the_update() {
-    let (daemon, stick) = board_and_stick(&[CONFIG, &full()]);
-    with_wish(&daemon, &stick);
-    daemon.answer(APPLY, 200, committed());
-    let config = config(&daemon, "");
+    let (daemon, stick, config) = board_with_a_wish();
 
     // The switch against writing.
     let image = image_of(&stick);
@@ -261,10 +265,7 @@ fn fill(image: &std::path::Path) {
 /// The result is written while its stick is mounted: the kernel would not know of it, and what is mounted could break.
 #[test]
 fn a_device_that_is_in_use_is_not_written_to() {
-    let (daemon, stick) = board_and_stick(&[CONFIG, &full()]);
-    with_wish(&daemon, &stick);
-    daemon.answer(APPLY, 200, committed());
-    let config = config(&daemon, "");
+    let (daemon, stick, config) = board_with_a_wish();
     let image = image_of(&stick);
     let device = Loop::of(&image, &[]);
     // As a mount holds it.
@@ -295,10 +296,7 @@ fn lines(daemon: &Daemon) -> Vec<String> {
 
 #[test]
 fn two_sticks_at_once_wait_for_each_other() {
-    let (daemon, stick) = board_and_stick(&[CONFIG, &full()]);
-    with_wish(&daemon, &stick);
-    daemon.answer(APPLY, 200, committed());
-    let config = config(&daemon, "");
+    let (daemon, stick, config) = board_with_a_wish();
     let image = image_of(&stick);
     let second = daemon.folder().join("second.img");
     std::fs::copy(&image, &second).unwrap();
@@ -389,10 +387,7 @@ fn a_stick_that_is_pulled_out_is_of_no_more_account_from_then_on() {
         (APPLY, true),
         (ASK, true),
     ] {
-        let (daemon, stick) = board_and_stick(&[CONFIG, &full()]);
-        with_wish(&daemon, &stick);
-        daemon.answer(APPLY, 200, committed());
-        let config = config(&daemon, "");
+        let (daemon, stick, config) = board_with_a_wish();
         let image = image_of(&stick);
         let device = Loop::of(&image, &[]);
         let (pulled, node) = (image.clone(), device.0.clone());

@@ -135,31 +135,6 @@ fn who_would_take_a_third_ones_port_gets_none() {
     });
 }
 
-/// On the default network, a server at datagram port 53 that says its name.
-async fn named_by_datagram(
-    networks: &mut Networks,
-    name: &'static str,
-    ports: &[PublishedPort],
-) -> Netns {
-    let space = Netns::new();
-    let wanted = Wanted {
-        ports,
-        ..Wanted::default()
-    };
-    let place = networks.connect(DEFAULT_NETWORK, name, space.namespace(), &wanted);
-    let place = place.await.unwrap();
-    space.run(move || {
-        configure_inside(&place).unwrap();
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
-        std::thread::spawn(move || {
-            while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
-                let _ = socket.send_to(name.as_bytes(), from);
-            }
-        });
-    });
-    space
-}
-
 /// Whoever has spoken to the old one is the new one's once the old one has ended, and never whoever gets its address.
 #[test]
 fn what_is_open_is_forgotten_with_the_one_who_was_relieved() {

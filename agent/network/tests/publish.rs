@@ -185,30 +185,6 @@ fn keeps_sending(seconds: u64) -> Vec<String> {
     answers
 }
 
-/// A container with a server behind UDP port 8053 of the board, that says its own name.
-async fn named(networks: &mut Networks, name: &'static str) -> Netns {
-    let space = Netns::new();
-    let ports = [port(None, 8053, 53, Protocol::Udp)];
-    let wanted = Wanted {
-        ports: &ports,
-        ..Wanted::default()
-    };
-    let place = networks
-        .connect(DEFAULT_NETWORK, name, space.namespace(), &wanted)
-        .await
-        .unwrap();
-    space.run(move || {
-        configure_inside(&place).unwrap();
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
-        std::thread::spawn(move || {
-            while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
-                let _ = socket.send_to(name.as_bytes(), from);
-            }
-        });
-    });
-    space
-}
-
 #[test]
 fn datagrams_that_keep_coming_find_the_app_that_has_the_port_now() {
     let client = board();
@@ -219,12 +195,13 @@ fn datagrams_that_keep_coming_find_the_app_that_has_the_port_now() {
         // One that never stops: before the port is published, while another has it, while nobody has it.
         let sending = std::thread::spawn(move || client.run(|| keeps_sending(4)));
         std::thread::sleep(Duration::from_millis(500));
-        let old = named(&mut networks, "old").await;
+        let ports = [port(None, 8053, 53, Protocol::Udp)];
+        let old = named_by_datagram(&mut networks, "old", &ports).await;
         std::thread::sleep(Duration::from_millis(1000));
         networks.detach("old").await.unwrap();
         drop(old);
         std::thread::sleep(Duration::from_millis(500));
-        let _new = named(&mut networks, "new").await;
+        let _new = named_by_datagram(&mut networks, "new", &ports).await;
         let answers = sending.join().unwrap();
         let of = |name: &str| answers.iter().filter(|answer| *answer == name).count();
         assert!(of("old") > 5 && of("new") > 5, "{answers:?}");

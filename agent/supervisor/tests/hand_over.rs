@@ -325,6 +325,18 @@ fn a_supervisor_that_is_killed_meanwhile_leaves_one_whole_set() {
     comes_to(&board, "web~");
 }
 
+/// Version one serves again, with what it had written, and nothing of the other is left.
+#[track_caller]
+fn goes_back_to_one(board: &Board) {
+    wait_for("the one before", WAIT, || {
+        board
+            .get("http://127.0.0.1:8080/")
+            .filter(|page| page == "one")
+    });
+    assert_eq!(starts(board, "marked"), 1);
+    comes_to(board, "web");
+}
+
 /// Of a board that loses its power nothing runs on, and of the new version nothing stays.
 #[test]
 fn a_power_cut_meanwhile_ends_with_the_version_before() {
@@ -338,13 +350,7 @@ fn a_power_cut_meanwhile_ends_with_the_version_before() {
     });
     board.stop_all();
     board.start_supervisor();
-    wait_for("the one before", WAIT, || {
-        board
-            .get("http://127.0.0.1:8080/")
-            .filter(|page| page == "one")
-    });
-    assert_eq!(starts(&board, "marked"), 1);
-    comes_to(&board, "web");
+    goes_back_to_one(&board);
 }
 
 #[test]
@@ -440,13 +446,7 @@ fn a_fault_in_the_trial_starts_the_one_before_again_with_what_it_wrote() {
     two.trial_seconds = 20;
     let (phase, reason) = board.deploy("2", vec![two]);
     assert_eq!(phase, Phase::RolledBack, "{reason:?}");
-    wait_for("the one before", WAIT, || {
-        board
-            .get("http://127.0.0.1:8080/")
-            .filter(|page| page == "one")
-    });
-    assert_eq!(starts(&board, "marked"), 1);
-    comes_to(&board, "web");
+    goes_back_to_one(&board);
 }
 
 /// It has the other slot, whose room its successor needs; and goes back to it.

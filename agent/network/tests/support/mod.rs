@@ -13,7 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_network::{
-    Endpoint, Namespace, Network, NetworkConfig, Protocol, PublishedPort, configure_inside,
+    DEFAULT_NETWORK, Endpoint, Namespace, Network, NetworkConfig, Networks, Protocol,
+    PublishedPort, Wanted, configure_inside,
 };
 use nix::sched::{CloneFlags, unshare};
 
@@ -171,6 +172,31 @@ pub fn port(
         container_port: container,
         protocol,
     }
+}
+
+/// On the default network, a server at datagram port 53 that says its name.
+pub async fn named_by_datagram(
+    networks: &mut Networks,
+    name: &'static str,
+    ports: &[PublishedPort],
+) -> Netns {
+    let space = Netns::new();
+    let wanted = Wanted {
+        ports,
+        ..Wanted::default()
+    };
+    let place = networks.connect(DEFAULT_NETWORK, name, space.namespace(), &wanted);
+    let place = place.await.unwrap();
+    space.run(move || {
+        configure_inside(&place).unwrap();
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
+        std::thread::spawn(move || {
+            while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
+                let _ = socket.send_to(name.as_bytes(), from);
+            }
+        });
+    });
+    space
 }
 
 /// Runs `ip` in this thread's namespace.
