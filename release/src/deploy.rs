@@ -2,8 +2,8 @@
 
 use crate::console::{Console, ConsoleError, visible};
 use crate::failure;
-use crate::files::{self, FileError};
 use crate::human;
+use crate::toml_file::{self, TomlFileError};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::names::{AppName, BoardId};
 use coracle_protocol::report::{Fetched, Phase};
@@ -11,7 +11,7 @@ use coracle_protocol::site::Settings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Between two looks at a deployment.
@@ -103,31 +103,12 @@ struct BoardProgress {
 /// What is set for the boards of a deployment, app by app.
 pub type Site = BTreeMap<AppName, Settings>;
 
-/// A file of settings that can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SiteError {
-    /// The file.
-    #[error("{0}")]
-    File(#[from] FileError),
-    /// What is in it.
-    #[error("`{path}`: {text}")]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// Why, with the place.
-        text: String,
-    },
-}
+/// A file of settings, in bytes.
+const SITE_BYTES: u64 = 64 * 1024;
 
 /// Reads a file of settings.
-pub fn site(path: &Path) -> Result<Site, SiteError> {
-    let toml = |text: String| SiteError::Toml {
-        path: path.to_owned(),
-        text,
-    };
-    let bytes = files::read(path, 64 * 1024)?;
-    let text = String::from_utf8(bytes).map_err(|e| toml(e.to_string()))?;
-    toml::from_str(&text).map_err(|e| toml(e.to_string()))
+pub fn site(path: &Path) -> Result<Site, TomlFileError> {
+    toml_file::read(path, SITE_BYTES)
 }
 
 /// Orders a deployment.

@@ -3,8 +3,8 @@
 mod lay_out;
 mod lower;
 
-use crate::files::{self, FileError};
 use crate::image::{self, ImageError};
+use crate::toml_file::{self, TomlFileError};
 use coracle_images::build::{self, Build, Built, Compression, Owner};
 use coracle_images::layout::{Empty, Layout, Platform, RunConfig};
 use lay_out::LaidOut;
@@ -22,15 +22,7 @@ const FILE_BYTES: u64 = 1 << 20;
 pub enum ImageFileError {
     /// The file.
     #[error("{0}")]
-    File(#[from] FileError),
-    /// Not TOML, or not these fields: the text shows line and field.
-    #[error("`{path}`: {text}")]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// Why, with the place.
-        text: String,
-    },
+    File(#[from] TomlFileError),
     /// Without sense.
     #[error("`{path}`: {field}: {what}")]
     Field {
@@ -110,14 +102,7 @@ pub struct ConfigTable {
 impl ImageFile {
     /// Reads it.
     pub fn read(path: &Path) -> Result<Self, ImageFileError> {
-        let bytes = files::read(path, FILE_BYTES)?;
-        let wrong = |text: String| ImageFileError::Toml {
-            path: path.to_owned(),
-            text,
-        };
-        let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
-        let file: Self = toml::from_str(&text)
-            .map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
+        let file: Self = toml_file::read(path, FILE_BYTES)?;
         let field = |field: &str, what: &str| ImageFileError::Field {
             path: path.to_owned(),
             field: field.to_owned(),

@@ -42,3 +42,4 @@ pub mod release;
 pub mod release_file;
 pub mod root;
 pub mod stick;
+pub mod toml_file;

@@ -1,9 +1,9 @@
 //! `release.toml`: what the engineer wrote. `docs/release-file.md` describes it. Unknown keys are
 //! refused: a limit with a typing error in its name would be no limit.
 
-use crate::files::{self, FileError};
 use crate::human::{Expiry, Size};
 use crate::image::{ImageError, Measurer};
+use crate::toml_file::{self, TomlFileError};
 use coracle_protocol::names::{
     AppName, DeviceName, HardwareClass, ProductName, SecretName, VolumeName,
 };
@@ -29,15 +29,7 @@ const FILE_BYTES: u64 = 1 << 20;
 pub enum ReleaseFileError {
     /// The file.
     #[error("{0}")]
-    File(#[from] FileError),
-    /// Not TOML, or not these fields: the text shows line and field.
-    #[error("`{path}`: {text}")]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// Why, with the place.
-        text: String,
-    },
+    File(#[from] TomlFileError),
     /// An app's image.
     #[error("`{path}`: app `{app}`: image")]
     Image {
@@ -219,13 +211,7 @@ fn middle() -> u8 {
 impl ReleaseFile {
     /// Reads and checks the file's form.
     pub fn read(path: &Path) -> Result<Self, ReleaseFileError> {
-        let bytes = files::read(path, FILE_BYTES)?;
-        let toml = |text: String| ReleaseFileError::Toml {
-            path: path.to_owned(),
-            text,
-        };
-        let text = String::from_utf8(bytes).map_err(|e| toml(e.to_string()))?;
-        toml::from_str(&text).map_err(|e| toml(e.to_string().trim_end().to_owned()))
+        Ok(toml_file::read(path, FILE_BYTES)?)
     }
 
     /// The release that it describes, its images measured, and held against every rule of the
