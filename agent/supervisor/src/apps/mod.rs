@@ -394,6 +394,18 @@ impl AppRun {
         }
     }
 
+    /// It runs again after a failure: when this run has lasted as long as a trial asks. That it happens to be up at the trial's end says
+    /// nothing of an app that ends again and again.
+    pub fn proven_anew_at(&self) -> Option<Instant> {
+        let failed = self.in_a_row > 0 && (self.exit_code != Some(0) || self.oom_killed);
+        let since = self
+            .process
+            .as_ref()
+            .filter(|_| failed && !self.outgoing)?
+            .since;
+        Some(since + Duration::from_secs(self.app.trial_seconds.into()))
+    }
+
     /// Why it is unhealthy.
     pub fn unhealthy_text(&self) -> String {
         let said = self

@@ -310,11 +310,13 @@ impl Supervisor {
         Some(own.map_or(end, |own| own.max(end)))
     }
 
-    /// When the apps have run for as long as their release says.
+    /// When the apps have run for as long as their release says; one that has failed has to do so anew, in one run.
     pub(super) fn apps_proven_at(&self) -> Option<Instant> {
         let opened = self.trying.as_ref()?.window?;
         let seconds = self.apps.iter().map(|app| app.app.trial_seconds).max();
-        Some(opened + Duration::from_secs(seconds.unwrap_or(0).into()))
+        let end = opened + Duration::from_secs(seconds.unwrap_or(0).into());
+        let anew = self.apps.iter().filter_map(AppRun::proven_anew_at).max();
+        Some(anew.map_or(end, |anew| anew.max(end)))
     }
 
     /// An app of the new set that has shown already that it does not work.
