@@ -92,7 +92,14 @@ test: room setup setup-arm64-board check
 	@$(CARGO) build --workspace --bins
 	$(EXAMPLE)
 	# Those of the supervisor mostly wait, for trials and grace times: more of them than there are processors.
-	$(CARGO) test --workspace --no-fail-fast -- --test-threads=4
+	$(CARGO) test --workspace --no-fail-fast -- --test-threads=8 2>&1 | tee $(TARGET)/test.log || {
+	  printf '\nWhat failed, once more (everything said is in %s):\n' $(TARGET)/test.log
+	  # The beginning of each, without the frames of its backtrace.
+	  awk '/^ +Running /{name=$$0} /^failures:$$/{on=1; print name} /^----/{lines=0}
+	    on && !/^ +[0-9]+: |^ +at / && ++lines<20; /^test result/{on=0; lines=0}' $(TARGET)/test.log | cut -c1-300
+	  grep -A20 '^error: ' $(TARGET)/test.log | tail -n 30
+	  exit 1
+	}
 
 # Installs those of the packages $(1) that are missing, and says which.
 define install
