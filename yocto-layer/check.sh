@@ -30,6 +30,10 @@ for tool in chrpath diffstat gawk lz4c zstd rpcgen file cpio python3; do
     command -v "$tool" >/dev/null || missing="$missing $tool"
 done
 [ -z "$missing" ] || { echo "bitbake needs on this machine:$missing" >&2; exit 1; }
+locale -a | grep -qix 'en_US.utf-\?8' || {
+    echo "bitbake needs the locale en_US.UTF-8: localedef -i en_US -f UTF-8 en_US.UTF-8" >&2
+    exit 1
+}
 
 build=$(mktemp -d)
 clean() { [ -n "${KEEP:-}" ] && echo "left: $build" || rm -rf "$build"; }
