@@ -78,8 +78,17 @@ pub(crate) enum Layout {
     V2(PathBuf),
 }
 
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mounted {
+    pub(super) layout: Layout,
+    /// Beside v1's hierarchies: those without a controller, in which systemd looks for its units' processes. The named one,
+    /// and on a hybrid machine the bare v2 tree.
+    pub(super) followed: Vec<Hierarchy>,
+}
+
 impl Layout {
-    pub(super) fn detect() -> Result<Layout, CgroupError> {
+    pub(super) fn detect() -> Result<Mounted, CgroupError> {
         let path = Path::new("/proc/self/mountinfo");
         let mut text = String::with_capacity(MOUNTINFO_ROOM);
         File::open(path)
@@ -88,13 +97,16 @@ impl Layout {
                 path: path.into(),
                 source,
             })?;
-        Layout::parse(&text).ok_or(CgroupError::NotMounted)
+        Mounted::parse(&text).ok_or(CgroupError::NotMounted)
     }
+}
 
+impl Mounted {
     /// From the text of mountinfo (proc_pid_mountinfo(5)): v1 where any controller of ours is mounted, else v2.
-    fn parse(mountinfo: &str) -> Option<Layout> {
+    fn parse(mountinfo: &str) -> Option<Mounted> {
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         let mut unified = None;
+        let mut named = None;
         for line in mountinfo.lines() {
             let Some((left, right)) = line.split_once(" - ") else {
                 continue;
@@ -111,6 +123,9 @@ impl Layout {
             }
             match kind {
                 Some("cgroup2") if unified.is_none() => unified = Some(PathBuf::from(mount)),
+                Some("cgroup") if options.split(',').any(|option| option == "name=systemd") => {
+                    named.get_or_insert(PathBuf::from(mount));
+                }
                 Some("cgroup") => {
                     let controllers: Vec<Controller> = Controller::ALL
                         .into_iter()
@@ -133,10 +148,20 @@ impl Layout {
                 _ => {}
             }
         }
-        if !hierarchies.is_empty() {
-            return Some(Layout::V1(hierarchies));
+        if hierarchies.is_empty() {
+            return Some(Mounted {
+                layout: Layout::V2(unified?),
+                followed: Vec::new(),
+            });
         }
-        unified.map(Layout::V2)
+        let bare = |mount| Hierarchy {
+            mount,
+            controllers: Vec::new(),
+        };
+        Some(Mounted {
+            layout: Layout::V1(hierarchies),
+            followed: named.into_iter().chain(unified).map(bare).collect(),
+        })
     }
 }
 
@@ -155,6 +180,7 @@ mod tests {
 
     #[test]
     fn hybrid_counts_as_v1_with_what_is_there() {
+        let mounted = Mounted::parse(HYBRID).unwrap();
         let expected = Layout::V1(vec![
             Hierarchy {
                 mount: "/sys/fs/cgroup/cpu,cpuacct".into(),
@@ -165,22 +191,27 @@ mod tests {
                 controllers: vec![Controller::Memory],
             },
         ]);
-        assert_eq!(Layout::parse(HYBRID), Some(expected));
+        assert_eq!(mounted.layout, expected);
+        let followed =
+            ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"].map(|mount| Hierarchy {
+                mount: mount.into(),
+                controllers: Vec::new(),
+            });
+        assert_eq!(mounted.followed, followed);
     }
 
     #[test]
     fn a_lone_cgroup2_is_v2() {
         let text = "30 20 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
-        assert_eq!(
-            Layout::parse(text),
-            Some(Layout::V2("/sys/fs/cgroup".into()))
-        );
+        let mounted = Mounted::parse(text).unwrap();
+        assert_eq!(mounted.layout, Layout::V2("/sys/fs/cgroup".into()));
+        assert_eq!(mounted.followed, []);
     }
 
     #[test]
     fn no_cgroups_at_all_is_none() {
         assert_eq!(
-            Layout::parse("20 1 8:1 / / rw - ext4 /dev/sda1 rw\nnonsense\n"),
+            Mounted::parse("20 1 8:1 / / rw - ext4 /dev/sda1 rw\nnonsense\n"),
             None
         );
     }

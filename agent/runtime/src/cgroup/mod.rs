@@ -248,10 +248,7 @@ impl Cgroup {
     /// processes when the caller moves its own one thread (kernel/cgroup/cgroup.c, cgroup_procs_write_start).
     pub(crate) fn attach_self(&self) -> Result<(), (PathBuf, io::Error)> {
         let files: Vec<PathBuf> = match &self.place {
-            Place::V1(folders) => folders
-                .iter()
-                .map(|folder| folder.path.join("tasks"))
-                .collect(),
+            Place::V1(folders) => folders.iter().map(v1::Folder::tasks).collect(),
             Place::V2(folder) => vec![folder.join("cgroup.procs")],
         };
         for path in files {

@@ -51,6 +51,10 @@ impl Cgroup {
             Place::V1(folders) => {
                 let mut all = folders.clone();
                 for folder in &mut all {
+                    // systemd follows a unit by its own folder, not by what is below it.
+                    if folder.controllers.is_empty() {
+                        continue;
+                    }
                     if only.is_empty() || only.iter().any(|one| folder.controllers.contains(one)) {
                         folder.path = moved(&folder.path)?;
                     }

@@ -5,13 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files::remove_dir;
-use super::layout::Layout;
+use super::layout::{Hierarchy, Layout, Mounted};
 use super::{Cgroup, CgroupError, Controller, Limits, Place, v1, v2};
 
 /// The machine's cgroups, and our folder in them.
 #[derive(Debug, Clone)]
 pub struct CgroupTree {
     layout: Layout,
+    /// Beside the layout's; see [`CgroupTree::followed`].
+    followed: Vec<Hierarchy>,
     parent: PathBuf,
 }
 
@@ -22,10 +24,7 @@ impl CgroupTree {
     /// # Errors
     /// No cgroups at all, or a parent with `..`.
     pub fn detect(parent: &str) -> Result<CgroupTree, CgroupError> {
-        Ok(CgroupTree {
-            layout: Layout::detect()?,
-            parent: checked_parent(parent)?,
-        })
+        Ok(CgroupTree::of(Layout::detect()?, checked_parent(parent)?))
     }
 
     /// The same with cgroups straight at the top, or in a folder that somebody else names and keeps.
@@ -33,10 +32,26 @@ impl CgroupTree {
     /// # Errors
     /// No cgroups at all, or a parent with `..`.
     pub fn detect_below(parent: &Path) -> Result<CgroupTree, CgroupError> {
-        Ok(CgroupTree {
-            layout: Layout::detect()?,
-            parent: parent_or_top(parent)?,
-        })
+        Ok(CgroupTree::of(Layout::detect()?, parent_or_top(parent)?))
+    }
+
+    fn of(mounted: Mounted, parent: PathBuf) -> CgroupTree {
+        let Mounted { layout, followed } = mounted;
+        CgroupTree {
+            layout,
+            followed,
+            parent,
+        }
+    }
+
+    /// The same with the hierarchies in which systemd looks for the processes of its units, for cgroups that are units of
+    /// its own. On v2 that is the one tree there is.
+    #[must_use]
+    pub fn followed(mut self) -> CgroupTree {
+        if let Layout::V1(hierarchies) = &mut self.layout {
+            hierarchies.append(&mut self.followed);
+        }
+        self
     }
 
     /// The same machine's cgroups with another folder: the mounts are not looked at again.
@@ -46,6 +61,7 @@ impl CgroupTree {
     pub fn below(&self, parent: &Path) -> Result<CgroupTree, CgroupError> {
         Ok(CgroupTree {
             layout: self.layout.clone(),
+            followed: self.followed.clone(),
             parent: parent_or_top(parent)?,
         })
     }
@@ -57,6 +73,7 @@ impl CgroupTree {
     pub fn unified(mount: &Path, parent: &str) -> Result<CgroupTree, CgroupError> {
         Ok(CgroupTree {
             layout: Layout::V2(mount.into()),
+            followed: Vec::new(),
             parent: checked_parent(parent)?,
         })
     }

@@ -16,6 +16,17 @@ pub(crate) struct Folder {
     pub(crate) controllers: Vec<Controller>,
 }
 
+impl Folder {
+    /// Where a process of one thread enters it. Among those without a controller may be a v2 tree, which has no such file.
+    pub(super) fn tasks(&self) -> PathBuf {
+        let tasks = self.path.join("tasks");
+        if self.controllers.is_empty() && !tasks.exists() {
+            return self.path.join("cgroup.procs");
+        }
+        tasks
+    }
+}
+
 fn folder(folders: &[Folder], controller: Controller) -> Option<&Path> {
     folders
         .iter()
