@@ -35,8 +35,17 @@ pub fn cgroups(parent: &Path) -> Result<CgroupTree, Failure> {
     Ok(top.below(parent)?)
 }
 
+/// With the folders by which systemd knows what is in a scope of its own.
+pub fn tree(record: &Record) -> Result<CgroupTree, Failure> {
+    let tree = cgroups(&record.cgroup_parent)?;
+    Ok(match record.scope {
+        Some(_) => tree.followed(),
+        None => tree,
+    })
+}
+
 pub fn cgroup(record: &Record) -> Result<Cgroup, Failure> {
-    Ok(cgroups(&record.cgroup_parent)?.open(&record.cgroup_name)?)
+    Ok(tree(record)?.open(&record.cgroup_name)?)
 }
 
 pub fn status(entry: &Entry, record: &Record) -> Result<Status, Failure> {

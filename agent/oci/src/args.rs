@@ -25,6 +25,8 @@ pub struct Global {
     pub debug: bool,
     /// The program that checkpoints and restores: a path, or a name to look for.
     pub criu: PathBuf,
+    /// New containers are scopes of systemd's.
+    pub systemd: bool,
 }
 
 /// `create` and `run`.
@@ -38,6 +40,8 @@ pub struct Create {
     pub detach: bool,
     /// `run` only: the stopped container stays.
     pub keep: bool,
+    /// The container's cgroup is a scope of systemd's.
+    pub systemd: bool,
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +119,7 @@ pub fn parse(mut parser: lexopt::Parser) -> (Global, Result<Command, Failure>) {
         log_json: false,
         debug: false,
         criu: "criu".into(),
+        systemd: false,
     };
     let command = parse_into(&mut global, &mut parser);
     (global, command)
@@ -133,12 +138,10 @@ fn parse_into(global: &mut Global, parser: &mut lexopt::Parser) -> Result<Comman
             // Whoever says so must be root all the same.
             Long("rootless") => drop(parser.value()?),
             Long("criu") => global.criu = parser.value()?.into(),
-            Long("cgroup-manager") => drop(one_of(parser, &["cgroupfs"])?),
-            Long("systemd-cgroup") => {
-                return Err(Failure::Unsupported(
-                    "--systemd-cgroup: cgroups are made in the file system; set the engine's cgroup manager to cgroupfs".into(),
-                ));
+            Long("cgroup-manager") => {
+                global.systemd = one_of(parser, &["cgroupfs", "systemd"])? == "systemd";
             }
+            Long("systemd-cgroup") => global.systemd = true,
             Long("version") | Short('v') => return Ok(Command::Version),
             Long("help") | Short('h') => return Ok(Command::Help),
             Value(name) => {
@@ -164,8 +167,8 @@ fn command(
     global: &mut Global,
 ) -> Result<Command, Failure> {
     Ok(match name {
-        "create" => create(parser).map(|(id, create)| Command::Create(id, create))?,
-        "run" => create(parser).map(|(id, create)| Command::Run(id, create))?,
+        "create" => create(parser, global).map(|(id, create)| Command::Create(id, create))?,
+        "run" => create(parser, global).map(|(id, create)| Command::Run(id, create))?,
         "start" => Command::Start(only_id(parser)?),
         "state" => Command::State(only_id(parser)?),
         "pause" => Command::Pause(only_id(parser)?),
@@ -180,7 +183,7 @@ fn command(
         "spec" => spec(parser)?,
         "features" => Command::Features,
         "checkpoint" => checkpoint::checkpoint(parser)?,
-        "restore" => checkpoint::restore(parser)?,
+        "restore" => checkpoint::restore(parser, global)?,
         "help" => Command::Help,
         _ => {
             // One who asks where the states are need not name a command that exists.
@@ -190,8 +193,12 @@ fn command(
     })
 }
 
-fn create(parser: &mut lexopt::Parser) -> Result<(ContainerId, Create), Failure> {
-    let (mut id, mut create) = (None, Create::default());
+fn create(parser: &mut lexopt::Parser, global: &Global) -> Result<(ContainerId, Create), Failure> {
+    let mut id = None;
+    let mut create = Create {
+        systemd: global.systemd,
+        ..Create::default()
+    };
     while let Some(argument) = parser.next()? {
         match argument {
             Long("bundle") | Short('b') => create.bundle = Some(parser.value()?.into()),

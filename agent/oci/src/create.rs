@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use coracle_runtime::spec::Console;
-use coracle_runtime::{Cgroup, Limits, NetNs, Starting, Stdio, prepare_with};
+use coracle_runtime::{Cgroup, NetNs, Starting, Stdio, prepare_with};
 use oci_spec::runtime::Process;
 
 use crate::alive::{self, start_time};
@@ -18,7 +18,7 @@ use crate::inside::{FirstProcess, MOUNTED, READY};
 use crate::journal::Journal;
 use crate::state::{Record, Status};
 use crate::store::{Entry, Store};
-use crate::{limits, net_devices, plan};
+use crate::{net_devices, place, plan};
 
 /// What `run` goes on with.
 pub struct Created {
@@ -116,7 +116,7 @@ pub fn create(
 
 pub fn undo(entry: Entry) -> Result<(), Failure> {
     if let Some(record) = entry.read()? {
-        crate::place::remove(&record)?;
+        place::remove(&record)?;
         let state = record.shown(Status::Stopped);
         hooks::run_all(record.hooks.as_ref(), Moment::Poststop, &state);
     }
@@ -132,10 +132,11 @@ fn create_in(
     let id = entry.id();
     let linux = config.linux()?;
     let seccomp = plan::seccomp::compile(linux)?;
-    let mut record = Record::of_new(id, config)?;
-    let tree = alive::cgroups(&record.cgroup_parent)?;
-    let handle = tree.open(&record.cgroup_name)?;
+    let place = place::of_container(&config.spec, id, options.systemd)?;
+    let mut record = Record::of_new(id, config, &place)?;
+    let handle = alive::cgroup(&record)?;
     refuse_used(&handle, &record)?;
+    let mut made;
 
     record.streams = streams();
     let console = console(config.process().unwrap_or(&plan::process::none()), terminal)?;
@@ -160,9 +161,9 @@ fn create_in(
     }
 
     entry.write_config(&config.text)?;
-    let cgroup = tree.create(&record.cgroup_name, &Limits::default())?;
-    entry.write(&record)?;
-    limits::of_new(&cgroup, linux.resources().as_ref())?;
+    made = place::make(entry, &mut record, &place, linux.resources().as_ref())?;
+    let cgroup = made.cgroup.clone();
+    launch.cgroup = &cgroup;
 
     let listener = entry.listen()?;
     let (outside, inside) = UnixStream::pair().doing("making a socket pair")?;
@@ -197,6 +198,7 @@ fn create_in(
     entry.write(&record)?;
 
     let starting = wait_for(&outside, MOUNTED, starting)?;
+    made.entered();
     // The environment is there, which is what the word says (runtime.md, Lifecycle).
     let state = record.shown(Status::Created);
     let hooks = record.hooks.as_ref();
@@ -214,7 +216,11 @@ fn create_in(
 }
 
 /// Two containers in one cgroup would be stopped together. An empty one may have been made for us.
+/// Of a scope systemd knows.
 pub fn refuse_used(cgroup: &Cgroup, record: &Record) -> Result<(), Failure> {
+    if record.scope.is_some() {
+        return Ok(());
+    }
     let folders = cgroup.folders();
     let used = folders.iter().any(|folder| {
         std::fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|procs| !procs.is_empty())

@@ -51,6 +51,9 @@ pub enum Failure {
         path: PathBuf,
         reason: String,
     },
+    /// What systemd says, or that it does not answer.
+    #[error("systemd: {0}")]
+    Systemd(String),
     /// What the program that checkpoints says, or that it is not there.
     #[error("CRIU: {0}")]
     Criu(String),

@@ -7,25 +7,40 @@ use oci_spec::runtime::LinuxResources;
 use crate::failure::Failure;
 use crate::plan::devices;
 use crate::plan::resources::{self, Write};
+use crate::systemd;
 
 /// Also device rules: a new container has those that every container has, when none are listed.
-pub fn of_new(cgroup: &Cgroup, resources: Option<&LinuxResources>) -> Result<(), Failure> {
-    if let Some(resources) = resources {
-        change(cgroup, resources)?;
-    }
+pub fn of_new(
+    cgroup: &Cgroup,
+    writes: &[Write],
+    resources: Option<&LinuxResources>,
+) -> Result<(), Failure> {
+    write(cgroup, writes)?;
     set_devices(cgroup, resources)
 }
 
-/// Only what is named.
-pub fn update(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
-    change(cgroup, resources)?;
+/// Only what is named. systemd is told first, where the cgroup is a scope of its own.
+pub fn update(
+    cgroup: &Cgroup,
+    resources: &LinuxResources,
+    scope: Option<&str>,
+) -> Result<(), Failure> {
+    let writes = planned(cgroup, Some(resources))?;
+    if let Some(unit) = scope {
+        systemd::change(unit, cgroup, &writes, resources)?;
+    }
+    write(cgroup, &writes)?;
     match resources.devices() {
         Some(list) if !list.is_empty() => set_devices(cgroup, Some(resources)),
         _ => Ok(()),
     }
 }
 
-fn change(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
+/// As they are to be written to this cgroup, which may not be there yet.
+pub fn planned(cgroup: &Cgroup, resources: Option<&LinuxResources>) -> Result<Vec<Write>, Failure> {
+    let Some(resources) = resources else {
+        return Ok(Vec::new());
+    };
     let (mut writes, usage) = if cgroup.is_unified() {
         (resources::for_v2(resources)?, "memory.current")
     } else {
@@ -48,11 +63,15 @@ fn change(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Failure> {
     } else {
         order_memory(cgroup, &mut writes)?;
     }
+    Ok(writes)
+}
+
+fn write(cgroup: &Cgroup, writes: &[Write]) -> Result<(), Failure> {
     for Write {
         controller,
         file,
         value,
-    } in &writes
+    } in writes
     {
         match cgroup.write_raw(*controller, file, value) {
             // bfq took the place of the older scheduler's weight.

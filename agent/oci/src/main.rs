@@ -8,6 +8,7 @@
 //! | [`create`], [`inside`], [`start`], [`run`] | from a bundle to a program that runs |
 //! | [`exec`], [`foreground`], [`terminal`] | one more process; waiting for one, and showing its terminal |
 //! | [`kill`], [`delete`], [`pause`], [`update`], [`limits`] | what is done to a container |
+//! | [`place`], [`systemd`] | where a container's cgroup is, and who makes it |
 //! | [`checkpoint`], [`restore`], [`criu`] | its processes in images, and made again from them |
 //! | [`show`], [`events`], [`features`], [`spec`] | what is told |
 //! | [`hooks`] | programs of the configuration |
@@ -43,6 +44,7 @@ mod spec;
 mod start;
 mod state;
 mod store;
+mod systemd;
 mod terminal;
 mod update;
 
@@ -58,7 +60,7 @@ use journal::Journal;
 use store::Store;
 
 const HELP: &str = "\
-coracle-runtime [--root DIR] [--log FILE] [--log-format text|json] [--criu PROGRAM] COMMAND
+coracle-runtime [--root DIR] [--log FILE] [--log-format text|json] [--criu PROGRAM] [--systemd-cgroup] COMMAND
 
   create ID [-b BUNDLE] [--console-socket S] [--pid-file F] [--preserve-fds N]
   start ID               run what create has made

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use coracle_runtime::Limits;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::alive::{self, start_time};
@@ -23,7 +22,7 @@ use crate::id::ContainerId;
 use crate::journal::Journal;
 use crate::state::{Record, Status};
 use crate::store::{Entry, Store};
-use crate::{delete, limits, plan};
+use crate::{delete, place, plan};
 
 const LOG: &str = "restore.log";
 
@@ -80,16 +79,16 @@ fn restore_in(
             "restore of a container that has the host's mount namespace".into(),
         ));
     }
-    let mut record = Record::of_new(entry.id(), config)?;
+    let place = place::of_container(&config.spec, entry.id(), wanted.create.systemd)?;
+    let mut record = Record::of_new(entry.id(), config, &place)?;
     let file_systems = plan::mounts::plan(&config.spec, &config.bundle)?;
     coracle_runtime::make_mount_points(&record.rootfs, &file_systems)?;
 
-    let tree = alive::cgroups(&record.cgroup_parent)?;
-    create::refuse_used(&tree.open(&record.cgroup_name)?, &record)?;
+    create::refuse_used(&alive::cgroup(&record)?, &record)?;
     entry.write_config(&config.text)?;
-    let cgroup = tree.create(&record.cgroup_name, &Limits::default())?;
-    entry.write(&record)?;
-    limits::of_new(&cgroup, linux.resources().as_ref())?;
+    // Held until the end of this: the processes that CRIU makes are in it by then.
+    let made = place::make(entry, &mut record, &place, linux.resources().as_ref())?;
+    let cgroup = &made.cgroup;
 
     let streams = read_streams(&wanted.images.images.join(STREAMS))?;
     record.streams = create::streams();
@@ -101,11 +100,11 @@ fn restore_in(
             root: Some(on.to_string_lossy().into_owned()),
             rst_sibling: Some(true),
             notify_scripts: Some(true),
-            cg_root: cgroup_roots(&record, &cgroup, &wanted.images),
+            cg_root: cgroup_roots(&record, cgroup, &wanted.images),
             ..folders.options(&wanted.images)
         };
         options.config_file = criu::config_file(config)?;
-        let inherited = outside::provide(&mut options, config, &record, &cgroup, &streams)?;
+        let inherited = outside::provide(&mut options, config, &record, cgroup, &streams)?;
         let worker = Worker::start(program, inherited)?;
         Ok((folders, options, worker))
     })?;

@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::id::ContainerId;
 use crate::journal::now;
-use crate::{place, plan};
+use crate::place::Place;
+use crate::plan;
 
 /// The specification's words (runtime.md, State), and `paused`, which engines know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,9 @@ pub struct Record {
     /// Below the top of the cgroup tree: folder above, and name.
     pub cgroup_parent: PathBuf,
     pub cgroup_name: String,
+    /// The unit that the cgroup is, where systemd has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// Shares the host's processes, so that the end of the first one is not the end of all.
     pub shares_pids: bool,
     /// Kept here, so that a start and a delete need not read the whole configuration for them.
@@ -85,8 +89,8 @@ pub struct Shown<'a> {
 
 impl Record {
     /// Before it has a process.
-    pub fn of_new(id: &ContainerId, config: &Config) -> Result<Record, Failure> {
-        let (cgroup_parent, cgroup_name) = place::of_container(&config.spec, id)?;
+    pub fn of_new(id: &ContainerId, config: &Config, place: &Place) -> Result<Record, Failure> {
+        let (cgroup_parent, cgroup_name) = place.folder();
         Ok(Record {
             id: id.to_string(),
             pid: 0,
@@ -104,6 +108,7 @@ impl Record {
                 .collect(),
             cgroup_parent,
             cgroup_name,
+            scope: place.scope().map(|name| name.unit.clone()),
             shares_pids: plan::namespaces::shares_pids(config.linux()?),
             hooks: config.spec.hooks().clone(),
             streams: Vec::new(),

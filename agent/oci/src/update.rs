@@ -25,7 +25,11 @@ pub fn update(store: &Store, id: &ContainerId, options: &Update) -> Result<(), F
         Some(path) => read(path)?,
         None => named(options),
     };
-    limits::update(&alive::cgroup(&record)?, &resources)
+    limits::update(
+        &alive::cgroup(&record)?,
+        &resources,
+        record.scope.as_deref(),
+    )
 }
 
 fn read(path: &Path) -> Result<LinuxResources, Failure> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-use super::{Command, Create, one_of, take_id, wanted};
+use super::{Command, Create, Global, one_of, take_id, wanted};
 use crate::failure::Failure;
 
 /// Where images are when nothing else is said.
@@ -106,9 +106,10 @@ pub fn checkpoint(parser: &mut lexopt::Parser) -> Result<Command, Failure> {
     Ok(Command::Checkpoint(wanted(id)?, checkpoint))
 }
 
-pub fn restore(parser: &mut lexopt::Parser) -> Result<Command, Failure> {
+pub fn restore(parser: &mut lexopt::Parser, global: &Global) -> Result<Command, Failure> {
     let (mut id, mut restore) = (None, Restore::default());
     let create = &mut restore.create;
+    create.systemd = global.systemd;
     while let Some(argument) = parser.next()? {
         match argument {
             Long("bundle") | Short('b') => create.bundle = Some(parser.value()?.into()),

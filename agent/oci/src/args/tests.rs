@@ -62,12 +62,33 @@ fn what_is_not_understood_is_refused() {
         &["create", "a", "b"],
         &["start", "--force", "a"],
         &["--log-format", "xml", "list"],
-        &["--systemd-cgroup", "list"],
+        &["--cgroup-manager", "disabled", "list"],
         &["checkpoint", "a", "--image-paht", "x"],
         &["fly"],
     ] {
         assert!(parsed(line).is_err(), "{line:?}");
     }
+}
+
+#[test]
+fn a_new_container_is_systemds_when_that_is_asked_for() {
+    for (line, wanted) in [
+        (&["create", "x"][..], false),
+        (&["--systemd-cgroup", "create", "x"], true),
+        (&["--cgroup-manager", "systemd", "run", "x"], true),
+        (&["--cgroup-manager", "cgroupfs", "run", "x"], false),
+        (&["--systemd-cgroup", "restore", "x"], true),
+    ] {
+        let (_, command) = parsed(line).unwrap();
+        let create = match command {
+            Command::Create(_, create) | Command::Run(_, create) => create,
+            Command::Restore(_, restore) => restore.create,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(create.systemd, wanted, "{line:?}");
+    }
+    // What is done to a container that is there goes by what it is.
+    assert!(parsed(&["--systemd-cgroup", "list"]).is_ok());
 }
 
 #[test]
