@@ -17,7 +17,7 @@ use crate::limits::Limits;
 const NAME_BYTES: usize = 255;
 
 /// How every folder is opened: as itself, never as what a link points to.
-const FOLDER: OFlags = OFlags::RDONLY
+pub(crate) const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);

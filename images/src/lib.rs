@@ -7,10 +7,12 @@
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
 mod beneath;
+pub mod check;
 pub mod decompress;
 pub mod delta;
 pub mod layout;
 mod limits;
+pub mod record;
 pub mod store;
 pub mod tree;
 pub mod unpack;

@@ -22,9 +22,11 @@ use crate::decompress::{Measured, tar_stream as decompressed};
 use crate::delta::{DeltaError, DeltaReader};
 use crate::layout::LayerType;
 use crate::limits::Limits;
+use crate::record::Recorder;
 
 pub use tar_stream::{Kind, Member, TarError, TarStream};
-pub use tree::mark_opaque;
+pub(crate) use tree::{OPAQUE, WHITEOUT, lossy};
+pub use tree::{mark_opaque, not_opaque};
 
 use tree::TreeWriter;
 
@@ -57,6 +59,8 @@ pub struct Applied {
     pub bytes_written: u64,
     /// Members of the tar stream.
     pub entries: u64,
+    /// Whether the record holds all that the tree does not: see [`crate::record`].
+    pub recorded: bool,
     /// Folders (paths below `dest`) that must be made opaque by someone with CAP_SYS_ADMIN: see
     /// [`mark_opaque`]. Until then the tree is not the layer.
     pub opaque_pending: Vec<Vec<u8>>,
@@ -129,26 +133,62 @@ pub enum UnpackError {
 /// Memory stays bounded whatever the layer's size. The digest is computed over the same bytes that the tree
 /// is made from, in one pass.
 pub fn apply_layer(source: Source, dest: OwnedFd, limits: &Limits) -> Result<Applied, UnpackError> {
-    match source {
-        Source::Full { blob, layer } => unpack_tar(decompressed(blob, layer, limits), dest, limits),
-        Source::Delta { blob, base } => {
-            unpack_tar(DeltaReader::open(blob, base, limits)?, dest, limits)
-        }
-    }
+    apply(source, dest, None, limits)
 }
 
-/// As [`apply_layer`], from uncompressed tar bytes.
+/// The same, and `record`, an empty file on the same file system, gets what the tree does not say of the tar stream: see
+/// [`crate::record`]. With the two the tree can be checked later on.
+pub fn apply_recorded(
+    source: Source,
+    dest: OwnedFd,
+    record: File,
+    limits: &Limits,
+) -> Result<Applied, UnpackError> {
+    apply(source, dest, Some(record), limits)
+}
+
+fn apply(
+    source: Source,
+    dest: OwnedFd,
+    record: Option<File>,
+    limits: &Limits,
+) -> Result<Applied, UnpackError> {
+    let tar: Box<dyn Read> = match source {
+        Source::Full { blob, layer } => decompressed(blob, layer, limits),
+        Source::Delta { blob, base } => Box::new(DeltaReader::open(blob, base, limits)?),
+    };
+    unpack(tar, dest, record, limits)
+}
+
+/// As [`apply_layer`], from uncompressed tar bytes, without a record.
 pub fn unpack_tar(tar: impl Read, dest: OwnedFd, limits: &Limits) -> Result<Applied, UnpackError> {
+    unpack(tar, dest, None, limits)
+}
+
+fn unpack(
+    tar: impl Read,
+    dest: OwnedFd,
+    record: Option<File>,
+    limits: &Limits,
+) -> Result<Applied, UnpackError> {
     let mut measured = Measured::new(tar, limits.unpacked_bytes);
-    let mut stream = TarStream::new(&mut measured, limits);
+    let recorder = Recorder::new(&mut measured, record);
+    let mut stream = TarStream::new(recorder, limits);
     let mut tree = TreeWriter::new(dest, limits);
     let mut bytes_written: u64 = 0;
     while let Some(member) = stream.next_member()? {
-        tree.put(&member, &mut stream)?;
+        tree.put(&member, &mut Contents(&mut stream))?;
         bytes_written = bytes_written.saturating_add(member.size);
     }
     stream.drain()?;
     let entries = stream.entries();
+    let recorded = stream.into_inner().finish();
+    let recorded = recorded.map_err(|source| UnpackError::Io {
+        doing: "writing the record of",
+        path: ".".to_owned(),
+        source,
+    })?;
+    // What the record holds is on the disk with the tree.
     let tree = tree.finish()?;
     let (diff_id, tar_bytes) = measured.finish();
     Ok(Applied {
@@ -156,7 +196,20 @@ pub fn unpack_tar(tar: impl Read, dest: OwnedFd, limits: &Limits) -> Result<Appl
         tar_bytes,
         bytes_written,
         entries,
+        recorded,
         opaque_pending: tree.opaque_pending,
         xattrs_left_out: tree.xattrs_left_out,
     })
+}
+
+/// The bytes of a file, of which the record keeps a sum only: the tree has them.
+struct Contents<'a, R>(&'a mut TarStream<Recorder<R>>);
+
+impl<R: Read> Read for Contents<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.inner_mut().is_contents(true);
+        let read = self.0.read(buffer);
+        self.0.inner_mut().is_contents(false);
+        read
+    }
 }

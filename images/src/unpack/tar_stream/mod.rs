@@ -65,6 +65,20 @@ impl<R: Read> TarStream<R> {
         }
     }
 
+    /// What it reads from; only between two members.
+    pub(crate) fn inner_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
+    pub(crate) fn into_inner(self) -> R {
+        self.inner
+    }
+
+    /// The current member's bytes do not come, nor what fills its last block.
+    pub(crate) fn without_data(&mut self) {
+        (self.data, self.padding) = (0, 0);
+    }
+
     /// Members seen so far.
     pub fn entries(&self) -> u64 {
         self.entries

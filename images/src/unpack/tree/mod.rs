@@ -18,9 +18,9 @@ use crate::limits::Limits;
 
 use facts::{check_attributes, finish_node};
 use node::COPY_BUFFER;
-use whiteout::WHITEOUT;
 
-pub use whiteout::mark_opaque;
+pub(crate) use whiteout::{OPAQUE, WHITEOUT};
+pub use whiteout::{mark_opaque, not_opaque};
 
 /// Where a member goes.
 #[derive(Clone, Copy)]
@@ -123,6 +123,6 @@ fn io_error(doing: &'static str, path: &[u8], source: Errno) -> UnpackError {
 }
 
 /// For messages: at most 200 bytes of a hostile path.
-fn lossy(path: &[u8]) -> String {
+pub(crate) fn lossy(path: &[u8]) -> String {
     String::from_utf8_lossy(&path[..path.len().min(200)]).into_owned()
 }

@@ -12,10 +12,10 @@ use crate::limits::Limits;
 use crate::unpack::{Member, UnpackError};
 
 /// Prefix of a whiteout (image-spec `layer.md`, "Whiteouts"). A member with it is never a file.
-pub(super) const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
 
 /// Name that makes its folder opaque, without the prefix.
-const OPAQUE: &[u8] = b".wh..opq";
+pub(crate) const OPAQUE: &[u8] = b".wh..opq";
 
 /// overlayfs: hides what the lower layers have in this folder.
 const OPAQUE_XATTR: &std::ffi::CStr = c"trusted.overlay.opaque";
@@ -100,6 +100,20 @@ pub fn mark_opaque(
             .map_err(|e| io_error("making opaque", path, e))?;
     }
     Ok(())
+}
+
+/// Of these folders, those that are not marked so.
+pub fn not_opaque(root: BorrowedFd<'_>, paths: Vec<Vec<u8>>, limits: &Limits) -> Vec<Vec<u8>> {
+    let is_marked = |path: &[u8]| {
+        let parts = components(path, limits).ok()?;
+        let folder = open_folder(root, &parts).ok()?;
+        let mut value = [0; 1];
+        fs::fgetxattr(folder, OPAQUE_XATTR, &mut value[..]).ok()?;
+        Some(value == *b"y")
+    };
+    let mut paths = paths;
+    paths.retain(|path| is_marked(path) != Some(true));
+    paths
 }
 
 pub(super) fn is_whiteout(parent: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
