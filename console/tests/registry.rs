@@ -201,6 +201,39 @@ fn uploads_in_pieces_ranges_mounts_and_referrers() {
     assert_eq!(found["manifests"][0]["digest"], reference.to_string());
     let none = fleet.get(&format!("/v2/a/b/referrers/{subject}?artifactType=other"));
     assert_eq!(none["manifests"], serde_json::json!([]));
+    // By its digest, with names beside it; names that are none, or too many, and nothing is stored.
+    let other_image = manifest(&digest, r#","annotations":{"a":"b"}"#);
+    let other_at = format!(
+        "/v2/a/b/manifests/{}",
+        Sha256Digest::of(other_image.as_bytes())
+    );
+    let many: String = (0..33).map(|n| format!("tag={n}&")).collect();
+    for (query, status) in [("tag=x&tag=a/b", 400), (&many[..], 414)] {
+        let refused = send(
+            "PUT",
+            &format!("{other_at}?{query}"),
+            other_image.as_bytes(),
+            &kind,
+        );
+        assert_eq!(refused.status, status, "{refused:?}");
+        assert_eq!(fleet.api("GET", &other_at, None).status, 404);
+    }
+    let tagged = send(
+        "PUT",
+        &format!("{other_at}?tag=3&tag=4.0"),
+        other_image.as_bytes(),
+        &kind,
+    );
+    let said: Vec<&str> = tagged
+        .headers
+        .lines()
+        .filter_map(|line| line.strip_prefix("oci-tag: "))
+        .collect();
+    assert_eq!((tagged.status, said), (201, vec!["3", "4.0"]));
+    for tag in ["3", "4.0"] {
+        let back = fleet.api("GET", &format!("/v2/a/b/manifests/{tag}"), None);
+        assert_eq!(back.body, other_image.as_bytes());
+    }
     let by_tag = fleet.api("GET", "/v2/a/b/manifests/1", None);
     assert_eq!(by_tag.body, image.as_bytes());
     assert_eq!(

@@ -20,6 +20,14 @@ pub enum RegistryError {
     /// Not a tag or digest.
     #[error("`{0}` is not a tag or a SHA-256 digest")]
     ReferenceInvalid(String),
+    /// More tags in one push than are taken.
+    #[error("the query names {got} tags; push at most {most} at once")]
+    TooManyTags {
+        /// In the query.
+        got: usize,
+        /// That are taken.
+        most: usize,
+    },
     /// No such blob.
     #[error("blob {0} is not here")]
     BlobUnknown(String),
@@ -68,6 +76,7 @@ impl RegistryError {
             Self::Denied => (S::FORBIDDEN, "DENIED"),
             Self::NameInvalid(_) => (S::BAD_REQUEST, "NAME_INVALID"),
             Self::ReferenceInvalid(_) => (S::BAD_REQUEST, "MANIFEST_INVALID"),
+            Self::TooManyTags { .. } => (S::URI_TOO_LONG, "SIZE_INVALID"),
             Self::BlobUnknown(_) => (S::NOT_FOUND, "BLOB_UNKNOWN"),
             Self::ManifestUnknown(_) => (S::NOT_FOUND, "MANIFEST_UNKNOWN"),
             Self::NameUnknown(_) => (S::NOT_FOUND, "NAME_UNKNOWN"),

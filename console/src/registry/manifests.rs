@@ -116,6 +116,7 @@ impl Manifests {
         if let Some(subject) = subject {
             let artifact_type = manifest
                 .artifact_type
+                .filter(|kind| !kind.is_empty())
                 .or_else(|| manifest.config.map(|c| c.media_type));
             let descriptor = Descriptor {
                 media_type: media_type.to_owned(),
@@ -132,14 +133,27 @@ impl Manifests {
                 &json,
             )?;
         }
-        if let Reference::Tag(tag) = reference {
-            self.write(at.join("_tags"), tag, digest.to_string().as_bytes())?;
-        }
+        self.tag(repository, reference, &digest)?;
         Ok(Stored {
             digest,
             media_type: media_type.to_owned(),
             subject,
         })
+    }
+
+    /// Gives a manifest that is here the name `reference`; it, unless that is a digest. Blocks.
+    pub fn tag(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        digest: &Sha256Digest,
+    ) -> Result<Option<String>, RegistryError> {
+        let Reference::Tag(tag) = reference else {
+            return Ok(None);
+        };
+        let folder = self.repository(repository).join("_tags");
+        self.write(folder, tag, digest.to_string().as_bytes())?;
+        Ok(Some(tag.clone()))
     }
 
     /// Finds a manifest by tag or digest. Blocks.

@@ -1,8 +1,14 @@
 //! Repository names and references (distribution-spec, "Pulling manifests"). A checked name is a
 //! safe path: no component begins with a dot or an underscore.
 
+use super::RegistryError;
+use axum::extract::Query;
+use axum::http::Uri;
 use coracle_digest::Sha256Digest;
 use std::fmt;
+
+/// Tags that one push of a manifest may give it beside its digest: the spec wants ten at least.
+const MOST_TAGS: usize = 32;
 
 /// A repository: `demo/web`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +62,28 @@ impl Reference {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
         fits.then(|| Self::Tag(text.to_owned()))
+    }
+}
+
+/// The tags in the query of a manifest that is pushed by its digest (distribution-spec, end-7b).
+pub(super) fn tags_beside(uri: &Uri) -> Result<Vec<Reference>, RegistryError> {
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map(|query| query.0)
+        .unwrap_or_default();
+    let tags = pairs.into_iter().filter(|(name, _)| name == "tag");
+    let tags = tags.map(|(_, text)| match Reference::new(&text) {
+        Some(tag @ Reference::Tag(_)) => Ok(tag),
+        _ => Err(RegistryError::ReferenceInvalid(
+            text.chars().take(160).collect(),
+        )),
+    });
+    let tags: Vec<Reference> = tags.collect::<Result<_, _>>()?;
+    match tags.len() {
+        0..=MOST_TAGS => Ok(tags),
+        got => Err(RegistryError::TooManyTags {
+            got,
+            most: MOST_TAGS,
+        }),
     }
 }
 

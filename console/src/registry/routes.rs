@@ -2,6 +2,7 @@
 //! slashes, so that paths are read from their end.
 
 use super::lists::query;
+use super::names::tags_beside;
 use super::{MANIFEST_BYTES, Manifests, Reference, RegistryError, Repository, Uploads};
 use crate::access;
 use crate::blobs::{self, Blobs};
@@ -197,12 +198,24 @@ impl Registry {
                     .and_then(|v| v.to_str().ok())
                     .unwrap_or_default()
                     .to_owned();
+                let tags = match wanted {
+                    Reference::Digest(_) => tags_beside(request.uri())?,
+                    Reference::Tag(_) => Vec::new(),
+                };
                 let bytes = axum::body::to_bytes(request.into_body(), MANIFEST_BYTES)
                     .await
                     .map_err(|_| RegistryError::TooLarge)?;
                 let name = repository.clone();
-                let stored =
-                    blocking(move || manifests.put(&name, &wanted, &media_type, &bytes)).await??;
+                let wanted: Vec<Reference> = [wanted].into_iter().chain(tags).collect();
+                let (stored, tags) = blocking(move || {
+                    let stored = manifests.put(&name, &wanted[0], &media_type, &bytes)?;
+                    let mut tags = Vec::new();
+                    for tag in &wanted[1..] {
+                        tags.extend(manifests.tag(&name, tag, &stored.digest)?);
+                    }
+                    Ok::<_, RegistryError>((stored, tags))
+                })
+                .await??;
                 let location = format!("/v2/{repository}/manifests/{}", stored.digest);
                 let mut response = (
                     StatusCode::CREATED,
@@ -214,6 +227,11 @@ impl Registry {
                     && let Ok(value) = subject.to_string().parse()
                 {
                     response.headers_mut().insert("oci-subject", value);
+                }
+                for tag in tags {
+                    if let Ok(value) = tag.parse() {
+                        response.headers_mut().append("oci-tag", value);
+                    }
                 }
                 Ok(response)
             }
