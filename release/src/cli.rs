@@ -6,6 +6,7 @@ mod delta;
 mod fleet;
 mod image;
 mod keys;
+mod published;
 mod registry;
 mod release;
 mod results;
@@ -53,7 +54,7 @@ enum Command {
     /// Signed releases
     #[command(subcommand)]
     Release(release::ReleaseCommand),
-    /// Deltas by hand
+    /// Deltas by hand, and in registries
     #[command(subcommand)]
     Delta(delta::DeltaCommand),
     /// Send a release and its images to the console

@@ -16,6 +16,7 @@
 //! | [`release_file`] | `release.toml`, as the engineer wrote it |
 //! | [`release`] | the signed release: made, shown, read |
 //! | [`delta`] | deltas by hand |
+//! | [`published`] | deltas beside an image in any registry |
 //! | [`stick`] | a USB stick: plan, folder, vfat image |
 //! | [`console`] | HTTP to the console: REST and registry |
 //! | [`push`], [`deploy`] | images and release to the console; deployments and what became of them |
@@ -36,6 +37,7 @@ pub mod human;
 pub mod image;
 pub mod image_file;
 pub mod progress;
+pub mod published;
 pub mod push;
 pub mod registry;
 pub mod release;

@@ -3,23 +3,12 @@
 
 mod support;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-use support::{Place, Ran, names};
-
-/// Ends with the test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use support::{Place, Ran, Server, docker_registry, free_port, names};
 
 fn openssl(place: &Place, arguments: &str) {
     let output = Command::new("openssl")
@@ -30,16 +19,8 @@ fn openssl(place: &Place, arguments: &str) {
     Ran::of(output).ok();
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 /// With TLS, client certificates and Basic: user `ci`, password `secret`.
-fn docker_registry(place: &Place) -> (Server, u16) {
+fn guarded_registry(place: &Place) -> (Server, u16) {
     for name in ["ca", "other-ca"] {
         openssl(
             place,
@@ -70,34 +51,18 @@ fn docker_registry(place: &Place) -> (Server, u16) {
         "ci:$2y$05$QFTa9cZJkGfgGd4gN4ESN.kMgLEg3iLyDgKxiUwQVCXLgDK7iwzMy\n",
     );
     let port = free_port();
-    place.write(
-        "registry.yml",
-        format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+    let settings = format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: {}}}}}\n\
          auth: {{htpasswd: {{realm: coracle, path: {}}}}}\n\
          http: {{addr: '127.0.0.1:{port}', tls: {{certificate: {}, key: {}, clientcas: [{}]}}}}\n",
-            place.path("stored").display(),
-            place.path("users").display(),
-            place.path("server.pem").display(),
-            place.path("server.key").display(),
-            place.path("ca.pem").display(),
-        ),
+        place.path("stored").display(),
+        place.path("users").display(),
+        place.path("server.pem").display(),
+        place.path("server.key").display(),
+        place.path("ca.pem").display(),
     );
-    let child = Command::new("docker-registry")
-        .args(["serve"])
-        .arg(place.path("registry.yml"))
-        .stdout(File::create(place.path("registry.log")).unwrap())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("this test needs docker-registry");
-    let server = Server(child);
-    let end = Instant::now() + Duration::from_secs(30);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < end, "docker-registry does not start");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    (server, port)
+    (docker_registry(place, port, &settings), port)
 }
 
 #[test]
@@ -106,7 +71,7 @@ fn an_image_goes_to_dockers_registry_and_comes_back() {
     place.build("images", "app-1", "shop/gzip:1", "gzip");
     place.write("password", "secret\n");
     place.write("wrong", "guess\n");
-    let (_server, port) = docker_registry(&place);
+    let (_server, port) = guarded_registry(&place);
     let host = format!("127.0.0.1:{port}");
     let trust = "--ca ca.pem --cert client.pem --key client.key";
     let sign_in = "--user ci --password-file password";

@@ -7,9 +7,9 @@ use crate::registry::{Manifests, Reference, Repository};
 use coracle_digest::Sha256Digest;
 use coracle_images::Limits;
 use coracle_images::decompress::{Measured, tar_stream};
+use coracle_images::delta::artifact::{Artifact, NO_CONFIG};
 use coracle_images::delta::{MEDIA_TYPE, make};
-use coracle_images::layout::LayerType;
-use coracle_images::layout::{CONFIG, EMPTY, MANIFEST};
+use coracle_images::layout::{CONFIG, Descriptor, LayerType, MANIFEST};
 use coracle_protocol::deploy::Delta;
 use coracle_protocol::release::{Blob, Layer};
 use std::fs::File;
@@ -80,13 +80,8 @@ pub fn compute(blobs: &Blobs, from: &Layer, to: &Layer) -> Result<Delta, DeltaFa
     })
 }
 
-/// As containers/oci-delta calls its artifacts, and what it writes into them (its README, "Delta manifest").
-const ARTIFACT: &str = "application/vnd.io.github.containers.oci-delta.v1";
-const NOTE: &str = "io.github.containers.delta";
-
-/// Adds an artifact manifest that refers to the image (distribution-spec, "referrers"): the image's manifest and configuration, and
-/// the delta with the layer that it makes. Each delta is an artifact of its own, as it is made by itself. Boards do
-/// not need it: a failure is logged and that is all.
+/// Adds an artifact manifest that refers to the image (distribution-spec, "referrers"). Boards do not need it: a failure is
+/// logged and that is all.
 pub fn publish(blobs: &Blobs, manifests: &Manifests, pair: &Pair, delta: &Delta) {
     let name = pair
         .image
@@ -99,45 +94,21 @@ pub fn publish(blobs: &Blobs, manifests: &Manifests, pair: &Pair, delta: &Delta)
     let Some(subject) = manifests.get(&repository, &image) else {
         return;
     };
-    const NOTHING: &[u8] = b"{}";
-    let [source, source_config] = pair.source.map(|blob| blob.digest);
-    let blob = |media_type: &str, blob: Blob, notes: serde_json::Value| {
-        serde_json::json!({"mediaType": media_type, "digest": blob.digest, "size": blob.size,
-                           "annotations": notes})
+    let named = |media_type: &str, blob: &Blob| Descriptor::new(media_type, blob.digest, blob.size);
+    let artifact = Artifact {
+        image: named(&subject.media_type, &pair.manifest),
+        config: named(CONFIG, &pair.config),
+        delta: Descriptor::new(MEDIA_TYPE, delta.digest, delta.size),
+        layer: pair.to.digest,
+        source: pair.source.map(|blob| blob.digest),
+        from: delta.from,
+        to: delta.to,
     };
-    let content = |what: &str| serde_json::json!({format!("{NOTE}.content"): what});
-    let mut of_layer = content("image-layer");
-    of_layer[format!("{NOTE}.to")] = serde_json::json!(pair.to.digest);
-    let made = Blob {
-        digest: delta.digest,
-        size: delta.size,
-    };
-    let manifest = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "artifactType": ARTIFACT,
-        "config": {"mediaType": EMPTY,
-                   "digest": Sha256Digest::of(NOTHING), "size": NOTHING.len()},
-        "layers": [
-            blob(&subject.media_type, pair.manifest, content("image-manifest")),
-            blob(CONFIG, pair.config, content("image-config")),
-            blob(MEDIA_TYPE, made, of_layer),
-        ],
-        "subject": {"mediaType": subject.media_type, "digest": pair.manifest.digest,
-                    "size": pair.manifest.size},
-        "annotations": {
-            format!("{NOTE}.target"): pair.manifest.digest,
-            format!("{NOTE}.source"): source,
-            format!("{NOTE}.source-config"): source_config,
-            "dev.coracle.delta.from": delta.from,
-            "dev.coracle.delta.to": delta.to,
-        },
-    })
-    .to_string();
-    let reference = Reference::Digest(Sha256Digest::of(manifest.as_bytes()));
-    let stored = blobs.put(NOTHING).map_err(|e| e.to_string()).and_then(|_| {
+    let manifest = artifact.manifest();
+    let reference = Reference::Digest(Sha256Digest::of(&manifest));
+    let stored = (blobs.put(NO_CONFIG).map_err(|e| e.to_string())).and_then(|_| {
         manifests
-            .put(&repository, &reference, MANIFEST, manifest.as_bytes())
+            .put(&repository, &reference, MANIFEST, &manifest)
             .map_err(|e| e.to_string())
     });
     if let Err(error) = stored {

@@ -193,7 +193,7 @@ impl Files<'_> {
             return Ok(());
         }
         if !is_index(&entry.media_type) || depth == 0 {
-            return Err(LayoutError::NotAnImage(entry.media_type.clone()).into());
+            return Err(LayoutError::no_image(entry.media_type.clone()).into());
         }
         let index: Index = self.layout.document(entry)?;
         let mut reached = 0;

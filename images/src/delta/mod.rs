@@ -9,6 +9,7 @@
 
 mod address;
 mod apply;
+pub mod artifact;
 mod counter;
 mod deflate;
 mod format;

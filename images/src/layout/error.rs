@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use coracle_digest::Sha256Digest;
 
+use super::media::is_schema_1;
 use crate::store::StoreError;
 
 /// Why a layout or a document in it can't be used.
@@ -62,6 +63,12 @@ pub enum LayoutError {
     /// A media type that is neither manifest nor index.
     #[error("`{0}` is no image")]
     NotAnImage(String),
+    /// Docker's first format.
+    #[error(
+        "`{0}` is Docker's schema 1, which names no contents and is not read: have the image pushed again by `docker push` of 1.10 \
+         or newer, or by `skopeo copy --format v2s2`"
+    )]
+    Schema1(String),
     /// The config's DiffIDs and the manifest's layers are not equally many.
     #[error("the image has {layers} layers but {diff_ids} DiffIDs")]
     LayerCount {
@@ -70,4 +77,15 @@ pub enum LayoutError {
         /// In the config.
         diff_ids: usize,
     },
+}
+
+impl LayoutError {
+    /// For a media type that is neither a manifest's nor an index's.
+    #[must_use]
+    pub fn no_image(media_type: String) -> Self {
+        match is_schema_1(&media_type) {
+            true => Self::Schema1(media_type),
+            false => Self::NotAnImage(media_type),
+        }
+    }
 }

@@ -27,6 +27,16 @@ pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, INDEX | DOCKER_LIST)
 }
 
+/// Whether it names a manifest of Docker's schema 1, which has no DiffIDs, and whose digest is not that of its bytes.
+#[must_use]
+pub fn is_schema_1(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        "application/vnd.docker.distribution.manifest.v1+prettyjws"
+            | "application/vnd.docker.distribution.manifest.v1+json"
+    )
+}
+
 /// How a layer's tar stream is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LayerType {

@@ -21,7 +21,7 @@ use files::{hold, json, parse, read_file, write_file};
 pub use error::LayoutError;
 pub use media::{
     CONFIG, DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, EMPTY, INDEX, LayerType, MANIFEST,
-    is_index, is_manifest,
+    is_index, is_manifest, is_schema_1,
 };
 pub use types::{
     Descriptor, Empty, Healthcheck, History, ImageConfig, Index, Manifest, Platform, REF_NAME,
@@ -137,7 +137,7 @@ impl Layout {
                 return Ok(current);
             }
             if !is_index(&current.media_type) {
-                return Err(LayoutError::NotAnImage(current.media_type));
+                return Err(LayoutError::no_image(current.media_type));
             }
             let index: Index = self.document(&current)?;
             current = choose(index, machine)?;
@@ -239,7 +239,7 @@ impl Layout {
 }
 
 /// The entry of an index that fits the machine best; the first of equals.
-fn choose(index: Index, machine: &Platform) -> Result<Descriptor, LayoutError> {
+pub fn choose(index: Index, machine: &Platform) -> Result<Descriptor, LayoutError> {
     let mut best: Option<(u32, Descriptor)> = None;
     for entry in index.manifests {
         let fits = match &entry.platform {

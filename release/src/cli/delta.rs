@@ -1,5 +1,6 @@
 //! `delta`: deltas by hand.
 
+use super::published::{DeltaList, DeltaPull, DeltaPush};
 use super::say;
 use crate::failure::Failure;
 use crate::{delta, human};
@@ -40,6 +41,18 @@ pub(super) enum DeltaCommand {
         /// The delta
         file: PathBuf,
     },
+    /// Send deltas from an older image's layers to a registry that has the newer image
+    ///
+    /// Each is an artifact that refers to the image. A registry that lists no such artifacts gets an index under the tag
+    /// `sha256-<digest of the image>` instead. Example:
+    ///   coracle-release image push registry.example/shop/web:1.5 --images images --tag shop/web:1.5
+    ///   coracle-release delta push registry.example/shop/web:1.5 --images images --tag shop/web:1.5 --base shop/web:1.4
+    #[command(verbatim_doc_comment)]
+    Push(Box<DeltaPush>),
+    /// Say which deltas a registry has for an image
+    List(Box<DeltaList>),
+    /// Bring the deltas that a registry has for an image into an OCI layout, as boards and mirrors take them
+    Pull(Box<DeltaPull>),
 }
 
 /// A delta's format.
@@ -90,6 +103,9 @@ impl DeltaCommand {
                     human::bytes(size)
                 ));
             }
+            Self::Push(args) => args.run()?,
+            Self::List(args) => args.run()?,
+            Self::Pull(args) => args.run()?,
             Self::Info { file } => {
                 let (header, size) = delta::info(&file)?;
                 say(&format!(

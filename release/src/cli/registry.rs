@@ -46,7 +46,7 @@ pub(super) struct ImagePush {
 }
 
 #[derive(Debug, Args)]
-struct AccessArgs {
+pub(super) struct AccessArgs {
     /// Who signs in
     #[arg(long, value_name = "NAME", requires = "password_file")]
     user: Option<String>,

@@ -70,6 +70,31 @@ pub enum RegistryError {
         /// What was wrong with it.
         what: String,
     },
+    /// An artifact about nothing.
+    #[error("the artifact {0} has no `subject`: it is about no image")]
+    NoSubject(Sha256Digest),
+    /// Something else has the tag.
+    #[error(
+        "{tag}, where what is about the image is listed in a registry without a list of its own, holds something else: {what}; \
+         nothing was changed"
+    )]
+    Tag {
+        /// With host and name.
+        tag: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Others write the same index.
+    #[error(
+        "the index `{tag}` was changed by others each of {tries} times: what was pushed is there by its digest and not listed; \
+         push again"
+    )]
+    Contended {
+        /// Of the subject.
+        tag: String,
+        /// Attempts.
+        tries: u32,
+    },
     /// A password would go to somebody else, or in the clear.
     #[error("the registry sends passwords to `{0}`, which is not https")]
     Realm(String),

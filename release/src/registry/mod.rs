@@ -1,30 +1,36 @@
 //! Images from and to any registry (distribution-spec v1.1): the engineer's way to what others have built, and to where
 //! boards' mirrors may take it from. What comes is held against its digests before it gets a name in the layout.
 
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | this one | how a registry is reached, and asked |
+//! | `reference` | names of images |
+//! | `login` | passwords and tokens |
+//! | `pull` | images and blobs from there |
+//! | `push` | images and blobs to there |
+//! | `referrers` | what is there about an image |
+
 mod error;
 mod login;
+mod pull;
+mod push;
 mod reference;
+mod referrers;
 
 use crate::console::{SYSTEM_CA, authorities, problem};
 use crate::files;
-use crate::image::limits;
-use crate::progress;
-use coracle_images::Sha256Digest;
-use coracle_images::layout::{
-    DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Image, Layout, MANIFEST, Manifest, Platform,
-    is_index, is_manifest,
-};
 use login::Login;
-use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::request::Builder;
 use ureq::http::{Request, Response, Uri};
 use ureq::tls::{ClientCert, PrivateKey, TlsConfig};
-use ureq::{Agent, Body, ResponseExt, SendBody};
+use ureq::{Agent, Body, ResponseExt};
 
 pub use error::RegistryError;
+pub use push::Attached;
 pub use reference::Reference;
 
 /// A private key, in bytes.
@@ -92,170 +98,9 @@ impl Registry {
         })
     }
 
-    /// Brings the image for `machine` into `layout` and calls it `tag`. Layers that are there already do not come again, and
-    /// one that was cut off goes on.
-    pub fn pull(
-        &self,
-        layout: &Layout,
-        tag: &str,
-        machine: &Platform,
-    ) -> Result<Image, RegistryError> {
-        let before = layout.store().list()?;
-        let mut entry = self.manifest(layout, &self.reference.version)?;
-        if is_index(&entry.media_type) {
-            let index = entry.digest;
-            entry = layout.resolve(entry, machine)?;
-            self.manifest(layout, &entry.digest.to_string())?;
-            if before.binary_search(&index).is_err() {
-                layout.store().remove(&index)?;
-            }
-        }
-        let manifest: Manifest = layout.document(&entry)?;
-        for blob in manifest.blobs() {
-            self.fetch(layout, blob)?;
-        }
-        let image = layout.image_of(entry.clone())?;
-        layout.tag(entry, tag)?;
-        Ok(image)
-    }
-
-    /// Fetches a manifest or an index into the store.
-    fn manifest(&self, layout: &Layout, version: &str) -> Result<Descriptor, RegistryError> {
-        let url = self.url(&format!("manifests/{version}"));
-        let accept = [
-            MANIFEST,
-            DOCKER_MANIFEST,
-            coracle_images::layout::INDEX,
-            DOCKER_LIST,
-        ]
-        .join(", ");
-        let mut answer = self.ask("GET", &url, |request| {
-            self.agent.run(request.header("accept", &accept).body(())?)
-        })?;
-        let wrong = |what: String| RegistryError::Answer {
-            url: url.clone(),
-            what,
-        };
-        let bytes = answer
-            .body_mut()
-            .with_config()
-            .limit(limits().document_bytes)
-            .read_to_vec()
-            .map_err(|error| wrong(error.to_string()))?;
-        let found = Sha256Digest::of(&bytes);
-        if let Ok(wanted) = version.parse::<Sha256Digest>()
-            && wanted != found
-        {
-            return Err(RegistryError::WrongDigest { url, wanted, found });
-        }
-        let kind = answer.headers().get("content-type");
-        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if !is_manifest(kind) && !is_index(kind) {
-            return Err(wrong(format!(
-                "it is `{}`, neither a manifest nor an index",
-                crate::console::visible(kind)
-            )));
-        }
-        Ok(layout.put(kind, &bytes)?)
-    }
-
-    fn fetch(&self, layout: &Layout, blob: &Descriptor) -> Result<(), RegistryError> {
-        if layout.store().has(&blob.digest) {
-            return Ok(());
-        }
-        let mut part = layout.store().download(blob.digest, blob.size)?;
-        let url = self.url(&format!("blobs/{}", blob.digest));
-        if part.length() < blob.size {
-            let from = part.length();
-            let mut answer = self.ask("GET", &url, |request| {
-                let request = match from {
-                    0 => request,
-                    from => request.header("range", format!("bytes={from}-")),
-                };
-                self.agent.run(request.body(())?)
-            })?;
-            if answer.status().as_u16() != 206 {
-                part.restart()?;
-            }
-            let bar = progress::bytes(&format!("pulling {}", self.reference), blob.size);
-            bar.set_position(part.length());
-            // One byte more tells that it is too long.
-            let most = (blob.size - part.length()).saturating_add(1);
-            let body = answer.body_mut().with_config().limit(most).reader();
-            let mut body = progress::reading(&bar, body.take(most));
-            io::copy(&mut body, &mut part).map_err(|source| RegistryError::Stream {
-                url: url.clone(),
-                source,
-            })?;
-            bar.finish_and_clear();
-        }
-        part.finish()?;
-        Ok(())
-    }
-
-    /// Sends an image; the bytes that were not there before.
-    pub fn push(&self, layout: &Layout, image: &Image) -> Result<u64, RegistryError> {
-        let mut sent = 0;
-        for blob in image.manifest.blobs() {
-            let url = self.url(&format!("blobs/{}", blob.digest));
-            match self.ask("HEAD", &url, |request| self.agent.run(request.body(())?)) {
-                Ok(_) => continue,
-                Err(RegistryError::Refused { status: 404, .. }) => {}
-                Err(error) => return Err(error),
-            }
-            self.send(layout, blob)?;
-            sent += blob.size;
-        }
-        let bytes = layout.document_bytes(&image.descriptor)?;
-        let url = self.url(&format!("manifests/{}", self.reference.version));
-        self.ask("PUT", &url, |request| {
-            let request = request
-                .header("content-type", &image.descriptor.media_type)
-                .header("content-length", bytes.len())
-                .body(SendBody::from_owned_reader(Cursor::new(bytes.clone())))?;
-            self.agent.run(request)
-        })?;
-        Ok(sent + bytes.len() as u64)
-    }
-
-    fn send(&self, layout: &Layout, blob: &Descriptor) -> Result<(), RegistryError> {
-        let begin = self.url("blobs/uploads/");
-        let answer = self.ask("POST", &begin, |request| {
-            self.agent
-                .run(request.header("content-length", 0).body(())?)
-        })?;
-        let place = answer.headers().get("location");
-        let place = place.and_then(|place| place.to_str().ok());
-        let place = place.ok_or_else(|| RegistryError::Answer {
-            url: begin.clone(),
-            what: "no Location for the upload".to_owned(),
-        })?;
-        let place = match place.starts_with('/') {
-            true => format!("{}{place}", self.base),
-            false => place.to_owned(),
-        };
-        // The login goes along, so that it must be the same registry.
-        if !place.starts_with(&format!("{}/", self.base)) {
-            return Err(RegistryError::Answer {
-                url: begin,
-                what: format!("the upload is to go elsewhere, to `{place}`"),
-            });
-        }
-        let joint = if place.contains('?') { '&' } else { '?' };
-        let url = format!("{place}{joint}digest={}", blob.digest);
-        let bar = progress::bytes(&format!("pushing {}", self.reference), blob.size);
-        self.ask("PUT", &url, |request| {
-            let file = layout.store().open_blob(&blob.digest);
-            let file = file.map_err(|error| ureq::Error::Io(io::Error::other(error)))?;
-            let request = request
-                .header("content-type", "application/octet-stream")
-                .header("content-length", blob.size)
-                .body(SendBody::from_owned_reader(progress::reading(&bar, file)))?;
-            self.agent.run(request)
-        })?;
-        bar.finish_and_clear();
-        Ok(())
+    /// What it was opened for.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
     }
 
     fn url(&self, path: &str) -> String {

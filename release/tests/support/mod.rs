@@ -2,10 +2,12 @@
 
 #![allow(dead_code)] // each test file uses its part
 
-use std::fs;
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// 2025-06-15T15:06:40Z, in the past, so that it holds the files' times too.
 pub const NOW: u64 = 1_750_000_000;
@@ -184,4 +186,63 @@ pub fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Ends with the test.
+pub struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// Debian's docker-registry on `port`, as `settings` has it.
+pub fn docker_registry(place: &Place, port: u16, settings: &str) -> Server {
+    place.write("registry.yml", settings);
+    let child = Command::new("docker-registry")
+        .args(["serve"])
+        .arg(place.path("registry.yml"))
+        .stdout(File::create(place.path("registry.log")).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("this test needs docker-registry");
+    let server = Server(child);
+    let end = Instant::now() + Duration::from_secs(30);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < end, "docker-registry does not start");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server
+}
+
+/// As [`docker_registry`], open to everybody of this machine.
+pub fn open_registry(place: &Place, more: &str) -> (Server, String) {
+    let port = free_port();
+    let settings = format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{more}",
+        place.path("stored").display()
+    );
+    let server = docker_registry(place, port, &settings);
+    (server, format!("127.0.0.1:{port}"))
+}
+
+/// What skopeo writes.
+pub fn skopeo(arguments: &[&str]) -> Ran {
+    let output = Command::new("skopeo")
+        .arg("--insecure-policy")
+        .args(arguments)
+        .output()
+        .expect("this test needs skopeo");
+    Ran::of(output)
 }
