@@ -86,7 +86,7 @@ async fn enrol(State(api): State<BoardsApi>, body: Bytes) -> Result<Json<EnrolAn
             "make a new key: the old one may be in other hands",
         ));
     }
-    let issued = api.ca.issue_board(&board, &request).map_err(unsigned)?;
+    let issued = issue(&api, &board, request).await?;
     let certificate_pem = issued.pem.clone();
     let row = record(&board, issued, now, "enrolled");
     api.store
@@ -125,6 +125,17 @@ async fn of_a_new_key(
     Ok(request)
 }
 
+/// A token takes its time: not on the thread that asks.
+async fn issue(
+    api: &BoardsApi,
+    board: &BoardId,
+    request: BoardRequest,
+) -> Result<BoardCertificate, Problem> {
+    let (ca, board) = (api.ca.clone(), board.clone());
+    let issued = tokio::task::spawn_blocking(move || ca.issue_board(&board, &request));
+    issued.await.map_err(Problem::inside)?.map_err(unsigned)
+}
+
 /// What the database keeps of a certificate.
 fn record(board: &BoardId, issued: BoardCertificate, now: u64, how: &str) -> CertificateRow {
     CertificateRow {
@@ -147,6 +158,14 @@ fn unsigned(error: CaError) -> Problem {
             error.to_string(),
             "send a PKCS#10 request in PEM, made with an ECDSA P-256 key",
         ),
+        CaError::Token(_) | CaError::AnotherKey(_) => {
+            tracing::error!(%error, "no certificate was issued");
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the console signs no certificates now: the token with its CA's key is away or does not open",
+                "ask again later; the operator finds out by `coracle-console check --ca-key URI`, and in the console's log",
+            )
+        }
         other => Problem::inside(other),
     }
 }

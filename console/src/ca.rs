@@ -1,25 +1,31 @@
 //! The fleet's CA and what it issues: the console's server and MQTT certificates, and one
 //! certificate for each board; and the list of those that were taken back. P-256 throughout.
 //!
+//! Its key is in a file of its folder, or in a PKCS#11 token, which it never leaves ([`key`]).
+//!
 //! Every certificate begins in 1970: a board without a clock starts near that day, and under a CA
 //! of the fleet's own the day of issue says nothing.
 
+mod begin;
+pub mod key;
 mod revoked;
 
 use crate::certificates::{hex, key_hash};
 use crate::files::{self, FileError, Mode};
 use crate::secrets::{NoRandom, random_hex};
+pub use begin::check_token;
+use coracle_keys::token::TokenError;
+use coracle_keys::uri::Pkcs11Uri;
 use coracle_protocol::names::BoardId;
+use key::CaKey;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
-    SerialNumber,
+    Certificate, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use time::{Duration, OffsetDateTime};
 
-const CA_YEARS: i64 = 25;
 /// Re-issued at a start with less than half of it left.
 const SERVER_DAYS: i64 = 3650;
 /// A PKCS#10 request for P-256 has about 450 bytes as PEM.
@@ -49,8 +55,24 @@ pub enum CaError {
     #[error("certificate request refused: {0}")]
     Request(String),
     /// One half is missing: making a new CA would cut off every board.
-    #[error("{0} is missing beside the rest of the fleet's CA; restore it from a backup")]
+    #[error(
+        "{0} is missing beside the rest of the fleet's CA; restore it from a backup, or name the token that holds \
+         the CA's key: --ca-key"
+    )]
     HalfLost(PathBuf),
+    /// Its token.
+    #[error("the fleet CA's key: {0}")]
+    Token(#[source] TokenError),
+    /// The token holds no key of the CA.
+    #[error(
+        "`{0}` holds another key than the certificate of the fleet's CA is for: name the right one, or put its token back"
+    )]
+    AnotherKey(String),
+    /// A copy beside the token.
+    #[error(
+        "--ca-key names a token, and {0} is there too: put that file where nobody gets at it, or away, and start again"
+    )]
+    KeyInFileToo(PathBuf),
 }
 
 /// A certificate and its key, as files.
@@ -73,7 +95,7 @@ impl Pair {
 
 /// The fleet's CA.
 pub struct Ca {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, CaKey>,
     certificate_pem: String,
     files: Pair,
     server: Pair,
@@ -139,18 +161,23 @@ impl Ca {
         advertise: &str,
         board_life: std::time::Duration,
     ) -> Result<Self, CaError> {
+        Self::open_with(folder, advertise, board_life, None)
+    }
+
+    /// The same, with the CA's key in a token when `token` names one.
+    pub fn open_with(
+        folder: &Path,
+        advertise: &str,
+        board_life: std::time::Duration,
+        token: Option<&Pkcs11Uri>,
+    ) -> Result<Self, CaError> {
         files::make_dir(folder, 0o700)?;
         let pair = Pair::new(folder, "ca");
-        match (pair.key.exists(), pair.certificate.exists()) {
-            (false, false) => make_ca(&pair)?,
-            // Cut off while it was made: nothing was signed with this key yet.
-            (true, false) if !Pair::new(folder, "server").certificate.exists() => make_ca(&pair)?,
-            (true, false) => return Err(CaError::HalfLost(pair.certificate)),
-            (false, true) => return Err(CaError::HalfLost(pair.key)),
-            (true, true) => {}
-        }
+        let key = match token {
+            None => begin::key_here(folder, &pair)?,
+            Some(token) => begin::key_in_token(folder, &pair, token)?,
+        };
         let certificate_pem = files::read_text(&pair.certificate)?;
-        let key = KeyPair::from_pem(&files::read_text(&pair.key)?)?;
         let ca = Self {
             issuer: Issuer::from_ca_cert_pem(&certificate_pem, key)?,
             certificate_pem,
@@ -211,8 +238,17 @@ impl Ca {
             serial: hex(&serial.unwrap_or_default()),
             key_hash: request.key_hash(),
             not_after: u64::try_from(params.not_after.unix_timestamp()).unwrap_or(0),
-            pem: params.signed_by(&request.0.public_key, &self.issuer)?.pem(),
+            pem: self.sign(&params, &request.0.public_key)?.pem(),
         })
+    }
+
+    fn sign(
+        &self,
+        params: &CertificateParams,
+        key: &impl PublicKeyData,
+    ) -> Result<Certificate, CaError> {
+        let signed = params.signed_by(key, &self.issuer);
+        signed.map_err(|error| self.issuer.key().told(error))
     }
 
     fn params(
@@ -255,7 +291,7 @@ impl Ca {
             names: names.to_vec(),
             expires: params.not_after.unix_timestamp(),
         };
-        let certificate = params.signed_by(&key, &self.issuer)?.pem();
+        let certificate = self.sign(&params, &key)?.pem();
         // The facts go first and come last: a cut in between issues again at the next start.
         let _ = std::fs::remove_file(&facts);
         files::write(&pair.key, key.serialize_pem().as_bytes(), Mode::Private)?;
@@ -268,25 +304,6 @@ impl Ca {
 
 /// Common name and MQTT user of the console. It holds no dot, so that no board can have it.
 pub const CONSOLE: &str = "console";
-
-fn make_ca(pair: &Pair) -> Result<(), CaError> {
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name = named(&format!("Coracle fleet {}", random_hex(4)?));
-    params.not_before = OffsetDateTime::UNIX_EPOCH;
-    params.not_after = OffsetDateTime::now_utc() + Duration::days(CA_YEARS * 365);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.serial_number = Some(serial()?);
-    let certificate = params.self_signed(&key)?;
-    files::write(&pair.key, key.serialize_pem().as_bytes(), Mode::Private)?;
-    files::write(
-        &pair.certificate,
-        certificate.pem().as_bytes(),
-        Mode::Public,
-    )?;
-    Ok(())
-}
 
 fn named(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();

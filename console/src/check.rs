@@ -1,5 +1,6 @@
 //! `coracle-console check`: is everything there that a start needs, and does it fit together?
 
+use crate::ca;
 use crate::commands;
 use crate::deploy::Signer;
 use crate::mosquitto;
@@ -131,6 +132,10 @@ pub async fn run(settings: &Check) -> Report {
         let good = trusted_root(root).map(|r| format!("version {}", r.document().version));
         report.add("root document", good.map_err(|e| e.to_string()));
     }
+    if let Some(key) = &settings.ca_key {
+        let good = ca::check_token(&state.pki(), key).map(|()| "opens".to_owned());
+        report.add("the CA's key in its token", good.map_err(|e| e.to_string()));
+    }
     if !state.database().exists() {
         report.add(
             "state",
@@ -141,7 +146,11 @@ pub async fn run(settings: &Check) -> Report {
         );
         return report;
     }
-    for file in ["ca.crt", "ca.key"] {
+    let files: &[&str] = match settings.ca_key {
+        Some(_) => &["ca.crt"],
+        None => &["ca.crt", "ca.key"],
+    };
+    for file in files {
         let path = state.pki().join(file);
         let found = std::fs::metadata(&path);
         report.add(

@@ -4,8 +4,8 @@
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
 use clap::Parser;
-use coracle_console::settings::{Command, CommandLine};
-use coracle_console::{boards, check, serve, tokens};
+use coracle_console::settings::{CaCommand, Command, CommandLine};
+use coracle_console::{boards, ca, check, serve, tokens};
 use std::process::ExitCode;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -40,6 +40,12 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(settings) => serve::run(*settings).await?,
         Command::Token(command) => println!("{}", tokens::run(command).await?),
+        Command::Ca(CaCommand::New { key }) => {
+            let (token, _) = ca::key::make(&key)?;
+            println!(
+                "made a key for a fleet's CA\n  private in {token}, and it does not leave it\n  next: coracle-console serve … --ca-key '{key}'"
+            );
+        }
         Command::Boards(command) => println!("{}", boards::run(command).await?),
         Command::Check(settings) => {
             let report = check::run(&settings).await;

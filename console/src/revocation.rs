@@ -41,6 +41,9 @@ pub enum RevocationError {
     /// Its file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A fault of ours, or of the token's library.
+    #[error("signing the list of revoked certificates was broken off")]
+    SigningPanicked,
 }
 
 /// The list in force.
@@ -137,7 +140,9 @@ impl Keeper {
         keeper.certificates = keeper.store.revoked_certificates().await?;
         // The own broker starts with this list, and nobody is in yet.
         keeper.boards = keeper.store.revoked_boards().await?;
-        keeper.write(&keeper.certificates.clone())?;
+        if let Err(error) = keeper.write(&keeper.certificates.clone()).await {
+            keeper.go_on_with_the_last(error)?;
+        }
         let revocations = Revocations {
             list: receiver,
             wake,
@@ -172,12 +177,34 @@ impl Keeper {
         Ok(())
     }
 
-    fn write(&mut self, certificates: &[RevokedCertificate]) -> Result<(), RevocationError> {
+    /// The list that there is stays in force while the CA's token is away, as long as there is one.
+    fn go_on_with_the_last(&mut self, error: RevocationError) -> Result<(), RevocationError> {
+        if !matches!(error, RevocationError::Ca(CaError::Token(_))) || !self.file.exists() {
+            return Err(error);
+        }
+        let pem = files::read_text(&self.file)?;
+        let listed = self.ca.read_revocation_list(pem.as_bytes())?;
+        tracing::error!(%error, "the list of revoked certificates is the last one; a new one is tried for");
+        let serials = listed.into_iter().map(|one| one.serial).collect();
+        self.list.send_replace(List { pem, serials });
+        // What the database has besides comes with the next one.
+        self.certificates.clear();
+        Ok(())
+    }
+
+    async fn write(&mut self, certificates: &[RevokedCertificate]) -> Result<(), RevocationError> {
         // By the clock, so that it goes up over restarts too.
         self.number = now().max(self.number + 1);
         let all: Vec<RevokedCertificate> =
             certificates.iter().chain(&self.foreign).cloned().collect();
-        let pem = self.ca.revocation_list(&all, self.number)?;
+        // A token takes its time: not on this thread.
+        let (ca, number) = (self.ca.clone(), self.number);
+        let signed = tokio::task::spawn_blocking(move || {
+            let pem = ca.revocation_list(&all, number)?;
+            Ok::<_, CaError>((pem, all))
+        });
+        let signed = signed.await.map_err(|_| RevocationError::SigningPanicked)?;
+        let (pem, all) = signed?;
         files::write(&self.file, pem.as_bytes(), Mode::Public)?;
         let serials = all.into_iter().map(|one| one.serial).collect();
         self.list.send_replace(List { pem, serials });
@@ -198,6 +225,7 @@ impl Keeper {
                 expulsion.add(board.clone());
             }
         }
+        let mut told = String::new();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -211,8 +239,14 @@ impl Keeper {
                 () = expulsion.progress() => continue,
                 () = stop.cancelled() => return,
             }
-            if let Err(error) = self.follow(&followers, &mut expulsion).await {
-                tracing::error!(%error, "revocations are not all in force; tried again");
+            match self.follow(&followers, &mut expulsion).await {
+                Ok(()) => told.clear(),
+                // Said once, and again when it is another.
+                Err(error) if told != error.to_string() => {
+                    tracing::error!(%error, "revocations are not all in force; tried again");
+                    told = error.to_string();
+                }
+                Err(_) => {}
             }
         }
     }
@@ -228,7 +262,7 @@ impl Keeper {
         // First nobody comes in any more, then whoever is in goes; in spite of a list that cannot be written.
         let listed = match certificates == self.certificates {
             true => Ok(()),
-            false => self.put_in_force(certificates, followers),
+            false => self.put_in_force(certificates, followers).await,
         };
         if listed.is_ok() {
             // They may have come in again while the list was not in force.
@@ -251,12 +285,12 @@ impl Keeper {
         listed
     }
 
-    fn put_in_force(
+    async fn put_in_force(
         &mut self,
         certificates: Vec<RevokedCertificate>,
         followers: &Followers,
     ) -> Result<(), RevocationError> {
-        self.write(&certificates)?;
+        self.write(&certificates).await?;
         if let Some(broker) = &followers.broker {
             broker.revocations(&self.list.borrow().pem)?;
         }

@@ -116,7 +116,13 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         let until = boards::day(until);
         tracing::warn!(%until, "certificates of the fleet's CA that are not on record are taken in");
     }
-    let ca = Arc::new(Ca::open(&state.pki(), &settings.advertise, policy.life)?);
+    let ca = Ca::open_with(
+        &state.pki(),
+        &settings.advertise,
+        policy.life,
+        settings.ca_key.as_ref(),
+    )?;
+    let ca = Arc::new(ca);
     let makers = Makers::open(&settings.manufacturing, ca.certificate_pem())?.map(Arc::new);
     let store = Store::open(&state.database()).await?;
     certificates::take_in(&store).await?;

@@ -7,6 +7,7 @@ pub use manufacturing::{Manufacturing, Tenant};
 use crate::certificates::Policy;
 use clap::{Args, Parser, Subcommand};
 use coracle_keys::KeyRef;
+use coracle_keys::uri::Pkcs11Uri;
 use coracle_protocol::names::BoardId;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,6 +31,9 @@ pub enum Command {
     /// Make, list and delete API tokens.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// The fleet's CA.
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// List boards and their certificates, and revoke them.
     #[command(subcommand)]
     Boards(BoardsCommand),
@@ -104,6 +108,10 @@ pub struct Serve {
     /// Private key of role `deploy`: PKCS#8, or a key in a token (pkcs11:token=T;object=K?pin-source=/FILE)
     #[arg(long, value_name = "FILE|URI")]
     pub deploy_key: KeyRef,
+    /// The fleet CA's key in a token (pkcs11:token=T;object=K?pin-source=/FILE), as `coracle-console ca new` makes it
+    /// [default: a file in the state folder]
+    #[arg(long, value_name = "URI")]
+    pub ca_key: Option<Pkcs11Uri>,
     /// Write the addresses into this file (JSON) when everything is up
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -182,10 +190,32 @@ pub struct Check {
     /// Private key of role `deploy`: PKCS#8, or a key in a token
     #[arg(long, value_name = "FILE|URI")]
     pub deploy_key: Option<KeyRef>,
+    /// The fleet CA's key, when it is in a token
+    #[arg(long, value_name = "URI")]
+    pub ca_key: Option<Pkcs11Uri>,
     /// The broker program
     #[arg(long, value_name = "PROGRAM", default_value = "mosquitto")]
     pub mosquitto: PathBuf,
 }
+
+/// What can be done with the fleet's CA.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CaCommand {
+    /// Make a key for the CA in a token, which it never leaves.
+    #[command(after_help = CA_HELP)]
+    New {
+        /// Where: pkcs11:token=T;object=LABEL
+        #[arg(long, value_name = "URI")]
+        key: Pkcs11Uri,
+    },
+}
+
+const CA_HELP: &str = "\
+A console that starts with `--ca-key URI` for the first time makes the CA's certificate for it. The CA of a console that runs
+already keeps its key: import STATE/pki/ca.key into the token, take the file away, and start with --ca-key.
+
+Example:
+  coracle-console ca new --key 'pkcs11:token=fleet;object=ca?pin-source=/etc/coracle/pin'";
 
 /// What can be done with API tokens.
 #[derive(Debug, Clone, Subcommand)]

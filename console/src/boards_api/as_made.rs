@@ -1,6 +1,6 @@
 //! `POST /enrol/manufacturing`: the fleet's certificate for a board that shows who made it.
 
-use super::{BoardsApi, of_a_new_key, record, unsigned};
+use super::{BoardsApi, issue, of_a_new_key, record};
 use crate::audit;
 use crate::clock::now;
 use crate::live::Change;
@@ -63,7 +63,7 @@ pub(super) async fn enrol(
     })?;
     refuse(&board, api.store.expects(&board, makers.unknown_too).await?)?;
     let request = of_a_new_key(&api, &asked.csr_pem, &board).await?;
-    let issued = api.ca.issue_board(&board, &request).map_err(unsigned)?;
+    let issued = issue(&api, &board, request).await?;
     let certificate_pem = issued.pem.clone();
     let row = record(&board, issued, now, "manufacturing");
     let forget = now.saturating_sub(api.policy.grace.as_secs());

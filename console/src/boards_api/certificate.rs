@@ -1,7 +1,7 @@
 //! `/certificate`, `/renew` and `/crl`: how the certificate stands that a board shows, the next one, and the list of
 //! those that were taken back.
 
-use super::{BoardsApi, Peer, of_a_new_key, record, unsigned};
+use super::{BoardsApi, Peer, issue, of_a_new_key, record};
 use crate::audit;
 use crate::certificates::{Shown, judge};
 use crate::clock::now;
@@ -121,7 +121,7 @@ pub(super) async fn renew(
     let request: RenewRequest = parse(&body)?;
     let board = shown.board.clone();
     let request = of_a_new_key(&api, &request.csr_pem, &board).await?;
-    let issued = api.ca.issue_board(&board, &request).map_err(unsigned)?;
+    let issued = issue(&api, &board, request).await?;
     let certificate_pem = issued.pem.clone();
     let how = match standing.state {
         renewal::State::Expired => "renewed-expired",

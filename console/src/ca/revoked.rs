@@ -47,7 +47,9 @@ impl Ca {
             revoked_certs,
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        Ok(params.signed_by(&self.issuer)?.pem()?)
+        let signed = params.signed_by(&self.issuer);
+        let signed = signed.map_err(|error| self.issuer.key().told(error))?;
+        Ok(signed.pem()?)
     }
 
     fn not_after(&self) -> Result<OffsetDateTime, CaError> {
@@ -92,7 +94,7 @@ impl Ca {
         let usage = ExtendedKeyUsagePurpose::ClientAuth;
         let mut params = self.params(board.as_str(), &[], usage, STAND_IN)?;
         params.distinguished_name = named(board.as_str());
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate = self.sign(&params, &key)?;
         Ok((certificate.pem(), key.serialize_pem()))
     }
 }

@@ -156,7 +156,9 @@ async fn throw_out(way: Way, board: BoardId) -> Result<bool, String> {
     if !revoked.map_err(|e| text(&e))? {
         return Ok(false);
     }
-    let (certificate, key) = way.ca.stand_in(&board).map_err(|e| text(&e))?;
+    let (ca, name) = (way.ca.clone(), board.clone());
+    let stand_in = tokio::task::spawn_blocking(move || ca.stand_in(&name)).await;
+    let (certificate, key) = stand_in.map_err(|e| text(&e))?.map_err(|e| text(&e))?;
     let tls = tls::client_of(&certificate, &key, &way.broker_ca).map_err(|e| text(&e))?;
     let done = take_place(&way.target, board.as_str(), tls).await;
     done.map(|()| true).map_err(|e| text(&e))

@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // Each test file uses its part.
 
+pub mod token;
+
 use coracle_digest::Sha256Digest;
 use coracle_images::Limits;
 use coracle_images::build::{Build, Compression, build};
@@ -124,6 +126,13 @@ impl Fleet {
     }
 
     pub fn start_with(extra: &[&str]) -> Self {
+        let mut fleet = Self::prepare(extra);
+        fleet.start_console();
+        fleet
+    }
+
+    /// Everything but the console.
+    pub fn prepare(extra: &[&str]) -> Self {
         need(&[("mosquitto", "mosquitto"), ("curl", "curl")]);
         let dir = tempfile::tempdir().unwrap();
         let (root_key, _) = SigningKey::generate().unwrap();
@@ -144,7 +153,7 @@ impl Fleet {
         envelope.sign(&root_key).unwrap();
         fs::write(dir.path().join("root.json"), envelope.to_json()).unwrap();
         fs::write(dir.path().join("deploy.pk8"), deploy_pk8).unwrap();
-        let mut fleet = Self {
+        Self {
             http: free_port(),
             boards: free_port(),
             mqtt: free_port(),
@@ -156,9 +165,7 @@ impl Fleet {
             deploy_key: dir.path().join("deploy.pk8").display().to_string(),
             environment: Vec::new(),
             dir,
-        };
-        fleet.start_console();
-        fleet
+        }
     }
 
     /// The root document with `version`, changed, and signed by the root key.
@@ -224,7 +231,24 @@ impl Fleet {
     /// From the next start on, with these variables in its environment.
     pub fn use_deploy_key(&mut self, place: &str, environment: &[(&'static str, String)]) {
         self.deploy_key = place.to_owned();
+        self.use_environment(environment);
+    }
+
+    /// From the next start on, and in [`Fleet::run`].
+    pub fn use_environment(&mut self, environment: &[(&'static str, String)]) {
         self.environment = environment.to_vec();
+    }
+
+    /// The console's program with other arguments: whether it ended well, and all that it said.
+    pub fn run(&self, arguments: &[&str]) -> (bool, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_coracle-console"))
+            .args(arguments)
+            .envs(self.environment.iter().cloned())
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        (output.status.success(), said)
     }
 
     /// From the next start on.

@@ -1,8 +1,18 @@
-//! Keys in a token: the private half never leaves it, and signs in there (PKCS#11 v3.0, CKM_EDDSA). The only room
+//! Keys in a token: the private half never leaves it, and signs in there (PKCS#11 v3.0). The only room
 //! that knows cryptoki.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`Kind`] | what PKCS#11 calls the kinds of keys |
+//! | `library` | the library, one for all keys, and what is open in it |
+//! | `open` | the one token that a URI means, and its PIN |
+//! | [`P256Key`] | a key that signs certificates; [`TokenKey`] signs documents |
 
 mod error;
+mod kind;
+mod library;
 mod open;
+mod p256;
 
 use super::pin;
 use super::uri::Pkcs11Uri;
@@ -10,16 +20,16 @@ use coracle_protocol::key::PublicKey;
 use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 pub use error::TokenError;
+pub use kind::Kind;
+use library::Held;
+pub use p256::P256Key;
 use std::fmt::Write;
 
 /// Names the library when the URI does not.
 pub const MODULE: &str = "CORACLE_PKCS11_MODULE";
-
-/// `edwards25519`, as PKCS#11 v3.0 writes the curve (section 2.3.5): a PrintableString.
-const CURVE: [u8; 14] = *b"\x13\x0cedwards25519";
 
 /// An open token.
 struct Token {
@@ -29,7 +39,7 @@ struct Token {
 
 /// A key in a token, ready to sign.
 pub struct TokenKey {
-    token: Token,
+    held: Held,
     key: ObjectHandle,
     public: PublicKey,
 }
@@ -37,34 +47,83 @@ pub struct TokenKey {
 impl TokenKey {
     /// Finds the key.
     pub fn open(uri: &Pkcs11Uri) -> Result<Self, TokenError> {
-        let token = Token::open(uri, false)?;
-        let (key, name) = token.one_key(uri)?;
-        let public = token.public_of(key, &name)?;
-        Ok(Self { token, key, public })
+        Self::of(find(uri, Kind::Ed25519)?)
     }
 
     /// Makes a key in the token.
     pub fn generate(uri: &Pkcs11Uri) -> Result<Self, TokenError> {
-        let label = uri
-            .object
-            .clone()
-            .ok_or_else(|| TokenError::NoLabel(Box::new(uri.clone())))?;
-        let token = Token::open(uri, true)?;
-        if let Some(there) = token.keys(uri)?.first() {
-            return Err(TokenError::Exists {
-                token: token.name.clone(),
-                key: token.name_of(*there),
-            });
-        }
-        let id = uri.id.clone().unwrap_or_else(|| label.clone().into_bytes());
+        Self::of(make(uri, Kind::Ed25519)?)
+    }
+
+    fn of((held, key, point): (Held, ObjectHandle, Vec<u8>)) -> Result<Self, TokenError> {
+        let bytes = <[u8; 32]>::try_from(point).unwrap_or_default();
+        let public = PublicKey::from_bytes(bytes).map_err(|source| TokenError::Public {
+            token: held.name().to_owned(),
+            source,
+        })?;
+        Ok(Self { held, key, public })
+    }
+
+    /// The public half.
+    pub fn public(&self) -> PublicKey {
+        self.public
+    }
+
+    /// Which token, for people.
+    pub fn token(&self) -> &str {
+        self.held.name()
+    }
+
+    /// Signs.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, TokenError> {
+        let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519));
+        self.held.within(|token| {
+            let signed = token.session.sign(&mechanism, self.key, message);
+            signed.map_err(|e| token.failed("sign", &e))
+        })
+    }
+}
+
+/// The one key that `uri` means, and its public half.
+fn find(uri: &Pkcs11Uri, kind: Kind) -> Result<(Held, ObjectHandle, Vec<u8>), TokenError> {
+    let (held, (key, public)) = Held::open(uri, kind, false, |token| {
+        let (key, name) = token.one_key(uri, kind)?;
+        Ok((key, token.public_of(key, kind, &name)?))
+    })?;
+    Ok((held, key, public))
+}
+
+/// A new key, which the token never shows, and its public half.
+fn make(uri: &Pkcs11Uri, kind: Kind) -> Result<(Held, ObjectHandle, Vec<u8>), TokenError> {
+    let label = uri.object.clone();
+    let label = label.ok_or_else(|| TokenError::NoLabel(Box::new(uri.clone())))?;
+    let (held, ()) = Held::open(uri, kind, true, |token| match token.keys(uri)?.first() {
+        Some(there) => Err(TokenError::Exists {
+            token: token.name.clone(),
+            key: token.name_of(*there),
+        }),
+        None => Ok(()),
+    })?;
+    let (key, public) = held.within(|token| token.generate(uri, kind, &label))?;
+    Ok((held, key, public))
+}
+
+impl Token {
+    fn generate(
+        &self,
+        uri: &Pkcs11Uri,
+        kind: Kind,
+        label: &str,
+    ) -> Result<(ObjectHandle, Vec<u8>), TokenError> {
+        let id = uri.id.clone().unwrap_or_else(|| label.into());
         let named = [
-            Attribute::Label(label.into_bytes()),
+            Attribute::Label(label.into()),
             Attribute::Id(id),
             Attribute::Token(true),
         ];
         let mut public = vec![
             Attribute::Verify(true),
-            Attribute::EcParams(CURVE.to_vec()),
+            Attribute::EcParams(kind.curve().to_vec()),
             Attribute::Private(false),
         ];
         let mut private = vec![
@@ -75,31 +134,12 @@ impl TokenKey {
         ];
         public.extend(named.clone());
         private.extend(named);
-        let made =
-            token
-                .session
-                .generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private);
-        let (public, key) = made.map_err(|e| token.failed("make a key", &e))?;
-        let name = token.name_of(key);
-        let public = token.public_in(&[public], &name)?;
-        Ok(Self { token, key, public })
-    }
-
-    /// The public half.
-    pub fn public(&self) -> PublicKey {
-        self.public
-    }
-
-    /// Which token, for people.
-    pub fn token(&self) -> &str {
-        &self.token.name
-    }
-
-    /// Signs.
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, TokenError> {
-        let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519));
-        let signed = self.token.session.sign(&mechanism, self.key, message);
-        signed.map_err(|e| self.token.failed("sign", &e))
+        let made = self
+            .session
+            .generate_key_pair(&kind.made_by(), &public, &private);
+        let (public, key) = made.map_err(|e| self.failed("make a key", &e))?;
+        let public = self.public_in(&[public], kind, &self.name_of(key))?;
+        Ok((key, public))
     }
 }
 
@@ -117,17 +157,16 @@ impl Token {
         found.map_err(|e| self.failed("look for keys", &e))
     }
 
-    fn one_key(&self, uri: &Pkcs11Uri) -> Result<(ObjectHandle, String), TokenError> {
+    fn one_key(&self, uri: &Pkcs11Uri, kind: Kind) -> Result<(ObjectHandle, String), TokenError> {
         let found = self.keys(uri)?;
         if let [key] = found[..] {
             let name = self.name_of(key);
-            let kind = self.session.get_attributes(key, &[AttributeType::KeyType]);
-            let kind = kind.map_err(|e| self.failed("tell the kind of a key", &e))?;
-            return match kind[..] {
-                [Attribute::KeyType(KeyType::EC_EDWARDS)] => Ok((key, name)),
-                _ => Err(TokenError::Kind {
+            return match self.is_of(key, kind)? {
+                true => Ok((key, name)),
+                false => Err(TokenError::Kind {
                     token: self.name.clone(),
                     key: name,
+                    wanted: kind,
                 }),
             };
         }
@@ -140,6 +179,19 @@ impl Token {
             uri: Box::new(uri.clone()),
             there: listed(&names),
         })
+    }
+
+    /// Of what a token does not show nothing is said.
+    fn is_of(&self, key: ObjectHandle, kind: Kind) -> Result<bool, TokenError> {
+        let shown = self.session.get_attributes(key, &[AttributeType::KeyType]);
+        let shown = shown.map_err(|e| self.failed("tell the kind of a key", &e))?;
+        let is = matches!(shown[..], [Attribute::KeyType(found)] if found == kind.key_type());
+        let curve = self.session.get_attributes(key, &[AttributeType::EcParams]);
+        let other = match curve.as_deref() {
+            Ok([Attribute::EcParams(curve)]) => kind == Kind::P256 && curve != kind.curve(),
+            _ => false,
+        };
+        Ok(is && !other)
     }
 
     /// ``` `label` (id 01) ```
@@ -158,7 +210,7 @@ impl Token {
 
     /// From the public key object of the same id, or of the same label where there is no id, or from the private one where
     /// the token shows it there.
-    fn public_of(&self, key: ObjectHandle, name: &str) -> Result<PublicKey, TokenError> {
+    fn public_of(&self, key: ObjectHandle, kind: Kind, name: &str) -> Result<Vec<u8>, TokenError> {
         let same = self
             .session
             .get_attributes(key, &[AttributeType::Id, AttributeType::Label]);
@@ -181,11 +233,16 @@ impl Token {
             places.extend(self.session.find_objects(&wanted).unwrap_or_default());
         }
         places.push(key);
-        self.public_in(&places, name)
+        self.public_in(&places, kind, name)
     }
 
     /// From the first of these objects that shows it.
-    fn public_in(&self, places: &[ObjectHandle], name: &str) -> Result<PublicKey, TokenError> {
+    fn public_in(
+        &self,
+        places: &[ObjectHandle],
+        kind: Kind,
+        name: &str,
+    ) -> Result<Vec<u8>, TokenError> {
         for place in places.iter().copied() {
             let shown = self
                 .session
@@ -193,12 +250,8 @@ impl Token {
             let Ok([Attribute::EcPoint(point)]) = shown.as_deref() else {
                 continue;
             };
-            if let Some(bytes) = point_of(point) {
-                return PublicKey::from_bytes(bytes).map_err(|source| TokenError::Public {
-                    token: self.name.clone(),
-                    key: name.to_owned(),
-                    source,
-                });
+            if let Some(bytes) = kind.point_of(point) {
+                return Ok(bytes);
             }
         }
         Err(TokenError::NoPublic {
@@ -232,15 +285,4 @@ fn visible(bytes: &[u8]) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// CKA_EC_POINT: an OCTET STRING, a BIT STRING as some write it, or the 32 bytes alone (PKCS#11 v3.0 and v2.40 differ).
-fn point_of(point: &[u8]) -> Option<[u8; 32]> {
-    let bytes = match (point.len(), point) {
-        (34, [0x04, 0x20, rest @ ..]) => rest,
-        (35, [0x03, 0x21, 0x00, rest @ ..]) => rest,
-        // Which may begin with the same bytes.
-        (_, all) => all,
-    };
-    bytes.try_into().ok()
 }

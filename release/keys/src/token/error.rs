@@ -1,6 +1,6 @@
 //! Why a key in a token can't be used, and what to do about it.
 
-use super::{MODULE, pin};
+use super::{Kind, MODULE, pin};
 use crate::uri::Pkcs11Uri;
 use coracle_protocol::key::KeyError;
 use std::path::PathBuf;
@@ -35,10 +35,12 @@ pub enum TokenError {
         there: String,
     },
     /// It does not sign as is needed here.
-    #[error("{token} knows no Ed25519 (CKM_EDDSA): another token is needed, or a key file")]
-    NoEd25519 {
+    #[error("{token} knows no {kind} ({}): another token is needed, or a key file", kind.mechanism())]
+    NoSuchKind {
         /// Which.
         token: String,
+        /// What it is asked for.
+        kind: Kind,
     },
     /// The PIN.
     #[error("{token} does not open: {fault}")]
@@ -63,13 +65,15 @@ pub enum TokenError {
         /// Which there are.
         there: String,
     },
-    /// Not of the kind that signs documents.
-    #[error("key {key} of {token} is not Ed25519")]
+    /// Not of the kind that serves here.
+    #[error("key {key} of {token} is not {wanted}")]
     Kind {
         /// The token.
         token: String,
         /// The key.
         key: String,
+        /// What serves here.
+        wanted: Kind,
     },
     /// Nobody can tell the public half.
     #[error(
@@ -82,12 +86,10 @@ pub enum TokenError {
         key: String,
     },
     /// What it shows as one.
-    #[error("the public half of key {key} of {token}")]
+    #[error("the public half of the key in {token}")]
     Public {
         /// The token.
         token: String,
-        /// The key.
-        key: String,
         /// Why.
         #[source]
         source: KeyError,
@@ -113,4 +115,24 @@ pub enum TokenError {
         /// What the library said.
         fault: String,
     },
+    /// Another key needed its library begun anew.
+    #[error("{token} is to be opened again: its library was begun anew")]
+    Anew {
+        /// The token.
+        token: String,
+    },
+}
+
+impl TokenError {
+    /// Whether it may be over without anybody's doing anything here: the token is away, or was and is there again.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Module { .. }
+            | Self::Failed { .. }
+            | Self::NoPublic { .. }
+            | Self::Anew { .. } => true,
+            Self::Tokens { count, .. } | Self::Keys { count, .. } => *count == 0,
+            _ => false,
+        }
+    }
 }

@@ -1,51 +1,57 @@
-//! From a URI to an open token: the library, the one token that matches, and its PIN.
+//! From a URI to an open token: the one that matches, and its PIN.
 
-use super::{MODULE, Token, TokenError, listed, pin, visible};
+use super::library::{Library, at};
+use super::{Kind, Token, TokenError, listed, pin, visible};
 use crate::uri::Pkcs11Uri;
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
-use cryptoki::mechanism::MechanismType;
 use cryptoki::session::UserType;
 use cryptoki::slot::{Slot, TokenInfo};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 impl Token {
-    pub(super) fn open(uri: &Pkcs11Uri, writable: bool) -> Result<Self, TokenError> {
-        let module = uri
-            .module_path
-            .clone()
-            .or_else(|| std::env::var_os(MODULE).map(PathBuf::from))
-            .ok_or_else(|| TokenError::NoModule(Box::new(uri.clone())))?;
-        let in_module = |error: Error| TokenError::Module {
-            module: module.clone(),
-            fault: error.to_string(),
-        };
-        let library = Pkcs11::new(&module).map_err(in_module)?;
-        let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-        library.initialize(arguments).map_err(in_module)?;
-        let (slot, info) = one_token(&library, uri, &module)?;
+    pub(super) fn open(
+        library: &mut Library,
+        uri: &Pkcs11Uri,
+        kind: Kind,
+        writable: bool,
+    ) -> Result<Self, TokenError> {
+        let path = library.path.clone();
+        let in_module = |error: Error| at(&path, &error);
+        let (slot, info) = one_token(&library.context, uri, &path)?;
         let name = described(slot, &info);
-        let mechanisms = library.get_mechanism_list(slot).map_err(in_module)?;
-        if !mechanisms.contains(&MechanismType::EDDSA) {
-            return Err(TokenError::NoEd25519 { token: name });
+        let mechanisms = library.context.get_mechanism_list(slot);
+        if !mechanisms.map_err(in_module)?.contains(&kind.signs_by()) {
+            return Err(TokenError::NoSuchKind { token: name, kind });
         }
         let session = match writable {
-            true => library.open_rw_session(slot),
-            false => library.open_ro_session(slot),
+            true => library.context.open_rw_session(slot),
+            false => library.context.open_ro_session(slot),
         };
         let session = session.map_err(in_module)?;
         let token = Self { session, name };
         if info.login_required() {
-            token.login(uri, &info)?;
+            token.login(library, uri, &info)?;
         }
         Ok(token)
     }
 
-    fn login(&self, uri: &Pkcs11Uri, info: &TokenInfo) -> Result<(), TokenError> {
+    fn login(
+        &self,
+        library: &mut Library,
+        uri: &Pkcs11Uri,
+        info: &TokenInfo,
+    ) -> Result<(), TokenError> {
         let refused = |fault: String| TokenError::Login {
             token: self.name.clone(),
             fault,
         };
+        // One PIN opens all keys of a token: what it refused for one is not tried for the next.
+        if let Some(fault) = library.refused.get(info.serial_number()) {
+            return Err(refused(format!(
+                "{fault}; it was not tried again, and is not before the next start"
+            )));
+        }
         if info.user_pin_locked() {
             return Err(refused(
                 "its PIN is locked; the token's own tool unlocks it with the SO PIN".into(),
@@ -63,7 +69,10 @@ impl Token {
                     true => ", and few tries are left before it locks",
                     false => "; after a few wrong ones the token locks",
                 };
-                Err(refused(format!("the PIN is wrong{few}")))
+                let fault = format!("the PIN is wrong{few}");
+                let serial = info.serial_number().to_owned();
+                library.refused.insert(serial, fault.clone());
+                Err(refused(fault))
             }
             Err(Error::Pkcs11(RvError::PinLocked, _)) => Err(refused(
                 "its PIN is locked; the token's own tool unlocks it with the SO PIN".into(),
@@ -79,10 +88,7 @@ fn one_token(
     module: &Path,
 ) -> Result<(Slot, TokenInfo), TokenError> {
     let slots = library.get_slots_with_initialized_token();
-    let slots = slots.map_err(|error| TokenError::Module {
-        module: module.to_owned(),
-        fault: error.to_string(),
-    })?;
+    let slots = slots.map_err(|error| at(module, &error))?;
     let all: Vec<(Slot, TokenInfo)> = slots
         .into_iter()
         .filter_map(|slot| Some((slot, library.get_token_info(slot).ok()?)))
