@@ -13,7 +13,7 @@
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
 #   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)
 #   make yocto OE=DIR          meta-coracle against a checkout of openembedded-core, with bitbake inside it or beside it
-#   make conformance SUITE=dir [RUNTIME=path]   coracle-runtime against a checkout of runtime-tools or youki → docs/conformance.md
+#   make conformance SUITE=dir [RUNTIME=path]   coracle-runtime against a checkout of runtime-tools or youki, the console's registry against one of distribution-spec → docs/conformance.md
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -227,9 +227,13 @@ deb:
 yocto:
 	@yocto-layer/check.sh "$(OE)"
 
-# The suites' sources stay outside. GO=path names a go 1.21 or newer.
+# The suites' sources stay outside. GO=path names a go 1.21 or newer, for distribution-spec 1.24.
 conformance: setup
-	@[ -n "$(SUITE)" ] || { echo "SUITE= must name a checkout of opencontainers/runtime-tools or youki-dev/youki"; exit 1; }
+	@[ -n "$(SUITE)" ] || { echo "SUITE= must name a checkout of opencontainers/runtime-tools, youki-dev/youki or opencontainers/distribution-spec"; exit 1; }
+	if [ -e "$(SUITE)/conformance/go.mod" ]; then
+	$(CARGO) build --quiet --package coracle-console --package coracle-release
+	exec console/conformance.sh "$(SUITE)" $(TARGET)/debug/coracle-console $(TARGET)/debug/coracle-release $(OUT)
+	fi
 	$(CARGO) build --quiet --package coracle-oci
 	agent/oci/conformance.sh "$(SUITE)" "$(if $(RUNTIME),$(RUNTIME),$$(realpath $(TARGET)/debug/coracle-runtime))" $(OUT)
 
