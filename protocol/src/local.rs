@@ -7,6 +7,10 @@
 //! Each kind of request, answer and event is the name of its only member: what follows a name is read as it comes, where a name
 //! among the values of one object would have all of it kept until it is found.
 
+mod store;
+
+pub use store::{FileFault, StoreAction, StoreCheck, StoreFault, StoreKind, StoreState};
+
 use crate::command::Command;
 use crate::dsse::Envelope;
 use crate::names::{AppName, BoardId, VolumeName};
@@ -125,6 +129,12 @@ pub enum Request {
         action: VolumeAction,
         /// Who asked, by the daemon's SO_PEERCRED: a volume that a person made is that person's, and root's.
         uid: u32,
+    },
+    /// Reads all that the board keeps of layers and blobs again, and mends it. Answer: [`Answer::Done`], [`Answer::Store`], or
+    /// [`Answer::Failed`] with code `busy`; to [`StoreAction::Mend`] also those of [`Request::Stage`].
+    Store {
+        /// What to do.
+        action: StoreAction,
     },
 }
 
@@ -263,6 +273,8 @@ pub enum Answer {
         /// Its path.
         socket: String,
     },
+    /// To [`StoreAction::Look`].
+    Store(StoreCheck),
     /// Not accepted: by trust or by budget.
     Refused {
         /// A stable word.

@@ -10,8 +10,9 @@ use coracle_protocol::desired::{Desired, Document, RootNotice};
 use coracle_protocol::dsse::{Envelope, Signature};
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile};
 use coracle_protocol::local::{
-    Answer, AppAction, Call, Event, LayerNeed, LayerSource, Message, Needs, Reply, Request, Status,
-    StickWord, Trusted, Verdict, VolumeAction, VolumeStatus, Waiting,
+    Answer, AppAction, Call, Event, FileFault, LayerNeed, LayerSource, Message, Needs, Reply,
+    Request, Status, StickWord, StoreAction, StoreCheck, StoreFault, StoreKind, StoreState,
+    Trusted, Verdict, VolumeAction, VolumeStatus, Waiting,
 };
 use coracle_protocol::names::{ActionName, AppName, BoardId, DeviceName, ProductName, VolumeName};
 use coracle_protocol::release::{AppLimits, Blob, DeviceAccess, DiskOn, Port, Protocol};
@@ -279,10 +280,42 @@ fn storage() -> StorageWear {
     }
 }
 
+fn store_check() -> StoreCheck {
+    let fault = |kind, state, need| StoreFault {
+        digest: digest("tar"),
+        kind,
+        state,
+        needed_by: vec!["app `web` of the running set 1.2".into()],
+        faults: vec![FileFault {
+            path: "bin/app".into(),
+            what: "has other bytes".into(),
+        }],
+        more: 2,
+        need,
+    };
+    let need = LayerNeed {
+        diff_id: digest("tar"),
+        full: blob("layer"),
+        deltas: vec![blob("delta")],
+    };
+    StoreCheck {
+        running: true,
+        done: 3,
+        of: 7,
+        found: vec![
+            fault(StoreKind::Layer, StoreState::Broken, Some(need)),
+            fault(StoreKind::Layer, StoreState::Mended, None),
+            fault(StoreKind::Blob, StoreState::Unknown, None),
+        ],
+        more: 1,
+    }
+}
+
 fn all() -> Vec<(&'static str, (String, String))> {
     let activity = || "0123abcd".to_owned();
     let call = |request| twice(&Call { id: 7, request });
     let volumes = |action| call(Request::Volume { action, uid: 1000 });
+    let store = |action| call(Request::Store { action });
     let reply = |answer| twice(&Message::Reply(Reply { id: 7, answer }));
     let status = Status {
         heat: Some(HeatStatus {
@@ -537,6 +570,16 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 socket: "/run/coracle/transfer-1.sock".into(),
             }),
         ),
+        ("call_store_check", store(StoreAction::Check)),
+        ("call_store_look", store(StoreAction::Look)),
+        (
+            "call_store_mend",
+            store(StoreAction::Mend {
+                diff_id: digest("tar"),
+                from: LayerSource::Full,
+            }),
+        ),
+        ("reply_store", reply(Answer::Store(store_check()))),
         (
             "verdicts",
             twice(&vec![

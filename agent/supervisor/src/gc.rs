@@ -55,6 +55,7 @@ pub fn collect(config: &Config, needed: &BTreeSet<Sha256Digest>) -> Result<usize
         let place = crate::stage::layer_dir(config, *diff_id);
         throw_away(&place)?;
         disk::remove(&place.with_extension("json"))?;
+        disk::remove(&crate::check::record_of(&place))?;
     }
     Ok(unneeded.len())
 }
@@ -128,6 +129,7 @@ mod tests {
             let place = crate::stage::layer_dir(&config, layer);
             std::fs::create_dir_all(place.join("etc")).unwrap();
             std::fs::write(place.with_extension("json"), b"{}").unwrap();
+            std::fs::write(place.with_extension("record"), b"").unwrap();
         }
         assert_eq!(collect(&config, &BTreeSet::from([keep])).unwrap(), 1);
         clear_staging(&config).unwrap();
@@ -135,7 +137,7 @@ mod tests {
             crate::stage::on_board(&config.layers_dir()),
             BTreeSet::from([keep])
         );
-        assert_eq!(names(&config.layers_dir()).len(), 2);
+        assert_eq!(names(&config.layers_dir()).len(), 3);
         let trash = names(&config.staging_dir());
         assert_eq!(trash.len(), 2, "{trash:?}");
         assert!(

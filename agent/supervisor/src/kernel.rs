@@ -113,6 +113,18 @@ pub fn alarm(seconds: u32) {
     unsafe { libc::alarm(seconds) };
 }
 
+/// Whoever else wants the processor, or the disk, has it first. Where the kernel says no the process goes on as it is.
+pub fn lowest_priority() {
+    /// linux/ioprio.h: IOPRIO_WHO_PROCESS, and IOPRIO_CLASS_IDLE in the bits from 13 on.
+    const PROCESS: libc::c_int = 1;
+    const IDLE: libc::c_int = 3 << 13;
+    // SAFETY: integers only, and both are about the calling process.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::syscall(libc::SYS_ioprio_set, PROCESS, 0, IDLE);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@
 //! | [`trust`] | root document, counters, the board's name |
 //! | [`offer`] | two documents → an accepted offer, and what is missing for it |
 //! | [`stage`] | a blob → a layer, in a jail |
+//! | `check` | layers and blobs that are read again, in a jail |
 //! | [`journal`] | which sets the board has, on disk |
 //! | [`machine`] | from one set to the next, as a pure function |
 //! | [`apps`] | one app: plan, launch, stop, restart |
@@ -38,6 +39,7 @@ pub mod agent;
 pub mod anew;
 pub mod apps;
 mod board_policy;
+mod check;
 pub mod disk;
 pub mod erase;
 pub mod gate;

@@ -11,7 +11,7 @@ use coracle_digest::Sha256Digest;
 use coracle_images::layout::LayerType;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::local::{LayerNeed, Needs};
-use coracle_protocol::release::{App, Blob, NetworkMode, Protocol, Release};
+use coracle_protocol::release::{App, Blob, Layer, NetworkMode, Protocol, Release};
 use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
 use std::collections::BTreeSet;
 
@@ -91,14 +91,7 @@ impl Accepted {
             .release()
             .layers()
             .filter(|layer| !on_board.contains(&layer.diff_id) && asked.insert(layer.diff_id));
-        let need = |layer: &coracle_protocol::release::Layer| LayerNeed {
-            diff_id: layer.diff_id,
-            full: Blob {
-                digest: layer.digest,
-                size: layer.size,
-            },
-            deltas: self.deltas(layer.diff_id, on_board),
-        };
+        let need = |layer| need(&self.deployment, layer, on_board);
         Needs {
             already,
             layers: layers.map(need).collect(),
@@ -109,21 +102,33 @@ impl Accepted {
             },
         }
     }
+}
 
-    fn deltas(&self, to: Sha256Digest, on_board: &BTreeSet<Sha256Digest>) -> Vec<Blob> {
-        let deltas = self.deployment.deploy().document().deltas.iter();
-        let usable = deltas.filter(|delta| {
-            delta.to == to
-                && on_board.contains(&delta.from)
-                && coracle_images::delta::READABLE.contains(&delta.media_type.as_str())
-        });
-        let mut smallest_first: Vec<Blob> = Vec::new();
-        for delta in usable {
-            let at = smallest_first.partition_point(|blob| blob.size <= delta.size);
-            let (digest, size) = (delta.digest, delta.size);
-            smallest_first.insert(at, Blob { digest, size });
-        }
-        smallest_first
+/// What a layer of a deployment is made from, on a board that has these others.
+pub fn need(
+    deployment: &VerifiedDeployment,
+    layer: &Layer,
+    on_board: &BTreeSet<Sha256Digest>,
+) -> LayerNeed {
+    let deltas = deployment.deploy().document().deltas.iter();
+    let usable = deltas.filter(|delta| {
+        delta.to == layer.diff_id
+            && on_board.contains(&delta.from)
+            && coracle_images::delta::READABLE.contains(&delta.media_type.as_str())
+    });
+    let mut smallest_first: Vec<Blob> = Vec::new();
+    for delta in usable {
+        let at = smallest_first.partition_point(|blob| blob.size <= delta.size);
+        let (digest, size) = (delta.digest, delta.size);
+        smallest_first.insert(at, Blob { digest, size });
+    }
+    LayerNeed {
+        diff_id: layer.diff_id,
+        full: Blob {
+            digest: layer.digest,
+            size: layer.size,
+        },
+        deltas: smallest_first,
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) enum Report {
         diff_id: Sha256Digest,
         tar_bytes: u64,
         entries: u64,
+        recorded: bool,
         opaque: Vec<Vec<u8>>,
     },
     Failed {
@@ -42,6 +43,8 @@ pub(super) struct Unpacking {
     /// A delta's base tree.
     pub(super) base: Option<OwnedFd>,
     pub(super) dest: OwnedFd,
+    /// For what the tree does not say of its tar.
+    pub(super) record: File,
     pub(super) report: OwnedFd,
     pub(super) limits: Limits,
 }
@@ -55,7 +58,7 @@ impl Unpacking {
             root_readonly: true,
             read_dirs: self.base.into_iter().collect(),
             write_dirs: vec![self.dest],
-            files: vec![self.blob.into(), self.report],
+            files: vec![self.blob.into(), self.record.into(), self.report],
             capabilities: unpacking(),
             rlimits: limits_of_child(limits.unpacked_bytes),
             oom_score_adj: Some(500),
@@ -63,7 +66,8 @@ impl Unpacking {
             ..JailSpec::new(empty_root)
         };
         spawn_jailed(jail, |mut fds| {
-            let (Some(report), Some(blob)) = (fds.files.pop(), fds.files.pop()) else {
+            let mut file = || fds.files.pop();
+            let (Some(report), Some(record), Some(blob)) = (file(), file(), file()) else {
                 return 1;
             };
             let (Some(dest), base) = (fds.write_dirs.pop(), fds.read_dirs.pop()) else {
@@ -77,11 +81,12 @@ impl Unpacking {
                     layer: layer_type,
                 },
             };
-            let said = match unpack::apply_layer(source, dest, &limits) {
+            let said = match unpack::apply_recorded(source, dest, record.into(), &limits) {
                 Ok(applied) => Report::Applied {
                     diff_id: applied.diff_id,
                     tar_bytes: applied.tar_bytes,
                     entries: applied.entries,
+                    recorded: applied.recorded,
                     opaque: applied.opaque_pending,
                 },
                 Err(error) => failed(&error, from_delta),

@@ -8,6 +8,7 @@
 mod child;
 mod store;
 
+use crate::check::record_of;
 use crate::disk::{self, About, DiskError};
 use child::Report;
 use coracle_board_support::config::Config;
@@ -17,16 +18,17 @@ use coracle_images::layout::LayerType;
 use coracle_images::unpack;
 use coracle_protocol::release::Layer;
 use coracle_runtime::{Child, Exit};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use store::open_folder;
-
-pub use store::{open_blob, read_config};
+pub(crate) use store::open_folder;
+pub use store::{blobs, blobs_dir, open_blob, read_config};
 
 /// Bytes of the child's report: it may name up to 4096 opaque folders.
 const REPORT_BYTES: u64 = 32 << 20;
@@ -119,6 +121,14 @@ pub fn start(
     let dest = open_folder(&folder)
         .map_err(io::Error::from)
         .about("open", &folder)?;
+    let record = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(record_of(&folder))
+        .about("make", &folder)?;
     let report = rustix::fs::memfd_create("layer", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(|errno| fault("jail", errno))?;
     let report_of_child = report.try_clone().map_err(|error| fault("jail", error))?;
@@ -129,6 +139,7 @@ pub fn start(
         layer_type,
         base,
         dest,
+        record,
         report: report_of_child,
         limits: Limits {
             unpacked_bytes: layer.unpacked_size,
@@ -156,17 +167,17 @@ impl Staging {
         self.layer.diff_id
     }
 
-    /// The child has ended: checks what it says, and gives the tree its name.
-    pub fn finish(mut self, exit: Exit, config: &Config) -> Result<(), StageError> {
-        let outcome = self
-            .judge(exit)
-            .and_then(|report| self.keep(&report, config));
-        if outcome.is_err()
-            && let Err(error) = clear(&self.folder)
-        {
-            tracing::warn!(%error, "a tree that was not kept stays in staging");
+    /// The child has ended: checks what it says. The tree has no name yet.
+    pub fn finish(mut self, exit: Exit) -> Result<Staged, StageError> {
+        let outcome = self.judge(exit).and_then(|report| self.hold(&report));
+        if outcome.is_err() {
+            clear_all(&self.folder);
         }
-        outcome
+        outcome.map(|facts| Staged {
+            diff_id: self.layer.diff_id,
+            folder: self.folder,
+            facts,
+        })
     }
 
     fn judge(&mut self, exit: Exit) -> Result<Report, StageError> {
@@ -188,15 +199,17 @@ impl Staging {
         }
     }
 
-    fn keep(&self, report: &Report, config: &Config) -> Result<(), StageError> {
-        let (diff_id, tar_bytes, entries, opaque) = match report {
+    /// The tree is the one that was signed, whole; what is written down of it.
+    fn hold(&self, report: &Report) -> Result<Vec<u8>, StageError> {
+        let (diff_id, tar_bytes, entries, recorded, opaque) = match report {
             Report::Failed { code, reason } => return Err(fault(code, reason)),
             Report::Applied {
                 diff_id,
                 tar_bytes,
                 entries,
+                recorded,
                 opaque,
-            } => (*diff_id, tar_bytes, entries, opaque),
+            } => (*diff_id, tar_bytes, entries, *recorded, opaque),
         };
         if diff_id != self.layer.diff_id {
             let reason = format!(
@@ -211,6 +224,10 @@ impl Staging {
                 .map_err(|error| fault("bad-layer", error))?;
             rustix::fs::syncfs(&tree).map_err(|errno| fault("bad-layer", errno))?;
         }
+        if !recorded {
+            tracing::info!(%diff_id, "cannot be checked later on: its tar is too large or too odd to be written down");
+            disk::remove(&record_of(&self.folder))?;
+        }
         #[derive(Serialize)]
         struct Facts<'a> {
             diff_id: Sha256Digest,
@@ -222,10 +239,74 @@ impl Staging {
             tar_bytes,
             entries,
         };
-        let place = layer_dir(config, diff_id);
-        let json = serde_json::to_vec(&facts).unwrap_or_default();
-        disk::write_whole(&place.with_extension("json"), &json, 0o600)?;
-        Ok(disk::rename(&self.folder, &place)?)
+        Ok(serde_json::to_vec(&facts).unwrap_or_default())
+    }
+}
+
+/// A tree that is the layer that was signed, and has no name yet.
+#[derive(Debug)]
+pub struct Staged {
+    diff_id: Sha256Digest,
+    folder: PathBuf,
+    facts: Vec<u8>,
+}
+
+impl Staged {
+    /// The layer's diff_id.
+    pub fn diff_id(&self) -> Sha256Digest {
+        self.diff_id
+    }
+
+    /// Gives the tree its name.
+    pub fn keep(self, config: &Config) -> Result<(), StageError> {
+        let place = layer_dir(config, self.diff_id);
+        let kept = self
+            .put_beside(&place)
+            .and_then(|()| disk::rename(&self.folder, &place));
+        if kept.is_err() {
+            clear_all(&self.folder);
+        }
+        Ok(kept?)
+    }
+
+    /// Takes the place of the tree that has the name now, in one step; what is there may not be in use by anybody.
+    pub fn replace(self, config: &Config) -> Result<(), StageError> {
+        let place = layer_dir(config, self.diff_id);
+        if place.symlink_metadata().is_err() {
+            return self.keep(config);
+        }
+        // The same stream makes the same record, so that these fit either of the two.
+        let replaced = self.put_beside(&place).and_then(|()| {
+            renameat_with(CWD, &self.folder, CWD, &place, RenameFlags::EXCHANGE)
+                .about("exchange with a new one", &place)?;
+            disk::sync_parent(&place)?;
+            disk::sync_parent(&self.folder)
+        });
+        // The old one, or the new one that got no place.
+        clear_all(&self.folder);
+        Ok(replaced?)
+    }
+
+    fn put_beside(&self, place: &Path) -> Result<(), DiskError> {
+        let record = record_of(&self.folder);
+        match record.exists() {
+            true => disk::rename(&record, &record_of(place))?,
+            false => disk::remove(&record_of(place))?,
+        }
+        disk::write_whole(&place.with_extension("json"), &self.facts, 0o600)
+    }
+
+    /// It is not wanted any more.
+    pub fn drop_it(self) {
+        clear_all(&self.folder);
+    }
+}
+
+/// Takes a tree that was not kept away, and its record.
+fn clear_all(folder: &Path) {
+    let cleared = clear(folder).and_then(|()| disk::remove(&record_of(folder)));
+    if let Err(error) = cleared {
+        tracing::warn!(%error, "a tree that was not kept stays in staging");
     }
 }
 

@@ -2,23 +2,21 @@
 //! regular file is read, and no byte is believed before its digest was.
 
 use super::{StageError, fault};
+use coracle_board_support::config::Config;
 use coracle_digest::Sha256Digest;
 use coracle_images::Limits;
 use coracle_protocol::release::Blob;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens `blobs/sha256/<hex>` below the store, following no link on the way: each of these folders is
 /// the daemon's. Only a regular file will do; O_NONBLOCK keeps a FIFO from holding the supervisor up.
 pub fn open_blob(store: &Path, digest: Sha256Digest) -> Result<File, Errno> {
-    let mut folder = open_folder(store)?;
-    for name in ["blobs", "sha256"] {
-        folder = rustix::fs::openat(&folder, name, FOLDER, Mode::empty())?;
-    }
+    let folder = open_blobs(store)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&folder, digest.hex(), flags, Mode::empty())?;
     match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
@@ -27,12 +25,38 @@ pub fn open_blob(store: &Path, digest: Sha256Digest) -> Result<File, Errno> {
     }
 }
 
+fn open_blobs(store: &Path) -> Result<OwnedFd, Errno> {
+    let mut folder = open_folder(store)?;
+    for name in ["blobs", "sha256"] {
+        folder = rustix::fs::openat(&folder, name, FOLDER, Mode::empty())?;
+    }
+    Ok(folder)
+}
+
+/// Where the daemon's blobs are.
+pub fn blobs_dir(config: &Config) -> PathBuf {
+    config.store_dir().join("blobs/sha256")
+}
+
+/// The complete blobs, of the first thousands of names.
+pub fn blobs(config: &Config) -> Vec<Sha256Digest> {
+    let folder = open_blobs(&config.store_dir());
+    let entries = folder.and_then(|folder| Dir::read_from(&folder));
+    let digest =
+        |entry: rustix::fs::DirEntry| Sha256Digest::from_hex(entry.file_name().to_str().ok()?).ok();
+    let entries = entries.into_iter().flatten().take(NAMES).flatten();
+    entries.filter_map(digest).collect()
+}
+
+/// Names that are read of a folder that the daemon may fill.
+const NAMES: usize = 4096;
+
 const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-pub(super) fn open_folder(path: &Path) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(CWD, path, FOLDER, Mode::empty())
 }
 
@@ -72,7 +96,6 @@ pub fn read_config(store: &Path, blob: Blob) -> Result<String, StageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
 
     fn store() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

@@ -21,12 +21,14 @@
 //! | `names`, `resolvers` | who finds whom by name, by file and by asking |
 //! | `status` | says what runs |
 //! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
+//! | `checks`, `mends` | reads layers and blobs again; a layer that was made anew takes the broken one's place |
 //! | `wear` | counts what is written to the disks |
 //! | `watch` | feeds the watchdog, or not, for critical apps |
 //! | `stop` | `stop-all` |
 
 mod actions;
 mod bridge;
+mod checks;
 mod commands;
 mod could_make;
 mod deploy;
@@ -36,6 +38,7 @@ mod follow;
 mod hand_over;
 mod heat;
 mod hooks;
+mod mends;
 mod names;
 mod networks;
 mod order;
@@ -147,6 +150,8 @@ struct StageCall {
 struct StageJob {
     staging: Staging,
     answer: AnswerTo,
+    /// It is to take the place of a layer that is broken.
+    mends: bool,
 }
 
 /// The set that is being tried.
@@ -192,6 +197,8 @@ pub struct Supervisor {
     ended_activity: String,
     staging: Option<StageJob>,
     stage_queue: VecDeque<StageCall>,
+    checks: checks::Checks,
+    mending: Option<mends::Mending>,
     sweeper: Option<i32>,
     transfer: Option<transfers::TransferJob>,
     /// Transfers since the start, for their sockets' names.
@@ -323,10 +330,12 @@ impl Supervisor {
         self.kill_overdue(now);
         self.end_overdue_transfer(now);
         self.end_overdue_action(now);
+        self.go_on_mending(now);
         self.start_due(now).await;
         self.run_probes(now).await;
         self.run_hooks(now);
         self.next_stage();
+        self.next_check();
         self.follow_links(now).await;
         self.follow_devices(now);
         self.mend_logs(now);

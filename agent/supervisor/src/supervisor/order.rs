@@ -37,8 +37,10 @@ impl Supervisor {
     /// Whether an app has to wait for others; what it waits for is said once.
     pub(super) fn is_held(&mut self, index: usize) -> bool {
         let lacking = self.lacking(index);
-        let words: Vec<String> = lacking
-            .map(|(other, condition)| format!("{}: {condition}", other.name()))
+        let words = lacking.map(|(other, condition)| format!("{}: {condition}", other.name()));
+        let mended = "its layer, which is mended".to_owned();
+        let words: Vec<String> = words
+            .chain(self.is_mended(index).then_some(mended))
             .collect();
         let held = (!words.is_empty()).then(|| format!("waiting for {}", words.join(", ")));
         let app = &mut self.apps[index];

@@ -9,10 +9,11 @@ use crate::socket::Incoming;
 use crate::stage;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{
-    Answer, AppAction, DID_NOT_STAY, LayerSource, Needs, Request, Trusted,
+    Answer, AppAction, DID_NOT_STAY, LayerSource, Needs, Request, StoreAction, Trusted,
 };
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::App;
+use coracle_protocol::verify::VerifiedDeployment;
 use coracle_runtime::Exit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -157,6 +158,11 @@ impl Supervisor {
                 answer.send(Answer::Done);
             }
             Request::Volume { action, uid } => answer.send(self.volume(&action, uid)),
+            Request::Store { action } => match action {
+                StoreAction::Check => answer.send(self.begin_check()),
+                StoreAction::Look => answer.send(self.look_at_check()),
+                StoreAction::Mend { diff_id, from } => self.begin_mend(diff_id, from, answer),
+            },
         }
     }
 
@@ -252,6 +258,7 @@ impl Supervisor {
                     self.staging = Some(StageJob {
                         staging,
                         answer: call.answer,
+                        mends: false,
                     });
                 }
                 Ok(None) => call.answer.send(Answer::Done),
@@ -283,31 +290,26 @@ impl Supervisor {
         if stage::layer_dir(config, call.diff_id).is_dir() {
             return Ok(None);
         }
-        let delta = match call.from {
-            LayerSource::Full => None,
-            LayerSource::Delta(blob) => {
-                let deltas = &accepted.deployment.deploy().document().deltas;
-                let delta = deltas
-                    .iter()
-                    .find(|delta| delta.digest == blob && delta.to == call.diff_id)
-                    .ok_or_else(|| {
-                        fault(Refused::new(
-                            "bad-delta",
-                            format!("the assignment names no delta {blob}"),
-                        ))
-                    })?;
-                Some((delta.digest, delta.from))
-            }
-        };
+        let delta = delta_of(&accepted.deployment, call.diff_id, call.from)?;
         stage::start(config, &self.empty_root, layer, delta).map(Some)
     }
 
     /// The unpacking child has ended.
     pub(super) fn staged(&mut self, job: StageJob, exit: Exit) {
         self.worked();
-        let StageJob { staging, answer } = job;
+        let StageJob {
+            staging,
+            answer,
+            mends,
+        } = job;
         let diff_id = staging.diff_id();
-        match staging.finish(exit, &self.settings.config) {
+        let staged = staging.finish(exit);
+        let staged = match staged {
+            Ok(staged) if mends => return self.mend(staged, answer),
+            Ok(staged) => staged.keep(&self.settings.config),
+            Err(why) => Err(why),
+        };
+        match staged {
             Ok(()) => {
                 tracing::info!(%diff_id, "a layer is on the board");
                 answer.send(Answer::Done);
@@ -324,6 +326,9 @@ impl Supervisor {
     fn prepare_activation(&self, activity: &str) -> Result<(DeployedSet, StoredSet), Refused> {
         if !self.machine.is_settled() || self.own.leaves_at.is_some() {
             return Err(Refused::new("busy", "another deployment is under way"));
+        }
+        if self.mending.is_some() {
+            return Err(Refused::new("busy", "a layer is being mended"));
         }
         if self
             .transfer
@@ -403,4 +408,22 @@ impl Supervisor {
         self.store_run_state();
         Answer::Done
     }
+}
+
+/// Blob and base of a delta, when that is what a layer is made from and the assignment names it.
+pub(super) fn delta_of(
+    deployment: &VerifiedDeployment,
+    diff_id: Sha256Digest,
+    from: LayerSource,
+) -> Result<Option<(Sha256Digest, Sha256Digest)>, stage::StageError> {
+    let LayerSource::Delta(blob) = from else {
+        return Ok(None);
+    };
+    let mut deltas = deployment.deploy().document().deltas.iter();
+    let delta = deltas.find(|delta| delta.digest == blob && delta.to == diff_id);
+    let delta = delta.ok_or_else(|| stage::StageError {
+        code: "bad-delta".to_owned(),
+        reason: format!("the assignment names no delta {blob}"),
+    })?;
+    Ok(Some((delta.digest, delta.from)))
 }

@@ -84,6 +84,8 @@ impl Supervisor {
             order: Vec::new(),
             staging: None,
             stage_queue: VecDeque::new(),
+            checks: super::checks::Checks::default(),
+            mending: None,
             sweeper: None,
             transfer: None,
             transfers: 0,
