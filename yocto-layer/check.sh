@@ -5,6 +5,7 @@
 #   yocto-layer/check.sh OE
 #
 #   OE             a checkout of openembedded-core; bitbake inside it or beside it, or BITBAKE=DIR
+#   PROGRAMS=DIR   takes the program that was built elsewhere, by coracle-agent-bin
 #   NATIVE=1       also builds coracle-agent-native, with the host's cargo and python and the
 #                  crates from the registry
 #   CHECK_LAYER=1  also runs yocto-check-layer, which takes ten minutes
@@ -71,6 +72,7 @@ CONNECTIVITY_CHECK_URIS = ""
 INHERIT:remove = "uninative"
 BB_NO_NETWORK = "1"
 EOF
+[ -n "${PROGRAMS:-}" ] && echo "CORACLE_PROGRAMS = \"$PROGRAMS\"" >> "$build/conf/local.conf"
 [ -n "${NATIVE:-}" ] && cat >> "$build/conf/local.conf" <<EOF
 BB_NO_NETWORK = "0"
 ASSUME_PROVIDED += "python3-native cargo-native rust-native quilt-native patch-native"
