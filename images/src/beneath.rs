@@ -210,7 +210,7 @@ pub(crate) fn remove_tree(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), Err
     fs::unlinkat(folder, name, AtFlags::REMOVEDIR)
 }
 
-fn times_of(fd: &OwnedFd) -> Result<Timestamps, Errno> {
+pub(crate) fn times_of(fd: impl AsFd) -> Result<Timestamps, Errno> {
     let stat = fs::fstat(fd)?;
     Ok(seconds(stat.st_mtime as i64, stat.st_mtime_nsec as u32))
 }

@@ -11,7 +11,7 @@ use coracle_digest::Sha256Digest;
 use coracle_images::Limits;
 use coracle_images::check::{CheckError, Checked, NAMED, check_layer};
 use coracle_images::layout::LayerType;
-use coracle_images::unpack::{Applied, Source, apply_recorded, not_opaque};
+use coracle_images::unpack::{Applied, Beside, Source, apply_layer_beside, not_opaque};
 use rustix::fs::XattrFlags;
 use std::os::fd::AsFd;
 use support::{fd, require_root};
@@ -42,7 +42,12 @@ impl Layer {
         let dest = fd(&dir.path().join("tree"));
         let own = record.try_clone().unwrap();
         let limits = Limits::default();
-        let applied = apply_recorded(Source::Full { blob, layer }, dest, own, &limits).unwrap();
+        let beside = Beside {
+            record: Some(own),
+            ..Beside::default()
+        };
+        let source = Source::Full { blob, layer };
+        let applied = apply_layer_beside(source, dest, beside, &limits).unwrap();
         assert_eq!(applied.diff_id, Sha256Digest::of(tar));
         Self {
             dir,

@@ -25,8 +25,8 @@ use crate::limits::Limits;
 use crate::record::Recorder;
 
 pub use tar_stream::{Kind, Member, TarError, TarStream};
+pub use tree::{Linked, link_unchanged, mark_opaque, not_opaque};
 pub(crate) use tree::{OPAQUE, WHITEOUT, lossy};
-pub use tree::{mark_opaque, not_opaque};
 
 use tree::TreeWriter;
 
@@ -57,6 +57,10 @@ pub struct Applied {
     pub tar_bytes: u64,
     /// Bytes of file contents written.
     pub bytes_written: u64,
+    /// Bytes of file contents that the old layer has.
+    pub bytes_spared: u64,
+    /// Files that wait for [`link_unchanged`]. Until then the tree is not the layer.
+    pub links_pending: u64,
     /// Members of the tar stream.
     pub entries: u64,
     /// Whether the record holds all that the tree does not: see [`crate::record`].
@@ -133,48 +137,49 @@ pub enum UnpackError {
 /// Memory stays bounded whatever the layer's size. The digest is computed over the same bytes that the tree
 /// is made from, in one pass.
 pub fn apply_layer(source: Source, dest: OwnedFd, limits: &Limits) -> Result<Applied, UnpackError> {
-    apply(source, dest, None, limits)
+    apply_layer_beside(source, dest, Beside::default(), limits)
 }
 
-/// The same, and `record`, an empty file on the same file system, gets what the tree does not say of the tar stream: see
-/// [`crate::record`]. With the two the tree can be checked later on.
-pub fn apply_recorded(
-    source: Source,
-    dest: OwnedFd,
-    record: File,
-    limits: &Limits,
-) -> Result<Applied, UnpackError> {
-    apply(source, dest, Some(record), limits)
+/// What a layer is unpacked with, beside its blob.
+#[derive(Default)]
+pub struct Beside {
+    /// An old layer's unpacked tree. What it has at the same path, as it is to be, takes no room again: it is a reflink, or waits
+    /// for [`link_unchanged`], which writes to the disk then.
+    pub old: Option<OwnedFd>,
+    /// An empty file on the same file system, which gets what the tree does not say of the tar stream: see [`crate::record`]. With
+    /// the two the tree can be checked later on.
+    pub record: Option<File>,
 }
 
-fn apply(
+/// As [`apply_layer`], with what is [`Beside`].
+pub fn apply_layer_beside(
     source: Source,
     dest: OwnedFd,
-    record: Option<File>,
+    beside: Beside,
     limits: &Limits,
 ) -> Result<Applied, UnpackError> {
     let tar: Box<dyn Read> = match source {
         Source::Full { blob, layer } => decompressed(blob, layer, limits),
         Source::Delta { blob, base } => Box::new(DeltaReader::open(blob, base, limits)?),
     };
-    unpack(tar, dest, record, limits)
+    unpack(tar, dest, beside, limits)
 }
 
 /// As [`apply_layer`], from uncompressed tar bytes, without a record.
 pub fn unpack_tar(tar: impl Read, dest: OwnedFd, limits: &Limits) -> Result<Applied, UnpackError> {
-    unpack(tar, dest, None, limits)
+    unpack(tar, dest, Beside::default(), limits)
 }
 
 fn unpack(
     tar: impl Read,
     dest: OwnedFd,
-    record: Option<File>,
+    beside: Beside,
     limits: &Limits,
 ) -> Result<Applied, UnpackError> {
     let mut measured = Measured::new(tar, limits.unpacked_bytes);
-    let recorder = Recorder::new(&mut measured, record);
+    let recorder = Recorder::new(&mut measured, beside.record);
     let mut stream = TarStream::new(recorder, limits);
-    let mut tree = TreeWriter::new(dest, limits);
+    let mut tree = TreeWriter::new(dest, beside.old, limits);
     let mut bytes_written: u64 = 0;
     while let Some(member) = stream.next_member()? {
         tree.put(&member, &mut Contents(&mut stream))?;
@@ -190,11 +195,14 @@ fn unpack(
     })?;
     // What the record holds is on the disk with the tree.
     let tree = tree.finish()?;
+    let (links_pending, bytes_spared) = tree.unchanged();
     let (diff_id, tar_bytes) = measured.finish();
     Ok(Applied {
         diff_id,
         tar_bytes,
-        bytes_written,
+        bytes_written: bytes_written.saturating_sub(bytes_spared),
+        bytes_spared,
+        links_pending,
         entries,
         recorded,
         opaque_pending: tree.opaque_pending,

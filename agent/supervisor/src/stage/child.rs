@@ -4,7 +4,7 @@ use super::{StageError, fault};
 use coracle_digest::Sha256Digest;
 use coracle_images::Limits;
 use coracle_images::layout::LayerType;
-use coracle_images::unpack::{self, Source, UnpackError};
+use coracle_images::unpack::{self, Beside, Source, UnpackError};
 use coracle_runtime::spec::Rlimit;
 use coracle_runtime::{Capabilities, Capability, Child, JailSpec, SeccompProgram, spawn_jailed};
 use serde::{Deserialize, Serialize};
@@ -81,7 +81,11 @@ impl Unpacking {
                     layer: layer_type,
                 },
             };
-            let said = match unpack::apply_recorded(source, dest, record.into(), &limits) {
+            let beside = Beside {
+                record: Some(record.into()),
+                ..Beside::default()
+            };
+            let said = match unpack::apply_layer_beside(source, dest, beside, &limits) {
                 Ok(applied) => Report::Applied {
                     diff_id: applied.diff_id,
                     tar_bytes: applied.tar_bytes,

@@ -1,13 +1,18 @@
 //! Owner, mode, times and extended attributes.
 
+use std::fs::File;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{self, AtFlags, Gid, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, FileType, Gid, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::{io_error, lossy};
 use crate::beneath::{permissions, seconds};
-use crate::unpack::{Member, UnpackError};
+use crate::unpack::{Kind, Member, UnpackError};
+
+/// Bytes of the names of a file's attributes, and of one value (Linux `XATTR_SIZE_MAX`).
+const NAMES: usize = 4 << 10;
+const VALUE: usize = 64 << 10;
 
 /// overlayfs reads its own attributes from the layers, and `redirect` would let one name another
 /// folder: a layer must not bring them.
@@ -40,11 +45,7 @@ pub(super) fn finish_node(fd: BorrowedFd<'_>, member: &Member) -> Result<u64, Un
     fs::fchmod(fd, permissions(member.mode)).map_err(failed)?;
     let mut left_out = 0;
     for (name, value) in &member.xattrs {
-        // The others (SELinux labels, IMA hashes) belong to the machine that the image was built on.
-        let known = name == b"security.capability"
-            || name.starts_with(b"user.")
-            || name.starts_with(b"system.posix_acl_");
-        if !known {
+        if !is_taken(name) {
             left_out += 1;
             continue;
         }
@@ -55,6 +56,62 @@ pub(super) fn finish_node(fd: BorrowedFd<'_>, member: &Member) -> Result<u64, Un
         }
     }
     Ok(left_out)
+}
+
+/// The others (SELinux labels, IMA hashes) belong to the machine that the image was built on.
+pub(super) fn is_taken(name: &[u8]) -> bool {
+    name == b"security.capability"
+        || name.starts_with(b"user.")
+        || name.starts_with(b"system.posix_acl_")
+}
+
+/// A regular file that is there, as a layer would say it, without its path. `EINVAL`: it is no such file.
+pub(super) fn of_file(file: &File) -> Result<Member, Errno> {
+    let stat = fs::fstat(file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Errno::INVAL);
+    }
+    let mut names = vec![0_u8; NAMES];
+    let length = match fs::flistxattr(file, names.as_mut_slice()) {
+        Err(Errno::OPNOTSUPP) => 0,
+        other => other?,
+    };
+    let mut xattrs = Vec::new();
+    for name in names[..length].split(|&byte| byte == 0) {
+        if is_taken(name) {
+            let mut value = vec![0_u8; VALUE];
+            let length = fs::fgetxattr(file, name, value.as_mut_slice())?;
+            value.truncate(length);
+            xattrs.push((name.to_vec(), value));
+        }
+    }
+    Ok(Member {
+        path: Vec::new(),
+        kind: Kind::File,
+        mode: stat.st_mode,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: stat.st_mtime as i64,
+        mtime_nanos: stat.st_mtime_nsec as u32,
+        size: stat.st_size as u64,
+        xattrs,
+    })
+}
+
+/// Whether what a layer says of a new file is said of the old one that is there. Its bytes are not looked at.
+pub(super) fn is_alike(old: &Member, new: &Member) -> bool {
+    let says = |file: &Member| {
+        let time = (file.mtime, file.mtime_nanos);
+        (permissions(file.mode), file.uid, file.gid, time, file.size)
+    };
+    // No two of the old one's have one name, so that as many, each of which it has, are the same.
+    let taken = new.xattrs.iter().filter(|(name, _)| is_taken(name));
+    says(old) == says(new)
+        && taken.clone().count() == old.xattrs.len()
+        && old
+            .xattrs
+            .iter()
+            .all(|one| taken.clone().any(|other| other == one))
 }
 
 /// As [`finish_node`], for what must not be opened: links, devices, pipes. `parent` has the name and we

@@ -1,8 +1,11 @@
-//! Writes members below a folder: [`node`] makes them, [`facts`] sets owner, mode and the like,
-//! [`whiteout`] hides what lower layers have.
+//! Writes members below a folder: [`file`] and [`node`] make them, [`facts`] sets owner, mode and the like,
+//! [`whiteout`] hides what lower layers have, [`unchanged`] spares what the old layer has, [`link`] links it.
 
 mod facts;
+mod file;
+mod link;
 mod node;
+mod unchanged;
 mod whiteout;
 
 use std::io::Read;
@@ -17,8 +20,10 @@ use crate::beneath::{Walker, components, seconds};
 use crate::limits::Limits;
 
 use facts::{check_attributes, finish_node};
-use node::COPY_BUFFER;
+use file::COPY_BUFFER;
+use unchanged::Old;
 
+pub use link::{Linked, link_unchanged};
 pub(crate) use whiteout::{OPAQUE, WHITEOUT};
 pub use whiteout::{mark_opaque, not_opaque};
 
@@ -49,16 +54,19 @@ pub(super) struct TreeWriter<'a> {
     walker: Walker,
     limits: &'a Limits,
     buffer: Vec<u8>,
+    old: Option<Old>,
     pub(super) opaque_pending: Vec<Vec<u8>>,
     pub(super) xattrs_left_out: u64,
 }
 
 impl<'a> TreeWriter<'a> {
-    pub(super) fn new(root: OwnedFd, limits: &'a Limits) -> Self {
+    /// With an `old` layer, unchanged files are not written again.
+    pub(super) fn new(root: OwnedFd, old: Option<OwnedFd>, limits: &'a Limits) -> Self {
         Self {
             walker: Walker::writer(root),
             limits,
             buffer: vec![0; COPY_BUFFER],
+            old: old.map(Old::new),
             opaque_pending: Vec::new(),
             xattrs_left_out: 0,
         }
@@ -85,12 +93,20 @@ impl<'a> TreeWriter<'a> {
         self.node(member, place, data)
     }
 
-    /// Sets the times that are still open and writes everything to the disk.
+    /// Sets the times that are still open and writes everything to the disk, unless links are to come.
     pub(super) fn finish(mut self) -> Result<Self, UnpackError> {
         let failed = |source: Errno| io_error("finishing", b".", source);
         self.walker.finish().map_err(failed)?;
-        fs::syncfs(self.walker.root()).map_err(failed)?;
+        if self.unchanged().0 == 0 {
+            fs::syncfs(self.walker.root()).map_err(failed)?;
+        }
         Ok(self)
+    }
+
+    /// Files that wait for [`link_unchanged`], and bytes that were not written.
+    pub(super) fn unchanged(&self) -> (u64, u64) {
+        let counts = |old: &Old| (old.waiting, old.spared);
+        self.old.as_ref().map_or((0, 0), counts)
     }
 
     /// `./`: the facts of the root itself.

@@ -1,9 +1,9 @@
 //! One member of each kind, made in its place.
 
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::facts::{finish_by_name, finish_node};
@@ -11,9 +11,6 @@ use super::whiteout::is_whiteout;
 use super::{Place, TreeWriter, io_error, is_folder, lossy};
 use crate::beneath::{Walker, components, open_folder, remove_tree, seconds};
 use crate::unpack::{Kind, Member, UnpackError};
-
-/// Bytes copied at once: one system call per flash-page-sized piece would be slow, more takes memory.
-pub(super) const COPY_BUFFER: usize = 64 << 10;
 
 impl TreeWriter<'_> {
     pub(super) fn node(
@@ -42,23 +39,6 @@ impl TreeWriter<'_> {
             }
             Kind::Fifo => self.special(member, place, FileType::Fifo, (0, 0)),
         }
-    }
-
-    fn file(
-        &mut self,
-        member: &Member,
-        place: Place<'_>,
-        data: &mut impl Read,
-    ) -> Result<(), UnpackError> {
-        let failed = |source: Errno| io_error("making", &member.path, source);
-        let parent = vacate(&mut self.walker, member, place)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(parent, place.name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        let mut file = std::fs::File::from(fd);
-        copy(data, &mut file, member.size, &mut self.buffer, &member.path)?;
-        self.xattrs_left_out += finish_node(file.as_fd(), member)?;
-        fs::futimens(&file, &seconds(member.mtime, member.mtime_nanos)).map_err(failed)
     }
 
     fn symlink(
@@ -137,7 +117,15 @@ impl TreeWriter<'_> {
         let failed = |source: Errno| io_error("hard-linking", path, source);
         let from = open_folder(self.walker.root(), target_folder).map_err(failed)?;
         let parent = self.walker.enter(place.folder).map_err(failed)?;
-        let stat = fs::statat(&from, target_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        let look = || fs::statat(&from, target_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed);
+        let mut stat = look()?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Socket
+            && let Some(old) = &mut self.old
+        {
+            // It waits for a link to the old layer's file, which would be a name too many for both of its own.
+            old.write_out(from.as_fd(), &target_parts, &mut self.buffer)?;
+            stat = look()?;
+        }
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => return Err(UnpackError::LinkTarget(lossy(path))),
             FileType::CharacterDevice if stat.st_rdev == 0 => {
@@ -173,7 +161,7 @@ fn parent_of<'w>(
 
 /// As [`parent_of`], with nothing at the name any more: a later member replaces an earlier one of the same
 /// name (POSIX pax, "-r").
-fn vacate<'w>(
+pub(super) fn vacate<'w>(
     walker: &'w mut Walker,
     member: &Member,
     place: Place<'_>,
@@ -196,37 +184,4 @@ pub(super) fn make_device(
         Mode::RUSR | Mode::WUSR,
         fs::makedev(major, minor),
     )
-}
-
-fn copy(
-    data: &mut impl Read,
-    file: &mut std::fs::File,
-    size: u64,
-    buffer: &mut [u8],
-    path: &[u8],
-) -> Result<(), UnpackError> {
-    let mut left = size;
-    while left > 0 {
-        let most = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        let read = match data.read(&mut buffer[..most]) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                return Err(UnpackError::Stream {
-                    path: lossy(path),
-                    source: error,
-                });
-            }
-        };
-        let written = file.write_all(&buffer[..read]);
-        written.map_err(|source| UnpackError::Io {
-            doing: "writing",
-            path: lossy(path),
-            source,
-        })?;
-        left -= read as u64;
-    }
-    Ok(())
 }
