@@ -40,6 +40,8 @@ pub struct Config {
     pub user: String,
     /// How the board profile is found.
     pub board_profile: ProfileChoice,
+    /// Whether a layer's files that did not change since the version before share its bytes on the disk.
+    pub share_files: bool,
     /// The cgroup that holds each app's cgroup.
     pub cgroup_parent: String,
     /// Absolute; `dev` and `sys` of the profile's devices, lights and temperatures lie below it, and `proc/net`.
@@ -134,6 +136,7 @@ impl Config {
             run_dir: folder(agent.run_dir, "/run/coracle"),
             user: name(agent.user, "coracle"),
             board_profile: agent.board_profile.unwrap_or_default(),
+            share_files: agent.share_files.unwrap_or(true),
             cgroup_parent: name(agent.cgroup_parent, &instance),
             hardware_root: folder(agent.hardware_root, "/"),
             console_url: console.url,

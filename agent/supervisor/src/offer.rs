@@ -102,6 +102,16 @@ impl Accepted {
             },
         }
     }
+
+    /// The layer that an app of a set has where its next version has this one: most of their files are the same.
+    pub fn in_place_of(&self, diff_id: Sha256Digest, old: &Release) -> Option<Sha256Digest> {
+        self.release().apps.iter().find_map(|app| {
+            let layers = &app.image.layers;
+            let place = layers.iter().position(|layer| layer.diff_id == diff_id)?;
+            let old = old.apps.iter().find(|old| old.name == app.name)?;
+            Some(old.image.layers.get(place)?.diff_id)
+        })
+    }
 }
 
 /// What a layer of a deployment is made from, on a board that has these others.

@@ -13,6 +13,7 @@ use coracle_protocol::release::{
     App, Image, LogMode, Logs, NetworkMode, Port, Probe, Release, Restart, VolumeMount,
 };
 use coracle_protocol::report::{AppState, AppUsers, Phase, SetState};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -627,6 +628,72 @@ fn a_delta_makes_the_layer_and_a_bad_one_does_not() {
     assert_eq!(board.activate("2"), Answer::Done);
     assert_eq!(board.end_of(&mut events, "2").0, Phase::Committed);
     assert_eq!(page(&board).as_deref(), Some("page two"));
+}
+
+/// Facts and bytes of a file of an image's layer on the board.
+fn on_disk(board: &Board, image: &Image, name: &str) -> ((u64, u64), u32, Vec<u8>) {
+    let layers = board.state().join("layers");
+    let file = layers.join(image.layers[0].diff_id.hex()).join(name);
+    let facts = file.symlink_metadata().unwrap();
+    let bytes = std::fs::read(file).unwrap();
+    ((facts.dev(), facts.ino()), facts.mode(), bytes)
+}
+
+fn is_shared(board: &Board, [one, other]: [&Image; 2], name: &str) -> bool {
+    on_disk(board, one, name).0 == on_disk(board, other, name).0
+}
+
+#[test]
+fn unchanged_files_of_the_next_version_are_the_old_ones() {
+    let mut board = Board::start();
+    let image = |board: &Board, page: &str| board.image(&rootfs(board, page), RunConfig::default());
+    // It writes to what it shares with the version before.
+    let web = |image: &Image| {
+        let mut web = web(image, 8081);
+        let change = "echo more >> /etc/group && chmod 600 /etc/passwd && echo x > /bin/busybox2";
+        web.args[2] = format!("{change}; exec httpd -f -p 8080 -h /www");
+        web
+    };
+    let first = image(&board, "page one");
+    board.commit("1", vec![web(&first)]);
+    let files = ["bin/busybox", "etc/group", "etc/passwd"];
+    let look = |board: &Board, image: &Image| files.map(|name| on_disk(board, image, name));
+    let before = look(&board, &first);
+    let second = image(&board, "page two");
+    board.commit("2", vec![web(&second)]);
+    for name in files {
+        assert!(is_shared(&board, [&first, &second], name), "{name}");
+    }
+    assert!(!is_shared(&board, [&first, &second], "www/index.html"));
+    assert!(
+        board
+            .run_in("web", &["cat", "/etc/group"])
+            .1
+            .contains("more")
+    );
+    assert!(look(&board, &first) == before && look(&board, &second) == before);
+
+    // The third one replaces the second, and the first one's layer goes.
+    let third = image(&board, "page three");
+    board.commit("3", vec![web(&third)]);
+    assert!(!board.status().layers.contains(&first.layers[0].diff_id));
+    assert!(look(&board, &third) == before);
+    assert!(is_shared(&board, [&second, &third], "bin/busybox"));
+    wait_for_page(&board, "page three");
+
+    // Where the site says so, each has its own.
+    let config = board.config();
+    let text = std::fs::read_to_string(&config).unwrap();
+    assert!(text.contains("[agent]"), "{text}");
+    std::fs::write(
+        &config,
+        text.replace("[agent]", "[agent]\nshare_files = false"),
+    )
+    .unwrap();
+    board.restart_supervisor();
+    let fourth = image(&board, "page four");
+    board.commit("4", vec![web(&fourth)]);
+    assert!(!is_shared(&board, [&third, &fourth], "bin/busybox"));
 }
 
 /// SIGKILL at eight moments between the activation and its end: old or new, whole, and it says which.

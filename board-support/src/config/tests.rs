@@ -20,6 +20,7 @@ fn an_empty_file_gives_the_documented_defaults() {
     assert_eq!(config.local_allow, LocalPolicy::Signed);
     assert_eq!(config.log_level, LogLevel::Info);
     assert_eq!(config.board_profile, ProfileChoice::Auto);
+    assert!(config.share_files);
     assert_eq!(config.subnet_or(None).to_string(), "172.30.0.0/16");
     assert_eq!(config.root_file(), Path::new("/etc/coracle/root.json"));
     assert_eq!(
@@ -31,7 +32,7 @@ fn an_empty_file_gives_the_documented_defaults() {
 #[test]
 fn what_is_written_wins() {
     let config = parse(
-        "[agent]\ninstance = \"two\"\nstate_dir = \"state\"\nrun_dir = \"/tmp/r\"\nboard_profile = \"raspberrypi4\"\n\
+        "[agent]\ninstance = \"two\"\nstate_dir = \"state\"\nrun_dir = \"/tmp/r\"\nshare_files = false\nboard_profile = \"raspberrypi4\"\n\
          [console]\nurl = \"https://fleet.example:8443/\"\nmqtt = \"mqtts://fleet.example:8883\"\n\
          [network]\nbridge = \"br-two\"\nsubnet = \"10.9.0.0/20\"\nmtu = 1400\n\
          [local]\nallow = \"owner\"\n[log]\nlevel = \"debug\"\n",
@@ -39,6 +40,7 @@ fn what_is_written_wins() {
     .unwrap();
     assert_eq!(config.state_dir, Path::new("/etc/coracle/state"));
     assert_eq!(config.run_dir, Path::new("/tmp/r"));
+    assert!(!config.share_files);
     assert_eq!(config.cgroup_parent, "two");
     assert_eq!(
         config.console_url.unwrap().as_str(),

@@ -47,6 +47,8 @@ pub struct WrittenAgent {
     pub user: Option<PlainName>,
     /// `auto` or the name of a profile; `auto`.
     pub board_profile: Option<ProfileChoice>,
+    /// Whether a layer's files that did not change since the version before share its bytes on the disk; `true`.
+    pub share_files: Option<bool>,
     /// The cgroup that holds each app's cgroup, below the hierarchy's root; the instance's name.
     pub cgroup_parent: Option<PlainName>,
     /// What the profile's devices, lights and temperatures, and the routes to the console, are looked for below; `/`. A relative path begins at the

@@ -21,7 +21,7 @@ const CHILD_MEMORY: u64 = 512 << 20;
 const CHILD_SECONDS: u64 = 60;
 const CHILD_BYTES_PER_SECOND: u64 = 256 << 10;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
     Applied {
         diff_id: Sha256Digest,
@@ -29,6 +29,14 @@ pub(super) enum Report {
         entries: u64,
         recorded: bool,
         opaque: Vec<Vec<u8>>,
+        /// Bytes of unchanged files, and how many of those wait for their links.
+        spared: u64,
+        links: u64,
+    },
+    /// They have them.
+    Linked {
+        links: u64,
+        copies: u64,
     },
     Failed {
         code: String,
@@ -42,6 +50,8 @@ pub(super) struct Unpacking {
     pub(super) layer_type: LayerType,
     /// A delta's base tree.
     pub(super) base: Option<OwnedFd>,
+    /// The tree of the layer whose unchanged files are not written again.
+    pub(super) old: Option<OwnedFd>,
     pub(super) dest: OwnedFd,
     /// For what the tree does not say of its tar.
     pub(super) record: File,
@@ -52,15 +62,15 @@ pub(super) struct Unpacking {
 impl Unpacking {
     pub(super) fn spawn(self, empty_root: &Path) -> Result<Child, StageError> {
         let (limits, layer_type) = (self.limits, self.layer_type);
-        let from_delta = self.base.is_some();
+        let (from_delta, shares) = (self.base.is_some(), self.old.is_some());
         let seccomp = SeccompProgram::files_only().map_err(|error| fault("jail", error))?;
         let jail = JailSpec {
             root_readonly: true,
-            read_dirs: self.base.into_iter().collect(),
+            read_dirs: self.base.into_iter().chain(self.old).collect(),
             write_dirs: vec![self.dest],
             files: vec![self.blob.into(), self.record.into(), self.report],
             capabilities: unpacking(),
-            rlimits: limits_of_child(limits.unpacked_bytes),
+            rlimits: most(limits.unpacked_bytes),
             oom_score_adj: Some(500),
             seccomp: Some(&seccomp),
             ..JailSpec::new(empty_root)
@@ -70,9 +80,11 @@ impl Unpacking {
             let (Some(report), Some(record), Some(blob)) = (file(), file(), file()) else {
                 return 1;
             };
-            let (Some(dest), base) = (fds.write_dirs.pop(), fds.read_dirs.pop()) else {
+            let Some(dest) = fds.write_dirs.pop() else {
                 return 1;
             };
+            let old = shares.then(|| fds.read_dirs.pop()).flatten();
+            let base = fds.read_dirs.pop();
             let blob = File::from(blob);
             let source = match base {
                 Some(base) => Source::Delta { blob, base },
@@ -82,8 +94,8 @@ impl Unpacking {
                 },
             };
             let beside = Beside {
+                old,
                 record: Some(record.into()),
-                ..Beside::default()
             };
             let said = match unpack::apply_layer_beside(source, dest, beside, &limits) {
                 Ok(applied) => Report::Applied {
@@ -92,20 +104,30 @@ impl Unpacking {
                     entries: applied.entries,
                     recorded: applied.recorded,
                     opaque: applied.opaque_pending,
+                    spared: applied.bytes_spared,
+                    links: applied.links_pending,
                 },
                 Err(error) => failed(&error, from_delta),
             };
-            let json = serde_json::to_vec(&said).unwrap_or_default();
-            match File::from(report).write_all(&json) {
-                Ok(()) => 0,
-                Err(_) => 1,
-            }
+            said.tell(report)
         })
         .map_err(|failure| fault("jail", failure))
     }
 }
 
-fn limits_of_child(unpacked_size: u64) -> Vec<Rlimit> {
+impl Report {
+    /// The child's exit code.
+    pub(super) fn tell(&self, to: OwnedFd) -> u8 {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        match File::from(to).write_all(&json) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        }
+    }
+}
+
+/// For a layer with so many bytes.
+pub(super) fn most(unpacked_size: u64) -> Vec<Rlimit> {
     let seconds = CHILD_SECONDS + unpacked_size / CHILD_BYTES_PER_SECOND;
     [(libc::RLIMIT_AS, CHILD_MEMORY), (libc::RLIMIT_CPU, seconds)]
         .map(|(resource, most)| Rlimit {
@@ -130,7 +152,7 @@ fn unpacking() -> Capabilities {
     .fold(Capabilities::none(), Capabilities::with)
 }
 
-fn failed(error: &UnpackError, from_delta: bool) -> Report {
+pub(super) fn failed(error: &UnpackError, from_delta: bool) -> Report {
     let mut reason = error.to_string();
     let mut no_space = false;
     let mut below: Option<&(dyn std::error::Error + 'static)> = Some(error);

@@ -3,13 +3,17 @@
 //! The daemon owns the store and may change a blob while it is read: nothing is believed but the diff_id
 //! that a jailed child computes over the very bytes that it unpacks, compared here with the signed
 //! release before the tree gets its name. The child has the blob, an empty folder, a base tree to read
-//! and a place for its report; no other file, no network.
+//! and a place for its report; no other file, no network. What did not change since the old layer is
+//! linked to it by a second child ([`link`]).
 
 mod child;
+mod link;
+mod staged;
 mod store;
 
 use crate::check::record_of;
 use crate::disk::{self, About, DiskError};
+use crate::offer::Refused;
 use child::Report;
 use coracle_board_support::config::Config;
 use coracle_digest::Sha256Digest;
@@ -18,15 +22,17 @@ use coracle_images::layout::LayerType;
 use coracle_images::unpack;
 use coracle_protocol::release::Layer;
 use coracle_runtime::{Child, Exit};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::Serialize;
+use staged::{clear, clear_all};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+pub use staged::Staged;
 pub(crate) use store::open_folder;
 pub use store::{blobs, blobs_dir, open_blob, read_config};
 
@@ -51,6 +57,12 @@ fn fault(code: &str, reason: impl ToString) -> StageError {
     }
 }
 
+impl From<Refused> for StageError {
+    fn from(why: Refused) -> Self {
+        fault(why.code, why.reason)
+    }
+}
+
 impl From<DiskError> for StageError {
     fn from(error: DiskError) -> Self {
         let code = if error.is_no_space() {
@@ -68,8 +80,12 @@ pub struct Staging {
     layer: Layer,
     from_delta: bool,
     folder: PathBuf,
+    /// The layer that unchanged files are taken from.
+    old: Option<OwnedFd>,
     report: File,
     child: Child,
+    /// What the first child said, while the second one links.
+    applied: Option<Report>,
 }
 
 /// The layers that are on the board.
@@ -86,12 +102,13 @@ pub fn layer_dir(config: &Config, diff_id: Sha256Digest) -> PathBuf {
     config.layers_dir().join(diff_id.hex())
 }
 
-/// Starts unpacking. `delta`: the blob of a delta and the diff_id of its base.
+/// Starts unpacking. `delta`: the blob of a delta and the diff_id of its base; `old`: a layer that may have files of it.
 pub fn start(
     config: &Config,
     empty_root: &Path,
     layer: &Layer,
     delta: Option<(Sha256Digest, Sha256Digest)>,
+    old: Option<Sha256Digest>,
 ) -> Result<Staging, StageError> {
     let blob_digest = delta.map_or(layer.digest, |(blob, _)| blob);
     let blob = open_blob(&config.store_dir(), blob_digest)
@@ -115,6 +132,10 @@ pub fn start(
         ),
         None => None,
     };
+    // Whatever keeps it from being read: everything is written then.
+    let old = delta.map(|(_, base)| base).or(old);
+    let old = old.filter(|_| config.share_files);
+    let old = old.and_then(|old| open_folder(&layer_dir(config, old)).ok());
     let folder = config.staging_dir().join(layer.diff_id.hex());
     clear(&folder)?;
     disk::make_folder(&folder, 0o755)?;
@@ -138,6 +159,7 @@ pub fn start(
         blob,
         layer_type,
         base,
+        old: old.as_ref().and_then(|old| old.try_clone().ok()),
         dest,
         record,
         report: report_of_child,
@@ -151,8 +173,10 @@ pub fn start(
         layer: layer.clone(),
         from_delta,
         folder,
+        old,
         report: File::from(report),
         child,
+        applied: None,
     })
 }
 
@@ -167,17 +191,50 @@ impl Staging {
         self.layer.diff_id
     }
 
-    /// The child has ended: checks what it says. The tree has no name yet.
-    pub fn finish(mut self, exit: Exit) -> Result<Staged, StageError> {
-        let outcome = self.judge(exit).and_then(|report| self.hold(&report));
+    /// A child has ended: checks what it says, or has the second child link what waits for that. The tree has no name yet.
+    pub fn finish(mut self, exit: Exit, empty_root: &Path) -> Result<Ended, StageError> {
+        let outcome = self.judge(exit).and_then(|said| match said {
+            Report::Failed { code, reason } => Err(fault(&code, reason)),
+            Report::Applied { diff_id, .. } if diff_id != self.layer.diff_id => {
+                let wanted = self.layer.diff_id;
+                let reason = format!("the bytes are {diff_id}; the release says {wanted}");
+                Err(fault("diff-id-mismatch", reason))
+            }
+            Report::Applied { links: 1.., .. } => self.link(said, empty_root).map(|()| None),
+            said => self.hold(&said).map(Some),
+        });
         if outcome.is_err() {
             clear_all(&self.folder);
         }
-        outcome.map(|facts| Staged {
-            diff_id: self.layer.diff_id,
-            folder: self.folder,
-            facts,
+        Ok(match outcome? {
+            None => Ended::Links(self),
+            Some(facts) => Ended::Whole(Staged {
+                diff_id: self.layer.diff_id,
+                folder: self.folder,
+                facts,
+            }),
         })
+    }
+
+    /// Has the second child begin.
+    fn link(&mut self, applied: Report, empty_root: &Path) -> Result<(), StageError> {
+        let failed = |error: io::Error| fault("jail", error);
+        let old = self.old.take();
+        self.report
+            .set_len(0)
+            .and_then(|()| self.report.rewind())
+            .map_err(failed)?;
+        let report = self.report.try_clone().map_err(failed)?;
+        self.child = link::Linking {
+            old: old.ok_or_else(|| fault("jail", "it shares files with no layer"))?,
+            tree: open_folder(&self.folder).map_err(|errno| fault("jail", errno))?,
+            report: report.into(),
+            unpacked_size: self.layer.unpacked_size,
+            from_delta: self.from_delta,
+        }
+        .spawn(empty_root)?;
+        self.applied = Some(applied);
+        Ok(())
     }
 
     fn judge(&mut self, exit: Exit) -> Result<Report, StageError> {
@@ -200,24 +257,24 @@ impl Staging {
     }
 
     /// The tree is the one that was signed, whole; what is written down of it.
-    fn hold(&self, report: &Report) -> Result<Vec<u8>, StageError> {
-        let (diff_id, tar_bytes, entries, recorded, opaque) = match report {
-            Report::Failed { code, reason } => return Err(fault(code, reason)),
-            Report::Applied {
-                diff_id,
-                tar_bytes,
-                entries,
-                recorded,
-                opaque,
-            } => (*diff_id, tar_bytes, entries, *recorded, opaque),
+    fn hold(&self, said: &Report) -> Result<Vec<u8>, StageError> {
+        let (links, copies, applied) = match (said, &self.applied) {
+            (Report::Linked { links, copies }, Some(applied)) => (*links, *copies, applied),
+            (said, _) => (0, 0, said),
         };
-        if diff_id != self.layer.diff_id {
-            let reason = format!(
-                "the bytes are {diff_id}; the release says {}",
-                self.layer.diff_id
-            );
-            return Err(fault("diff-id-mismatch", reason));
-        }
+        let Report::Applied {
+            diff_id,
+            tar_bytes,
+            entries,
+            recorded,
+            opaque,
+            spared,
+            ..
+        } = applied
+        else {
+            return Err(fault("jail", "it reports what it was not asked for"));
+        };
+        let diff_id = *diff_id;
         if !opaque.is_empty() {
             let tree = open_folder(&self.folder).map_err(|errno| fault("bad-layer", errno))?;
             unpack::mark_opaque(tree.as_fd(), opaque, &Limits::default())
@@ -239,81 +296,16 @@ impl Staging {
             tar_bytes,
             entries,
         };
+        tracing::info!(%diff_id, tar_bytes, spared, links, copies, "a layer is unpacked");
         Ok(serde_json::to_vec(&facts).unwrap_or_default())
     }
 }
 
-/// A tree that is the layer that was signed, and has no name yet.
+/// What the end of a child leaves.
 #[derive(Debug)]
-pub struct Staged {
-    diff_id: Sha256Digest,
-    folder: PathBuf,
-    facts: Vec<u8>,
-}
-
-impl Staged {
-    /// The layer's diff_id.
-    pub fn diff_id(&self) -> Sha256Digest {
-        self.diff_id
-    }
-
-    /// Gives the tree its name.
-    pub fn keep(self, config: &Config) -> Result<(), StageError> {
-        let place = layer_dir(config, self.diff_id);
-        let kept = self
-            .put_beside(&place)
-            .and_then(|()| disk::rename(&self.folder, &place));
-        if kept.is_err() {
-            clear_all(&self.folder);
-        }
-        Ok(kept?)
-    }
-
-    /// Takes the place of the tree that has the name now, in one step; what is there may not be in use by anybody.
-    pub fn replace(self, config: &Config) -> Result<(), StageError> {
-        let place = layer_dir(config, self.diff_id);
-        if place.symlink_metadata().is_err() {
-            return self.keep(config);
-        }
-        // The same stream makes the same record, so that these fit either of the two.
-        let replaced = self.put_beside(&place).and_then(|()| {
-            renameat_with(CWD, &self.folder, CWD, &place, RenameFlags::EXCHANGE)
-                .about("exchange with a new one", &place)?;
-            disk::sync_parent(&place)?;
-            disk::sync_parent(&self.folder)
-        });
-        // The old one, or the new one that got no place.
-        clear_all(&self.folder);
-        Ok(replaced?)
-    }
-
-    fn put_beside(&self, place: &Path) -> Result<(), DiskError> {
-        let record = record_of(&self.folder);
-        match record.exists() {
-            true => disk::rename(&record, &record_of(place))?,
-            false => disk::remove(&record_of(place))?,
-        }
-        disk::write_whole(&place.with_extension("json"), &self.facts, 0o600)
-    }
-
-    /// It is not wanted any more.
-    pub fn drop_it(self) {
-        clear_all(&self.folder);
-    }
-}
-
-/// Takes a tree that was not kept away, and its record.
-fn clear_all(folder: &Path) {
-    let cleared = clear(folder).and_then(|()| disk::remove(&record_of(folder)));
-    if let Err(error) = cleared {
-        tracing::warn!(%error, "a tree that was not kept stays in staging");
-    }
-}
-
-/// Takes away what an earlier attempt left, without waiting for it to be deleted: see [`crate::gc`].
-fn clear(folder: &Path) -> Result<(), DiskError> {
-    if folder.symlink_metadata().is_ok() {
-        crate::gc::throw_away(folder)?;
-    }
-    Ok(())
+pub enum Ended {
+    /// The second child links.
+    Links(Staging),
+    /// The layer.
+    Whole(Staged),
 }

@@ -4,7 +4,7 @@ use super::Supervisor;
 use super::requests::failed;
 use crate::check::{self, Checking, Outcome, Thing};
 use crate::journal::DeployedSet;
-use crate::offer::need;
+use crate::offer::{Refused, need};
 use crate::stage;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{
@@ -45,8 +45,8 @@ impl Supervisor {
         if self.checks.said.running {
             return failed("busy", "a check is under way");
         }
-        if let Err(answer) = self.is_quiet() {
-            return answer;
+        if let Err(why) = self.is_quiet() {
+            return failed(why.code, why.reason);
         }
         let config = &self.settings.config;
         let layers = stage::on_board(&config.layers_dir());
@@ -78,17 +78,17 @@ impl Supervisor {
     }
 
     /// Nothing else is at work on the layers.
-    pub(super) fn is_quiet(&self) -> Result<(), Answer> {
+    pub(super) fn is_quiet(&self) -> Result<(), Refused> {
         let deploys = !self.machine.is_settled()
             || self.staging.is_some()
             || !self.stage_queue.is_empty()
             || self.own.leaves_at.is_some();
         match (deploys, &self.mending) {
-            (true, _) => Err(failed(
+            (true, _) => Err(Refused::new(
                 "busy",
                 "a deployment is under way; try again when it has ended",
             )),
-            (_, Some(_)) => Err(failed(
+            (_, Some(_)) => Err(Refused::new(
                 "busy",
                 "a layer is being mended; try again when it is",
             )),

@@ -5,6 +5,7 @@
 use super::requests::{delta_of, failed};
 use super::{StageJob, Supervisor};
 use crate::apps::{AppRun, Phase};
+use crate::offer::Refused;
 use crate::socket::AnswerTo;
 use crate::stage::{self, StageError, Staged, Staging};
 use coracle_digest::Sha256Digest;
@@ -33,15 +34,19 @@ impl Supervisor {
                     mends: true,
                 });
             }
-            Err(why) => answer.send(why),
+            Err(why) => answer.send(failed(&why.code, why.reason)),
         }
     }
 
-    fn stage_anew(&mut self, diff_id: Sha256Digest, from: LayerSource) -> Result<Staging, Answer> {
+    fn stage_anew(
+        &mut self,
+        diff_id: Sha256Digest,
+        from: LayerSource,
+    ) -> Result<Staging, StageError> {
         self.is_quiet()?;
         if self.checks.found(diff_id).is_none() {
             let text = format!("the last check did not find layer {diff_id} broken; check first");
-            return Err(failed("not-broken", text));
+            return Err(Refused::new("not-broken", text).into());
         }
         let layer_of = |(set, _): (&crate::journal::DeployedSet, _)| {
             let layer = set.release().layers().find(|l| l.diff_id == diff_id)?;
@@ -50,14 +55,16 @@ impl Supervisor {
         };
         let found = self.sets().into_iter().find_map(layer_of);
         let (layer, delta) = found.ok_or_else(|| {
-            failed(
-                "no-layer",
-                format!("{diff_id} is no layer of a set that may run"),
-            )
+            let text = format!("{diff_id} is no layer of a set that may run");
+            Refused::new("no-layer", text)
         })?;
-        let fault = |why: StageError| failed(&why.code, why.reason);
-        let delta = delta.map_err(fault)?;
-        stage::start(&self.settings.config, &self.empty_root, &layer, delta).map_err(fault)
+        stage::start(
+            &self.settings.config,
+            &self.empty_root,
+            &layer,
+            delta?,
+            None,
+        )
     }
 
     /// It is unpacked, and right.

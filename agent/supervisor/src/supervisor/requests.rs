@@ -6,7 +6,7 @@ use crate::journal::{CONFIG_BYTES, DeployedSet, StoredSet};
 use crate::offer::{self, Accepted, Offer, Refused};
 use crate::reset::Intent;
 use crate::socket::Incoming;
-use crate::stage;
+use crate::stage::{self, Ended};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{
     Answer, AppAction, DID_NOT_STAY, LayerSource, Needs, Request, StoreAction, Trusted,
@@ -271,30 +271,26 @@ impl Supervisor {
     }
 
     fn begin_stage(&self, call: &StageCall) -> Result<Option<stage::Staging>, stage::StageError> {
-        let fault = |why: Refused| stage::StageError {
-            code: why.code.to_owned(),
-            reason: why.reason,
-        };
-        let accepted = self.accepted(&call.activity).map_err(fault)?;
+        let accepted = self.accepted(&call.activity)?;
         let layer = accepted
             .release()
             .layers()
             .find(|layer| layer.diff_id == call.diff_id)
             .ok_or_else(|| {
-                fault(Refused::new(
-                    "no-layer",
-                    format!("{} is no layer of the offer", call.diff_id),
-                ))
+                let text = format!("{} is no layer of the offer", call.diff_id);
+                Refused::new("no-layer", text)
             })?;
         let config = &self.settings.config;
         if stage::layer_dir(config, call.diff_id).is_dir() {
             return Ok(None);
         }
         let delta = delta_of(&accepted.deployment, call.diff_id, call.from)?;
-        stage::start(config, &self.empty_root, layer, delta).map(Some)
+        let current = self.current.as_ref();
+        let old = current.and_then(|set| accepted.in_place_of(call.diff_id, set.release()));
+        stage::start(config, &self.empty_root, layer, delta, old).map(Some)
     }
 
-    /// The unpacking child has ended.
+    /// A child that unpacks or links has ended.
     pub(super) fn staged(&mut self, job: StageJob, exit: Exit) {
         self.worked();
         let StageJob {
@@ -303,10 +299,17 @@ impl Supervisor {
             mends,
         } = job;
         let diff_id = staging.diff_id();
-        let staged = staging.finish(exit);
-        let staged = match staged {
-            Ok(staged) if mends => return self.mend(staged, answer),
-            Ok(staged) => staged.keep(&self.settings.config),
+        let staged = match staging.finish(exit, &self.empty_root) {
+            Ok(Ended::Links(staging)) => {
+                self.staging = Some(StageJob {
+                    staging,
+                    mends,
+                    answer,
+                });
+                return;
+            }
+            Ok(Ended::Whole(staged)) if mends => return self.mend(staged, answer),
+            Ok(Ended::Whole(staged)) => staged.keep(&self.settings.config),
             Err(why) => Err(why),
         };
         match staged {
