@@ -182,7 +182,9 @@ impl Bus {
     fn authenticate(&mut self) -> Result<(), BusError> {
         let uid = nix::unistd::geteuid().to_string();
         let digits: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        self.write(format!("\0AUTH EXTERNAL {digits}\r\n").as_bytes())?;
+        // Both lines at once, and nothing more before the answer: systemd (252) leaves what comes with BEGIN in its buffer
+        // until something else comes.
+        self.write(format!("\0AUTH EXTERNAL {digits}\r\nBEGIN\r\n").as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             if line.len() == LONGEST_LINE {
@@ -196,7 +198,7 @@ impl Bus {
             let line = String::from_utf8_lossy(&line).trim_end().to_owned();
             return Err(BusError::Rejected(line));
         }
-        self.write(b"BEGIN\r\n")
+        Ok(())
     }
 
     fn next(&mut self) -> Result<Message, BusError> {

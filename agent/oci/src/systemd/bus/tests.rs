@@ -56,8 +56,13 @@ impl Served {
         let uid = nix::unistd::geteuid().to_string();
         let digits: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(self.hear_line(), format!("\0AUTH EXTERNAL {digits}\r\n"));
-        self.say(b"OK 0123456789abcdef0123456789abcdef\r\n");
         assert_eq!(self.hear_line(), "BEGIN\r\n");
+        // Nothing more comes until it is let in.
+        self.0.set_nonblocking(true).unwrap();
+        let early = self.0.read(&mut [0]).unwrap_err();
+        assert_eq!(early.kind(), ErrorKind::WouldBlock);
+        self.0.set_nonblocking(false).unwrap();
+        self.say(b"OK 0123456789abcdef0123456789abcdef\r\n");
     }
 
     /// A call's number, and the call.
