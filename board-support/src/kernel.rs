@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use rustix::thread::UnshareFlags;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -46,6 +46,31 @@ pub(crate) fn allow_all_filter() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Executes what an open file holds, in this process; answers only when it could not, and then nothing has changed.
+pub(crate) fn execute(
+    file: BorrowedFd<'_>,
+    arguments: &[CString],
+    environment: &[CString],
+) -> io::Error {
+    let pointers = |texts: &[CString]| -> Vec<_> {
+        let texts = texts.iter().map(|text| text.as_ptr());
+        texts.chain([std::ptr::null()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: a path that is empty and ends, and two arrays of texts that end in a null and live until the call returns.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
 }
 
 /// What the kernel's clock discipline says (adjtimex(2), RFC 1589): its state and status bits.

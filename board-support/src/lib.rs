@@ -12,6 +12,7 @@ mod kernel;
 pub mod memory;
 pub mod probe;
 pub mod profile;
+pub mod program;
 pub mod route;
 pub mod storage;
 mod text;

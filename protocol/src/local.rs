@@ -16,7 +16,7 @@ use crate::dsse::Envelope;
 use crate::names::{AppName, BoardId, VolumeName};
 use crate::release::Blob;
 use crate::report::{
-    BoardFacts, DiskUse, HeatStatus, NetworkStatus, Phase, SetStatus, StorageWear,
+    BoardFacts, DiskUse, HeatStatus, NetworkStatus, OwnProgram, Phase, SetStatus, StorageWear,
 };
 use crate::trust_state::TrustState;
 use coracle_digest::Sha256Digest;
@@ -37,6 +37,12 @@ pub struct Call {
 pub enum Request {
     /// Everything that runs. Answer: [`Answer::Status`].
     Status,
+    /// Which program a daemon is to be. Only for a supervisor that says in [`Status::program`] which one it is itself: one that
+    /// does not know the question hangs up. Answer: [`Answer::Program`].
+    Program {
+        /// What the daemon was executed as; `None`: the root file system's.
+        running: Option<Sha256Digest>,
+    },
     /// From now on, [`Event`]s come. Answer: [`Answer::Done`].
     Watch,
     /// Who this board is, by its certificate: assignments are held against it. A board that has
@@ -241,6 +247,11 @@ pub enum Answer {
     Done,
     /// To [`Request::Status`].
     Status(Status),
+    /// To [`Request::Program`].
+    Program {
+        /// Name of a file in the folder of the agent's own programs, and SHA-256 of what is in it; `None`: the root file system's.
+        program: Option<Sha256Digest>,
+    },
     /// To [`Request::Trust`].
     Trust(Trusted),
     /// To [`Request::Offer`].
@@ -305,6 +316,9 @@ pub struct Trusted {
 pub struct Status {
     /// Version of the supervisor.
     pub version: String,
+    /// Which program it is; left out by one that does not know [`Request::Program`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<OwnProgram>,
     /// What the board is.
     pub board: BoardFacts,
     /// The running set.

@@ -37,6 +37,12 @@ pub struct Current {
     /// What the board trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustState>,
+    /// What runs as coracle-supervisor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervisor: Option<OwnProgram>,
+    /// What runs as coracled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<OwnProgram>,
     /// Its last word: its key is gone, and nothing more comes under this certificate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decommissioned: bool,
@@ -59,6 +65,16 @@ pub struct BoardFacts {
     pub memory_bytes: u64,
     /// Cores.
     pub cpus: u32,
+}
+
+/// One of the board's own programs, as it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnProgram {
+    /// For people.
+    pub version: String,
+    /// SHA-256 of the one that a release brought; `None`: the root file system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brought: Option<Sha256Digest>,
 }
 
 /// A set of apps on a board.

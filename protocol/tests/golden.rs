@@ -19,8 +19,8 @@ use coracle_protocol::release::{AppLimits, Blob, DeviceAccess, DiskOn, Port, Pro
 use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use coracle_protocol::report::{
     AppPressure, AppState, AppStatus, AppUse, AppUsers, BoardFacts, Current, DeviceStatus, DiskUse,
-    Feedback, Fetched, FlashReserve, HeatState, HeatStatus, Phase, Presence, Pressure, SetState,
-    SetStatus, Stall, StorageWear, Telemetry,
+    Feedback, Fetched, FlashReserve, HeatState, HeatStatus, OwnProgram, Phase, Presence, Pressure,
+    SetState, SetStatus, Stall, StorageWear, Telemetry,
 };
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
@@ -311,6 +311,13 @@ fn store_check() -> StoreCheck {
     }
 }
 
+fn brought() -> OwnProgram {
+    OwnProgram {
+        version: "2".into(),
+        brought: Some(digest("agent")),
+    }
+}
+
 fn all() -> Vec<(&'static str, (String, String))> {
     let activity = || "0123abcd".to_owned();
     let call = |request| twice(&Call { id: 7, request });
@@ -330,6 +337,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
         resetting: false,
         networks: vec![],
         version: "0.1.0".into(),
+        program: Some(brought()),
         board: board(),
         current: Some(set()),
         previous: Some((digest("old assignment"), "1.0".into())),
@@ -388,6 +396,11 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 set: Some(set()),
                 layers: vec![digest("tar")],
                 trust: Some(trust()),
+                supervisor: Some(brought()),
+                daemon: Some(OwnProgram {
+                    version: "0.1.0".into(),
+                    brought: None,
+                }),
             }),
         ),
         (
@@ -399,6 +412,8 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 set: None,
                 layers: vec![],
                 trust: None,
+                supervisor: None,
+                daemon: None,
             }),
         ),
         (
@@ -473,6 +488,16 @@ fn all() -> Vec<(&'static str, (String, String))> {
         ),
         ("call_status", call(Request::Status)),
         ("call_watch", call(Request::Watch)),
+        (
+            "call_program",
+            call(Request::Program {
+                running: Some(digest("agent")),
+            }),
+        ),
+        (
+            "call_program_of_the_image",
+            call(Request::Program { running: None }),
+        ),
         (
             "call_stick",
             call(Request::Stick {
@@ -592,6 +617,12 @@ fn all() -> Vec<(&'static str, (String, String))> {
         ),
         ("reply_done", reply(Answer::Done)),
         ("reply_status", reply(Answer::Status(status))),
+        (
+            "reply_program",
+            reply(Answer::Program {
+                program: Some(digest("agent")),
+            }),
+        ),
         ("reply_needs", reply(Answer::Needs(needs))),
         (
             "reply_refused",

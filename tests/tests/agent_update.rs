@@ -46,16 +46,47 @@ impl Engineer<'_> {
         let path = folder.join("coracle-agent");
         let mut strip = Command::new("strip");
         strip.arg("-o").arg(&path);
-        strip.arg(program("coracle-supervisor").get_program());
+        strip.arg(program("coracle-agent").get_program());
         assert!(strip.status().unwrap().success());
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend_from_slice(tail.as_bytes());
         std::fs::write(&path, &bytes).unwrap();
+        self.image(tail);
+        Sha256Digest::of(&bytes)
+    }
+
+    /// A program that is the shipped supervisor, and as coracled ends at once.
+    fn no_daemon(&self, tail: &str) {
+        let folder = self.dir.join(format!("agent-{tail}"));
+        std::fs::create_dir(&folder).unwrap();
+        let source = self.dir.join("no-daemon.c");
+        let text = "#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n\
+            int main(int count, char **words) {\n\
+            if (!strstr(words[0], \"coracle-supervisor\")) return 3;\n\
+            execv(getenv(\"CORACLE_SHIPPED\"), words);\nreturn 4; }\n";
+        std::fs::write(&source, text).unwrap();
+        let mut cc = Command::new("cc");
+        cc.arg("-o").arg(folder.join("coracle-agent")).arg(&source);
+        assert!(cc.status().unwrap().success());
+        self.image(tail);
+    }
+
+    fn image(&self, tail: &str) {
         self.done(&format!(
             "image build --rootfs agent-{tail} --owner 0:0 --platform linux/amd64 --entrypoint /coracle-agent \
              --output images --tag coracle/agent:{tail}"
         ));
-        Sha256Digest::of(&bytes)
+    }
+
+    /// The image of the app that each release has.
+    fn still(&self) {
+        let folder = self.dir.join("still");
+        std::fs::create_dir(&folder).unwrap();
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"];
+        let busybox = busybox.into_iter().find(|path| Path::new(path).exists());
+        let busybox = busybox.expect("busybox-static is needed: apt-get install busybox-static");
+        std::fs::copy(busybox, folder.join("busybox")).unwrap();
+        self.done("image build --rootfs still --platform linux/amd64 --entrypoint /busybox --output images --tag still:1");
     }
 
     /// A signed and pushed release of `product` with one app, and the agent `tail` under `counter`.
@@ -93,13 +124,7 @@ fn a_new_agent_goes_from_the_engineer_to_the_board_and_an_older_one_does_not() {
         fleet: &fleet,
         hardware: hardware.as_str().unwrap().to_owned(),
     };
-    std::fs::create_dir(dir.path().join("still")).unwrap();
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"];
-    let busybox = busybox.into_iter().find(|path| Path::new(path).exists());
-    let busybox = busybox.expect("busybox-static is needed: apt-get install busybox-static");
-    std::fs::copy(busybox, dir.path().join("still/busybox")).unwrap();
-    engineer
-        .done("image build --rootfs still --platform linux/amd64 --entrypoint /busybox --output images --tag still:1");
+    engineer.still();
 
     let two = engineer.agent("two");
     let executed = || std::fs::read_link(format!("/proc/{}/exe", supervisor.pid())).unwrap();
@@ -122,4 +147,90 @@ fn a_new_agent_goes_from_the_engineer_to_the_board_and_an_older_one_does_not() {
         "{said}"
     );
     assert_eq!(executed(), brought);
+}
+
+/// Daemon and supervisor as they are on a board: the one is a user's, comes again whenever it ends, and is what the other is.
+#[test]
+fn the_daemon_is_the_new_agent_too_and_goes_back_with_it() {
+    assert!(nix::unistd::geteuid().is_root(), "run this test as root");
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = Fleet::start(dir.path(), &[]);
+    let board = Board::with_user(dir.path());
+    let mut supervisor = Supervisor::start(&board);
+    let mut daemon = board.keep_running();
+    until("docker.sock", || board.status().is_ok());
+    let file = fleet.ask("/enrolments", Some(json!({"board": NAME})));
+    board.ask("enrol", Some(&file.to_string())).unwrap();
+    until("the board is online", || fleet.online(NAME));
+    let hardware = board.status().unwrap()["board"]["hardware"].clone();
+    let engineer = Engineer {
+        dir: dir.path(),
+        fleet: &fleet,
+        hardware: hardware.as_str().unwrap().to_owned(),
+    };
+    engineer.still();
+    let process = || std::fs::read_to_string(board.dir.join("daemon.pid")).unwrap();
+    let executed = || {
+        let link = format!("/proc/{}/exe", process().trim());
+        std::fs::read_link(link).unwrap_or_default()
+    };
+    // The console has it from the daemon, which is what it says, and serves docker.sock.
+    let runs = |what: &str, path: &Path, version: &str| {
+        until(what, || {
+            executed() == path
+                && board
+                    .status()
+                    .is_ok_and(|s| s["daemon_program"] == s["program"])
+        });
+        until(what, || {
+            let told = fleet.ask("/boards/acme.b1", None);
+            let is = |of: &str| told["current"][of]["version"] == version;
+            fleet.online(NAME) && is("supervisor") && is("daemon")
+        });
+    };
+    let shipped = program("coracled").get_program().to_owned();
+    let own = env!("CARGO_PKG_VERSION");
+    runs("the root file system's", Path::new(&shipped), own);
+
+    let two = engineer.agent("two");
+    let brought = board.dir.join("state/agent").join(two.hex());
+    engineer.bring("shop", "two", 2);
+    let before = process();
+    engineer.done("deploy --board acme.b1 --wait shop.json");
+    runs("the new one", &brought, "two");
+    assert_eq!(process(), before, "the same process");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", before.trim())).unwrap();
+    assert!(status.contains("Name:\tcoracled\n"), "{status}");
+    assert!(status.contains("CapEff:\t0000000000000000\n"), "{status}");
+    assert!(!status.contains("Uid:\t0"), "{status}");
+
+    // A crash of the one, of the other, and of the board.
+    let kill = || {
+        let pid = process().trim().parse().unwrap();
+        let pid = nix::unistd::Pid::from_raw(pid);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    };
+    let before = process();
+    kill();
+    until("the next daemon", || process() != before);
+    runs("after the daemon's crash", &brought, "two");
+    supervisor.kill();
+    supervisor.go_on();
+    runs("after the supervisor's crash", &brought, "two");
+    daemon.stop().unwrap();
+    supervisor.kill();
+    supervisor.go_on();
+    daemon = board.keep_running();
+    runs("after a start of both", &brought, "two");
+
+    // One whose daemon ends at once, three times: its set goes back, and the daemon is the one before it and says so.
+    engineer.no_daemon("three");
+    engineer.bring("shop-next", "three", 3);
+    let (done, said) = engineer.release("deploy --board acme.b1 --wait shop-next.json");
+    assert!(
+        !done && said.contains("program three was executed as coracled 3 times"),
+        "{said}"
+    );
+    runs("the one before", &brought, "two");
+    drop(daemon);
 }

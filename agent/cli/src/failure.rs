@@ -107,6 +107,11 @@ impl Failure {
         }
     }
 
+    /// Whether the daemon went away in the middle, of which nothing follows for what it was asked.
+    pub fn is_break(&self) -> bool {
+        matches!(self, Self::NoEnd | Self::Client(ClientError::Broken(_)))
+    }
+
     /// Whether whoever read our output has gone.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe)

@@ -2,7 +2,7 @@
 
 mod storage;
 
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::failure::Failure;
 use crate::human::{age, printable, short, size, span};
 use crate::output;
@@ -10,7 +10,7 @@ use coracle_protocol::local::Status;
 use coracle_protocol::names::BoardId;
 use coracle_protocol::renewal::{Standing, State};
 use coracle_protocol::report::{
-    AppState, AppStatus, AppUsers, Feedback, HeatState, HeatStatus, SetState,
+    AppState, AppStatus, AppUsers, Feedback, HeatState, HeatStatus, OwnProgram, SetState,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -37,6 +37,18 @@ struct Link {
 struct Certificate {
     standing: Option<Standing>,
     error: Option<String>,
+}
+
+/// Until a daemon that was started anew has found its supervisor; a minute, and no longer.
+pub async fn wait(client: &Client) {
+    for _ in 0..60 {
+        match client.get::<Value>(PATH).await {
+            Ok(body) if body["supervisor_up"] == false => {}
+            Err(ClientError::Unreachable { .. } | ClientError::Broken(_)) => {}
+            Ok(_) | Err(_) => return,
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
 }
 
 /// What the supervisor says, through the daemon.
@@ -78,6 +90,12 @@ pub async fn show(client: &Client, json: bool) -> Result<(), Failure> {
     let status = of_supervisor(&body);
     let certificate: Certificate = read(&body["certificate"]).unwrap_or_default();
     let mut text = describe(status.as_ref().ok(), &link, last.as_ref());
+    let supervisor = status.as_ref().ok().and_then(|s| s.program.as_ref());
+    let daemon: Option<OwnProgram> = read(&body["daemon_program"]).ok();
+    if let (Some(supervisor), Some(daemon)) = (supervisor, daemon) {
+        let words = describe_programs(supervisor, &daemon);
+        let _ = writeln!(text, "{:<10}{}", "agent", printable(&words));
+    }
     if let Some(words) = describe_certificate(&certificate) {
         let _ = writeln!(text, "{:<10}{}", "identity", printable(&words));
     }
@@ -247,6 +265,18 @@ fn describe_link(link: &Link) -> String {
     text
 }
 
+/// What runs as the board's own two processes; `coracle` itself is always the root file system's.
+fn describe_programs(supervisor: &OwnProgram, daemon: &OwnProgram) -> String {
+    let one = |program: &OwnProgram| match &program.brought {
+        Some(digest) => format!("{} of a release ({})", program.version, short(digest)),
+        None => format!("{} of the root file system", program.version),
+    };
+    match supervisor == daemon {
+        true => one(supervisor),
+        false => format!("{}; coracled is {}", one(supervisor), one(daemon)),
+    }
+}
+
 /// Until when the certificate is good, or why it is of no use.
 fn describe_certificate(certificate: &Certificate) -> Option<String> {
     const AGAIN: &str = "enrol the board again with a new enrolment file (`coracle enrol FILE`)";
@@ -398,6 +428,26 @@ mod tests {
         assert_eq!(
             gone_devices(&[app]).unwrap(),
             "web: serial is gone (/dev/ttyUSB0)"
+        );
+    }
+
+    #[test]
+    fn programs_are_told_and_one_that_is_another_too() {
+        let of = |version: &str, brought| OwnProgram {
+            version: version.into(),
+            brought,
+        };
+        let shipped = of("0.1.0", None);
+        let brought = of("2", Some(coracle_protocol::Sha256Digest::of(b"agent")));
+        let two = describe_programs(&brought, &brought);
+        assert!(two.starts_with("2 of a release ("), "{two}");
+        assert_eq!(
+            describe_programs(&shipped, &shipped),
+            "0.1.0 of the root file system"
+        );
+        assert_eq!(
+            describe_programs(&brought, &shipped),
+            format!("{two}; coracled is 0.1.0 of the root file system")
         );
     }
 

@@ -12,7 +12,7 @@ use crate::{output, status};
 use bytes::Bytes;
 use coracle_digest::Hasher;
 use coracle_protocol::dsse::Envelope;
-use coracle_protocol::local::{LayerNeed, Needs};
+use coracle_protocol::local::{DID_NOT_STAY, LayerNeed, Needs};
 use coracle_protocol::release::Blob;
 use coracle_protocol::report::{Feedback, Phase};
 use coracle_protocol::stick::Stick;
@@ -20,6 +20,9 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::Path;
+
+/// So often a daemon may be started anew in the middle: for a program of its own that comes, and for one that goes back.
+const RESTARTS: usize = 3;
 
 /// Bytes that are read from the stick at once.
 const PIECE: usize = 64 * 1024;
@@ -91,8 +94,38 @@ async fn send_root(client: &Client, root: &Envelope) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Offer, blobs, switch. How it ended, and whether a delta was sent.
+/// One round, over daemons that come after each other: the next one is offered the same, and says how it goes on, or ended.
 async fn round(
+    client: &Client,
+    medium: &Medium,
+    documents: &Stick,
+    take: Take,
+) -> Result<(Feedback, bool), Failure> {
+    for _ in 0..RESTARTS {
+        let end = one_round(client, medium, documents, take).await;
+        if !end.as_ref().is_err_and(Failure::is_break) {
+            return end;
+        }
+        say("coracled is started anew")?;
+        status::wait(client).await;
+    }
+    one_round(client, medium, documents, take).await
+}
+
+fn rolled_back(code: String, reason: String) -> Feedback {
+    Feedback {
+        activity: String::new(),
+        sequence: 0,
+        phase: Phase::RolledBack,
+        percent: None,
+        code: Some(code),
+        reason: Some(reason),
+        fetched: None,
+    }
+}
+
+/// Offer, blobs, switch. How it ended, and whether a delta was sent.
+async fn one_round(
     client: &Client,
     medium: &Medium,
     documents: &Stick,
@@ -102,7 +135,14 @@ async fn round(
     struct Apply<'a> {
         activity: &'a str,
     }
-    let offered = offer(client, documents).await?;
+    let offered = match offer(client, documents).await {
+        // Tried before, perhaps by a daemon before this one.
+        Err(Failure::Client(ClientError::Refused {
+            code: Some(code),
+            message,
+        })) if code == DID_NOT_STAY => return Ok((rolled_back(code, message), false)),
+        other => other?,
+    };
     say("verified")?;
     let sent_deltas = match offered.needs.already {
         true => false,

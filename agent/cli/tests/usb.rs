@@ -93,6 +93,31 @@ fn ends_and_their_exit_codes() {
     assert!(err.contains("stopped telling"), "{err}");
 }
 
+/// A release brought another program of the board's own, which the daemon became in the middle.
+#[test]
+fn a_daemon_that_is_started_anew_is_offered_the_same_and_followed_on() {
+    let (daemon, stick) = board_and_stick(&[CONFIG, DELTA]);
+    daemon.answer(APPLY, 200, "");
+    daemon.answer(APPLY, 200, committed());
+    let (code, out, err) = apply(&daemon, &stick);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("coracled is started anew\n"), "{out}");
+    assert!(out.ends_with("committed\n"), "{out}");
+    assert_eq!(daemon.asked(OFFER).len(), 2);
+
+    // Its set went back before that one was there.
+    let (daemon, stick) = board_and_stick(&[CONFIG, DELTA]);
+    let gone = json!({"code": "rolled-back", "message": "2 did not stay: it ended"});
+    daemon.answer(OFFER, 403, gone.to_string());
+    daemon.answer(APPLY, 200, "");
+    let (code, out, err) = apply(&daemon, &stick);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(
+        err.contains("rolled back: 2 did not stay: it ended"),
+        "{err}"
+    );
+}
+
 #[test]
 fn a_refused_offer_sends_nothing() {
     let refusing = Daemon::start();

@@ -8,9 +8,11 @@ use crate::fetch::Patience;
 use crate::identity::{self, Identity, Overrides};
 use crate::link::{self, LinkState, Outbox};
 use crate::metrics::Counters;
+use crate::own_program::{self, Other};
 use crate::renewal::{self, CertificateState};
 use crate::{as_made, commands, decommission, reporter, rest, roots, supervisor, telemetry};
 use coracle_board_support::config::Config;
+use coracle_board_support::program::Program;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,12 +49,14 @@ pub enum DaemonError {
     TaskEnded(&'static str),
 }
 
-/// Runs until SIGTERM or SIGINT, then drains. The certificate is first asked for within `first_look`.
+/// Runs until SIGTERM or SIGINT, or until it is to be another program than `program` is now, which it gives; then drains. The
+/// certificate is first asked for within `first_look`.
 pub async fn run(
     config: Config,
     listener: std::os::unix::net::UnixListener,
     first_look: std::time::Duration,
-) -> Result<(), DaemonError> {
+    program: &Program,
+) -> Result<Option<Other>, DaemonError> {
     let io = |what| move |source| DaemonError::Io { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
@@ -82,6 +86,10 @@ pub async fn run(
         shutdown.clone(),
     ));
     let (supervisor, supervisor_ends) = supervisor::channel();
+    let folder = config.agent_dir();
+    let following = supervisor.clone();
+    // From before the first connection.
+    let another = own_program::another(&following, following.watch(), &folder, program);
     let outbox = Arc::new(Outbox::open(&config.spool_dir().join("feedback"))?);
     let blobs = Blobs::open(&config.store_dir())?;
     let counters = Arc::new(Counters::default());
@@ -187,8 +195,9 @@ pub async fn run(
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %config.docker_socket().display(), "ready");
 
     let end = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(None),
+        _ = interrupt.recv() => Ok(None),
+        other = another => Ok(Some(other)),
         end = &mut deployments => end.map_err(DaemonError::from).and(Err(DaemonError::TaskEnded("deployment"))),
         end = &mut link => match end {
             Ok(Err(e)) => Err(e.into()),

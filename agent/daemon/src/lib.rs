@@ -13,6 +13,7 @@
 //! | [`api`] | HTTP on docker.sock: Docker's and Coracle's own |
 //! | [`docker`] | shapes of the Docker Engine API |
 //! | [`program`], [`args`] | the command line, and exit codes |
+//! | [`own_program`] | which program this is, where a release brought another than the root file system's |
 //! | [`reporter`], [`telemetry`], [`metrics`] | what runs, told to whoever asks |
 //!
 //! Each task owns its state and talks over bounded channels. [`daemon`] starts and joins them.
@@ -37,6 +38,7 @@ pub mod fetch;
 pub mod identity;
 pub mod link;
 pub mod metrics;
+pub mod own_program;
 pub mod privileges;
 pub mod program;
 pub mod random;

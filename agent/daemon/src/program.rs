@@ -3,6 +3,7 @@
 use crate::{args, args::Parsed, daemon, privileges, renewal};
 use anyhow::Context;
 use coracle_board_support::config::Config;
+use coracle_board_support::program::Program;
 use std::process::ExitCode;
 
 /// Runs what the command line asks for.
@@ -36,6 +37,11 @@ fn run(options: &args::Options) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    let program = Program::own().context("the program's own file")?;
+    if Program::brought().is_some() {
+        // By its descriptor it was executed, and its number would be the process's name.
+        nix::sys::prctl::set_name(c"coracled").context("its name")?;
+    }
     let listener = privileges::prepare(&config, options.allow_root)?;
     // One thread does all the work; a second comes only to resolve names and to flush large files.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -49,8 +55,13 @@ fn run(options: &args::Options) -> anyhow::Result<()> {
         true => std::time::Duration::ZERO,
         false => renewal::FIRST_LOOK,
     };
-    let result = runtime.block_on(daemon::run(config, listener, first_look));
+    let result = runtime.block_on(daemon::run(config, listener, first_look, &program));
     // A resolver that hangs does not hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    Ok(result?)
+    match result? {
+        None => Ok(()),
+        Some(other) => {
+            Err(other.execute(&program)).context("executing another program of the board's own")
+        }
+    }
 }

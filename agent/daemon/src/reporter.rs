@@ -1,6 +1,7 @@
 //! Tells the console what runs, whenever that changes.
 
 use crate::link::Outbox;
+use crate::own_program;
 use crate::supervisor::{Notice, Supervisor};
 use coracle_protocol::local::{Event, Status};
 use coracle_protocol::report::Current;
@@ -60,6 +61,8 @@ pub fn of(status: Status) -> Current {
         set: status.current,
         layers: status.layers,
         trust: status.trust,
+        daemon: Some(own_program::own(status.program.as_ref())),
+        supervisor: status.program,
         decommissioned: status.decommissioned,
     }
 }

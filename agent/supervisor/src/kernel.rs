@@ -1,7 +1,6 @@
 //! What neither std nor rustix wraps safely: the only `unsafe` of this crate.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -79,31 +78,6 @@ pub fn local_minute(unix_seconds: libc::time_t) -> Option<u16> {
     // SAFETY: localtime_r has filled it, since it did not answer with null.
     let local = unsafe { local.assume_init() };
     u16::try_from(local.tm_hour * 60 + local.tm_min).ok()
-}
-
-/// Executes what an open file holds, in this process; answers only when it could not, and then nothing has changed.
-pub fn execute(
-    file: BorrowedFd<'_>,
-    arguments: &[CString],
-    environment: &[CString],
-) -> std::io::Error {
-    let pointers = |texts: &[CString]| -> Vec<_> {
-        let texts = texts.iter().map(|text| text.as_ptr());
-        texts.chain([std::ptr::null()]).collect()
-    };
-    let (arguments, environment) = (pointers(arguments), pointers(environment));
-    // SAFETY: a path that is empty and ends, and two arrays of texts that end in a null and live until the call returns.
-    unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            file.as_raw_fd(),
-            c"".as_ptr(),
-            arguments.as_ptr(),
-            environment.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        )
-    };
-    std::io::Error::last_os_error()
 }
 
 /// SIGALRM, whose default is the process's end, after so many seconds, also for what this process executes meanwhile; 0: not

@@ -100,7 +100,7 @@ fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
     // Secrets are in this memory: no core dump of it is written, whatever the board does with those of others.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     let program = Program::own().context("the program's own file")?;
-    match Program::was_chosen() {
+    match Program::brought().is_some() {
         // By its descriptor it was executed, and its number would be the process's name.
         true => rustix::thread::set_name(c"coracle-supervi").context("its name")?,
         false => {

@@ -336,6 +336,80 @@ fn an_agent_that_its_daemon_does_not_understand_goes_back() {
     assert!(words.contains("and stayed"), "{words}");
 }
 
+/// As a daemon does that ends soon after each start as the new program: the root file system's comes again, and asks again.
+fn ask_program(daemon: &mut Client, running: Option<Sha256Digest>) -> Option<Option<Sha256Digest>> {
+    match daemon.try_ask(Request::Program { running })? {
+        Answer::Program { program } => Some(program),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_agent_that_is_no_daemon_goes_back() {
+    let mut board = Board::start();
+    let one = web(&board, "page one");
+    board.commit("1", vec![one]);
+    let own = board.status().program.unwrap();
+    assert_eq!(own.brought, None);
+    // Nothing is counted of one that is what it is to be.
+    for _ in 0..9 {
+        assert_eq!(ask_program(&mut board.client(), None), Some(None));
+    }
+    let two = successor("two");
+    let digest = Sha256Digest::of(&two);
+    let brought = agent(&board, "2", &two);
+    let apps = vec![web(&board, "page two")];
+    activate(&mut board, "2", apps, brought);
+    wait_for_program(&board, &program_on_board(&board, &two));
+    let own = board.status().program.unwrap();
+    assert_eq!((own.version.as_str(), own.brought), ("2", Some(digest)));
+    let mut said = Vec::new();
+    for _ in 0..3 {
+        let mut daemon = board.client();
+        daemon.try_watch().unwrap();
+        said.push(ask_program(&mut daemon, None).unwrap());
+    }
+    assert_eq!(said, [Some(digest); 3]);
+    // It stays, with all that an older daemon would have to show: it is not the one that is on trial.
+    let mut daemon = board.client();
+    daemon.try_watch().unwrap();
+    assert_eq!(ask_program(&mut daemon, None), Some(None));
+    wait_for_program(&board, shipped());
+    drop(daemon);
+    wait_for_page(&board, "page one");
+    let words = board.status().last_failure.unwrap();
+    assert!(
+        words.contains("program 2 was executed as coracled 3 times and did not stay"),
+        "{words}"
+    );
+}
+
+#[test]
+fn an_agent_whose_daemon_is_of_it_too_is_kept() {
+    let mut board = Board::start();
+    let two = successor("two");
+    let digest = Some(Sha256Digest::of(&two));
+    let brought = agent(&board, "2", &two);
+    let apps = vec![web(&board, "page two")];
+    activate(&mut board, "2", apps, brought);
+    wait_for_program(&board, &program_on_board(&board, &two));
+    // One before it that has hung stays beside it, and counts for nothing.
+    let mut before = board.client();
+    before.try_watch().unwrap();
+    assert_eq!(ask_program(&mut before, None), Some(digest));
+    std::thread::sleep(Duration::from_secs(32));
+    assert!(!board.log().contains("this program is kept"));
+    let mut daemon = board.client();
+    daemon.try_watch().unwrap();
+    assert_eq!(ask_program(&mut daemon, digest), Some(digest));
+    wait_for("it to be kept", WAIT, || {
+        board.log().contains("this program is kept").then_some(())
+    });
+    drop((before, daemon));
+    assert_eq!(executed(&board), program_on_board(&board, &two));
+    wait_for_page(&board, "page two");
+}
+
 #[test]
 fn agents_that_are_none_leave_the_board_as_it_was() {
     let mut board = Board::start();

@@ -12,7 +12,7 @@ use axum::extract::{Form, Path, Query, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use coracle_protocol::names::BoardId;
-use coracle_protocol::report::{AppStatus, Current};
+use coracle_protocol::report::{AppStatus, Current, OwnProgram};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -182,10 +182,27 @@ fn facts(board: &Board, current: &Current) -> Markup {
             div { dt { "Processor" } dd { (facts.cpus) " × " (facts.architecture) } }
             div { dt { "Memory" } dd { (bytes(facts.memory_bytes)) } }
             div { dt { "Kernel" } dd { (facts.kernel) } }
-            div { dt { "Agent" } dd { (facts.agent) } }
+            div { dt { "Agent" } dd { (agent(current)) } }
             div { dt { "Layers held" } dd { (current.layers.len()) } }
             @if let Some(at) = board.current_at { div { dt { "Heard" } dd { (ago(at)) } } }
         }
+    }
+}
+
+/// What runs as the board's own two processes.
+fn agent(current: &Current) -> String {
+    let Some(supervisor) = &current.supervisor else {
+        return current.board.agent.clone();
+    };
+    let one = |program: &OwnProgram| match program.brought {
+        Some(_) => format!("{} of a release", program.version),
+        None => format!("{} of the root file system", program.version),
+    };
+    match &current.daemon {
+        Some(daemon) if daemon != supervisor => {
+            format!("{}; coracled is {}", one(supervisor), one(daemon))
+        }
+        _ => one(supervisor),
     }
 }
 

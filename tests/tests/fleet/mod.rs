@@ -146,6 +146,8 @@ impl Fleet {
 
 pub struct Board {
     pub dir: PathBuf,
+    /// Line of coracle.toml that names the daemon's user; without one it stays root.
+    user: &'static str,
 }
 
 impl Board {
@@ -157,7 +159,31 @@ impl Board {
         }
         let config = "[agent]\nstate_dir = \"state\"\nrun_dir = \"run\"\n";
         std::fs::write(dir.join("coracle.toml"), config).unwrap();
-        Self { dir }
+        Self { dir, user: "" }
+    }
+
+    /// The same, with a daemon that gives up root, for an account that every Debian machine has.
+    pub fn with_user(dir: &Path) -> Self {
+        let user = "user = \"daemon\"\n";
+        let board = Self {
+            user,
+            ..Self::in_folder(dir)
+        };
+        let config = format!("[agent]\nstate_dir = \"state\"\nrun_dir = \"run\"\n{user}");
+        std::fs::write(board.dir.join("coracle.toml"), config).unwrap();
+        board
+    }
+
+    /// The daemon, started again whenever it ends; its number is in `daemon.pid`.
+    pub fn keep_running(&self) -> Service {
+        let script = "trap 'kill $child; wait $child; exit' TERM\n\
+            while :; do \"$0\" --config \"$1\" & child=$!; echo $child > \"$2\"; wait $child; sleep 1; done";
+        let mut daemon = Command::new("sh");
+        daemon.args(["-c", script]);
+        daemon.arg(program("coracled").get_program());
+        daemon.arg(self.dir.join("coracle.toml"));
+        daemon.arg(self.dir.join("daemon.pid"));
+        Service::start("coracled", daemon, &self.dir).unwrap()
     }
 
     pub fn start(&self) -> Service {
@@ -194,20 +220,35 @@ pub struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     pub fn start(board: &'a Board) -> Self {
         let config = format!(
-            "[agent]\nstate_dir = \"state\"\nrun_dir = \"run\"\ncgroup_parent = \"cortest-fleet-{}\"\n",
-            std::process::id()
+            "[agent]\nstate_dir = \"state\"\nrun_dir = \"run\"\ncgroup_parent = \"cortest-fleet-{}\"\n{}",
+            std::process::id(),
+            board.user
         );
         std::fs::write(board.dir.join("supervisor.toml"), config).unwrap();
         let root = board.dir.parent().unwrap().join("root.json");
         std::fs::copy(root, board.dir.join("root.json")).unwrap();
-        let running = Service::start("supervisor", Self::program(board, ""), &board.dir).unwrap();
+        let mut supervisor = Self {
+            board,
+            running: None,
+        };
+        supervisor.go_on();
+        supervisor
+    }
+
+    /// Starts it, after the one before has ended.
+    pub fn go_on(&mut self) {
+        let (board, program) = (self.board, Self::program(self.board, ""));
+        self.running = Some(Service::start("supervisor", program, &board.dir).unwrap());
         let socket = board.dir.join("run/supervisor.sock");
         until("the supervisor", || {
             std::os::unix::net::UnixStream::connect(&socket).is_ok()
         });
-        Self {
-            board,
-            running: Some(running),
+    }
+
+    /// SIGKILL, as at a cut.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.kill().unwrap();
         }
     }
 

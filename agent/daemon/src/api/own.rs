@@ -7,6 +7,7 @@ use crate::blobs;
 use crate::deployment::{Command, Outcome, is_end};
 use crate::link::LinkState;
 use crate::metrics;
+use crate::own_program;
 use crate::renewal::CertificateState;
 use crate::roots::{self, RootsError};
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{self, Answer, Needs, Status};
 use coracle_protocol::release::Blob;
-use coracle_protocol::report::Feedback;
+use coracle_protocol::report::{Feedback, OwnProgram};
 use coracle_protocol::root::TrustedRoot;
 use coracle_protocol::verify::{Refusal, VerifiedDeploy};
 use http_body_util::BodyExt;
@@ -39,6 +40,7 @@ struct FullStatus {
     /// What the console said of the board's certificate.
     certificate: CertificateState,
     daemon: &'static str,
+    daemon_program: OwnProgram,
     supervisor_up: bool,
     /// What was last said of a deployment since the daemon started, refusals included.
     last_deployment: Option<Feedback>,
@@ -152,6 +154,7 @@ async fn status(api: &Api) -> FullStatus {
     let status = api.supervisor.status().await.ok();
     FullStatus {
         supervisor_up: status.is_some(),
+        daemon_program: own_program::own(status.as_ref().and_then(|s| s.program.as_ref())),
         status,
         link: api.link.borrow().clone(),
         certificate: api.certificate.borrow().clone(),

@@ -74,7 +74,7 @@ impl From<Outcome> for Fault {
             (_, Some("busy")) => StatusCode::CONFLICT,
             (_, Some("no-offer")) => StatusCode::NOT_FOUND,
             (_, Some("supervisor")) => StatusCode::SERVICE_UNAVAILABLE,
-            (Phase::Refused, _) => StatusCode::FORBIDDEN,
+            (Phase::Refused | Phase::RolledBack, _) => StatusCode::FORBIDDEN,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self {

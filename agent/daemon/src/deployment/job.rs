@@ -150,12 +150,24 @@ async fn steps(
     course.set(Course::Switched);
     match means.supervisor.ask(activate).await {
         Ok(Answer::Done) => {}
-        Ok(other) => return Err(outcome::of_answer("done", other)),
+        Ok(other) if !is_under_way(means, awaited.deployment).await => {
+            return Err(outcome::of_answer("done", other));
+        }
+        Ok(_) => {}
         // Whether it was heard is for the status to say.
         Err(SupervisorError::Broke | SupervisorError::TimedOut(_)) => {}
         Err(error) => return Err(error.into()),
     }
     Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice, course).await)
+}
+
+/// Whether the board switches to this very set, or tries it: a daemon before this one had that done.
+async fn is_under_way(means: &Means, deployment: Sha256Digest) -> bool {
+    means.supervisor.status().await.is_ok_and(|status| {
+        let waiting = status.waiting.map(|set| set.deployment);
+        let tried = status.current.map(|set| set.deployment);
+        waiting == Some(deployment) || tried == Some(deployment)
+    })
 }
 
 /// Verifies and offers what came over docker.sock, and changes nothing.

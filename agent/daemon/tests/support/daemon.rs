@@ -105,6 +105,15 @@ impl Daemon {
         std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// What its process executes now.
+    pub fn executed(&self) -> PathBuf {
+        std::fs::read_link(format!("/proc/{}/exe", self.pid())).unwrap()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder().join("log")).unwrap_or_default()
     }

@@ -41,6 +41,7 @@ pub fn empty_status() -> Status {
         resetting: false,
         networks: vec![],
         version: "test".into(),
+        program: None,
         board: BoardFacts {
             profile: "generic".into(),
             hardware: "generic-x86-64".into(),

@@ -5,16 +5,8 @@ use crate::anew::Program;
 use crate::disk::DiskError;
 use crate::{kernel, room};
 use coracle_board_support::config::Config;
-use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
-
-/// Environment: the digest of the program that runs, where it was chosen.
-pub const OWN: &str = "CORACLE_AGENT";
-
-/// Environment: where the root file system's is, for that one.
-pub const SHIPPED: &str = "CORACLE_SHIPPED";
 
 /// So often a program is started that has not proved itself. With the next start systemd has counted as many as its unit
 /// bears in a minute.
@@ -88,19 +80,6 @@ fn execute(chosen: &Chosen, folder: &Path, program: &Program) -> String {
         Ok(file) => file,
         Err(fault) => return fault,
     };
-    let text = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
-    let entry = |name: &str, value: OsString| {
-        let mut entry = OsString::from(name);
-        entry.push("=");
-        entry.push(value);
-        text(entry)
-    };
-    let arguments: Vec<CString> = program.arguments().iter().cloned().map(text).collect();
-    let mut environment: Vec<CString> = std::env::vars_os()
-        .filter(|(name, _)| name != OWN && name != SHIPPED)
-        .filter_map(|(name, value)| Some(entry(name.to_str()?, value)))
-        .collect();
-    environment.push(entry(OWN, chosen.digest.hex().into()));
-    environment.push(entry(SHIPPED, program.path().into()));
-    kernel::execute(file.as_fd(), &arguments, &environment).to_string()
+    let hex = chosen.digest.hex();
+    program.execute_brought(file.as_fd(), &hex).to_string()
 }

@@ -4,20 +4,24 @@
 //! (`choice`). It is the fallback that nothing can take away: a chosen program that is not whole, cannot be executed, or did
 //! not prove itself in as many starts as it has is passed over; so is one that was kept and does not stay any more (`starts`).
 //! What a supervisor does to choose one is in
-//! `supervisor/own.rs`.
+//! `supervisor/own.rs`. The daemon is to be what the supervisor is, and asks for it (`handed`).
 //!
 //! Each program reads a choice of version 1, whatever else changes: the one that decides may be the oldest on the board.
 
 mod choice;
 mod follow;
+mod handed;
 mod program;
 mod starts;
 
 pub use choice::{Choice, Failed};
-pub use follow::{OWN, SHIPPED, follow};
+pub use follow::follow;
 pub use program::Chosen;
 
+use crate::anew::Program;
 use coracle_digest::Sha256Digest;
+use coracle_protocol::report::OwnProgram;
+use handed::Handed;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -41,12 +45,16 @@ pub struct Own {
     pub leaves_at: Option<Instant>,
     /// The choice could be read: what is not chosen may go.
     is_known: bool,
+    /// To the daemon.
+    handed: Handed,
+    /// Why the daemon is not this program any more.
+    pub daemon_fault: Option<String>,
 }
 
 impl Own {
     /// Read once at the start; this process writes it alone from then on.
     pub fn load(folder: PathBuf) -> Self {
-        let running = std::env::var(OWN).ok();
+        let running = Program::brought();
         let choice = Choice::load(&folder);
         let proves_at = Instant::now() + PROVES;
         let mut own = Self {
@@ -56,6 +64,8 @@ impl Own {
             proves_at,
             stays_at: None,
             leaves_at: None,
+            handed: Handed::default(),
+            daemon_fault: None,
             folder,
         };
         own.stays_at = (own.is_chosen() && own.choice.starts.is_some()).then_some(proves_at);
@@ -98,6 +108,32 @@ impl Own {
         let known = [&self.choice.program, &self.choice.previous];
         let mut known = known.into_iter().flatten();
         known.find(|chosen| self.is(chosen.digest)).cloned()
+    }
+
+    /// For whoever asks.
+    pub fn status(&self) -> OwnProgram {
+        let version = self.running().map(|chosen| chosen.version);
+        OwnProgram {
+            version: version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
+            brought: self.running,
+        }
+    }
+
+    /// The program that a daemon is to be: this one. The root file system's, and why, when the daemon is another and has had
+    /// this one so often that it is of no use.
+    pub fn hand(&mut self, daemon: Option<Sha256Digest>, now: Instant) -> Option<Sha256Digest> {
+        if self.running.is_none() || daemon == self.running {
+            return self.running;
+        }
+        let times = match self.handed.one_more(now) {
+            Ok(()) => return self.running,
+            Err(times) => times,
+        };
+        let version = self.status().version;
+        self.daemon_fault = Some(format!(
+            "the board's own program {version} was executed as coracled {times} times and did not stay"
+        ));
+        None
     }
 
     /// Another choice, onto the disk first; nothing has changed when that fails.

@@ -42,7 +42,12 @@ impl Chosen {
     pub fn place(&self, folder: &Path, layers: &Path) -> Result<(), String> {
         let from = layers.join(self.layer.hex()).join(AGENT_FILE);
         let about = |fault: String| format!("`{AGENT_FILE}` of layer {}: {fault}", self.layer);
-        check(&from, self.digest, self.size).map_err(about)?;
+        let file = check(&from, self.digest, self.size).map_err(about)?;
+        let facts = file.metadata().map_err(|e| about(e.to_string()))?;
+        if facts.mode() & 0o5 != 0o5 {
+            let fault = "the daemon's user cannot read and execute it (mode 0755)";
+            return Err(about(fault.into()));
+        }
         let to = self.path(folder);
         if self.open(folder).is_ok() {
             return Ok(());
@@ -128,6 +133,16 @@ mod tests {
         std::fs::rename(&path, folder.join("other")).unwrap();
         symlink(folder.join("other"), &path).unwrap();
         refused("symbolic links");
+        let layers = folder.join("layers");
+        let from = layers.join(two.layer.hex()).join(AGENT_FILE);
+        std::fs::create_dir_all(from.parent().unwrap()).unwrap();
+        std::fs::write(&from, bytes).unwrap();
+        std::fs::set_permissions(&from, Permissions::from_mode(0o750)).unwrap();
+        let fault = two.place(folder, &layers).unwrap_err();
+        assert!(fault.contains("the daemon's user cannot"), "{fault}");
+        std::fs::set_permissions(&from, Permissions::from_mode(0o755)).unwrap();
+        two.place(folder, &layers).unwrap();
+        two.open(folder).unwrap();
         let script = chosen(b"#!/bin/sh\n");
         std::fs::write(script.path(folder), b"#!/bin/sh\n").unwrap();
         std::fs::set_permissions(script.path(folder), Permissions::from_mode(0o755)).unwrap();

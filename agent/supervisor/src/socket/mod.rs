@@ -3,6 +3,7 @@
 mod frame;
 
 use crate::disk::{About, DiskError};
+use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{Answer, Call, Event, Message, Reply, Request};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -50,12 +51,18 @@ pub struct AnswerTo {
     id: u64,
     to: mpsc::Sender<Message>,
     /// Of its connection, unless the call is [`Request::Watch`].
-    answered: Option<Answered>,
+    answered: Option<Arc<Shown>>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// When a connection had its first answer to another call than [`Request::Watch`].
-type Answered = Arc<OnceLock<Instant>>;
+/// What a connection has shown of who is at its other end.
+#[derive(Debug, Default)]
+struct Shown {
+    /// When it had its first answer to another call than [`Request::Watch`].
+    answered: OnceLock<Instant>,
+    /// The program that it says it is, when it does.
+    program: OnceLock<Option<Sha256Digest>>,
+}
 
 impl AnswerTo {
     /// Sends the answer. There is room for as many as there are permits; a connection that is gone
@@ -68,7 +75,7 @@ impl AnswerTo {
         if self.to.try_send(Message::Reply(reply)).is_err() {
             tracing::debug!(id = self.id, "the caller has gone before its answer");
         } else if let Some(answered) = self.answered {
-            answered.get_or_init(Instant::now);
+            answered.answered.get_or_init(Instant::now);
         }
     }
 }
@@ -193,26 +200,29 @@ async fn converse(
     let (events, mut pending) = mpsc::channel::<Event>(EVENTS);
     let reader = async move {
         let permits = Arc::new(Semaphore::new(CALLS));
-        let answered = Answered::default();
+        let shown = Arc::<Shown>::default();
         let mut events = Some(events);
         while let Ok(permit) = permits.clone().acquire_owned().await {
             let Some(call) = frame::read::<Call>(&mut from).await? else {
                 break;
             };
             let watches = call.request == Request::Watch;
+            if let Request::Program { running } = call.request {
+                shown.program.get_or_init(|| running);
+            }
             let incoming = Incoming {
                 request: call.request,
                 uid,
                 answer: AnswerTo {
                     id: call.id,
                     to: out.clone(),
-                    answered: (!watches).then(|| answered.clone()),
+                    answered: (!watches).then(|| shown.clone()),
                     _permit: permit,
                 },
                 events: events.take_if(|_| watches).map(|events| Watcher {
                     events,
                     since: Instant::now(),
-                    answered: answered.clone(),
+                    shown: shown.clone(),
                 }),
             };
             if calls.send(incoming).await.is_err() {
@@ -246,7 +256,7 @@ async fn converse(
 pub struct Watcher {
     events: mpsc::Sender<Event>,
     since: Instant,
-    answered: Answered,
+    shown: Arc<Shown>,
 }
 
 /// Those who asked to be told.
@@ -261,12 +271,15 @@ impl Watchers {
     }
 
     /// Whether anybody has watched for so long without a break, after another call of the same connection had its answer: who
-    /// cannot read what it is answered hangs up, and may well watch again.
-    pub fn stays(&self, long: Duration) -> bool {
+    /// cannot read what it is answered hangs up, and may well watch again. One that says which program it is counts as that one
+    /// alone; one that does not is older than the question, and cannot be another.
+    pub fn stays(&self, long: Duration, program: Option<Sha256Digest>) -> bool {
         self.0.iter().any(|watcher| {
-            let answered = watcher.answered.get().map(Instant::elapsed);
+            let answered = watcher.shown.answered.get().map(Instant::elapsed);
             let stayed = answered.map(|answered| answered.min(watcher.since.elapsed()));
-            !watcher.events.is_closed() && stayed >= Some(long)
+            let said = watcher.shown.program.get();
+            let is_program = said.is_none_or(|said| *said == program);
+            !watcher.events.is_closed() && stayed >= Some(long) && is_program
         })
     }
 
@@ -321,7 +334,7 @@ mod tests {
         watchers.add(Watcher {
             events,
             since: Instant::now(),
-            answered: Answered::default(),
+            shown: Arc::default(),
         });
         assert!(watchers.tell(&event));
         assert!(watchers.tell(&event));
@@ -330,6 +343,25 @@ mod tests {
         assert!(receiver.recv().await.is_some());
         assert!(receiver.recv().await.is_some());
         assert!(receiver.recv().await.is_none());
+    }
+
+    #[test]
+    fn a_daemon_that_says_which_program_it_is_counts_as_that_one() {
+        let (new, long) = (Some(Sha256Digest::of(b"new")), Duration::from_secs(9));
+        let (events, _receiver) = mpsc::channel(2);
+        let shown = Arc::<Shown>::default();
+        let mut watchers = Watchers::default();
+        watchers.add(Watcher {
+            events,
+            since: Instant::now() - long,
+            shown: shown.clone(),
+        });
+        assert!(!watchers.stays(long, new), "it has had no answer");
+        shown.answered.set(Instant::now() - long).unwrap();
+        assert!(watchers.stays(long, new), "it is older than the question");
+        shown.program.set(None).unwrap();
+        assert!(!watchers.stays(long, new));
+        assert!(watchers.stays(long, None));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! Once nothing else stands against the switch to its set, the program is chosen and executed, while the apps of the set
 //! before run on and the new set waits in the journal. The new program finds that set, and takes it from there: a trial of both
 //! together. When the set is kept the program is; when it goes, for whatever reason, so does the program, and the one before it is
-//! executed.
+//! executed. The daemon goes along: it is kept with a program only as a daemon of it.
 
 use super::Supervisor;
 use crate::agent::{Choice, Chosen, Failed};
@@ -12,6 +12,8 @@ use crate::apps::Phase;
 use crate::journal::{DeployedSet, Failure};
 use crate::kernel;
 use crate::machine::{Event, State, Why};
+use coracle_digest::Sha256Digest;
+use coracle_protocol::local::Answer;
 use std::time::{Duration, Instant};
 
 /// Code of what a set waits for, and fails with, on account of the program.
@@ -175,11 +177,25 @@ impl Supervisor {
 
     /// Passed, unless this program is on trial too and no daemon has found to it and stayed.
     pub(super) fn lacks_daemon(&self, now: Instant) -> Option<Event> {
-        if self.own.choice.trial.is_none() || self.watchers.stays(STAYS) {
+        let program = self.own.status().brought;
+        if self.own.choice.trial.is_none() || self.watchers.stays(STAYS, program) {
             return Some(Event::Passed);
+        }
+        if let Some(fault) = &self.own.daemon_fault {
+            return Some(Event::Fault(Why::new(AGENT, fault.as_str())));
         }
         let reason = "no daemon has connected to the board's new program and stayed";
         (now >= self.apps_proven_at()? + DAEMON).then(|| Event::Fault(Why::new(AGENT, reason)))
+    }
+
+    /// The program that a daemon is to be.
+    pub(super) fn hand_program(&mut self, daemon: Option<Sha256Digest>) -> Answer {
+        let program = self.own.hand(daemon, Instant::now());
+        if let Some(fault) = self.own.daemon_fault.clone() {
+            tracing::error!(fault, "the root file system's coracled runs instead");
+            self.last_words = Some(fault);
+        }
+        Answer::Program { program }
     }
 
     fn note_failure(&mut self, why: Why) {

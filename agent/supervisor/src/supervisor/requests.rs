@@ -49,12 +49,17 @@ impl Supervisor {
             answer,
             events,
         } = incoming;
-        if self.resetting.is_some() && !matches!(request, Request::Status | Request::Watch) {
+        let looks = matches!(
+            request,
+            Request::Status | Request::Watch | Request::Program { .. }
+        );
+        if self.resetting.is_some() && !looks {
             answer.send(failed("busy", "this board is being reset"));
             return;
         }
         match request {
             Request::Status => answer.send(Answer::Status(self.status().await)),
+            Request::Program { running } => answer.send(self.hand_program(running)),
             Request::Watch => match events {
                 Some(events) => {
                     self.watchers.add(events);

@@ -20,6 +20,7 @@ impl Supervisor {
         self.add_traffic(&mut current).await;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            program: Some(self.own.status()),
             board: self.settings.facts.clone(),
             current,
             heat: self.cooling.status(),
