@@ -36,7 +36,7 @@ pub enum PublishError {
     )]
     OtherImage {
         /// In the registry.
-        image: Reference,
+        image: Box<Reference>,
         /// In the layout.
         tag: String,
         /// In the layout.
@@ -103,7 +103,7 @@ pub fn push(
 ) -> Result<Vec<Sent>, PublishError> {
     if registry.digest(machine)? != target.image.descriptor.digest {
         return Err(PublishError::OtherImage {
-            image: registry.reference().clone(),
+            image: Box::new(registry.reference().clone()),
             tag: target.tag.to_owned(),
             digest: target.image.descriptor.digest,
         });

@@ -203,8 +203,11 @@ struct Guarded {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// `METHOD path`, headers in lower case, body.
-fn request(stream: &mut TcpStream) -> Option<(String, Vec<(String, String)>, Vec<u8>)> {
+/// Names in lower case, and values.
+type Headers = Vec<(String, String)>;
+
+/// `METHOD path`, headers, body.
+fn request(stream: &mut TcpStream) -> Option<(String, Headers, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -216,7 +219,7 @@ fn request(stream: &mut TcpStream) -> Option<(String, Vec<(String, String)>, Vec
     let head = String::from_utf8_lossy(&head).into_owned();
     let mut lines = head.lines();
     let first = lines.next()?.rsplit_once(' ')?.0.to_owned();
-    let headers: Vec<(String, String)> = lines
+    let headers: Headers = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();

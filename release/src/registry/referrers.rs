@@ -15,6 +15,9 @@ const PAGES: usize = 64;
 /// Tries to change an index that others change as well.
 const TRIES: u32 = 6;
 
+/// An index as it came, and what it says.
+type Found = (Document, Value);
+
 impl Registry {
     /// What refers to a manifest and is of this type. What a list says in words that are not known here, a digest of another
     /// kind, is passed over.
@@ -93,10 +96,7 @@ impl Registry {
     }
 
     /// The index below the tag of a subject, as it is, and its entries.
-    fn tagged(
-        &self,
-        subject: &Sha256Digest,
-    ) -> Result<(Option<(Document, Value)>, Vec<Value>), RegistryError> {
+    fn tagged(&self, subject: &Sha256Digest) -> Result<(Option<Found>, Vec<Value>), RegistryError> {
         let tag = tag_of(subject);
         let document = match self.document(&tag) {
             Ok(document) => document,
