@@ -8,7 +8,7 @@
 #   make leaks    launches and restarts many times over, a supervisor killed at every step, and what is left (CYCLES=10000; an hour and a half)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, each within its budget of 6 MiB
-#   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only: sizes launch oci idle inside network delta memory)
+#   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only: sizes launch oci idle inside network delta writes memory)
 #   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one, TOOL=name for one tool; an hour)
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
 #   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)

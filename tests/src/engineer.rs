@@ -282,7 +282,8 @@ ports = [{{ host = 9000, container = 9000 }}]
         self.sign_release(version, &text)
     }
 
-    fn sign_release(&self, version: &str, text: &str) -> Result<PathBuf> {
+    /// A signed release of this release.toml.
+    pub fn sign_release(&self, version: &str, text: &str) -> Result<PathBuf> {
         let toml = self.file(&format!("release-{version}.toml"));
         std::fs::write(&toml, text)?;
         let output = self.file(&format!("release-{version}.json"));

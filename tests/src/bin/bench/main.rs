@@ -11,6 +11,7 @@ mod network;
 mod oci;
 mod peers;
 mod sizes;
+mod writes;
 
 use anyhow::{Context, Result, bail};
 use coracle_tests::console::Console;
@@ -20,9 +21,12 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Those that are named on the command line are printed alone, and the page stays as it is.
-const PARTS: [&str; 8] = [
-    "sizes", "launch", "oci", "idle", "inside", "network", "delta", "memory",
+const PARTS: [&str; 9] = [
+    "sizes", "launch", "oci", "idle", "inside", "network", "delta", "writes", "memory",
 ];
+
+/// Those that need the example images.
+const WITH_IMAGES: [&str; 3] = ["delta", "writes", "memory"];
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -32,7 +36,7 @@ fn main() -> Result<()> {
     let tell = |text: &str| println!("  {text}");
     let world = World::create("corbench", false)?;
     let engineer = Engineer::make_keys(&world, &tell)?;
-    if wanted.is_empty() || wanted.iter().any(|w| w == "delta" || w == "memory") {
+    if wanted.is_empty() || wanted.iter().any(|w| WITH_IMAGES.contains(&w.as_str())) {
         engineer.build_images(&world, &tell)?;
     }
 
@@ -43,6 +47,7 @@ fn main() -> Result<()> {
     let crun = peers::crun();
     writeln!(page, "{}\n", machine(&crun)?)?;
     println!("  {}", peers::version(&crun));
+    let console = || Console::start(&world, engineer.root(), &engineer.key("deploy"));
     for part in PARTS {
         if !wanted.is_empty() && !wanted.iter().any(|w| w == part) {
             continue;
@@ -55,10 +60,11 @@ fn main() -> Result<()> {
             "inside" => ("Inside a container", inside::table(&world)?),
             "network" => ("Network", network::table(&world)?),
             "delta" => ("Delta", delta::table(&world, &engineer)?),
-            _ => {
-                let console = Console::start(&world, engineer.root(), &engineer.key("deploy"))?;
-                ("Memory", memory::table(&world, &engineer, &console)?)
+            "writes" => {
+                let table = writes::table(&world, &engineer, &console()?)?;
+                ("Written to the block device", table)
             }
+            _ => ("Memory", memory::table(&world, &engineer, &console()?)?),
         };
         println!("\n{title}\n{section}");
         writeln!(page, "## {title}\n\n{section}")?;
