@@ -127,6 +127,7 @@ fn version_images_info_stats() {
         resetting: false,
         networks: vec![],
         version: "0".into(),
+        program: None,
         board: BoardFacts {
             profile: "generic".into(),
             hardware: "generic-x86-64".into(),
