@@ -390,8 +390,10 @@ fn an_agent_whose_daemon_is_of_it_too_is_kept() {
     let two = successor("two");
     let digest = Some(Sha256Digest::of(&two));
     let brought = agent(&board, "2", &two);
-    let apps = vec![web(&board, "page two")];
-    activate(&mut board, "2", apps, brought);
+    let mut app = web(&board, "page two");
+    // A daemon is waited for until half a minute after their trial: twenty seconds longer than the program has to stay.
+    app.trial_seconds = 20;
+    activate(&mut board, "2", vec![app], brought);
     wait_for_program(&board, &program_on_board(&board, &two));
     // One before it that has hung stays beside it, and counts for nothing.
     let mut before = board.client();
