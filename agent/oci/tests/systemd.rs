@@ -70,7 +70,7 @@ fn lives_as_a_scope(by: By) {
         assert_eq!(systemd.shown(&unit, property), value, "{property}");
     }
     let quota = if is_v1() { "25000" } else { "25000 50000" };
-    let weight = if is_v1() { "512" } else { "20" };
+    let weight = if is_v1() { "512" } else { "59" };
     let expected = ["67108864", "64", quota, weight];
     assert_eq!(limits(&systemd, &unit), expected);
 
