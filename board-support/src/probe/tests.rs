@@ -261,6 +261,27 @@ fn what_was_tried_wins_over_what_was_read() {
 }
 
 #[test]
+fn whatever_fails_when_it_is_tried_is_a_gap_with_its_cost_and_its_remedy() {
+    let mut failed = Trials::default();
+    for trial in Trials::run(Path::new("/"), None).iter() {
+        failed.note(&trial.subject, Outcome::Fails(cut("refused")));
+    }
+    let root = complete();
+    let found = gaps(
+        &KernelFacts::read(root.path()),
+        &failed,
+        &board("raspberrypi4"),
+    );
+    assert!(failed.iter().count() > 20);
+    for trial in failed.iter() {
+        let subject = trial.subject.as_str();
+        let gap = gap(&found, subject).unwrap_or_else(|| panic!("{subject} is not told"));
+        assert!(gap.certain && !gap.cost.is_empty() && !gap.remedy.is_empty());
+        assert_eq!(gap.seen.as_deref(), Some("refused"), "{subject}");
+    }
+}
+
+#[test]
 fn a_board_that_wants_one_hierarchy_says_so_on_another() {
     let root = complete();
     let layout = |board_name: &str| {
