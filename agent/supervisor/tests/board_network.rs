@@ -156,3 +156,35 @@ fn what_a_site_says_of_the_boards_network_is_done_told_and_given_back() {
         "1\n1"
     );
 }
+
+/// As a kernel without nf_tables answers who asks for it.
+#[test]
+fn where_no_network_can_be_made_a_release_is_refused_with_the_apps_that_need_one() {
+    let mut board = Board::start();
+    board.without_protocols = vec![libc::NETLINK_NETFILTER];
+    board.restart_supervisor();
+    let image = board.image(&rootfs(&board, "here"), RunConfig::default());
+    let alone = || server(&image, "alone", json!({"mode": "none"}));
+    board.commit("1", vec![alone()]);
+    let pid = board.app("alone").unwrap().pid.unwrap();
+
+    let two = || {
+        let web = server(&image, "web", json!({"mode": "bridge"}));
+        let store = server(&image, "store", json!({"mode": "bridge"}));
+        vec![alone(), web, store]
+    };
+    let (code, reason) = refusal(&mut board, "2", two());
+    assert_eq!(code, "no-network");
+    let lines: Vec<&str> = reason.lines().collect();
+    assert_eq!(lines.len(), 2, "{reason}");
+    for (line, app) in lines.iter().zip(["web", "store"]) {
+        assert!(line.starts_with(&format!("app `{app}`: ")), "{line}");
+        assert!(line.contains("cannot open a netfilter socket"), "{line}");
+        assert!(line.contains("`coracle board check`"), "{line}");
+    }
+    assert_eq!(board.app("alone").unwrap().pid, Some(pid));
+
+    board.without_protocols.clear();
+    board.restart_supervisor();
+    board.commit("3", two());
+}

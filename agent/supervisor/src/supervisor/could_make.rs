@@ -9,9 +9,16 @@ use std::net::IpAddr;
 
 impl Supervisor {
     /// All that stands against it, each in a line.
-    pub(super) async fn check_networks(&self, release: &Release) -> Result<(), Refused> {
-        let Ok(networks) = &self.bridge.0 else {
-            return Ok(());
+    pub(super) async fn check_networks(&mut self, release: &Release) -> Result<(), Refused> {
+        if self.bridge.0.is_err() && release.apps.iter().any(is_on_network) {
+            self.open_bridge().await;
+            if self.bridge.0.is_ok() {
+                self.arrange_networks().await;
+            }
+        }
+        let networks = match &self.bridge.0 {
+            Ok(networks) => networks,
+            Err(error) => return without_networks(release, error),
         };
         let mut problems = Vec::new();
         for spec in &release.networks {
@@ -101,6 +108,27 @@ impl Supervisor {
                 .then(|| format!("network `{name}`: parent `{parent}` is not on this board"))
         });
         missing.chain(parents).collect()
+    }
+}
+
+fn is_on_network(app: &App) -> bool {
+    !places::of(&app.network).is_empty()
+}
+
+/// Where this board can make no network at all: whose apps would be without.
+fn without_networks(release: &Release, error: &str) -> Result<(), Refused> {
+    let apps = release.apps.iter().filter(|app| is_on_network(app));
+    let all: Vec<String> = apps
+        .map(|app| {
+            format!(
+                "app `{}`: this board cannot make the networks that it is on: {error} (`coracle board check` says what is missing)",
+                app.name
+            )
+        })
+        .collect();
+    match all.is_empty() {
+        true => Ok(()),
+        false => Err(Refused::new("no-network", all.join("\n"))),
     }
 }
 

@@ -44,15 +44,15 @@ for own in \"$1\" /run; do mount --rbind \"$own\" \"$own\"; done
 mount -o remount,bind,ro /
 program=$0; shift; exec \"$program\" \"$@\"";
 
-/// A program for which some system calls are not there: a filter says ENOSYS. `16:7`: only with 7 as the second argument.
+/// A program for which some system calls are not there: a filter says ENOSYS. `16:7:1`: only with 7 as the second argument.
 const WITHOUT_CALLS: &str = "
 import ctypes, os, struct, sys
 code = [(0x20, 0, 0, 0)]
 for call in sys.argv[1].split(','):
-    call, _, argument = call.partition(':')
+    call, argument, index = (call + '::').split(':')[:3]
     no = [(0x06, 0, 0, 0x50000 | 38)]
     if argument:
-        at = 24 if sys.byteorder == 'little' else 28
+        at = 16 + 8 * int(index) + (0 if sys.byteorder == 'little' else 4)
         no = [(0x20, 0, 0, at), (0x15, 0, 1, int(argument))] + no + [(0x20, 0, 0, 0)]
     code += [(0x15, 0, len(no), int(call))] + no
 code += [(0x06, 0, 0, 0x7fff0000)]
@@ -92,6 +92,8 @@ pub struct Board {
     pub without_calls: Vec<u32>,
     /// The same, of requests of ioctl.
     pub without_requests: Vec<u32>,
+    /// Protocols of sockets that the kernel does not have, for the next start.
+    pub without_protocols: Vec<i32>,
     /// Whether nothing but its folder, `/run` and the kernel's own can be written by the next supervisor.
     pub read_only_root: bool,
     /// Of the next release.
@@ -185,6 +187,7 @@ impl Board {
             hardware: HardwareClass::new("unknown").unwrap(),
             without_calls: vec![],
             without_requests: vec![],
+            without_protocols: vec![],
             read_only_root: false,
             networks: vec![],
             supervisor: None,
@@ -251,6 +254,7 @@ impl Board {
             hardware: HardwareClass::new("unknown").unwrap(),
             without_calls: vec![],
             without_requests: vec![],
+            without_protocols: vec![],
             read_only_root: false,
             networks: vec![],
             supervisor: None,
@@ -328,8 +332,10 @@ impl Board {
         let log = self.log_file();
         let calls = self.without_calls.iter().map(u32::to_string);
         let requests = self.without_requests.iter();
-        let requests = requests.map(|request| format!("{}:{request}", libc::SYS_ioctl));
-        let calls: Vec<String> = calls.chain(requests).collect();
+        let requests = requests.map(|request| format!("{}:{request}:1", libc::SYS_ioctl));
+        let protocols = self.without_protocols.iter();
+        let protocols = protocols.map(|protocol| format!("{}:{protocol}:2", libc::SYS_socket));
+        let calls: Vec<String> = calls.chain(requests).chain(protocols).collect();
         let mut command = match self.resolv_conf().exists() {
             false if !calls.is_empty() => {
                 let mut command = self.inside("python3");
