@@ -44,9 +44,9 @@ impl Supervisor {
                     }
                     Ok(networks)
                 }
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(whole(&error)),
             },
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(whole(&error)),
         };
         if let Err(error) = &self.bridge.0 {
             tracing::error!(
