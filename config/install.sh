@@ -33,7 +33,7 @@ for part in "$@"; do
         for unit in "$here"/systemd/*.service "$here"/systemd/*.slice; do data "$unit" usr/lib/systemd/system; done
         data "$here/sysusers.d/coracle.conf" usr/lib/sysusers.d
         data "$here/tmpfiles.d/coracle.conf" usr/lib/tmpfiles.d
-        data "$here/udev/90-coracle-stick.rules" usr/lib/udev/rules.d
+        for rule in "$here"/udev/*.rules; do data "$rule" usr/lib/udev/rules.d; done
         for init in "$here"/sysvinit/*; do script "$init" etc/init.d; done
         data "$here/../README.md" usr/share/doc/coracle
         data "$here/../LICENSE" usr/share/doc/coracle

@@ -8,13 +8,13 @@ mod written;
 
 pub use crate::toml_file::TomlFileError as ConfigError;
 pub use values::{
-    BrokerUrl, ConsoleUrl, HoursUp, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu, PlainName,
-    ProfileChoice, ProxyUrl, Rate, StickPolicy, Subnet, UnknownTime, Window, Zone,
+    BrokerUrl, ConsoleUrl, HoursUp, KeyHome, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu,
+    PlainName, ProfileChoice, ProxyUrl, Rate, StickPolicy, Subnet, UnknownTime, Window, Zone,
 };
 
 pub use written::{
-    WrittenAgent, WrittenConfig, WrittenConsole, WrittenDeploy, WrittenDownloads, WrittenLocal,
-    WrittenLog, WrittenNetwork, WrittenUsb, WrittenVolumes, WrittenWatchdog,
+    WrittenAgent, WrittenConfig, WrittenConsole, WrittenDeploy, WrittenDownloads, WrittenIdentity,
+    WrittenLocal, WrittenLog, WrittenNetwork, WrittenUsb, WrittenVolumes, WrittenWatchdog,
 };
 
 use crate::toml_file;
@@ -50,6 +50,10 @@ pub struct Config {
     pub console_url: Option<ConsoleUrl>,
     /// The broker, when coracle.toml says where it is.
     pub mqtt_url: Option<BrokerUrl>,
+    /// Where the next key of the board's is made.
+    pub identity_key: KeyHome,
+    /// Absolute; the board's TPM, which may be a socket.
+    pub tpm: PathBuf,
     /// When and how fast coracled fetches.
     pub downloads: Downloads,
     /// The apps' bridge.
@@ -115,6 +119,7 @@ impl Config {
         let WrittenConfig {
             agent,
             console,
+            identity,
             downloads,
             network,
             local,
@@ -141,6 +146,8 @@ impl Config {
             hardware_root: folder(agent.hardware_root, "/"),
             console_url: console.url,
             mqtt_url: console.mqtt,
+            identity_key: identity.key.unwrap_or_default(),
+            tpm: folder(identity.tpm, "/dev/tpmrm0"),
             downloads: Downloads {
                 metered: downloads.metered.unwrap_or_default(),
                 bytes_per_second: downloads.bytes_per_second.map(Rate::bytes_per_second),

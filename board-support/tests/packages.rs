@@ -216,6 +216,21 @@ fn systemd_takes_the_units_as_they_are() {
     assert!(faults.is_empty(), "{faults:#?}\n{said}");
 }
 
+#[test]
+fn the_tpm_is_given_to_a_group_that_coracleds_user_is_in_and_its_unit_lets_it_through() {
+    let root = installed("agent cli");
+    let settings = Config::load(&root.path().join("etc/coracle/coracle.toml")).unwrap();
+    let rule = read(root.path(), "/usr/lib/udev/rules.d/90-coracle-tpm.rules");
+    let (_, rest) = rule.split_once("GROUP=\"").unwrap();
+    let (group, _) = rest.split_once('"').unwrap();
+    let users = read(root.path(), "/usr/lib/sysusers.d/coracle.conf");
+    let member = format!("m {} {group}", settings.user);
+    assert!(users.lines().any(|line| line == member), "{users}");
+    let unit = read(root.path(), "/usr/lib/systemd/system/coracled.service");
+    let device = format!("DeviceAllow={} rw", settings.tpm.display());
+    assert!(unit.lines().any(|line| line == device), "{unit}");
+}
+
 /// udevadm of Debian 12 has no `verify`, and refuses nothing: each line of the rules is taken apart here.
 #[test]
 fn the_rules_for_sticks_name_what_is_installed_and_jump_to_what_is_there() {

@@ -65,14 +65,18 @@ pub async fn run(
     let overrides = Overrides {
         console: config.console_url.clone().map(String::from),
         mqtt: config.mqtt_url.clone().map(String::from),
+        keys: identity::Keys::of(&config),
     };
-    let (identity, may_enrol) = load_identity(&config, &overrides);
+    let (identity, may_enrol, fault) = load_identity(&config, &overrides);
     let board = identity.as_ref().map(|i| i.board.clone());
     let (identity_end, identity) = watch::channel(identity);
     let (board_end, board) = watch::channel(board);
     let (shutdown_end, shutdown) = watch::channel(false);
     let (link_state_end, link_state) = watch::channel(LinkState::default());
-    let (certificate_end, certificate) = watch::channel(CertificateState::default());
+    let (certificate_end, certificate) = watch::channel(CertificateState {
+        error: fault,
+        ..CertificateState::default()
+    });
     let (desired_end, desired) = mpsc::channel(DESIRED);
     let (asked_end, asked) = mpsc::channel(COMMANDS);
     let (signed_end, signed) = mpsc::channel(commands::QUEUE);
@@ -233,21 +237,24 @@ pub async fn run(
 }
 
 /// A damaged identity leaves the board without a link, and with a local API that says so. Whether the board may enrol by
-/// itself: not over an identity that only cannot be read now, or whose addresses a person set wrong.
-fn load_identity(config: &Config, overrides: &Overrides) -> (Option<Identity>, bool) {
+/// itself: not over an identity that only cannot be read now, or whose addresses a person set wrong. And what is wrong.
+fn load_identity(
+    config: &Config,
+    overrides: &Overrides,
+) -> (Option<Identity>, bool, Option<String>) {
     match identity::load(&config.identity_dir(), overrides) {
-        Ok(Some(identity)) => (Some(identity), false),
+        Ok(Some(identity)) => (Some(identity), false, None),
         Ok(None) if config.decommissioned_file().exists() => {
             tracing::info!("this board was decommissioned: `coracle enrol FILE` brings it back");
-            (None, false)
+            (None, false, None)
         }
         Ok(None) => {
             tracing::info!("this board is not enrolled: `coracle enrol FILE` does that");
-            (None, true)
+            (None, true, None)
         }
         Err(e) => {
             tracing::error!(error = %e, "the board's identity cannot be used");
-            (None, e.is_damage())
+            (None, e.is_damage(), Some(e.to_string()))
         }
     }
 }

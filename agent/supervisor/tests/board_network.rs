@@ -179,7 +179,10 @@ fn where_no_network_can_be_made_a_release_is_refused_with_the_apps_that_need_one
     assert_eq!(lines.len(), 2, "{reason}");
     for (line, app) in lines.iter().zip(["web", "store"]) {
         assert!(line.starts_with(&format!("app `{app}`: ")), "{line}");
-        assert!(line.contains("netfilter socket: Function not implemented"), "{line}");
+        assert!(
+            line.contains("netfilter socket: Function not implemented"),
+            "{line}"
+        );
         assert!(line.contains("`coracle board check`"), "{line}");
     }
     assert_eq!(board.app("alone").unwrap().pid, Some(pid));

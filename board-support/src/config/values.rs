@@ -8,7 +8,7 @@ mod names;
 mod network;
 mod window;
 
-pub use choice::{LocalPolicy, LogLevel, ProfileChoice, StickPolicy};
+pub use choice::{KeyHome, LocalPolicy, LogLevel, ProfileChoice, StickPolicy};
 pub use downloads::{MeteredPolicy, Rate};
 pub use endpoint::{BrokerUrl, ConsoleUrl, ProxyUrl};
 pub use names::{LinkName, PlainName};

@@ -1,8 +1,8 @@
 //! coracle.toml as its author wrote it.
 
 use super::values::{
-    BrokerUrl, ConsoleUrl, HoursUp, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu, PlainName,
-    ProfileChoice, ProxyUrl, Rate, StickPolicy, Subnet, UnknownTime, Window, Zone,
+    BrokerUrl, ConsoleUrl, HoursUp, KeyHome, LinkName, LocalPolicy, LogLevel, MeteredPolicy, Mtu,
+    PlainName, ProfileChoice, ProxyUrl, Rate, StickPolicy, Subnet, UnknownTime, Window, Zone,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ pub struct WrittenConfig {
     pub agent: WrittenAgent,
     /// Where the fleet console is.
     pub console: WrittenConsole,
+    /// The board's own key.
+    pub identity: WrittenIdentity,
     /// When and how fast coracled fetches.
     pub downloads: WrittenDownloads,
     /// The bridge that apps are on.
@@ -64,6 +66,16 @@ pub struct WrittenConsole {
     pub url: Option<ConsoleUrl>,
     /// The MQTT broker; from the enrolment when left out.
     pub mqtt: Option<BrokerUrl>,
+}
+
+/// `[identity]`: the key by which console and broker know the board.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WrittenIdentity {
+    /// `file` or `tpm`, for the next key that is made; `file`.
+    pub key: Option<KeyHome>,
+    /// The TPM: a device, or a unix socket that takes its commands; `/dev/tpmrm0`. A relative path begins at the file's folder.
+    pub tpm: Option<PathBuf>,
 }
 
 /// `[downloads]`: of what a deployment needs; documents are small and come at once.

@@ -19,7 +19,7 @@ pub(super) async fn enrol(api: &Api, file: &EnrolmentFile) -> Result<Reply, Faul
     use identity::EnrolError::Console;
     let fault = |e: &dyn std::fmt::Display, status| Fault::new(status, e.to_string());
     let decommissioned = may_enrol(api).await?;
-    identity::enrol(&api.identity_dir, file)
+    identity::enrol(&api.identity_dir, &api.overrides.keys, file)
         .await
         .map_err(|e| match e {
             Console(ConsoleError::Refused { .. }) => fault(&e, StatusCode::FORBIDDEN),

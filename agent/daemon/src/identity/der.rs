@@ -1,5 +1,5 @@
-//! The one field of a certificate that webpki does not hand out: `notBefore`
-//! (RFC 5280 section 4.1.2.5). Reads DER and nothing else; what it cannot read has no bound.
+//! DER, element by element, and the one field of a certificate that webpki does not hand out: `notBefore`
+//! (RFC 5280 section 4.1.2.5). What it cannot read has no bound.
 //! By hand, because the crates that hand it out (x509-parser, x509-cert) bring a dozen others to the board.
 
 /// `notBefore` of a DER certificate, in Unix seconds.
@@ -21,7 +21,7 @@ pub fn not_before(certificate: &[u8]) -> Option<u64> {
 }
 
 /// Content of the element of type `tag` at the start, and what follows it.
-fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+pub(super) fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = bytes.split_first()?;
     let (&first, mut rest) = rest.split_first()?;
     let mut length = usize::from(first);
@@ -35,6 +35,17 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
         rest = after;
     }
     (found == tag).then(|| rest.split_at_checked(length))?
+}
+
+/// An element of less than 64 KiB.
+pub(super) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = (content.len() as u16).to_be_bytes();
+    let begin: &[u8] = match (high, low) {
+        (0, 0..=0x7f) => &[tag, low],
+        (0, _) => &[tag, 0x81, low],
+        _ => &[tag, 0x82, high, low],
+    };
+    [begin, content].concat()
 }
 
 /// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ`: DER allows no other form.

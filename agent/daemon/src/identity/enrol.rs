@@ -1,7 +1,9 @@
 //! One call to the console that turns an enrolment file into a certificate. The key is made here, a new one each
 //! time: a board that enrols again may do so because its key is in other hands.
 
+use super::key::{self, KeyError, Keys};
 use super::pair::{self, Pair};
+use super::tls::config_with;
 use super::{ConsoleError, Endpoint, Enrolment, IdentityError, client_config, console};
 use crate::disk::{self, DiskError};
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile, FleetFile};
@@ -17,8 +19,8 @@ pub enum EnrolError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The key or the request for a certificate.
-    #[error("cannot make a key and a request for a certificate: {0}")]
-    Key(#[from] rcgen::Error),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The console.
     #[error(transparent)]
     Console(#[from] ConsoleError),
@@ -43,13 +45,13 @@ impl From<DiskError> for EnrolError {
 
 /// Asks the console that `file` names for a certificate and stores all of it in `folder`, the
 /// enrolment last. A board that was enrolled before becomes what `file` says.
-pub async fn enrol(folder: &Path, file: &EnrolmentFile) -> Result<(), EnrolError> {
+pub async fn enrol(folder: &Path, keys: &Keys, file: &EnrolmentFile) -> Result<(), EnrolError> {
     let fleet = FleetFile {
         console_url: file.console_url.clone(),
         mqtt: file.mqtt.clone(),
         ca_pem: file.ca_pem.clone(),
     };
-    let asked = Asked::prepare(&fleet, None, &file.board)?;
+    let asked = Asked::prepare(&fleet, None, keys, &file.board)?;
     let request = EnrolRequest {
         token: file.token.clone(),
         csr_pem: asked.csr_pem.clone(),
@@ -70,6 +72,7 @@ pub(super) struct Asked {
     console: Endpoint,
     tls: Arc<rustls::ClientConfig>,
     key: String,
+    tpm: PathBuf,
     pub(super) csr_pem: String,
 }
 
@@ -78,16 +81,18 @@ impl Asked {
     pub(super) fn prepare(
         fleet: &FleetFile,
         instead: Option<&str>,
+        keys: &Keys,
         board: &BoardId,
     ) -> Result<Self, EnrolError> {
         let console = Endpoint::parse(instead.unwrap_or(&fleet.console_url), 8443)?;
         Endpoint::parse(&fleet.mqtt, 8883)?;
         let tls = client_config(fleet.ca_pem.as_bytes(), None).map_err(IdentityError::Tls)?;
-        let (key, csr_pem) = request(board)?;
+        let (key, csr_pem) = key::request(keys, board)?;
         Ok(Self {
             console,
             tls: Arc::new(tls),
             key,
+            tpm: keys.tpm.clone(),
             csr_pem,
         })
     }
@@ -114,7 +119,7 @@ impl Asked {
     ) -> Result<(), EnrolError> {
         // What cannot be loaded later is refused now: key and certificate must belong together.
         let pair = Pair::new(&answer.certificate_pem, &self.key);
-        client_config(fleet.ca_pem.as_bytes(), Some(pair.halves()))
+        config_with(fleet.ca_pem.as_bytes(), Some(pair.halves()), &self.tpm)
             .map_err(|e| self.wrong(format!("a certificate that cannot be used: {e}")))?;
         disk::write(&folder.join("ca.crt"), fleet.ca_pem.as_bytes())?;
         // Before the new pair is there: one of an earlier identity must never take its place.
@@ -130,16 +135,4 @@ impl Asked {
         let json = serde_json::to_vec_pretty(&enrolment).unwrap_or_default();
         Ok(disk::write(&folder.join("enrolment.json"), &json)?)
     }
-}
-
-/// A new key, PEM, and a request for a certificate of it.
-pub(super) fn request(board: &BoardId) -> Result<(String, String), rcgen::Error> {
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let mut params = rcgen::CertificateParams::new(Vec::new())?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, board.as_str());
-    let csr_pem = params.serialize_request(&key)?.pem()?;
-    Ok((key.serialize_pem(), csr_pem))
 }

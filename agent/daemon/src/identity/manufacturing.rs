@@ -76,7 +76,12 @@ pub async fn ask_as_made(
     if let Some(mqtt) = &overrides.mqtt {
         Endpoint::parse(mqtt, 8883)?;
     }
-    let asked = Asked::prepare(&fleet, overrides.console.as_deref(), &BoardId::unenrolled())?;
+    let asked = Asked::prepare(
+        &fleet,
+        overrides.console.as_deref(),
+        &overrides.keys,
+        &BoardId::unenrolled(),
+    )?;
     let authorities = tls::certificates("the fleet CA", fleet.ca_pem.as_bytes());
     let authorities = authorities.map_err(|e| fault(&maker.fleet, e))?;
     let fleet_ca = authorities.first().map_or(&[][..], |first| first);

@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `board.key` | the certificate that the console gave, and its P-256 key, PEM: one file, so that neither is there without the other. The key was made here and never leaves the board |
+//! | `board.key` | the certificate that the console gave, and its P-256 key, PEM: one file, so that neither is there without the other. The key was made here and never leaves the board; one that the TPM made is there wrapped, for this TPM alone |
 //! | `renewed.key` | the next of these, until it has proved itself at the console |
 //! | `board.crt` | the certificate alone, for an older version that a board goes back to; its `board.key` was the key alone |
 //! | `ca.crt` | the fleet CA: the only one that the board trusts |
@@ -11,16 +11,20 @@
 mod console;
 mod der;
 mod enrol;
+mod key;
 mod manufacturing;
 mod pair;
 mod renew;
 mod tls;
+mod tpm;
 
 pub use console::ConsoleError;
 pub use enrol::{EnrolError, enrol};
+pub use key::{KeyError, Keys};
 pub use manufacturing::{Given, Maker, ask_as_made};
 pub use renew::{Checked, RenewError, check};
 pub use tls::{TlsError, client_config};
+pub use tpm::TpmError;
 
 use crate::disk::{self, DiskError};
 use coracle_protocol::names::BoardId;
@@ -122,6 +126,8 @@ impl IdentityError {
     /// Whether the files are of no use for ever: nothing that a person set, and nothing that may pass.
     pub fn is_damage(&self) -> bool {
         match self {
+            Self::Tls(TlsError::Tpm(TpmError::Cleared | TpmError::Damaged)) => true,
+            Self::Tls(TlsError::Tpm(_)) => false,
             Self::Tls(_) | Self::Missing(_) => true,
             Self::Disk(_) | Self::Endpoint(_) => false,
         }
@@ -137,13 +143,15 @@ struct Enrolment {
     mqtt: String,
 }
 
-/// Addresses from coracle.toml win over those from the enrolment.
+/// What coracle.toml says of it: addresses there win over those from the enrolment.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `[console] url`.
     pub console: Option<String>,
     /// `[console] mqtt`.
     pub mqtt: Option<String>,
+    /// `[identity]`.
+    pub keys: Keys,
 }
 
 /// The name in `enrolment.json`, whatever became of the other files.
@@ -165,11 +173,21 @@ pub fn load(folder: &Path, overrides: &Overrides) -> Result<Option<Identity>, Id
     let pair = pair::Pair::read(folder)?.ok_or_else(|| missing(pair::lacking(folder)))?;
     let console = overrides.console.as_ref().unwrap_or(&enrolment.console_url);
     let mqtt = overrides.mqtt.as_ref().unwrap_or(&enrolment.mqtt);
+    let (tpm, halves) = (&overrides.keys.tpm, pair.halves());
+    let tls = tls::config_with(&ca, Some(halves), tpm)?;
+    if tpm::is_wrapped(halves.1) {
+        match tpm::TpmKey::from_pem(tpm, halves.1).and_then(|key| key.probe()) {
+            Ok(()) => {}
+            Err(error @ TpmError::Cleared) => return Err(TlsError::from(error).into()),
+            // It may come back, and is asked again at each connection.
+            Err(error) => tracing::error!(%error, "the board's key cannot be used now"),
+        }
+    }
     Ok(Some(Identity {
         board: enrolment.board,
         console: Endpoint::parse(console, 8443)?,
         mqtt: Endpoint::parse(mqtt, 8883)?,
-        tls: Arc::new(client_config(&ca, Some(pair.halves()))?),
+        tls: Arc::new(tls),
     }))
 }
 

@@ -1,10 +1,11 @@
 //! The board's certificate, looked after: how it stands, and the next one when it is due. Whether it is due the
 //! console says; the board's clock plays no part.
 
+use super::key::{self, KeyError};
 use super::pair::{self, Pair};
+use super::tls::config_with;
 use super::{
-    ConsoleError, FILE_LIMIT, Identity, IdentityError, Overrides, client_config, console, enrol,
-    load,
+    ConsoleError, FILE_LIMIT, Identity, IdentityError, Overrides, client_config, console, load,
 };
 use crate::disk::{self, DiskError};
 use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
@@ -18,8 +19,8 @@ pub enum RenewError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The key or the request for a certificate.
-    #[error("cannot make a key and a request for a certificate: {0}")]
-    Key(#[from] rcgen::Error),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The console.
     #[error(transparent)]
     Console(#[from] ConsoleError),
@@ -95,7 +96,7 @@ pub async fn check(
         };
     }
     tracing::info!(serial = standing.serial, state = ?standing.state, "the certificate is renewed");
-    let (key, csr_pem) = enrol::request(&identity.board)?;
+    let (key, csr_pem) = key::request(&overrides.keys, &identity.board)?;
     let request = RenewRequest { csr_pem };
     let ask = console::post(&identity.console, identity.tls.clone(), "/renew", &request);
     let answer: RenewAnswer = ask.await?;
@@ -136,7 +137,7 @@ async fn prove(
     let ca = disk::read(&folder.join("ca.crt"), FILE_LIMIT)?
         .ok_or_else(|| IdentityError::Missing(folder.join("ca.crt")))?;
     client_config(&ca, None).map_err(IdentityError::Tls)?;
-    let tls = match client_config(&ca, Some(new.halves())) {
+    let tls = match config_with(&ca, Some(new.halves()), &overrides.keys.tpm) {
         Ok(tls) => tls,
         Err(error) => return Ok(Proof::OfNoUse(error.to_string())),
     };

@@ -1,11 +1,14 @@
 //! TLS that trusts one CA, on a board whose clock may stand at 1970.
 
 use super::der;
+use super::tpm::{self, TpmError, TpmKey};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +26,25 @@ pub enum TlsError {
     /// rustls refuses it.
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
+    /// The board's key is one of its TPM.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
 }
 
 /// A client that trusts the PEM certificates in `ca` and nothing else, and shows `identity`
-/// (certificate and key, PEM) when given.
+/// (certificate and key, PEM) when given. A key that a TPM wrapped is used by the one at its usual place.
 pub fn client_config(
     ca: &[u8],
     identity: Option<(&[u8], &[u8])>,
+) -> Result<ClientConfig, TlsError> {
+    config_with(ca, identity, Path::new(tpm::DEVICE))
+}
+
+/// The same, with the TPM at `tpm`.
+pub(super) fn config_with(
+    ca: &[u8],
+    identity: Option<(&[u8], &[u8])>,
+    tpm: &Path,
 ) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let authorities = certificates("the fleet CA", ca)?;
@@ -56,8 +71,19 @@ pub fn client_config(
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = certificates("the board's certificate", certificate)?;
-            let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| pem("the board's key", e))?;
-            builder.with_client_auth_cert(chain, key)?
+            let pair = match tpm::is_wrapped(key) {
+                false => {
+                    let key = PrivateKeyDer::from_pem_slice(key);
+                    let key = key.map_err(|e| pem("the board's key", e))?;
+                    CertifiedKey::from_der(chain, key, builder.crypto_provider())?
+                }
+                true => {
+                    let pair = CertifiedKey::new(chain, Arc::new(TpmKey::from_pem(tpm, key)?));
+                    pair.keys_match()?;
+                    pair
+                }
+            };
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
         }
     };
     // Sessions of one console and one broker are not worth the memory of their tickets.

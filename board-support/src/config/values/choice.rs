@@ -27,6 +27,17 @@ pub enum StickPolicy {
     Ignore,
 }
 
+/// Where the board's own key is made, and stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyHome {
+    /// A file that only coracled's user reads.
+    #[default]
+    File,
+    /// The board's TPM 2.0.
+    Tpm,
+}
+
 /// The least severe event that is logged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
