@@ -50,6 +50,9 @@ pub enum Command {
         device: PathBuf,
     },
     UpdateAccept,
+    StoreCheck {
+        repair: bool,
+    },
     Reset {
         decommission: bool,
         volumes: bool,
@@ -131,6 +134,7 @@ struct Words {
     inodes: Option<u64>,
     yes: bool,
     volumes: bool,
+    repair: bool,
     plain: std::collections::VecDeque<OsString>,
 }
 
@@ -176,6 +180,7 @@ pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
         "volume" => words.volume()?,
         "usb" => words.usb()?,
         "update" => words.update()?,
+        "store" => words.store()?,
         "factory-reset" => words.reset("factory-reset", false)?,
         "decommission" => words.reset("decommission", true)?,
         "board" => words.board()?,
@@ -205,6 +210,7 @@ fn gather(mut parser: lexopt::Parser) -> Result<Words, lexopt::Error> {
             }
             Long("size") => words.size = Some(parser.value()?.parse_with(volume::size)?),
             Long("yes") => words.yes = true,
+            Long("repair") => words.repair = true,
             Long("volumes") => words.volumes = true,
             Long("inodes") => words.inodes = Some(parser.value()?.parse()?),
             Value(value) => words.plain.push_back(value),
@@ -242,6 +248,7 @@ impl Words {
             (self.inodes.is_some(), "--inodes"),
             (self.yes, "--yes"),
             (self.volumes, "--volumes"),
+            (self.repair, "--repair"),
         ];
         let option = extra.into_iter().find(|(given, _)| *given);
         let plain = self
@@ -316,6 +323,19 @@ impl Words {
             _ => Err(UsageError::Missing {
                 command: "update",
                 what: "`accept`",
+            }),
+        }
+    }
+
+    fn store(&mut self) -> Result<Command, UsageError> {
+        match self.plain.pop_front() {
+            Some(word) if word == "check" => {
+                let repair = std::mem::take(&mut self.repair);
+                self.listing("store", Command::StoreCheck { repair })
+            }
+            _ => Err(UsageError::Missing {
+                command: "store",
+                what: "`check`",
             }),
         }
     }
@@ -434,6 +454,9 @@ mod tests {
             }
         );
         assert_eq!(command("update accept"), Command::UpdateAccept);
+        let store = |repair| Command::StoreCheck { repair };
+        assert_eq!(command("store check --json"), store(false));
+        assert_eq!(command("store check --repair"), store(true));
         let reset = |decommission, volumes| Command::Reset {
             decommission,
             volumes,

@@ -6,6 +6,7 @@ use crate::enrol::FileError;
 use crate::plugged::PluggedError;
 use crate::reset::ResetError;
 use crate::stick::{LeaveError, MediumError};
+use crate::store::StoreError;
 use coracle_board_support::config::ConfigError;
 use coracle_board_support::detect::DetectError;
 use coracle_protocol::names::VolumeName;
@@ -42,6 +43,9 @@ pub enum Failure {
     /// `factory-reset`, `decommission`.
     #[error(transparent)]
     Reset(#[from] ResetError),
+    /// `store check`.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Nothing on the stick makes a layer that the board lacks.
     #[error(
         "the stick holds neither layer {0} nor a delta to it from what this board runs; it was made for boards that run another release"
@@ -98,6 +102,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
+            Self::Store(error) => error.exit_code(),
             Self::Client(ClientError::Refused { .. }) => 3,
             Self::Deployment(end) if end.phase == Phase::Refused => 3,
             Self::Reset(ResetError::Refused(_)) => 3,

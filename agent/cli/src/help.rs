@@ -15,6 +15,7 @@ usage: coracle [--socket PATH | --config FILE] COMMAND [--json]
   enrol FILE            make this a board of a fleet
   usb apply DIR|IMAGE   install a release from a stick
   update accept         let the release run that waits for somebody's consent
+  store check           whether layers and blobs are as they were signed; --repair
   factory-reset --yes   remove apps, releases and logs; the board stays in its fleet
   decommission --yes    take the board out of its fleet: its key goes, and its volumes
   board check           what the kernel lacks, what that costs, how to get it
@@ -25,7 +26,7 @@ usage: coracle [--socket PATH | --config FILE] COMMAND [--json]
   --socket PATH         coracled's socket
   --config FILE         settings that say where it is (default /etc/coracle/coracle.toml)
   --json                for programs: ps, status, stats, images, version, volume ls and inspect,
-                        board check, board show
+                        store check, board check, board show
   -h, --help            print this; `coracle COMMAND --help` for one command
   -V, --version         print the version of this program
 
@@ -221,6 +222,27 @@ examples:
 exit codes: 0 ok; 1 failed; 2 wrong usage; 3 refused; 4 the supervisor cannot be reached
 ";
 
+const STORE: &str = "\
+usage: coracle store check [--repair] [--json]
+
+Reads all layers and blobs on the board again and holds them against the digests that were signed.
+Each that is broken gets a line: its digest, which app of which set needs it, and what is wrong with
+which of its files. The apps go on meanwhile, and have disk and processor first. A deployment goes
+first, too, and the check goes on after it.
+
+  --repair    fetch what is broken anew, from console or mirrors: a layer takes the broken one's
+              place while its apps are stopped, in their order and with their grace, and started
+              again. Without a network only what can be made from blobs on the board is repaired
+
+examples:
+  coracle store check
+  coracle store check --repair
+  coracle store check --json | jq -r '.found[] | .digest'
+
+exit codes: 0 ok; 1 something is broken, or was and is repaired (the lines say which);
+            2 wrong usage, or something could not be looked at
+";
+
 const BOARD: &str = "\
 usage: coracle board check|show [--json]
        coracle board schema
@@ -269,6 +291,7 @@ pub fn of(command: &str) -> Option<&'static str> {
         "usb" => USB,
         "update" => UPDATE,
         "factory-reset" | "decommission" => RESET,
+        "store" => STORE,
         "board" => BOARD,
         "version" => VERSION,
         "help" => GENERAL,
@@ -282,7 +305,7 @@ mod tests {
 
     #[test]
     fn each_command_has_examples_and_exit_codes() {
-        for line in GENERAL.lines().skip(4).take(16) {
+        for line in GENERAL.lines().skip(4).take(17) {
             for command in line.split_whitespace().next().unwrap().split('|') {
                 let text = of(command).unwrap_or_else(|| panic!("no help on `{command}`"));
                 assert!(text.contains("examples:\n  coracle "), "{command}");

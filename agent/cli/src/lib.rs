@@ -10,6 +10,7 @@
 //! | [`volumes`] | volumes: looked at, made, removed, backed up, restored |
 //! | [`usb`], [`plugged`], [`stick`] | a release from a folder, a vfat image, or a stick that was plugged in |
 //! | [`result`] | what is left on a stick that asks for it |
+//! | [`store`] | whether what is on the disk is what was signed |
 //! | [`reset`] | what root on the board asks the supervisor itself |
 //! | [`board`] | what this board is and what its kernel lacks |
 //! | [`table`], [`human`], [`output`] | how it looks |
@@ -32,6 +33,7 @@ mod reset;
 mod result;
 mod status;
 mod stick;
+mod store;
 mod table;
 mod update;
 mod usb;
@@ -81,6 +83,7 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
         Command::UsbApply { path } => usb::apply(&client()?, &place, &path).await,
         Command::UsbPlugged { device } => plugged::apply(&client()?, &place, &device).await,
         Command::UsbResult { device } => result::write(&place, &device),
+        Command::StoreCheck { repair } => store::check(&client()?, repair, json).await,
         Command::UpdateAccept => update::accept(&client()?).await,
         Command::Reset {
             decommission,

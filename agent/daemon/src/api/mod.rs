@@ -9,6 +9,7 @@ mod networks;
 mod own;
 mod reply;
 mod router;
+mod store;
 mod volumes;
 
 pub use body::Body;

@@ -142,11 +142,11 @@ pub async fn route(
     }
 }
 
-fn audit(peer: Peer, what: &str, about: &str) {
+pub(super) fn audit(peer: Peer, what: &str, about: &str) {
     tracing::info!(target: "audit", uid = peer.uid, gid = peer.gid, pid = peer.pid, what, about, "local request");
 }
 
-fn parse<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Fault> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Fault> {
     serde_json::from_slice(body).map_err(|e| Fault::bad(format!("the body cannot be read: {e}")))
 }
 
@@ -224,14 +224,14 @@ async fn apply(api: &Api, activity: String) -> Result<Reply, Fault> {
     Ok(typed("application/x-ndjson", body))
 }
 
-fn send(api: &Api, command: Command) -> Result<(), Fault> {
+pub(super) fn send(api: &Api, command: Command) -> Result<(), Fault> {
     let busy = "too many offers wait already";
     api.commands
         .try_send(command)
         .map_err(|_| Fault::new(StatusCode::SERVICE_UNAVAILABLE, busy))
 }
 
-fn ending() -> Fault {
+pub(super) fn ending() -> Fault {
     Fault::new(StatusCode::SERVICE_UNAVAILABLE, "coracled is ending")
 }
 

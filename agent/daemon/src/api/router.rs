@@ -1,7 +1,7 @@
 //! Which path is answered by what.
 
 use super::reply::{Fault, Reply, empty, json, typed};
-use super::{Api, Body, Peer, containers, networks, own, volumes};
+use super::{Api, Body, Peer, containers, networks, own, store, volumes};
 use crate::docker;
 use bytes::Bytes;
 use coracle_protocol::local::AppAction;
@@ -144,6 +144,7 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
         (_, ["coracle", "v1", "volumes", rest @ ..]) => {
             volumes::own(api, peer, rest, request).await
         }
+        (_, ["coracle", "v1", "store", rest @ ..]) => store::route(api, peer, rest, request).await,
         (_, ["coracle", "v1", rest @ ..]) => own::route(api, peer, rest, request).await,
         _ => {
             // A client that still sends when the connection is closed never sees the answer.

@@ -189,7 +189,7 @@ pub async fn offer_local(
     Ok(Offered { activity, needs })
 }
 
-fn fetcher(means: &Means) -> Result<Fetcher, Outcome> {
+pub(super) fn fetcher(means: &Means) -> Result<Fetcher, Outcome> {
     let identity = means.identity.borrow().clone();
     let identity = identity.ok_or_else(|| {
         Outcome::failed("not-enrolled", "this board is not enrolled at a console")

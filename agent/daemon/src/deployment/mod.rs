@@ -7,6 +7,7 @@
 mod early;
 mod job;
 mod keep;
+mod mend;
 mod outcome;
 mod prepare;
 mod record;
@@ -25,9 +26,10 @@ use crate::link::Outbox;
 use crate::metrics::Counters;
 use crate::supervisor::Supervisor;
 use coracle_board_support::config::Downloads;
+use coracle_protocol::Sha256Digest;
 use coracle_protocol::desired::Desired;
 use coracle_protocol::dsse::Envelope;
-use coracle_protocol::local::{Needs, Request, StickWord};
+use coracle_protocol::local::{Needs, Request, StickWord, StoreKind};
 use coracle_protocol::report::{Feedback, Phase};
 use job::{Documents, Job};
 use record::Record;
@@ -83,6 +85,15 @@ pub enum Command {
         documents: Box<(Envelope, Envelope)>,
         /// The answer.
         answer: oneshot::Sender<Result<Offered, Outcome>>,
+    },
+    /// Bring anew what the last check found broken.
+    Mend {
+        /// Layer or blob.
+        kind: StoreKind,
+        /// Which.
+        digest: Sha256Digest,
+        /// Whether it was, once it is done.
+        answer: oneshot::Sender<Result<(), Outcome>>,
     },
     /// Run what was offered. Feedback is heard on [`Means::heard`].
     Apply {
@@ -178,10 +189,13 @@ pub async fn run(
                         }
                     }
                     // A stick needs no way that costs money, and who holds it stands before the board.
-                    Some(command) = commands.recv() => match held.now.get() || course.get() == Course::Waits {
-                        true => break End::GaveWay(command),
-                        false => busy(command, &job.activity),
-                    },
+                    Some(command) = commands.recv() => {
+                        let rests = held.now.get() || course.get() == Course::Waits;
+                        match rests && !matches!(command, Command::Mend { .. }) {
+                            true => break End::GaveWay(command),
+                            false => busy(command, &job.activity),
+                        }
+                    }
                     _ = shutdown.changed() => return Ok(()),
                 }
             }
@@ -291,6 +305,14 @@ async fn idle(
             let _ = answer.send(result);
             None
         }
+        Command::Mend {
+            kind,
+            digest,
+            answer,
+        } => {
+            let _ = answer.send(mend::run(means, kind, digest).await);
+            None
+        }
         Command::Apply { activity, answer } => match local {
             Some(offer) if offer.activity == activity => {
                 let _ = answer.send(Ok(()));
@@ -320,7 +342,9 @@ fn busy(command: Command, activity: &str) {
     let outcome = Outcome::refused("busy", reason);
     match command {
         Command::Offer { answer, .. } => drop(answer.send(Err(outcome))),
-        Command::Apply { answer, .. } => drop(answer.send(Err(outcome))),
+        Command::Apply { answer, .. } | Command::Mend { answer, .. } => {
+            drop(answer.send(Err(outcome)));
+        }
     }
 }
 

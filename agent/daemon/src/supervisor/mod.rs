@@ -8,7 +8,7 @@ pub use frame::{FrameError, read_frame, write_frame};
 pub use task::run;
 
 use coracle_protocol::limits::LIMITS;
-use coracle_protocol::local::{Answer, Event, Request, Status};
+use coracle_protocol::local::{Answer, Event, Request, Status, StoreAction};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -18,7 +18,7 @@ const PENDING: usize = 32;
 const EVENTS: usize = 64;
 /// For an answer, except to `Stage` and `Command`.
 const ANSWER: Duration = Duration::from_secs(60);
-/// For the answer to `Stage`: the largest layer on the slowest flash.
+/// For the answer to `Stage` and `Mend`: the largest layer on the slowest flash.
 const STAGE: Duration = Duration::from_secs(3 * 3600);
 
 /// For the answer to `Command`: what an action takes comes on top.
@@ -107,7 +107,10 @@ impl Supervisor {
             return Err(SupervisorError::Down);
         }
         let limit = match request {
-            Request::Stage { .. } => STAGE,
+            Request::Stage { .. }
+            | Request::Store {
+                action: StoreAction::Mend { .. },
+            } => STAGE,
             Request::Command { .. } => COMMAND,
             _ => ANSWER,
         };
