@@ -3,7 +3,7 @@
 
 use crate::image::{ImageError, layers, limits};
 use crate::progress;
-use crate::registry::{Attached, Reference, Registry, RegistryError};
+use crate::registry::{Attached, Registry, RegistryError};
 use coracle_images::decompress::tar_stream;
 use coracle_images::delta::artifact::{ARTIFACT_TYPE, Artifact, NO_CONFIG};
 use coracle_images::delta::{self, DeltaHeader, MEDIA_TYPE, MakeError, READABLE};
@@ -36,7 +36,7 @@ pub enum PublishError {
     )]
     OtherImage {
         /// In the registry.
-        image: Box<Reference>,
+        image: String,
         /// In the layout.
         tag: String,
         /// In the layout.
@@ -103,7 +103,7 @@ pub fn push(
 ) -> Result<Vec<Sent>, PublishError> {
     if registry.digest(machine)? != target.image.descriptor.digest {
         return Err(PublishError::OtherImage {
-            image: Box::new(registry.reference().clone()),
+            image: registry.reference().to_string(),
             tag: target.tag.to_owned(),
             digest: target.image.descriptor.digest,
         });

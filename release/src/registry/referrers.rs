@@ -1,7 +1,7 @@
 //! What a registry holds about an image (distribution-spec, "Listing Referrers"), and the index below a tag that takes the place
 //! of the registry's list where it knows none ("Unavailable Referrers API").
 
-use super::pull::{Document, media_type};
+use super::pull::media_type;
 use super::{Registry, RegistryError};
 use crate::image::limits;
 use coracle_images::Sha256Digest;
@@ -15,8 +15,12 @@ const PAGES: usize = 64;
 /// Tries to change an index that others change as well.
 const TRIES: u32 = 6;
 
-/// An index as it came, and what it says.
-type Found = (Document, Value);
+/// The index under a subject's tag, as it is.
+struct TagIndex {
+    index: Value,
+    /// As in [`Document`](super::pull::Document).
+    etag: Option<String>,
+}
 
 impl Registry {
     /// What refers to a manifest and is of this type. What a list says in words that are not known here, a digest of another
@@ -45,7 +49,7 @@ impl Registry {
                     next = link;
                 }
                 Err(RegistryError::Refused { status: 404, .. }) if page == 0 => {
-                    found = self.tagged(subject)?.1;
+                    found = entries(self.tagged(subject)?.as_ref());
                 }
                 Err(error) => return Err(error),
             }
@@ -92,15 +96,15 @@ impl Registry {
             url: url.to_owned(),
             what,
         })?;
-        Ok((entries(&index), next))
+        let part = TagIndex { index, etag: None };
+        Ok((entries(Some(&part)), next))
     }
 
-    /// The index below the tag of a subject, as it is, and its entries.
-    fn tagged(&self, subject: &Sha256Digest) -> Result<(Option<Found>, Vec<Value>), RegistryError> {
+    fn tagged(&self, subject: &Sha256Digest) -> Result<Option<TagIndex>, RegistryError> {
         let tag = tag_of(subject);
         let document = match self.document(&tag) {
             Ok(document) => document,
-            Err(RegistryError::Refused { status: 404, .. }) => return Ok((None, Vec::new())),
+            Err(RegistryError::Refused { status: 404, .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
         let index = index(&document.media_type, &document.bytes).map_err(|what| {
@@ -111,8 +115,8 @@ impl Registry {
                 what,
             }
         })?;
-        let entries = entries(&index);
-        Ok((Some((document, index)), entries))
+        let etag = document.etag;
+        Ok(Some(TagIndex { index, etag }))
     }
 
     /// Reads the index below the subject's tag, adds the artifact, writes it, and reads it again: another one who did the same at
@@ -126,19 +130,20 @@ impl Registry {
         let tag = tag_of(subject);
         let is_ours = |entry: &Value| entry["digest"] == artifact.digest.to_string();
         for attempt in 0..TRIES {
-            let (before, entries) = self.tagged(subject)?;
+            let before = self.tagged(subject)?;
+            let entries = entries(before.as_ref());
             if entries.iter().any(is_ours) {
                 return Ok(tag);
             }
-            let etag = before.as_ref().and_then(|(found, _)| found.etag.clone());
-            let condition = match (&before, &etag) {
-                (None, _) => Some(("if-none-match", "*")),
-                (Some(_), Some(etag)) => Some(("if-match", &etag[..])),
-                (Some(_), None) => None,
+            let is_new = before.is_none();
+            let (mut index, etag) = match before {
+                Some(before) => (before.index, before.etag),
+                None => (json!({"schemaVersion": 2, "mediaType": INDEX}), None),
             };
-            let mut index = match before {
-                Some((_, index)) => index,
-                None => json!({"schemaVersion": 2, "mediaType": INDEX}),
+            let condition = match &etag {
+                Some(etag) => Some(("if-match", &etag[..])),
+                None if is_new => Some(("if-none-match", "*")),
+                None => None,
             };
             let entry = described(artifact, manifest);
             index["manifests"] = entries.into_iter().chain([entry]).collect();
@@ -152,7 +157,7 @@ impl Registry {
                 std::thread::sleep(Duration::from_millis(200) * attempt);
             }
         }
-        match self.tagged(subject)?.1.iter().any(is_ours) {
+        match entries(self.tagged(subject)?.as_ref()).iter().any(is_ours) {
             true => Ok(tag),
             false => Err(RegistryError::Contended { tag, tries: TRIES }),
         }
@@ -187,8 +192,9 @@ fn index(media_type: &str, bytes: &[u8]) -> Result<Value, String> {
     }
 }
 
-fn entries(index: &Value) -> Vec<Value> {
-    index["manifests"].as_array().cloned().unwrap_or_default()
+fn entries(found: Option<&TagIndex>) -> Vec<Value> {
+    let entries = found.and_then(|found| found.index["manifests"].as_array());
+    entries.cloned().unwrap_or_default()
 }
 
 /// The target of `<…>; rel="next"` (RFC 8288).
