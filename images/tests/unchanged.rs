@@ -460,7 +460,11 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.place.path()).status();
+        // Whoever looks through all of the machine's files at this moment keeps it busy.
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.place.path())
+            .status();
     }
 }
 
