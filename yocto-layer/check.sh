@@ -114,6 +114,11 @@ if [ -n "${NATIVE:-}" ]; then
 fi
 if [ -n "${CHECK_LAYER:-}" ]; then
     step "yocto-check-layer"
+    # It compares what is built with the layer and without, and tests nothing of a layer that is there already.
+    sed -i "s# $here/meta-coracle##" "$build/conf/bblayers.conf"
+    sed -i '/DISTRO_FEATURES:append = " coracle"/d' "$build/conf/local.conf"
     quietly "yocto-check-layer '$here/meta-coracle'"
+    grep -E '^INFO: meta-coracle \.\.\. ' "$log" || true
+    grep -q '^INFO: meta-coracle \.\.\. PASS' "$log" || { cat "$log"; exit 1; }
 fi
 printf '\nmeta-coracle: all of it holds\n'
