@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Room for two versions of an image, packed and unpacked, in bytes.
-const DISK_BYTES: u64 = 512 << 20;
+/// Room for what the board's profile promises to apps, beside what it holds back, in bytes; the file is sparse.
+const DISK_BYTES: u64 = 2 << 30;
 /// Sectors of /sys/block/*/stat, whatever the device's own are (Documentation/block/stat.rst).
 const SECTOR_BYTES: u64 = 512;
 
