@@ -23,16 +23,16 @@ use crate::plan::resources::Write;
 mod bus;
 mod devices;
 mod holder;
-mod manager;
 mod message;
 mod name;
 mod properties;
+mod units;
 
 pub use holder::Holder;
 pub use name::ScopeName;
 
-use manager::Manager;
 use message::Value;
+use units::Manager;
 
 /// A scope that runs, with nothing in it but what holds it.
 pub struct Scope {

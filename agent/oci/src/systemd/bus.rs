@@ -154,7 +154,7 @@ impl Bus {
     /// A job may end before the call that made it is answered.
     fn note_job(&mut self, message: &Message) -> Result<(), BusError> {
         let is_end = message.kind == message::SIGNAL
-            && message.interface == super::manager::MANAGER
+            && message.interface == super::units::MANAGER
             && message.member == "JobRemoved";
         if !is_end {
             return Ok(());
