@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// In all.
 const BUDGET_ARM: u64 = 6 << 20;
-const BUDGET_X86_64: u64 = 25 << 18;
+const BUDGET_X86_64: u64 = 26 << 18;
 /// What `make arm` builds.
 const ARM: [&str; 2] = ["aarch64-unknown-linux-gnu", "armv7-unknown-linux-gnueabihf"];
 
@@ -20,7 +20,7 @@ pub fn table(world: &World) -> Result<String> {
         rows += &row(triple, built.ok().map(|file| file.len()));
     }
     Ok(format!(
-        "Stripped, as shipped (`--release`): coracle-supervisor, coracled and coracle are one file, coracle-agent. Budget: 6 MiB in all on ARM, 6.25 on x86-64.\n\n\
+        "Stripped, as shipped (`--release`): coracle-supervisor, coracled and coracle are one file, coracle-agent. Budget: 6 MiB in all on ARM, 6.5 on x86-64.\n\n\
          | built for | bytes | MiB | budget |\n|---|---|---|---|\n{rows}"
     ))
 }
