@@ -8,7 +8,9 @@ use std::process::Command;
 
 const CALLED: &str = "#!/bin/sh\necho \"${0##*/} $*\" >> /called\n";
 const USERADD: &str = "#!/bin/sh\necho \"${0##*/} $*\" >> /called\necho coracle:x:900:900::/var/lib/coracle:/usr/sbin/nologin >> /etc/passwd\n";
-const GETENT: &str = "#!/bin/sh\ngrep -q \"^$2:\" /etc/passwd\n";
+const GROUPADD: &str =
+    "#!/bin/sh\necho \"${0##*/} $*\" >> /called\necho tss:x:901: >> /etc/group\n";
+const GETENT: &str = "#!/bin/sh\ngrep -q \"^$2:\" \"/etc/$1\"\n";
 
 fn program(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -51,8 +53,10 @@ impl Root {
             symlink("busybox", root.at("bin").join(name)).unwrap();
         }
         program(&root.at("usr/bin/getent"), GETENT);
+        fs::write(root.at("etc/group"), "root:x:0:\n").unwrap();
         program(&root.at("usr/sbin/useradd"), USERADD);
-        for name in ["invoke-rc.d", "update-rc.d"] {
+        program(&root.at("usr/sbin/groupadd"), GROUPADD);
+        for name in ["invoke-rc.d", "update-rc.d", "usermod"] {
             program(&root.at("usr/sbin").join(name), CALLED);
         }
         root
@@ -106,7 +110,9 @@ fn dpkg_installs_upgrades_and_removes_the_agent_and_leaves_what_is_the_boards() 
         "update-rc.d coracle-supervisor defaults",
         "update-rc.d coracled defaults",
     ];
-    assert_eq!(called, [&[user][..], &boots[..]].concat());
+    let tpm = "usermod --append --groups tss coracle";
+    let made = [user, "groupadd --system tss", tpm];
+    assert_eq!(called, [&made[..], &boots[..]].concat());
     for link in [
         "usr/sbin/coracle-supervisor",
         "usr/bin/coracled",
@@ -127,7 +133,10 @@ fn dpkg_installs_upgrades_and_removes_the_agent_and_leaves_what_is_the_boards() 
         "invoke-rc.d coracled restart",
     ];
     // Neither a second user, nor the end of the apps.
-    assert_eq!(root.called(), [boots, restarts].concat());
+    assert_eq!(
+        root.called(),
+        [&[tpm][..], &boots[..], &restarts[..]].concat()
+    );
     assert_eq!(fs::read_to_string(&settings).unwrap(), text);
 
     root.dpkg(&["--remove", "coracle-agent"]);
