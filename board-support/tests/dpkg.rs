@@ -56,7 +56,7 @@ impl Root {
         fs::write(root.at("etc/group"), "root:x:0:\n").unwrap();
         program(&root.at("usr/sbin/useradd"), USERADD);
         program(&root.at("usr/sbin/groupadd"), GROUPADD);
-        for name in ["invoke-rc.d", "update-rc.d", "usermod"] {
+        for name in ["invoke-rc.d", "update-rc.d"] {
             program(&root.at("usr/sbin").join(name), CALLED);
         }
         root
@@ -110,8 +110,7 @@ fn dpkg_installs_upgrades_and_removes_the_agent_and_leaves_what_is_the_boards() 
         "update-rc.d coracle-supervisor defaults",
         "update-rc.d coracled defaults",
     ];
-    let tpm = "usermod --append --groups tss coracle";
-    let made = [user, "groupadd --system tss", tpm];
+    let made = [user, "groupadd --system tss"];
     assert_eq!(called, [&made[..], &boots[..]].concat());
     for link in [
         "usr/sbin/coracle-supervisor",
@@ -133,10 +132,7 @@ fn dpkg_installs_upgrades_and_removes_the_agent_and_leaves_what_is_the_boards() 
         "invoke-rc.d coracled restart",
     ];
     // Neither a second user, nor the end of the apps.
-    assert_eq!(
-        root.called(),
-        [&[tpm][..], &boots[..], &restarts[..]].concat()
-    );
+    assert_eq!(root.called(), [boots, restarts].concat());
     assert_eq!(fs::read_to_string(&settings).unwrap(), text);
 
     root.dpkg(&["--remove", "coracle-agent"]);

@@ -217,18 +217,27 @@ fn systemd_takes_the_units_as_they_are() {
 }
 
 #[test]
-fn the_tpm_is_given_to_a_group_that_coracleds_user_is_in_and_its_unit_lets_it_through() {
+fn the_tpm_is_a_groups_that_coracled_is_in_only_where_a_board_says_so() {
     let root = installed("agent cli");
     let settings = Config::load(&root.path().join("etc/coracle/coracle.toml")).unwrap();
     let rule = read(root.path(), "/usr/lib/udev/rules.d/90-coracle-tpm.rules");
     let (_, rest) = rule.split_once("GROUP=\"").unwrap();
     let (group, _) = rest.split_once('"').unwrap();
     let users = read(root.path(), "/usr/lib/sysusers.d/coracle.conf");
-    let member = format!("m {} {group}", settings.user);
-    assert!(users.lines().any(|line| line == member), "{users}");
+    assert!(users.lines().any(|line| line == format!("g {group} -")));
+    assert!(!users.lines().any(|line| line.starts_with("m ")), "{users}");
     let unit = read(root.path(), "/usr/lib/systemd/system/coracled.service");
-    let device = format!("DeviceAllow={} rw", settings.tpm.display());
-    assert!(unit.lines().any(|line| line == device), "{unit}");
+    assert!(unit.lines().any(|line| line == "PrivateDevices=yes"));
+    let opened = read(root.path(), "/usr/share/doc/coracle/coracled-tpm.conf");
+    for line in [
+        "PrivateDevices=no",
+        "DevicePolicy=closed",
+        "DeviceAllow=char-tpm rw",
+        &format!("SupplementaryGroups={group}"),
+    ] {
+        assert!(opened.lines().any(|opened| opened == line), "{opened}");
+    }
+    assert!(settings.tpm.starts_with("/dev"));
 }
 
 /// udevadm of Debian 12 has no `verify`, and refuses nothing: each line of the rules is taken apart here.

@@ -125,7 +125,12 @@ pub fn list(registry: &Registry, machine: &Platform) -> Result<Vec<Published>, P
     let image = registry.digest(machine)?;
     let mut found = Vec::new();
     for entry in registry.referrers(&image, ARTIFACT_TYPE)? {
-        let bytes = registry.manifest_bytes(&entry.digest)?;
+        let bytes = match registry.manifest_bytes(&entry.digest) {
+            Ok(bytes) => bytes,
+            // The index under a tag names it, and somebody deleted it.
+            Err(RegistryError::Refused { status: 404, .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
         let manifest = serde_json::from_slice::<Manifest>(&bytes);
         let about = manifest.ok().and_then(|manifest| Artifact::read(&manifest));
         // What another image is the subject of was put into this one's list by somebody else.
@@ -156,11 +161,15 @@ pub fn pull(
                 what: published.artifact.digest.to_string(),
                 source,
             })?;
+        // What was there before may be another's: a layer of an image.
+        let had = layout.store().open_blob(&about.delta.digest).is_ok();
         for blob in manifest.blobs() {
             registry.fetch(layout, blob)?;
         }
         if let Some(fault) = differs(layout, about)? {
-            layout.store().remove(&about.delta.digest)?;
+            if !had {
+                layout.store().remove(&about.delta.digest)?;
+            }
             return Err(PublishError::NotAsSaid {
                 delta: about.delta.digest,
                 artifact: published.artifact.digest,

@@ -59,7 +59,8 @@ fn at_rest(when: &str, processes: &[(&str, u32)]) {
         sleep(WINDOW);
         let woken: Vec<(u32, u64)> = before
             .iter()
-            .filter_map(|(pid, before)| Some((*pid, sleeps(*pid)? - before)))
+            // Threads that end take their count with them.
+            .filter_map(|(pid, before)| Some((*pid, sleeps(*pid)?.saturating_sub(*before))))
             .collect();
         let seconds = start.elapsed().as_secs();
         println!("{when}: {processes:?} woke up {woken:?} in {seconds} s");

@@ -229,11 +229,26 @@ pub async fn run(
         }
         let _ = resting.await;
     };
-    if tokio::time::timeout(DRAIN, drain).await.is_err() {
-        tracing::warn!("not everything was drained in time");
+    let drain = async {
+        if tokio::time::timeout(DRAIN, drain).await.is_err() {
+            tracing::warn!("not everything was drained in time");
+        }
+    };
+    tokio::pin!(drain);
+    // Whoever is told to end meanwhile becomes no other program, which would not know of it.
+    let told = tokio::select! {
+        () = &mut drain => false,
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => true,
+    };
+    if told {
+        drain.await;
     }
     client.abort();
-    end
+    match end {
+        Ok(Some(_)) if told => Ok(None),
+        end => end,
+    }
 }
 
 /// A damaged identity leaves the board without a link, and with a local API that says so. Whether the board may enrol by

@@ -13,7 +13,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+/// After a look that failed: whatever kept it from the supervisor's answer or from the file may be over by then.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Why this daemon stays what it is.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +72,20 @@ pub async fn another(
     folder: &Path,
     program: &Program,
 ) -> Other {
+    let mut looks_again = false;
     loop {
-        match notices.recv().await {
-            Ok(Notice::Connected) | Err(RecvError::Lagged(_)) => {}
-            Ok(_) => continue,
-            Err(RecvError::Closed) => std::future::pending().await,
+        let notice = match looks_again {
+            true => tokio::time::timeout(AGAIN, notices.recv()).await,
+            false => Ok(notices.recv().await),
+        };
+        match notice {
+            Err(_) | Ok(Ok(Notice::Connected) | Err(RecvError::Lagged(_))) => {}
+            Ok(Ok(_)) => continue,
+            Ok(Err(RecvError::Closed)) => std::future::pending().await,
         }
-        match look(supervisor, folder, program).await {
+        let looked = look(supervisor, folder, program).await;
+        looks_again = looked.is_err();
+        match looked {
             Ok(None) => {}
             Ok(Some(other)) => {
                 tracing::info!(program = ?other.0, "is executed anew, as the supervisor's program");

@@ -42,6 +42,11 @@ pub async fn run(means: &Means, kind: StoreKind, digest: Sha256Digest) -> Result
             }
         }
         (StoreKind::Layer, Some(need)) => layer(means, &need).await,
+        (StoreKind::Layer, None) if fault.state == StoreState::Unknown => {
+            let reason =
+                "it could not be looked at, and so nothing says that it is broken; check again";
+            Err(Outcome::failed("not-needed", reason))
+        }
         (StoreKind::Layer, None) => {
             let reason = "no set that may run has it, and so nobody says what it is made from; it goes with the next deployment";
             Err(Outcome::failed("not-needed", reason))

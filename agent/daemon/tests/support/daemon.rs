@@ -79,8 +79,14 @@ impl Daemon {
             std::os::unix::net::UnixStream::connect(&socket).is_ok()
         })
         .await;
-        // The socket is bound before the daemon is ready.
-        self.send(Method::GET, "/_ping", b"").await;
+        // The socket is bound before the daemon is ready, and one that is to be another program ends with its requests.
+        for _ in 0..200 {
+            if self.try_send(Method::GET, "/_ping", b"").await.is_some() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("no answer to a ping:\n{}", self.log());
     }
 
     /// SIGKILL, as a crash.
@@ -120,12 +126,21 @@ impl Daemon {
 
     /// One request on docker.sock.
     pub async fn send(&self, method: Method, path: &str, body: &[u8]) -> Response<Incoming> {
+        self.try_send(method, path, body).await.unwrap()
+    }
+
+    async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &[u8],
+    ) -> Option<Response<Incoming>> {
         let stream = tokio::net::UnixStream::connect(self.docker_socket())
             .await
-            .unwrap();
+            .ok()?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .unwrap();
+            .ok()?;
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -133,7 +148,7 @@ impl Daemon {
             .header("host", "x")
             .body(Full::new(bytes::Bytes::copy_from_slice(body)))
             .unwrap();
-        sender.send_request(request).await.unwrap()
+        sender.send_request(request).await.ok()
     }
 
     /// Status and JSON of an answer.

@@ -123,10 +123,14 @@ impl Own {
     /// this one so often that it is of no use.
     pub fn hand(&mut self, daemon: Option<Sha256Digest>, now: Instant) -> Option<Sha256Digest> {
         if self.running.is_none() || daemon == self.running {
+            self.daemon_fault = None;
             return self.running;
         }
         let times = match self.handed.one_more(now) {
-            Ok(()) => return self.running,
+            Ok(()) => {
+                self.daemon_fault = None;
+                return self.running;
+            }
             Err(times) => times,
         };
         let version = self.status().version;
@@ -147,6 +151,20 @@ impl Own {
     /// Makes a program ready to be chosen, from its unpacked layer.
     pub fn place(&self, chosen: &Chosen, layers: &Path) -> Result<(), String> {
         chosen.place(&self.folder, layers)
+    }
+
+    /// The layer was made anew: its program was a name of the file that is gone, and as broken as that.
+    pub fn place_again(&self, layer: Sha256Digest, layers: &Path) {
+        let known = [&self.choice.program, &self.choice.previous];
+        for chosen in known
+            .into_iter()
+            .flatten()
+            .filter(|chosen| chosen.layer == layer)
+        {
+            if let Err(fault) = self.place(chosen, layers) {
+                tracing::error!(fault, "the board's own program stays broken");
+            }
+        }
     }
 
     /// Layers of the chosen ones: bases of deltas to the next.

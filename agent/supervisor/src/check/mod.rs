@@ -59,6 +59,8 @@ pub enum Outcome {
     Broken(Vec<FileFault>, u64),
     /// It cannot be looked at, with the reason.
     Unknown(String),
+    /// Nor at any other time: nothing was written down of it.
+    Unrecorded,
 }
 
 impl Outcome {
@@ -97,13 +99,11 @@ pub fn start(config: &Config, empty_root: &Path, thing: Thing) -> Result<Checkin
             let place = stage::layer_dir(config, digest);
             let tree = open_folder(&place).map_err(|errno| absent("its folder", errno))?;
             let record = File::open(record_of(&place)).map_err(|error| {
-                let why = match error.kind() {
-                    io::ErrorKind::NotFound => {
-                        "nothing was written down of it while it was unpacked".to_owned()
-                    }
-                    _ => format!("what was written down of it cannot be opened: {error}"),
-                };
-                Outcome::Unknown(why)
+                let why = "what was written down of it cannot be opened";
+                match error.kind() {
+                    io::ErrorKind::NotFound => Outcome::Unrecorded,
+                    _ => Outcome::Unknown(format!("{why}: {error}")),
+                }
             })?;
             jail.read_dirs.push(tree);
             jail.files.push(record.into());

@@ -17,6 +17,9 @@ use std::collections::VecDeque;
 /// Layers and blobs of which is said what is wrong; more are counted. Together they fit a frame.
 const FOUND: usize = 64;
 
+/// Of those, as JSON: names of a hostile image are up to six times as long there, and all have to fit one message.
+const FOUND_BYTES: usize = 512 << 10;
+
 /// Of one, apps that need it.
 const NEEDED_BY: usize = 16;
 
@@ -150,16 +153,20 @@ impl Supervisor {
 
     fn note_checked(&mut self, (kind, digest): Thing, outcome: Outcome) {
         self.checks.said.done += 1;
+        // A layer that could not be looked at this time is not fetched for that.
+        let mut needed = false;
         let (state, faults, more) = match outcome {
             Outcome::Clean | Outcome::Gone => return,
             Outcome::Broken(faults, more) => (StoreState::Broken, faults, more),
             Outcome::Unknown(why) => (StoreState::Unknown, vec![whole(&why)], 0),
+            Outcome::Unrecorded => {
+                let why = "nothing was written down of it while it was unpacked";
+                needed = true;
+                (StoreState::Unknown, vec![whole(why)], 0)
+            }
         };
+        needed |= state == StoreState::Broken;
         tracing::warn!(?kind, %digest, ?state, ?faults, "found on the disk");
-        if self.checks.said.found.len() == FOUND {
-            self.checks.said.more += 1;
-            return;
-        }
         let fault = StoreFault {
             digest,
             kind,
@@ -168,11 +175,17 @@ impl Supervisor {
             faults,
             more,
             need: match kind {
-                StoreKind::Layer => self.need_of(digest),
+                StoreKind::Layer => self.need_of(digest).filter(|_| needed),
                 StoreKind::Blob => self.config_of(digest),
             },
         };
-        self.checks.said.found.push(fault);
+        let found = &mut self.checks.said.found;
+        found.push(fault);
+        let bytes = serde_json::to_vec(&found).map_or(0, |json| json.len());
+        if found.len() > FOUND || bytes > FOUND_BYTES {
+            found.pop();
+            self.checks.said.more += 1;
+        }
     }
 
     fn needed_by(&self, kind: StoreKind, digest: Sha256Digest) -> Vec<String> {

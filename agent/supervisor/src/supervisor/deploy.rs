@@ -298,9 +298,10 @@ impl Supervisor {
         if self.machine != State::Trial {
             return None;
         }
-        let end = self.trial_end()?;
-        // Once it is over only a probe's answer can change anything, and that wakes the loop by itself.
-        (end > Instant::now()).then_some(end)
+        let now = Instant::now();
+        // Once they are over only a probe's answer can change anything, and that wakes the loop by itself.
+        let ends = [self.window_end()?, self.trial_end()?];
+        ends.into_iter().filter(|end| *end > now).min()
     }
 
     fn trial_end(&self) -> Option<Instant> {
@@ -312,11 +313,16 @@ impl Supervisor {
 
     /// When the apps have run for as long as their release says; one that has failed has to do so anew, in one run.
     pub(super) fn apps_proven_at(&self) -> Option<Instant> {
-        let opened = self.trying.as_ref()?.window?;
-        let seconds = self.apps.iter().map(|app| app.app.trial_seconds).max();
-        let end = opened + Duration::from_secs(seconds.unwrap_or(0).into());
+        let end = self.window_end()?;
         let anew = self.apps.iter().filter_map(AppRun::proven_anew_at).max();
         Some(anew.map_or(end, |anew| anew.max(end)))
+    }
+
+    /// When all apps have to run.
+    fn window_end(&self) -> Option<Instant> {
+        let opened = self.trying.as_ref()?.window?;
+        let seconds = self.apps.iter().map(|app| app.app.trial_seconds).max();
+        Some(opened + Duration::from_secs(seconds.unwrap_or(0).into()))
     }
 
     /// An app of the new set that has shown already that it does not work.
@@ -331,8 +337,11 @@ impl Supervisor {
                 return fault("unhealthy", app.unhealthy_text());
             }
             let end = || format!("app `{}` does not stay up: {}", app.name(), app.end_text());
-            if app.in_a_row > restart::TRIAL_RESTARTS {
-                return fault("crash-loop", format!("{}, {} times", end(), app.in_a_row));
+            // Also with long runs between them, after each of which it would have to prove itself anew.
+            let again = app.proven_anew_at().map_or(0, |_| app.restarts);
+            let times = app.in_a_row.max(again);
+            if times > restart::TRIAL_RESTARTS {
+                return fault("crash-loop", format!("{}, {times} times", end()));
             }
             if app.ended_fine == Some(false) {
                 return fault("exited", end());
@@ -343,15 +352,15 @@ impl Supervisor {
 
     fn judge(&self, now: Instant) -> Option<Event> {
         let fault = self.fault_of_apps();
-        if fault.is_some() || now < self.trial_end()? {
+        if fault.is_some() || now < self.window_end()? {
             return fault;
         }
         let open: Vec<Result<(), String>> =
             self.apps.iter().filter_map(AppRun::not_proven).collect();
         match open.iter().find_map(|reason| reason.as_ref().err()) {
             Some(reason) => Some(Event::Fault(Why::new("not-running", reason.clone()))),
-            None if open.is_empty() => self.lacks_daemon(now),
-            None => None,
+            None if !open.is_empty() || now < self.trial_end()? => None,
+            None => self.lacks_daemon(now),
         }
     }
 }

@@ -81,6 +81,23 @@ impl Supervisor {
         self.mending = Some(Mending { staged, answer });
     }
 
+    /// A deployment goes first: the layer stays broken, and its apps start again.
+    pub(super) fn give_up_mending(&mut self) {
+        let Some(Mending { staged, answer }) = self.mending.take() else {
+            return;
+        };
+        let diff_id = staged.diff_id();
+        staged.drop_it();
+        for app in self.apps.iter_mut().filter(|app| has(app, diff_id)) {
+            app.held = None;
+        }
+        answer.send(failed(
+            "busy",
+            "a deployment began; check again when it has ended",
+        ));
+        self.sweep();
+    }
+
     /// Whether an app has to stay down for now.
     pub(super) fn is_mended(&self, index: usize) -> bool {
         let mending = self.mending.as_ref();
@@ -116,6 +133,8 @@ impl Supervisor {
             answer.send(match replaced {
                 Ok(()) => {
                     tracing::info!(%diff_id, "a layer was mended");
+                    let layers = self.settings.config.layers_dir();
+                    self.own.place_again(diff_id, &layers);
                     if let Some(found) = self.checks.found(diff_id) {
                         found.state = StoreState::Mended;
                     }

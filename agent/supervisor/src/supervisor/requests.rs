@@ -132,6 +132,7 @@ impl Supervisor {
             }
             Request::Activate { activity } => match self.prepare_activation(&activity) {
                 Ok((set, stored)) => {
+                    self.give_up_mending();
                     answer.send(Answer::Done);
                     match self.waits_already(&set) {
                         true => self.tell_waiting(set, stored),
@@ -254,7 +255,8 @@ impl Supervisor {
 
     /// Begins with the next layer when none is being unpacked.
     pub(super) fn next_stage(&mut self) {
-        while self.staging.is_none() {
+        // What a layer is made from beside its blob may be the tree that is about to go.
+        while self.staging.is_none() && self.mending.is_none() {
             let Some(call) = self.stage_queue.pop_front() else {
                 return;
             };
@@ -334,9 +336,6 @@ impl Supervisor {
     fn prepare_activation(&self, activity: &str) -> Result<(DeployedSet, StoredSet), Refused> {
         if !self.machine.is_settled() || self.own.leaves_at.is_some() {
             return Err(Refused::new("busy", "another deployment is under way"));
-        }
-        if self.mending.is_some() {
-            return Err(Refused::new("busy", "a layer is being mended"));
         }
         if self
             .transfer

@@ -44,7 +44,7 @@ pub fn table(world: &World, engineer: &Engineer, console: &Console) -> Result<St
         for tag in ["1", "2"] {
             registry.put(engineer, &format!("{}:{tag}", update.image))?;
         }
-        let ours = coracle(world, engineer, console, update, number as u8 + 1)?;
+        let ours = coracle(world, engineer, console, update, number as u8 + 2)?;
         let docker = docker(world, &registry, update)?;
         let podman = podman(world, &registry, update)?;
         writeln!(

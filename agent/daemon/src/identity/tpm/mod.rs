@@ -75,8 +75,8 @@ fn advice(error: &io::Error) -> &'static str {
             "; is there one, and its driver in the kernel? `[identity] tpm` names the device, and `key = \"file\"` does without"
         }
         io::ErrorKind::PermissionDenied => {
-            "; coracled's user must be in the group `tss` (`usermod -a -G tss coracle`), to which the udev rule \
-             90-coracle-tpm.rules gives the device; then restart coracled"
+            "; coracled must be let in: with systemd by coracled-tpm.conf (/usr/share/doc/coracle), else by the group `tss` \
+             (`usermod -a -G tss coracle`); then restart coracled"
         }
         _ => "",
     }
