@@ -35,7 +35,7 @@ for part in "$@"; do
         data "$here/tmpfiles.d/coracle.conf" usr/lib/tmpfiles.d
         for rule in "$here"/udev/*.rules; do data "$rule" usr/lib/udev/rules.d; done
         for init in "$here"/sysvinit/*; do script "$init" etc/init.d; done
-        data "$here/systemd/coracled-tpm.conf" usr/share/doc/coracle
+        data "$here/coracled-tpm.conf" usr/share/doc/coracle
         data "$here/../README.md" usr/share/doc/coracle
         data "$here/../LICENSE" usr/share/doc/coracle
         ;;
