@@ -8,8 +8,12 @@ use fleet::{Board, Fleet, Supervisor, program, until};
 use serde_json::json;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 const NAME: &str = "acme.b1";
+
+/// Two supervisors of one name would end each other's apps.
+static ONE_BOARD: Mutex<()> = Mutex::new(());
 
 struct Engineer<'a> {
     dir: &'a Path,
@@ -109,6 +113,7 @@ impl Engineer<'_> {
 #[test]
 fn a_new_agent_goes_from_the_engineer_to_the_board_and_an_older_one_does_not() {
     assert!(nix::unistd::geteuid().is_root(), "run this test as root");
+    let _board = ONE_BOARD.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let fleet = Fleet::start(dir.path(), &[]);
     let board = Board::in_folder(dir.path());
@@ -153,6 +158,7 @@ fn a_new_agent_goes_from_the_engineer_to_the_board_and_an_older_one_does_not() {
 #[test]
 fn the_daemon_is_the_new_agent_too_and_goes_back_with_it() {
     assert!(nix::unistd::geteuid().is_root(), "run this test as root");
+    let _board = ONE_BOARD.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let fleet = Fleet::start(dir.path(), &[]);
     let board = Board::with_user(dir.path());

@@ -107,13 +107,15 @@ async fn steps(
     voice.phase(Phase::Verified);
     let mut notices = means.supervisor.watch();
     if needs.already {
-        // This very set runs: perhaps a daemon before this one started it and did not see the end.
+        // This very set runs, or is about to: perhaps a daemon before this one began it and did not see the end.
         course.set(Course::Switched);
-        let state = status.current.as_ref().map(|set| set.state);
-        if state != Some(SetState::Trial) {
-            return Ok(Outcome::committed());
+        let current = status.current.as_ref();
+        let ours = current.filter(|set| set.deployment == awaited.deployment);
+        match ours.map(|set| set.state) {
+            Some(SetState::Committed) => return Ok(Outcome::committed()),
+            Some(SetState::Trial) => voice.phase(Phase::Trial),
+            None => {}
         }
-        voice.phase(Phase::Trial);
         return Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice, course).await);
     }
     if let Some(fetcher) = &mut fetcher {

@@ -175,19 +175,18 @@ impl Supervisor {
     async fn consider(&mut self, offer: Offer) -> Result<Needs, Refused> {
         self.worked();
         // What runs, and not the set before it: whoever replays its message must not get it back.
-        let known: Vec<Sha256Digest> = self.current.iter().map(DeployedSet::digest).collect();
+        let runs = self.current.iter().map(DeployedSet::digest);
+        let mut known: Vec<Sha256Digest> = runs.collect();
+        // A daemon that is started anew asks for what the one before it had begun.
+        known.extend(self.switched_to());
         let payload = offer.deploy.payload_unverified();
         let offered = payload.ok().map(|bytes| Sha256Digest::of(&bytes));
         let accepted = offer::verify(offer, &self.trust, &self.settings, &known)
             .map_err(|why| self.failed_before(why, offered))?;
         let digest = accepted.deployment.deploy().digest();
-        let already = self
-            .current
-            .as_ref()
-            .is_some_and(|set| set.digest() == digest);
         let config = &self.settings.config;
         let on_board = stage::on_board(&config.layers_dir());
-        if already {
+        if known.contains(&digest) {
             self.supersede(digest).await;
             return Ok(accepted.needs(&on_board, true));
         }

@@ -240,6 +240,13 @@ impl Supervisor {
             .filter(|_| self.machine == State::Waiting)
     }
 
+    /// The set that the board is switched to, or tries.
+    pub(super) fn switched_to(&self) -> Option<Sha256Digest> {
+        let trying = self.trying.as_ref();
+        let waits = self.machine == State::Waiting;
+        trying.filter(|_| !waits).map(|trying| trying.set.digest())
+    }
+
     /// Somebody on the board says yes to the set that waits.
     pub(super) fn accept(&mut self, deployment: Sha256Digest, uid: u32) -> Answer {
         let waits = self.machine == State::Waiting;
