@@ -11,7 +11,7 @@ use coracle_protocol::dsse::Envelope;
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
 use coracle_protocol::local::{Answer, Event, LayerNeed, Needs, Request, Trusted};
 use coracle_protocol::names::{AppName, BoardId};
-use coracle_protocol::report::{Current, Feedback, Phase, Presence};
+use coracle_protocol::report::{Current, Feedback, Phase, Presence, SetState, SetStatus};
 use coracle_protocol::root::{ROOT_TYPE, TrustedRoot};
 use coracle_protocol::topics::ROOT_NOTICE;
 use coracle_protocol::trust_state::TrustState;
@@ -655,7 +655,7 @@ async fn a_newer_wish_takes_the_place_of_one_that_is_being_fetched() {
     // Nobody serves blobs there: the fetch is tried again and again.
     fleet.enrol(&daemon.state().join("identity"), free_port(), broker.port);
     let mut fetching = accept(vec![]);
-    let _supervisor =
+    let supervisor =
         FakeSupervisor::start(
             &daemon.supervisor_socket(),
             move |request, state| match request {
@@ -669,6 +669,16 @@ async fn a_newer_wish_takes_the_place_of_one_that_is_being_fetched() {
                 _ => fetching(request, state),
             },
         );
+    // It runs, as the supervisor says of the newer one.
+    let payload = documents.deploy.payload_unverified().unwrap();
+    supervisor.state.status.lock().unwrap().current = Some(SetStatus {
+        deployment: coracle_protocol::Sha256Digest::of(&payload),
+        release: blob(b"release").digest,
+        product: "shop".into(),
+        version: "1".into(),
+        state: SetState::Committed,
+        apps: vec![],
+    });
     let (client, heard) = listen(&fleet, broker.port);
     daemon.start().await;
     support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;

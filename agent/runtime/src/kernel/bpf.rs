@@ -23,6 +23,8 @@ const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
+/// Loads that a signal may interrupt, one after the other. libbpf has 5; a board may lose many children at once.
+const LOAD_TRIES: u32 = 32;
 /// More programs than anyone attaches to one cgroup (systemd attaches one).
 const QUERY_ROOM: usize = 16;
 
@@ -87,7 +89,14 @@ pub(crate) fn load_device_program(program: &[Instruction]) -> nix::Result<OwnedF
         kern_version: 0,
         prog_flags: 0,
     };
-    let fd = bpf(BPF_PROG_LOAD, &mut attr)?;
+    let mut tries = LOAD_TRIES;
+    let fd = loop {
+        match bpf(BPF_PROG_LOAD, &mut attr) {
+            // The verifier stops for a signal, as of a child that ended; it is handled between the calls.
+            Err(Errno::EAGAIN) if tries > 1 => tries -= 1,
+            other => break other?,
+        }
+    };
     // SAFETY: a fresh descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
