@@ -91,6 +91,10 @@ impl Pair {
             key: folder.join(format!("{name}.key")),
         }
     }
+
+    fn is_there(&self) -> bool {
+        self.certificate.exists() && self.key.exists()
+    }
 }
 
 /// The fleet's CA.
@@ -192,18 +196,10 @@ impl Ca {
                 names.push(name.into());
             }
         }
-        ca.keep_fresh(
-            &ca.server,
-            "Coracle console",
-            &names,
-            ExtendedKeyUsagePurpose::ServerAuth,
-        )?;
-        ca.keep_fresh(
-            &ca.client,
-            CONSOLE,
-            &[],
-            ExtendedKeyUsagePurpose::ClientAuth,
-        )?;
+        let server = ExtendedKeyUsagePurpose::ServerAuth;
+        ca.keep_fresh(&ca.server, "Coracle console", &names, server)?;
+        let client = ExtendedKeyUsagePurpose::ClientAuth;
+        ca.keep_fresh(&ca.client, CONSOLE, &[], client)?;
         Ok(ca)
     }
 
@@ -282,7 +278,7 @@ impl Ca {
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let fresh = known.is_some_and(|i| i.names == names && i.expires > half);
-        if fresh && pair.certificate.exists() && pair.key.exists() {
+        if fresh && pair.is_there() {
             return Ok(());
         }
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
@@ -291,7 +287,16 @@ impl Ca {
             names: names.to_vec(),
             expires: params.not_after.unix_timestamp(),
         };
-        let certificate = self.sign(&params, &key)?.pem();
+        let certificate = match self.sign(&params, &key) {
+            Ok(certificate) => certificate.pem(),
+            // Boards that know the old one are better served with it than not at all.
+            Err(CaError::Token(error)) if error.may_pass() && pair.is_there() => {
+                let file = pair.certificate.display();
+                tracing::error!(%error, %file, "due to be issued anew, and the CA's token is away: the old one serves until the next start");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         // The facts go first and come last: a cut in between issues again at the next start.
         let _ = std::fs::remove_file(&facts);
         files::write(&pair.key, key.serialize_pem().as_bytes(), Mode::Private)?;

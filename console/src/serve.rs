@@ -107,6 +107,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     };
     // The broker's user passes through; everything in here is closed to it but its own folder.
     files::make_dir(&state.root, 0o711)?;
+    coracle_keys::token::spare_tries();
     let signer = check::trust(&settings.root, &settings.deploy_key)?;
     let policy = settings.certificates();
     if let Some(until) = policy

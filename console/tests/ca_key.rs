@@ -47,6 +47,17 @@ fn point(certificate: &Path) -> Vec<u8> {
     key.to_vec()
 }
 
+/// What a console says that does not start.
+fn refused(fleet: &Fleet, extra: &[&str]) -> String {
+    let of = |name: &str| fleet.path(name).display().to_string();
+    let (state, root, deploy) = (of("state"), of("root.json"), of("deploy.pk8"));
+    let usual = ["serve", "--advertise", "127.0.0.1", "--state", &state];
+    let keys = ["--root", &root, "--deploy-key", &deploy];
+    let (good, said) = fleet.run(&[&usual[..], &keys, extra].concat());
+    assert!(!good, "{said}");
+    said
+}
+
 fn is_cut_off(board: &Board) {
     wait_for("the broker refuses it", 30, || {
         (!board.is_let_in()).then_some(())
@@ -205,24 +216,7 @@ fn a_ca_moves_from_its_file_into_a_token() {
     fleet.use_environment(&environment);
     let ca_key = fleet.path("state/pki/ca.key");
     token::import(&fleet, &ca_key, "ca", "02");
-    let serve = |uri: &str| {
-        let of = |name: &str| fleet.path(name).display().to_string();
-        let (good, said) = fleet.run(&[
-            "serve",
-            "--advertise",
-            "127.0.0.1",
-            "--state",
-            &of("state"),
-            "--root",
-            &of("root.json"),
-            "--deploy-key",
-            &of("deploy.pk8"),
-            "--ca-key",
-            uri,
-        ]);
-        assert!(!good, "{said}");
-        said
-    };
+    let serve = |uri: &str| refused(&fleet, &["--ca-key", uri]);
     let said = serve(CA);
     assert!(said.contains("pki/ca.key is there too"), "{said}");
     fs::rename(&ca_key, fleet.path("ca.key")).unwrap();
@@ -236,17 +230,47 @@ fn a_ca_moves_from_its_file_into_a_token() {
     assert!(fleet.enrol("acme.b2").is_let_in());
     // And without the option it is not silently made anew.
     fleet.stop_console();
-    let of = |name: &str| fleet.path(name).display().to_string();
-    let (good, said) = fleet.run(&[
-        "serve",
-        "--advertise",
-        "127.0.0.1",
-        "--state",
-        &of("state"),
-        "--root",
-        &of("root.json"),
-        "--deploy-key",
-        &of("deploy.pk8"),
-    ]);
-    assert!(!good && said.contains("--ca-key"), "{said}");
+    let said = refused(&fleet, &[]);
+    assert!(said.contains("--ca-key"), "{said}");
+}
+
+#[test]
+fn a_console_whose_own_certificate_is_due_starts_without_the_token() {
+    let mut fleet = with_ca_in_token(&[]);
+    let board = fleet.enrol("acme.b1");
+    fleet.stop_console();
+    let server = fleet.path("state/pki/server.crt");
+    let old = fs::read(&server).unwrap();
+    // As if half of its life were over.
+    fs::remove_file(fleet.path("state/pki/server.json")).unwrap();
+    token::away(&fleet);
+    fleet.start_console();
+    assert!(board.is_let_in());
+    assert_eq!(fs::read(&server).unwrap(), old);
+    assert!(fleet.log().contains("due to be issued anew"));
+    fleet.stop_console();
+    token::back(&fleet);
+    fleet.start_console();
+    assert_ne!(fs::read(&server).unwrap(), old);
+    assert!(board.is_let_in());
+}
+
+#[test]
+fn a_console_that_is_started_again_and_again_tries_a_wrong_pin_once() {
+    let mut fleet = with_ca_in_token(&[]);
+    fleet.stop_console();
+    fs::write(fleet.path("pin"), "4321\n").unwrap();
+    let serve = || refused(&fleet, &["--ca-key", CA]);
+    assert!(serve().contains("the PIN is wrong"));
+    for _ in 0..3 {
+        let said = serve();
+        assert!(said.contains("a service does not try the next"), "{said}");
+    }
+    fs::write(fleet.path("pin"), "1234\n").unwrap();
+    let said = serve();
+    assert!(said.contains("log in once by hand"), "{said}");
+    let state = fleet.path("state").display().to_string();
+    let (good, said) = fleet.run(&["check", "--state", &state, "--ca-key", CA]);
+    assert!(good, "{said}");
+    fleet.start_console();
 }

@@ -25,6 +25,7 @@ use cryptoki::session::Session;
 pub use error::TokenError;
 pub use kind::Kind;
 use library::Held;
+pub use open::spare_tries;
 pub use p256::P256Key;
 use std::fmt::Write;
 

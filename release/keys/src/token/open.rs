@@ -8,6 +8,15 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::session::UserType;
 use cryptoki::slot::{Slot, TokenInfo};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static SPARED: AtomicBool = AtomicBool::new(false);
+
+/// For a service, which its keeper starts again and again: a PIN that was wrong last time is not tried. Whoever has put
+/// it right logs in once by hand.
+pub fn spare_tries() {
+    SPARED.store(true, Ordering::Relaxed);
+}
 
 impl Token {
     pub(super) fn open(
@@ -55,6 +64,19 @@ impl Token {
         if info.user_pin_locked() {
             return Err(refused(
                 "its PIN is locked; the token's own tool unlocks it with the SO PIN".into(),
+            ));
+        }
+        if info.user_pin_final_try() {
+            return Err(refused(
+                "one try is left before its PIN locks: log in once with the token's own tool"
+                    .into(),
+            ));
+        }
+        if SPARED.load(Ordering::Relaxed) && info.user_pin_count_low() {
+            return Err(refused(
+                "a wrong PIN was tried since the last right one, and a service does not try the next: put the PIN \
+                 right and log in once by hand, as `coracle-console check` with the same key does"
+                    .into(),
             ));
         }
         // A reader with keys of its own asks by itself.
