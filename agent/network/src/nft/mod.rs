@@ -7,6 +7,7 @@
 mod expression;
 mod message;
 mod ruleset;
+mod sets;
 mod transaction;
 mod uapi;
 

@@ -2,6 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::expression as x;
 use super::message as m;
+use super::sets;
 use super::transaction::{answers, batch};
 use super::uapi::*;
 use super::{EgressTable, Forward, Limit, Members, Ruleset, replace_limits};
@@ -161,7 +162,7 @@ fn a_list_of_places_to_go_names_the_options_that_it_needs() {
 
 #[test]
 fn a_set_that_fades_and_its_elements_are_as_the_kernel_has_them() {
-    let set = m::new_fading_set(NFPROTO_INET, "t", "s", 3, false, 64);
+    let set = sets::new_fading_set(NFPROTO_INET, "t", "s", 3, false, 64);
     let golden = hex("06 00 01 00 74 00 00 00 | 06 00 02 00 73 00 00 00
          08 00 03 00 00 00 00 10 | 08 00 04 00 00 00 00 07 | 08 00 05 00 00 00 00 04
          0c 00 09 80 | 08 00 01 00 00 00 00 40
@@ -172,7 +173,7 @@ fn a_set_that_fades_and_its_elements_are_as_the_kernel_has_them() {
     };
     assert_eq!(inside(set), golden);
     let key = vec![192, 0, 2, 7];
-    let elements = m::add_for_a_while(NFPROTO_INET, "t", "s", &[(key.clone(), 90_000)]);
+    let elements = sets::add_for_a_while(NFPROTO_INET, "t", "s", &[(key.clone(), 90_000)]);
     let golden = hex("06 00 01 00 74 00 00 00 | 06 00 02 00 73 00 00 00
          20 00 03 80 | 1c 00 01 80
            0c 00 01 80 | 08 00 01 00 c0 00 02 07
@@ -180,7 +181,7 @@ fn a_set_that_fades_and_its_elements_are_as_the_kernel_has_them() {
          ");
     let found = inside(elements);
     assert_eq!(found[16..], golden[16..], "{found:02x?}");
-    let ways = m::add_ways(NFPROTO_INET, "t", "m", &[(key, Some("to".into()))]);
+    let ways = sets::add_ways(NFPROTO_INET, "t", "m", &[(key, Some("to".into()))]);
     let golden = hex("2c 00 03 80 | 28 00 01 80
            0c 00 01 80 | 08 00 01 00 c0 00 02 07
            18 00 02 80 | 14 00 02 80 | 08 00 01 00 ff ff ff fc | 07 00 02 00 74 6f 00 00");

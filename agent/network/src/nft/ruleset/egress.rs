@@ -105,7 +105,7 @@ impl<'a> EgressTable<'a> {
         let mut messages = self.remove();
         messages.push(m::new_table(NFPROTO_INET, &self.table, false));
         for (id, ipv6) in self.families() {
-            messages.push(m::new_ways(
+            messages.push(sets::new_ways(
                 NFPROTO_INET,
                 &self.table,
                 WAYS[id as usize],
@@ -144,7 +144,7 @@ impl<'a> EgressTable<'a> {
                 // Beside the two maps.
                 let id = 3 + 2 * number as u32 + family;
                 let new =
-                    m::new_fading_set(NFPROTO_INET, &self.table, &set, id, ipv6, MAX_PER_NAME);
+                    sets::new_fading_set(NFPROTO_INET, &self.table, &set, id, ipv6, MAX_PER_NAME);
                 messages.push(new);
             }
             messages.extend(self.set_name(one, number, learned));
@@ -173,9 +173,9 @@ impl<'a> EgressTable<'a> {
                 .filter(|(ip, _)| ip.is_ipv6() == ipv6)
                 .map(|(ip, left)| (x::octets(*ip), milliseconds(left)))
                 .collect();
-            messages.push(m::empty_map(NFPROTO_INET, &self.table, &set));
+            messages.push(sets::empty_map(NFPROTO_INET, &self.table, &set));
             if !keys.is_empty() {
-                messages.push(m::add_for_a_while(NFPROTO_INET, &self.table, &set, &keys));
+                messages.push(sets::add_for_a_while(NFPROTO_INET, &self.table, &set, &keys));
             }
         }
         messages
@@ -190,7 +190,7 @@ impl<'a> EgressTable<'a> {
         for number in 0..names(one.rules).len() {
             for (_, ipv6) in self.families() {
                 let set = one.set(number, ipv6);
-                messages.push(m::delete_set(NFPROTO_INET, &self.table, &set));
+                messages.push(sets::delete_set(NFPROTO_INET, &self.table, &set));
             }
         }
         messages
@@ -214,7 +214,7 @@ impl<'a> EgressTable<'a> {
             let map = WAYS[index as usize];
             let ways = all.ways(ipv6);
             let some = ways.chunks(AT_ONCE);
-            messages.extend(some.map(|ways| m::add_ways(NFPROTO_INET, &self.table, map, ways)));
+            messages.extend(some.map(|ways| sets::add_ways(NFPROTO_INET, &self.table, map, ways)));
         }
         messages
     }
@@ -223,7 +223,7 @@ impl<'a> EgressTable<'a> {
     pub fn replace_ways(&self, all: &Members<'_>) -> Vec<Message> {
         let empty = |(index, _)| {
             let index: u32 = index;
-            m::empty_map(NFPROTO_INET, &self.table, WAYS[index as usize])
+            sets::empty_map(NFPROTO_INET, &self.table, WAYS[index as usize])
         };
         let mut messages: Vec<Message> = self.families().map(empty).collect();
         messages.extend(self.ways(all));

@@ -41,7 +41,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::expression::{self as x, Expression};
-use super::message::{self as m, Element, Hook, Message};
+use super::message::{self as m, Hook, Message};
+use super::sets::{self, Element};
 use super::uapi::*;
 use crate::config::NetworkConfig;
 use crate::endpoint::beside;
@@ -109,8 +110,8 @@ impl<'a> Ruleset<'a> {
         let mut messages = Vec::new();
         for subnet in self.subnets() {
             let family = family(subnet);
-            messages.push(m::empty_map(family, table, PORTS));
-            messages.push(m::empty_map(family, table, PORTS_AT));
+            messages.push(sets::empty_map(family, table, PORTS));
+            messages.push(sets::empty_map(family, table, PORTS_AT));
         }
         messages.extend(self.elements(forwards));
         messages
@@ -192,7 +193,7 @@ impl<'a> Ruleset<'a> {
                         .collect();
                     if !elements.is_empty() {
                         let table = &self.config.table;
-                        messages.push(m::add_elements(family(subnet), table, map, &elements));
+                        messages.push(sets::add_elements(family(subnet), table, map, &elements));
                     }
                 }
             }

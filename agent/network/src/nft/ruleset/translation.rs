@@ -33,8 +33,8 @@ impl Ruleset<'_> {
             self.chain(family, name, hook(number, priority), rules)
         };
         let mut messages = vec![
-            m::new_map(family, table, PORTS, ids + 1, &key[1..], &to),
-            m::new_map(family, table, PORTS_AT, ids + 2, &key, &to),
+            sets::new_map(family, table, PORTS, ids + 1, &key[1..], &to),
+            sets::new_map(family, table, PORTS_AT, ids + 2, &key, &to),
         ];
         if self.config.resolver && !ipv6 {
             let rules = self.to_the_resolver();
