@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 use std::time::Duration;
 
 use coracle_network::{
-    Admission, DEFAULT_NETWORK, EgressRule, EgressTo, Endpoint, NetworkConfig, NetworkRequest,
+    Admission, DEFAULT_NETWORK, EgressRule, Endpoint, NetworkConfig, NetworkRequest,
     Networks, Protocol, Rates, Wanted, configure_inside,
 };
 use support::capture::{Capture, Packet};
+use support::lists::rule;
 use support::*;
 
 /// Further servers outside, and one with IPv6.
@@ -18,19 +19,6 @@ const SECOND: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 3);
 const THIRD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 4);
 const OUTSIDE6: &str = "2001:db8:77::2";
 const TTL: Duration = Duration::from_secs(300);
-
-fn rule(to: &str, protocol: Option<Protocol>, ports: Option<(u16, u16)>) -> EgressRule {
-    let net = to.parse().or_else(|_| to.parse::<IpAddr>().map(Into::into));
-    let to = match net {
-        Ok(net) => EgressTo::Net(net),
-        Err(_) => EgressTo::Name(to.to_owned()),
-    };
-    EgressRule {
-        to,
-        protocol,
-        ports,
-    }
-}
 
 /// A board with three addresses outside, that speaks IPv6 too.
 fn board_with_servers() -> Netns {
