@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 use std::time::Duration;
 
 use coracle_network::{
-    Admission, DEFAULT_NETWORK, EgressRule, Endpoint, NetworkConfig, NetworkRequest,
-    Networks, Protocol, Rates, Wanted, configure_inside,
+    Admission, DEFAULT_NETWORK, EgressRule, Endpoint, NetworkConfig, NetworkRequest, Networks,
+    Protocol, Rates, Wanted, configure_inside,
 };
 use support::capture::{Capture, Packet};
 use support::lists::rule;

@@ -175,7 +175,12 @@ impl<'a> EgressTable<'a> {
                 .collect();
             messages.push(sets::empty_map(NFPROTO_INET, &self.table, &set));
             if !keys.is_empty() {
-                messages.push(sets::add_for_a_while(NFPROTO_INET, &self.table, &set, &keys));
+                messages.push(sets::add_for_a_while(
+                    NFPROTO_INET,
+                    &self.table,
+                    &set,
+                    &keys,
+                ));
             }
         }
         messages
