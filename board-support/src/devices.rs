@@ -15,6 +15,9 @@ pub const FOLDER_LIMIT: usize = 64;
 const ENTRY_LIMIT: usize = 4096;
 /// Nodes of one device that are told apart.
 const SEEN_LIMIT: usize = 1024;
+/// Entries that are looked at for one device in all folders together: a pattern may have a star in each of its parts. How deep
+/// it goes is bounded by its length.
+const LOOK_LIMIT: usize = 16 * 1024;
 /// Memory (/dev/mem and its kin), tapes, disks by the SCSI generic driver, flash, raw disks, registers of the processors and
 /// what they are (Documentation/admin-guide/devices.txt).
 const BOARD_MAJORS: [u32; 7] = [1, 9, 21, 90, 162, 202, 203];
@@ -71,14 +74,27 @@ fn consoles(root: &Path) -> Vec<(u32, u32)> {
 
 fn matching(root: &Path, device: &AppDevice) -> Vec<Node> {
     let mut found = BTreeMap::new();
+    let mut looks = LOOK_LIMIT;
     for pattern in &device.nodes {
         let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
-        collect(root.to_owned(), String::new(), &parts, &mut found);
+        collect(
+            root.to_owned(),
+            String::new(),
+            &parts,
+            &mut found,
+            &mut looks,
+        );
     }
     found.into_values().collect()
 }
 
-fn collect(at: PathBuf, shown: String, parts: &[&str], found: &mut BTreeMap<String, Node>) {
+fn collect(
+    at: PathBuf,
+    shown: String,
+    parts: &[&str],
+    found: &mut BTreeMap<String, Node>,
+    looks: &mut usize,
+) {
     let Some((part, rest)) = parts.split_first() else {
         if found.len() < SEEN_LIMIT
             && let Some((major, minor)) = character_device(&at)
@@ -91,17 +107,29 @@ fn collect(at: PathBuf, shown: String, parts: &[&str], found: &mut BTreeMap<Stri
     };
     let names = match is_pattern(part) {
         false => vec![(*part).to_owned()],
-        true => names_in(&at, part),
+        true => names_in(&at, part, looks),
     };
     for name in names {
-        collect(at.join(&name), format!("{shown}/{name}"), rest, found);
+        collect(
+            at.join(&name),
+            format!("{shown}/{name}"),
+            rest,
+            found,
+            looks,
+        );
     }
 }
 
-fn names_in(folder: &Path, pattern: &str) -> Vec<String> {
+/// Each entry is taken off `looks`, and none is seen any more once that is used up.
+fn names_in(folder: &Path, pattern: &str, looks: &mut usize) -> Vec<String> {
+    let most = ENTRY_LIMIT.min(*looks);
+    if most == 0 {
+        return Vec::new();
+    }
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries
-        .take(ENTRY_LIMIT)
+        .take(most)
+        .inspect(|_| *looks -= 1)
         .filter_map(|entry| entry.file_name().into_string().ok());
     let whole = names.filter(|name| !is_torn(name));
     whole.filter(|name| matches(pattern, name)).collect()
@@ -144,27 +172,28 @@ fn is_of_the_board(path: &Path, major: u32) -> bool {
 /// [`FOLDER_LIMIT`].
 pub fn folders(root: &Path, device: &AppDevice) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
+    let mut looks = LOOK_LIMIT;
     for pattern in &device.nodes {
         let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
-        collect_folders(root, &parts, &mut folders);
+        collect_folders(root, &parts, &mut folders, &mut looks);
     }
     folders
 }
 
-fn collect_folders(at: &Path, parts: &[&str], folders: &mut BTreeSet<PathBuf>) {
+fn collect_folders(at: &Path, parts: &[&str], folders: &mut BTreeSet<PathBuf>, looks: &mut usize) {
     // The last part is a node's.
     let Some((part, rest)) = parts.split_first().filter(|(_, rest)| !rest.is_empty()) else {
         return;
     };
     let names = match is_pattern(part) {
         false => vec![(*part).to_owned()],
-        true => names_in(at, part),
+        true => names_in(at, part, looks),
     };
     for name in names {
         let folder = at.join(name);
         if folder.is_dir() && folders.len() < FOLDER_LIMIT {
             folders.insert(folder.clone());
-            collect_folders(&folder, rest, folders);
+            collect_folders(&folder, rest, folders, looks);
         }
     }
 }
@@ -322,5 +351,32 @@ mod tests {
             fs::create_dir_all(root.join(format!("dev/many/{n}"))).unwrap();
         }
         assert_eq!(found(&["/dev/many/*/x"]).len(), FOLDER_LIMIT);
+    }
+
+    #[test]
+    fn a_deep_tree_is_looked_at_so_far_and_no_further() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        // 8 + 8² + 8³ entries.
+        for way in 0..512 {
+            let way = format!("dev/deep/{}/{}/{}", way / 64, way / 8 % 8, way % 8);
+            fs::create_dir_all(root.join(way)).unwrap();
+        }
+        let last = "dev/deep/7/7/7/ttyX0";
+        make(root, last, FileType::CharacterDevice, (188, 0));
+        let parts = ["dev", "deep", "*", "*", "*", "*"];
+        let walk = |most: usize| {
+            let (mut looks, mut found) = (most, BTreeMap::new());
+            let at = root.to_owned();
+            collect(at, String::new(), &parts, &mut found, &mut looks);
+            (most - looks, found.len())
+        };
+        assert_eq!(walk(LOOK_LIMIT), (8 + 64 + 512 + 1, 1));
+        assert_eq!(walk(300).0, 300, "and the walk ends there");
+        let mut looks = 5;
+        let mut folders = BTreeSet::new();
+        collect_folders(root, &parts, &mut folders, &mut looks);
+        assert_eq!(looks, 0);
+        assert!(folders.len() <= 2 + 5, "{folders:?}");
     }
 }

@@ -14,6 +14,7 @@ pub mod probe;
 pub mod profile;
 pub mod program;
 pub mod route;
+mod smallest;
 pub mod storage;
 mod text;
 pub mod thermal;

@@ -21,10 +21,10 @@ pub use switches::NetworkSwitches;
 pub use trial::{Outcome, Trial, Trials};
 
 use self::modules::Modules;
+use crate::smallest::smallest;
 use crate::text::{self, Text, cut, read_text};
 use heapless::Vec;
 use serde::Serialize;
-use std::collections::BinaryHeap;
 use std::path::Path;
 
 /// Whether something is there.
@@ -150,15 +150,10 @@ pub(crate) fn version(release: &str) -> (u16, u16) {
     }
 }
 
-/// The first `N` names of a folder, sorted; none when there is no such folder.
+/// The first `N` names of a folder, sorted; none when there is no such folder. One that is no [`Text`] is none of the kernel's.
 fn names<const N: usize>(folder: &Path) -> Vec<Text, N> {
-    let all: BinaryHeap<String> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    let all = all.into_sorted_vec();
-    all.iter().take(N).map(|name| cut(name)).collect()
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    smallest(entries.filter_map(|entry| Text::try_from(entry.file_name().to_str()?).ok()))
 }
 
 #[cfg(test)]

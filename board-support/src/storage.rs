@@ -1,17 +1,17 @@
 //! The board's disks, as sysfs lists them, and which of them the profile means.
 
 use crate::profile::{Profile, StorageRole};
+use crate::smallest::smallest;
 use crate::text::{Text, cut, read_text};
 use heapless::Vec;
 use serde::Serialize;
-use std::collections::BinaryHeap;
 use std::path::Path;
 
 /// Disks that are looked at.
 pub const DISK_LIMIT: usize = 32;
 
 /// A whole disk; IO limits of cgroups are set on these, not on partitions (cgroup-v2.rst, io.max).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Disk {
     /// `mmcblk0`.
     pub name: Text,
@@ -24,32 +24,17 @@ pub struct Disk {
 /// The disks that play `role` by this profile, in the order of their names; `root` is `/` on a board.
 pub fn disks(root: &Path, profile: &Profile, role: StorageRole) -> Vec<Disk, DISK_LIMIT> {
     let folder = root.join("sys/class/block");
-    let names: BinaryHeap<String> = std::fs::read_dir(&folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| profile.storage.plays(role, &format!("/dev/{name}")))
-        .filter(|name| !folder.join(name).join("partition").exists())
-        .collect();
-    let mut found = Vec::new();
-    for name in names.into_sorted_vec() {
-        let numbers = read_text(&folder.join(&name).join("dev"), 32);
-        let Some((major, minor)) = numbers.trim().split_once(':') else {
-            continue;
-        };
-        let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else {
-            continue;
-        };
-        let disk = Disk {
-            name: cut(&name),
-            major,
-            minor,
-        };
-        if found.push(disk).is_err() {
-            break;
-        }
-    }
-    found
+    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| Text::try_from(entry.file_name().to_str()?).ok());
+    let ours = names.filter(|name| profile.storage.plays(role, &format!("/dev/{name}")));
+    smallest(ours.filter_map(|name| {
+        let node = folder.join(name.as_str());
+        let numbers = read_text(&node.join("dev"), 32);
+        let (major, minor) = numbers.trim().split_once(':')?;
+        let (major, minor) = (major.parse().ok()?, minor.parse().ok()?);
+        let is_whole = !node.join("partition").exists();
+        is_whole.then_some(Disk { name, major, minor })
+    }))
 }
 
 /// The whole disk that a file or folder lies on; `None` where that is no disk (a tmpfs, NFS, overlayfs).
@@ -111,5 +96,22 @@ mod tests {
             !names.contains(&"mmcblk0p1") && !names.contains(&"loop0") && !names.contains(&"vda")
         );
         assert_eq!((state[0].major, state[0].minor), (179, 0));
+        // Whatever the folder has, the first are found and no more.
+        for number in 0..5000 {
+            let dev = block.join(format!("nvme0n{number:04}")).join("dev");
+            fs::create_dir_all(dev.parent().unwrap()).unwrap();
+            fs::write(dev, format!("259:{number}")).unwrap();
+        }
+        let mut many = profile;
+        many.storage.state[0].device = Text::try_from("/dev/nvme*").unwrap();
+        let found = disks(root.path(), &many, StorageRole::State);
+        assert_eq!(found.len(), DISK_LIMIT);
+        for (number, disk) in found.iter().enumerate() {
+            let (name, minor) = (disk.name.as_str(), disk.minor as usize);
+            assert_eq!(
+                (name, minor),
+                (format!("nvme0n{number:04}").as_str(), number)
+            );
+        }
     }
 }
