@@ -4,7 +4,9 @@
 use coracle_board_support::config::Config;
 use coracle_board_support::detect::load_folder;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -164,4 +166,50 @@ fn the_layer_tells_who_keeps_it_and_each_board_by_its_machine() {
 
 fn name(profile: &coracle_board_support::profile::Profile) -> &str {
     profile.name.as_str()
+}
+
+#[test]
+fn the_crates_of_the_recipes_are_those_of_cargo_lock() {
+    let check = project().join("yocto-layer/crates-inc.sh");
+    let ended = Command::new(check).arg("--check").output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success(), "{said}");
+}
+
+/// On a machine that has all else: what was not looked at is no success.
+#[test]
+fn a_layer_that_nobody_linted_does_not_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = |path: &str, text: &str| {
+        let file = folder.path().join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("oe/oe-init-build-env", "");
+    program("oe/bitbake/bin/bitbake", "echo parsed");
+    for tool in [
+        "chrpath", "diffstat", "gawk", "lz4c", "zstd", "rpcgen", "file", "cpio", "python3",
+    ] {
+        program(&format!("bin/{tool}"), "");
+    }
+    program("bin/locale", "echo en_US.utf8");
+    // And of this machine's own nothing but what the script needs so far.
+    for tool in ["dirname", "grep"] {
+        let own = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(tool));
+        let own = own.into_iter().find(|file| file.exists()).unwrap();
+        std::os::unix::fs::symlink(own, folder.path().join("bin").join(tool)).unwrap();
+    }
+    let mut check = Command::new(project().join("yocto-layer/check.sh"));
+    check.arg(folder.path().join("oe")).env_clear();
+    check.env("PATH", folder.path().join("bin"));
+    let ended = check.output().unwrap();
+    let said = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("oelint-adv is not on this machine"), "{said}");
+    assert!(
+        said.contains("pip install oelint-adv, or say LINT=no"),
+        "{said}"
+    );
+    assert!(!said.contains("holds"), "{said}");
 }
