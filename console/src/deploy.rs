@@ -17,7 +17,7 @@ use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::{AppName, BoardId, HardwareClass};
-use coracle_protocol::release::{Blob, Release};
+use coracle_protocol::release::{Blob, SignedRelease};
 use coracle_protocol::secret::Sealed;
 use coracle_protocol::site;
 use coracle_protocol::verify::VerifiedRelease;
@@ -251,7 +251,11 @@ impl Deployer {
     }
 
     /// The secrets that the release asks for, as far as they are here.
-    async fn secrets(&self, board: &Board, release: &Release) -> Result<Vec<Sealed>, DeployError> {
+    async fn secrets(
+        &self,
+        board: &Board,
+        release: &SignedRelease,
+    ) -> Result<Vec<Sealed>, DeployError> {
         let wanted = |sealed: &Sealed| {
             let app = release.apps.iter().find(|app| app.name == sealed.app);
             app.is_some_and(|app| app.secrets.contains(&sealed.name))

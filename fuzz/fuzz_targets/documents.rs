@@ -5,16 +5,16 @@
 use coracle_protocol::command::Command;
 use coracle_protocol::deploy::Deploy;
 use coracle_protocol::dsse::Envelope;
-use coracle_protocol::release::Release;
+use coracle_protocol::release::SignedRelease;
 use coracle_protocol::root::{ROOT_TYPE, Root, TrustedRoot};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(release) = serde_json::from_slice::<Release>(bytes)
+    if let Ok(release) = serde_json::from_slice::<SignedRelease>(bytes)
         && release.check().is_ok()
     {
         let json = serde_json::to_vec(&release).expect("JSON");
-        assert_eq!(serde_json::from_slice::<Release>(&json).expect("a release"), release);
+        assert_eq!(serde_json::from_slice::<SignedRelease>(&json).expect("a release"), release);
     }
     if let Ok(deploy) = serde_json::from_slice::<Deploy>(bytes)
         && deploy.check().is_ok()

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 mod actions;
 mod agent;
+mod app_limits;
 mod checks;
 mod dependencies;
 mod devices;
@@ -23,6 +24,7 @@ mod update_lock;
 
 pub use actions::NamedAction;
 pub use agent::{AGENT_FILE, Agent};
+pub use app_limits::{AppLimits, DefaultLimits, DiskOn, InARelease, NamedLimits};
 pub use dependencies::{Condition, start_order};
 pub use devices::{AppDevice, DeviceAccess};
 pub use hooks::{DEFAULT_HOOK_SECONDS, Hook, HookKind, Hooks};
@@ -37,10 +39,15 @@ pub use update_lock::{UPDATE_LOCK, UPDATE_LOCK_FOLDER, UpdateLock};
 /// The payload type of a release.
 pub const RELEASE_TYPE: &str = "application/vnd.coracle.release.v1+json";
 
-/// A release.
+/// A release as it was signed.
+pub type SignedRelease = Release<NamedLimits>;
+/// One of its apps.
+pub type SignedApp = App<NamedLimits>;
+
+/// A release, as a board runs it: with the board's own numbers where the release names none. Only a [`SignedRelease`] can be read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Release {
+#[serde(deny_unknown_fields, bound(deserialize = "L: InARelease"))]
+pub struct Release<L = AppLimits> {
     /// Always 1 in this version of the format.
     pub spec_version: u32,
     /// Extensions that a reader must know; none exist yet.
@@ -68,13 +75,13 @@ pub struct Release {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent>,
     /// The complete set of apps.
-    pub apps: Vec<App>,
+    pub apps: Vec<App<L>>,
 }
 
 /// One app.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct App {
+#[serde(deny_unknown_fields, bound(deserialize = "L: InARelease"))]
+pub struct App<L = AppLimits> {
     /// Its name, and its container's.
     pub name: AppName,
     /// What it runs.
@@ -119,7 +126,7 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Settable::is_empty")]
     pub site_settable: Settable,
     /// Hard limits.
-    pub limits: AppLimits,
+    pub limits: L,
     /// How it reaches the world.
     #[serde(default)]
     pub network: Network,
@@ -226,68 +233,6 @@ pub struct Layer {
     pub diff_id: Sha256Digest,
     /// Size of the uncompressed tar in bytes: the bound on what unpacking may write.
     pub unpacked_size: u64,
-}
-
-/// Hard limits of an app. What is left out is bounded by the board profile's default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AppLimits {
-    /// Memory in bytes; past it the app is OOM-killed.
-    pub memory_bytes: u64,
-    /// Bytes of it that are never taken back for others; a board with cgroup v1 cannot promise them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_min_bytes: Option<u64>,
-    /// Bytes of it that are taken back last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_reservation_bytes: Option<u64>,
-    /// CPU time in thousandths of one core.
-    pub cpu_millis: u32,
-    /// CPUs that no other app runs on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpus_exclusive: Option<u32>,
-    /// Processes and threads.
-    pub pids: u32,
-    /// Bytes read per second from the board's storage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub io_read_bytes_per_second: Option<u64>,
-    /// Bytes written per second to the board's storage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub io_write_bytes_per_second: Option<u64>,
-    /// Reads per second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub io_read_operations_per_second: Option<u64>,
-    /// Writes per second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub io_write_operations_per_second: Option<u64>,
-    /// Open files per process.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub open_files: Option<u64>,
-    /// Bytes that the writable layer may hold; past it a write fails with ENOSPC or EDQUOT.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk_bytes: Option<u64>,
-    /// Files and folders that the writable layer may hold; one for 16 KiB when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk_inodes: Option<u64>,
-    /// Where the writable layer is.
-    #[serde(default, skip_serializing_if = "DiskOn::is_storage")]
-    pub disk_on: DiskOn,
-}
-
-/// Where a writable layer is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DiskOn {
-    /// On the board's storage: it is still there after a power cut.
-    #[default]
-    Storage,
-    /// In memory: gone after a power cut, and counted against the app's memory. It wears no flash.
-    Memory,
-}
-
-impl DiskOn {
-    fn is_storage(&self) -> bool {
-        *self == Self::Storage
-    }
 }
 
 /// How an app reaches the world.

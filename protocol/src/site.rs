@@ -5,7 +5,7 @@ use crate::deploy::Deploy;
 use crate::document::{text, within};
 use crate::limits::LIMITS;
 use crate::names::AppName;
-use crate::release::{App, Protocol, Release};
+use crate::release::{Protocol, SignedApp, SignedRelease};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,7 +105,7 @@ impl Settable {
 
 /// The release as this board runs it: with what the assignment sets, when the release lets it. The fault
 /// names app and field.
-pub fn applied(release: &Release, deploy: &Deploy) -> Result<Release, String> {
+pub fn applied(release: &SignedRelease, deploy: &Deploy) -> Result<SignedRelease, String> {
     let mut applied = release.clone();
     for (name, settings) in &deploy.site {
         let app = app_of(&mut applied, name)?;
@@ -137,7 +137,7 @@ pub fn applied(release: &Release, deploy: &Deploy) -> Result<Release, String> {
     Ok(applied)
 }
 
-fn app_of<'a>(release: &'a mut Release, name: &AppName) -> Result<&'a mut App, String> {
+fn app_of<'a>(release: &'a mut SignedRelease, name: &AppName) -> Result<&'a mut SignedApp, String> {
     release
         .apps
         .iter_mut()
@@ -145,7 +145,7 @@ fn app_of<'a>(release: &'a mut Release, name: &AppName) -> Result<&'a mut App, S
         .ok_or_else(|| format!("the release has no app `{name}` to set anything of"))
 }
 
-fn set(app: &mut App, settable: &Settable, settings: &Settings) -> Result<(), String> {
+fn set(app: &mut SignedApp, settable: &Settable, settings: &Settings) -> Result<(), String> {
     for (key, value) in &settings.env {
         if !settable.env.contains(key) {
             return Err(format!(
@@ -187,7 +187,7 @@ fn set(app: &mut App, settable: &Settable, settings: &Settings) -> Result<(), St
     };
     if let Some(bytes) = settings.memory_bytes {
         ceiling("memory_bytes", bytes, settable.memory_bytes_max)?;
-        app.limits.memory_bytes = bytes;
+        app.limits.memory_bytes = Some(bytes);
     }
     if let Some(millis) = settings.cpu_millis {
         ceiling(
@@ -195,11 +195,11 @@ fn set(app: &mut App, settable: &Settable, settings: &Settings) -> Result<(), St
             millis.into(),
             settable.cpu_millis_max.map(Into::into),
         )?;
-        app.limits.cpu_millis = millis;
+        app.limits.cpu_millis = Some(millis);
     }
     if let Some(pids) = settings.pids {
         ceiling("pids", pids.into(), settable.pids_max.map(Into::into))?;
-        app.limits.pids = pids;
+        app.limits.pids = Some(pids);
     }
     Ok(())
 }

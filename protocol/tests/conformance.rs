@@ -7,7 +7,7 @@ use coracle_protocol::deploy::{AssignmentRole, DEPLOY_TYPE, Deploy, Target};
 use coracle_protocol::dsse::{DsseError, Envelope, pae};
 use coracle_protocol::key::SigningKey;
 use coracle_protocol::names::{BoardId, HardwareClass, ProductName};
-use coracle_protocol::release::{Blob, RELEASE_TYPE, Release};
+use coracle_protocol::release::{Blob, RELEASE_TYPE, SignedRelease};
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root, RootError, TrustedRoot};
 use coracle_protocol::time::TimeBound;
 use coracle_protocol::verify::{
@@ -262,8 +262,8 @@ fn more_signatures_than_keys_are_never_reached() {
     assert!(error.to_string().contains("not in `keys`"), "{error}");
 }
 
-fn release(expires: u64) -> Release {
-    Release {
+fn release(expires: u64) -> SignedRelease {
+    SignedRelease {
         spec_version: 1,
         critical: vec![],
         product: ProductName::new("shop").unwrap(),

@@ -5,7 +5,7 @@ use coracle_protocol::dsse::Envelope;
 use coracle_protocol::key::{PublicKey, SigningKey};
 use coracle_protocol::local::{Call, Message};
 use coracle_protocol::names::{AppName, BoardId, VolumeName};
-use coracle_protocol::release::Release;
+use coracle_protocol::release::SignedRelease;
 use coracle_protocol::root::{ROOT_TYPE, Root, TrustedRoot};
 use coracle_protocol::stick::Stick;
 use coracle_protocol::topics::Topic;
@@ -120,7 +120,7 @@ proptest! {
         if let Ok(release) = VerifiedRelease::open(&signed, root) {
             prop_assert_eq!(release.document().check(), Ok(()));
             let json = serde_json::to_vec(release.document()).unwrap();
-            prop_assert_eq!(&serde_json::from_slice::<Release>(&json).unwrap(), release.document());
+            prop_assert_eq!(&serde_json::from_slice::<SignedRelease>(&json).unwrap(), release.document());
         }
         if let Ok(deploy) = VerifiedDeploy::open(&signed, root) {
             prop_assert_eq!(deploy.document().check(), Ok(()));

@@ -7,7 +7,9 @@ use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::{DsseError, Envelope};
 use coracle_protocol::key::{KeyError, PublicKey, SigningKey};
 use coracle_protocol::limits::LIMITS;
-use coracle_protocol::release::{DeviceAccess, Health, HookKind, Probe, RELEASE_TYPE, Release};
+use coracle_protocol::release::{
+    DeviceAccess, Health, HookKind, NamedLimits, Probe, RELEASE_TYPE, SignedRelease,
+};
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root, RootError, TrustedRoot};
 use coracle_protocol::verify::{Refusal, VerifiedRelease};
 use std::collections::BTreeMap;
@@ -144,7 +146,11 @@ fn stand_in(key: PublicKey, role: Role, epoch: u64) -> Result<TrustedRoot, Relea
 }
 
 /// Signs a release and opens it again.
-pub fn sign(release: &Release, signer: &Signer, path: &Path) -> Result<Envelope, ReleaseError> {
+pub fn sign(
+    release: &SignedRelease,
+    signer: &Signer,
+    path: &Path,
+) -> Result<Envelope, ReleaseError> {
     let payload = serde_json::to_vec(release).map_err(|e| ReleaseError::Malformed {
         path: path.to_owned(),
         fault: e.to_string(),
@@ -162,7 +168,7 @@ pub struct ReleaseEnvelope {
     /// The envelope.
     pub envelope: Envelope,
     /// The release in it.
-    pub release: Release,
+    pub release: SignedRelease,
     /// SHA-256 of the payload: what assignments name.
     pub digest: Sha256Digest,
     /// Bytes of the payload.
@@ -185,7 +191,7 @@ pub fn read(path: &Path, root: Option<&TrustedRoot>) -> Result<ReleaseEnvelope, 
         return Err(in_envelope(other).into());
     }
     let payload = envelope.payload_unverified().map_err(in_envelope)?;
-    let release: Release =
+    let release: SignedRelease =
         serde_json::from_slice(&payload).map_err(|e| malformed(e.to_string()))?;
     release.check().map_err(malformed)?;
     if let Some(root) = root {
@@ -249,13 +255,7 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
             human::bytes(bytes),
             human::bytes(unpacked)
         );
-        let _ = writeln!(
-            out,
-            "  limits memory {}, cpu {} m, pids {}",
-            human::bytes(app.limits.memory_bytes),
-            app.limits.cpu_millis,
-            app.limits.pids
-        );
+        let _ = writeln!(out, "  limits {}", limits(&app.limits));
         for (what, bytes) in [
             ("memory that nobody takes back", app.limits.memory_min_bytes),
             (
@@ -320,6 +320,23 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
         }
     }
     out
+}
+
+/// What a release leaves out is another number on each kind of board.
+fn limits(limits: &NamedLimits) -> String {
+    let or_the_boards =
+        |named: Option<String>| named.unwrap_or_else(|| "the board's default".to_owned());
+    let memory = limits
+        .memory_bytes
+        .map(|bytes| human::bytes(bytes).to_string());
+    let cpu = limits.cpu_millis.map(|millis| format!("{millis} m"));
+    let pids = limits.pids.map(|pids| pids.to_string());
+    format!(
+        "memory {}, cpu {}, pids {}",
+        or_the_boards(memory),
+        or_the_boards(cpu),
+        or_the_boards(pids)
+    )
 }
 
 fn health(health: Option<&Health>) -> String {

@@ -8,9 +8,9 @@ use coracle_protocol::names::{
     AppName, DeviceName, HardwareClass, ProductName, SecretName, VolumeName,
 };
 use coracle_protocol::release::{
-    Agent, App, AppDevice, AppLimits, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn,
-    Health, Hooks, Image, LogMode, Logs, NamedAction, NetworkSpec, Release, Restart, Strategy,
-    TmpfsMount, UpdateLock, VolumeMount,
+    Agent, AppDevice, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn, Health, Hooks,
+    Image, LogMode, Logs, NamedAction, NamedLimits, NetworkSpec, Restart, SignedApp, SignedRelease,
+    Strategy, TmpfsMount, UpdateLock, VolumeMount,
 };
 use coracle_protocol::site::Settable;
 use network::NetworkTable;
@@ -106,6 +106,7 @@ struct AppTable {
     secrets: BTreeSet<SecretName>,
     #[serde(default)]
     site_settable: Settable,
+    #[serde(default)]
     limits: LimitsTable,
     #[serde(default)]
     network: NetworkTable,
@@ -150,16 +151,16 @@ enum DeviceEntry {
     Table(AppDevice),
 }
 
-/// As [`AppLimits`], with sizes as people write them.
-#[derive(Debug, Deserialize)]
+/// As [`NamedLimits`], with sizes as people write them.
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LimitsTable {
-    memory: Size,
+    memory: Option<Size>,
     memory_min: Option<Size>,
     memory_reservation: Option<Size>,
-    cpu_millis: u32,
+    cpu_millis: Option<u32>,
     cpus_exclusive: Option<u32>,
-    pids: u32,
+    pids: Option<u32>,
     io_read_per_second: Option<Size>,
     io_write_per_second: Option<Size>,
     io_read_operations_per_second: Option<u64>,
@@ -222,7 +223,7 @@ impl ReleaseFile {
         issued_at: u64,
         epoch: u64,
         images: &mut Measurer<'_>,
-    ) -> Result<Release, ReleaseFileError> {
+    ) -> Result<SignedRelease, ReleaseFileError> {
         let mut apps = Vec::new();
         for table in self.apps {
             let image = images
@@ -243,7 +244,7 @@ impl ReleaseFile {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        let release = Release {
+        let release = SignedRelease {
             spec_version: 1,
             critical: Vec::new(),
             product: self.product,
@@ -278,9 +279,9 @@ impl AgentTable {
 }
 
 impl AppTable {
-    fn app(self, image: Image) -> Result<App, String> {
+    fn app(self, image: Image) -> Result<SignedApp, String> {
         let l = self.limits;
-        Ok(App {
+        Ok(SignedApp {
             name: self.name,
             image,
             depends_on: self.depends_on,
@@ -290,8 +291,8 @@ impl AppTable {
             args: self.args,
             init: self.init,
             env: self.env,
-            limits: AppLimits {
-                memory_bytes: l.memory.0,
+            limits: NamedLimits {
+                memory_bytes: l.memory.map(|size| size.0),
                 memory_min_bytes: l.memory_min.map(|size| size.0),
                 memory_reservation_bytes: l.memory_reservation.map(|size| size.0),
                 cpu_millis: l.cpu_millis,

@@ -6,7 +6,7 @@ use coracle_protocol::Sha256Digest;
 use coracle_protocol::counters::Seen;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::names::{BoardId, HardwareClass};
-use coracle_protocol::release::Release;
+use coracle_protocol::release::SignedRelease;
 use coracle_protocol::root::TrustedRoot;
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
@@ -294,7 +294,7 @@ fn the_whole_release_file() {
         fs::write(&golden, &shown).unwrap();
     }
     assert_eq!(shown, fs::read_to_string(golden).unwrap());
-    let release: Release = serde_json::from_str(&shown).unwrap();
+    let release: SignedRelease = serde_json::from_str(&shown).unwrap();
     assert_eq!(
         (release.issued_at, release.expires),
         (NOW, NOW + 90 * 86_400)
@@ -319,6 +319,47 @@ fn the_whole_release_file() {
     ] {
         assert!(words.contains(part), "{part}: {words}");
     }
+}
+
+/// What a file leaves out is left out of the release too, and is told as the board's.
+#[test]
+fn limits_that_are_left_out_are_the_boards() {
+    let place = Place::with_keys().with_images();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/limits.json");
+    let file = release_toml("1", "shop/web:1");
+    let none = file.replace(
+        "[apps.limits]\nmemory = \"64MiB\"\ncpu_millis = 500\npids = 32\n",
+        "",
+    );
+    assert_ne!(none, file);
+    let some = file.replace("cpu_millis = 500\npids = 32\n", "disk = \"1MiB\"\n");
+    let mut limits = Vec::new();
+    for (text, words) in [
+        (
+            none,
+            "limits memory the board's default, cpu the board's default, pids the board's default",
+        ),
+        (
+            some,
+            "limits memory 64.0 MiB, cpu the board's default, pids the board's default",
+        ),
+        (file, "limits memory 64.0 MiB, cpu 500 m, pids 32"),
+    ] {
+        place.write("release.toml", text);
+        place
+            .run("release create release.toml --images images --key release.pk8 --platform linux/amd64 --output r.json")
+            .ok();
+        let said = place.run("release show r.json").ok();
+        assert!(said.contains(words), "{said}");
+        let shown = place.run("release show --json r.json").ok();
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        limits.push(shown["apps"][0]["limits"].clone());
+    }
+    let limits = format!("{:#}\n", serde_json::Value::from(limits));
+    if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
+        fs::write(&golden, &limits).unwrap();
+    }
+    assert_eq!(limits, fs::read_to_string(golden).unwrap());
 }
 
 /// The examples that people copy.
@@ -415,6 +456,7 @@ fn faults_of_a_release_file_are_named() {
             &["app `web`", "limits.memory_bytes", "1 MiB"],
         ),
         ("pids = 32", "pids = 0", 1, &["limits.pids"]),
+        ("pids = 32", "pid = 32", 1, &["unknown field `pid`"]),
         (
             "[apps.limits]",
             "strategy = \"start-then-kill\"\ndevices = [\"gpio\"]\n[apps.limits]",
@@ -700,7 +742,7 @@ fn a_damaged_layer_is_found_before_it_is_signed() {
     let place = Place::with_keys().with_images();
     place.write("ok.toml", release_toml("1", "shop/web:1"));
     let release = place.with_release("1", "shop/web:1");
-    let signed: Release =
+    let signed: SignedRelease =
         serde_json::from_str(&place.run("release show --json release-1.json").ok()).unwrap();
     assert!(release.exists());
     let layer = &signed.apps[0].image.layers[1];

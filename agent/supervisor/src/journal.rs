@@ -12,7 +12,7 @@ use coracle_protocol::counters::Seen;
 use coracle_protocol::deploy::Target;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::names::BoardId;
-use coracle_protocol::release::{App, Release};
+use coracle_protocol::release::{App, DefaultLimits, Release};
 use coracle_protocol::root::TrustedRoot;
 use coracle_protocol::time::TimeBound;
 use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
@@ -61,6 +61,7 @@ pub struct DeployedSet {
     /// Names its deployment in events.
     pub activity: String,
     deployment: VerifiedDeployment,
+    release: Release,
     configs: BTreeMap<Sha256Digest, ImageConfig>,
 }
 
@@ -73,6 +74,7 @@ impl DeployedSet {
         activity: String,
         deployment: VerifiedDeployment,
         texts: &BTreeMap<Sha256Digest, String>,
+        defaults: &DefaultLimits,
     ) -> Result<Self, String> {
         let mut configs = BTreeMap::new();
         for app in &deployment.release().document().apps {
@@ -97,6 +99,7 @@ impl DeployedSet {
         }
         Ok(Self {
             activity,
+            release: defaults.fill(deployment.applied()),
             deployment,
             configs,
         })
@@ -117,9 +120,9 @@ impl DeployedSet {
         self.deployment.deploy().digest()
     }
 
-    /// The release, with what the assignment sets.
+    /// The release, with what the assignment sets, and the board's limits where it names none.
     pub fn release(&self) -> &Release {
-        self.deployment.applied()
+        &self.release
     }
 
     /// Its apps, each with its image's configuration.
@@ -186,14 +189,16 @@ pub struct Found {
 #[derive(Debug, Clone)]
 pub struct Journal {
     folder: PathBuf,
+    defaults: DefaultLimits,
 }
 
 impl Journal {
-    /// Opens the folder, made when missing.
-    pub fn open(folder: &Path) -> Result<Self, JournalError> {
+    /// Opens the folder, made when missing. `defaults`: of the board as it is now, for sets that were accepted before too.
+    pub fn open(folder: &Path, defaults: DefaultLimits) -> Result<Self, JournalError> {
         disk::make_folder(folder, 0o700)?;
         Ok(Self {
             folder: folder.to_owned(),
+            defaults,
         })
     }
 
@@ -242,7 +247,7 @@ impl Journal {
         let Some(bytes) = disk::read_bounded(&path, SET_BYTES)? else {
             return Ok(None);
         };
-        reopen(&bytes)
+        reopen(&bytes, &self.defaults)
             .map(Some)
             .map_err(|fault| JournalError::Damaged { path, fault })
     }
@@ -340,7 +345,7 @@ impl Journal {
 
 /// Verifies a stored set once more, with its own root and for the board and the hardware that it
 /// names: who and what this board is was decided when the set was accepted, and so were the counters.
-fn reopen(bytes: &[u8]) -> Result<DeployedSet, String> {
+fn reopen(bytes: &[u8], defaults: &DefaultLimits) -> Result<DeployedSet, String> {
     let stored: StoredSet = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if stored.set_version != 1 {
         return Err(format!(
@@ -368,7 +373,7 @@ fn reopen(bytes: &[u8]) -> Result<DeployedSet, String> {
     };
     let deployment =
         VerifiedDeployment::accept(release, deploy, board, &[digest]).map_err(|e| e.to_string())?;
-    DeployedSet::new(stored.activity, deployment, &stored.configs)
+    DeployedSet::new(stored.activity, deployment, &stored.configs, defaults)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, Verifi
 use std::collections::BTreeSet;
 
 mod beside;
+mod defaults;
 pub mod devices;
 pub mod hand_over;
 mod links;
@@ -73,12 +74,13 @@ pub struct Accepted {
     pub offer: Offer,
     /// What it says.
     pub deployment: VerifiedDeployment,
+    release: Release,
 }
 
 impl Accepted {
-    /// The release, with what the assignment sets.
+    /// The release, with what the assignment sets, and the board's limits where it names none.
     pub fn release(&self) -> &Release {
-        self.deployment.applied()
+        &self.release
     }
 
     /// What is missing for it on a board that has these layers.
@@ -168,7 +170,11 @@ pub fn verify(
     trust
         .open_secrets(&deployment)
         .map_err(|error| Refused::new("bad-secret", error.to_string()))?;
-    Ok(Accepted { offer, deployment })
+    Ok(Accepted {
+        release: settings.default_limits().fill(deployment.applied()),
+        offer,
+        deployment,
+    })
 }
 
 /// Holds a release against the board: what it promises its apps, and the room for what is missing. All problems at once,
@@ -200,8 +206,11 @@ pub fn check_budget(
     let kept = beside::KeptVolumes::beside(release, settings);
     let programs = beside::Programs::beside(release, settings);
     let budget = programs.less_of(&kept.less_of(&settings.budget));
+    let named = accepted.deployment.applied();
+    problems.extend(defaults::no_sense(named, settings));
     if let Err(found) = budget.check(&promises) {
         problems.extend(found.iter().map(ToString::to_string));
+        problems.extend(defaults::hint(named, settings, &found));
         problems.extend(kept.hint(&found));
         problems.extend(programs.hint(&found));
     }

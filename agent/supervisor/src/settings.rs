@@ -11,6 +11,7 @@ use coracle_board_support::profile::{Profile, StorageRole};
 use coracle_board_support::storage::{self, Disk};
 use coracle_network::NetworkConfig;
 use coracle_protocol::names::{HardwareClass, NameError};
+use coracle_protocol::release::DefaultLimits;
 use coracle_protocol::report::BoardFacts;
 use coracle_runtime::Means;
 use coracle_runtime::disk::{PlaceError, Trial};
@@ -158,6 +159,16 @@ fn make_folders(config: &Config, daemon: Option<Owner>) -> Result<(), DiskError>
     // Whoever owns it can swap what is in it: a packaging mistake must not give the daemon that.
     std::os::unix::fs::chown(&config.state_dir, Some(0), Some(0))
         .about("take back", &config.state_dir)?;
+    /// Of apps whose release names none of their own.
+    pub fn default_limits(&self) -> DefaultLimits {
+        let quotas = &self.profile.quotas;
+        DefaultLimits {
+            memory_bytes: quotas.memory_mib.mib_in_bytes(),
+            cpu_millis: quotas.cpu_millis.get(),
+            pids: quotas.pids.get(),
+        }
+    }
+
     disk::make_folder(&config.run_dir, 0o1775)?;
     let gid = daemon.map(|owner| owner.gid);
     std::os::unix::fs::chown(&config.run_dir, Some(0), gid).about("give away", &config.run_dir)?;

@@ -3,7 +3,7 @@
 use crate::store::Board;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::names::AppName;
-use coracle_protocol::release::{Blob, Image, Layer, Release};
+use coracle_protocol::release::{Blob, Image, Layer, SignedRelease};
 use coracle_protocol::report::Current;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ pub struct Kind {
 
 /// What a board says of itself to which the release is meant to come: one in the fleet, of its hardware, that runs nothing or
 /// its product.
-pub fn whose<'a>(release: &Release, board: &'a Board) -> Option<&'a Current> {
+pub fn whose<'a>(release: &SignedRelease, board: &'a Board) -> Option<&'a Current> {
     let current = board.current.as_ref()?;
     let mut hardware = release.hardware.iter();
     let is_meant = board.revoked_at.is_none()
@@ -67,8 +67,8 @@ pub fn kinds<'a>(boards: impl Iterator<Item = &'a Current>) -> Vec<Kind> {
 /// repository) in the first of `earlier` that has a held one; the layer at the same place from the
 /// bottom, or else the one nearest in size.
 pub fn pairs(
-    release: &Release,
-    earlier: &[Release],
+    release: &SignedRelease,
+    earlier: &[SignedRelease],
     held: impl Fn(&Sha256Digest) -> bool,
 ) -> Vec<Pair> {
     let mut done = BTreeSet::new();
@@ -102,7 +102,7 @@ pub fn pairs(
 }
 
 /// Each with its app's name; that of the agent has none.
-fn images(release: &Release) -> impl Iterator<Item = (Option<&AppName>, &Image)> {
+fn images(release: &SignedRelease) -> impl Iterator<Item = (Option<&AppName>, &Image)> {
     let apps = release.apps.iter().map(|app| (Some(&app.name), &app.image));
     apps.chain(release.agent.iter().map(|agent| (None, &agent.image)))
 }
@@ -142,7 +142,7 @@ mod tests {
                            "diff_id": digest, "unpacked_size": size})
     }
 
-    fn release(app: &str, image: &str, layers: &[serde_json::Value]) -> Release {
+    fn release(app: &str, image: &str, layers: &[serde_json::Value]) -> SignedRelease {
         let blob = serde_json::json!({"digest": Sha256Digest::of(b"m"), "size": 1});
         serde_json::from_value(serde_json::json!({
             "spec_version": 1, "product": "p", "version": "1", "epoch": 1, "release_counter": 1,

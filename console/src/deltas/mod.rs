@@ -15,7 +15,7 @@ use crate::registry::Manifests;
 use crate::store::{Board, DeltaRow, Store, StoreError};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::limits::LIMITS;
-use coracle_protocol::release::Release;
+use coracle_protocol::release::SignedRelease;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Deltas {
     pub async fn plan(
         &self,
         board: &Board,
-        release: &Release,
+        release: &SignedRelease,
         until: Instant,
     ) -> Result<Vec<DeltaRow>, StoreError> {
         let Some(current) = &board.current else {
@@ -95,7 +95,7 @@ impl Deltas {
 
     /// A new release came: what boards of each version that is reported will need is computed now, so that
     /// the deployment need not wait.
-    pub fn prepare(&self, digest: Sha256Digest, release: Release) {
+    pub fn prepare(&self, digest: Sha256Digest, release: SignedRelease) {
         let this = self.clone();
         tokio::spawn(async move {
             if let Err(error) = this.prepare_all(digest, &release).await {
@@ -109,7 +109,11 @@ impl Deltas {
         self.progress.of(release)
     }
 
-    async fn prepare_all(&self, digest: Sha256Digest, release: &Release) -> Result<(), StoreError> {
+    async fn prepare_all(
+        &self,
+        digest: Sha256Digest,
+        release: &SignedRelease,
+    ) -> Result<(), StoreError> {
         let boards = self.store.boards().await?;
         let mut pairs: Vec<Pair> = Vec::new();
         for kind in choose::kinds(
@@ -155,9 +159,9 @@ impl Deltas {
     /// Releases whose layers can be bases, the likeliest first: what runs, then the newest.
     async fn earlier(
         &self,
-        release: &Release,
+        release: &SignedRelease,
         running: Option<Sha256Digest>,
-    ) -> Result<Vec<Release>, StoreError> {
+    ) -> Result<Vec<SignedRelease>, StoreError> {
         let mut rows = Vec::new();
         if let Some(digest) = running {
             rows.extend(self.store.release(&digest).await?);

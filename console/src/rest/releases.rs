@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::dsse::{DsseError, Envelope};
-use coracle_protocol::release::{Layer, Release};
+use coracle_protocol::release::{Layer, SignedRelease};
 use coracle_protocol::root::TrustedRoot;
 use coracle_protocol::verify::{Refusal, VerifiedRelease};
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ pub async fn add_release(
     Ok(release)
 }
 
-fn missing(blobs: &Blobs, release: &Release) -> Vec<String> {
+fn missing(blobs: &Blobs, release: &SignedRelease) -> Vec<String> {
     let mut found = Vec::new();
     let apps = release.apps.iter();
     let of_apps = apps.map(|app| (format!("app `{}`", app.name), &app.image));

@@ -12,7 +12,7 @@ use coracle_images::layout::{Layout, Platform, RunConfig};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::enrol::{EnrolAnswer, EnrolmentFile};
 use coracle_protocol::key::SigningKey;
-use coracle_protocol::release::{RELEASE_TYPE, Release};
+use coracle_protocol::release::{RELEASE_TYPE, SignedRelease};
 use coracle_protocol::root::{ROOT_TYPE, TrustedRoot};
 use serde_json::{Value, json};
 use std::fs;
@@ -364,7 +364,11 @@ impl Fleet {
 
     /// Builds an image, pushes it by skopeo, signs a release of it and uploads it; the release's
     /// document, digest and envelope.
-    pub fn release(&self, version: u64, files: &[(&str, Vec<u8>)]) -> (Release, Sha256Digest) {
+    pub fn release(
+        &self,
+        version: u64,
+        files: &[(&str, Vec<u8>)],
+    ) -> (SignedRelease, Sha256Digest) {
         need(&[("skopeo", "skopeo")]);
         let tree = self.path(&format!("tree-{version}"));
         fs::create_dir_all(&tree).unwrap();

@@ -27,7 +27,7 @@ fn default_timeout() -> u32 {
     30
 }
 
-impl App {
+impl<L> App<L> {
     /// The action of this name; otherwise which there are, in words.
     ///
     /// # Errors
@@ -82,12 +82,11 @@ impl NamedAction {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value, json};
 
     fn checked(actions: Value) -> Result<(), String> {
         let blob = json!({ "digest": format!("sha256:{}", "0".repeat(64)), "size": 0 });
-        let app: App = serde_json::from_value(json!({
+        let app: crate::release::SignedApp = serde_json::from_value(json!({
             "name": "web",
             "image": { "name": "a:1", "manifest": blob, "config": blob, "layers": [] },
             "limits": { "memory_bytes": 1 << 20, "cpu_millis": 100, "pids": 1 },

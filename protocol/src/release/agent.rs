@@ -45,7 +45,7 @@ impl Agent {
     }
 }
 
-impl Release {
+impl<L> Release<L> {
     /// The counter of the agent that it brings, under the epoch of role `release`.
     pub fn agent_counter(&self) -> Option<Counter> {
         self.agent.as_ref().map(|agent| Counter {

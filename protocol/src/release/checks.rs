@@ -1,6 +1,6 @@
 //! The rules of a release: each limit, and the sense of each field.
 
-use super::{App, Health, Image, NetworkMode, Probe, Release};
+use super::{Health, Image, NetworkMode, Probe, SignedApp, SignedRelease};
 use crate::document::{ends_after_it_begins, line, text, understood, within};
 use crate::limits::LIMITS;
 use crate::names::VolumeName;
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 mod guarantees;
 mod storage;
 
-impl Release {
+impl SignedRelease {
     /// Checks each limit and the sense of each field; the first fault, named by its path.
     pub fn check(&self) -> Result<(), String> {
         let l = &LIMITS;
@@ -62,7 +62,7 @@ impl Release {
     }
 }
 
-impl App {
+impl SignedApp {
     fn check(&self) -> Result<(), String> {
         let l = &LIMITS;
         let entries = l.entries_per_app as u64;
@@ -96,20 +96,21 @@ impl App {
         }
         storage::check(self)?;
         guarantees::check(&self.limits)?;
-        if self.limits.memory_bytes < 1 << 20 {
+        let (memory_bytes, pids) = (self.limits.memory_bytes, self.limits.pids);
+        if memory_bytes.is_some_and(|bytes| bytes < 1 << 20) {
             return Err("limits.memory_bytes is below 1 MiB; nothing starts in that".into());
         }
-        if self.limits.cpu_millis < 10 {
+        if self.limits.cpu_millis.is_some_and(|millis| millis < 10) {
             return Err("limits.cpu_millis is below 10 (one hundredth of a core)".into());
         }
-        if self.limits.pids == 0 {
+        if pids == Some(0) {
             return Err("limits.pids is 0; an app needs at least 1".into());
         }
-        if self.init && self.limits.pids == 1 {
+        if self.init && pids == Some(1) {
             return Err("limits.pids is 1; with init = true an app needs at least 2".into());
         }
         for (field, limit) in [
-            ("memory_bytes", Some(self.limits.memory_bytes)),
+            ("memory_bytes", memory_bytes),
             (
                 "io_read_bytes_per_second",
                 self.limits.io_read_bytes_per_second,

@@ -31,7 +31,7 @@ impl fmt::Display for Condition {
     }
 }
 
-impl App {
+impl<L> App<L> {
     /// Apps that have to be there first: those that it depends on, and the one whose network it uses.
     fn after(&self) -> impl Iterator<Item = &AppName> {
         self.depends_on.keys().chain(&self.network.container)
@@ -40,7 +40,7 @@ impl App {
 
 /// Positions of `apps` in an order in which each comes after those that it depends on, else as they are listed; or the
 /// names of those that depend on each other in a circle.
-pub fn start_order(apps: &[&App]) -> Result<Vec<usize>, Vec<AppName>> {
+pub fn start_order<L>(apps: &[&App<L>]) -> Result<Vec<usize>, Vec<AppName>> {
     let mut order = Vec::with_capacity(apps.len());
     let mut left: Vec<usize> = (0..apps.len()).collect();
     while !left.is_empty() {
@@ -56,7 +56,7 @@ pub fn start_order(apps: &[&App]) -> Result<Vec<usize>, Vec<AppName>> {
 }
 
 /// One circle among `left`, each of which waits for another of them: from any of them on, until a name comes again.
-fn circle(apps: &[&App], left: &[usize]) -> Vec<AppName> {
+fn circle<L>(apps: &[&App<L>], left: &[usize]) -> Vec<AppName> {
     let of_left = |name: &&AppName| left.iter().any(|at| apps[*at].name == **name);
     let mut by_name = BTreeMap::new();
     by_name.extend(left.iter().map(|at| (&apps[*at].name, apps[*at])));
@@ -72,7 +72,7 @@ fn circle(apps: &[&App], left: &[usize]) -> Vec<AppName> {
     way
 }
 
-impl Release {
+impl<L> Release<L> {
     pub(super) fn check_dependencies(&self) -> Result<(), String> {
         for app in &self.apps {
             let at = |fault: String| format!("app `{}`: depends_on: {fault}", app.name);
@@ -87,7 +87,7 @@ impl Release {
                 app.check_dependency(other, *condition).map_err(at)?;
             }
         }
-        let apps: Vec<&App> = self.apps.iter().collect();
+        let apps: Vec<&App<L>> = self.apps.iter().collect();
         let circle = match start_order(&apps) {
             Ok(_) => return Ok(()),
             Err(circle) => circle,
@@ -101,8 +101,8 @@ impl Release {
     }
 }
 
-impl App {
-    fn check_dependency(&self, on: &App, condition: Condition) -> Result<(), String> {
+impl<L> App<L> {
+    fn check_dependency(&self, on: &Self, condition: Condition) -> Result<(), String> {
         let name = &on.name;
         match condition {
             Condition::Healthy if on.health.is_none() => Err(format!(

@@ -39,7 +39,7 @@ impl DeviceAccess {
     }
 }
 
-impl App {
+impl<L> App<L> {
     pub(super) fn check_devices(&self) -> Result<(), String> {
         within("devices", self.devices.len() as u64, LIMITS.devices as u64)?;
         let mut names = BTreeSet::new();
@@ -87,7 +87,9 @@ mod tests {
                 "limits": {"memory_bytes": 1 << 20, "cpu_millis": 10, "pids": 1},
                 "devices": names.map(|name| serde_json::json!({"name": name})),
             });
-            serde_json::from_value::<App>(app).unwrap().check_devices()
+            serde_json::from_value::<crate::release::SignedApp>(app)
+                .unwrap()
+                .check_devices()
         };
         assert_eq!(check(["i2c-1", "i2c-2"]), Ok(()));
         let refused = check(["gpio", "gpio"]).unwrap_err();

@@ -68,7 +68,7 @@ impl Hooks {
     }
 }
 
-impl App {
+impl<L> App<L> {
     /// The program of a hook, and how long it may take.
     pub fn hook(&self, kind: HookKind) -> Option<(&[String], Duration)> {
         let (hook, default) = match kind {

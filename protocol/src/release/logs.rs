@@ -51,7 +51,7 @@ impl Logs {
     }
 }
 
-impl App {
+impl<L> App<L> {
     pub(super) fn check_logs(&self) -> Result<(), String> {
         let field = "logs.max_buffer_bytes";
         let Some(bytes) = self.logs.max_buffer_bytes else {
@@ -71,9 +71,8 @@ impl App {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
-    fn app(logs: serde_json::Value) -> App {
+    fn app(logs: serde_json::Value) -> crate::release::SignedApp {
         let blob = serde_json::json!({ "digest": format!("sha256:{}", "0".repeat(64)), "size": 0 });
         let app = serde_json::json!({
             "name": "web",

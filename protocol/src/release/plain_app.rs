@@ -1,10 +1,10 @@
 //! An app with what every app must have and nothing else, for the tests of what it may have.
 
-use super::App;
+use super::SignedApp;
 use serde_json::{Value, json};
 
 /// With these members besides.
-pub(super) fn app(more: Value) -> App {
+pub(super) fn app(more: Value) -> SignedApp {
     let blob = json!({ "digest": format!("sha256:{}", "0".repeat(64)), "size": 0 });
     let mut app = json!({
         "name": "web",

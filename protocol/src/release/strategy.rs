@@ -1,6 +1,6 @@
 //! How a version of an app takes the place of the one that runs, and which apps two versions can be of at once.
 
-use super::{App, NetworkMode, Release, VolumeMount};
+use super::{App, AppLimits, NetworkMode, Release, VolumeMount};
 use crate::limits::LIMITS;
 use crate::names::VolumeName;
 use serde::{Deserialize, Serialize};
@@ -22,12 +22,14 @@ impl Strategy {
     }
 }
 
-impl App {
+impl<L> App<L> {
     /// Whether it is started before the version that runs is ended.
     pub fn is_handed_over(&self) -> bool {
         self.strategy == Strategy::StartThenKill
     }
+}
 
+impl<Bytes, Count> App<AppLimits<Bytes, Count>> {
     /// A field by which it has something that no second version of it can have at the same time, and why.
     pub fn holds_alone(&self) -> Option<(&'static str, &'static str)> {
         let network = &self.network;
@@ -136,7 +138,7 @@ impl App {
     }
 }
 
-impl Release {
+impl<L> Release<L> {
     pub(super) fn check_hand_overs(&self) -> Result<(), String> {
         for guest in &self.apps {
             let Some(name) = &guest.network.container else {
@@ -159,7 +161,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn app(more: Value) -> App {
+    fn app(more: Value) -> crate::release::SignedApp {
         let blob = json!({ "digest": format!("sha256:{}", "0".repeat(64)), "size": 0 });
         let mut app = json!({
             "name": "web",

@@ -21,7 +21,7 @@ pub struct UpdateLock {
     pub max_defer_seconds: u32,
 }
 
-impl App {
+impl<L> App<L> {
     pub(super) fn check_update_lock(&self) -> Result<(), String> {
         let Some(lock) = self.update_lock else {
             return Ok(());

@@ -5,7 +5,7 @@ use super::{Refusal, VerifiedDeploy, VerifiedRelease};
 use crate::counters::{Counter, Seen};
 use crate::deploy::{AssignmentRole, Target};
 use crate::names::{BoardId, HardwareClass};
-use crate::release::Release;
+use crate::release::SignedRelease;
 use crate::site;
 use crate::time::TimeBound;
 use coracle_digest::Sha256Digest;
@@ -16,7 +16,7 @@ use coracle_digest::Sha256Digest;
 pub struct VerifiedDeployment {
     release: VerifiedRelease,
     deploy: VerifiedDeploy,
-    applied: Release,
+    applied: SignedRelease,
     seen: Seen,
 }
 
@@ -196,8 +196,8 @@ impl VerifiedDeployment {
     pub fn release(&self) -> &VerifiedRelease {
         &self.release
     }
-    /// The release as this board runs it: with what the assignment sets.
-    pub fn applied(&self) -> &Release {
+    /// The release with what the assignment sets; what it names no number for is still the board's to say.
+    pub fn applied(&self) -> &SignedRelease {
         &self.applied
     }
     /// The assignment.

@@ -3,7 +3,7 @@
 use super::Refusal;
 use crate::deploy::{AssignmentRole, DEPLOY_TYPE, Deploy};
 use crate::dsse::Envelope;
-use crate::release::{RELEASE_TYPE, Release};
+use crate::release::{RELEASE_TYPE, SignedRelease};
 use crate::root::{Role, TrustedRoot};
 use coracle_digest::Sha256Digest;
 
@@ -26,7 +26,7 @@ impl RootTimes {
 /// A release that enough release keys signed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifiedRelease {
-    release: Release,
+    release: SignedRelease,
     digest: Sha256Digest,
     size: u64,
 }
@@ -62,7 +62,7 @@ impl VerifiedRelease {
             document: WHAT,
             fault,
         };
-        let release: Release =
+        let release: SignedRelease =
             serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
         release.check().map_err(malformed)?;
         if release.epoch != epoch {
@@ -80,7 +80,7 @@ impl VerifiedRelease {
         })
     }
     /// The document.
-    pub fn document(&self) -> &Release {
+    pub fn document(&self) -> &SignedRelease {
         &self.release
     }
     /// SHA-256 of the payload: what an assignment names.

@@ -13,7 +13,7 @@ use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{Answer, Needs, Request, Status, StickWord};
-use coracle_protocol::release::App;
+use coracle_protocol::release::SignedApp;
 use coracle_protocol::report::{Fetched, Phase, SetState};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -329,13 +329,13 @@ async fn offer_once(
 }
 
 /// How long the supervisor may say nothing of a set that it tries.
-fn trial(apps: &[App]) -> Duration {
-    let longest = |of: &dyn Fn(&&App) -> bool| {
+fn trial(apps: &[SignedApp]) -> Duration {
+    let longest = |of: &dyn Fn(&&SignedApp) -> bool| {
         let seconds = apps.iter().filter(of).map(|app| app.trial_seconds).max();
         u64::from(seconds.unwrap_or(0))
     };
     // And before it: each app that others wait for may take its own; so may all that are handed over, together.
-    let waited_for = |app: &&App| {
+    let waited_for = |app: &&SignedApp| {
         apps.iter()
             .any(|other| other.depends_on.contains_key(&app.name))
     };
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_comes_before_a_trial_counts_with_it() {
-        let app = |name: &str, seconds: u32, strategy: &str, after: &[&str]| -> App {
+        let app = |name: &str, seconds: u32, strategy: &str, after: &[&str]| -> SignedApp {
             let blob = json!({ "digest": format!("sha256:{}", "0".repeat(64)), "size": 0 });
             let mut app = json!({
                 "name": name,

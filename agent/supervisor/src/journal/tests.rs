@@ -5,6 +5,12 @@ use coracle_protocol::names::{HardwareClass, ProductName};
 use coracle_protocol::release::{Blob, RELEASE_TYPE};
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root};
 
+const DEFAULTS: DefaultLimits = DefaultLimits {
+    memory_bytes: 1 << 20,
+    cpu_millis: 100,
+    pids: 1,
+};
+
 fn sign(kind: &str, document: &impl Serialize, key: &SigningKey) -> Envelope {
     let mut envelope = Envelope::unsigned(kind, &serde_json::to_vec(document).unwrap());
     envelope.sign(key).unwrap();
@@ -37,7 +43,7 @@ fn set(version: &str) -> StoredSet {
             role(Role::Deploy, &online),
         ]),
     };
-    let release = Release {
+    let release: Release = Release {
         spec_version: 1,
         critical: vec![],
         product: ProductName::new("shop").unwrap(),
@@ -97,7 +103,7 @@ fn some(version: &str) -> Option<String> {
 #[test]
 fn a_trial_becomes_current_or_nothing_and_long_expired_sets_still_open() {
     let folder = tempfile::tempdir().unwrap();
-    let journal = Journal::open(folder.path()).unwrap();
+    let journal = Journal::open(folder.path(), DEFAULTS).unwrap();
     assert_eq!(versions(&journal), [None, None, None]);
     journal.record(&set("1")).unwrap();
     assert_eq!(versions(&journal), [None, None, some("1")]);
@@ -129,7 +135,7 @@ fn a_trial_becomes_current_or_nothing_and_long_expired_sets_still_open() {
 #[test]
 fn a_cut_inside_keep_leaves_the_old_set() {
     let folder = tempfile::tempdir().unwrap();
-    let journal = Journal::open(folder.path()).unwrap();
+    let journal = Journal::open(folder.path(), DEFAULTS).unwrap();
     journal.record(&set("1")).unwrap();
     journal.keep().unwrap();
     journal.record(&set("2")).unwrap();
@@ -142,7 +148,7 @@ fn a_cut_inside_keep_leaves_the_old_set() {
 #[test]
 fn a_damaged_set_is_set_aside_and_the_others_stay() {
     let folder = tempfile::tempdir().unwrap();
-    let journal = Journal::open(folder.path()).unwrap();
+    let journal = Journal::open(folder.path(), DEFAULTS).unwrap();
     for version in ["1", "2"] {
         journal.record(&set(version)).unwrap();
         journal.keep().unwrap();

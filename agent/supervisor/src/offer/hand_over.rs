@@ -123,6 +123,7 @@ fn written_by_both(old: &App, release: &Release, running: &Release) -> Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_protocol::release::{DefaultLimits, SignedRelease};
     use serde_json::{Value, json};
 
     fn release(apps: &[Value]) -> Release {
@@ -130,13 +131,18 @@ mod tests {
         let app = |more: &Value| {
             let mut app = json!({
                 "image": { "name": "a:1", "manifest": blob, "config": blob, "layers": [] },
-                "limits": { "memory_bytes": 1 << 20, "cpu_millis": 100, "pids": 1 },
+                "limits": {},
             });
             let more = more.as_object().unwrap().clone();
             app.as_object_mut().unwrap().extend(more);
             app
         };
-        serde_json::from_value(json!({
+        let defaults = DefaultLimits {
+            memory_bytes: 1 << 20,
+            cpu_millis: 100,
+            pids: 1,
+        };
+        let signed: SignedRelease = serde_json::from_value(json!({
             "spec_version": 1,
             "product": "shop",
             "version": "1",
@@ -147,7 +153,8 @@ mod tests {
             "hardware": ["board"],
             "apps": apps.iter().map(app).collect::<Vec<_>>(),
         }))
-        .unwrap()
+        .unwrap();
+        defaults.fill(&signed)
     }
 
     fn fault(new: &[Value], running: &[Value]) -> Option<String> {

@@ -45,8 +45,8 @@ impl Supervisor {
 }
 
 impl AppRun {
-    /// Of an app that was taken over: an earlier supervisor may have taken some of its CPU while the board was hot, and may have known
-    /// no promises.
+    /// Of an app that was taken over: an earlier supervisor may have taken some of its CPU while the board was hot, may have known
+    /// no promises, and may have had another profile, whose limits it got where its release names none.
     pub(super) fn keep_promises(&self, cgroup: &Cgroup) {
         let promised = self.plan.as_ref().map(|plan| Limits {
             memory_min_bytes: plan.limits.memory_min_bytes,
@@ -56,10 +56,20 @@ impl AppRun {
         });
         let limits = Limits {
             cpu_millis: Some(self.app.limits.cpu_millis.into()),
+            pids: Some(self.app.limits.pids.into()),
             ..promised.unwrap_or_default()
         };
         if let Err(error) = cgroup.set_limits(&limits) {
-            tracing::warn!(app = %self.name(), %error, "its CPU quota and what it is promised stay as they are");
+            tracing::warn!(app = %self.name(), %error, "its CPU quota, its processes and what it is promised stay as they are");
+        }
+        let memory = self.plan.as_ref().map(|plan| Limits {
+            memory_bytes: plan.limits.memory_bytes,
+            memory_swap_bytes: plan.limits.memory_swap_bytes,
+            ..Limits::default()
+        });
+        // Apart from the others: it cannot be set below what the app has in use.
+        if let Err(error) = cgroup.set_limits(&memory.unwrap_or_default()) {
+            tracing::warn!(app = %self.name(), %error, "its memory limit stays as it is until it is started anew");
         }
     }
 }

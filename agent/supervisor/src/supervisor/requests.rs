@@ -375,8 +375,13 @@ impl Supervisor {
             configs.insert(blob.digest, text);
         }
         let deployment = accepted.deployment.clone();
-        let set = DeployedSet::new(activity.to_owned(), deployment, &configs)
-            .map_err(|fault| Refused::new("bad-config", fault))?;
+        let set = DeployedSet::new(
+            activity.to_owned(),
+            deployment,
+            &configs,
+            &self.settings.default_limits(),
+        )
+        .map_err(|fault| Refused::new("bad-config", fault))?;
         self.check_plans(&set)?;
         let stored = StoredSet {
             set_version: 1,

@@ -40,7 +40,7 @@ impl Supervisor {
     pub async fn start(settings: Settings) -> Result<Self, SupervisorError> {
         let lock = lock(&settings)?;
         let config = &settings.config;
-        let journal = Journal::open(&config.deployments_dir())?;
+        let journal = Journal::open(&config.deployments_dir(), settings.default_limits())?;
         let mut trust = Trust::load(
             &config.trust_dir(),
             &config.root_file(),

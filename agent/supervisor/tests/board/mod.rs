@@ -24,6 +24,7 @@ use coracle_protocol::release::{
 };
 use coracle_protocol::report::{AppStatus, Phase};
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -664,7 +665,7 @@ impl Board {
         (release, deploy)
     }
 
-    pub fn deploy_of(&self, release: &Release, seq: u64) -> Deploy {
+    pub fn deploy_of<L: Serialize>(&self, release: &Release<L>, seq: u64) -> Deploy {
         let payload = serde_json::to_vec(release).unwrap();
         Deploy {
             spec_version: 1,
@@ -686,7 +687,12 @@ impl Board {
         }
     }
 
-    pub fn offer(&self, activity: &str, release: &Release, deploy: &Deploy) -> Answer {
+    pub fn offer<L: Serialize>(
+        &self,
+        activity: &str,
+        release: &Release<L>,
+        deploy: &Deploy,
+    ) -> Answer {
         self.offer_signed(
             activity,
             sign(RELEASE_TYPE, release, &self.keys.release),
@@ -702,7 +708,12 @@ impl Board {
         })
     }
 
-    pub fn needs(&self, activity: &str, release: &Release, deploy: &Deploy) -> Needs {
+    pub fn needs<L: Serialize>(
+        &self,
+        activity: &str,
+        release: &Release<L>,
+        deploy: &Deploy,
+    ) -> Needs {
         match self.offer(activity, release, deploy) {
             Answer::Needs(needs) => needs,
             other => panic!("{other:?}\n{}", self.log()),
@@ -743,10 +754,10 @@ impl Board {
         self.carry_out(version, &release, &deploy)
     }
 
-    pub fn carry_out(
+    pub fn carry_out<L: Serialize>(
         &self,
         activity: &str,
-        release: &Release,
+        release: &Release<L>,
         deploy: &Deploy,
     ) -> (Phase, Option<String>) {
         let needs = self.needs(activity, release, deploy);
@@ -796,7 +807,7 @@ impl Drop for Board {
     }
 }
 
-pub fn sign(kind: &str, document: &impl serde::Serialize, key: &SigningKey) -> Envelope {
+pub fn sign(kind: &str, document: &impl Serialize, key: &SigningKey) -> Envelope {
     let mut envelope = Envelope::unsigned(kind, &serde_json::to_vec(document).unwrap());
     envelope.sign(key).unwrap();
     envelope

@@ -1,37 +1,37 @@
 //! What an app is promised, which is a part of what it may use.
 
-use super::super::AppLimits;
+use super::super::NamedLimits;
 
-pub(super) fn check(limits: &AppLimits) -> Result<(), String> {
+pub(super) fn check(limits: &NamedLimits) -> Result<(), String> {
     memory(limits)?;
     cpus(limits)
 }
 
-fn cpus(limits: &AppLimits) -> Result<(), String> {
-    match limits.cpus_exclusive {
-        Some(0) => Err("limits.cpus_exclusive is 0; leave it out for no CPU of its own".into()),
-        Some(cpus) if u64::from(limits.cpu_millis) > 1000 * u64::from(cpus) => Err(format!(
-            "limits.cpu_millis is {}, more than the CPUs carry that the app runs on: limits.cpus_exclusive is {cpus}",
-            limits.cpu_millis
+fn cpus(limits: &NamedLimits) -> Result<(), String> {
+    match (limits.cpus_exclusive, limits.cpu_millis) {
+        (Some(0), _) => {
+            Err("limits.cpus_exclusive is 0; leave it out for no CPU of its own".into())
+        }
+        (Some(cpus), Some(millis)) if u64::from(millis) > 1000 * u64::from(cpus) => Err(format!(
+            "limits.cpu_millis is {millis}, more than the CPUs carry that the app runs on: limits.cpus_exclusive is {cpus}"
         )),
         _ => Ok(()),
     }
 }
 
-fn memory(limits: &AppLimits) -> Result<(), String> {
+fn memory(limits: &NamedLimits) -> Result<(), String> {
     let (min, reserved) = (limits.memory_min_bytes, limits.memory_reservation_bytes);
     for (field, value) in [
         ("memory_min_bytes", min),
         ("memory_reservation_bytes", reserved),
     ] {
-        match value {
-            Some(0) => {
+        match (value, limits.memory_bytes) {
+            (Some(0), _) => {
                 return Err(format!("limits.{field} is 0; leave it out for no promise"));
             }
-            Some(value) if value > limits.memory_bytes => {
+            (Some(value), Some(most)) if value > most => {
                 return Err(format!(
-                    "limits.{field} is {value}, more than the app may use: limits.memory_bytes is {}",
-                    limits.memory_bytes
+                    "limits.{field} is {value}, more than the app may use: limits.memory_bytes is {most}"
                 ));
             }
             _ => {}
@@ -50,22 +50,22 @@ mod tests {
     use super::*;
 
     fn with(min: Option<u64>, reserved: Option<u64>) -> Result<(), String> {
-        memory(&AppLimits {
-            memory_bytes: 100,
+        memory(&NamedLimits {
+            memory_bytes: Some(100),
             memory_min_bytes: min,
             memory_reservation_bytes: reserved,
-            ..AppLimits::default()
+            ..NamedLimits::default()
         })
     }
 
     #[test]
     fn cpus_of_its_own_carry_what_it_may_use() {
         let with = |cpu_millis, cpus| {
-            check(&AppLimits {
-                memory_bytes: 100,
-                cpu_millis,
+            check(&NamedLimits {
+                memory_bytes: Some(100),
+                cpu_millis: Some(cpu_millis),
                 cpus_exclusive: cpus,
-                ..AppLimits::default()
+                ..NamedLimits::default()
             })
         };
         assert_eq!(with(5000, None), Ok(()));

@@ -3,11 +3,11 @@
 use crate::document::{text, within};
 use crate::limits::LIMITS;
 use crate::names::{AppName, VolumeName};
-use crate::release::{App, DiskOn};
+use crate::release::{DiskOn, SignedApp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Each limit, and that no two things are in one place.
-pub(super) fn check(app: &App) -> Result<(), String> {
+pub(super) fn check(app: &SignedApp) -> Result<(), String> {
     let mut targets = BTreeSet::new();
     let volumes = app.volumes.iter().map(|v| ("volumes.target", &v.target));
     let tmpfs = app.tmpfs.iter().map(|t| ("tmpfs.target", &t.target));
@@ -33,8 +33,12 @@ pub(super) fn check(app: &App) -> Result<(), String> {
     for tmpfs in &app.tmpfs {
         let field = format!("tmpfs `{}`: size", tmpfs.target);
         at_least(&field, tmpfs.size_bytes, 4096)?;
-        within(&field, tmpfs.size_bytes, limits.memory_bytes)
-            .map_err(|fault| format!("{fault}: what is in it counts against the app's memory"))?;
+        within(
+            &field,
+            tmpfs.size_bytes,
+            limits.memory_bytes.unwrap_or(LIMITS.integer),
+        )
+        .map_err(|fault| format!("{fault}: what is in it counts against the app's memory"))?;
     }
     for bind in &app.binds {
         plain_path("binds.source", &bind.source)?;
@@ -76,7 +80,7 @@ pub(super) struct Size<'a> {
 
 /// A volume has one size, whichever of its apps is looked at.
 pub(super) fn shared_sizes<'a>(
-    app: &'a App,
+    app: &'a SignedApp,
     sizes: &mut BTreeMap<&'a VolumeName, Size<'a>>,
 ) -> Result<(), String> {
     for volume in &app.volumes {

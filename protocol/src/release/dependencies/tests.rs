@@ -1,8 +1,8 @@
 use super::*;
-use crate::release::{Health, Probe};
+use crate::release::{Health, Probe, SignedApp, SignedRelease};
 
 /// Apps without images: what they are is not looked at here.
-fn app(name: &str, after: &[(&str, Condition)]) -> App {
+fn app(name: &str, after: &[(&str, Condition)]) -> SignedApp {
     let after: BTreeMap<&str, Condition> = after.iter().copied().collect();
     let blob = serde_json::json!({ "digest": format!("sha256:{}", "0".repeat(64)), "size": 0 });
     serde_json::from_value(serde_json::json!({
@@ -14,8 +14,8 @@ fn app(name: &str, after: &[(&str, Condition)]) -> App {
     .unwrap()
 }
 
-fn release(apps: Vec<App>) -> Release {
-    Release {
+fn release(apps: Vec<SignedApp>) -> SignedRelease {
+    SignedRelease {
         spec_version: 1,
         critical: vec![],
         product: crate::names::ProductName::new("shop").unwrap(),
@@ -31,11 +31,11 @@ fn release(apps: Vec<App>) -> Release {
     }
 }
 
-fn fault(apps: Vec<App>) -> String {
+fn fault(apps: Vec<SignedApp>) -> String {
     release(apps).check().unwrap_err()
 }
 
-fn checked(mut app: App) -> App {
+fn checked(mut app: SignedApp) -> SignedApp {
     app.health = Some(Health {
         probe: Probe::Tcp { port: 1 },
         interval_ms: 1000,
@@ -46,7 +46,7 @@ fn checked(mut app: App) -> App {
     app
 }
 
-fn once(mut app: App) -> App {
+fn once(mut app: SignedApp) -> SignedApp {
     app.restart = Restart::No;
     app
 }
@@ -64,7 +64,7 @@ fn a_good_one_passes_and_is_written_as_it_was_read() {
     let migrate = once(app("migrate", &[("db", Healthy)]));
     let apps = vec![web, migrate, checked(app("db", &[]))];
     release(apps.clone()).check().unwrap();
-    let apps: Vec<&App> = apps.iter().collect();
+    let apps: Vec<&SignedApp> = apps.iter().collect();
     assert_eq!(start_order(&apps), Ok(vec![2, 1, 0]));
     let json = serde_json::to_string(&app("alone", &[])).unwrap();
     assert!(!json.contains("depends_on"), "{json}");
@@ -73,7 +73,7 @@ fn a_good_one_passes_and_is_written_as_it_was_read() {
 #[test]
 fn without_a_word_the_order_is_that_of_the_release() {
     let apps = [app("c", &[]), app("a", &[]), app("b", &[("a", Started)])];
-    let apps: Vec<&App> = apps.iter().collect();
+    let apps: Vec<&SignedApp> = apps.iter().collect();
     assert_eq!(start_order(&apps), Ok(vec![0, 1, 2]));
 }
 
@@ -153,7 +153,7 @@ fn the_order_is_right_for_every_graph_of_four() {
         let after: Vec<Vec<usize>> = (0..4)
             .map(|one| (0..4).filter(|other| edge(one, *other)).collect())
             .collect();
-        let apps: Vec<App> = (0..4)
+        let apps: Vec<SignedApp> = (0..4)
             .map(|one| {
                 let mut app = app(names[one], &[]);
                 for other in &after[one] {
@@ -163,7 +163,7 @@ fn the_order_is_right_for_every_graph_of_four() {
                 app
             })
             .collect();
-        let apps: Vec<&App> = apps.iter().collect();
+        let apps: Vec<&SignedApp> = apps.iter().collect();
         match start_order(&apps) {
             Ok(order) => {
                 let place = |app| order.iter().position(|at| *at == app).unwrap();

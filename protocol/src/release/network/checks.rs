@@ -3,7 +3,7 @@
 use super::{AppOnNetwork, DEFAULT_NETWORK, NetworkSpec};
 use crate::document::{line, within};
 use crate::limits::LIMITS;
-use crate::release::{App, Network, NetworkMode, Release};
+use crate::release::{Network, NetworkMode, SignedApp, SignedRelease};
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ const RATES: std::ops::RangeInclusive<u64> = 1024..=12_500_000_000;
 const MTUS: std::ops::RangeInclusive<u32> = 576..=9216;
 const LEAST_MTU_OF_IPV6: u32 = 1280;
 
-impl Release {
+impl SignedRelease {
     /// The networks, and how the apps are on them.
     pub(in crate::release) fn check_networks(&self) -> Result<(), String> {
         within(
@@ -55,7 +55,7 @@ impl Release {
     }
 
     /// Published ports lead in by the network that has the default route, and by a bridge.
-    fn check_doors(&self, app: &App) -> Result<(), String> {
+    fn check_doors(&self, app: &SignedApp) -> Result<(), String> {
         let on = &app.network.networks;
         let specs = on.iter().filter_map(|on| self.spec(on));
         if specs.clone().any(|spec| !spec.driver.is_bridge()) && !app.network.rates.is_none() {
@@ -101,7 +101,7 @@ impl Release {
     }
 
     /// Whose network an app uses.
-    fn check_host(&self, app: &App) -> Result<(), String> {
+    fn check_host(&self, app: &SignedApp) -> Result<(), String> {
         let Some(name) = &app.network.container else {
             return Ok(());
         };
@@ -116,7 +116,7 @@ impl Release {
 
     /// The board's network is no app's to share.
     pub(in crate::release) fn check_guests(&self) -> Result<(), String> {
-        let of_board = |app: &&App| app.network.mode == NetworkMode::Host;
+        let of_board = |app: &&SignedApp| app.network.mode == NetworkMode::Host;
         for app in &self.apps {
             let Some(name) = &app.network.container else {
                 continue;
@@ -136,7 +136,7 @@ impl Release {
         Ok(())
     }
 
-    fn check_place(&self, on: &AppOnNetwork, others: &[App]) -> Result<(), String> {
+    fn check_place(&self, on: &AppOnNetwork, others: &[SignedApp]) -> Result<(), String> {
         let spec = self.spec(on);
         if spec.is_none() && on.name.as_str() != DEFAULT_NETWORK {
             return Err("the release declares no such network; add it to [[networks]]".into());

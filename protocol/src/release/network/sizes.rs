@@ -3,7 +3,7 @@
 use super::{AppOnNetwork, DEFAULT_NETWORK, EgressTo, NetworkSpec};
 use crate::document::within;
 use crate::limits::LIMITS;
-use crate::release::{App, Network, NetworkMode, Release};
+use crate::release::{Network, NetworkMode, SignedApp, SignedRelease};
 use std::collections::BTreeSet;
 
 /// Bytes of JSON that the supervisor tells a network's resolver at once: what fits a socket's buffer.
@@ -15,7 +15,7 @@ const AROUND_A_CONTAINER: usize = 220;
 /// Field names, and the board's resolvers.
 const AROUND_ALL: usize = 512;
 
-impl Release {
+impl SignedRelease {
     /// Each network's names fit its resolver.
     pub(super) fn check_zones(&self) -> Result<(), String> {
         let bridges = self.networks.iter().filter(|n| n.driver.is_bridge());
@@ -32,7 +32,7 @@ impl Release {
     }
 
     /// Of an app in the zone of one of its networks: its names there, its list, and whom it finds on its other networks.
-    fn bytes_of(&self, app: &App, network: &str) -> usize {
+    fn bytes_of(&self, app: &SignedApp, network: &str) -> usize {
         let list = app.network.egress.as_deref().unwrap_or_default();
         let mut names = BTreeSet::new();
         names.extend(list.iter().map(|entry| &entry.to));
@@ -56,14 +56,14 @@ impl Release {
     }
 }
 
-fn is_on(app: &App, network: &str) -> bool {
+fn is_on(app: &SignedApp, network: &str) -> bool {
     let Network { mode, networks, .. } = &app.network;
     let named = networks.iter().any(|on| on.name.as_str() == network);
     *mode == NetworkMode::Bridge && (named || networks.is_empty() && network == DEFAULT_NETWORK)
 }
 
 /// None where it isn't.
-fn bytes_of_names(app: &App, network: &str) -> usize {
+fn bytes_of_names(app: &SignedApp, network: &str) -> usize {
     if !is_on(app, network) {
         return 0;
     }

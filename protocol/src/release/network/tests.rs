@@ -1,4 +1,4 @@
-use crate::release::Release;
+use crate::release::SignedRelease;
 use serde_json::{Value, json};
 
 /// Two apps on two networks, with everything said.
@@ -39,8 +39,9 @@ fn release() -> Value {
 }
 
 fn check(value: Value) -> Result<(), String> {
-    let release: Release = serde_json::from_value(value).map_err(|e| e.to_string())?;
-    let again: Release = serde_json::from_slice(&serde_json::to_vec(&release).unwrap()).unwrap();
+    let release: SignedRelease = serde_json::from_value(value).map_err(|e| e.to_string())?;
+    let again: SignedRelease =
+        serde_json::from_slice(&serde_json::to_vec(&release).unwrap()).unwrap();
     assert_eq!(release, again);
     release.check()
 }

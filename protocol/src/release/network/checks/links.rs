@@ -3,12 +3,12 @@
 use crate::names::AppName;
 use crate::release::network::links::CAN_BITRATES;
 use crate::release::network::{Driver, LinkName, NetworkSpec};
-use crate::release::{App, Network, NetworkMode, Release};
+use crate::release::{Network, NetworkMode, SignedApp, SignedRelease};
 
 /// IEEE 802.1Q: 0 and 4095 mean something else.
 const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
 
-impl Release {
+impl SignedRelease {
     /// A link is one network's with each of its VLANs, or one app's whole.
     pub(super) fn check_links(&self) -> Result<(), String> {
         for (index, network) in self.networks.iter().enumerate() {
@@ -25,7 +25,7 @@ impl Release {
                 ));
             }
         }
-        let links = |app: &App| {
+        let links = |app: &SignedApp| {
             let name = app.name.clone();
             let links = app.network.interfaces.clone();
             links.into_iter().map(move |link| (link.name, name.clone()))
