@@ -32,7 +32,7 @@ pub struct Budget {
     pub pids: u64,
     /// Storage in bytes.
     pub disk_bytes: u64,
-    /// What the disk carries; a rate that is not known is not held against anything.
+    /// What the disk of the state folder carries; a rate that is not known is not held against anything.
     pub io: IoRates,
     /// Network modes that the profile allows.
     pub modes: heapless::Vec<NetworkMode, 4>,
@@ -53,7 +53,8 @@ pub struct AppPromise {
     pub pids: u64,
     /// Its layers, writable layer, volumes and logs, in bytes.
     pub disk_bytes: u64,
-    /// Rates of disk reads and writes that it asks for. What an app gets that asks for none is no promise.
+    /// Rates of disk reads and writes that it asks for. One that asks for none counts with the least that it is left
+    /// ([`IoRates::default_of`]).
     pub io: IoRates,
     /// Its network.
     pub mode: NetworkMode,
@@ -155,7 +156,7 @@ impl Budget {
             cpus: cpus.saturating_sub(1),
             pids: pids - RESERVED_PIDS.min(pids / 2),
             disk_bytes: disk.saturating_sub(mib(reserve.disk_mib)),
-            io: IoRates::from(&profile.storage.ceilings),
+            io: IoRates::carried_by(profile, detected.state_disk.as_deref()),
             modes: profile.network.modes.clone(),
         }
     }

@@ -6,7 +6,7 @@ use crate::settings::Settings;
 use crate::trust::{Trust, built_at};
 use crate::users;
 use coracle_board_support::budget::{AppPromise, Guarantees, HostPort, PortProtocol, unkept};
-use coracle_board_support::profile::NetworkMode as BoardMode;
+use coracle_board_support::profile::{Architecture, NetworkMode as BoardMode};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::LayerType;
 use coracle_protocol::dsse::Envelope;
@@ -233,6 +233,9 @@ pub fn check_budget(
                 "app `{}` asks for IO limits, and this board has no disk that they could be set on",
                 app.name
             ));
+        }
+        if settings.profile.architecture == Architecture::Arm && io_of(&app.limits).is_any() {
+            tracing::warn!(app = %app.name, "it names an IO rate, which may stop a 32-bit kernel (`coracle board check`)");
         }
     }
     let needs = accepted.needs(on_board, false);

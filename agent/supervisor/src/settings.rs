@@ -3,7 +3,7 @@
 use crate::apps::user::{self, UserError};
 use crate::disk::{self, About, DiskError};
 use crate::users::UsersPolicy;
-use coracle_board_support::budget::{Budget, can_be_asked_for};
+use coracle_board_support::budget::{Budget, IoRates, can_be_asked_for};
 use coracle_board_support::config::{Config, ConfigError};
 use coracle_board_support::detect::{DetectError, Detected, choose};
 use coracle_board_support::probe::{Outcome, Trials};
@@ -46,6 +46,27 @@ pub struct Owner {
     pub gid: u32,
 }
 
+/// A disk that IO limits are set on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RatedDisk {
+    /// First half of its number.
+    pub major: u32,
+    /// Second half of its number.
+    pub minor: u32,
+    /// For all apps together, as far as it is known.
+    pub carries: IoRates,
+}
+
+impl RatedDisk {
+    fn of(disk: &Disk, profile: &Profile) -> Self {
+        Self {
+            major: disk.major,
+            minor: disk.minor,
+            carries: IoRates::carried_by(profile, Some(&disk.name)),
+        }
+    }
+}
+
 /// Everything that is decided before the supervisor starts.
 #[derive(Debug)]
 pub struct Settings {
@@ -69,8 +90,8 @@ pub struct Settings {
     pub facts: BoardFacts,
     /// The daemon's user, when the board has it. Without one only root may talk to the supervisor.
     pub daemon: Option<Owner>,
-    /// Major and minor of the disks that IO limits are set on.
-    pub disks: Vec<(u32, u32)>,
+    /// The disks that IO limits are set on.
+    pub disks: Vec<RatedDisk>,
     /// The apps' bridge.
     pub network: NetworkConfig,
 }
@@ -102,7 +123,9 @@ impl Settings {
         let disk_bytes = rustix::fs::statvfs(&config.state_dir)
             .map(|fs| fs.f_blocks * fs.f_frsize)
             .about("ask the size of", &config.state_dir)?;
-        let detected = Detected::read(Path::new("/")).with_disk_bytes(disk_bytes);
+        let detected = Detected::read(Path::new("/"))
+            .with_disk_bytes(disk_bytes)
+            .with_state_disk(storage::under(&config.state_dir));
         let chosen = choose(&config, &detected)?;
         tracing::info!(profile = chosen.profile.name.as_str(), reason = %chosen.reason, "board profile");
         for left_out in &chosen.left_out {
@@ -118,7 +141,10 @@ impl Settings {
             budget: Budget::of(&profile, &detected),
             facts: facts(&profile, &hardware, &detected),
             trials: tried(&disks),
-            disks: disks.iter().map(|disk| (disk.major, disk.minor)).collect(),
+            disks: disks
+                .iter()
+                .map(|disk| RatedDisk::of(disk, &profile))
+                .collect(),
             network: network(&config, &profile),
             users: UsersPolicy::of(&config, &profile.isolation),
             hardware,
@@ -131,6 +157,16 @@ impl Settings {
     /// The supervisor's own folder for what a reboot forgets: nobody else can put anything there.
     pub fn run_state_dir(&self) -> PathBuf {
         run_state_dir(&self.config)
+    }
+
+    /// Of apps whose release names none of their own.
+    pub fn default_limits(&self) -> DefaultLimits {
+        let quotas = &self.profile.quotas;
+        DefaultLimits {
+            memory_bytes: quotas.memory_mib.mib_in_bytes(),
+            cpu_millis: quotas.cpu_millis.get(),
+            pids: quotas.pids.get(),
+        }
     }
 
     /// Where the sockets of transfers come: root's, and the daemon passes through it.
@@ -159,16 +195,6 @@ fn make_folders(config: &Config, daemon: Option<Owner>) -> Result<(), DiskError>
     // Whoever owns it can swap what is in it: a packaging mistake must not give the daemon that.
     std::os::unix::fs::chown(&config.state_dir, Some(0), Some(0))
         .about("take back", &config.state_dir)?;
-    /// Of apps whose release names none of their own.
-    pub fn default_limits(&self) -> DefaultLimits {
-        let quotas = &self.profile.quotas;
-        DefaultLimits {
-            memory_bytes: quotas.memory_mib.mib_in_bytes(),
-            cpu_millis: quotas.cpu_millis.get(),
-            pids: quotas.pids.get(),
-        }
-    }
-
     disk::make_folder(&config.run_dir, 0o1775)?;
     let gid = daemon.map(|owner| owner.gid);
     std::os::unix::fs::chown(&config.run_dir, Some(0), gid).about("give away", &config.run_dir)?;

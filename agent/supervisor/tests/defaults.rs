@@ -138,3 +138,36 @@ fn a_release_whose_left_out_limits_do_not_fit_is_refused_with_whose_they_are() {
     let ended = board.carry_out("c", &signed, &deploy);
     assert_eq!(ended, (Phase::Committed, None), "{}", board.log());
 }
+
+/// What two apps get that name no rates comes to no more than the disk carries.
+#[test]
+fn apps_without_rates_share_what_the_disk_carries() {
+    let mut board = Board::start();
+    board.kill_supervisor();
+    let site = "[storage.ceilings]\nwrite_bytes_per_second = 9_000_000\n\
+        [quotas]\nio_write_bytes_per_second = 8_000_000\n";
+    std::fs::write(board.config().with_file_name("board.toml"), site).unwrap();
+    board.start_supervisor();
+    let small = json!({ "memory_bytes": 16 * MIB, "cpu_millis": 100, "pids": 9 });
+    let mut named = small.clone();
+    named["io_write_bytes_per_second"] = json!(3_000_000);
+    let apps = [("a", small.clone()), ("b", small), ("c", named)];
+    let signed = release(&mut board, "1", &apps);
+    let deploy = board.deploy_of(&signed, 50);
+    let ended = board.carry_out("a", &signed, &deploy);
+    assert_eq!(ended, (Phase::Committed, None), "{}", board.log());
+    let rate = |app: &str| {
+        let folders = board.cgroups().into_iter();
+        let files = folders.flat_map(|folder| {
+            ["io.max", "blkio.throttle.write_bps_device"].map(|name| folder.join(app).join(name))
+        });
+        let text: String = files
+            .filter_map(|file| std::fs::read_to_string(file).ok())
+            .collect();
+        let is_there = |rate: &&str| text.contains(*rate);
+        ["3000000", "8000000"].into_iter().find(is_there)
+    };
+    for app in ["a", "b", "c"] {
+        assert_eq!(rate(app), Some("3000000"), "{app}");
+    }
+}

@@ -1,8 +1,14 @@
 //! Rates of a disk: what apps ask for, and what the medium carries.
 
 use super::Resource;
-use crate::profile::{IoCeilings, Profile, Quotas};
+use crate::profile::{Architecture, IoCeilings, Profile, Quotas};
 use serde::{Deserialize, Serialize};
+
+/// Bytes a second that an app is left at least, each way: a program of a few MiB starts within the time of a trial.
+pub(super) const LEAST_BYTES: u64 = 256 * 1024;
+
+/// The same of reads and writes a second.
+pub(super) const LEAST_OPERATIONS: u64 = 10;
 
 /// Per second; `None` is no rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,9 +25,35 @@ pub struct IoRates {
 }
 
 impl IoRates {
-    /// Of an app that names none: what `[quotas]` says, and never more than the disk carries for all of them.
-    pub fn default_of(profile: &Profile) -> Self {
-        Self::from(&profile.quotas).at_most(Self::from(&profile.storage.ceilings))
+    /// What the disk of this name (`mmcblk0`) carries; what `[storage.ceilings]` says where it is not known.
+    pub fn carried_by(profile: &Profile, disk: Option<&str>) -> Self {
+        let storage = &profile.storage;
+        let ceilings = disk.map_or(storage.ceilings, |name| {
+            storage.carried_by(&format!("/dev/{name}"))
+        });
+        Self::from(&ceilings)
+    }
+
+    /// Of an app that names none, on a disk that carries `ceilings` for all `apps` of a set: what `[quotas]` says, and not more
+    /// than an even share of what those that name a rate leave. So the sum of all rates stays below what the disk carries, as
+    /// long as [`super::Budget::check`] found room for the least share of each.
+    ///
+    /// None on 32-bit ARM, where a rate may stop the kernel (docs/boards.md): who wants one there names it.
+    pub fn default_of(profile: &Profile, ceilings: Self, apps: &[Self]) -> Self {
+        if profile.architecture == Architecture::Arm {
+            return Self::default();
+        }
+        let share = |of: fn(&Self) -> Option<u64>, least: u64| {
+            let named = apps.iter().filter_map(of).fold(0, u64::saturating_add);
+            let silent = apps.iter().filter(|app| of(app).is_none()).count().max(1);
+            Some((of(&ceilings)?.saturating_sub(named) / silent as u64).max(least))
+        };
+        Self::from(&profile.quotas).at_most(Self {
+            read_bytes: share(|io| io.read_bytes, LEAST_BYTES),
+            write_bytes: share(|io| io.write_bytes, LEAST_BYTES),
+            read_operations: share(|io| io.read_operations, LEAST_OPERATIONS),
+            write_operations: share(|io| io.write_operations, LEAST_OPERATIONS),
+        })
     }
 
     /// Whether there is one.

@@ -1,5 +1,6 @@
 //! What can be wrong with a set of apps, in numbers.
 
+use super::io::{LEAST_BYTES, LEAST_OPERATIONS};
 use super::{AppPromise, HostPort, PortProtocol};
 use crate::profile::NetworkMode;
 use serde::Serialize;
@@ -39,10 +40,10 @@ impl Resource {
             Self::Cpu => promise.cpu_millis.max(promise.guarantees.cpu_millis()),
             Self::Pids => promise.pids,
             Self::Disk => promise.disk_bytes,
-            Self::ReadBytes => promise.io.read_bytes.unwrap_or(0),
-            Self::WriteBytes => promise.io.write_bytes.unwrap_or(0),
-            Self::ReadOperations => promise.io.read_operations.unwrap_or(0),
-            Self::WriteOperations => promise.io.write_operations.unwrap_or(0),
+            Self::ReadBytes => promise.io.read_bytes.unwrap_or(LEAST_BYTES),
+            Self::WriteBytes => promise.io.write_bytes.unwrap_or(LEAST_BYTES),
+            Self::ReadOperations => promise.io.read_operations.unwrap_or(LEAST_OPERATIONS),
+            Self::WriteOperations => promise.io.write_operations.unwrap_or(LEAST_OPERATIONS),
         }
     }
 
@@ -69,13 +70,13 @@ impl Resource {
         }
     }
 
-    /// The key of `[storage.ceilings]` that says how much there is.
-    fn ceiling(self) -> Option<&'static str> {
+    /// The key of `[storage.ceilings]` that says how much there is, and the least of it that an app is left.
+    fn ceiling(self) -> Option<(&'static str, u64)> {
         match self {
-            Self::ReadBytes => Some("read_bytes_per_second"),
-            Self::WriteBytes => Some("write_bytes_per_second"),
-            Self::ReadOperations => Some("read_operations_per_second"),
-            Self::WriteOperations => Some("write_operations_per_second"),
+            Self::ReadBytes => Some(("read_bytes_per_second", LEAST_BYTES)),
+            Self::WriteBytes => Some(("write_bytes_per_second", LEAST_BYTES)),
+            Self::ReadOperations => Some(("read_operations_per_second", LEAST_OPERATIONS)),
+            Self::WriteOperations => Some(("write_operations_per_second", LEAST_OPERATIONS)),
             Self::Memory | Self::Cpu | Self::Pids | Self::Disk => None,
         }
     }
@@ -162,9 +163,10 @@ impl fmt::Display for Problem {
                     resource.amount(asked - available),
                 )?;
                 match resource.ceiling() {
-                    Some(key) => write!(
+                    Some((key, least)) => write!(
                         f,
-                        "; where its disk carries more, `{key}` of [storage.ceilings] in its board.toml says so"
+                        "; an app that names none counts with {}; where its disk carries more, `{key}` of [storage.ceilings], or of the disk's own ceilings in [storage] state, in its board.toml says so",
+                        resource.amount(least)
                     ),
                     None => Ok(()),
                 }

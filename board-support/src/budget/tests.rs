@@ -277,7 +277,7 @@ fn the_sum_of_rates_stays_below_what_the_disk_carries() {
     };
     let fits = [
         asks("a", Some(6_000_000), None),
-        asks("b", Some(4_000_000), Some(500)),
+        asks("b", Some(3_700_000), Some(480)),
         app("c", 10),
     ];
     assert!(budget.check(&fits).is_ok());
@@ -285,13 +285,13 @@ fn the_sum_of_rates_stays_below_what_the_disk_carries() {
     let mut large = asks("big", Some(4_000_001), Some(501));
     large.memory_bytes = 300 * MIB;
     let problems = budget
-        .check(&[asks("a", Some(6_000_000), None), large])
+        .check(&[asks("a", Some(6_000_000), Some(0)), large])
         .unwrap_err();
     let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(text.len(), 3, "{text:?}");
     for part in [
         "bytes written: the apps ask for 10.00 MB/s, this board has 10.00 MB/s for apps",
-        "(`a` asks for most); where its disk carries more, `write_bytes_per_second` of [storage.ceilings]",
+        "(`a` asks for most); an app that names none counts with 0.26 MB/s; where its disk carries more, `write_bytes_per_second` of [storage.ceilings]",
         "reads: the apps ask for 501 a second, this board has 500 a second for apps, 1 a second too much (`big`",
         "memory: the apps ask for",
     ] {
@@ -309,33 +309,98 @@ fn the_sum_of_rates_stays_below_what_the_disk_carries() {
 }
 
 #[test]
-fn an_app_that_names_no_rates_gets_no_more_than_the_disk_carries() {
+fn apps_that_name_no_rates_share_what_the_others_leave_of_the_disk() {
     let mut profile = Profile::generic(Architecture::Aarch64);
-    profile.quotas.io_read_bytes_per_second = Some(20);
+    profile.quotas.io_read_bytes_per_second = Some(2_000_000);
     profile.quotas.io_write_bytes_per_second = None;
-    assert_eq!(
-        IoRates::default_of(&profile),
-        IoRates::from(&profile.quotas)
-    );
-    let ceilings = &mut profile.storage.ceilings;
-    ceilings.read_bytes_per_second = Some(15);
-    ceilings.write_bytes_per_second = Some(9);
-    ceilings.write_operations_per_second = 3.try_into().ok();
-    let rates = IoRates::default_of(&profile);
-    let of_app = IoRates {
-        write_bytes: Some(1),
+    let silent = IoRates::default();
+    let writes = |rate| IoRates {
+        write_bytes: Some(rate),
         ..IoRates::default()
     };
+    // What is not known is not shared.
     assert_eq!(
-        of_app.or(rates),
-        IoRates {
-            read_bytes: Some(15),
-            write_bytes: Some(1),
-            read_operations: None,
-            write_operations: Some(3),
-        }
+        IoRates::default_of(&profile, silent, &[silent; 3]),
+        IoRates::from(&profile.quotas)
     );
-    assert_eq!(rates.write_bytes, Some(9));
+    let ceilings = IoRates {
+        read_bytes: Some(9_000_000),
+        write_bytes: Some(9_000_000),
+        write_operations: Some(300),
+        read_operations: None,
+    };
+    let of = |apps: &[IoRates]| IoRates::default_of(&profile, ceilings, apps);
+    let alone = of(&[silent]);
+    assert_eq!(alone.read_bytes, Some(2_000_000), "by [quotas]");
+    assert_eq!(alone.write_bytes, Some(9_000_000));
+    assert_eq!(alone.read_operations, None);
+    // Three names and two that are silent: 9 - 3 MB/s for two, and all of 300 writes for the five.
+    let apps = [
+        writes(1_000_000),
+        writes(1_500_000),
+        writes(500_000),
+        silent,
+        silent,
+    ];
+    assert_eq!(of(&apps).write_bytes, Some(3_000_000));
+    assert_eq!(of(&apps).write_operations, Some(60));
+    // A set that was accepted on another disk still runs.
+    assert_eq!(
+        of(&[writes(9_000_000), silent]).write_bytes,
+        Some(256 * 1024)
+    );
+}
+
+/// What [`Budget::check`] lets pass and [`IoRates::default_of`] gives never come to more than the disk carries.
+#[test]
+fn rates_that_are_named_and_shares_stay_below_what_the_disk_carries() {
+    let profile = Profile::generic(Architecture::X86_64);
+    let ceiling = 10_000_000;
+    let budget = Budget {
+        io: IoRates {
+            write_bytes: Some(ceiling),
+            ..IoRates::default()
+        },
+        ..budget()
+    };
+    let mut refused = 0;
+    for named in [0, 1, 4_999_999, 9_000_000, 9_475_712, 9_475_713, 10_000_000] {
+        let mut apps = [app("named", 10), app("b", 10), app("c", 10)];
+        apps[0].io.write_bytes = Some(named);
+        let rates: Vec<IoRates> = apps.iter().map(|app| app.io).collect();
+        match budget.check(&apps) {
+            Ok(_) => {
+                let share = IoRates::default_of(&profile, budget.io, &rates);
+                assert!(named + 2 * share.write_bytes.unwrap() <= ceiling, "{named}");
+            }
+            Err(problems) => {
+                refused += 1;
+                let text = problems[0].to_string();
+                assert!(
+                    text.contains("an app that names none counts with 0.26 MB/s"),
+                    "{text}"
+                );
+            }
+        }
+    }
+    assert_eq!(refused, 2, "those that leave less than 2 x 262144");
+}
+
+#[test]
+fn a_disk_carries_what_its_entry_says_and_else_what_the_profile_does() {
+    let text = include_str!("../../../config/boards/raspberrypi5.toml");
+    let profile = Profile::parse(text, std::path::Path::new("x.toml")).unwrap();
+    let of = |disk| IoRates::carried_by(&profile, disk);
+    let card = of(Some("mmcblk0"));
+    assert_eq!(card, IoRates::from(&profile.storage.ceilings));
+    assert_eq!((of(None), of(Some("sda"))), (card, card));
+    let nvme = of(Some("nvme0n1"));
+    assert!(nvme.read_bytes > card.read_bytes, "by its own bus");
+    assert_eq!(nvme.write_bytes, card.write_bytes, "not known: the card's");
+    let mut seen = Detected::read(Path::new("/nonexistent"));
+    assert_eq!(Budget::of(&profile, &seen).io, card);
+    seen.state_disk = Some(crate::text::cut("nvme0n1"));
+    assert_eq!(Budget::of(&profile, &seen).io, nvme);
 }
 
 #[test]

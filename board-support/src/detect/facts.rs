@@ -2,6 +2,7 @@
 //! image that is looked at on another machine, can stand in for `/`.
 
 use crate::profile::Architecture;
+use crate::storage::Disk;
 use crate::text::{Text, cut, read_bytes, read_text};
 use heapless::Vec;
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct Detected {
     /// The size of the file system of the state folder in bytes. The kernel tells it by statvfs,
     /// which needs a system call that the standard library lacks: whoever has one fills it in.
     pub disk_bytes: Option<u64>,
+    /// The whole disk that the state folder lies on (`mmcblk0`). Filled in as the size is.
+    pub state_disk: Option<Text>,
 }
 
 impl Detected {
@@ -60,12 +63,19 @@ impl Detected {
             cpus: cpus(&line("sys/devices/system/cpu/online")),
             pids: pids.into_iter().flatten().min(),
             disk_bytes: None,
+            state_disk: None,
         }
     }
 
     /// The same with the size of the state folder's file system.
     pub fn with_disk_bytes(mut self, bytes: u64) -> Self {
         self.disk_bytes = Some(bytes);
+        self
+    }
+
+    /// The same with the disk below the state folder, where that is one.
+    pub fn with_state_disk(mut self, disk: Option<Disk>) -> Self {
+        self.state_disk = disk.map(|disk| disk.name);
         self
     }
 }

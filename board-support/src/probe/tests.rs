@@ -76,6 +76,31 @@ fn a_complete_kernel_has_only_notes() {
 }
 
 #[test]
+fn a_32_bit_kernel_that_could_set_rates_is_told_of_as_not_known() {
+    let of = |architecture, root: &Path| {
+        let facts = KernelFacts::read(root);
+        let found = gaps(&facts, &Trials::default(), &Profile::generic(architecture));
+        let row = found
+            .into_iter()
+            .find(|gap| gap.subject == "IO rate on 32 bits");
+        row.map(|gap| (gap.severity, gap.certain, gap.cost, gap.remedy))
+    };
+    let root = complete();
+    let (severity, certain, cost, remedy) = of(Architecture::Arm, root.path()).unwrap();
+    assert_eq!((severity, certain), (Severity::Wanted, false));
+    assert!(cost.contains("may stop the kernel"), "{cost}");
+    assert!(remedy.contains("leave `io_*` out"), "{remedy}");
+    assert_eq!(of(Architecture::Aarch64, root.path()), None);
+    // No controller, no rate.
+    fs::write(
+        root.path().join("sys/fs/cgroup/cgroup.controllers"),
+        "cpu memory pids\n",
+    )
+    .unwrap();
+    assert_eq!(of(Architecture::Arm, root.path()), None);
+}
+
+#[test]
 fn an_empty_root_lacks_everything_and_each_gap_tells_cost_and_remedy() {
     let empty = tempfile::tempdir().unwrap();
     let facts = KernelFacts::read(empty.path());

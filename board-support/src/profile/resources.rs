@@ -25,7 +25,7 @@ pub struct Storage {
     pub state: Vec<StateDisk, 4>,
     /// Where sticks appear.
     pub removable: Vec<Text, 4>,
-    /// What the slowest medium of `state` that is sold for this board carries, for all apps together.
+    /// What a disk carries, for all apps together, where its entry in `state` does not say so itself.
     pub ceilings: IoCeilings,
     /// How much may be written without wearing the medium out early.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,6 +40,9 @@ pub struct StateDisk {
     pub device: Text,
     /// What it is made of.
     pub medium: Medium,
+    /// What it carries, figure by figure; `[storage.ceilings]` for the others.
+    #[serde(default, skip_serializing_if = "IoCeilings::says_nothing")]
+    pub ceilings: IoCeilings,
 }
 
 /// What a disk is made of, which says how it wears and how it ends.
@@ -71,8 +74,7 @@ impl Medium {
     }
 }
 
-/// `[storage.ceilings]`: per second and on the device of [`Storage::state`]; one that is left out is
-/// not known.
+/// `[storage.ceilings]`, and `ceilings` of an entry of [`Storage::state`]: per second; one that is left out is not known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IoCeilings {
@@ -88,6 +90,25 @@ pub struct IoCeilings {
     /// Writes per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_operations_per_second: Option<Count>,
+}
+
+impl IoCeilings {
+    fn says_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            read_bytes_per_second: self.read_bytes_per_second.or(other.read_bytes_per_second),
+            write_bytes_per_second: self.write_bytes_per_second.or(other.write_bytes_per_second),
+            read_operations_per_second: self
+                .read_operations_per_second
+                .or(other.read_operations_per_second),
+            write_operations_per_second: self
+                .write_operations_per_second
+                .or(other.write_operations_per_second),
+        }
+    }
 }
 
 /// `[storage.wear]`
@@ -110,10 +131,19 @@ pub enum StorageRole {
 }
 
 impl Storage {
+    fn entry(&self, device: &str) -> Option<&StateDisk> {
+        self.state.iter().find(|d| matches(&d.device, device))
+    }
+
     /// What the whole disk `device` (`/dev/mmcblk0`) is made of, when it may hold the state folder.
     pub fn medium(&self, device: &str) -> Option<Medium> {
-        let entry = self.state.iter().find(|d| matches(&d.device, device));
-        entry.map(|disk| disk.medium)
+        self.entry(device).map(|disk| disk.medium)
+    }
+
+    /// What a whole disk carries: its entry's figures, and `[storage.ceilings]` for the others and for disks without one.
+    pub fn carried_by(&self, device: &str) -> IoCeilings {
+        let own = self.entry(device).map(|disk| disk.ceilings);
+        own.unwrap_or_default().or(self.ceilings)
     }
 
     /// Whether a whole disk plays a role on this board.
@@ -125,8 +155,8 @@ impl Storage {
     }
 }
 
-/// `[quotas]`: the limits of an app whose release names none. Rates are per second and on the
-/// device of [`Storage::state`]; one that is left out is no limit.
+/// `[quotas]`: the limits of an app whose release names none. Rates are per second and on each disk of [`Storage::state`]; one
+/// that is left out is no limit, and on 32-bit ARM none is set ([`crate::budget::IoRates::default_of`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quotas {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::budget::IoRates;
 use proptest::prelude::*;
 
 fn shipped() -> std::path::PathBuf {
@@ -359,6 +360,78 @@ fn each_profile_cites_its_sources() {
             assert!(cited.contains("/boot/dts/"), "{}", path.display());
         }
     }
+}
+
+/// A figure, or a line that says that there is none, for each disk that may hold the state folder.
+#[test]
+fn each_profile_says_what_each_medium_carries_or_that_nobody_knows() {
+    let (profiles, _) = crate::detect::load_folder(&shipped());
+    for profile in &profiles {
+        let name = profile.name.as_str();
+        let text = text_of(name);
+        let not_known = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# Not known: "));
+        let not_known: std::vec::Vec<&str> = not_known.collect();
+        for disk in &profile.storage.state {
+            let carried = profile.storage.carried_by(&disk.device);
+            let medium = disk.medium.as_str();
+            for (key, known) in [
+                (
+                    "read_bytes_per_second",
+                    carried.read_bytes_per_second.is_some(),
+                ),
+                (
+                    "write_bytes_per_second",
+                    carried.write_bytes_per_second.is_some(),
+                ),
+                (
+                    "read_operations_per_second",
+                    carried.read_operations_per_second.is_some(),
+                ),
+                (
+                    "write_operations_per_second",
+                    carried.write_operations_per_second.is_some(),
+                ),
+            ] {
+                let line =
+                    |line: &&str| line.starts_with(&format!("{medium} ")) && line.contains(key);
+                assert_eq!(
+                    not_known.iter().any(line),
+                    !known,
+                    "{name}: {medium}: {key}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn no_32_bit_profile_sets_a_rate_by_itself() {
+    let (profiles, _) = crate::detect::load_folder(&shipped());
+    let of = |profile: &Profile| {
+        let carried = profile.storage.state.iter();
+        let carried = carried.map(|disk| IoRates::from(&profile.storage.carried_by(&disk.device)));
+        let rates = carried.map(|all| IoRates::default_of(profile, all, &[IoRates::default()]));
+        rates.into_iter().any(|rates| rates.is_any())
+    };
+    let arm = |profile: &&Profile| profile.architecture == Architecture::Arm;
+    let mut seen = 0;
+    for profile in profiles.iter().filter(arm) {
+        seen += 1;
+        assert!(!of(profile), "{}", profile.name.as_str());
+        let quotas = IoRates::from(&profile.quotas);
+        assert!(!quotas.is_any(), "{}: [quotas]", profile.name.as_str());
+    }
+    assert!(seen >= 4, "only {seen} profiles of 32-bit ARM");
+    let pi = profiles
+        .iter()
+        .find(|profile| profile.name.as_str() == "raspberrypi4");
+    assert!(of(pi.unwrap()), "others do");
+    // Nor where a site says so.
+    let mut site = Profile::generic(Architecture::Arm);
+    site.quotas.io_write_bytes_per_second = Some(4_000_000);
+    assert!(!of(&site));
 }
 
 #[test]

@@ -9,16 +9,18 @@ pub use show::show;
 
 use coracle_board_support::config::Config;
 use coracle_board_support::detect::Detected;
+use coracle_board_support::storage;
 use std::path::Path;
 
 /// JSON Schema of board profiles; a test holds it and the parser together.
 pub const SCHEMA: &str = include_str!("schema.json");
 
-/// What the kernel shows, with the size of the state folder's file system, or that of its parent
+/// What the kernel shows, with the size and the disk of the state folder's file system, or those of its parent
 /// while there is no such folder yet.
 fn detected(config: &Config) -> Detected {
-    let detected = Detected::read(Path::new("/"));
-    match rustix::fs::statvfs(state_folder(config)).ok() {
+    let folder = state_folder(config);
+    let detected = Detected::read(Path::new("/")).with_state_disk(storage::under(folder));
+    match rustix::fs::statvfs(folder).ok() {
         Some(fs) => detected.with_disk_bytes(fs.f_blocks.saturating_mul(fs.f_frsize)),
         None => detected,
     }

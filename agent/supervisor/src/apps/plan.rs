@@ -11,7 +11,9 @@ use crate::users::{self, Users, UsersRefused};
 use coracle_images::layout::ImageConfig;
 use coracle_network::{Protocol as NetProtocol, PublishedPort};
 use coracle_protocol::names::{AppName, SecretName};
-use coracle_protocol::release::{App, AppInterface, Egress, Logs, NetworkMode, Port, Protocol};
+use coracle_protocol::release::{
+    App, AppInterface, Egress, Logs, NetworkMode, Port, Protocol, Release,
+};
 use coracle_runtime::cgroup::{DeviceRule, Devices};
 use coracle_runtime::spec::Rlimit;
 use coracle_runtime::{Limits, Mount};
@@ -132,8 +134,13 @@ impl Plan {
     }
 }
 
-/// Works an app out.
-pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan, PlanError> {
+/// Works an app of a release out.
+pub fn plan(
+    app: &App,
+    release: &Release,
+    image: &ImageConfig,
+    settings: &Settings,
+) -> Result<Plan, PlanError> {
     let config = &settings.config;
     let layers: Vec<PathBuf> = app
         .image
@@ -173,7 +180,7 @@ pub fn plan(app: &App, image: &ImageConfig, settings: &Settings) -> Result<Plan,
     Ok(Plan {
         env: environment(app, image, &user),
         stop_signal: signal(run.stop_signal.as_deref())?,
-        limits: limits(app, settings),
+        limits: limits(app, release, settings),
         rlimits: vec![open_files(files)],
         init: app.init,
         network: app.network.mode,
@@ -232,7 +239,7 @@ fn environment(app: &App, image: &ImageConfig, user: &User) -> Vec<String> {
         .collect()
 }
 
-fn limits(app: &App, settings: &Settings) -> Limits {
+fn limits(app: &App, release: &Release, settings: &Settings) -> Limits {
     let own = &app.limits;
     Limits {
         memory_bytes: Some(own.memory_bytes),
@@ -243,7 +250,7 @@ fn limits(app: &App, settings: &Settings) -> Limits {
         memory_reservation_bytes: own.memory_reservation_bytes,
         cpu_millis: Some(own.cpu_millis.into()),
         pids: Some(own.pids.into()),
-        io: io::limits(own, settings),
+        io: io::limits(own, release, settings),
         devices: Devices::Only(DeviceRule::DEFAULTS.to_vec()),
         ..Limits::default()
     }

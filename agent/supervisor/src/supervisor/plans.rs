@@ -45,7 +45,8 @@ impl Supervisor {
         app: &App,
         image: &ImageConfig,
     ) -> Result<Plan, String> {
-        let plan = plan::plan(app, image, &self.settings).map_err(|error| whole(&error))?;
+        let plan = plan::plan(app, set.release(), image, &self.settings);
+        let plan = plan.map_err(|error| whole(&error))?;
         let secrets = self.trust.secrets_of(&app.name, set.deployment());
         let secrets = secrets.map_err(|error| error.to_string())?;
         Ok(plan.with_secrets(&secrets))

@@ -2,7 +2,7 @@
 
 use super::{Gaps, Severity};
 use crate::probe::{CgroupLayout, KernelFacts, OptionState, Presence};
-use crate::profile::Profile;
+use crate::profile::{Architecture, Profile};
 
 pub(super) fn cgroups(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
     use Severity::{Needed, Note, Wanted};
@@ -89,6 +89,16 @@ pub(super) fn cgroups(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
             "buffered IO",
             "IO limits hold for direct and synchronous IO only: cgroup v1 cannot tell who wrote a page",
             "use cgroup v2: `systemd.unified_cgroup_hierarchy=1`, or mount only cgroup2",
+        );
+    }
+    if profile.architecture == Architecture::Arm && cgroup.usable("io") {
+        // Seen with 32-bit Linux 6.1; which other series do so nobody has tried.
+        gaps.ask(
+            Presence::Unknown,
+            Wanted,
+            "IO rate on 32 bits",
+            "a rate of reads or writes may stop the kernel (`kernel BUG` in block/blk-throttle.c); no app gets one that its release does not name, whatever [quotas] says",
+            "leave `io_*` out of the limits of releases for this board, or let one with such a rate run for some minutes from a start of a board at hand before a fleet gets it",
         );
     }
     if facts.version >= (5, 16) {
