@@ -16,7 +16,7 @@ enum Is {
 }
 
 /// What is odd about it, message, key, signature, and what becomes of it.
-const CASES: [(&str, &str, &str, &str, Is); 10] = [
+const CASES: [(&str, &str, &str, &str, Is); 12] = [
     (
         "small-order key and R, S = 0",
         "8c93255d71dcab10e8f379c26200f3c7bd5f09d9bc3068d3ef4edeb4853022b6",
@@ -86,6 +86,20 @@ const CASES: [(&str, &str, &str, &str, Is); 10] = [
         "f7badec5b8abeaf699583992219b7b223f1df3fbbea919844e3f7c554a43dd43",
         "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f084d5b99c2a9463d9c8bd5026916969984eeec87ddf1d3be329006ace1b37b09",
         Is::Invalid,
+    ),
+    (
+        "small-order key not in its shortest form, hashed shortened",
+        "e96b7021eb39c1a163b6da4e3093dcd3f21387da4cc4572be588fafae23c155b",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        "a9d55260f765261eb9b84e106f665e00b867287a761990d7135963ee0a7d59dca5bb704786be79fc476f91d3f3f89b03984d8068dcf1bb7dfc6637b45450ac04",
+        Is::KeyRefused,
+    ),
+    (
+        "small-order key not in its shortest form, hashed as it is",
+        "39a591f5321bbe07fd5a23dc2f39d025d74526615746727ceefd6e82ae65c06f",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        "a9d55260f765261eb9b84e106f665e00b867287a761990d7135963ee0a7d59dca5bb704786be79fc476f91d3f3f89b03984d8068dcf1bb7dfc6637b45450ac04",
+        Is::KeyRefused,
     ),
 ];
 
