@@ -6,7 +6,7 @@ use coracle_images::Limits;
 use coracle_images::build::{Build, BuildError, Built};
 use coracle_images::decompress::{Measured, tar_stream};
 use coracle_images::layout::{
-    Descriptor, Image as LayoutImage, LayerType, Layout, LayoutError, Platform,
+    Descriptor, Healthcheck, Image as LayoutImage, LayerType, Layout, LayoutError, Platform,
 };
 use coracle_images::store::StoreError;
 use coracle_protocol::Sha256Digest;
@@ -159,6 +159,15 @@ pub struct Measurer<'a> {
     seen: BTreeMap<Sha256Digest, u64>,
 }
 
+/// An image whose layers are what it says.
+#[derive(Debug)]
+pub struct MeasuredImage {
+    /// As a release names it.
+    pub image: Image,
+    /// Docker's health check in its configuration.
+    pub healthcheck: Option<Healthcheck>,
+}
+
 impl<'a> Measurer<'a> {
     /// Measures images of `layout`; from an index, the manifest for `platform`.
     pub fn new(layout: &'a Layout, platform: Platform) -> Self {
@@ -171,6 +180,11 @@ impl<'a> Measurer<'a> {
 
     /// The image with this tag.
     pub fn image(&mut self, name: &str) -> Result<Image, ImageError> {
+        Ok(self.measured(name)?.image)
+    }
+
+    /// The same, with what it says of its health.
+    pub fn measured(&mut self, name: &str) -> Result<MeasuredImage, ImageError> {
         let found = self
             .layout
             .image(Some(name), &self.platform)
@@ -186,11 +200,15 @@ impl<'a> Measurer<'a> {
                 })
             })
             .collect::<Result<_, ImageError>>()?;
-        Ok(Image {
+        let image = Image {
             name: name.to_owned(),
             manifest: blob(&found.descriptor),
             config: blob(&found.manifest.config),
             layers,
+        };
+        Ok(MeasuredImage {
+            image,
+            healthcheck: found.config.config.healthcheck,
         })
     }
 

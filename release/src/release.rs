@@ -340,10 +340,22 @@ fn limits(limits: &NamedLimits) -> String {
 }
 
 fn health(health: Option<&Health>) -> String {
-    match health.map(|h| &h.probe) {
+    let asked = match health.map(|h| &h.probe) {
         None => "none: it counts as healthy while it runs".into(),
         Some(Probe::Http { port, path }) => format!("GET :{port}{path}"),
         Some(Probe::Tcp { port }) => format!("connect to :{port}"),
         Some(Probe::Exec { argv }) => format!("run {}", argv.join(" ")),
-    }
+    };
+    let Some(health) = health else { return asked };
+    let times = [
+        health.interval_ms,
+        health.timeout_ms,
+        health.start_period_ms,
+    ];
+    let [interval, timeout, start] =
+        times.map(|milliseconds| format!("{} s", f64::from(milliseconds) / 1000.0));
+    format!(
+        "{asked}, each {interval}, {timeout} at most, {} failures count, not in the first {start}",
+        health.retries
+    )
 }

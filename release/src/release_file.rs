@@ -8,17 +8,19 @@ use coracle_protocol::names::{
     AppName, DeviceName, HardwareClass, ProductName, SecretName, VolumeName,
 };
 use coracle_protocol::release::{
-    Agent, AppDevice, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn, Health, Hooks,
-    Image, LogMode, Logs, NamedAction, NamedLimits, NetworkSpec, Restart, SignedApp, SignedRelease,
+    Agent, AppDevice, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn, Hooks, Image,
+    LogMode, Logs, NamedAction, NamedLimits, NetworkSpec, Restart, SignedApp, SignedRelease,
     Strategy, TmpfsMount, UpdateLock, VolumeMount,
 };
 use coracle_protocol::site::Settable;
+use health::HealthEntry;
 use network::NetworkTable;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
+mod health;
 mod network;
 
 /// A release.toml, in bytes: larger than any release that its limits allow.
@@ -75,6 +77,15 @@ pub struct ReleaseFile {
     apps: Vec<AppTable>,
 }
 
+/// What a release file describes.
+#[derive(Debug)]
+pub struct Described {
+    /// The release.
+    pub release: SignedRelease,
+    /// Apps whose health check is their image's `HEALTHCHECK`.
+    pub health_of_image: Vec<AppName>,
+}
+
 /// As [`Agent`].
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,7 +134,7 @@ struct AppTable {
     user_namespace: Option<bool>,
     #[serde(default)]
     logs: LogsTable,
-    health: Option<Health>,
+    health: Option<HealthEntry>,
     #[serde(default)]
     actions: Vec<NamedAction>,
     #[serde(default)]
@@ -223,21 +234,30 @@ impl ReleaseFile {
         issued_at: u64,
         epoch: u64,
         images: &mut Measurer<'_>,
-    ) -> Result<SignedRelease, ReleaseFileError> {
+    ) -> Result<Described, ReleaseFileError> {
         let mut apps = Vec::new();
-        for table in self.apps {
-            let image = images
-                .image(&table.image)
-                .map_err(|source| ReleaseFileError::Image {
-                    path: path.to_owned(),
-                    app: table.name.to_string(),
-                    source: Box::new(source),
-                })?;
+        let mut health_of_image = Vec::new();
+        for mut table in self.apps {
+            let image =
+                images
+                    .measured(&table.image)
+                    .map_err(|source| ReleaseFileError::Image {
+                        path: path.to_owned(),
+                        app: table.name.to_string(),
+                        source: Box::new(source),
+                    })?;
             let name = table.name.clone();
-            apps.push(table.app(image).map_err(|fault| ReleaseFileError::Fault {
+            let at_fault = |fault| ReleaseFileError::Fault {
                 path: path.to_owned(),
                 fault: format!("app `{name}`: {fault}"),
-            })?);
+            };
+            let check = image.healthcheck.filter(|_| table.health.is_none());
+            let check = check.as_ref().map(health::of_image).transpose();
+            if let Some(check) = check.map_err(at_fault)?.flatten() {
+                table.health = Some(HealthEntry::Check(check));
+                health_of_image.push(name.clone());
+            }
+            apps.push(table.app(image.image).map_err(at_fault)?);
         }
         let agent = self.agent.map(|table| table.agent(images)).transpose();
         let agent = agent.map_err(|source| ReleaseFileError::Agent {
@@ -262,7 +282,10 @@ impl ReleaseFile {
             path: path.to_owned(),
             fault,
         })?;
-        Ok(release)
+        Ok(Described {
+            release,
+            health_of_image,
+        })
     }
 }
 
@@ -318,7 +341,10 @@ impl AppTable {
                 mode: self.logs.mode,
                 max_buffer_bytes: self.logs.max_buffer_size.map(|size| size.0),
             },
-            health: self.health,
+            health: match self.health {
+                Some(HealthEntry::Check(health)) => Some(health),
+                Some(HealthEntry::Nothing) | None => None,
+            },
             actions: self.actions,
             hooks: self.hooks,
             restart: self.restart,

@@ -383,6 +383,76 @@ fn the_documented_examples_are_release_files() {
     assert_eq!(examples, 2, "a short and a full one");
 }
 
+#[test]
+fn an_images_healthcheck_is_its_apps_health_unless_the_file_says_otherwise() {
+    use coracle_images::build::{Build, build};
+    use coracle_images::layout::{Healthcheck, Layout, Platform, RunConfig};
+
+    let place = Place::with_keys().with_images();
+    let layout = Layout::create(place.path("images"), &Default::default()).unwrap();
+    let tag = |name: &str, test: &[&str]| {
+        let config = RunConfig {
+            entrypoint: vec!["/bin/web".into()],
+            healthcheck: Some(Healthcheck {
+                test: test.iter().map(|word| (*word).to_owned()).collect(),
+                interval: 5_000_000_000,
+                ..Healthcheck::default()
+            }),
+            ..RunConfig::default()
+        };
+        let wanted = Build::new(&place.path("base"), config, Platform::linux("amd64", None));
+        let built = build(&wanted, &layout).unwrap();
+        layout.tag(built.manifest, name).unwrap();
+    };
+    tag("shop/checked:1", &["CMD", "/bin/web", "--check"]);
+    tag("shop/strange:1", &["HTTP", "/healthz"]);
+    let create = |toml: &str| {
+        place.write("checked.toml", toml);
+        place.run(
+            "release create checked.toml --images images --key release.pk8 --root root.json --platform linux/amd64 --output r.json",
+        )
+    };
+    let health = || {
+        let shown = place.run("release show r.json --json").ok();
+        let release: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        release["apps"][0]["health"].clone()
+    };
+
+    let plain = release_toml("1", "shop/checked:1");
+    let said = create(&plain).ok();
+    for words in [
+        "health run /bin/web --check, each 5 s, 30 s at most, 3 failures count, not in the first 5 s",
+        "app web: its health check is its image's HEALTHCHECK; `health = \"none\"` leaves it out",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let expected = serde_json::json!({"probe": {"exec": {"argv": ["/bin/web", "--check"]}}, "interval_ms": 5000,
+        "timeout_ms": 30_000, "retries": 3, "start_period_ms": 5000});
+    assert_eq!(health(), expected);
+
+    // The file goes first, with a check of its own and with none.
+    let own = format!("{plain}[apps.health]\nprobe = {{ tcp = {{ port = 80 }} }}\n");
+    let said = create(&own).ok();
+    assert!(!said.contains("HEALTHCHECK"), "{said}");
+    assert_eq!(health()["probe"], serde_json::json!({"tcp": {"port": 80}}));
+    let none = plain.replace("[apps.limits]", "health = \"none\"\n[apps.limits]");
+    let said = create(&none).ok();
+    assert!(
+        said.contains("health none: it counts as healthy while it runs"),
+        "{said}"
+    );
+    assert_eq!(health(), serde_json::Value::Null);
+
+    create(&plain.replace("shop/checked:1", "shop/strange:1")).failed(
+        1,
+        &["app `web`", "HEALTHCHECK is `HTTP`", "health = \"none\""],
+    );
+    create(&none.replace("shop/checked:1", "shop/strange:1")).ok();
+    create(&plain.replace("[apps.limits]", "health = \"never\"\n[apps.limits]"))
+        .failed(1, &["never", "a table with `probe`, or \"none\""]);
+    create(&own.replace("probe", "prob")).failed(1, &["prob"]);
+}
+
 /// Each row of docs/networking.md that says `yes` names keys that a release file has, and what people type most has a row.
 #[test]
 fn dockers_options_have_their_equals_in_a_release_file() {

@@ -84,12 +84,17 @@ fn create(args: ReleaseCreate) -> Result<(), Failure> {
     let signer = Signer::new(Key::open(&args.key)?, Role::Release, root, args.epoch)?;
     let layout = image::open(&args.images)?;
     let mut images = Measurer::new(&layout, args.platform.unwrap_or_else(image::host_platform));
-    let release = file.release(&args.file, human::now(), signer.epoch(), &mut images)?;
-    let envelope = release::sign(&release, &signer, &args.output)?;
+    let described = file.release(&args.file, human::now(), signer.epoch(), &mut images)?;
+    let envelope = release::sign(&described.release, &signer, &args.output)?;
     envelope_file::write(&args.output, &envelope)?;
     // What was written is what is shown: it is read from the disk.
     let written = release::read(&args.output, signer.root().filter(|_| args.root.is_some()))?;
     say(&release::describe(&written));
+    for app in &described.health_of_image {
+        say(&format!(
+            "app {app}: its health check is its image's HEALTHCHECK; `health = \"none\"` leaves it out"
+        ));
+    }
     if signer.root().is_none() {
         say("more release keys must sign it: `coracle-release release sign --key KEY FILE`");
     }

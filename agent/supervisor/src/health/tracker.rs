@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// Bytes of a probe's text that are kept.
 const TEXT_BYTES: usize = 256;
 
+/// Between two looks at most, while failures do not count yet: a trial is shorter than many an interval.
+const STARTING: Duration = Duration::from_secs(2);
+
 /// What is known of an app's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -72,7 +75,6 @@ impl Tracker {
     /// A probe ended. Whether the verdict changed.
     pub fn ended(&mut self, result: Result<(), String>, now: Instant) -> bool {
         self.in_flight = false;
-        self.next = now + Duration::from_millis(self.health.interval_ms.into());
         let before = self.verdict;
         match result {
             Ok(()) => {
@@ -91,6 +93,11 @@ impl Tracker {
                 }
             }
         }
+        let mut interval = Duration::from_millis(self.health.interval_ms.into());
+        if self.verdict == Verdict::Starting && now < self.grace_until {
+            interval = interval.min(STARTING);
+        }
+        self.next = now + interval;
         before != self.verdict
     }
 }
@@ -113,6 +120,25 @@ mod tests {
 
     fn no() -> Result<(), String> {
         Err("refused".into())
+    }
+
+    #[test]
+    fn one_that_comes_up_is_looked_at_sooner_than_its_interval() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let health = Health {
+            interval_ms: 30_000,
+            ..tracker(start).health
+        };
+        let mut app = Tracker::new(health, start);
+        app.ended(no(), at(1));
+        assert_eq!(app.due(), Some(at(3)));
+        // What counts comes as seldom as was asked.
+        app.ended(no(), at(5));
+        assert_eq!(app.due(), Some(at(35)));
+        let mut app = Tracker::new(app.health, start);
+        app.ended(Ok(()), at(1));
+        assert_eq!(app.due(), Some(at(31)));
     }
 
     #[test]
