@@ -260,3 +260,35 @@ fn a_board_is_revoked_from_its_page() {
     assert!(text(&curl(&["-b", &cookie, &format!("{base}/")])).contains("revoked"));
     assert_eq!(board.standing()["state"], "revoked");
 }
+
+#[test]
+fn a_set_that_has_expired_is_told_on_its_boards_page() {
+    let fleet = Fleet::start();
+    let base = format!("http://127.0.0.1:{}", fleet.http);
+    let form = format!("token={}", fleet.token());
+    let signed_in = curl(&["-d", &form, &format!("{base}/sign-in")]);
+    let cookie = signed_in.header("set-cookie").unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let board = fleet.enrol("acme.b1");
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let facts = json!({"profile": "generic", "hardware": "generic", "architecture": "x86_64",
+        "kernel": "6.1", "agent": "0.1.0", "memory_bytes": 1 << 30, "cpus": 4});
+    let page = |version: u64, stale: Option<u64>| {
+        let product = format!("shop{version}");
+        let mut set = json!({"deployment": digest, "release": digest, "product": product, "version": "1",
+            "state": "committed", "apps": []});
+        if let Some(since) = stale {
+            set["stale_since"] = since.into();
+        }
+        let current = json!({"version": version, "board": facts, "set": set, "layers": []});
+        let message = current.to_string();
+        board.publish_with(&board.topic("current"), message.as_bytes(), &["-q", "1"]);
+        support::wait_for("what it said on its page", 10, || {
+            let page = text(&curl(&["-b", &cookie, &format!("{base}/boards/acme.b1")]));
+            page.contains(&product).then_some(page)
+        })
+    };
+    assert!(!page(1, None).contains("expired"));
+    let since = 1_700_000_000;
+    assert!(page(2, Some(since)).contains("Its documents expired"));
+}

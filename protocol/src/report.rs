@@ -90,6 +90,9 @@ pub struct SetStatus {
     pub version: String,
     /// Where the set is on its way.
     pub state: SetState,
+    /// When the first of its documents expired, Unix seconds, once the board knows that the time is past it. The set runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_since: Option<u64>,
     /// Its apps.
     pub apps: Vec<AppStatus>,
 }

@@ -245,6 +245,7 @@ fn set() -> SetStatus {
         product: "shop".into(),
         version: "2.0".into(),
         state: SetState::Trial,
+        stale_since: Some(1_790_000_000),
         apps: vec![running, waiting],
     }
 }

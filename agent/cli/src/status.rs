@@ -154,6 +154,9 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
                     line("devices", devices);
                 }
                 line("release", short(&set.release));
+                if let Some(stale) = set.stale_since.map(describe_stale) {
+                    line("stale", stale);
+                }
             }
             None => line("set", "none".into()),
         }
@@ -234,6 +237,12 @@ fn describe_heat(heat: &HeatStatus, apps: &[AppStatus]) -> String {
         text = format!("{text}: {}", slowed.join(", "));
     }
     text
+}
+
+/// What an operator is to do about it.
+fn describe_stale(since: u64) -> String {
+    let since = rfc3339(since);
+    format!("expired {since}; it runs on, and is to be assigned anew or replaced by a newer one")
 }
 
 /// Devices that apps were given and that are not there any more.
@@ -366,6 +375,29 @@ mod tests {
             "{revoked}"
         );
         assert!(said("something new").contains("revoked: stolen"));
+    }
+
+    #[test]
+    fn a_stale_set_is_told_and_what_to_do() {
+        let status = |stale: Option<u64>| {
+            let digest = coracle_protocol::Sha256Digest::of(b"x");
+            let mut set = serde_json::json!({"deployment": digest, "release": digest, "product": "shop",
+                "version": "2.0", "state": "committed", "apps": []});
+            if let Some(since) = stale {
+                set["stale_since"] = since.into();
+            }
+            let board = serde_json::json!({"profile": "pi", "hardware": "pi", "architecture": "aarch64",
+                "kernel": "6.6", "agent": "0.1", "memory_bytes": 1, "cpus": 4});
+            let status = serde_json::json!({"version": "0.1", "board": board, "current": set,
+                "previous": null, "last_failure": null, "layers": []});
+            describe(Some(&read(&status).unwrap()), &Link::default(), None)
+        };
+        let told = status(Some(1_800_000_000));
+        assert!(
+            told.contains("stale     expired 2027-01-15T08:00:00Z; it runs on"),
+            "{told}"
+        );
+        assert!(!status(None).contains("stale"));
     }
 
     #[test]

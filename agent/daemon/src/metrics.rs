@@ -112,6 +112,16 @@ pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> S
         "Layers on the board.",
         &one(status.layers.len() as u64),
     );
+    metric(
+        "set_stale",
+        "gauge",
+        "Whether the running set's documents have expired.",
+        &one(status
+            .current
+            .as_ref()
+            .is_some_and(|set| set.stale_since.is_some())
+            .into()),
+    );
     let disks: [(&str, &str, OfDisk); 2] = [
         (
             "disk_written_bytes",

@@ -70,4 +70,32 @@ mod tests {
             assert!(metrics.contains(line), "{line}: {metrics}");
         }
     }
+
+    #[test]
+    fn a_set_that_has_expired_is_a_metric() {
+        let digest = coracle_protocol::Sha256Digest::of(b"x");
+        let board = json!({
+            "profile": "raspberrypi4", "hardware": "raspberrypi4", "architecture": "aarch64", "kernel": "6.6",
+            "agent": "0.1", "memory_bytes": 1, "cpus": 4,
+        });
+        let set = json!({
+            "deployment": digest, "release": digest, "product": "shop", "version": "1", "state": "committed",
+            "stale_since": 1_800_000_000, "apps": [],
+        });
+        let status = json!({
+            "version": "0.1", "board": board, "current": set, "previous": null, "last_failure": null,
+            "layers": [],
+        });
+        let mut status: Status = serde_json::from_value(status).unwrap();
+        let said = |status: &Status| {
+            let text = crate::metrics::text(&Default::default(), &Default::default(), Some(status));
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("coracle_set_stale "));
+            line.unwrap().to_owned()
+        };
+        assert_eq!(said(&status), "coracle_set_stale 1");
+        status.current.as_mut().unwrap().stale_since = None;
+        assert_eq!(said(&status), "coracle_set_stale 0");
+    }
 }

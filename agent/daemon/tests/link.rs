@@ -677,6 +677,7 @@ async fn a_newer_wish_takes_the_place_of_one_that_is_being_fetched() {
         product: "shop".into(),
         version: "1".into(),
         state: SetState::Committed,
+        stale_since: None,
         apps: vec![],
     });
     let (client, heard) = listen(&fleet, broker.port);

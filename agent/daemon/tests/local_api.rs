@@ -391,6 +391,7 @@ fn running() -> SetStatus {
         product: "shop".into(),
         version: "1.0".into(),
         state: SetState::Committed,
+        stale_since: None,
         apps: vec![app("web", AppState::Running), app("job", AppState::Exited)],
     }
 }

@@ -535,3 +535,130 @@ fn garbage_on_the_socket_ends_that_connection_and_nothing_else() {
     }
     board.status();
 }
+
+#[test]
+fn a_set_that_has_expired_runs_on_and_says_so() {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "hi"), RunConfig::default());
+    let runs = app(&image, "exec sleep 1000");
+    let (release, mut deploy) = board.documents("1", vec![runs]);
+    let expires = now() + 1800;
+    deploy.expires = expires;
+    assert_eq!(board.carry_out("a", &release, &deploy).0, Phase::Committed);
+    let stale = |board: &Board| board.status().current.unwrap().stale_since;
+    assert_eq!(stale(&board), None);
+
+    // A newer one that does not stay has moved the time all the same.
+    let (release, mut deploy) = board.documents("2", vec![app(&image, "exit 1")]);
+    deploy.issued_at = now() + 3600;
+    assert_eq!(board.carry_out("b", &release, &deploy).0, Phase::RolledBack);
+    let set = board.status().current.unwrap();
+    assert_eq!(
+        (set.version.as_str(), set.stale_since),
+        ("1", Some(expires))
+    );
+
+    // Neither a next supervisor nor the next boot stops it for that.
+    let pid = board.app("web").unwrap().pid;
+    board.restart_supervisor();
+    assert_eq!(stale(&board), Some(expires));
+    assert_eq!(board.app("web").unwrap().pid, pid);
+    board.stop_all();
+    board.start_supervisor();
+    board::wait_for("the app", std::time::Duration::from_secs(20), || {
+        board.app("web")?.pid
+    });
+    assert_eq!(stale(&board), Some(expires));
+
+    // It is out of date for whoever offers it anew under another number.
+    let (release, mut deploy) = board.documents("3", vec![app(&image, "exec sleep 1000")]);
+    deploy.expires = expires;
+    let refused = refused_with(board.offer("c", &release, &deploy));
+    assert_eq!(refused, "expired");
+}
+
+#[test]
+fn a_release_that_breaks_everything_is_told_all_of_it_and_nothing_changes() {
+    let (mut board, release, _) = good();
+    board.kill_supervisor();
+    let site = "[storage.ceilings]\nwrite_bytes_per_second = 10_000_000\n\
+        [network]\nparents = [\"eth?\"]\nmodes = [\"bridge\", \"none\"]\n";
+    std::fs::write(board.config().with_file_name("board.toml"), site).unwrap();
+    board.start_supervisor();
+    let runs = release.apps[0].clone();
+    board.commit("1", vec![runs.clone()]);
+    let pid = board.app("web").unwrap().pid;
+    let state = board.state();
+    let snapshot = || {
+        let mut files = std::collections::BTreeMap::new();
+        let mut folders = vec![state.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                let kept = path.extension().is_none_or(|end| end != "log");
+                match path.symlink_metadata().unwrap() {
+                    info if info.is_dir() => folders.push(path),
+                    info if info.is_file() && kept => {
+                        files.insert(path.clone(), std::fs::read(&path).unwrap());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        files
+    };
+    let mut large = runs.clone();
+    large.name = AppName::new("large").unwrap();
+    large.limits.memory_bytes = 1 << 50;
+    large.limits.cpu_millis = 1_000_000;
+    large.limits.pids = u32::MAX;
+    large.limits.disk_bytes = Some(1 << 40);
+    large.limits.io_write_bytes_per_second = Some(20_000_000);
+    let mut reaches = runs.clone();
+    reaches.name = AppName::new("reaches").unwrap();
+    let network = r#"{"networks": [{"name": "back"}, {"name": "wire"}],
+        "ports": [{"host": 7053, "container": 53, "protocol": "udp"}]}"#;
+    reaches.network = serde_json::from_str(network).unwrap();
+    let mut whole = runs.clone();
+    whole.name = AppName::new("whole").unwrap();
+    whole.network = serde_json::from_str(r#"{"mode": "host"}"#).unwrap();
+    whole.devices = vec![serde_json::from_str(r#"{"name": "lidar"}"#).unwrap()];
+    let mut link = runs.clone();
+    link.name = AppName::new("link").unwrap();
+    link.network = serde_json::from_str(r#"{"interfaces": [{"name": "wlan7"}]}"#).unwrap();
+    let _listener = board.listen_udp("0.0.0.0:7053");
+    let networks = [
+        r#"{"name": "back", "subnet": "172.31.5.0/24"}"#,
+        r#"{"name": "wire", "driver": "macvlan", "parent": "usb0", "subnet": "10.99.0.0/24"}"#,
+    ];
+    let (mut release, _) = board.documents("2", vec![runs, large, reaches, whole, link]);
+    release.networks = networks
+        .map(|text| serde_json::from_str(text).unwrap())
+        .to_vec();
+    let deploy = board.deploy_of(&release, 9);
+
+    let before = snapshot();
+    let Answer::Refused { reason, .. } = board.offer("b", &release, &deploy) else {
+        panic!("it was taken");
+    };
+    for part in [
+        "memory: the apps ask for",
+        "CPU: the apps ask for",
+        "processes: the apps ask for",
+        "disk: the apps ask for",
+        "bytes written: the apps ask for",
+        "`whole`: network mode `host` is not allowed",
+        "network `wire`: `usb0` carries no networks on this board",
+        "app `link`: `wlan7` is not given away",
+        "network `back`: ",
+        "app `reaches`: port 7053/udp is that of",
+        "app `whole`: device `lidar` is not among those",
+    ] {
+        assert!(reason.contains(part), "`{part}` is not in {reason}");
+    }
+    assert_eq!(snapshot(), before);
+    let status = board.status();
+    assert_eq!(status.current.unwrap().version, "1");
+    assert_eq!(board.app("web").unwrap().pid, pid);
+    assert_eq!(failed(board.activate("b")), "no-offer");
+}

@@ -146,6 +146,10 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
                     Some(set) => {
                         p { (set.product) " " b { (set.version) } ", " (layout::set_state(set.state))
                             ", release " code { (short(&set.release)) } }
+                        @if let Some(since) = set.stale_since {
+                            p.reason { "Its documents expired " (ago(since))
+                                ". It runs on: assign it anew, or a newer release." }
+                        }
                         (apps(&set.apps, uses))
                     }
                     None => { p { "Nothing runs here yet." } }

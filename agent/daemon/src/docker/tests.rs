@@ -71,6 +71,7 @@ fn set() -> SetStatus {
         product: "shop".into(),
         version: "1.0".into(),
         state: SetState::Committed,
+        stale_since: None,
         apps: vec![app()],
     }
 }

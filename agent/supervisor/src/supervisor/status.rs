@@ -1,5 +1,6 @@
 //! What runs, for whoever asks.
 
+use super::running::unix_seconds;
 use super::volumes::disk_use;
 use super::{Supervisor, networks};
 use crate::apps::{AppRun, Phase, layer};
@@ -7,7 +8,9 @@ use crate::health::Verdict;
 use crate::journal::DeployedSet;
 use crate::machine::State;
 use crate::stage;
+use crate::trust::built_at;
 use crate::users;
+use coracle_board_support::clock;
 use coracle_protocol::local::Status;
 use coracle_protocol::report::{
     AppPressure, AppState, AppStatus, DiskUse, Pressure, SetState, SetStatus, Stall,
@@ -69,8 +72,22 @@ impl Supervisor {
                 true => SetState::Committed,
                 false => SetState::Trial,
             },
+            stale_since: self.stale_since(set),
             apps: own.map(|app| self.app_status(app)).collect(),
         })
+    }
+
+    /// Nothing is decided by it: a clock counts here too, where the kernel says that somebody keeps it.
+    fn stale_since(&self, set: &DeployedSet) -> Option<u64> {
+        let seen = self.trust.seen().map(|seen| seen.time);
+        let mut now = seen.unwrap_or_default().max(built_at());
+        if clock::is_synchronised() {
+            now = now.raised_to(unix_seconds());
+        }
+        let documents = set.deployment();
+        let release = documents.release().document().expires;
+        let expires = release.min(documents.deploy().document().expires);
+        now.is_past(expires).then_some(expires)
     }
 
     /// Of its writable layer, where something limits it.
