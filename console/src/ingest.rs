@@ -4,7 +4,7 @@
 use crate::boards::{self, BoardsError};
 use crate::clock::now;
 use crate::link::{Inbox, Message};
-use crate::live::{Change, Live};
+use crate::live::{Change, Live, Odd};
 use crate::mosquitto::MESSAGE_BYTES;
 use crate::republish::Republish;
 use crate::revocation::Revocations;
@@ -40,6 +40,17 @@ enum IngestError {
     Store(#[from] StoreError),
 }
 
+impl IngestError {
+    /// What is wrong with the message, when it is the message.
+    fn odd(&self) -> Option<Odd> {
+        match self {
+            Self::TooLarge(_) => Some(Odd::TooLong),
+            Self::Malformed(_) | Self::Activity(_) | Self::Result => Some(Odd::Malformed),
+            Self::Revoked | Self::Store(_) => None,
+        }
+    }
+}
+
 /// Takes messages until the link ends.
 pub async fn run(
     mut inbox: Inbox,
@@ -62,9 +73,15 @@ pub async fn run(
         }
         match take(&store, &live, &revocations, &board, kind, &payload).await {
             Ok(true) => live.tell(Change::Board(board)),
-            Ok(false) => {}
+            // Nobody is told: QoS 1 may bring what it likes twice.
+            Ok(false) => drop(live.is_first(&board, Odd::Repeated)),
             Err(IngestError::Revoked) => revocations.still_speaks(&board),
-            Err(error) => tracing::warn!(%board, topic = kind.level(), %error, "message dropped"),
+            Err(error) => {
+                let odd = error.odd();
+                if odd.is_none_or(|odd| live.is_first(&board, odd)) {
+                    tracing::warn!(%board, topic = kind.level(), %error, "message dropped; the next of this kind from there are counted");
+                }
+            }
         }
     }
 }

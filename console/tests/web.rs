@@ -292,3 +292,41 @@ fn a_set_that_has_expired_is_told_on_its_boards_page() {
     let since = 1_700_000_000;
     assert!(page(2, Some(since)).contains("Its documents expired"));
 }
+
+#[test]
+fn a_board_that_floods_the_console_is_told_once_and_counted() {
+    let fleet = Fleet::start();
+    let board = fleet.enrol("acme.b1");
+    let other = fleet.enrol("acme.b2");
+    let dropped = || fleet.get("/api/v1/boards/acme.b1")["dropped"].clone();
+    let flood = |topic: &str, message: &[u8]| {
+        // One connection for all of them: a line each.
+        let lines = [message, b"\n"].concat().repeat(100);
+        board.publish_lines(&board.topic(topic), &lines);
+    };
+    flood("feedback", b"{}");
+    let feedback = json!({"activity": "x".repeat(200), "sequence": 1, "phase": "fetching"});
+    flood("feedback", feedback.to_string().as_bytes());
+    // The broker takes none of 64 KiB.
+    board.publish(&board.topic("feedback"), &json!("x".repeat(70_000)));
+    let presence = json!({"online": true, "session": 7});
+    flood("presence", presence.to_string().as_bytes());
+    let wanted = json!({"too-long": 0, "malformed": 200, "repeated": 99});
+    support::wait_for("all of it", 20, || (dropped() == wanted).then_some(()));
+    let told = |log: &str| log.matches("message dropped").count();
+    assert_eq!(told(&fleet.log()), 1, "{}", fleet.log());
+
+    // It was the one board's, and that one is heard as before.
+    assert_eq!(
+        fleet.get("/api/v1/boards/acme.b2")["dropped"],
+        json!({"too-long": 0, "malformed": 0, "repeated": 0})
+    );
+    other.publish(&other.topic("feedback"), &json!({}));
+    support::wait_for("the other one's", 10, || {
+        (told(&fleet.log()) == 2).then_some(())
+    });
+    board.say_current(1, &[]);
+    support::wait_for("what it says in earnest", 10, || {
+        (!fleet.get("/api/v1/boards/acme.b1")["current"].is_null()).then_some(())
+    });
+}

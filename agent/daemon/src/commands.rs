@@ -4,6 +4,7 @@
 
 use crate::api::logs;
 use crate::link::Outbox;
+use crate::link::odd::{self, Kind};
 use crate::supervisor::{Supervisor, unexpected};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::command::{Action, Command, CommandResult};
@@ -70,6 +71,7 @@ pub fn take(queue: &mpsc::Sender<Envelope>, outbox: &Outbox, command: Envelope) 
     if let Err(mpsc::error::TrySendError::Full(command)) = queue.try_send(command)
         && let Some(id) = id(&command)
     {
+        odd::is_first(Kind::Dropped);
         let text = format!("{QUEUE} commands wait already; send it again");
         outbox.result(&CommandResult::messages(id, Some("busy"), &text));
     }
@@ -92,13 +94,15 @@ pub async fn run(mut ends: Ends) {
             _ = ends.shutdown.changed() => return,
         };
         let Some(id) = id(&command) else {
-            if said.insert("bad-envelope".to_owned()) {
-                tracing::warn!("a command that is no envelope was dropped; the next are not told");
+            if odd::is_first(Kind::Malformed) {
+                tracing::warn!("a command that is no envelope was dropped; the next are counted");
             }
             continue;
         };
         if last.contains(&id) {
-            tracing::debug!(command = %id, "a command came twice");
+            if odd::is_first(Kind::Repeated) {
+                tracing::info!(command = %id, "a command came twice; the next are counted");
+            }
             continue;
         }
         if is_action(&command) && !action.is_empty() {
@@ -135,6 +139,9 @@ fn tell(
         Ok(text) => CommandResult::messages(id, None, &text),
         Err(undone) => {
             let Undone { code, reason, .. } = &undone;
+            if code == "old-command" {
+                odd::is_first(Kind::Old);
+            }
             if said.len() < REMEMBERED && said.insert(code.clone()) {
                 tracing::warn!(command = %id, code, reason, "a command was not done; the next of this kind are not told");
             }

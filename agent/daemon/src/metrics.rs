@@ -1,6 +1,6 @@
 //! Metrics as Prometheus reads them ("Exposition formats", text format 0.0.4).
 
-use crate::link::LinkState;
+use crate::link::{LinkState, odd};
 use coracle_protocol::local::Status;
 use coracle_protocol::report::{
     AppState, AppStatus, Phase, PlaceStatus, Stall, StorageWear, Traffic,
@@ -65,6 +65,13 @@ pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> S
         "counter",
         "Connections to the broker.",
         &one(link.connects),
+    );
+    let odd = odd::seen().map(|(kind, n)| (format!("{{kind=\"{kind}\"}}"), n));
+    metric(
+        "link_messages_refused_total",
+        "counter",
+        "Messages from the broker that were of no use, by what was wrong with them.",
+        &odd,
     );
     metric(
         "feedback_waiting",

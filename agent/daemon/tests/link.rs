@@ -579,7 +579,8 @@ async fn a_deployment_over_mqtt_and_again_after_restarts() {
     let before = heard.online().unwrap().session;
     drop(broker);
     let _broker = Broker::start(&fleet, daemon.folder(), port).await;
-    support::until("the link", || {
+    // A board that was kicked waits up to half a minute, so that a fleet comes back spread out.
+    support::until_within(60, "the link", || {
         heard.online().is_some_and(|p| p.session > before)
     })
     .await;
@@ -1211,4 +1212,130 @@ async fn a_decommissioned_board_says_so_once_and_connects_no_more() {
         log.contains("connects no more until it is enrolled"),
         "{log}"
     );
+}
+
+/// A broker in foreign hands, or a console with a fault: a hundred of each kind of message that is of no use.
+#[tokio::test]
+async fn a_flood_of_odd_messages_is_told_once_and_counted_and_holds_nothing_up() {
+    let fleet = Arc::new(Fleet::new());
+    let documents = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
+    let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), blobs, broker.port);
+    let mut good = accept(vec![]);
+    let supervisor =
+        FakeSupervisor::start(
+            &daemon.supervisor_socket(),
+            move |request, state| match request {
+                Request::Offer { activity, .. } if activity.starts_with("old") => {
+                    Some(Answer::Refused {
+                        code: "old-assignment".into(),
+                        reason: "assignment (1, 1) is not above (1, 7)".into(),
+                    })
+                }
+                _ => good(request, state),
+            },
+        );
+    let (client, heard) = listen(&fleet, broker.port);
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+
+    let send = async |payload: Vec<u8>| {
+        let options = rumqttc::PublishOptions::at_least_once();
+        let topic = format!("coracle/v1/{BOARD}/desired");
+        client.publish(topic, payload, options).await.unwrap();
+    };
+    let counted = async |daemon: &Daemon| -> BTreeMap<String, u64> {
+        let reply = daemon.send(Method::GET, "/coracle/v1/metrics", b"").await;
+        let text = reply.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines = text.lines().filter_map(|line| {
+            let line = line.strip_prefix("coracle_link_messages_refused_total{kind=\"")?;
+            let (kind, count) = line.split_once("\"} ")?;
+            Some((kind.to_owned(), count.parse().unwrap()))
+        });
+        lines.collect()
+    };
+    let until_counted = async |daemon: &Daemon, kinds: &[&str], wanted: u64| {
+        for _ in 0..200 {
+            let counted = counted(daemon).await;
+            let sum: u64 = kinds.iter().map(|kind| counted[*kind]).sum();
+            assert!(sum <= wanted, "{counted:?}");
+            if sum == wanted {
+                return counted;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{kinds:?} are not {wanted}: {:?}", counted(daemon).await);
+    };
+    let none = counted(&daemon).await;
+    assert_eq!(none.len(), 5, "{none:?}");
+    assert!(none.values().all(|count| *count == 0), "{none:?}");
+
+    for _ in 0..100 {
+        send(vec![b'x'; 9000]).await;
+        send(b"{\"activity\":".to_vec()).await;
+    }
+    until_counted(&daemon, &["too-long"], 100).await;
+    until_counted(&daemon, &["malformed"], 100).await;
+
+    // What runs already, again and again; the queue to the deployments is short.
+    let wish = |activity: &str| serde_json::to_vec(&desired(activity, &documents)).unwrap();
+    send(wish("good")).await;
+    support::until("the end", || heard.ended("good").is_some()).await;
+    for _ in 0..100 {
+        send(wish("good")).await;
+    }
+    let before = until_counted(&daemon, &["repeated", "dropped"], 100).await;
+    assert!(before["repeated"] > 0, "{before:?}");
+
+    // Replays under names of their own, which only the supervisor can tell.
+    for number in 0..100 {
+        send(wish(&format!("old-{number}"))).await;
+    }
+    // Each was dropped, or is a deployment that ended: refused, or a newer one took its place.
+    let ended = || {
+        let all: Vec<Feedback> = heard.all("feedback");
+        let ended = all
+            .iter()
+            .filter(|f| f.activity.starts_with("old-") && f.phase.is_end());
+        ended.count() as u64
+    };
+    let mut after = counted(&daemon).await;
+    for _ in 0..200 {
+        if after["dropped"] - before["dropped"] + ended() == 100 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        after = counted(&daemon).await;
+    }
+    let ended = ended();
+    assert_eq!(
+        after["dropped"] - before["dropped"] + ended,
+        100,
+        "{after:?}"
+    );
+    assert!((1..=ended).contains(&after["old"]), "{after:?}");
+
+    let log = daemon.log();
+    for words in [
+        "a message is too long; ignored",
+        "a message cannot be read; ignored",
+        "nothing new is wanted;",
+    ] {
+        assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
+    }
+    assert!(log.matches("a desired state was dropped").count() <= 1);
+
+    // It is as well as before.
+    send(wish("after-all")).await;
+    support::until("an honest wish", || heard.ended("after-all").is_some()).await;
+    let end = heard.ended("after-all").unwrap();
+    assert_eq!(end.phase, Phase::Committed, "{end:?}");
+    let offers = supervisor.asked();
+    let offers = offers.iter().filter(|what| **what == "offer").count() as u64;
+    assert!(offers <= 2 + ended, "{offers} offers");
+    assert_eq!(heard.all::<Presence>("presence").len(), 1, "the link stood");
 }

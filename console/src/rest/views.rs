@@ -35,7 +35,7 @@ pub fn assignment_view(assignment: &Assignment) -> Value {
     })
 }
 
-/// A board: `{board, enrolled_at, revoked_at, revoked_why, presence, current, current_at, feedback, assignment, telemetry}`.
+/// A board: `{board, enrolled_at, revoked_at, revoked_why, presence, current, current_at, feedback, assignment, telemetry, dropped}`.
 pub async fn board_view(store: &Store, live: &Live, board: &Board) -> Result<Value, StoreError> {
     let feedback = store.last_feedback(&board.id).await?;
     let assignment = store.latest_assignment(&board.id).await?;
@@ -57,5 +57,6 @@ pub async fn board_view(store: &Store, live: &Live, board: &Board) -> Result<Val
         "feedback": feedback.as_ref().map(feedback_view),
         "assignment": assignment.as_ref().map(assignment_view),
         "telemetry": telemetry,
+        "dropped": live.dropped(&board.id),
     }))
 }

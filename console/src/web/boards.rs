@@ -5,6 +5,7 @@ use super::commands;
 use super::layout::{self, ago, bytes, short};
 use super::session::SignedIn;
 use super::{Page, Web};
+use crate::live::Dropped;
 use crate::problem::Problem;
 use crate::rest;
 use crate::store::{Assignment, Board, Role};
@@ -141,6 +142,7 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
             }
             @if let Some(current) = &board.current {
                 (facts(&board, current))
+                (odd_messages(web.rest.live.dropped(&id)))
                 h2 { "Apps" }
                 @match &current.set {
                     Some(set) => {
@@ -189,6 +191,21 @@ fn facts(board: &Board, current: &Current) -> Markup {
             div { dt { "Agent" } dd { (agent(current)) } }
             div { dt { "Layers held" } dd { (current.layers.len()) } }
             @if let Some(at) = board.current_at { div { dt { "Heard" } dd { (ago(at)) } } }
+        }
+    }
+}
+
+/// What a board with a fault, or in foreign hands, sends; a repetition is neither.
+fn odd_messages(dropped: Dropped) -> Markup {
+    let Dropped {
+        too_long,
+        malformed,
+        ..
+    } = dropped;
+    html! {
+        @if too_long + malformed > 0 {
+            p.reason { "Messages that were of no use since the console started: "
+                (too_long) " too long, " (malformed) " not readable." }
         }
     }
 }

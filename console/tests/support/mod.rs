@@ -16,6 +16,7 @@ use coracle_protocol::release::{RELEASE_TYPE, SignedRelease};
 use coracle_protocol::root::{ROOT_TYPE, TrustedRoot};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -590,6 +591,15 @@ impl Board {
 
     pub fn publish_with(&self, topic: &str, message: &[u8], extra: &[&str]) {
         publish(self.mosquitto("mosquitto_pub"), topic, message, extra);
+    }
+
+    /// Each line is a message, over one connection.
+    pub fn publish_lines(&self, topic: &str, lines: &[u8]) {
+        let mut command = self.mosquitto("mosquitto_pub");
+        command.args(["-q", "1", "-l", "-t", topic]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(lines).unwrap();
+        assert!(child.wait().unwrap().success());
     }
 
     /// The first message on a topic within some seconds.

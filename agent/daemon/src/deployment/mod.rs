@@ -23,6 +23,7 @@ use crate::fetch::Patience;
 use crate::fetch::gate::Held;
 use crate::identity::Identity;
 use crate::link::Outbox;
+use crate::link::odd::{self, Kind};
 use crate::metrics::Counters;
 use crate::supervisor::Supervisor;
 use coracle_board_support::config::Downloads;
@@ -154,7 +155,7 @@ pub async fn run(
             },
         };
         if record.has_ended(&job.activity) {
-            tracing::debug!(activity = %job.activity, "nothing new is wanted");
+            said_again(&job.activity);
             continue;
         }
         tracing::info!(activity = %job.activity, "deployment begins");
@@ -175,6 +176,7 @@ pub async fn run(
                     () = &mut run => break End::Done,
                     Some(newer) = desired.recv() => {
                         if newer.activity == job.activity {
+                            said_again(&job.activity);
                             continue;
                         }
                         next = Some(Job::from(newer));
@@ -243,6 +245,16 @@ pub async fn run(
             local = None;
             offered.send_replace(None);
         }
+    }
+}
+
+/// The retained message comes with each connection; whoever replays one sends as many as they like.
+fn said_again(activity: &str) {
+    if odd::is_first(Kind::Repeated) {
+        tracing::info!(
+            activity,
+            "nothing new is wanted; the next that say so are counted"
+        );
     }
 }
 

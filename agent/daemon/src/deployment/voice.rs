@@ -3,6 +3,7 @@
 use super::Means;
 use super::outcome::Outcome;
 use super::record::Record;
+use crate::link::odd::{self, Kind};
 use coracle_protocol::report::{Feedback, Fetched, Phase};
 
 /// The voice of one activity.
@@ -62,6 +63,9 @@ impl<'a> Voice<'a> {
             reason,
         } = outcome;
         self.means.counters.ended(phase);
+        if code.as_deref() == Some("old-assignment") {
+            odd::is_first(Kind::Old);
+        }
         self.say(phase, None, code, reason, fetched);
     }
 

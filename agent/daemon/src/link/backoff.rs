@@ -25,6 +25,19 @@ pub fn delay(backoff: Backoff, failures: u32, random: u64) -> Duration {
     Duration::from_nanos(nanos as u64)
 }
 
+/// Of the link, for a board that was not connected: it starts, or the broker does not open.
+const FIRST: Backoff = Backoff {
+    first: Duration::from_secs(2),
+    longest: Duration::from_secs(300),
+};
+
+/// Of the link, for a board that was connected: so were all the others, and what ended it has probably ended theirs in the same
+/// second. A broker takes some hundred TLS handshakes a second; thousands of boards are spread over half a minute.
+const KICKED: Backoff = Backoff {
+    first: Duration::from_secs(30),
+    ..FIRST
+};
+
 /// Counts failures. A connection that breaks soon after it opened is a failure too: a broker that
 /// takes and kicks must not be called in a tight loop.
 #[derive(Debug, Default)]
@@ -36,15 +49,18 @@ impl Failures {
     /// A session that lasted so long counts as a success.
     pub const STABLE: Duration = Duration::from_secs(60);
 
-    /// Notes the end of a try whose session lasted `lasted` (zero when it never opened); the number
-    /// of failures before it that count for the next wait.
-    pub fn ended(&mut self, lasted: Duration) -> u32 {
-        if lasted >= Self::STABLE {
+    /// Notes the end of a try whose session lasted `lasted` (`None` when it never opened), and says how long to wait before the
+    /// next. `random` is 64 random bits.
+    pub fn wait(&mut self, lasted: Option<Duration>, random: u64) -> Duration {
+        if lasted.is_some_and(|lasted| lasted >= Self::STABLE) {
             self.in_a_row = 0;
         }
         let failures = self.in_a_row;
         self.in_a_row = self.in_a_row.saturating_add(1);
-        failures
+        match lasted {
+            Some(_) => delay(KICKED, failures, random),
+            None => delay(FIRST, failures, random),
+        }
     }
 }
 
@@ -53,10 +69,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LINK: Backoff = Backoff {
-        first: Duration::from_secs(2),
-        longest: Duration::from_secs(300),
-    };
+    const LINK: Backoff = FIRST;
 
     proptest! {
         #[test]
@@ -86,13 +99,28 @@ mod tests {
         assert_eq!(waits.len(), 1000);
     }
 
+    /// The longest wait of each kind of end.
+    fn longest(failures: &mut Failures, lasted: Option<u64>) -> u64 {
+        let wait = failures.wait(lasted.map(Duration::from_secs), u64::MAX);
+        (wait + Duration::from_millis(1)).as_secs()
+    }
+
     #[test]
     fn a_broker_that_takes_and_kicks_is_called_ever_less_often() {
         let mut failures = Failures::default();
-        let kicked = Duration::from_secs(1);
-        let counts: Vec<u32> = (0..5).map(|_| failures.ended(kicked)).collect();
-        assert_eq!(counts, [0, 1, 2, 3, 4]);
-        assert_eq!(failures.ended(Failures::STABLE), 0);
-        assert_eq!(failures.ended(kicked), 1);
+        let kicked: Vec<u64> = (0..5).map(|_| longest(&mut failures, Some(1))).collect();
+        assert_eq!(kicked, [30, 60, 120, 240, 300]);
+        let stable = Failures::STABLE.as_secs();
+        assert_eq!(longest(&mut failures, Some(stable)), 30);
+        assert_eq!(longest(&mut failures, Some(1)), 60);
+    }
+
+    #[test]
+    fn a_broker_that_does_not_open_is_tried_soon_at_first() {
+        let mut failures = Failures::default();
+        let closed: Vec<u64> = (0..9).map(|_| longest(&mut failures, None)).collect();
+        assert_eq!(closed, [2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        // One that opens then, and kicks, has been too much for already.
+        assert_eq!(longest(&mut failures, Some(1)), 300);
     }
 }

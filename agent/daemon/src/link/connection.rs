@@ -1,5 +1,6 @@
 //! One connection to the broker, from CONNECT to its end.
 
+use super::odd::{self, Kind};
 use super::outbox::{Item, Outbox};
 use super::{Ends, shrink};
 use crate::commands;
@@ -159,8 +160,10 @@ pub async fn run(
                 }
                 if let Some(desired) = read_desired(&publish, &Topic::Desired.of(board)) {
                     // Full: three newer ones wait already, and the retained one comes again.
-                    if ends.desired.try_send(desired).is_err() {
-                        tracing::warn!("a desired state was dropped: too many came at once");
+                    if ends.desired.try_send(desired).is_err() && odd::is_first(Kind::Dropped) {
+                        tracing::warn!(
+                            "a desired state was dropped: too many came at once; the next are counted"
+                        );
                     }
                 }
             }
@@ -238,7 +241,11 @@ async fn acknowledged(waiting: &mut Option<(Item, Ack)>) -> bool {
 fn read_desired(publish: &Publish, topic: &str) -> Option<Desired> {
     let desired = read::<Desired>(publish, topic)?;
     if desired.activity.len() > 128 {
-        tracing::warn!("the activity of a desired state has more than 128 bytes; ignored");
+        if odd::is_first(Kind::Malformed) {
+            tracing::warn!(
+                "the activity of a desired state has more than 128 bytes; ignored, and the next are counted"
+            );
+        }
         return None;
     }
     Some(desired)
@@ -251,13 +258,22 @@ fn read<T: serde::de::DeserializeOwned>(publish: &Publish, topic: &str) -> Optio
     }
     let (bytes, limit) = (publish.payload.len(), LIMITS.mqtt_message_bytes);
     if bytes > limit {
-        tracing::warn!(topic, bytes, limit, "a message is too long; ignored");
+        if odd::is_first(Kind::TooLong) {
+            tracing::warn!(
+                topic,
+                bytes,
+                limit,
+                "a message is too long; ignored, and the next are counted"
+            );
+        }
         return None;
     }
     match serde_json::from_slice(&publish.payload) {
         Ok(message) => Some(message),
         Err(error) => {
-            tracing::warn!(topic, %error, "a message cannot be read; ignored");
+            if odd::is_first(Kind::Malformed) {
+                tracing::warn!(topic, %error, "a message cannot be read; ignored, and the next are counted");
+            }
             None
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod backoff;
 mod connection;
+pub mod odd;
 mod outbox;
 mod sessions;
 mod shrink;
@@ -16,21 +17,14 @@ pub use sessions::Sessions;
 
 use crate::disk::DiskError;
 use crate::identity::Identity;
-use backoff::{Backoff, Failures};
+use backoff::Failures;
 use coracle_protocol::desired::{Desired, RootNotice};
 use coracle_protocol::dsse::Envelope;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-
-/// Between two tries: from 2 s to 5 minutes.
-const BACKOFF: Backoff = Backoff {
-    first: Duration::from_secs(2),
-    longest: Duration::from_secs(300),
-};
 
 /// How the link is; shown by `coracle status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -94,7 +88,7 @@ pub async fn run(folder: &Path, outbox: Arc<Outbox>, mut ends: Ends) -> Result<(
         });
         let opened = connection::Opened::default();
         let end = connection::run(&identity, session, &outbox, &mut ends, &opened).await;
-        let lasted = opened.at().map_or(Duration::ZERO, |at| at.elapsed());
+        let lasted = opened.at().map(|at| at.elapsed());
         let error = match end {
             Ok(connection::Ended::Shutdown) => break,
             Ok(connection::Ended::NewIdentity) => {
@@ -103,7 +97,8 @@ pub async fn run(folder: &Path, outbox: Arc<Outbox>, mut ends: Ends) -> Result<(
             }
             Err(error) => error,
         };
-        let wait = backoff::delay(BACKOFF, failures.ended(lasted), crate::random::u64());
+        let wait = failures.wait(lasted, crate::random::u64());
+        let lasted = lasted.unwrap_or_default();
         tracing::warn!(broker = %identity.mqtt, error = %error, lasted_s = lasted.as_secs(), wait_ms = wait.as_millis() as u64, "no link to the broker");
         ends.state.send_modify(|state| {
             if state.connected {
