@@ -501,6 +501,54 @@ fn volumes_outlive_updates_and_probes_run_inside() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "second\n");
 }
 
+#[test]
+fn a_roll_back_keeps_volumes_and_says_which() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let volume = |name: &str, read_only| VolumeMount {
+        name: VolumeName::new(name).unwrap(),
+        target: format!("/{name}"),
+        read_only,
+        size_bytes: None,
+        inodes: None,
+    };
+    let mut keeper = app(&image, "cat /data/x; echo first > /data/x; exec sleep 1000");
+    keeper.network.mode = NetworkMode::None;
+    keeper.volumes = vec![volume("data", false)];
+    board.commit("1", vec![keeper.clone()]);
+    keeper.args[2] = "echo second > /data/x; echo new > /more/x; exit 3".into();
+    keeper.volumes = vec![
+        volume("more", false),
+        volume("data", false),
+        volume("seen", true),
+    ];
+    let (phase, reason) = board.deploy("2", vec![keeper]);
+    assert_eq!(phase, Phase::RolledBack);
+    let reason = reason.unwrap();
+    assert!(
+        reason.ends_with("; kept with what it wrote: volumes data, more"),
+        "{reason}"
+    );
+    // Said again to whoever asks later, and true.
+    let failure = board.status().last_failure.unwrap();
+    assert!(failure.ends_with(&reason), "{failure}");
+    board.restart_supervisor();
+    assert_eq!(board.status().last_failure.unwrap(), failure);
+    let log = board.state().join("logs/web/json.log");
+    let said = std::fs::read_to_string(log).unwrap();
+    assert!(said.contains("second"), "the one before finds it: {said}");
+    let more = board.state().join("volumes/more/room/data/x");
+    assert_eq!(std::fs::read_to_string(more).unwrap(), "new\n");
+
+    // What has no volumes has nothing to say.
+    let mut plain = app(&image, "exit 3");
+    plain.network.mode = NetworkMode::None;
+    let (phase, reason) = board.deploy("3", vec![plain]);
+    assert_eq!(phase, Phase::RolledBack);
+    let reason = reason.unwrap();
+    assert!(!reason.contains("kept"), "{reason}");
+}
+
 /// A probe's process stands among the app's until it is executed, and the app may stop all of them.
 #[test]
 fn an_app_that_stops_its_own_probes_does_not_stop_the_supervisor() {

@@ -218,11 +218,15 @@ impl Supervisor {
 
     fn forget(&mut self, why: &Why) {
         self.forget_parked();
+        let started = matches!(self.machine, State::Restoring(..));
         let failure = self.trying.take().map(|trying| Failure {
             deployment: trying.set.digest(),
             activity: trying.set.activity.clone(),
             code: why.code.to_owned(),
-            reason: why.reason.clone(),
+            reason: match kept(&trying.set).filter(|_| started) {
+                Some(kept) => format!("{}; {kept}", why.reason),
+                None => why.reason.clone(),
+            },
             over: false,
         });
         if let Err(error) = self.journal.forget(failure.as_ref()) {
@@ -247,6 +251,15 @@ impl Supervisor {
         };
         let activity =
             activity.map_or_else(|| self.ended_activity.clone(), |set| set.activity.clone());
+        // With what was kept, as it is told later too.
+        let why = why.map(|why| match &self.failure {
+            Some(failure)
+                if failure.activity == activity && failure.reason.starts_with(&why.reason) =>
+            {
+                Why::new(why.code, failure.reason.clone())
+            }
+            _ => why,
+        });
         match &why {
             Some(why) => {
                 tracing::warn!(activity, ?phase, code = why.code, why.reason, "deployment")
@@ -363,4 +376,13 @@ impl Supervisor {
             None => self.lacks_daemon(now),
         }
     }
+}
+
+/// Volumes are not taken back with the set that wrote them: whoever runs next finds what it left there.
+fn kept(set: &DeployedSet) -> Option<String> {
+    let apps = set.release().apps.iter();
+    let volumes = apps.flat_map(|app| app.volumes.iter().filter(|volume| !volume.read_only));
+    let names: BTreeSet<&str> = volumes.map(|volume| volume.name.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    (!names.is_empty()).then(|| format!("kept with what it wrote: volumes {}", names.join(", ")))
 }
