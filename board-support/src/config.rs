@@ -2,6 +2,7 @@
 //! ([`Config`], each default applied, each path absolute). The supervisor, the daemon and the
 //! command line read the same file, so that they cannot disagree about where things are.
 
+mod newer;
 mod places;
 mod values;
 mod written;
@@ -25,9 +26,16 @@ use std::time::Duration;
 /// Where coracle.toml is when nobody says otherwise.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/coracle/coracle.toml";
 
+/// Version of coracle.toml that these programs know all keys of.
+pub const CONFIG_VERSION: u32 = 1;
+
 /// What the programs run with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
+    /// Absolute; where it was read.
+    pub file: PathBuf,
+    /// Keys of a newer version, which these programs do not know.
+    pub passed_over: Vec<String>,
     /// Absolute folder of coracle.toml; root.json and the profiles lie beside it.
     pub config_dir: PathBuf,
     /// Tells two agents on one machine apart.
@@ -105,18 +113,44 @@ pub struct Downloads {
 
 impl Config {
     /// Reads coracle.toml. A key that is not known or a value that is not allowed is an error that
-    /// names file, line, key and what is allowed.
+    /// names file, line, key and what is allowed; in a file of a newer version it is passed over.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let file = absolute(path)?;
-        let written: WrittenConfig = toml_file::read(&file)?;
-        let folder = file.parent().unwrap_or(Path::new("/"));
-        Ok(Self::from_written(written, folder))
+        let text = toml_file::read_text(&file)?;
+        let (written, passed_over) = match toml_file::parse(&text, &file) {
+            Ok(written) => (written, Vec::new()),
+            Err(error) => newer::read(&text, &file).ok_or(error)?,
+        };
+        let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self {
+            file,
+            passed_over,
+            ..Self::from_written(written, &folder)
+        })
+    }
+
+    /// What a program that runs cannot take from a newer file, because others look for it where it is.
+    pub fn fixed_key_that_differs(&self, newer: &Self) -> Option<&'static str> {
+        let pairs = [
+            ("agent.instance", self.instance != newer.instance),
+            ("agent.state_dir", self.state_dir != newer.state_dir),
+            ("agent.run_dir", self.run_dir != newer.run_dir),
+            ("agent.user", self.user != newer.user),
+            (
+                "agent.cgroup_parent",
+                self.cgroup_parent != newer.cgroup_parent,
+            ),
+        ];
+        pairs
+            .into_iter()
+            .find_map(|(key, differs)| differs.then_some(key))
     }
 
     /// Applies the defaults. `config_dir` is the absolute folder that the file is in, and where
     /// relative paths begin.
     pub fn from_written(written: WrittenConfig, config_dir: &Path) -> Self {
         let WrittenConfig {
+            config_version: _,
             agent,
             console,
             identity,
@@ -137,6 +171,8 @@ impl Config {
         };
         let instance = name(agent.instance, "coracle");
         Self {
+            file: config_dir.join("coracle.toml"),
+            passed_over: Vec::new(),
             state_dir: folder(agent.state_dir, "/var/lib/coracle"),
             run_dir: folder(agent.run_dir, "/run/coracle"),
             user: name(agent.user, "coracle"),

@@ -77,11 +77,6 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
     nearest
 }
 
-/// Reads `path` into `T`.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, TomlFileError> {
-    parse(&read_text(path)?, path)
-}
-
 /// Reads at most [`FILE_LIMIT_BYTES`] of text.
 pub(crate) fn read_text(path: &Path) -> Result<String, TomlFileError> {
     let failed = |source| TomlFileError::Read {

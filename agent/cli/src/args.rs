@@ -60,6 +60,8 @@ pub enum Command {
     BoardCheck,
     BoardShow,
     BoardSchema,
+    ConfigCheck,
+    ConfigSchema,
 }
 
 mod volume;
@@ -184,6 +186,7 @@ pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
         "factory-reset" => words.reset("factory-reset", false)?,
         "decommission" => words.reset("decommission", true)?,
         "board" => words.board()?,
+        "config" => words.config()?,
         _ => return Err(UsageError::Command(name)),
     };
     Ok(words.invocation(command))
@@ -355,6 +358,21 @@ impl Words {
         self.end(command, reset)
     }
 
+    fn config(&mut self) -> Result<Command, UsageError> {
+        let word = self.plain.pop_front().unwrap_or_default();
+        let command = match word.to_str() {
+            Some("check") => Command::ConfigCheck,
+            Some("schema") => Command::ConfigSchema,
+            _ => {
+                return Err(UsageError::Missing {
+                    command: "config",
+                    what: "check or schema",
+                });
+            }
+        };
+        self.end("config", command)
+    }
+
     fn board(&mut self) -> Result<Command, UsageError> {
         let word = self.plain.pop_front().unwrap_or_default();
         match word.to_str() {
@@ -465,6 +483,7 @@ mod tests {
         assert_eq!(command("factory-reset --yes --volumes"), reset(false, true));
         assert_eq!(command("decommission --yes"), reset(true, false));
         assert_eq!(command("board check --json"), Command::BoardCheck);
+        assert_eq!(command("config check"), Command::ConfigCheck);
         assert_eq!(
             command("volume ls --json"),
             Command::Volume(VolumeCommand::List)
@@ -511,6 +530,9 @@ mod tests {
             "usb apply a b",
             "board",
             "board chek",
+            "config",
+            "config chek",
+            "config check --json",
             "volume",
             "volume lss",
             "volume rm",

@@ -21,6 +21,8 @@ usage: coracle [--socket PATH | --config FILE] COMMAND [--json]
   board check           what the kernel lacks, what that costs, how to get it
   board show            which board profile is in force, and why
   board schema          JSON Schema of board profiles
+  config check          whether coracle.toml can be used
+  config schema         JSON Schema of coracle.toml
   version               of this program and of what runs
 
   --socket PATH         coracled's socket
@@ -265,6 +267,25 @@ examples:
 exit codes: 0 ok; 1 failed, or check found that something needed is missing; 2 wrong usage
 ";
 
+const CONFIG: &str = "\
+usage: coracle [--config FILE] config check
+       coracle config schema
+
+check    reads coracle.toml, and board profile and board.toml by it, as the programs will at their
+         next start: prints what is wrong, with its line. Keys that a newer version may have
+         (config_version) are named and passed over
+schema   JSON Schema of coracle.toml, for editors
+
+A file that is good is taken by `systemctl reload coracle-supervisor coracled`; apps go on.
+
+examples:
+  coracle config check
+  coracle --config new.toml config check
+  coracle config schema > coracle.schema.json
+
+exit codes: 0 ok; 1 it cannot be used; 2 wrong usage
+";
+
 const VERSION: &str = "\
 usage: coracle version [--json]
 
@@ -293,6 +314,7 @@ pub fn of(command: &str) -> Option<&'static str> {
         "factory-reset" | "decommission" => RESET,
         "store" => STORE,
         "board" => BOARD,
+        "config" => CONFIG,
         "version" => VERSION,
         "help" => GENERAL,
         _ => return None,
@@ -305,7 +327,7 @@ mod tests {
 
     #[test]
     fn each_command_has_examples_and_exit_codes() {
-        for line in GENERAL.lines().skip(4).take(17) {
+        for line in GENERAL.lines().skip(4).take(19) {
             for command in line.split_whitespace().next().unwrap().split('|') {
                 let text = of(command).unwrap_or_else(|| panic!("no help on `{command}`"));
                 assert!(text.contains("examples:\n  coracle "), "{command}");

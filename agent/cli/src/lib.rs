@@ -12,7 +12,7 @@
 //! | [`result`] | what is left on a stick that asks for it |
 //! | [`store`] | whether what is on the disk is what was signed |
 //! | [`reset`] | what root on the board asks the supervisor itself |
-//! | [`board`] | what this board is and what its kernel lacks |
+//! | [`board`], [`settings`] | what this board is and what its kernel lacks; coracle.toml |
 //! | [`table`], [`human`], [`output`] | how it looks |
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
@@ -31,6 +31,7 @@ mod output;
 mod plugged;
 mod reset;
 mod result;
+mod settings;
 mod status;
 mod stick;
 mod store;
@@ -92,5 +93,7 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
         Command::BoardCheck => board::check(&place.config()?, json),
         Command::BoardShow => board::show(&place.config()?, json),
         Command::BoardSchema => output::text(board::SCHEMA),
+        Command::ConfigCheck => settings::check(&place.config()?),
+        Command::ConfigSchema => output::text(settings::SCHEMA),
     }
 }

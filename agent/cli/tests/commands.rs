@@ -311,3 +311,42 @@ fn what_waits_is_shown_and_accepted_by_its_digest() {
         serde_json::from_slice(daemon.asked(ACCEPT)[0].body.as_ref().unwrap()).unwrap();
     assert_eq!(asked, json!({ "deployment": digest("e") }));
 }
+
+/// Before a program has to live with the file.
+#[test]
+fn a_settings_file_is_checked_with_what_it_leads_to() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("coracle.toml");
+    let boards = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/boards");
+    std::os::unix::fs::symlink(boards, place.path().join("boards")).unwrap();
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+        command.arg("--config").arg(&file);
+        command.args(["config", "check"]).output().unwrap()
+    };
+    let good = "[agent]\nboard_profile = \"raspberrypi4\"\n";
+    let output = check(good);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert_eq!(out(&output), format!("{}: good\n", file.display()));
+    let output = check(&format!("config_version = 2\n{good}[radio]\nband = 868\n"));
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let said = out(&output);
+    assert!(said.contains("radio.band is of a newer version"), "{said}");
+    for (text, words) in [
+        (good.replace("raspberrypi4", "toaster"), "toaster"),
+        (
+            format!("{good}[radio]\nband = 868\n"),
+            "unknown field `radio`",
+        ),
+        (good.replace("[agent]", "[agent"), "coracle.toml:1"),
+    ] {
+        let output = check(&text);
+        assert_eq!(code(&output), 1, "{text}");
+        assert!(err(&output).contains(words), "{}", err(&output));
+    }
+    let mut schema = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    let schema = schema.args(["config", "schema"]).output().unwrap();
+    let schema: Value = serde_json::from_slice(&schema.stdout).unwrap();
+    assert_eq!(schema["properties"]["agent"]["type"], "object");
+}

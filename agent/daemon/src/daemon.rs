@@ -49,7 +49,7 @@ pub enum DaemonError {
     TaskEnded(&'static str),
 }
 
-/// Runs until SIGTERM or SIGINT, or until it is to be another program than `program` is now, which it gives; then drains. The
+/// Runs until SIGTERM or SIGINT, or until SIGHUP or the supervisor want another program in its place, which it gives; then drains. The
 /// certificate is first asked for within `first_look`.
 pub async fn run(
     config: Config,
@@ -60,6 +60,16 @@ pub async fn run(
     let io = |what| move |source| DaemonError::Io { what, source };
     let mut terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(io("SIGHUP"))?;
+    let anew = async {
+        while hangup.recv().await.is_some() {
+            match Other::this_anew(program, &config) {
+                Ok(this) => return this,
+                Err(error) => tracing::error!(error, "cannot be executed anew; this one goes on"),
+            }
+        }
+        std::future::pending().await
+    };
     let listener = tokio::net::UnixListener::from_std(listener).map_err(io("docker.sock"))?;
 
     let overrides = Overrides {
@@ -202,6 +212,7 @@ pub async fn run(
         _ = terminate.recv() => Ok(None),
         _ = interrupt.recv() => Ok(None),
         other = another => Ok(Some(other)),
+        this = anew => Ok(Some(this)),
         end = &mut deployments => end.map_err(DaemonError::from).and(Err(DaemonError::TaskEnded("deployment"))),
         end = &mut link => match end {
             Ok(Err(e)) => Err(e.into()),

@@ -5,6 +5,7 @@
 //! digest. A daemon gains nothing by it: the process keeps its user, and has no capability before or after.
 
 use crate::supervisor::{Notice, Supervisor, SupervisorError, unexpected};
+use coracle_board_support::config::Config;
 use coracle_board_support::program::Program;
 use coracle_digest::{Hasher, Sha256Digest};
 use coracle_protocol::local::{Answer, Request};
@@ -37,6 +38,20 @@ enum StaysError {
 pub struct Other(Option<(Sha256Digest, File)>);
 
 impl Other {
+    /// This one anew, for what is in coracle.toml now: the root file system's, which finds out again which one it is to be. In
+    /// words why not, when it would not come up.
+    pub fn this_anew(program: &Program, old: &Config) -> Result<Self, String> {
+        program.is_there().map_err(|error| error.to_string())?;
+        let new = Config::load(&old.file).map_err(|error| error.to_string())?;
+        match old.fixed_key_that_differs(&new) {
+            Some(key) => Err(format!(
+                "{}: {key} is another; that takes a stop and a start of both programs",
+                old.file.display()
+            )),
+            None => Ok(Self(None)),
+        }
+    }
+
     /// Answers only when it could not.
     pub fn execute(self, program: &Program) -> io::Error {
         match self.0 {

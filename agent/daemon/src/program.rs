@@ -37,6 +37,12 @@ fn run(options: &args::Options) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    for key in &config.passed_over {
+        tracing::warn!(
+            key,
+            "coracle.toml is of a newer version: this key is passed over"
+        );
+    }
     let program = Program::own().context("the program's own file")?;
     if Program::brought().is_some() {
         // By its descriptor it was executed, and its number would be the process's name.

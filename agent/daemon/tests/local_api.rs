@@ -869,3 +869,46 @@ async fn whether_a_stick_may_ask_for_a_result_is_said_by_who_signed_its_assignme
         assert!(said.contains(code), "{said}");
     }
 }
+
+#[tokio::test]
+async fn a_reload_takes_a_good_file_and_refuses_one_that_would_keep_the_daemon_down() {
+    let mut daemon = Daemon::prepare();
+    let _supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), |_, _| None);
+    daemon.start().await;
+    let file = daemon.folder().join("coracle.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let pid = daemon.pid();
+    let hang_up = || {
+        let pid = nix::unistd::Pid::from_raw(pid as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
+    };
+    for (text, words) in [
+        (good.replace("[log]", "[lok]"), "unknown field `lok`"),
+        (
+            good.replace("\"run\"", "\"elsewhere\""),
+            "agent.run_dir is another",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        hang_up();
+        support::until(words, || daemon.log().contains(words)).await;
+        let reply = daemon.send(Method::GET, "/_ping", b"").await;
+        assert_eq!(reply.status(), 200);
+    }
+    assert_eq!(daemon.log().matches("ready version=").count(), 1);
+
+    let quiet = good.replace("debug", "info");
+    std::fs::write(&file, format!("config_version = 2\nx = 1\n{quiet}")).unwrap();
+    hang_up();
+    support::until("the next program", || {
+        daemon.log().matches("ready version=").count() == 2
+    })
+    .await;
+    assert_eq!(daemon.pid(), pid, "in the same process");
+    let reply = daemon.send(Method::GET, "/_ping", b"").await;
+    assert_eq!(reply.status(), 200);
+    let log = daemon.log();
+    let (_, after) = log.rsplit_once("draining").unwrap();
+    assert!(after.contains("passed over key=\"x\""), "{after}");
+    assert!(!after.contains("DEBUG"), "{after}");
+}

@@ -93,6 +93,12 @@ fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
         .with_max_level(level)
         .with_ansi(false)
         .init();
+    for key in &config.passed_over {
+        tracing::warn!(
+            key,
+            "coracle.toml is of a newer version: this key is passed over"
+        );
+    }
     anyhow::ensure!(
         rustix::process::geteuid().is_root(),
         "it makes containers and has to run as root"
@@ -111,7 +117,12 @@ fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {
             );
             let boot = wear::boot_id(&config.hardware_root);
             let boot = (!stop).then_some(boot.as_str());
-            agent::follow(&config, &program, boot, Settings::can_be_read(&config));
+            agent::follow(
+                &config,
+                &program,
+                boot,
+                Settings::can_be_read(&config).is_ok(),
+            );
         }
     }
     let settings = Settings::load(file)?;

@@ -98,8 +98,8 @@ pub struct Settings {
 
 impl Settings {
     /// Whether the site's files let a supervisor run.
-    pub fn can_be_read(config: &Config) -> bool {
-        choose(config, &Detected::read(Path::new("/"))).is_ok()
+    pub fn can_be_read(config: &Config) -> Result<(), DetectError> {
+        choose(config, &Detected::read(Path::new("/"))).map(drop)
     }
 
     /// Reads everything, and makes the folders that are missing.

@@ -341,6 +341,52 @@ fn a_supervisor_that_is_executed_anew_keeps_apps_exit_codes_and_logs() {
     assert_eq!((over.state, over.exit_code), (AppState::Exited, Some(7)));
 }
 
+/// Whoever wrote the file is not there to mend it.
+#[test]
+fn a_reload_takes_a_good_file_and_refuses_one_that_would_keep_it_down() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let mut runs = app(&image, "exec sleep 1000");
+    runs.network.mode = NetworkMode::None;
+    board.commit("1", vec![runs]);
+    let pid = board.app("web").unwrap().pid;
+    let good = std::fs::read_to_string(board.config()).unwrap();
+    let reload = |board: &Board, text: &str, words: &str| {
+        std::fs::write(board.config(), text).unwrap();
+        let said = board.log().matches(words).count();
+        signal(board.supervisor_pid(), rustix::process::Signal::HUP);
+        wait_for(words, WAIT, || {
+            (board.log().matches(words).count() > said).then_some(())
+        });
+    };
+    for (text, words) in [
+        (good.replace("[log]", "[lok]"), "unknown field `lok`"),
+        (
+            good.replace("[agent]", "[agent]\nboard_profile = \"not-there\""),
+            "not-there",
+        ),
+        (
+            good.replace("state_dir = \"", "state_dir = \"/elsewhere"),
+            "agent.state_dir is another; that takes",
+        ),
+    ] {
+        let ready = board.log().matches("ready socket=").count();
+        reload(&board, &text, words);
+        assert_eq!(board.status().current.unwrap().version, "1");
+        assert_eq!(board.log().matches("ready socket=").count(), ready);
+        assert!(board.log().contains("this one goes on"));
+    }
+    // A newer agent's file, which the one before it finds.
+    let newer = format!("config_version = 2\n{good}[radio]\nband = 868\n");
+    reload(&board, &newer, "ready socket=");
+    let log = board.log();
+    assert!(
+        log.contains("passed over") && log.contains("radio.band"),
+        "{log}"
+    );
+    assert_eq!(board.app("web").unwrap().pid, pid);
+}
+
 #[test]
 fn an_app_that_died_with_the_supervisor_is_started_again() {
     let (mut board, _) = running("page one");

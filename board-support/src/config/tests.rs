@@ -250,3 +250,62 @@ fn a_board_that_does_not_know_the_time_waits_a_day_or_as_it_is_told() {
         "{message}"
     );
 }
+
+/// An agent that goes back finds what the newer one's package wrote.
+#[test]
+fn a_file_of_a_newer_version_is_read_as_far_as_it_is_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("coracle.toml");
+    let newer = "config_version = 2\nmotto = \"x\"\n\
+        [agent]\ninstance = \"two\"\nshape = { wide = true, names = [\"a b\", \"c\\\"d\"] }\n\
+        [usb]\nplugged = \"ask\"\n[deploy]\nwindow = [\"02:00-04:00\"]\nconsent = true\n\
+        [radio]\nband = 868\n[log]\nlevel = \"debug\"\n";
+    std::fs::write(&file, newer).unwrap();
+    let config = Config::load(&file).unwrap();
+    assert_eq!(config.instance, "two");
+    assert_eq!(config.windows.len(), 1);
+    assert!(config.consent);
+    assert_eq!(config.log_level, LogLevel::Debug);
+    assert_eq!(config.plugged, StickPolicy::Apply);
+    assert_eq!(config.file, file);
+    let mut passed_over = config.passed_over;
+    passed_over.sort();
+    assert_eq!(
+        passed_over,
+        ["agent.shape", "motto", "radio.band", "usb.plugged"]
+    );
+
+    // One of this version has slips, and no text at all is none of any.
+    for text in [
+        newer.replace("config_version = 2", "config_version = 1"),
+        newer.replace("config_version = 2\n", ""),
+        newer.replace("= 2", "= \"2\""),
+        newer.replace("[log]", "[log"),
+    ] {
+        std::fs::write(&file, &text).unwrap();
+        let fault = Config::load(&file).unwrap_err().to_string();
+        assert!(fault.contains("coracle.toml:"), "{fault}");
+    }
+    std::fs::write(&file, "config_version = 9\n[log]\nlevel = \"warn\"\n").unwrap();
+    let config = Config::load(&file).unwrap();
+    assert!(config.passed_over.is_empty());
+    assert_eq!(config.log_level, LogLevel::Warn);
+}
+
+#[test]
+fn what_others_look_for_cannot_change_under_a_program_that_runs() {
+    let config = parse("").unwrap();
+    assert_eq!(config.fixed_key_that_differs(&config), None);
+    let other = parse("[deploy]\nconsent = true\n[log]\nlevel = \"debug\"\n").unwrap();
+    assert_eq!(config.fixed_key_that_differs(&other), None);
+    for (key, line) in [
+        ("agent.instance", "instance = \"two\""),
+        ("agent.state_dir", "state_dir = \"/data\""),
+        ("agent.run_dir", "run_dir = \"/tmp/r\""),
+        ("agent.user", "user = \"nobody\""),
+        ("agent.cgroup_parent", "cgroup_parent = \"x\""),
+    ] {
+        let other = parse(&format!("[agent]\n{line}\n")).unwrap();
+        assert_eq!(config.fixed_key_that_differs(&other), Some(key));
+    }
+}

@@ -11,6 +11,9 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WrittenConfig {
+    /// Of which version the file is, when it is not 1; see [`super::CONFIG_VERSION`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_version: Option<u32>,
     /// Folders, user, board profile.
     pub agent: WrittenAgent,
     /// Where the fleet console is.

@@ -80,6 +80,7 @@ use crate::trust::{Trust, TrustError};
 use crate::users::Ranges;
 use crate::volumes::VolumeError;
 use commands::Commands;
+use coracle_board_support::config::Config;
 use coracle_board_support::memory;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{Event, LayerSource};
@@ -296,9 +297,9 @@ impl Supervisor {
                 Some(came) = self.transfers_that_came.recv() => self.transfer_begins(came),
                 () = self.following.changed() => self.following.look_soon(),
                 () = self.device_watch.changed() => self.device_watch.look_soon(),
-                _ = again.recv() => match program.is_there() {
+                _ = again.recv() => match self.could_start_anew(program) {
                     Ok(()) => break Next::Anew,
-                    Err(error) => tracing::error!(%error, "cannot be executed anew; this one goes on"),
+                    Err(error) => tracing::error!(error, "cannot be executed anew; this one goes on"),
                 },
                 () = any(&mut ends) => break Next::End,
                 () = until(due) => {}
@@ -322,6 +323,21 @@ impl Supervisor {
         }
         tracing::info!("ends; the apps stay as they are");
         Ok(next)
+    }
+
+    /// Whether the next one would come up: apps would go on without it, and nobody could reach the board to mend a file.
+    fn could_start_anew(&self, program: &Program) -> Result<(), String> {
+        program.is_there().map_err(|error| error.to_string())?;
+        let old = &self.settings.config;
+        let new = Config::load(&old.file).map_err(|error| error.to_string())?;
+        Settings::can_be_read(&new).map_err(|error| error.to_string())?;
+        match old.fixed_key_that_differs(&new) {
+            Some(key) => Err(format!(
+                "{}: {key} is another; that takes `coracle-supervisor stop-all` and a start",
+                old.file.display()
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Everything that is due now. Afterwards nothing is due before `next_due`.
