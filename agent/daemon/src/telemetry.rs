@@ -2,6 +2,7 @@
 
 use crate::link::Outbox;
 use crate::supervisor::Supervisor;
+use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::Status;
 use coracle_protocol::report::{AppUse, Telemetry};
 use std::sync::Arc;
@@ -34,11 +35,15 @@ fn of(status: &Status) -> Telemetry {
             pids: app.pids.unwrap_or(0),
         })
     };
-    Telemetry {
+    let mut told = Telemetry {
         at: crate::clock::now(),
         apps: apps.iter().filter_map(app).collect(),
         storage: status.storage.clone(),
-    }
+    };
+    // Many apps with long names: the last ones are told on the board alone.
+    let bytes = |told: &Telemetry| serde_json::to_vec(told).map_or(0, |json| json.len());
+    while bytes(&told) > LIMITS.mqtt_message_bytes && told.apps.pop().is_some() {}
+    told
 }
 
 #[cfg(test)]
@@ -97,5 +102,42 @@ mod tests {
         assert_eq!(said(&status), "coracle_set_stale 1");
         status.current.as_mut().unwrap().stale_since = None;
         assert_eq!(said(&status), "coracle_set_stale 0");
+    }
+
+    /// As many apps as a release may have, each with the longest name and the largest numbers.
+    #[test]
+    fn what_is_told_fits_a_message_whatever_runs() {
+        let digest = coracle_protocol::Sha256Digest::of(b"x");
+        let board = json!({
+            "profile": "x", "hardware": "x", "architecture": "aarch64", "kernel": "6.6",
+            "agent": "0.1", "memory_bytes": 1, "cpus": 4,
+        });
+        let most = LIMITS.integer - 1;
+        let app = |number: usize| {
+            json!({"name": format!("{}{number:02}", "a".repeat(46)), "image": "x:1", "image_manifest": digest,
+                "state": "running", "exit_code": null, "oom_killed": false, "restarts": 0, "healthy": null,
+                "health_text": null, "pid": 1, "started_at": null, "ip": null, "ports": [], "args": [],
+                "limits": {"memory_bytes": 1, "cpu_millis": 1, "pids": 1}, "cgroup": null,
+                "memory_bytes": most, "cpu_usage_us": most, "pids": most})
+        };
+        let told = |count: usize| {
+            let set = json!({"deployment": digest, "release": digest, "product": "shop", "version": "1",
+                "state": "committed", "apps": (0..count).map(app).collect::<Vec<_>>()});
+            let disk = json!({"disk": "mmcblk0", "written_bytes": most, "budget_bytes": most});
+            let status = json!({"version": "0.1", "board": board, "current": set, "previous": null,
+                "last_failure": null, "layers": [], "storage": vec![disk; 4]});
+            let status: Status = serde_json::from_value(status).unwrap();
+            assert_eq!(status.current.as_ref().unwrap().apps.len(), count);
+            of(&status)
+        };
+        assert_eq!(told(40).apps.len(), 40);
+        let all = told(LIMITS.apps);
+        assert!(
+            (40..LIMITS.apps).contains(&all.apps.len()),
+            "{}",
+            all.apps.len()
+        );
+        assert!(serde_json::to_vec(&all).unwrap().len() <= LIMITS.mqtt_message_bytes);
+        assert_eq!(all.storage.len(), 4);
     }
 }
