@@ -74,7 +74,9 @@ pub async fn run(
         match take(&store, &live, &revocations, &board, kind, &payload).await {
             Ok(true) => live.tell(Change::Board(board)),
             // Nobody is told: QoS 1 may bring what it likes twice.
-            Ok(false) => drop(live.is_first(&board, Odd::Repeated)),
+            Ok(false) => {
+                live.is_first(&board, Odd::Repeated);
+            }
             Err(IngestError::Revoked) => revocations.still_speaks(&board),
             Err(error) => {
                 let odd = error.odd();
