@@ -243,5 +243,18 @@ impl State {
     }
 }
 
+/// What a start has to do about what it finds: a trial on the disk, the committed set's apps running, a set that waits. `None`:
+/// the committed set is all there is.
+pub fn found(trial: bool, old_runs: bool, waits: bool) -> Option<Event> {
+    match (trial, old_runs, waits) {
+        (true, true, _) => Some(Event::FoundUntried),
+        (true, false, _) => Some(Event::FoundTrial),
+        (false, _, true) => Some(Event::FoundWaiting),
+        (false, _, false) => None,
+    }
+}
+
+#[cfg(test)]
+mod crashes;
 #[cfg(test)]
 mod tests;

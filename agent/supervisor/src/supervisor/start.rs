@@ -19,7 +19,7 @@ use crate::gc;
 use crate::journal::{DeployedSet, Failure, Journal};
 use crate::lights::{Lights, News};
 use crate::logs;
-use crate::machine::{Event, State};
+use crate::machine::{self, Event, State};
 use crate::room;
 use crate::settings::Settings;
 use crate::socket::Watchers;
@@ -152,14 +152,11 @@ impl Supervisor {
         supervisor.end_strangers().await;
         supervisor.open_bridge().await;
         supervisor.arrange_networks().await;
-        if found.has_trial {
-            let event = match old_runs {
-                true => Event::FoundUntried,
-                false => Event::FoundTrial,
-            };
+        let event = machine::found(found.has_trial, old_runs, found.waiting.is_some());
+        let waiting = found.waiting.filter(|_| event == Some(Event::FoundWaiting));
+        if let Some(event) = event.filter(|event| *event != Event::FoundWaiting) {
             supervisor.take_back(found.trial, event).await;
         }
-        let waiting = found.waiting.filter(|_| !found.has_trial);
         supervisor.find_waiting(waiting, state.waiting).await;
         supervisor.tell_failed_program();
         if supervisor.machine.is_settled() {
