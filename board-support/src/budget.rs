@@ -7,7 +7,7 @@ mod kernel;
 mod problem;
 
 pub use io::IoRates;
-pub use kernel::{can_be_asked_for, unkept};
+pub use kernel::{can_be_asked_for, lacking, unkept};
 pub use problem::{Problem, Resource};
 
 use crate::detect::Detected;

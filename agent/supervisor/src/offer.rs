@@ -21,6 +21,7 @@ pub mod devices;
 pub mod hand_over;
 mod links;
 pub mod listeners;
+pub mod needs;
 mod storage;
 
 pub use storage::Free;
@@ -190,17 +191,19 @@ pub fn check_budget(
     let mut promises = promises(release, settings);
     promises.extend(hand_over::promises(release, running, settings));
     let unkept = unkept(&settings.trials, &promises);
+    let lacking = needs::missing(release, settings);
     let no_limits = storage::not_limited(release, settings);
     let (by_kernel, no_users) = users::refused(release, settings);
     let code = match (
-        unkept.is_empty() && no_limits.is_empty(),
+        unkept.is_empty() && lacking.is_empty() && no_limits.is_empty(),
         no_users.is_empty(),
     ) {
         (true, true) => "over-budget",
         (true, false) if !by_kernel => "users",
         _ => "kernel-lacks",
     };
-    let mut problems: Vec<String> = unkept.iter().map(ToString::to_string).collect();
+    let by_kernel = unkept.iter().chain(&lacking);
+    let mut problems: Vec<String> = by_kernel.map(ToString::to_string).collect();
     problems.extend(no_limits);
     problems.extend(no_users);
     let kept = beside::KeptVolumes::beside(release, settings);

@@ -78,7 +78,7 @@ pub struct Settings {
     pub hardware: HardwareClass,
     /// What all apps may use together.
     pub budget: Budget,
-    /// Which limits this kernel keeps: tried at start.
+    /// Which limits this kernel keeps: tried at start. What else apps need is tried when a release asks for it.
     pub trials: Trials,
     /// What holds limits of the disk on the state folder's file system: tried at start.
     pub means: Option<Means>,

@@ -1,7 +1,7 @@
 //! Promises that this kernel cannot keep, whatever the board has: found by trying, at start.
 
 use super::{AppPromise, Problem};
-use crate::probe::{Outcome, Trials};
+use crate::probe::{Need, Outcome, Trials};
 
 /// Whether an app asks for a limit.
 type Asks = fn(&AppPromise) -> bool;
@@ -40,6 +40,21 @@ pub fn unkept(trials: &Trials, promises: &[AppPromise]) -> Vec<Problem> {
                     why: why.as_str().to_owned(),
                 });
             }
+        }
+    }
+    problems
+}
+
+/// One problem for each of an app's needs that was tried and failed.
+pub fn lacking(trials: &Trials, app: &str, needs: &[Need]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for need in needs {
+        if let Some(Outcome::Fails(why)) = trials.outcome(need.subject()) {
+            problems.push(Problem::Lacks {
+                app: app.to_owned(),
+                need: need.subject().to_owned(),
+                why: why.as_str().to_owned(),
+            });
         }
     }
     problems

@@ -134,6 +134,15 @@ pub enum Problem {
         /// What the kernel said.
         why: String,
     },
+    /// This kernel, or the state folder's file system, lacks what an app needs.
+    Lacks {
+        /// The app.
+        app: String,
+        /// `ipvlan links`.
+        need: String,
+        /// What the kernel said.
+        why: String,
+    },
     /// The profile does not allow an app's network mode.
     Mode {
         /// The app.
@@ -197,6 +206,10 @@ impl fmt::Display for Problem {
             Self::NotKept { app, limit, why } => write!(
                 f,
                 "`{app}`: this kernel cannot keep its {limit}: {why} (`coracle board check` says how to change that)"
+            ),
+            Self::Lacks { app, need, why } => write!(
+                f,
+                "`{app}` needs {need}, which this board's kernel does not have: {why} (`coracle board check` says how to change that)"
             ),
             Self::NameTwice { name } => write!(f, "two apps are named `{name}`"),
             Self::Mode { app, mode, allowed } => {

@@ -192,6 +192,28 @@ fn what_the_kernel_cannot_keep_is_refused_with_the_apps_name() {
 }
 
 #[test]
+fn what_the_kernel_lacks_is_told_for_each_need_of_an_app() {
+    use crate::probe::{Need, Outcome, Trials};
+    use crate::text::cut;
+    let every = [[Need::Layers, Need::Filters].as_slice(), &Need::OF_NETWORKS].concat();
+    let mut trials = Trials::default();
+    assert_eq!(lacking(&trials, "web", &every), [], "nothing was tried");
+    for (at, need) in every.iter().enumerate() {
+        trials.note(need.subject(), Outcome::Fails(cut("not supported")));
+        assert_eq!(lacking(&trials, "web", &every).len(), at + 1);
+        let own = lacking(&trials, "web", &[*need]);
+        let sentence = own[0].to_string();
+        for part in ["`web`", need.subject(), "not supported", "board check"] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+        assert_eq!(lacking(&trials, "web", &[]), []);
+    }
+    trials.learn(Need::Vlan, "VLANs\tuntried\tit needs root\n");
+    trials.learn(Need::Layers, "VLANs\tfails\t\noverlayfs\tworks\t\n");
+    assert_eq!(lacking(&trials, "web", &every).len(), every.len() - 2);
+}
+
+#[test]
 fn what_is_promised_is_counted_and_asks_for_a_kernel_that_keeps_it() {
     use crate::probe::{Outcome, Trials};
     use crate::text::cut;

@@ -81,9 +81,9 @@ pub const NETWORK_OPTIONS: [(&str, &str); 17] = [
 const NO_NETWORK: &str = "no network with a bridge can be made: apps need `host` or `none`";
 const NO_IPV6: &str =
     "networks are made without IPv6, and a release that names an IPv6 subnet does not start";
-const NO_INGRESS_RATE: &str = "an app with `ingress_rate` does not start";
-const NO_EGRESS: &str = "an app with `egress` or `egress_rate` does not start";
-const NO_EGRESS_RATE: &str = "an app with `egress_rate` does not start";
+const NO_INGRESS_RATE: &str = "a release with an `ingress_rate` is refused";
+const NO_EGRESS: &str = "a release with `egress` or `egress_rate` is refused";
+const NO_EGRESS_RATE: &str = "a release with an `egress_rate` is refused";
 
 /// How an option is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

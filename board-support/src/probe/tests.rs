@@ -385,9 +385,30 @@ fn a_plain_configuration_is_held_against_what_is_needed() {
         .unwrap();
     assert_eq!(tbf.severity, Severity::Wanted);
     assert!(
-        tbf.cost.contains("`ingress_rate` does not start"),
+        tbf.cost.contains("with an `ingress_rate` is refused"),
         "{tbf:?}"
     );
+    // What was tried is told once, under its own name, whatever the configuration says.
+    let mut trials = Trials::default();
+    trials.note("ingress rates", Outcome::Fails(cut("refused")));
+    trials.note("macvlan links", Outcome::Works);
+    let tried = gaps(
+        &KernelFacts::read(root.path()),
+        &trials,
+        &Profile::generic(Architecture::Aarch64),
+    );
+    let rates = gap(&tried, "ingress rates").unwrap();
+    assert!(rates.cost.contains("`ingress_rate` is refused") && rates.seen.is_some());
+    assert!(rates.remedy.contains("CONFIG_NET_SCH_TBF"), "{rates:?}");
+    for silent in [
+        "CONFIG_NET_SCH_TBF",
+        "CONFIG_NET_SCHED",
+        "CONFIG_MACVLAN",
+        "macvlan links",
+    ] {
+        assert!(!subjects(&tried).contains(&silent), "{silent}");
+    }
+    assert!(subjects(&tried).contains(&"CONFIG_IPVLAN"));
     let text = NETWORK_OPTIONS
         .map(|(option, _)| format!("{option}=m\n"))
         .concat();
@@ -458,6 +479,9 @@ fn the_layer_s_kernel_fragment_sets_each_option_that_a_remedy_names() {
         "writable state folder",
     ]) {
         trials.note(subject, Outcome::Fails(cut("no")));
+    }
+    for need in Need::OF_NETWORKS {
+        trials.note(need.subject(), Outcome::Fails(cut("no")));
     }
     for root in [empty.path(), complete().path()] {
         for gap in gaps(&KernelFacts::read(root), &trials, &board("generic-arm64")) {

@@ -9,14 +9,18 @@
 //! | `overlay` | layers, on the file system of the state folder |
 //! | `users` | layers that belong to others than on disk, for users of apps' own |
 //! | `storage` | whether the state folder can be written, project quotas, disk images, noise for keys |
-//! | `netlink` | bridge, veth and NAT, in an empty network namespace |
+//! | `needs` | what only some releases need: rates and lists of networks, links on a wire |
+//! | `netlink` | links, rates and NAT, in an empty network namespace |
 
 mod apart;
 mod limits;
+mod needs;
 mod netlink;
 mod overlay;
 mod storage;
 mod users;
+
+pub use needs::Need;
 
 use crate::storage::Disk;
 use crate::text::{Text, cut};

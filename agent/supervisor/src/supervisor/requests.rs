@@ -190,6 +190,7 @@ impl Supervisor {
             self.supersede(digest).await;
             return Ok(accepted.needs(&on_board, true));
         }
+        offer::needs::try_out(accepted.release(), &mut self.settings);
         let beside = self.check_beside(&accepted, &on_board);
         let networks = self.check_networks(accepted.release()).await;
         let devices = offer::devices::check(accepted.release(), &self.settings);

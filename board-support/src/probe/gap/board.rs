@@ -3,7 +3,8 @@
 use super::{Gaps, Severity};
 use crate::probe::trial::WRITABLE;
 use crate::probe::{
-    CORACLE_OPTIONS, CgroupLayout, KernelFacts, NETWORK_OPTIONS, OptionState, Outcome, Presence,
+    CORACLE_OPTIONS, CgroupLayout, KernelFacts, NETWORK_OPTIONS, Need, OptionState, Outcome,
+    Presence,
 };
 use crate::profile::Profile;
 
@@ -142,7 +143,14 @@ pub(super) fn options(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
         }
     }
     for (option, cost) in NETWORK_OPTIONS {
-        if facts.options.state(option) == OptionState::Off {
+        // What was tried is told under its own name.
+        let mut needs = Need::OF_NETWORKS.iter();
+        let tried = needs.any(|need| {
+            let outcome = gaps.trials.outcome(need.subject());
+            need.options().contains(&option)
+                && matches!(outcome, Some(Outcome::Works | Outcome::Fails(_)))
+        });
+        if facts.options.state(option) == OptionState::Off && !tried {
             gaps.ask(
                 Presence::Absent,
                 Severity::Wanted,

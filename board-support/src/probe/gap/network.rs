@@ -1,7 +1,7 @@
-//! Switches of the network that stand in the way, where the profile lets nobody touch them.
+//! Switches of the network that stand in the way, where the profile lets nobody touch them, and what some networks need.
 
 use super::{Gap, Gaps, Severity};
-use crate::probe::KernelFacts;
+use crate::probe::{KernelFacts, NETWORK_OPTIONS, Need};
 use crate::profile::{BridgeNf, Forwarding, Profile};
 
 pub(super) fn switches(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
@@ -44,6 +44,22 @@ pub(super) fn switches(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) 
             "it is 1, and the profile says network.bridge_nf = \"keep\"",
             "other programs' rules for routed packets are asked between neighbours on one bridge too, and may stop them",
             "allow the bridges there (docs/networking.md), or say bridge_nf = \"off\" under [network] in board.toml where nothing else needs it",
+        );
+    }
+}
+
+/// Found by trying alone; the cost is that of the option.
+pub(super) fn needs(gaps: &mut Gaps) {
+    for need in Need::OF_NETWORKS {
+        let options = need.options();
+        let mut costs = NETWORK_OPTIONS.iter();
+        let cost = costs.find(|(option, _)| options.contains(option));
+        let options = options.join(" and ");
+        gaps.ask_trial(
+            Severity::Wanted,
+            need.subject(),
+            cost.map_or("", |(_, cost)| *cost),
+            &format!("build the kernel with {options}, built in or as modules"),
         );
     }
 }

@@ -1,7 +1,7 @@
 //! What keeps apps apart, tried on a thread of its own: a namespace belongs to the thread that made
 //! it, and goes with it. A user namespace is only for a process with one thread: see `users`.
 
-use super::{Outcome, Trials, netlink, overlay, storage, users};
+use super::{Need, Outcome, Trials, netlink, overlay, storage, users};
 use crate::kernel;
 use crate::text::cut;
 use rustix::thread::UnshareFlags;
@@ -81,6 +81,20 @@ fn on_this_thread(state: &Path, found: &mut Trials) {
                 Outcome::NotTried(cut("it needs a network namespace")),
             ),
         }
+    }
+    // Where there are no chains at all the gap says so already.
+    let chains = works(found, "nf_tables");
+    for need in Need::OF_NETWORKS {
+        let by_chains = matches!(need, Need::EgressList | Need::EgressRate);
+        let why = match (works(found, "net namespace"), by_chains && !chains) {
+            (false, _) => "it needs a network namespace",
+            (true, true) => "it needs nf_tables",
+            (true, false) => {
+                found.note_result(need.subject(), need.attempt(state));
+                continue;
+            }
+        };
+        found.note(need.subject(), Outcome::NotTried(cut(why)));
     }
     found.note_result("seccomp filters", kernel::allow_all_filter());
 }

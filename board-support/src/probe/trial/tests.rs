@@ -57,6 +57,10 @@ fn this_kernel_is_tried_and_nothing_is_left() {
         "bridge",
         "veth",
         "nf_tables",
+        "ingress rates",
+        "egress lists",
+        "egress rates",
+        "macvlan links",
         "seccomp filters",
     ] {
         assert_eq!(trials.outcome(subject), Some(&Outcome::Works), "{subject}");
@@ -69,9 +73,62 @@ fn this_kernel_is_tried_and_nothing_is_left() {
     assert_eq!(leftovers(), std::vec::Vec::<std::path::PathBuf>::new());
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
     assert!(!Path::new("/sys/class/net/check0").exists());
+    assert!(!Path::new("/sys/class/net/check70").exists());
+    // What this kernel does not have is found out by its name: the tool says the same.
+    for (need, kind) in [(Need::Ipvlan, "ipvlan"), (Need::Vlan, "vlan")] {
+        let more = if kind == "vlan" { "id 3" } else { "" };
+        let line =
+            format!("ip link add a type veth && ip link add link a name b type {kind} {more}");
+        let mut there = std::process::Command::new("unshare");
+        let there = there.args(["--net", "sh", "-c", &line]).output().unwrap();
+        let outcome = trials.outcome(need.subject());
+        assert_eq!(
+            outcome == Some(&Outcome::Works),
+            there.status.success(),
+            "{kind}: {outcome:?}"
+        );
+        assert!(!matches!(outcome, None | Some(Outcome::NotTried(_))));
+    }
     // The thread's namespaces went with it: this one's are the process's.
     let of = |task: &str| fs::read_link(format!("/proc/{task}/ns/net")).unwrap();
     assert_eq!(of("thread-self"), of("self"));
+}
+
+#[test]
+fn what_a_release_asks_for_is_tried_alone() {
+    root_needed();
+    let state = tempfile::tempdir().unwrap();
+    let wanted = [
+        Need::Layers,
+        Need::Filters,
+        Need::IngressRate,
+        Need::EgressRate,
+    ];
+    // Away from the other tests' thread, as in a process of its own.
+    let tried = |at: std::path::PathBuf| {
+        let thread = std::thread::spawn(move || Trials::needs(&at, &wanted));
+        thread.join().unwrap()
+    };
+    let mut trials = tried(state.path().to_owned());
+    for need in wanted {
+        let outcome = trials.outcome(need.subject());
+        assert_eq!(outcome, Some(&Outcome::Works), "{need:?}");
+    }
+    assert_eq!(trials.iter().count(), wanted.len());
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+    // Where no layer can lie, and what came of it replaces what was known.
+    let elsewhere = tried("/proc".into());
+    let outcome = elsewhere.outcome("overlayfs").unwrap().clone();
+    assert!(matches!(outcome, Outcome::Fails(_)), "{outcome:?}");
+    trials.learn(Need::Layers, &elsewhere.to_lines());
+    trials.learn(Need::Vlan, &elsewhere.to_lines());
+    assert_eq!(trials.outcome("overlayfs"), Some(&outcome));
+    let vlan = trials.outcome("VLANs");
+    assert!(
+        matches!(vlan, Some(Outcome::NotTried(_))),
+        "no line says it"
+    );
+    assert_eq!(trials.iter().count(), wanted.len() + 1);
 }
 
 #[test]
