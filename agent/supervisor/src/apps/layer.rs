@@ -97,6 +97,15 @@ pub fn clear_stale(settings: &Settings, slot: &str, container: &str) -> Result<(
     Ok(())
 }
 
+/// It is the layer of an app that runs, and goes on as one of this set.
+pub fn keep(config: &Config, slot: &str, container: &str) -> Result<(), LayerError> {
+    let own = folder(config, slot);
+    if stamp(&own)?.as_deref() != Some(container.as_bytes()) {
+        disk::write_whole(&own.join("set"), container.as_bytes(), 0o600)?;
+    }
+    Ok(())
+}
+
 /// The container has ended, and the next version's needs the room. Its stamp stays: its set, when that comes back, finds its slot.
 pub fn give_up(config: &Config, slot: &str) -> Result<(), LayerError> {
     let own = folder(config, slot);

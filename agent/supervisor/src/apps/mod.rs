@@ -90,6 +90,8 @@ pub struct AppRun {
     pub phase: Phase,
     /// It is of the set before, and serves on until the new one of its name is ready.
     pub outgoing: bool,
+    /// Its process goes on in the set that comes, with that one's limits: between the end of one set and the start of the other.
+    pub kept: bool,
     /// With `Up` and `Stopping`.
     pub process: Option<Process>,
     /// Whether it is to run: a person's stop says no, until the next start or set.
@@ -145,6 +147,7 @@ impl AppRun {
             plan,
             phase: Phase::Created,
             outgoing: false,
+            kept: false,
             process: None,
             wanted: true,
             restarts: 0,
@@ -198,6 +201,21 @@ impl AppRun {
         self.hook_failed = false;
         self.first_start.get_or_insert(since);
         self.track(since);
+    }
+
+    /// Its process is that of the same app in the set before. It has to show anew that it is healthy.
+    pub fn go_on_from(&mut self, old: Self, now: Instant) {
+        if let Some(probe) = old.probe {
+            let _ = probe.child.kill();
+        }
+        self.take_slot(old.slot);
+        self.process = old.process;
+        self.phase = old.phase;
+        self.started_at = old.started_at;
+        self.exit_code = old.exit_code;
+        self.oom_killed = old.oom_killed;
+        self.first_start = Some(now);
+        self.track(now);
     }
 
     fn track(&mut self, since: Instant) {

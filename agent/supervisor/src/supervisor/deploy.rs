@@ -59,11 +59,13 @@ impl Supervisor {
                 Err(reason) => Event::RecordFailed(Why::new("disk", reason)),
             }),
             Action::StopOld | Action::StopNew => {
+                self.choose_kept(action == Action::StopNew);
                 if action == Action::StopOld {
                     self.choose_outgoing();
                 }
                 let now = Instant::now();
-                for app in self.apps.iter_mut().filter(|app| !app.outgoing) {
+                let end = |app: &&mut AppRun| !app.outgoing && !app.kept;
+                for app in self.apps.iter_mut().filter(end) {
                     app.wanted = false;
                 }
                 self.stop_in_turn(now);
@@ -94,9 +96,11 @@ impl Supervisor {
             }
             Action::StartOld => {
                 let (set, now) = (self.current.clone(), Instant::now());
+                let kept = self.take_kept();
                 let outgoing = self.take_outgoing();
                 self.make_apps(set.as_ref());
                 self.take_back_outgoing(outgoing, now);
+                self.go_on_with(kept, now);
                 self.collect_containers();
                 self.arrange_networks().await;
                 for app in self.apps.iter_mut().filter(|app| app.is_down()) {
@@ -133,12 +137,18 @@ impl Supervisor {
     /// Everything that the new set's apps share; they are started in their turn.
     async fn start_new(&mut self) -> Option<Event> {
         let set = self.trying.as_ref().map(|trying| trying.set.clone());
+        let kept = self.take_kept();
         let outgoing = self.take_outgoing();
         self.make_apps(set.as_ref());
         self.keep_beside(outgoing);
+        self.go_on_with(kept, Instant::now());
         // The old apps' layers first: the new ones' images need the room.
         let container = self.container();
-        for app in self.apps.iter().filter(|app| !app.outgoing) {
+        for app in self
+            .apps
+            .iter()
+            .filter(|app| !app.outgoing && app.is_down())
+        {
             let other = slot::other_than(&app.slot);
             let is_free = !self.apps.iter().any(|run| run.slot == other);
             let mut cleared = layer::clear_stale(&self.settings, &app.slot, &container);

@@ -22,7 +22,7 @@ impl Supervisor {
         let mut names = BTreeSet::new();
         names.extend(handed_over.map(|app| &app.name));
         for run in &mut self.apps {
-            run.outgoing = run.phase == Phase::Up && names.contains(run.name());
+            run.outgoing = run.phase == Phase::Up && !run.kept && names.contains(run.name());
         }
     }
 
@@ -99,7 +99,7 @@ impl Supervisor {
     /// Whether it is among those that end, while some do.
     pub(super) fn is_to_end(&self, run: &AppRun) -> bool {
         let relieving = self.machine == State::Relieving;
-        self.resetting.is_some() || run.outgoing == relieving
+        self.resetting.is_some() || (run.outgoing == relieving && !run.kept)
     }
 
     /// Whether others find an app, and not the other one of its name.

@@ -8,6 +8,7 @@ use crate::apps::AppRun;
 use crate::thermal::{Change, ThermalApp, Throttle};
 use coracle_board_support::profile::Thermal;
 use coracle_board_support::thermal::{self, Heat, Look, Reading};
+use coracle_protocol::release::App;
 use coracle_protocol::report::{HeatState, HeatStatus};
 use coracle_runtime::Limits;
 use std::time::{Duration, Instant};
@@ -47,9 +48,9 @@ impl Cooling {
     }
 
     /// What an app that is started now gets of its quota.
-    pub(super) fn quota(&self, app: &AppRun) -> u32 {
+    pub(super) fn quota(&self, app: &App) -> u32 {
         self.throttle
-            .quota(app.name().as_str(), app.app.limits.cpu_millis)
+            .quota(app.name.as_str(), app.limits.cpu_millis)
     }
 
     /// Per cent that it has, when that is not all of it.

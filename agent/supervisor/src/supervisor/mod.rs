@@ -38,6 +38,7 @@ mod follow;
 mod hand_over;
 mod heat;
 mod hooks;
+mod live;
 mod mends;
 mod names;
 mod networks;

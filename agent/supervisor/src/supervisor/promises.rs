@@ -1,6 +1,7 @@
 //! What apps are promised beside their limits: CPUs of their own, memory that is left to them.
 
 use super::Supervisor;
+use super::live::while_it_runs;
 use crate::apps::AppRun;
 use crate::apps::cpus::share_out;
 use coracle_runtime::{Cgroup, Limits};
@@ -46,30 +47,27 @@ impl Supervisor {
 
 impl AppRun {
     /// Of an app that was taken over: an earlier supervisor may have taken some of its CPU while the board was hot, may have known
-    /// no promises, and may have had another profile, whose limits it got where its release names none.
+    /// no promises, may have had another profile, whose limits it got where its release names none, and may have been cut while it
+    /// gave the limits of another set.
     pub(super) fn keep_promises(&self, cgroup: &Cgroup) {
-        let promised = self.plan.as_ref().map(|plan| Limits {
-            memory_min_bytes: plan.limits.memory_min_bytes,
-            memory_reservation_bytes: plan.limits.memory_reservation_bytes,
-            cpuset_cpus: plan.limits.cpuset_cpus.clone(),
+        let Ok(plan) = &self.plan else { return };
+        let all = while_it_runs(&plan.limits);
+        let memory = Limits {
+            memory_bytes: all.memory_bytes,
+            memory_swap_bytes: all.memory_swap_bytes,
             ..Limits::default()
-        });
-        let limits = Limits {
-            cpu_millis: Some(self.app.limits.cpu_millis.into()),
-            pids: Some(self.app.limits.pids.into()),
-            ..promised.unwrap_or_default()
         };
-        if let Err(error) = cgroup.set_limits(&limits) {
-            tracing::warn!(app = %self.name(), %error, "its CPU quota, its processes and what it is promised stay as they are");
-        }
-        let memory = self.plan.as_ref().map(|plan| Limits {
-            memory_bytes: plan.limits.memory_bytes,
-            memory_swap_bytes: plan.limits.memory_swap_bytes,
-            ..Limits::default()
-        });
-        // Apart from the others: it cannot be set below what the app has in use.
-        if let Err(error) = cgroup.set_limits(&memory.unwrap_or_default()) {
-            tracing::warn!(app = %self.name(), %error, "its memory limit stays as it is until it is started anew");
+        let others = Limits {
+            memory_bytes: None,
+            memory_swap_bytes: None,
+            cpuset_cpus: plan.limits.cpuset_cpus.clone(),
+            ..all
+        };
+        // Memory by itself: it may be more by now than the limit is to be.
+        for limits in [others, memory] {
+            if let Err(error) = cgroup.set_limits(&limits) {
+                tracing::warn!(app = %self.name(), %error, "some of its limits stay as they are");
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ impl Supervisor {
             return Err(fault.clone());
         }
         let mut plan = self.apps[index].plan.clone()?;
-        plan.limits.cpu_millis = Some(self.cooling.quota(&self.apps[index]).into());
+        plan.limits.cpu_millis = Some(self.cooling.quota(&self.apps[index].app).into());
         if self.waits_for_ports(index) {
             plan.ports.clear();
         }
@@ -122,7 +122,8 @@ impl Supervisor {
         for at in 0..self.order.len() {
             let index = self.order[at];
             let app = &self.apps[index];
-            if !app.wanted || !matches!(app.phase, Phase::Waiting { at } if at <= now) {
+            // One that was to go on and has ended is started with its set.
+            if !app.wanted || app.kept || !matches!(app.phase, Phase::Waiting { at } if at <= now) {
                 continue;
             }
             if let Some(later) = self.waits_for_host(index, now) {

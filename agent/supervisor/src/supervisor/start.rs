@@ -253,8 +253,13 @@ impl Supervisor {
             ids: users::of_process(pid),
             since: Instant::now(),
         };
+        let container = self.container();
         let app = &mut self.apps[index];
         app.keep_promises(&process.cgroup);
+        if !running.outgoing {
+            // The one before may have been cut while it went from one set to the other.
+            app.keep_layer(&self.settings.config, &container);
+        }
         app.restarts = running.restarts;
         app.started(process, running.started_at);
         app.go_on_with(hook, running.stopping, Instant::now());
