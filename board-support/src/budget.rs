@@ -47,6 +47,8 @@ pub struct AppPromise {
     pub memory_bytes: u64,
     /// What of it is promised to the app, and not only allowed.
     pub guarantees: Guarantees,
+    /// What it asks of the kernel beside sums.
+    pub more: More,
     /// Thousandths of a core.
     pub cpu_millis: u64,
     /// Processes and threads.
@@ -71,6 +73,17 @@ pub struct Guarantees {
     pub memory_reservation_bytes: u64,
     /// CPUs that no other app runs on.
     pub cpus: u32,
+}
+
+/// What not each kernel can do, and what takes nothing from the board's budget.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct More {
+    /// A limit of swap of its own.
+    pub swap: bool,
+    /// All of its processes end when one runs out of memory.
+    pub oom_group: bool,
+    /// CPU that it saves up.
+    pub cpu_burst: bool,
 }
 
 impl Guarantees {

@@ -169,7 +169,8 @@ pub struct App<L = AppLimits> {
     /// Whether the board may be reset for it, by its watchdog, when it is down for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub critical: bool,
-    /// 0 to 100: while the board is hot, who has least loses CPU first and gets it back last.
+    /// 0 to 100: its share of CPU and disk where others want them too, and who is ended last when memory runs out. While the board
+    /// is hot, who has least loses CPU first and gets it back last.
     #[serde(
         default = "default_priority",
         skip_serializing_if = "is_default_priority"

@@ -262,10 +262,17 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
                 "memory that is taken back last",
                 app.limits.memory_reservation_bytes,
             ),
+            ("memory and swap", app.limits.memory_swap_bytes),
         ] {
             if let Some(bytes) = bytes {
                 let _ = writeln!(out, "  {what} {}", human::bytes(bytes));
             }
+        }
+        if app.limits.oom_group {
+            let _ = writeln!(out, "  out of memory ends all of its processes");
+        }
+        if let Some(burst) = app.limits.cpu_burst_micros {
+            let _ = writeln!(out, "  CPU that it may save up {burst} µs");
         }
         if let Some(cpus) = app.limits.cpus_exclusive {
             let _ = writeln!(out, "  CPUs of its own {cpus}");

@@ -5,7 +5,7 @@ use crate::apps::plan::io_of;
 use crate::settings::Settings;
 use crate::trust::{Trust, built_at};
 use crate::users;
-use coracle_board_support::budget::{AppPromise, Guarantees, HostPort, PortProtocol, unkept};
+use coracle_board_support::budget::{AppPromise, Guarantees, HostPort, More, PortProtocol, unkept};
 use coracle_board_support::profile::{Architecture, NetworkMode as BoardMode};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::LayerType;
@@ -284,6 +284,11 @@ fn promise_of(app: &App, disk_bytes: u64) -> AppPromise {
             memory_min_bytes: app.limits.memory_min_bytes.unwrap_or(0),
             memory_reservation_bytes: app.limits.memory_reservation_bytes.unwrap_or(0),
             cpus: app.limits.cpus_exclusive.unwrap_or(0),
+        },
+        more: More {
+            swap: app.limits.memory_swap_bytes.is_some(),
+            oom_group: app.limits.oom_group,
+            cpu_burst: app.limits.cpu_burst_micros.is_some(),
         },
         cpu_millis: app.limits.cpu_millis.into(),
         pids: app.limits.pids.into(),

@@ -7,7 +7,7 @@ use crate::probe::{Need, Outcome, Trials};
 type Asks = fn(&AppPromise) -> bool;
 
 /// Limits as the trials name them.
-const LIMITS: [(&str, Asks); 7] = [
+const LIMITS: [(&str, Asks); 10] = [
     ("memory limit", |app| app.memory_bytes > 0),
     ("memory guarantee", |app| {
         app.guarantees.memory_min_bytes > 0
@@ -15,6 +15,9 @@ const LIMITS: [(&str, Asks); 7] = [
     ("memory reservation", |app| {
         app.guarantees.memory_reservation_bytes > 0
     }),
+    ("swap limit", |app| app.more.swap),
+    ("OOM group", |app| app.more.oom_group),
+    ("CPU burst", |app| app.more.cpu_burst),
     ("fixed cores", |app| app.guarantees.cpus > 0),
     ("CPU quota", |app| app.cpu_millis > 0),
     ("process limit", |app| app.pids > 0),

@@ -24,6 +24,7 @@ fn app(name: &str, memory_mib: u64) -> AppPromise {
         name: name.to_owned(),
         memory_bytes: memory_mib * MIB,
         guarantees: Guarantees::default(),
+        more: More::default(),
         cpu_millis: 200,
         pids: 50,
         disk_bytes: 10 * MIB,
@@ -189,6 +190,44 @@ fn what_the_kernel_cannot_keep_is_refused_with_the_apps_name() {
     }
     trials.note("CPU quota", Outcome::Fails(cut("cpu.max is not there")));
     assert_eq!(unkept(&trials, &both).len(), 3, "each app asks for CPU");
+    for (limit, more) in [
+        (
+            "swap limit",
+            More {
+                swap: true,
+                ..More::default()
+            },
+        ),
+        (
+            "OOM group",
+            More {
+                oom_group: true,
+                ..More::default()
+            },
+        ),
+        (
+            "CPU burst",
+            More {
+                cpu_burst: true,
+                ..More::default()
+            },
+        ),
+    ] {
+        assert!(can_be_asked_for(limit));
+        let mut trials = Trials::default();
+        trials.note(limit, Outcome::Fails(cut("it is not there")));
+        let asks = AppPromise {
+            more,
+            ..app("asks", 10)
+        };
+        let problems = unkept(&trials, &[app("quiet", 10), asks]);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let sentence = problems[0].to_string();
+        assert!(
+            sentence.contains("`asks`") && sentence.contains(limit),
+            "{sentence}"
+        );
+    }
 }
 
 #[test]

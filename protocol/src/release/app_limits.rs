@@ -24,9 +24,18 @@ pub struct AppLimits<Bytes = u64, Count = u32> {
     /// Bytes of it that are taken back last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_reservation_bytes: Option<u64>,
+    /// Memory and swap together, as Docker's `--memory-swap`; no more than the memory, and so no swap, when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_swap_bytes: Option<u64>,
+    /// Out of memory is the end of all its processes and not of one; a board with cgroup v1 cannot do that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom_group: bool,
     /// CPU time in thousandths of one core.
     #[serde(skip_serializing_if = "MayBeLeftOut::is_left_out")]
     pub cpu_millis: Count,
+    /// What it may use beyond that in 100 ms, in microseconds, of what was left over before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_burst_micros: Option<u64>,
     /// CPUs that no other app runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus_exclusive: Option<u32>,
@@ -191,7 +200,10 @@ impl DefaultLimits {
             memory_bytes: named.memory_bytes.unwrap_or(self.memory_bytes),
             memory_min_bytes: named.memory_min_bytes,
             memory_reservation_bytes: named.memory_reservation_bytes,
+            memory_swap_bytes: named.memory_swap_bytes,
+            oom_group: named.oom_group,
             cpu_millis: named.cpu_millis.unwrap_or(self.cpu_millis),
+            cpu_burst_micros: named.cpu_burst_micros,
             cpus_exclusive: named.cpus_exclusive,
             pids: named.pids.unwrap_or(self.pids),
             io_read_bytes_per_second: named.io_read_bytes_per_second,

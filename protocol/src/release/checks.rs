@@ -111,6 +111,7 @@ impl SignedApp {
         }
         for (field, limit) in [
             ("memory_bytes", memory_bytes),
+            ("memory_swap_bytes", self.limits.memory_swap_bytes),
             (
                 "io_read_bytes_per_second",
                 self.limits.io_read_bytes_per_second,

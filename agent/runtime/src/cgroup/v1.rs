@@ -94,6 +94,8 @@ pub(super) fn set_limits(folders: &[Folder], limits: &Limits) -> Result<(), Cgro
     let number = |value: Option<u64>| value.map(|value| value.to_string());
     let quota = limits.cpu_millis.map(cpu_quota_micros);
     let shares = limits.cpu_weight.map(shares_from_weight);
+    // No quota may be less than the burst is at the moment.
+    let none = quota.and(limits.cpu_burst_micros).map(|_| 0);
     let writes = [
         // Files of v2 alone are told as missing.
         (
@@ -121,6 +123,7 @@ pub(super) fn set_limits(folders: &[Folder], limits: &Limits) -> Result<(), Cgro
             ("memory.oom_control", "oom kill"),
             number(limits.oom_kill_disabled.map(u64::from)),
         ),
+        (Cpu, ("cpu.cfs_burst_us", "cpu burst"), number(none)),
         (
             Cpu,
             ("cpu.cfs_period_us", "cpu quota"),

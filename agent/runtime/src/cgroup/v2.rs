@@ -64,7 +64,10 @@ pub(super) fn set_limits(folder: &Path, limits: &Limits) -> Result<(), CgroupErr
     let quota = limits
         .cpu_millis
         .map(|millis| format!("{} {CPU_PERIOD_MICROS}", cpu_quota_micros(millis)));
+    // No quota may be less than the burst is at the moment.
+    let none = quota.as_ref().and(limits.cpu_burst_micros).map(|_| 0);
     let writes = [
+        ("cpu.max.burst", "cpu burst", number(none)),
         ("cpu.max", "cpu quota", quota),
         (
             "cpu.max.burst",

@@ -4,7 +4,7 @@
 use crate::apps::devices::{self, DeviceFault, Given};
 use crate::apps::interfaces::{self, InterfaceError};
 use crate::apps::layer::{self, LayerError};
-use crate::apps::plan::{OOM_SCORE, Plan};
+use crate::apps::plan::Plan;
 use crate::apps::{etc, filter, lock, places, secrets, whole};
 use crate::disk::{self, DiskError};
 use crate::hooks::{self, Companion};
@@ -167,6 +167,9 @@ async fn try_launch(
         rules.extend(gift.rules);
     }
     let cgroup = ground.tree.create(slot, &limits)?;
+    if let Err(error) = cgroup.set_limits(&plan.weights) {
+        tracing::warn!(app = %plan.name, %error, "its share is the usual one, whatever its priority");
+    }
     let (output, ends) = logs::pipes(plan.user.on_board(ground.ids))?;
     let (ends, companion) = match plan.is_hook {
         false => (ends, None),
@@ -204,7 +207,7 @@ async fn try_launch(
     }
     spec.rootfs_readonly = plan.read_only_root;
     spec.rlimits = plan.rlimits.clone();
-    spec.oom_score_adj = Some(OOM_SCORE);
+    spec.oom_score_adj = Some(plan.oom_score);
     spec.seccomp = Some(seccomp);
     spec.stdio = Stdio {
         stdin: stdin.into(),

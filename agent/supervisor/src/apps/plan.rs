@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 mod io;
+mod priority;
 mod storage;
 
 pub use io::io_of;
@@ -30,9 +31,6 @@ pub use storage::{
 
 /// As Docker sets it where an image says nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Apps go before the system's own programs when memory runs out.
-pub const OOM_SCORE: i32 = 200;
 
 /// Why an app cannot be started as the release says.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +85,10 @@ pub struct Plan {
     pub stop_signal: i32,
     /// Hard limits.
     pub limits: Limits,
+    /// Its shares of what others want too, by its priority. They are no promise.
+    pub weights: Limits,
+    /// `oom_score_adj`, by its priority.
+    pub oom_score: i32,
     /// Per process.
     pub rlimits: Vec<Rlimit>,
     /// What holds its writable layer; `None`: its root cannot be written.
@@ -181,6 +183,8 @@ pub fn plan(
         env: environment(app, image, &user),
         stop_signal: signal(run.stop_signal.as_deref())?,
         limits: limits(app, release, settings),
+        weights: priority::weights(app.priority, &settings.trials),
+        oom_score: priority::oom_score(app.priority),
         rlimits: vec![open_files(files)],
         init: app.init,
         network: app.network.mode,
@@ -245,15 +249,26 @@ fn limits(app: &App, release: &Release, settings: &Settings) -> Limits {
         memory_bytes: Some(own.memory_bytes),
         // Memory that is swapped out is memory beyond the promise; without swap there is nothing to hold,
         // and kernels without swap accounting would refuse.
-        memory_swap_bytes: has_swap().then_some(own.memory_bytes),
+        memory_swap_bytes: has_swap().then(|| own.memory_swap_bytes.unwrap_or(own.memory_bytes)),
         memory_min_bytes: own.memory_min_bytes,
         memory_reservation_bytes: own.memory_reservation_bytes,
+        oom_group: own.oom_group.then_some(true),
         cpu_millis: Some(own.cpu_millis.into()),
+        cpu_burst_micros: own.cpu_burst_micros,
         pids: Some(own.pids.into()),
         io: io::limits(own, release, settings),
         devices: Devices::Only(DeviceRule::DEFAULTS.to_vec()),
         ..Limits::default()
     }
+}
+
+/// So much CPU and no more, while the board is hot: what is saved up is no more than that in one period either.
+pub fn hold_cpu(limits: &mut Limits, millis: u32) {
+    let burst = limits.cpu_burst_micros.as_mut();
+    if let Some(burst) = burst {
+        *burst = (*burst).min(100 * u64::from(millis));
+    }
+    limits.cpu_millis = Some(millis.into());
 }
 
 fn has_swap() -> bool {

@@ -5,7 +5,6 @@
 //! there can be made to wait for ever, so that is never the supervisor.
 
 use super::probe::{Target, report_file};
-use crate::apps::plan::OOM_SCORE;
 use coracle_runtime::{
     Capabilities, Child, ExecSpec, SeccompProgram, Stdio, exec_in, reap, spawn_plain,
 };
@@ -88,7 +87,7 @@ pub(crate) fn program(
         seccomp: Some(&seccomp),
         no_new_privs: true,
         rlimits: plan.rlimits.clone(),
-        oom_score_adj: Some(OOM_SCORE),
+        oom_score_adj: Some(plan.oom_score),
         stdio,
     };
     let program = exec_in(&spec).map_err(|e| e.to_string())?;

@@ -5,6 +5,7 @@
 
 use super::Supervisor;
 use crate::apps::AppRun;
+use crate::apps::plan::hold_cpu;
 use crate::thermal::{Change, ThermalApp, Throttle};
 use coracle_board_support::profile::Thermal;
 use coracle_board_support::thermal::{self, Heat, Look, Reading};
@@ -132,10 +133,12 @@ impl Supervisor {
         };
         let app = &self.apps[index];
         if let Some(process) = &app.process {
-            let limits = Limits {
-                cpu_millis: Some(change.quota_millis.into()),
+            let plan = app.plan.as_ref().ok();
+            let mut limits = Limits {
+                cpu_burst_micros: plan.and_then(|plan| plan.limits.cpu_burst_micros),
                 ..Limits::default()
             };
+            hold_cpu(&mut limits, change.quota_millis);
             if let Err(error) = process.cgroup.set_limits(&limits) {
                 tracing::error!(app = change.name, %error, "its CPU quota stays as it is");
                 return;

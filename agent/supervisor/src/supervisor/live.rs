@@ -7,6 +7,7 @@
 //! other way round.
 
 use super::Supervisor;
+use crate::apps::plan::hold_cpu;
 use crate::apps::{AppRun, Phase, layer};
 use crate::health::{Tracker, Verdict};
 use crate::journal::DeployedSet;
@@ -34,7 +35,9 @@ fn differ_in_limits_alone(old: &App, new: &App) -> bool {
     limits.memory_bytes = had.memory_bytes;
     limits.memory_min_bytes = had.memory_min_bytes;
     limits.memory_reservation_bytes = had.memory_reservation_bytes;
+    limits.memory_swap_bytes = had.memory_swap_bytes;
     limits.cpu_millis = had.cpu_millis;
+    limits.cpu_burst_micros = had.cpu_burst_micros;
     limits.pids = had.pids;
     limits.io_read_bytes_per_second = had.io_read_bytes_per_second;
     limits.io_write_bytes_per_second = had.io_write_bytes_per_second;
@@ -50,6 +53,7 @@ fn limit_the_same(old: &Limits, new: &Limits) -> bool {
             limits.memory_swap_bytes.is_some(),
             limits.memory_min_bytes.is_some(),
             limits.memory_reservation_bytes.is_some(),
+            limits.cpu_burst_micros.is_some(),
         ]
     };
     let rates = |io: &IoLimit| {
@@ -153,7 +157,7 @@ impl Supervisor {
             {
                 changed |= run.app.limits != app.limits;
                 let mut limits = while_it_runs(&plan.limits);
-                limits.cpu_millis = Some(self.cooling.quota(app).into());
+                hold_cpu(&mut limits, self.cooling.quota(app));
                 could.insert(app.name.clone(), limits);
             }
         }
@@ -223,12 +227,15 @@ mod tests {
         assert!(with(|app| app.limits.memory_bytes += 1));
         assert!(with(|app| app.limits.cpu_millis += 1));
         assert!(with(|app| app.limits.pids += 1));
+        assert!(with(|app| app.limits.cpu_burst_micros = Some(1)));
+        assert!(with(|app| app.limits.memory_swap_bytes = Some(1)));
         assert!(with(|app| app.limits.io_read_bytes_per_second = Some(1)));
         for other in [
             (|app| app.limits.open_files = Some(7)) as fn(&mut App),
             |app| app.limits.disk_bytes = Some(7),
             |app| app.limits.cpus_exclusive = Some(1),
             |app| app.args.push("x".into()),
+            |app| app.limits.oom_group = true,
             |app| app.priority += 1,
             |app| app.stop_grace_seconds += 1,
         ] {

@@ -64,8 +64,8 @@ impl AppRun {
             ..all
         };
         // Memory by itself: it may be more by now than the limit is to be.
-        for limits in [others, memory] {
-            if let Err(error) = cgroup.set_limits(&limits) {
+        for limits in [&others, &memory, &plan.weights] {
+            if let Err(error) = cgroup.set_limits(limits) {
                 tracing::warn!(app = %self.name(), %error, "some of its limits stay as they are");
             }
         }

@@ -5,7 +5,7 @@ use super::hooks::companion;
 use crate::adopt::RunningHook;
 use crate::adopt::{ProcessId, RunState, RunningApp};
 use crate::apps::launch::{self, Ground, Launched};
-use crate::apps::plan::Plan;
+use crate::apps::plan::{Plan, hold_cpu};
 use crate::apps::{AppRun, Phase, Process};
 use crate::health::{Verdict, probe};
 use crate::hooks;
@@ -25,7 +25,7 @@ impl Supervisor {
             return Err(fault.clone());
         }
         let mut plan = self.apps[index].plan.clone()?;
-        plan.limits.cpu_millis = Some(self.cooling.quota(&self.apps[index].app).into());
+        hold_cpu(&mut plan.limits, self.cooling.quota(&self.apps[index].app));
         if self.waits_for_ports(index) {
             plan.ports.clear();
         }

@@ -148,6 +148,27 @@ pub(super) fn knobs(facts: &KernelFacts, gaps: &mut Gaps) {
             "use cgroup v2; cgroup v1 has it, since Linux 6.11 with CONFIG_MEMCG_V1, but not on a real-time kernel (PREEMPT_RT)",
         ),
         (
+            "memory",
+            Note,
+            "swap limit",
+            "no app can have swap: releases with `memory_swap` are refused",
+            "a kernel with swap; on cgroup v1 before Linux 6.1 also `swapaccount=1` on its command line",
+        ),
+        (
+            "memory",
+            Note,
+            "OOM group",
+            "an app that runs out of memory loses one process, not all: releases with `oom_group` are refused",
+            "use cgroup v2, which has it since Linux 4.19; cgroup v1 has nothing like it",
+        ),
+        (
+            "cpu",
+            Note,
+            "CPU burst",
+            "no app can save CPU up: releases with `cpu_burst_micros` are refused",
+            "Linux 5.14 or newer, with CONFIG_CFS_BANDWIDTH",
+        ),
+        (
             "cpu",
             Needed,
             "CPU quota",

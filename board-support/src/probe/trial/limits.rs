@@ -28,7 +28,7 @@ struct Knob {
     ),
 }
 
-const KNOBS: [Knob; 9] = [
+const KNOBS: [Knob; 12] = [
     Knob {
         subject: "memory limit",
         v2: ("memory", &["memory.max"], "67108864", "67108864"),
@@ -49,6 +49,23 @@ const KNOBS: [Knob; 9] = [
             "4194304",
             "4194304",
         ),
+    },
+    Knob {
+        subject: "swap limit",
+        v2: ("memory", &["memory.swap.max"], "67108864", "67108864"),
+        // No less than the limit of memory, which is none here: whatever it says afterwards is as much as there can be.
+        v1: ("memory", &["memory.memsw.limit_in_bytes"], "-1", ""),
+    },
+    Knob {
+        subject: "OOM group",
+        v2: ("memory", &["memory.oom.group"], "1", "1"),
+        // v1 has no such file: it is told as missing.
+        v1: ("memory", &["memory.oom.group"], "1", "1"),
+    },
+    Knob {
+        subject: "CPU burst",
+        v2: ("cpu", &["cpu.max.burst"], "20000", "20000"),
+        v1: ("cpu", &["cpu.cfs_burst_us"], "20000", "20000"),
     },
     Knob {
         subject: "CPU quota",

@@ -184,7 +184,7 @@ fn without_a_hierarchy_no_limit_works() {
             .iter()
             .all(|t| matches!(t.outcome, Outcome::Fails(_)))
     );
-    assert_eq!(trials.iter().count(), 9);
+    assert_eq!(trials.iter().count(), 12);
 }
 
 #[test]

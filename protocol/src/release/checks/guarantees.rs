@@ -1,10 +1,33 @@
-//! What an app is promised, which is a part of what it may use.
+//! What an app is promised, which is a part of what it may use, and what lies beside it: swap, and CPU that it has saved up.
 
 use super::super::NamedLimits;
 
 pub(super) fn check(limits: &NamedLimits) -> Result<(), String> {
     memory(limits)?;
+    swap(limits)?;
+    burst(limits)?;
     cpus(limits)
+}
+
+fn swap(limits: &NamedLimits) -> Result<(), String> {
+    match (limits.memory_swap_bytes, limits.memory_bytes) {
+        (Some(both), Some(memory)) if both < memory => Err(format!(
+            "limits.memory_swap_bytes is {both}, less than limits.memory_bytes, {memory}: it is memory and swap together"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The kernel takes no burst beyond the quota of one period, which is 100 ms (sched-bwc.rst).
+fn burst(limits: &NamedLimits) -> Result<(), String> {
+    let quota = limits.cpu_millis.map(|millis| 100 * u64::from(millis));
+    match (limits.cpu_burst_micros, quota) {
+        (Some(0), _) => Err("limits.cpu_burst_micros is 0; leave it out for no burst".into()),
+        (Some(burst), Some(quota)) if burst > quota => Err(format!(
+            "limits.cpu_burst_micros is {burst}, more than limits.cpu_millis gives in 100 ms, {quota}"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn cpus(limits: &NamedLimits) -> Result<(), String> {
@@ -78,6 +101,29 @@ mod tests {
         );
         let fault = with(2001, Some(2)).unwrap_err();
         assert!(fault.starts_with("limits.cpu_millis is 2001"), "{fault}");
+    }
+
+    #[test]
+    fn swap_comes_with_memory_and_a_burst_stays_within_the_quota() {
+        let with = |both, burst| {
+            check(&NamedLimits {
+                memory_bytes: Some(100),
+                memory_swap_bytes: both,
+                cpu_millis: Some(500),
+                cpu_burst_micros: burst,
+                ..NamedLimits::default()
+            })
+        };
+        assert_eq!(with(Some(100), Some(50_000)), Ok(()));
+        assert_eq!(with(Some(1000), Some(1)), Ok(()));
+        for (both, burst, field) in [
+            (Some(99), None, "limits.memory_swap_bytes is 99"),
+            (None, Some(0), "limits.cpu_burst_micros is 0"),
+            (None, Some(50_001), "limits.cpu_burst_micros is 50001"),
+        ] {
+            let fault = with(both, burst).unwrap_err();
+            assert!(fault.starts_with(field), "{fault}");
+        }
     }
 
     #[test]

@@ -1,0 +1,122 @@
+//! What an app's priority is good for, and limits beside the sums, through the real supervisor: the kernel's own files say so.
+
+mod board;
+
+use board::{Board, app, rootfs};
+use coracle_images::layout::RunConfig;
+use coracle_protocol::local::Answer;
+use coracle_protocol::names::AppName;
+use coracle_protocol::release::{App, Image, NetworkMode};
+use std::process::Command;
+use std::time::Duration;
+
+fn quiet(image: &Image, name: &str, script: &str) -> App {
+    let mut app = app(image, script);
+    app.name = AppName::new(name).unwrap();
+    app.network.mode = NetworkMode::None;
+    app.stop_grace_seconds = 0;
+    app
+}
+
+/// Of the first of these files that the app's cgroup has.
+fn file(board: &Board, app: &str, names: &[&str]) -> Option<String> {
+    let folders = board.cgroups();
+    let mut files = folders
+        .iter()
+        .flat_map(|folder| names.iter().map(move |name| folder.join(app).join(name)));
+    let text = files.find_map(|file| std::fs::read_to_string(file).ok())?;
+    Some(text.trim().to_owned())
+}
+
+/// Microseconds of CPU.
+fn used(board: &Board, app: &str) -> f64 {
+    if let Some(nanos) = file(board, app, &["cpuacct.usage"]) {
+        return nanos.parse::<f64>().unwrap() / 1000.0;
+    }
+    let text = file(board, app, &["cpu.stat"]).unwrap();
+    let mut lines = text.lines();
+    let micros = lines.find_map(|line| line.strip_prefix("usage_usec "));
+    micros.unwrap().parse().unwrap()
+}
+
+#[test]
+fn two_hogs_on_one_cpu_share_it_by_their_priorities_and_the_lesser_goes_first() {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "hogs"), RunConfig::default());
+    let hog = |name: &str, priority: u8| {
+        let mut hog = quiet(&image, name, "while :; do :; done");
+        (hog.priority, hog.limits.cpu_millis) = (priority, 850);
+        hog
+    };
+    board.commit("1", vec![hog("less", 20), hog("more", 80)]);
+    for (name, score) in [("less", "260"), ("more", "140")] {
+        let pid = board.app(name).unwrap().pid.unwrap().to_string();
+        let said = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        assert_eq!(said.trim(), score, "{name}");
+        let pinned = Command::new("taskset")
+            .args(["-p", "1", &pid])
+            .output()
+            .unwrap();
+        assert!(pinned.status.success(), "{pinned:?}");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let both = || (used(&board, "less"), used(&board, "more"));
+    let before = both();
+    std::thread::sleep(Duration::from_secs(5));
+    let after = both();
+    let ratio = (after.1 - before.1) / (after.0 - before.0);
+    assert!((3.0..5.0).contains(&ratio), "1 to 4 was to be: {ratio}");
+}
+
+#[test]
+fn swap_bursts_and_the_end_of_all_are_as_said_or_refused_by_name() {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "more"), RunConfig::default());
+    let mut saver = quiet(&image, "saver", "exec sleep 1000");
+    board.commit("1", vec![saver.clone()]);
+    let burst = ["cpu.cfs_burst_us", "cpu.max.burst"];
+    let there = |board: &Board, names: &[&str]| file(board, "saver", names).is_some();
+    let has_burst = there(&board, &burst);
+    let has_group = there(&board, &["memory.oom.group"]);
+    let has_swap = there(&board, &["memory.memsw.limit_in_bytes", "memory.swap.max"]);
+
+    saver.limits.cpu_burst_micros = Some(20_000);
+    let mut swaps = quiet(&image, "swaps", "exec sleep 1000");
+    swaps.limits.memory_swap_bytes = Some(64 << 20);
+    let mut whole = quiet(&image, "whole", "exec sleep 1000");
+    whole.limits.oom_group = true;
+    for (asks, limit, there) in [
+        (&saver, "CPU burst", has_burst),
+        (&swaps, "swap limit", has_swap),
+        (&whole, "OOM group", has_group),
+    ] {
+        let (release, deploy) = board.documents("0", vec![asks.clone()]);
+        match board.offer("0", &release, &deploy) {
+            Answer::Needs(_) => assert!(there, "{limit}"),
+            Answer::Refused { code, reason } => {
+                assert!(!there, "{reason}");
+                assert_eq!(code, "kernel-lacks");
+                let words = format!("`{}`: this kernel cannot keep its {limit}: ", asks.name);
+                assert!(reason.contains(&words), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    if has_burst {
+        board.commit("2", vec![saver.clone()]);
+        assert_eq!(file(&board, "saver", &burst).as_deref(), Some("20000"));
+        // Less quota than the burst was: both change while it runs.
+        let pid = board.app("saver").unwrap().pid;
+        (saver.limits.cpu_millis, saver.limits.cpu_burst_micros) = (100, Some(5_000));
+        board.commit("3", vec![saver]);
+        assert_eq!(file(&board, "saver", &burst).as_deref(), Some("5000"));
+        assert_eq!(board.app("saver").unwrap().pid, pid);
+    }
+    if has_group {
+        board.commit("4", vec![whole]);
+        assert_eq!(
+            file(&board, "whole", &["memory.oom.group"]).as_deref(),
+            Some("1")
+        );
+    }
+}
