@@ -98,7 +98,7 @@ impl Supervisor {
             return;
         }
         let mut wanted = self.could_stay(old, new);
-        let others = |run: &AppRun, kept: &BTreeMap<AppName, Limits>| {
+        let has_all = |run: &AppRun, kept: &BTreeMap<AppName, Limits>| {
             let app = &run.app;
             let needed = app.depends_on.keys().chain(&app.network.container);
             needed.into_iter().all(|name| kept.contains_key(name))
@@ -109,7 +109,7 @@ impl Supervisor {
             let lost = self
                 .apps
                 .iter()
-                .find(|run| wanted.contains_key(run.name()) && !others(run, &wanted));
+                .find(|run| wanted.contains_key(run.name()) && !has_all(run, &wanted));
             if let Some(name) = lost.map(|run| run.name().clone()) {
                 wanted.remove(&name);
                 continue;
