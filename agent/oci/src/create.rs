@@ -102,7 +102,7 @@ pub fn create(
     journal: &Journal,
 ) -> Result<Created, Failure> {
     let entry = store.create(id)?;
-    match create_in(&entry, config, options, terminal) {
+    match create_in(&entry, config, options, terminal, journal) {
         Ok(created) => Ok(created),
         Err(failure) => {
             // The first failure is the one to tell.
@@ -128,6 +128,7 @@ fn create_in(
     config: &Config,
     options: &Create,
     terminal: Terminal<'_>,
+    journal: &Journal,
 ) -> Result<Created, Failure> {
     let id = entry.id();
     let linux = config.linux()?;
@@ -161,7 +162,8 @@ fn create_in(
     }
 
     entry.write_config(&config.text)?;
-    made = place::make(entry, &mut record, &place, linux.resources().as_ref())?;
+    let resources = linux.resources().as_ref();
+    made = place::make(entry, &mut record, &place, resources, journal)?;
     let cgroup = made.cgroup.clone();
     launch.cgroup = &cgroup;
 

@@ -5,6 +5,7 @@ use coracle_runtime::{Cgroup, Limits};
 use oci_spec::runtime::LinuxResources;
 
 use crate::failure::Failure;
+use crate::journal::Journal;
 use crate::plan::devices;
 use crate::plan::resources::{self, Write};
 use crate::systemd;
@@ -14,8 +15,12 @@ pub fn of_new(
     cgroup: &Cgroup,
     writes: &[Write],
     resources: Option<&LinuxResources>,
+    journal: &Journal,
 ) -> Result<(), Failure> {
     write(cgroup, writes)?;
+    if let Some(resources) = resources {
+        tell_what_is_not_held(cgroup, resources, journal)?;
+    }
     set_devices(cgroup, resources)
 }
 
@@ -24,12 +29,14 @@ pub fn update(
     cgroup: &Cgroup,
     resources: &LinuxResources,
     scope: Option<&str>,
+    journal: &Journal,
 ) -> Result<(), Failure> {
     let writes = planned(cgroup, Some(resources))?;
     if let Some(unit) = scope {
         systemd::change(unit, cgroup, &writes, resources)?;
     }
     write(cgroup, &writes)?;
+    tell_what_is_not_held(cgroup, resources, journal)?;
     match resources.devices() {
         Some(list) if !list.is_empty() => set_devices(cgroup, Some(resources)),
         _ => Ok(()),
@@ -84,7 +91,49 @@ fn write(cgroup: &Cgroup, writes: &[Write]) -> Result<(), Failure> {
             // No limit where the kernel has none.
             Err(CgroupError::Unsupported { .. })
                 if is_swap(file) && (value == "max" || value == "-1") => {}
+            // Told afterwards, by what the kernel holds then: the specification makes it no error.
+            Err(CgroupError::Unsupported { .. }) if is_kernel_memory(file) => {}
+            Err(CgroupError::Write { source, .. })
+                if is_kernel_memory(file) && source.raw_os_error() == Some(NOT_SUPPORTED) => {}
             other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// What kernels since 5.16 say to a limit of their own memory: ENOTSUPP of theirs, which no header has.
+const NOT_SUPPORTED: i32 = 524;
+
+fn is_kernel_memory(file: &str) -> bool {
+    [resources::KERNEL_MEMORY, resources::KERNEL_MEMORY_TCP].contains(&file)
+}
+
+/// Limits of the kernel's own memory: some kernels take the number and hold nothing, so that it is read back.
+fn tell_what_is_not_held(
+    cgroup: &Cgroup,
+    resources: &LinuxResources,
+    journal: &Journal,
+) -> Result<(), Failure> {
+    let Some(memory) = resources.memory() else {
+        return Ok(());
+    };
+    for (name, file, wanted) in [
+        ("kernel", resources::KERNEL_MEMORY, memory.kernel()),
+        (
+            "kernelTCP",
+            resources::KERNEL_MEMORY_TCP,
+            memory.kernel_tcp(),
+        ),
+    ] {
+        let Some(wanted) = wanted.filter(|wanted| *wanted > 0) else {
+            continue;
+        };
+        let held = cgroup.read_raw(Controller::Memory, file)?;
+        let held = held.and_then(|text| text.trim().parse::<i64>().ok());
+        if held.is_none_or(|held| held > wanted) {
+            journal.warn(&format!(
+                "memory.{name} of {wanted} bytes is not enforced: this kernel has no such limit any more; memory.limit counts the kernel's memory too"
+            ));
         }
     }
     Ok(())

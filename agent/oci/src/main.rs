@@ -127,7 +127,7 @@ fn run(global: &Global, command: Command, journal: &Journal) -> Result<i32, Fail
         Command::Exec(id, options) => return exec::exec(&store()?, &id, &options, journal),
         Command::Pause(id) => pause::pause(&store()?, &id)?,
         Command::Resume(id) => pause::resume(&store()?, &id)?,
-        Command::Update(id, options) => update::update(&store()?, &id, &options)?,
+        Command::Update(id, options) => update::update(&store()?, &id, &options, journal)?,
         Command::Events { id, once, interval } => events::events(&store()?, &id, once, &interval)?,
         Command::Ps { id, json, options } => show::ps(&store()?, &id, json, &options)?,
         Command::List { json, quiet } => show::list(&store()?, json, quiet)?,

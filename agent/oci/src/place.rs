@@ -7,6 +7,7 @@ use oci_spec::runtime::{LinuxResources, Spec};
 
 use crate::failure::Failure;
 use crate::id::ContainerId;
+use crate::journal::Journal;
 use crate::state::Record;
 use crate::store::Entry;
 use crate::systemd::{Holder, ScopeName};
@@ -100,6 +101,7 @@ pub fn make(
     record: &mut Record,
     place: &Place,
     resources: Option<&LinuxResources>,
+    journal: &Journal,
 ) -> Result<Made, Failure> {
     let mut holder = None;
     let planned = alive::cgroup(record)?;
@@ -125,7 +127,7 @@ pub fn make(
     }
     let cgroup = tree.create(&record.cgroup_name, &Limits::default())?;
     entry.write(record)?;
-    limits::of_new(&cgroup, &writes, resources)?;
+    limits::of_new(&cgroup, &writes, resources, journal)?;
     Ok(Made { cgroup, holder })
 }
 

@@ -49,7 +49,7 @@ pub fn restore(
         socket: wanted.create.console_socket.as_deref(),
         held: None,
     };
-    let restored = restore_in(&entry, &config, &program, wanted, &mut master);
+    let restored = restore_in(&entry, &config, &program, wanted, &mut master, journal);
     let pid = match restored {
         Ok(pid) => pid,
         Err(failure) => {
@@ -72,6 +72,7 @@ fn restore_in(
     program: &Path,
     wanted: &Restore,
     master: &mut Master<'_>,
+    journal: &Journal,
 ) -> Result<i32, Failure> {
     let linux = config.linux()?;
     if plan::namespaces::shares_mounts(linux)? {
@@ -87,7 +88,8 @@ fn restore_in(
     create::refuse_used(&alive::cgroup(&record)?, &record)?;
     entry.write_config(&config.text)?;
     // Held until the end of this: the processes that CRIU makes are in it by then.
-    let made = place::make(entry, &mut record, &place, linux.resources().as_ref())?;
+    let resources = linux.resources().as_ref();
+    let made = place::make(entry, &mut record, &place, resources, journal)?;
     let cgroup = &made.cgroup;
 
     let streams = read_streams(&wanted.images.images.join(STREAMS))?;

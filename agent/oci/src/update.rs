@@ -8,10 +8,16 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxRes
 use crate::args::Update;
 use crate::failure::{Failure, OnPath};
 use crate::id::ContainerId;
+use crate::journal::Journal;
 use crate::store::Store;
 use crate::{alive, limits};
 
-pub fn update(store: &Store, id: &ContainerId, options: &Update) -> Result<(), Failure> {
+pub fn update(
+    store: &Store,
+    id: &ContainerId,
+    options: &Update,
+    journal: &Journal,
+) -> Result<(), Failure> {
     let entry = store.lock(id)?;
     let (record, status) = alive::read(&entry)?;
     if !status.is_alive() {
@@ -29,6 +35,7 @@ pub fn update(store: &Store, id: &ContainerId, options: &Update) -> Result<(), F
         &alive::cgroup(&record)?,
         &resources,
         record.scope.as_deref(),
+        journal,
     )
 }
 
@@ -51,7 +58,9 @@ fn named(options: &Update) -> LinuxResources {
     memory
         .set_limit(options.memory)
         .set_reservation(options.memory_reservation)
-        .set_swap(options.memory_swap);
+        .set_swap(options.memory_swap)
+        .set_kernel(options.kernel_memory)
+        .set_kernel_tcp(options.kernel_memory_tcp);
     let mut cpu = LinuxCpu::default();
     cpu.set_shares(options.cpu_shares)
         .set_quota(options.cpu_quota)

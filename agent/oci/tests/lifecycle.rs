@@ -698,6 +698,55 @@ fn huge_pages_are_limited_or_refused_by_name() {
     assert!(!all.contains("hugetlb"), "{said:?}");
 }
 
+/// Kernels before 5.16 hold the limit; newer ones take it without effect, refuse it, or have no file for it: then it is told.
+#[test]
+fn kernel_memory_is_held_or_told() {
+    let mut bundle = Bundle::new("sleep 60");
+    bundle.config["linux"]["resources"]["memory"] =
+        json!({"limit": 64 << 20, "kernel": 16 << 20, "kernelTCP": 8 << 20});
+    bundle.save();
+    let id = bundle.id();
+    let own = cgroup(&format!("coracle-runtime-{id}"));
+    let told = |args: &[&str], limits: [(&str, &str, u64); 2]| {
+        let log = bundle.path("log");
+        let _ = fs::remove_file(&log);
+        let all = [&["--log", log.to_str().unwrap()], args].concat();
+        // The container's first process keeps what it gets.
+        let out = fs::File::create(bundle.path("out")).unwrap();
+        let status = bundle.command(&all).stdout(out).status().unwrap();
+        assert!(status.success(), "{args:?}");
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        for (name, file, wanted) in limits {
+            let held = fs::read_to_string(own.join(file)).unwrap_or_default();
+            let text = format!("memory.{name} of {wanted} bytes is not enforced");
+            assert_ne!(
+                held.trim() == wanted.to_string(),
+                said.contains(&text),
+                "{name}: held {held:?}, told {said:?}"
+            );
+        }
+    };
+    let (kernel, tcp) = (
+        "memory.kmem.limit_in_bytes",
+        "memory.kmem.tcp.limit_in_bytes",
+    );
+    told(
+        &["create", &id],
+        [("kernel", kernel, 16 << 20), ("kernelTCP", tcp, 8 << 20)],
+    );
+    let args = [
+        "update",
+        "--kernel-memory",
+        "12M",
+        "--kernel-memory-tcp",
+        "4M",
+    ];
+    told(
+        &[&args[..], &[&id]].concat(),
+        [("kernel", kernel, 12 << 20), ("kernelTCP", tcp, 4 << 20)],
+    );
+}
+
 /// Of eight pages that the machine has it gets two.
 fn a_taker_of_huge_pages_is_held() {
     let pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";

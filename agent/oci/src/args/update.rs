@@ -15,6 +15,8 @@ pub struct Update {
     pub memory: Option<i64>,
     pub memory_reservation: Option<i64>,
     pub memory_swap: Option<i64>,
+    pub kernel_memory: Option<i64>,
+    pub kernel_memory_tcp: Option<i64>,
     pub cpu_period: Option<u64>,
     pub cpu_quota: Option<i64>,
     pub cpu_burst: Option<u64>,
@@ -45,8 +47,12 @@ pub(super) fn parse(parser: &mut lexopt::Parser) -> Result<(ContainerId, Update)
             Long("cpuset-mems") => update.cpuset_mems = Some(parser.value()?.string()?),
             Long("pids-limit") => update.pids_limit = Some(parser.value()?.parse()?),
             Long("blkio-weight") => update.blkio_weight = Some(parser.value()?.parse()?),
-            // The kernel has stopped to enforce these.
-            Long("kernel-memory" | "kernel-memory-tcp") => drop(parser.value()?),
+            Long("kernel-memory") => {
+                update.kernel_memory = Some(bytes(&parser.value()?.string()?)?);
+            }
+            Long("kernel-memory-tcp") => {
+                update.kernel_memory_tcp = Some(bytes(&parser.value()?.string()?)?);
+            }
             other => take_id(&mut id, other)?,
         }
     }

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 mod v1;
 mod v2;
 
-pub use v1::plan as for_v1;
+pub use v1::{KERNEL_MEMORY, KERNEL_MEMORY_TCP, plan as for_v1};
 pub use v2::{AS_IT_IS, plan as for_v2};
 
 /// One value for one file.

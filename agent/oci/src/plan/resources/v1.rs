@@ -6,6 +6,11 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, Linux
 use super::{Write, given, pids, refuse_rare, throttle, write};
 use crate::failure::Failure;
 
+/// Of the kernel's own memory: held by kernels before 5.16, taken without effect or refused since, and not there on v2.
+pub const KERNEL_MEMORY: &str = "memory.kmem.limit_in_bytes";
+/// Of the buffers of TCP; not there on v2.
+pub const KERNEL_MEMORY_TCP: &str = "memory.kmem.tcp.limit_in_bytes";
+
 pub fn plan(resources: &LinuxResources) -> Result<Vec<Write>, Failure> {
     refuse_rare(resources)?;
     let unsupported = |what: &str| Err(Failure::Unsupported(what.into()));
@@ -47,7 +52,6 @@ fn plan_network(network: &LinuxNetwork, writes: &mut Vec<Write>) {
     }
 }
 
-/// `kernel` is left out: the file is gone, and the limit was not enforced since 5.16.
 fn plan_memory(memory: &LinuxMemory, writes: &mut Vec<Write>) -> Result<(), Failure> {
     // Without a limit of memory there is none of both together, which would be below it.
     let unlimited = memory.limit().filter(|limit| *limit < 0);
@@ -58,7 +62,8 @@ fn plan_memory(memory: &LinuxMemory, writes: &mut Vec<Write>) -> Result<(), Fail
             given(memory.swap()).or(unlimited),
         ),
         ("memory.soft_limit_in_bytes", memory.reservation()),
-        ("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp()),
+        (KERNEL_MEMORY, memory.kernel()),
+        (KERNEL_MEMORY_TCP, memory.kernel_tcp()),
     ] {
         writes.extend(given(value).map(|value| write(Memory, file, value)));
     }
@@ -149,7 +154,8 @@ mod tests {
     #[test]
     fn values_go_to_the_files_unchanged() {
         let all = planned(
-            r#"{"memory":{"limit":67108864,"swap":-1,"swappiness":10,"disableOOMKiller":true},
+            r#"{"memory":{"limit":67108864,"swap":-1,"kernel":1048576,"kernelTCP":2097152,
+                "swappiness":10,"disableOOMKiller":true},
                 "cpu":{"shares":512,"quota":50000,"period":100000,"cpus":"0"},
                 "pids":{"limit":-1},
                 "blockIO":{"weight":200,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":600}]}}"#,
@@ -157,6 +163,8 @@ mod tests {
         let expected = [
             "memory.limit_in_bytes=67108864",
             "memory.memsw.limit_in_bytes=-1",
+            "memory.kmem.limit_in_bytes=1048576",
+            "memory.kmem.tcp.limit_in_bytes=2097152",
             "memory.swappiness=10",
             "memory.oom_control=1",
             "cpu.shares=512",
