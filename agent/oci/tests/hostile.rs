@@ -3,8 +3,9 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use support::{Bundle, names_below, wait_until};
@@ -192,29 +193,83 @@ fn the_working_directory_of_exec_is_inside() {
     );
 }
 
+/// The published attack: finds the runtime's process, opens its program, waits for its end, and writes to it then. What it
+/// could do it writes down, a line each time.
+const OVERWRITE: &str = r#"#!/bin/sh
+while true; do
+  for exe in /proc/[0-9]*/exe; do
+    case $(readlink $exe) in "" | */busybox) continue ;; esac
+    { command exec 9< $exe; } 2>/dev/null || continue
+    echo held >> /tmp/held
+    while test -e ${exe%/exe}; do sleep 0.01; done
+    for try in 1 2 3 4 5; do
+      (echo spoilt > /proc/self/fd/9) 2>/dev/null && echo wrote >> /tmp/wrote
+    done
+    exec 9<&-
+    echo tried >> /tmp/tried
+  done
+done
+"#;
+
+/// An image that is to run the runtime brings what it is linked to; a static one needs nothing.
+fn bring_libraries(bundle: &Bundle) {
+    let listed = Command::new("ldd")
+        .arg(support::runtime())
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for path in listed
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
+        let to = bundle.root().join(path.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(path, to).unwrap();
+    }
+}
+
 /// CVE-2019-5736: the image's program is this one, and its root writes to it.
 #[test]
 fn the_runtime_cannot_be_overwritten() {
+    const ROUNDS: usize = 10;
     let before = fs::read(support::runtime()).unwrap();
-    // Holds the runtime open by the way of a link, and writes to it when it runs no more.
-    let script = "exec 9< /proc/$1/exe && shift; for i in 1 2 3 4 5 6 7 8 9 10; do echo spoilt > /proc/self/fd/9 && exit 0; sleep 0.05; done; exit 1";
     let mut bundle = Bundle::new("sleep 60");
-    fs::write(
-        bundle.root().join("attack"),
-        format!("#!/bin/sh\n{script}\n"),
-    )
-    .unwrap();
-    fs::set_permissions(
-        bundle.root().join("attack"),
-        fs::Permissions::from_mode(0o755),
-    )
-    .unwrap();
+    fs::write(bundle.root().join("attack"), OVERWRITE).unwrap();
+    bring_libraries(&bundle);
     let id = bundle.id();
     bundle.start(&id);
+    // The runtime inside waits for a configuration from there, so that nobody can be too slow to hold it.
+    bundle.ok(&["exec", &id, "mkdir", "/bundle"]);
+    bundle.ok(&["exec", &id, "mkfifo", "/bundle/config.json"]);
+    let mut attack = bundle.command(&["exec", "-d", &id, "/bin/sh", "/attack"]);
+    // It would hold a pipe open for as long as it runs.
+    let attack = attack.stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(attack.status().unwrap().success());
+    let told = |name: &str| {
+        let text = fs::read_to_string(bundle.root().join("tmp").join(name));
+        text.unwrap_or_default().lines().count()
+    };
+    for round in 1..=ROUNDS {
+        let mut victim = bundle
+            .command(&["exec", &id, "/proc/self/exe", "run", "-b", "/bundle", "x"])
+            .spawn()
+            .unwrap();
+        wait_until("the attack to hold the program", || told("held") >= round);
+        wait_until("the runtime inside to read", || {
+            let fifo = bundle.root().join("bundle/config.json");
+            let mut options = fs::File::options();
+            options.write(true).custom_flags(libc::O_NONBLOCK);
+            options.open(fifo).is_ok()
+        });
+        assert!(!victim.wait().unwrap().success());
+        wait_until("the attack to write", || told("tried") >= round);
+    }
+    assert_eq!(told("wrote"), 0);
+    assert_eq!(fs::read(support::runtime()).unwrap(), before);
 
     // What is executed by that name is the runtime itself.
     let said = bundle.runtime(&["exec", &id, "/proc/self/exe", "--version"]);
-    let own = said.out.contains("coracle-runtime version");
+    assert!(said.out.contains("coracle-runtime version"), "{said:?}");
     // Whichever process of ours is seen from inside, its program cannot be written to.
     for pid in 1..40 {
         let said = bundle.runtime(&[
@@ -228,10 +283,7 @@ fn the_runtime_cannot_be_overwritten() {
     }
     bundle.config["process"]["args"] = json!(["/proc/self/exe", "--version"]);
     let said = bundle.run();
-    assert!(
-        own || said.code == 1 || said.out.contains("version"),
-        "{said:?}"
-    );
+    assert!(said.code == 1 || said.out.contains("version"), "{said:?}");
 
     // A script whose interpreter is the runtime, as the published attack had it.
     fs::write(bundle.root().join("bin/evil"), "#!/proc/self/exe\n").unwrap();
@@ -340,6 +392,76 @@ fn the_console_is_mounted_on_no_link() {
     assert!(said.err.contains("/dev/console is a link"), "{said:?}");
 }
 
+/// The same two as races: while containers are launched, what is at the name is exchanged for a link to a file of the
+/// kernel's and back. Whether it is refused or runs, that file is mounted nowhere, and nothing on it.
+#[test]
+fn what_is_exchanged_for_a_link_during_a_launch_leads_nowhere() {
+    const RUNS: usize = 60;
+    let pattern = "/proc/sys/kernel/core_pattern";
+    let before = fs::read(pattern).unwrap();
+    for (name, terminal) in [("null", false), ("console", true)] {
+        let mut bundle = Bundle::new(
+            "(echo spoilt > /proc/timer_list) 2> /tmp/said; grep -c core_pattern /proc/self/mountinfo",
+        );
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != "/dev");
+        bundle.config["process"]["terminal"] = json!(terminal);
+        let dev = bundle.root().join("dev");
+        let (node, link) = (dev.join(name), dev.join("link"));
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
+        let null = nix::sys::stat::makedev(1, 3);
+        nix::sys::stat::mknod(&node, nix::sys::stat::SFlag::S_IFCHR, mode, null).unwrap();
+        symlink(pattern, &link).unwrap();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        let (started, exchanges) = std::thread::scope(|scope| {
+            use std::sync::atomic::Ordering::Relaxed;
+            let swapper = scope.spawn(|| {
+                let mut exchanges = 0_usize;
+                while !ended.load(Relaxed) {
+                    exchange(&node, &link);
+                    exchanges += 1;
+                }
+                exchanges
+            });
+            let started = (0..RUNS)
+                .map(|_| bundle.run())
+                .filter(|said| match said.code {
+                    1 if said.out.is_empty() => {
+                        assert!(said.err.contains("/dev/"), "{said:?}");
+                        false
+                    }
+                    // Of grep, which found nothing.
+                    1 => {
+                        assert_eq!(said.out.trim_end(), "0", "{said:?}");
+                        true
+                    }
+                    _ => panic!("{said:?}"),
+                })
+                .count();
+            ended.store(true, Relaxed);
+            (started, swapper.join().unwrap())
+        });
+        assert!(exchanges > RUNS, "{exchanges} exchanges in {RUNS} launches");
+        assert!(
+            (1..RUNS).contains(&started),
+            "{name}: {started} of {RUNS} ran, so that nothing was raced"
+        );
+    }
+    assert_eq!(fs::read(pattern).unwrap(), before);
+}
+
+fn exchange(one: &Path, other: &Path) {
+    let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+    nix::fcntl::renameat2(
+        nix::fcntl::AT_FDCWD,
+        one,
+        nix::fcntl::AT_FDCWD,
+        other,
+        flags,
+    )
+    .unwrap();
+}
+
 /// An image may put anything where a terminal is looked for.
 #[test]
 fn a_terminal_comes_from_a_devpts_only() {
@@ -359,25 +481,47 @@ fn a_terminal_comes_from_a_devpts_only() {
     assert!(message.contains("no terminal multiplexer"), "{message}");
 }
 
-/// CVE-2022-0492: the container's cgroup has no release_agent that it could write.
+/// CVE-2022-0492: the container's cgroup has no release_agent that it could write, and none can be had.
 #[test]
 fn cgroups_cannot_be_written() {
     let bundle = Bundle::new(
-        "for f in /sys/fs/cgroup/*/release_agent /sys/fs/cgroup/*/tasks /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory.max; do \
-         (echo x > $f) 2>&1; done; mkdir /sys/fs/cgroup/memory/x /sys/fs/cgroup/x; mount -t cgroup -o memory c /tmp; echo end",
+        "cd /sys/fs/cgroup; for f in */release_agent */notify_on_release */tasks */cgroup.procs cgroup.procs cgroup.subtree_control \
+         memory.max; do test -e $f && echo \"$f: $( (echo 0 > $f) 2>&1 && echo written)\"; done; \
+         for f in . */; do test -d $f && echo \"$f: $(mkdir $f/x 2>&1 && echo written)\"; done; \
+         for kind in cgroup cgroup2; do echo \"$kind: $(mount -t $kind c /tmp 2>&1 && echo mounted)\"; done",
     );
     let said = bundle.run();
-    assert!(
-        said.out.ends_with("end\n") && said.out.contains("Read-only file system"),
-        "{said:?}"
-    );
-    assert!(!said.out.contains("No such device"), "{said:?}");
-    assert!(
-        said.err.contains("Permission denied")
-            || said.err.contains("permission denied")
-            || said.err.contains("Operation not permitted"),
-        "{said:?}"
-    );
+    let (mounts, files): (Vec<&str>, Vec<&str>) = said
+        .out
+        .lines()
+        .partition(|line| line.starts_with("cgroup: ") || line.starts_with("cgroup2: "));
+    for line in &files {
+        assert!(line.ends_with("Read-only file system"), "{said:?}");
+    }
+    for line in &mounts {
+        assert!(
+            line.to_lowercase().contains("permission denied")
+                || line.contains("Operation not permitted"),
+            "{said:?}"
+        );
+    }
+    assert_eq!(mounts.len(), 2, "{said:?}");
+    let is_of_one_process = |line: &&&str| {
+        let file = line.split(':').next().unwrap_or_default();
+        file.ends_with("cgroup.procs")
+    };
+    let hierarchies = files.iter().filter(is_of_one_process).count();
+    let seen = if Path::new("/sys/fs/cgroup/cgroup.procs").exists() {
+        1
+    } else {
+        // Those that the runtime makes folders in are those with a controller.
+        fs::read_to_string("/proc/self/cgroup")
+            .unwrap()
+            .lines()
+            .filter(|line| !line.contains("::") && !line.contains("name="))
+            .count()
+    };
+    assert!(hierarchies >= seen && seen > 0, "{said:?}");
 }
 
 /// Sysctls of the host, in whatever spelling.
