@@ -1,0 +1,289 @@
+//! Fields of the specification that change what a program sees of its kernel: one test each, read back where the kernel shows
+//! it. Needs root and busybox-static.
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::json;
+use support::{Bundle, cgroup, wait_until};
+
+fn is_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// A number of proc_pid_stat(5), counted as there.
+fn stat_field(text: &str, number: usize) -> &str {
+    // The second one is a name, which may have anything in it but this.
+    let after = text.rsplit_once(") ").expect("a name").1;
+    after.split(' ').nth(number - 3).expect("a field").trim()
+}
+
+/// A major and minor number of a disk that is there.
+fn disk() -> Option<String> {
+    let entries = fs::read_dir("/sys/block").ok()?;
+    let disks = entries.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let name = path.file_name()?.to_str()?.to_owned();
+        let others = ["loop", "ram", "zram", "dm-", "md", "nbd"];
+        if others.iter().any(|other| name.starts_with(other)) {
+            return None;
+        }
+        fs::read_to_string(path.join("dev")).ok()
+    });
+    disks.map(|dev| dev.trim().to_owned()).next()
+}
+
+#[test]
+fn personality_is_of_the_program() {
+    let mut bundle = Bundle::new("cat /proc/self/personality");
+    assert_eq!(bundle.run().out, "00000000\n");
+    // PER_LINUX32
+    bundle.config["linux"]["personality"] = json!({"domain": "LINUX32"});
+    assert_eq!(bundle.run().out, "00000008\n");
+    bundle.config["linux"]["personality"] = json!({"domain": "LINUX32", "flags": ["x"]});
+    assert_eq!(bundle.run().code, 1);
+}
+
+#[test]
+fn io_priority_is_of_the_program() {
+    let mut bundle = Bundle::new("busybox ionice -p $$");
+    for (class, level, shown) in [
+        ("IOPRIO_CLASS_BE", 6, "best-effort: prio 6"),
+        ("IOPRIO_CLASS_IDLE", 0, "idle"),
+    ] {
+        bundle.config["process"]["ioPriority"] = json!({"class": class, "priority": level});
+        let said = bundle.run();
+        assert!(said.out.starts_with(shown), "{class}: {said:?}");
+    }
+    bundle.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 8});
+    let said = bundle.run();
+    assert!(said.err.contains("ioPriority 8"), "{said:?}");
+}
+
+#[test]
+fn scheduler_is_of_the_program() {
+    let mut bundle = Bundle::new("cat /proc/self/stat");
+    bundle.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5});
+    let said = bundle.run();
+    // nice, and SCHED_BATCH
+    assert_eq!(
+        (stat_field(&said.out, 19), stat_field(&said.out, 41)),
+        ("5", "3"),
+        "{said:?}"
+    );
+}
+
+/// Kernels without NUMA have no policy to set.
+#[test]
+fn memory_policy_is_of_the_program() {
+    let mut bundle = Bundle::new("head -n 1 /proc/self/numa_maps");
+    bundle.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "0"});
+    let said = bundle.run();
+    if Path::new("/proc/self/numa_maps").exists() {
+        assert!(said.out.contains(" bind:0 "), "{said:?}");
+    } else {
+        assert!(said.err.contains("memory policy"), "{said:?}");
+    }
+}
+
+#[test]
+fn domainname_is_of_the_container() {
+    let before = fs::read("/proc/sys/kernel/domainname").unwrap();
+    let mut bundle = Bundle::new("cat /proc/sys/kernel/domainname");
+    bundle.config["domainname"] = json!("boats.example");
+    assert_eq!(bundle.run().out, "boats.example\n");
+    assert_eq!(fs::read("/proc/sys/kernel/domainname").unwrap(), before);
+}
+
+/// What mountinfo says between the options and the hyphen of the root's line (proc_pid_mountinfo(5)).
+#[test]
+fn root_propagation_is_as_asked() {
+    for (wanted, shown) in [
+        ("private", ""),
+        ("shared", "shared:"),
+        ("unbindable", "unbindable"),
+    ] {
+        let mut bundle = Bundle::new("cat /proc/self/mountinfo");
+        bundle.config["linux"]["rootfsPropagation"] = json!(wanted);
+        let said = bundle.run();
+        let mut lines = said.out.lines();
+        let root = lines.find(|line| line.split(' ').nth(4) == Some("/"));
+        let optional = root.and_then(|line| line.split(' ').nth(6));
+        let optional = optional.expect("a root");
+        match shown {
+            "" => assert_eq!(optional, "-", "{wanted}: {said:?}"),
+            _ => assert!(optional.starts_with(shown), "{wanted}: {said:?}"),
+        }
+    }
+}
+
+#[test]
+fn rates_of_a_disk_are_in_its_cgroup() {
+    let disk = disk().expect("a disk to limit");
+    let (major, minor) = disk.split_once(':').unwrap();
+    let one = |rate: u64| json!([{"major": major.parse::<u32>().unwrap(), "minor": minor.parse::<u32>().unwrap(), "rate": rate}]);
+    let mut bundle = Bundle::new("sleep 60");
+    bundle.config["linux"]["resources"]["blockIO"] = json!({
+        "throttleReadBpsDevice": one(1_000_000),
+        "throttleWriteBpsDevice": one(2_000_000),
+        "throttleReadIOPSDevice": one(300),
+        "throttleWriteIOPSDevice": one(400),
+    });
+    let id = bundle.id();
+    bundle.start(&id);
+    let name = format!("coracle-runtime-{id}");
+    if is_v2() {
+        let text = fs::read_to_string(cgroup(&name).join("io.max")).unwrap();
+        let line = format!("{disk} rbps=1000000 wbps=2000000 riops=300 wiops=400");
+        assert_eq!(text.trim(), line);
+        return;
+    }
+    let folder = Path::new("/sys/fs/cgroup/blkio").join(&name);
+    for (file, rate) in [
+        ("read_bps", 1_000_000),
+        ("write_bps", 2_000_000),
+        ("read_iops", 300),
+        ("write_iops", 400),
+    ] {
+        let path = folder.join(format!("blkio.throttle.{file}_device"));
+        let text = fs::read_to_string(path).unwrap();
+        assert_eq!(text.trim(), format!("{disk} {rate}"), "{file}");
+    }
+}
+
+/// Only some schedulers of disks have weights: the number is there, or the container is refused by the file's name.
+#[test]
+fn weight_of_a_disk_is_in_its_cgroup_or_refused_by_name() {
+    let disk = disk().expect("a disk to weigh");
+    let (major, minor) = disk.split_once(':').unwrap();
+    let mut bundle = Bundle::new("sleep 60");
+    bundle.config["linux"]["resources"]["blockIO"] = json!({"weightDevice": [
+        {"major": major.parse::<u32>().unwrap(), "minor": minor.parse::<u32>().unwrap(), "weight": 300}
+    ]});
+    bundle.save();
+    let id = bundle.id();
+    let out = fs::File::create(bundle.path("out")).unwrap();
+    let err = fs::File::create(bundle.path("err")).unwrap();
+    let mut command = bundle.command(&["create", &id]);
+    let status = command.stdout(out).stderr(err).status().unwrap();
+    if !status.success() {
+        let said = fs::read_to_string(bundle.path("err")).unwrap();
+        let file = if is_v2() {
+            "io.weight"
+        } else {
+            "weight_device"
+        };
+        assert!(said.contains(file), "{said}");
+        return;
+    }
+    let name = format!("coracle-runtime-{id}");
+    let files = [
+        cgroup(&name).join("io.weight"),
+        Path::new("/sys/fs/cgroup/blkio")
+            .join(&name)
+            .join("blkio.weight_device"),
+        Path::new("/sys/fs/cgroup/blkio")
+            .join(&name)
+            .join("blkio.bfq.weight_device"),
+    ];
+    let texts: Vec<String> = files
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect();
+    // 300 of 10 to 1000 on v2's scale of 1 to 10000.
+    let lines = [format!("{disk} 300"), format!("{disk} 2930")];
+    assert!(
+        texts
+            .iter()
+            .any(|text| text.lines().any(|line| lines.iter().any(|one| line == one))),
+        "{texts:?}"
+    );
+}
+
+#[test]
+fn an_idle_cpu_share_is_in_its_cgroup() {
+    let mut bundle = Bundle::new("sleep 60");
+    bundle.config["linux"]["resources"]["cpu"] = json!({"idle": 1});
+    bundle.save();
+    let id = bundle.id();
+    let top = if is_v2() {
+        "/sys/fs/cgroup"
+    } else {
+        "/sys/fs/cgroup/cpu"
+    };
+    let file = Path::new(top).join(format!("coracle-runtime-{id}/cpu.idle"));
+    let out = fs::File::create(bundle.path("out")).unwrap();
+    let err = fs::File::create(bundle.path("err")).unwrap();
+    let mut command = bundle.command(&["create", &id]);
+    if command.stdout(out).stderr(err).status().unwrap().success() {
+        assert_eq!(fs::read_to_string(file).unwrap(), "1\n");
+    } else {
+        // Kernels before 5.15.
+        let said = fs::read_to_string(bundle.path("err")).unwrap();
+        assert!(said.contains("cpu.idle"), "{said}");
+    }
+}
+
+/// Files of v2 by their own names; v1 has none of them, and says so.
+#[test]
+fn unified_limits_are_written_or_refused() {
+    let mut bundle = Bundle::new("cat /sys/fs/cgroup/memory.high");
+    bundle.config["linux"]["resources"]["unified"] = json!({"memory.high": "33554432"});
+    let said = bundle.run();
+    if is_v2() {
+        assert_eq!(said.out, "33554432\n", "{said:?}");
+    } else {
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains("resources.unified"), "{said:?}");
+    }
+}
+
+/// In the foreground the container's terminal has the size of the caller's, also when that changes.
+#[test]
+fn a_terminal_follows_the_size_of_the_callers() {
+    let mut bundle = Bundle::new(
+        "trap 'stty size' WINCH; stty size; for i in 1 2 3 4 5 6 7 8 9; do sleep 1; done",
+    );
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.save();
+    let id = bundle.id();
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let resize = |rows: &str, columns: &str| {
+        let mut stty = std::process::Command::new("stty");
+        stty.args(["rows", rows, "cols", columns]);
+        let stdin = terminal.slave.try_clone().unwrap();
+        assert!(stty.stdin(stdin).status().unwrap().success());
+    };
+    resize("33", "77");
+    let mut command = bundle.command(&["run", &id]);
+    command
+        .stdin(terminal.slave.try_clone().unwrap())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut said = child.stdout.take().unwrap();
+    let mut next_line = || {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\n") && said.read(&mut byte).unwrap() > 0 {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap().trim().to_owned()
+    };
+    assert_eq!(next_line(), "33 77");
+    resize("21", "99");
+    // The kernel tells those whose controlling terminal it is; this test's is another one.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGWINCH).unwrap();
+    // The first size came after the program too, and was told once more then.
+    let mut line = next_line();
+    while line == "33 77" {
+        line = next_line();
+    }
+    assert_eq!(line, "21 99");
+    bundle.ok(&["kill", &id, "KILL"]);
+    wait_until("its end", || child.try_wait().unwrap().is_some());
+}
