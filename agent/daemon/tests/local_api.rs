@@ -491,10 +491,22 @@ async fn the_unmodified_docker_client_reads_and_restarts() {
     docker(&daemon, &["start", "web"]).await;
     assert_eq!(supervisor.asked(), ["control"; 3]);
     let uid = nix::unistd::getuid().as_raw();
-    assert!(
-        daemon.log().contains(&format!("uid={uid}")),
-        "changes are audited"
-    );
+    let log = daemon.log();
+    for action in ["Restart", "Stop", "Start"] {
+        let words = [
+            "audit",
+            "local request",
+            &format!("uid={uid}"),
+            "app=web",
+            &format!("action={action}"),
+        ];
+        let is_it = |line: &str| words.iter().all(|word| line.contains(word));
+        assert_eq!(
+            log.lines().filter(|line| is_it(line)).count(),
+            1,
+            "{action}:\n{log}"
+        );
+    }
     let refused = docker_output(&daemon, &["exec", "web", "sh"]).await;
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(told.contains("Coracle does not serve"), "{told}");

@@ -6,7 +6,7 @@ mod board;
 use board::{Board, app, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::{Answer, AppAction, Request, Verdict, VolumeAction, VolumeStatus};
-use coracle_protocol::names::VolumeName;
+use coracle_protocol::names::{AppName, VolumeName};
 use coracle_protocol::release::{
     App, BindMount, DiskOn, Image, NetworkMode, TmpfsMount, VolumeMount,
 };
@@ -314,6 +314,7 @@ fn folders_of_the_board_are_given_where_its_file_says_so() {
 
     failed(action(&board, 1000, create("mine", None)), "not-allowed");
     volumes(action(&board, 0, create("mine", None)));
+    people_may_control_no_app(&board);
 
     // Not what is below it: an app that writes there could have made it lead anywhere.
     symlink("/etc", given.join("below")).unwrap();
@@ -323,6 +324,28 @@ fn folders_of_the_board_are_given_where_its_file_says_so() {
         board.offer("2", &release, &deploy),
         &["below", "[volumes] binds"],
     );
+}
+
+/// Where the board's file allows nothing, and root's orders hold; that somebody asked is in the log.
+fn people_may_control_no_app(board: &Board) {
+    let control = |action, uid| {
+        let app = AppName::new("web").unwrap();
+        board.ask(Request::Control { app, action, uid })
+    };
+    let before = board.app("web").unwrap();
+    for action in [AppAction::Stop, AppAction::Restart, AppAction::Start] {
+        let answer = control(action, 1001);
+        assert!(
+            matches!(&answer, Answer::Refused { code, reason } if code == "not-allowed" && reason.contains("[local] allow")),
+            "{answer:?}"
+        );
+        let line = format!("action={action:?} uid=1001");
+        assert!(board.log().contains(&line), "no line with {line:?}");
+    }
+    let after = board.app("web").unwrap();
+    assert_eq!((after.pid, after.state), (before.pid, before.state));
+    assert_eq!(control(AppAction::Stop, 0), Answer::Done);
+    assert_eq!(control(AppAction::Start, 0), Answer::Done);
 }
 
 /// The image has links where volumes are to go, to the board's own folders.

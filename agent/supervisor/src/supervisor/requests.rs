@@ -1,5 +1,6 @@
 //! What the daemon asks. Each answer goes out as soon as it is known; nothing waits for another.
 
+use super::volumes::FaultOf;
 use super::{STAGE_QUEUE, StageCall, StageJob, Supervisor};
 use crate::apps::Phase;
 use crate::journal::{CONFIG_BYTES, DeployedSet, StoredSet};
@@ -144,7 +145,10 @@ impl Supervisor {
             Request::Accept { deployment, uid } => answer.send(self.accept(deployment, uid)),
             Request::Control { app, action, uid } => {
                 tracing::info!(%app, ?action, uid, "a person asks");
-                answer.send(self.control(&app, action));
+                answer.send(match self.may_change(uid) {
+                    Ok(()) => self.control(&app, action),
+                    Err(FaultOf((code, why))) => refused(Refused::new(code, why)),
+                });
             }
             Request::Command { command } => self.command(&command, answer),
             Request::Reset {

@@ -188,7 +188,8 @@ impl Supervisor {
         Ok(())
     }
 
-    fn may_change(&self, uid: u32) -> Outcome<()> {
+    /// What the board's file says of people other than root: also of starting and stopping apps.
+    pub(super) fn may_change(&self, uid: u32) -> Outcome<()> {
         if uid != 0 && self.settings.config.local_allow == LocalPolicy::None {
             let text = "[local] allow of coracle.toml is \"none\"".to_owned();
             return Err(("not-allowed", text).into());

@@ -3,16 +3,16 @@
 use super::PlainName;
 use serde::{Deserialize, Serialize};
 
-/// Who may start containers by hand on the board, through the local Docker Engine API.
+/// What people other than root may do on the board through the local Docker Engine API, beside looking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LocalPolicy {
-    /// Only images that a verified release names.
+    /// Start and stop the apps of the release, make volumes and change their own.
     #[default]
     Signed,
-    /// Any image; a container belongs to the user who created it.
+    /// The same: there are no containers that people make.
     Owner,
-    /// Nothing is started by hand.
+    /// Nothing.
     None,
 }
 
