@@ -1,12 +1,20 @@
 //! Deltas: any two trees, hostile bytes, and one delta that must be read for ever.
 
+#[path = "support/programs.rs"]
+mod programs;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use coracle_images::Limits;
 use coracle_images::delta::{DeltaHeader, DeltaReader, make};
+use programs::{arm_program, framed};
 use proptest::prelude::*;
+
+fn program(seed: u32, insert: usize) -> Vec<u8> {
+    programs::program(20_000, seed, insert)
+}
 
 /// Writes the files of a tree and returns its tar stream.
 fn tree(dir: &Path, files: &[(String, Vec<u8>)]) -> Vec<u8> {
@@ -40,55 +48,6 @@ fn apply(delta: &[u8], base: &Path) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Something like code: instructions with calls, moved about by insertions.
-fn program(seed: u32, insert: usize) -> Vec<u8> {
-    let mut bytes = b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3E\0".to_vec();
-    let mut state = seed;
-    for number in 0..20_000usize {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if number == 9_000 {
-            bytes.extend((0..insert).map(|index| index as u8));
-        }
-        if state >> 29 == 0 {
-            let target = (state >> 8) as usize % 60_000;
-            let target = if target > 40_000 {
-                target + insert
-            } else {
-                target
-            };
-            bytes.push(0xE8);
-            bytes.extend((target as i32 - bytes.len() as i32 - 4).to_le_bytes());
-        } else {
-            bytes.extend(&state.to_le_bytes()[1..4]);
-        }
-    }
-    bytes
-}
-
-/// Instructions of ARM, of 64 or of 32 bits, with branches; some were put in between.
-fn arm_program(machine: u8, seed: u32, insert: usize) -> Vec<u8> {
-    let class = if machine == 183 { 2 } else { 1 };
-    let mut bytes = b"\x7FELF\0\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\0\0".to_vec();
-    (bytes[4], bytes[18]) = (class, machine);
-    let mut state = seed;
-    for number in 0..3000usize {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if number % 1000 == 500 {
-            for index in 0..insert as u32 {
-                let fresh = 0x9100_0000 | ((index * 0x0003_0421) & 0xFF_FFFF);
-                bytes.extend(fresh.to_le_bytes());
-            }
-        }
-        let word = match state >> 30 {
-            0 if machine == 183 => 0x9400_0000 | (state >> 8 & 0xFFF),
-            0 => 0xEB00_0000 | (state >> 8 & 0xFFF),
-            _ => 0xE000_0000 | state >> 6,
-        };
-        bytes.extend(word.to_le_bytes());
-    }
-    bytes
-}
-
 fn names() -> impl Strategy<Value = String> {
     let part = "[a-c]{1,3}|lib[0-9]\\.so|n{90}";
     (part, part, "[d-f]{1,2}").prop_map(|(one, two, three)| format!("{one}/d-{two}/f-{three}"))
@@ -101,7 +60,7 @@ fn contents() -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec(0u8..4, 500..1500),
         (0u32..3, 0usize..200).prop_map(|(seed, insert)| program(seed, insert)),
         (any::<bool>(), 0u32..2, 0usize..40).prop_map(|(wide, seed, insert)| {
-            arm_program(if wide { 183 } else { 40 }, seed, insert)
+            arm_program(if wide { 183 } else { 40 }, 3000, seed, insert)
         }),
     ]
 }
@@ -210,58 +169,15 @@ fn deltas_of_versions_that_are_not_read_are_refused_by_name() {
     }
 }
 
-/// An ELF file with functions in this order and the sorted table of their frames (`.eh_frame_hdr`).
-fn framed(order: impl Iterator<Item = u32>) -> Vec<u8> {
-    const TABLE: u32 = 128;
-    const FUNCTIONS: u32 = 2000;
-    let (code, frames) = (TABLE + 12 + 8 * FUNCTIONS, 0x10_0000);
-    let mut table = [0x3B03_1B01, frames - TABLE - 4, FUNCTIONS]
-        .map(u32::to_le_bytes)
-        .concat();
-    let mut text = Vec::new();
-    for function in order {
-        let place = code + text.len() as u32 - TABLE;
-        table.extend(place.to_le_bytes());
-        table.extend((frames + 40 * function - TABLE).to_le_bytes());
-        let mut state = function;
-        for _ in 0..8 + function % 7 {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            text.extend((state >> 8 & 0x0F0F_0F0F).to_le_bytes());
-        }
-    }
-    let sections = code as usize + text.len();
-    let mut bytes = b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3E\0".to_vec();
-    bytes.resize(TABLE as usize, 0);
-    let mut put = |at: usize, number: u64, width: usize| {
-        bytes[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
-    };
-    for (at, number) in [(0x20, 64), (0x28, sections as u64), (72, TABLE.into())] {
-        put(at, number, 8);
-    }
-    for (at, number) in [(0x36, 56), (0x38, 1), (0x3A, 64), (0x3C, 3)] {
-        put(at, number, 2);
-    }
-    put(64, 0x6474_E550, 4);
-    bytes.extend(table);
-    bytes.extend(&text);
-    bytes.extend([0; 64]);
-    for (flags, start, size) in [(2, TABLE, code - TABLE), (6, code, text.len() as u32)] {
-        let fields = [1 << 32, flags, start.into(), start.into(), size.into()];
-        bytes.extend(fields.map(u64::to_le_bytes).concat());
-        bytes.extend([0; 24]);
-    }
-    bytes
-}
-
 #[test]
 fn the_table_of_frames_follows_functions_that_moved() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("base");
     let file = |content| [("lib/frames.so".to_owned(), content)];
-    let old = tree(&base, &file(framed(0..2000)));
+    let old = tree(&base, &file(framed(2000, 0..2000)));
     // Eighty stretches of functions, in another order.
     let moved = (0..80).flat_map(|stretch| (0..25).map(move |one| stretch * 37 % 80 * 25 + one));
-    let new = tree(&dir.path().join("new"), &file(framed(moved)));
+    let new = tree(&dir.path().join("new"), &file(framed(2000, moved)));
     let mut delta = Vec::new();
     make(&old[..], &new[..], &mut delta).unwrap();
     assert!(apply(&delta, &base).unwrap() == new);
@@ -331,7 +247,7 @@ fn instructions_of_arm_that_were_put_in_between() {
     let base = dir.path().join("base");
     // The second insertion is too long for one step of the decoder.
     for (name, machine, insert) in [("a64", 183, 40), ("long", 183, 9000), ("a32", 40, 40)] {
-        let with = |insert: usize| [(name.to_owned(), arm_program(machine, 3, insert))];
+        let with = |insert: usize| [(name.to_owned(), arm_program(machine, 3000, 3, insert))];
         let old = tree(&base.join(name), &with(0));
         let new = tree(&dir.path().join("new").join(name), &with(insert));
         let mut delta = Vec::new();

@@ -2,7 +2,7 @@
 //! libFuzzer's sense of coverage it finds little that is new; it keeps found what was found, and the targets alive.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use coracle_images::delta::{make, tar_diff};
@@ -87,18 +87,90 @@ fn pair() -> [Vec<u8>; 2] {
     ]
 }
 
-#[test]
-fn deltas() {
-    let [old, new] = pair();
+/// The delta target's base, and one in which each program has other instructions, some put in between.
+fn programs() -> [Vec<u8>; 2] {
+    let old = delta::base_files();
+    let new = old.iter().map(|(name, bytes)| {
+        let bytes = match *name {
+            "bin/a32" => delta::programs::arm_program(40, 600, 3, 30),
+            "bin/a64" => delta::programs::arm_program(183, 600, 3, 30),
+            "bin/doc.gz" => include_bytes!("../../fuzz/seeds/new.gz").to_vec(),
+            "bin/frames.so" => delta::programs::framed(60, (0..60).map(|one| one * 7 % 60)),
+            "bin/x86" => delta::programs::program(600, 3, 30),
+            _ => bytes.clone(),
+        };
+        (*name, bytes)
+    });
+    let new: Vec<_> = new.collect();
+    [old, new].map(|files| {
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, bytes)| (*name, &bytes[..]))
+            .collect();
+        layer(&files)
+    })
+}
+
+fn delta_of([old, new]: &[Vec<u8>; 2]) -> Vec<u8> {
     let mut fresh = Vec::new();
     make(&old[..], &new[..], &mut fresh).unwrap();
+    fresh
+}
+
+/// What the target takes for a delta whose operations it packs itself.
+fn unpacked(delta: &[u8]) -> Vec<u8> {
+    let number = |at: usize| u64::from_le_bytes(delta[at..at + 8].try_into().unwrap());
+    let [target, packed, control, pieces] = [76, 84, 92, 100].map(number);
+    let (sections, packed) = (&delta[116..], packed as usize);
+    let mut operations = Vec::new();
+    let control_section = &sections[..packed];
+    lzma_rust2::LzmaReader::new(control_section, control, 3, 0, 0, 256 << 10, None)
+        .unwrap()
+        .read_to_end(&mut operations)
+        .unwrap();
+    let mut seed = vec![delta[8] - 3];
+    seed.extend((target as u32).to_le_bytes());
+    seed.extend((operations.len() as u16).to_le_bytes());
+    seed.extend((pieces as u16).to_le_bytes());
+    seed.extend(operations);
+    seed.extend(&sections[packed..]);
+    seed
+}
+
+#[test]
+fn deltas() {
+    let fresh = delta_of(&pair());
     if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
-        let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/small-v4.delta");
-        fs::write(seed, &fresh).unwrap();
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
+        fs::write(seeds.join("small-v4.delta"), &fresh).unwrap();
+        let programs = delta_of(&programs());
+        fs::write(seeds.join("programs-v4.delta"), &programs).unwrap();
+        fs::write(seeds.join("operations-v4.delta"), unpacked(&programs)).unwrap();
     }
     let mut all = seeds("delta");
     all.push(fresh);
-    short_run(&all, 2000, delta::run);
+    short_run(&all, 1000, |bytes| {
+        delta::run(bytes);
+    });
+}
+
+/// Changed operations of a delta between programs of each machine: they are carried out, up to where they go wrong.
+#[test]
+fn operations_of_deltas() {
+    let [old, new] = programs();
+    let whole = delta_of(&[old, new.clone()]);
+    let seed = unpacked(&whole);
+    let size = Some(new.len() as u64);
+    assert_eq!(delta::run(&whole), size);
+    assert_eq!(delta::run(&seed), size, "the same, packed again");
+    // In the head and the operations alone: what is changed behind them makes other bytes, and no errors.
+    let end = 9 + usize::from(u16::from_le_bytes([seed[5], seed[6]]));
+    let mut ended = 0;
+    short_run(&[seed[..end].to_vec()], 1000, |operations| {
+        let changed = [operations, &seed[end..]].concat();
+        ended += usize::from(delta::run(&changed).is_some());
+    });
+    assert!(ended > 10, "hardly one of them came to its end: {ended}");
 }
 
 #[test]
