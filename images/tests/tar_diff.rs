@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
+use std::process::Command;
 
 use coracle_images::Limits;
 use coracle_images::delta::tar_diff::{TarDiffError, apply, make};
@@ -190,9 +191,8 @@ fn windows_of_other_tools_are_taken_up_to_a_limit() {
     assert!(matches!(error, TarDiffError::Io(_)), "{error}");
 }
 
-/// A diff that containers/tar-diff made itself. With `TAR_DIFF` its program is run, and makes the file anew.
-#[test]
-fn what_the_formats_own_tool_made_is_applied() {
+/// Two layers of three files, one of which changed here and there.
+fn versions() -> [BTreeMap<String, Vec<u8>>; 2] {
     let mut state = 3u32;
     let mut bytes = |count: usize| -> Vec<u8> {
         (0..count)
@@ -216,7 +216,13 @@ fn what_the_formats_own_tool_made_is_applied() {
             more,
         ])
     };
-    let (old, new) = (files(&program, "old"), files(&changed, "new"));
+    [files(&program, "old"), files(&changed, "new")]
+}
+
+/// A diff that containers/tar-diff made itself. With `TAR_DIFF` its program is run, and makes the file anew.
+#[test]
+fn what_the_formats_own_tool_made_is_applied() {
+    let [old, new] = versions();
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("base");
     unpacked(&old, &base);
@@ -225,7 +231,7 @@ fn what_the_formats_own_tool_made_is_applied() {
         let [from, to] = ["old.tar", "new.tar"].map(|name| dir.path().join(name));
         fs::write(&from, layer(&old)).unwrap();
         fs::write(&to, layer(&new)).unwrap();
-        let mut run = std::process::Command::new(tool);
+        let mut run = Command::new(tool);
         let made = run.args([&from, &to, &fixture]).status().unwrap();
         assert!(made.success());
     }
@@ -233,4 +239,37 @@ fn what_the_formats_own_tool_made_is_applied() {
     // It is a diff, not a copy.
     assert!(diff.len() < 2500, "{} bytes", diff.len());
     assert!(applied(&diff, &base).unwrap() == layer(&new));
+}
+
+/// What is made here, by a program that shares nothing with it; with `TAR_PATCH` by the format's own tool too.
+#[test]
+fn what_is_made_is_applied_by_others() {
+    let [old, mut new] = versions();
+    // Another name, a file that is gone, one of nothing, and one that is in no version before.
+    let data = new.remove("share/data").unwrap();
+    new.insert("share/moved".to_owned(), data);
+    new.insert("etc/empty".to_owned(), Vec::new());
+    new.insert("etc/more".to_owned(), (0..=255).collect());
+    let dir = tempfile::tempdir().unwrap();
+    let (base, diff) = (dir.path().join("base"), dir.path().join("diff"));
+    unpacked(&old, &base);
+    let mut made = Vec::new();
+    make(&layer(&old)[..], &layer(&new)[..], &mut made).unwrap();
+    assert!(made.len() < 3000, "{} bytes: a copy", made.len());
+    fs::write(&diff, &made).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tar_patch.py");
+    let patched = Command::new("python3")
+        .arg(script)
+        .args([&diff, &base])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&patched.stderr);
+    assert!(patched.status.success(), "{said}");
+    assert!(patched.stdout == layer(&new));
+    if let Some(tool) = std::env::var_os("TAR_PATCH") {
+        let out = dir.path().join("out");
+        let patched = Command::new(tool).args([&diff, &base, &out]).status();
+        assert!(patched.unwrap().success());
+        assert!(fs::read(out).unwrap() == layer(&new));
+    }
 }
