@@ -9,6 +9,7 @@ use coracle_daemon::fetch::{FetchError, Fetcher, Patience, Source};
 use coracle_daemon::identity::Endpoint;
 use coracle_daemon::link::backoff::Backoff;
 use coracle_protocol::release::Blob;
+use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::documents::blob;
@@ -97,6 +98,7 @@ fn patience() -> Patience {
             longest: Duration::from_millis(10),
         },
         longest_retry_after: Duration::from_secs(2),
+        head: Duration::from_millis(700),
         window: Duration::from_millis(300),
         bytes_per_window: 10,
         mirror_bytes_per_window: 1000,
@@ -113,6 +115,10 @@ struct Fetched {
 
 /// Fetches `want` from a console that takes these steps.
 async fn fetch(want: Blob, steps: Vec<Step>) -> Fetched {
+    fetch_with(want, steps, patience()).await
+}
+
+async fn fetch_with(want: Blob, steps: Vec<Step>, patience: Patience) -> Fetched {
     let fleet = Fleet::new();
     let console = console(&fleet, steps).await;
     let folder = tempfile::tempdir().unwrap();
@@ -121,7 +127,7 @@ async fn fetch(want: Blob, steps: Vec<Step>) -> Fetched {
         host: "127.0.0.1".into(),
         port: console.port,
     };
-    let mut fetcher = Fetcher::new(endpoint, fleet.client(), blobs.clone(), patience());
+    let mut fetcher = Fetcher::new(endpoint, fleet.client(), blobs.clone(), patience);
     let begin = Instant::now();
     let mut came = 0;
     let mut progress = |n| came += n;
@@ -246,6 +252,17 @@ async fn a_busy_console_is_given_the_time_it_asks_for() {
     assert!(got.took >= Duration::from_secs(1), "{:?}", got.took);
 }
 
+/// The board's own clock has no say in it.
+#[tokio::test]
+async fn a_busy_console_may_ask_by_a_date() {
+    let busy = "HTTP/1.1 503 Service Unavailable\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                retry-after: Sun, 06 Nov 1994 08:49:38 GMT\r\ncontent-length: 0\r\n\r\n";
+    let got = fetch(blob(BODY.as_bytes()), vec![now(busy), ok(BODY)]).await;
+    got.result.unwrap();
+    assert!(got.took >= Duration::from_secs(1), "{:?}", got.took);
+    assert!(got.took < Duration::from_secs(10), "{:?}", got.took);
+}
+
 #[tokio::test]
 async fn a_console_cannot_ask_for_a_year() {
     let busy =
@@ -275,6 +292,58 @@ async fn a_byte_now_and_then_is_too_slow() {
         got.requests[0].len() < got.requests[1].len(),
         "and the second asks for the rest"
     );
+}
+
+/// Bytes of the head come again and again, and the head does not end.
+#[tokio::test]
+async fn a_head_that_trickles_is_given_up() {
+    let mut trickle = now("HTTP/1.1 200 OK\r\n");
+    trickle.extend((0..100).map(|n| {
+        let line = format!("x-{n}: y\r\n").into_bytes();
+        (Duration::from_millis(50), line)
+    }));
+    let got = fetch(blob(BODY.as_bytes()), vec![trickle.clone(), ok(BODY)]).await;
+    got.result.unwrap();
+    assert_eq!(got.requests.len(), 2, "the first was given up");
+    let steps = vec![trickle.clone(), trickle.clone(), trickle];
+    let got = fetch(blob(BODY.as_bytes()), steps).await;
+    let error = got.result.unwrap_err().to_string();
+    assert!(error.contains("no answer in 0.7 s"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Each answer ends after some byte, and some consoles know no ranges: what is here is never asked for again where they do.
+    #[test]
+    fn any_cuts_are_made_up_for(cuts in proptest::collection::vec((0usize..20, any::<bool>()), 0..8)) {
+        let body = BODY.as_bytes();
+        let (mut steps, mut begins, mut here, mut wire) = (Vec::new(), vec![0], 0, 0);
+        for (cut, ranges) in cuts.into_iter().chain([(body.len(), true)]) {
+            let from = if ranges { here } else { 0 };
+            let head = match from {
+                0 => "200 OK\r\n".to_owned(),
+                _ => format!("206 Partial Content\r\ncontent-range: bytes {from}-19/20\r\n"),
+            };
+            here = cut.max(from);
+            wire += here - from;
+            begins.push(here);
+            let (length, part) = (body.len() - from, &BODY[from..here]);
+            steps.push(now(&format!("HTTP/1.1 {head}content-length: {length}\r\n\r\n{part}")));
+        }
+        let patience = Patience { fruitless_tries: 20, tries: 20, ..patience() };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let got = runtime.block_on(fetch_with(blob(body), steps, patience));
+        got.result.unwrap();
+        prop_assert!(got.stored);
+        prop_assert_eq!(got.came, wire as u64);
+        for (request, from) in got.requests.iter().zip(begins) {
+            let asked = request.to_lowercase();
+            let range = asked.split("range: bytes=").nth(1).map(|range| range.split('-').next().unwrap());
+            let wanted = (from > 0).then(|| from.to_string());
+            prop_assert_eq!(range, wanted.as_deref());
+        }
+    }
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ impl Attempt<'_> {
         let mut part = self.part().await?;
         *mixed = part.length() > 0;
         if part.length() < blob.size || blob.size == 0 {
-            let response = source.ask(blob, part.length()).await?;
+            let response = source.ask(blob, part.length(), self.patience.head).await?;
             match response::judge(&response, part.length(), blob.size)? {
                 Verdict::Continues => {}
                 Verdict::FromStart => {

@@ -19,7 +19,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of a proxy's answer.
 const PROXY_HEAD: usize = 4096;
 /// For the head of an answer.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -169,10 +169,19 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, HttpError> {
+        self.send_within(request, HEAD_TIMEOUT).await
+    }
+
+    /// The same, for no longer than `most`, however often a byte of it comes.
+    pub async fn send_within(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        most: Duration,
+    ) -> Result<Response<Incoming>, HttpError> {
         self.sender.ready().await?;
-        tokio::time::timeout(HEAD_TIMEOUT, self.sender.send_request(request))
+        tokio::time::timeout(most, self.sender.send_request(request))
             .await
-            .map_err(|_| HttpError::TimedOut(HEAD_TIMEOUT))?
+            .map_err(|_| HttpError::TimedOut(most))?
             .map_err(HttpError::from)
     }
 

@@ -37,6 +37,8 @@ pub struct Patience {
     pub backoff: Backoff,
     /// Longest wait that a server may ask for, and how long a mirror that failed is left alone.
     pub longest_retry_after: Duration,
+    /// For the head of an answer.
+    pub head: Duration,
     /// In each such time ...
     pub window: Duration,
     /// ... so many bytes must come: 1 KiB in 30 s is slower than any modem, so it is an attack or
@@ -56,6 +58,7 @@ impl Default for Patience {
                 longest: Duration::from_secs(60),
             },
             longest_retry_after: Duration::from_secs(300),
+            head: http::HEAD_TIMEOUT,
             window: Duration::from_secs(30),
             bytes_per_window: 1024,
             mirror_bytes_per_window: 256 * 1024,

@@ -131,10 +131,15 @@ impl Source {
         self.connection = None;
     }
 
-    /// Asks for the bytes from `from` on.
-    pub async fn ask(&mut self, blob: Blob, from: u64) -> Result<Response<Incoming>, FetchError> {
+    /// Asks for the bytes from `from` on. The head of the answer has to be there in time.
+    pub async fn ask(
+        &mut self,
+        blob: Blob,
+        from: u64,
+        most: Duration,
+    ) -> Result<Response<Incoming>, FetchError> {
         if let Some(mut kept) = self.connection.take().filter(Connection::is_open) {
-            match kept.send(self.request(blob, from)?).await {
+            match kept.send_within(self.request(blob, from)?, most).await {
                 // Closed since the last blob, as servers do, or forgotten on the way without a word.
                 Err(HttpError::Protocol(_) | HttpError::TimedOut(_)) => {}
                 other => {
@@ -145,7 +150,8 @@ impl Source {
         }
         let request = self.request(blob, from)?;
         let connection = http::connect(&self.way).await?;
-        Ok(self.connection.insert(connection).send(request).await?)
+        let connection = self.connection.insert(connection);
+        Ok(connection.send_within(request, most).await?)
     }
 
     fn request(&self, blob: Blob, from: u64) -> Result<Request<Full<Bytes>>, HttpError> {
