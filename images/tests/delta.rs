@@ -240,6 +240,34 @@ fn a_file_that_got_another_name_is_made_from_what_it_was() {
     assert!(delta.len() < 1500, "{} bytes", delta.len());
 }
 
+/// What was below the folder is nowhere on the board, and its neighbours are.
+#[test]
+fn a_file_that_took_a_folders_place_took_what_was_below_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, first) = (dir.path().join("base"), dir.path().join("first"));
+    let contents = |seed: u32| -> Vec<u8> { program(seed, 0)[..5000].to_vec() };
+    let file = |name: &str, seed| (name.to_owned(), contents(seed));
+    let below = ["a-b", "a/b", "a/c/d", "a/e", "a0"].into_iter().zip(1..);
+    let below: Vec<_> = below.map(|(name, seed)| file(name, seed)).collect();
+    let last = [file("a", 9)];
+    // One stream: the folder's files, and then a file of the folder's name.
+    let mut old = tree(&first, &below);
+    old.truncate(old.len() - 1024);
+    let kept = [below[0].clone(), below[4].clone(), last[0].clone()];
+    tree(&base, &kept);
+    old.extend(tree(&dir.path().join("last"), &last));
+    let new: Vec<_> = (1..6)
+        .chain([9])
+        .map(|seed| file(&format!("new/{seed}"), seed))
+        .collect();
+    let new = tree(&dir.path().join("new"), &new);
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    assert!(apply(&delta, &base).unwrap() == new);
+    // Three of six contents are there still.
+    assert!((10_000..20_000).contains(&delta.len()), "{}", delta.len());
+}
+
 /// Literals among them are coded from each instruction's last byte on.
 #[test]
 fn instructions_of_arm_that_were_put_in_between() {

@@ -60,9 +60,14 @@ impl BaseFiles {
                 _ => None,
             };
             if member.kind != Kind::Folder {
-                // It replaces what was there, also a folder with all below it.
+                // It replaces what was there, also a folder with all below it, whose paths lie together.
+                files.remove(&path);
                 let below = [path.as_slice(), b"/"].concat();
-                files.retain(|other, _| *other != path && !other.starts_with(&below));
+                let others = files.range(below.clone()..).map(|(other, _)| other);
+                let gone = others.take_while(|other| other.starts_with(&below));
+                for other in gone.cloned().collect::<Vec<_>>() {
+                    files.remove(&other);
+                }
             }
             if let Some(content) = content {
                 files.insert(path.clone(), BaseFile { path, content });
