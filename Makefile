@@ -6,9 +6,10 @@
 #   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
 #   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, MEMORY=128 for its MiB, SITE=FILE for its board.toml)
 #   make leaks    launches and restarts many times over, a supervisor killed at every step, and what is left (CYCLES=10000; an hour and a half)
-#   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1)
+#   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1), and its processes killed before every
+#                 system call of a fetch and of a layer's unpacking (WALK=no leaves that out)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, each within its budget of 6 MiB
-#   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only: sizes launch oci idle inside network delta writes memory)
+#   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only; PART="--keep memory" puts it into the page: sizes launch oci idle inside network delta writes memory)
 #   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one, TOOL=name for one tool; an hour)
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
 #   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)
@@ -24,7 +25,7 @@ CARGO ?= cargo
 # A whole build's incremental state takes 10 GB of disk, and a fresh clone has no use for it.
 export CARGO_INCREMENTAL ?= 0
 PACKAGES := build-essential pkg-config curl ca-certificates openssl iproute2 nftables ethtool mosquitto mosquitto-clients \
-	skopeo docker-registry softhsm2 swtpm dbus-daemon mtools dosfstools busybox-static btrfs-progs faketime util-linux procps python3-minimal systemd
+	skopeo podman buildah docker-registry softhsm2 swtpm dbus-daemon mtools dosfstools busybox-static btrfs-progs faketime util-linux procps python3-minimal systemd zstd
 BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs criu
 SHIPPED_PACKAGES := mmdebstrap
 ARM64_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
@@ -150,14 +151,16 @@ leaks: setup
 	@CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-runtime --test container -- cycles::
 	CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-oci --test cycles
 	CORACLE_CYCLES=$(CYCLES) $(CARGO) test --quiet -p coracle-supervisor --test cycles
-	CORACLE_CUTS=all $(CARGO) test --quiet -p coracle-supervisor --test network_cuts --test stage_cuts
+	CORACLE_CUTS=all $(CARGO) test --quiet -p coracle-supervisor --test network_cuts
 
 CUTS ?= 200
 BOOTS ?= 10
 SEED ?= 1
+WALK ?= all
 powercut: setup-boards
 	@$(CARGO) build --quiet --workspace --bins
 	$(TARGET)/debug/coracle-boards powercut --cuts $(CUTS) --boots $(BOOTS) --seed $(SEED)
+	[ $(WALK) = no ] || CORACLE_CUTS=$(WALK) $(CARGO) test --quiet --workspace --test stage_cuts --test fetch_cuts -- --nocapture --test-threads=1
 
 # Each is started once, in emulation: a program that cannot tell its version is no program.
 arm: setup

@@ -1,5 +1,6 @@
-//! SIGKILL of the supervisor before every system call that changes the board while it has a layer unpacked. The next start has
-//! the whole layer or none of it, and the next try has it. Needs root and ptrace(2).
+//! SIGKILL of the supervisor, of the child that unpacks, or of both as when the power goes, before every system call that changes the
+//! board while a layer is unpacked. The next start has the whole layer or none of it, the next try has it, and a check of all that
+//! the board keeps finds nothing. Needs root and ptrace(2).
 //!
 //! A few of the moments; `CORACLE_CUTS=all` for every one, `CORACLE_CUTS=100` for a hundred.
 
@@ -8,8 +9,9 @@ mod cut;
 
 use board::{Board, app, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
-use coracle_protocol::local::{Message, Request};
+use coracle_protocol::local::{Answer, Message, Request, StoreAction};
 use coracle_protocol::release::Image;
+use cut::family::{Whose, cut_family};
 use cut::{Cut, Traced};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -64,39 +66,87 @@ fn fresh(board: &Board, number: usize) -> (Image, Tree) {
     (board.image(&rootfs, RunConfig::default()), tree(&rootfs))
 }
 
+/// Who ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Victim {
+    Supervisor,
+    Child,
+    Both,
+}
+
 /// Its layer is unpacked, and that is cut before the n-th call.
-fn cut_at(board: &mut Board, image: &Image, n: usize) -> Cut {
+fn cut_at(board: &mut Board, image: &Image, victim: Victim, n: usize) -> Cut {
     let (release, deploy) = board.documents("cut", vec![app(image, "true")]);
     let needs = board.needs("cut", &release, &deploy);
     assert_eq!(needs.layers.len(), 1);
     let mut client = board.client();
-    let (socket, log) = (board.socket(), board.log_path());
-    let traced = Traced::seize(board.supervisor_pid(), &log);
-    client.send(Request::Stage {
+    let (socket, log, pid) = (board.socket(), board.log_path(), board.supervisor_pid());
+    let stage = Request::Stage {
         activity: "cut".into(),
         diff_id: needs.layers[0].diff_id,
         from: coracle_protocol::local::LayerSource::Full,
-    });
+    };
     let over = Arc::new(AtomicBool::new(false));
     let ended = over.clone();
+    // Not before the process is looked into.
+    let (begin, begun) = std::sync::mpsc::channel();
     let watcher = std::thread::spawn(move || {
+        begun.recv().unwrap();
+        client.send(stage);
+        let mut answer = None;
         while let Some(message) = client.message() {
-            if let Message::Reply(_) = message {
+            if let Message::Reply(reply) = message {
                 // What follows the answer is part of it.
                 std::thread::sleep(Duration::from_millis(300));
-                ended.store(true, Ordering::Relaxed);
-                // Whatever wakes it.
-                let _ = UnixStream::connect(&socket);
+                answer = Some(reply.answer);
                 break;
             }
         }
+        ended.store(true, Ordering::Relaxed);
+        // Whatever wakes it.
+        let _ = UnixStream::connect(&socket);
+        answer
     });
-    let cut = traced.run_to(n, &over);
-    if let Cut::Before(_) = cut {
+    let begin = || begin.send(()).unwrap();
+    let cut = match victim {
+        Victim::Supervisor => {
+            let traced = Traced::seize(pid, &log);
+            begin();
+            traced.run_to(n, &over)
+        }
+        Victim::Both => cut_family(pid, &log, Whose::All, n, &over, begin),
+        Victim::Child => cut_family(pid, &log, Whose::Children, n, &over, begin),
+    };
+    if let (Cut::Before(_), true) = (&cut, victim != Victim::Child) {
         board.restart_supervisor();
     }
-    watcher.join().unwrap();
+    let answer = watcher.join().unwrap();
+    if let (Cut::Before(call), Victim::Child) = (&cut, victim) {
+        match answer {
+            Some(Answer::Failed { code, reason }) => {
+                assert_eq!(code, "bad-layer", "{call}");
+                assert!(reason.contains("the unpacking child died"), "{reason}");
+            }
+            // Another child than the one that unpacks: it had its say before.
+            Some(Answer::Done) => {}
+            other => panic!("{other:?} after {call}"),
+        }
+    }
     cut
+}
+
+/// Everything that the board keeps is read again.
+fn is_clean(board: &Board, cut: &str) {
+    let ask = |action| board.ask(Request::Store { action });
+    assert_eq!(ask(StoreAction::Check), Answer::Done, "{cut}");
+    let said = wait_for("the end of the check", WAIT, || {
+        match ask(StoreAction::Look) {
+            Answer::Store(said) => (!said.running).then_some(said),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(said.found, [], "{cut}");
+    assert!(said.done > 0 && said.done == said.of, "{cut}: {said:?}");
 }
 
 /// The layer has its name and is whole, or it has none and nothing of it stays.
@@ -120,7 +170,17 @@ fn is_whole_or_gone(board: &Board, image: &Image, wanted: &Tree, cut: &str) -> b
 
 #[test]
 fn a_layer_that_is_cut_off_is_whole_or_gone_and_comes_the_next_time() {
-    walk(&mut Board::start());
+    walk(&mut Board::start(), Victim::Supervisor);
+}
+
+#[test]
+fn a_layer_whose_child_is_cut_off_with_the_supervisor_is_whole_or_gone() {
+    walk(&mut Board::start(), Victim::Both);
+}
+
+#[test]
+fn a_child_that_is_killed_leaves_nothing_and_the_next_one_makes_the_layer() {
+    walk(&mut Board::start(), Victim::Child);
 }
 
 #[test]
@@ -133,7 +193,9 @@ fn a_layer_that_is_cut_off_among_links_to_the_old_one_is_whole_or_gone_and_the_o
         layers.join(image.layers[0].diff_id.hex())
     };
     let place = layer(&old);
-    walk(&mut board);
+    for victim in [Victim::Supervisor, Victim::Both] {
+        walk(&mut board, victim);
+    }
     assert!(tree(&place) == wanted, "the old layer changed");
     assert!(
         std::fs::metadata(place.join("bin/busybox"))
@@ -145,9 +207,11 @@ fn a_layer_that_is_cut_off_among_links_to_the_old_one_is_whole_or_gone_and_the_o
 }
 
 /// Cuts a fresh image's layer off at each moment that is tried.
-fn walk(board: &mut Board) {
-    let (image, wanted) = fresh(board, 0);
-    let Cut::Over(all) = cut_at(board, &image, usize::MAX) else {
+fn walk(board: &mut Board, victim: Victim) {
+    // Each has layers of its own.
+    let first = 10_000 * (1 + victim as usize);
+    let (image, wanted) = fresh(board, first);
+    let Cut::Over(all) = cut_at(board, &image, victim, usize::MAX) else {
         panic!("it has no end");
     };
     assert!(is_whole_or_gone(board, &image, &wanted, "nothing"));
@@ -157,21 +221,24 @@ fn walk(board: &mut Board) {
         Ok(number) => number.parse().unwrap(),
         Err(_) => SAMPLE,
     };
+    eprintln!("{victim:?}: {all} moments");
     let mut outcomes = Vec::new();
     for k in 0..wanted_cuts.min(all) {
         let n = 1 + k * all / wanted_cuts.min(all);
-        let (image, wanted) = fresh(board, n);
-        let cut = match cut_at(board, &image, n) {
+        let (image, wanted) = fresh(board, first + n);
+        let cut = match cut_at(board, &image, victim, n) {
             Cut::Before(call) => format!("call {n} of {all}: {call}"),
             Cut::Over(seen) => format!("its end, after {seen} calls"),
         };
         eprintln!("cut before {cut}");
         outcomes.push(is_whole_or_gone(board, &image, &wanted, &cut));
+        is_clean(board, &cut);
 
         let (release, deploy) = board.documents("again", vec![app(&image, "true")]);
         let needs = board.needs("again", &release, &deploy);
         board.stage_all("again", &needs);
         assert!(is_whole_or_gone(board, &image, &wanted, &cut));
+        is_clean(board, &cut);
     }
     assert!(
         outcomes.contains(&false),

@@ -158,9 +158,19 @@ impl Daemon {
         path: &str,
         body: &[u8],
     ) -> (StatusCode, serde_json::Value) {
-        let response = self.send(method, path, body).await;
+        self.try_json(method, path, body).await.unwrap()
+    }
+
+    /// None when the daemon went before it had answered.
+    pub async fn try_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &[u8],
+    ) -> Option<(StatusCode, serde_json::Value)> {
+        let response = self.try_send(method, path, body).await?;
         let status = response.status();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+        let bytes = response.into_body().collect().await.ok()?.to_bytes();
+        Some((status, serde_json::from_slice(&bytes).unwrap_or_default()))
     }
 }

@@ -1,10 +1,15 @@
 //! Stops a process before its n-th system call that changes something (ptrace(2)). The process has one thread; its children run
-//! on by themselves.
+//! on by themselves. [`family`] takes threads and children too.
+
+// Each test file uses its own part of it.
+#![allow(dead_code)]
+
+pub mod family;
 
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where it came to.
@@ -157,7 +162,7 @@ impl<'a> Traced<'a> {
                 WaitStatus::PtraceSyscall(_) => {
                     let enters = ptrace::syscall_info(self.pid).unwrap().op
                         == libc::PTRACE_SYSCALL_INFO_ENTRY;
-                    if enters && let Some(call) = self.call_that_changes() {
+                    if enters && let Some(call) = call_that_changes(self.pid, self.log) {
                         seen += 1;
                         if seen == n {
                             return Cut::Before(call);
@@ -175,53 +180,45 @@ impl<'a> Traced<'a> {
             }
         }
     }
+}
 
-    /// The call that it is about to make, unless that leaves the board as it was.
-    fn call_that_changes(&self) -> Option<String> {
-        let text = std::fs::read_to_string(format!("/proc/{}/syscall", self.pid)).unwrap();
-        let mut words = text.split_whitespace();
-        let call: i64 = words.next()?.parse().ok()?;
-        if HARMLESS.contains(&call) || HARMLESS_OF_OLD.contains(&call) {
+/// The call that a thread is about to make, unless that leaves the board as it was, as writing to the `log` does.
+fn call_that_changes(pid: Pid, log: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let mut words = text.split_whitespace();
+    let call: i64 = words.next()?.parse().ok()?;
+    if HARMLESS.contains(&call) || HARMLESS_OF_OLD.contains(&call) {
+        return None;
+    }
+    let number = |word: &str| i64::from_str_radix(word.trim_start_matches("0x"), 16);
+    let arguments: Vec<i64> = words.filter_map(|word| number(word).ok()).collect();
+    let to = match call {
+        libc::SYS_openat if arguments.get(2)? & i64::from(libc::O_CREAT | libc::O_TRUNC) == 0 => {
             return None;
         }
-        let number = |word: &str| i64::from_str_radix(word.trim_start_matches("0x"), 16);
-        let arguments: Vec<i64> = words.filter_map(|word| number(word).ok()).collect();
-        let to = match call {
-            libc::SYS_openat
-                if arguments.get(2)? & i64::from(libc::O_CREAT | libc::O_TRUNC) == 0 =>
-            {
+        _ if WRITES.contains(&call) => {
+            let descriptor = arguments.first()?;
+            let to = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).unwrap_or_default();
+            if to == log || is_talk(pid, &to) {
                 return None;
             }
-            _ if WRITES.contains(&call) => {
-                let to = self.file(*arguments.first()?);
-                if self.is_talk(&to) {
-                    return None;
-                }
-                to.display().to_string()
-            }
-            _ => String::new(),
-        };
-        Some(format!("{} {to}", text.trim()))
-    }
+            to.display().to_string()
+        }
+        _ => String::new(),
+    };
+    Some(format!("{} {to}", text.trim()))
+}
 
-    fn file(&self, descriptor: i64) -> PathBuf {
-        std::fs::read_link(format!("/proc/{}/fd/{descriptor}", self.pid)).unwrap_or_default()
-    }
-
-    /// Whether what is written there goes to a process or the log, and not to the board.
-    fn is_talk(&self, file: &Path) -> bool {
-        let name = file.to_string_lossy();
-        let unix = |inode: &str| {
-            let all = std::fs::read_to_string(format!("/proc/{}/net/unix", self.pid)).unwrap();
-            all.lines()
-                .any(|line| line.split(' ').any(|word| word == inode))
-        };
-        let inode = name
-            .strip_prefix("socket:[")
-            .and_then(|name| name.strip_suffix(']'));
-        file == self.log
-            || name.starts_with("pipe:")
-            || name.starts_with("anon_inode:")
-            || inode.is_some_and(unix)
-    }
+/// Whether what is written there goes to a process, and not to the board.
+fn is_talk(pid: Pid, file: &Path) -> bool {
+    let name = file.to_string_lossy();
+    let unix = |inode: &str| {
+        let all = std::fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+        all.lines()
+            .any(|line| line.split(' ').any(|word| word == inode))
+    };
+    let inode = name
+        .strip_prefix("socket:[")
+        .and_then(|name| name.strip_suffix(']'));
+    name.starts_with("pipe:") || name.starts_with("anon_inode:") || inode.is_some_and(unix)
 }
