@@ -30,6 +30,10 @@ impl Supervisor {
             job.ended(exit);
         } else if self.sweeper == Some(pid) {
             self.sweeper = None;
+            // What was thrown away since it looked.
+            if std::mem::take(&mut self.sweep_again) {
+                self.sweep();
+            }
             if !exit.success() {
                 tracing::warn!(
                     ?exit,
@@ -151,6 +155,7 @@ impl Supervisor {
     /// Deletes what was thrown away, one child at a time.
     pub(super) fn sweep(&mut self) {
         if self.sweeper.is_some() {
+            self.sweep_again = true;
             return;
         }
         match crate::gc::sweep(&self.settings.config) {

@@ -202,6 +202,8 @@ pub struct Supervisor {
     checks: checks::Checks,
     mending: Option<mends::Mending>,
     sweeper: Option<i32>,
+    /// Something was thrown away while it deletes.
+    sweep_again: bool,
     transfer: Option<transfers::TransferJob>,
     /// Transfers since the start, for their sockets' names.
     transfers: u64,

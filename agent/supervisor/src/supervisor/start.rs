@@ -87,6 +87,7 @@ impl Supervisor {
             checks: super::checks::Checks::default(),
             mending: None,
             sweeper: None,
+            sweep_again: false,
             transfer: None,
             transfers: 0,
             transfer_came,
