@@ -19,12 +19,14 @@ pub struct Limits {
     pub path_bytes: usize,
     /// Components of a path: bounds the folders that are held open at once.
     pub path_depth: usize,
-    /// Bytes of all extended attributes of one member, names and values.
+    /// Bytes of all extended attributes of one member, names and values, and 64 for each.
     pub xattr_bytes: usize,
     /// Bytes of one PAX extended header.
     pub pax_bytes: u64,
     /// Opaque folders that are reported to the caller when they can't be marked at once.
     pub opaque_pending: usize,
+    /// Bytes of their paths: the caller has to read them.
+    pub opaque_bytes: usize,
     /// Window of a zstd frame, in bytes: the decoder's memory. RFC 8878 asks for 8 MiB.
     pub zstd_window_bytes: u64,
     /// Uncompressed bytes of a delta's control section: bounds the operations, and so the work.
@@ -46,6 +48,7 @@ impl Default for Limits {
             xattr_bytes: 64 << 10,
             pax_bytes: 128 << 10,
             opaque_pending: 4096,
+            opaque_bytes: 256 << 10,
             zstd_window_bytes: 8 << 20,
             delta_control_bytes: 64 << 20,
             whiteouts: true,

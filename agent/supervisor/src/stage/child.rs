@@ -15,6 +15,8 @@ use std::path::Path;
 
 /// Address space of the child, in bytes: the supervisor's own few MiB, a zstd window of 8, and buffers.
 const CHILD_MEMORY: u64 = 512 << 20;
+/// Bytes that it may write to: of that, what does not lie in files.
+const CHILD_DATA: u64 = 64 << 20;
 
 /// Seconds of CPU that the child may take, and a second more for so many bytes of the signed tar: some ten times what the
 /// slowest board needs. A blob that would keep it busy for ever ends with SIGXCPU.
@@ -129,13 +131,17 @@ impl Report {
 /// For a layer with so many bytes.
 pub(super) fn most(unpacked_size: u64) -> Vec<Rlimit> {
     let seconds = CHILD_SECONDS + unpacked_size / CHILD_BYTES_PER_SECOND;
-    [(libc::RLIMIT_AS, CHILD_MEMORY), (libc::RLIMIT_CPU, seconds)]
-        .map(|(resource, most)| Rlimit {
-            resource: resource as _,
-            soft: most,
-            hard: most,
-        })
-        .to_vec()
+    [
+        (libc::RLIMIT_AS, CHILD_MEMORY),
+        (libc::RLIMIT_DATA, CHILD_DATA),
+        (libc::RLIMIT_CPU, seconds),
+    ]
+    .map(|(resource, most)| Rlimit {
+        resource: resource as _,
+        soft: most,
+        hard: most,
+    })
+    .to_vec()
 }
 
 /// What unpacking needs of root: owners, modes, devices and file capabilities that the layer names.

@@ -36,8 +36,8 @@ pub use staged::Staged;
 pub(crate) use store::open_folder;
 pub use store::{blobs, blobs_dir, open_blob, read_config};
 
-/// Bytes of the child's report: it may name up to 4096 opaque folders.
-const REPORT_BYTES: u64 = 32 << 20;
+/// Bytes of the child's report: it may name opaque folders, with 256 KiB of paths, each of whose bytes is a number there.
+const REPORT_BYTES: u64 = 2 << 20;
 
 /// Why a layer was not staged. The codes are those of [`coracle_protocol::local::Request::Stage`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,6 +3,10 @@
 use super::TarError;
 use crate::limits::Limits;
 
+/// Bytes that an attribute counts beside its name and value, for what it takes of memory: both may be empty, and a member may have
+/// thousands of headers.
+const ATTRIBUTE: usize = 64;
+
 /// What extension members said about the member that follows them.
 #[derive(Default)]
 pub(super) struct Extension {
@@ -42,7 +46,7 @@ impl Extension {
                     let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else {
                         continue;
                     };
-                    self.xattr_bytes += name.len() + value.len();
+                    self.xattr_bytes += ATTRIBUTE + name.len() + value.len();
                     if self.xattr_bytes > limits.xattr_bytes {
                         let limit = limits.xattr_bytes as u64;
                         return Err(TarError::Limit {

@@ -56,6 +56,8 @@ pub(super) struct TreeWriter<'a> {
     buffer: Vec<u8>,
     old: Option<Old>,
     pub(super) opaque_pending: Vec<Vec<u8>>,
+    /// Bytes of these.
+    opaque_bytes: usize,
     pub(super) xattrs_left_out: u64,
 }
 
@@ -68,6 +70,7 @@ impl<'a> TreeWriter<'a> {
             buffer: vec![0; COPY_BUFFER],
             old: old.map(Old::new),
             opaque_pending: Vec::new(),
+            opaque_bytes: 0,
             xattrs_left_out: 0,
         }
     }

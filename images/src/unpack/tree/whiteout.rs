@@ -9,7 +9,7 @@ use super::node::make_device;
 use super::{TreeWriter, io_error, is_folder, lossy};
 use crate::beneath::{components, open_folder, seconds};
 use crate::limits::Limits;
-use crate::unpack::{Member, UnpackError};
+use crate::unpack::{Member, TarError, UnpackError};
 
 /// Prefix of a whiteout (image-spec `layer.md`, "Whiteouts"). A member with it is never a file.
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
@@ -68,17 +68,27 @@ impl TreeWriter<'_> {
             .enter(parts)
             .map_err(|e| io_error("opening", &path, e))?;
         match fs::fsetxattr(fd, OPAQUE_XATTR, b"y", XattrFlags::empty()) {
-            Err(Errno::PERM | Errno::OPNOTSUPP)
-                if self.opaque_pending.len() < self.limits.opaque_pending =>
-            {
-                if !self.opaque_pending.contains(&path) {
-                    self.opaque_pending.push(path);
+            Err(Errno::PERM | Errno::OPNOTSUPP) if self.opaque_pending.contains(&path) => Ok(()),
+            Err(Errno::PERM | Errno::OPNOTSUPP) => {
+                self.opaque_bytes += path.len();
+                if self.opaque_pending.len() == self.limits.opaque_pending {
+                    return Err(too_many("opaque folders", self.limits.opaque_pending));
                 }
+                if self.opaque_bytes > self.limits.opaque_bytes {
+                    let what = "bytes of opaque folders' paths";
+                    return Err(too_many(what, self.limits.opaque_bytes));
+                }
+                self.opaque_pending.push(path);
                 Ok(())
             }
             other => other.map_err(|e| io_error("making opaque", &path, e)),
         }
     }
+}
+
+fn too_many(what: &'static str, limit: usize) -> UnpackError {
+    let limit = limit as u64;
+    TarError::Limit { what, limit }.into()
 }
 
 /// Marks folders opaque that [`apply_layer`](super::apply_layer) could not: for the parent of a jailed
