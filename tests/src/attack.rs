@@ -7,7 +7,7 @@ use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::key::SigningKey;
 use coracle_protocol::names::BoardId;
-use coracle_protocol::release::{Blob, Release};
+use coracle_protocol::release::{Blob, SignedRelease};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -57,7 +57,7 @@ pub fn assignment(
 
 /// The same release with one app's arguments replaced, under the old signatures.
 pub fn tampered(release: &Envelope) -> Result<Envelope> {
-    let mut document: Release = serde_json::from_slice(&release.payload_unverified()?)?;
+    let mut document: SignedRelease = serde_json::from_slice(&release.payload_unverified()?)?;
     document.apps[0].args = vec!["/bin/sh".into(), "-c".into(), "echo owned".into()];
     let mut out = Envelope::unsigned(&release.payload_type, &serde_json::to_vec(&document)?);
     out.signatures = release.signatures.clone();

@@ -28,7 +28,7 @@ fn release(board: &mut Board, version: &str, apps: &[(&str, Value)]) -> SignedRe
     let image = board.image(&rootfs(board, "hi"), RunConfig::default());
     let all = apps.iter().map(|(name, _)| {
         let mut app = app(&image, "exec sleep 1000");
-        app.name = AppName::new(*name).unwrap();
+        app.name = AppName::new(name).unwrap();
         app.network.mode = NetworkMode::None;
         app.stop_grace_seconds = 0;
         app
