@@ -1339,3 +1339,83 @@ async fn a_flood_of_odd_messages_is_told_once_and_counted_and_holds_nothing_up()
     assert!(offers <= 2 + ended, "{offers} offers");
     assert_eq!(heard.all::<Presence>("presence").len(), 1, "the link stood");
 }
+
+/// A board without a battery, and one whose clock somebody set ahead; what the supervisor says of the time decides.
+#[tokio::test]
+async fn a_clock_that_is_wrong_and_jumps_keeps_no_board_from_its_broker_unless_somebody_keeps_it() {
+    const IN_1970: &str = "@1970-01-01 00:00:10";
+    // Past the end of the broker's certificate.
+    const IN_2090: &str = "@2090-01-01 00:00:00";
+    let fleet = Arc::new(Fleet::new());
+    let mut daemon = Daemon::prepare();
+    daemon.set_clock(IN_1970);
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    let port = broker.port;
+    fleet.enrol(&daemon.state().join("identity"), 1, port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), |_, _| None);
+    let trust = |clock_kept: bool| -> TrustState {
+        let counter = serde_json::json!({"epoch": 0, "value": 0});
+        let digest = coracle_protocol::Sha256Digest::of(b"root");
+        let trust = serde_json::json!({"root_version": 1, "root": digest, "root_expires": 4_000_000_000_u64,
+            "time": 1_800_000_000, "clock_kept": clock_kept, "deploy": counter, "offline_deploy": counter,
+            "releases": {}});
+        serde_json::from_value(trust).unwrap()
+    };
+    supervisor.state.status.lock().unwrap().trust = Some(trust(false));
+    let (_client, heard) = listen(&fleet, port);
+    support::until("the console", || !heard.all::<u8>("suback").is_empty()).await;
+    let link = async |daemon: &Daemon| {
+        let (_, status) = daemon.json(Method::GET, "/coracle/v1/status", b"").await;
+        status["link"].clone()
+    };
+    let online = || heard.online().is_some_and(|p| p.online);
+
+    daemon.start().await;
+    support::until("the birth in 1970", online).await;
+    let since = link(&daemon).await["since"].as_u64().unwrap();
+    assert!(since < 86_400, "{since}");
+    // What stands, stands on; what is new opens, wherever the clock goes.
+    for clock in [IN_2090, IN_1970, IN_2090] {
+        let births = heard.all::<Presence>("presence").len();
+        daemon.set_clock(clock);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(heard.all::<Presence>("presence").len(), births, "{clock}");
+        daemon.kill();
+        support::until("the will", || !online()).await;
+        daemon.start().await;
+        support::until("the birth", online).await;
+    }
+    let since = link(&daemon).await["since"].as_u64().unwrap();
+    assert!(since > 3_700_000_000, "{since}");
+
+    // Somebody keeps it now, as it seems: then the certificate is over, and both times are told.
+    supervisor.state.status.lock().unwrap().trust = Some(trust(true));
+    let told = heard.all::<Current>("current").len();
+    let _ = supervisor.state.events.send(Event::Root { version: 1 });
+    support::until("it was told", || {
+        heard.all::<Current>("current").len() > told
+    })
+    .await;
+    drop(broker);
+    let _broker = Broker::start(&fleet, daemon.folder(), port).await;
+    let mut said = serde_json::Value::Null;
+    for _ in 0..600 {
+        said = link(&daemon).await;
+        if said["error"].to_string().contains("clock is ahead") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let error = said["error"].to_string();
+    for part in ["clock is ahead", "2090-01-01", "2027-01-15"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(said["connected"], false);
+
+    // It is put right, and the link is back by itself.
+    daemon.set_clock("+0");
+    support::until_within(60, "the link under the right clock", || {
+        heard.online().is_some_and(|p| p.online && p.session > 4)
+    })
+    .await;
+}

@@ -65,7 +65,24 @@ impl Daemon {
         // The shipped build can be tested in the place of the one that cargo made.
         let binary = std::env::var_os("CORACLED");
         let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_coracled").into());
-        let child = Command::new(binary)
+        let mut command = Command::new(binary);
+        let clock = self.folder().join("clock");
+        if clock.exists() {
+            // It stands between the program and the clock: the machine's clock is not ours to set.
+            let library = format!(
+                "/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1",
+                std::env::consts::ARCH
+            );
+            assert!(
+                Path::new(&library).exists(),
+                "{library}: apt-get install faketime"
+            );
+            command.env("LD_PRELOAD", library);
+            command.env("FAKETIME_TIMESTAMP_FILE", clock);
+            command.env("FAKETIME_NO_CACHE", "1");
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        let child = command
             .arg("--config")
             .arg(self.folder().join("coracle.toml"))
             .args(arguments)
@@ -87,6 +104,14 @@ impl Daemon {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         panic!("no answer to a ping:\n{}", self.log());
+    }
+
+    /// What the clock of the daemon says, of one that runs and of those that are started later: `@1970-01-01 00:00:10`.
+    pub fn set_clock(&self, words: &str) {
+        // In one step: each look at the clock reads it.
+        let new = self.folder().join("clock.new");
+        std::fs::write(&new, words).unwrap();
+        std::fs::rename(&new, self.folder().join("clock")).unwrap();
     }
 
     /// SIGKILL, as a crash.
