@@ -587,6 +587,21 @@ fn faults_of_a_release_file_are_named() {
             &["limits.memory_reservation_bytes is 4194304"],
         ),
         (
+            "pids = 32",
+            "pids = 32\nmemory_swap = \"63MiB\"",
+            1,
+            &[
+                "limits.memory_swap_bytes is 66060288",
+                "limits.memory_bytes, 67108864",
+            ],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\ncpu_burst_micros = 50001",
+            1,
+            &["limits.cpu_burst_micros is 50001", "50000"],
+        ),
+        (
             "cpu_millis = 500",
             "cpu_millis = 1500\ncpus_exclusive = 1",
             1,
