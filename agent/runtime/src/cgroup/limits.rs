@@ -1,5 +1,7 @@
 //! What a cgroup may be limited to, in one unit each, whatever the kernel's version of cgroups.
 
+use super::CgroupError;
+
 /// Which device, and what may be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceRule {
@@ -134,6 +136,19 @@ pub(super) const CPU_PERIOD_MICROS: u64 = 100_000;
 /// The kernel refuses a quota below 1 ms.
 pub(super) fn cpu_quota_micros(millis: u64) -> u64 {
     (millis * CPU_PERIOD_MICROS / 1000).max(1000)
+}
+
+/// The kernel takes no quota below the burst that there is at the moment: where a smaller burst comes with it, that one goes
+/// first.
+pub(super) fn no_burst_before(
+    limits: &Limits,
+    now: impl FnOnce() -> Result<Option<u64>, CgroupError>,
+) -> Result<Option<u64>, CgroupError> {
+    let (Some(millis), Some(_)) = (limits.cpu_millis, limits.cpu_burst_micros) else {
+        return Ok(None);
+    };
+    let beyond = now()?.filter(|burst| *burst > cpu_quota_micros(millis));
+    Ok(beyond.map(|_| 0))
 }
 
 /// BFQ's scale ends at 1000; 100 is normal there too.

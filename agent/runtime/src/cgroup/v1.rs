@@ -6,6 +6,7 @@ use super::devices::{beyond, v1_line};
 use super::files::{make_dir, read_keyed, read_number, write};
 use super::limits::{
     CPU_PERIOD_MICROS, DeviceRule, Devices, IoLimit, Limits, bfq_weight, cpu_quota_micros,
+    no_burst_before,
 };
 use super::{CgroupError, Controller, Stats};
 
@@ -94,8 +95,11 @@ pub(super) fn set_limits(folders: &[Folder], limits: &Limits) -> Result<(), Cgro
     let number = |value: Option<u64>| value.map(|value| value.to_string());
     let quota = limits.cpu_millis.map(cpu_quota_micros);
     let shares = limits.cpu_weight.map(shares_from_weight);
-    // No quota may be less than the burst is at the moment.
-    let none = quota.and(limits.cpu_burst_micros).map(|_| 0);
+    let burst_now = || match folder(folders, Cpu) {
+        Some(folder) => read_number(&folder.join("cpu.cfs_burst_us")),
+        None => Ok(None),
+    };
+    let none = no_burst_before(limits, burst_now)?;
     let writes = [
         // Files of v2 alone are told as missing.
         (

@@ -8,6 +8,7 @@ use super::devices::compile;
 use super::files::{make_dir, read_keyed, read_number, write};
 use super::limits::{
     CPU_PERIOD_MICROS, DeviceRule, Devices, IoLimit, Limits, bfq_weight, cpu_quota_micros,
+    no_burst_before,
 };
 use super::{CgroupError, Stats};
 use crate::kernel::bpf;
@@ -64,8 +65,8 @@ pub(super) fn set_limits(folder: &Path, limits: &Limits) -> Result<(), CgroupErr
     let quota = limits
         .cpu_millis
         .map(|millis| format!("{} {CPU_PERIOD_MICROS}", cpu_quota_micros(millis)));
-    // No quota may be less than the burst is at the moment.
-    let none = quota.as_ref().and(limits.cpu_burst_micros).map(|_| 0);
+    let burst_now = || read_number(&folder.join("cpu.max.burst"));
+    let none = no_burst_before(limits, burst_now)?;
     let writes = [
         ("cpu.max.burst", "cpu burst", number(none)),
         ("cpu.max", "cpu quota", quota),

@@ -124,6 +124,19 @@ pub fn a_burst_is_what_was_left_over_and_no_more() {
         .cgroup
         .set_limits(&quota(20_001))
         .expect_err("more than a quota");
+    assert_eq!(
+        place.cgroup_file(file).as_deref(),
+        Some("20000\n"),
+        "what is refused changes nothing"
+    );
+    // A smaller quota than the burst was, with a burst that fits it; and back.
+    let smaller = Limits {
+        cpu_millis: Some(100),
+        ..quota(5_000)
+    };
+    place.cgroup.set_limits(&smaller).unwrap();
+    assert_eq!(place.cgroup_file(file).as_deref(), Some("5000\n"));
+    place.cgroup.set_limits(&quota(20_000)).unwrap();
     let bursts = || {
         let stat = place.cgroup_file("cpu.stat").unwrap();
         let mut lines = stat.lines();
