@@ -13,7 +13,6 @@ const SPIN: &str = "while :; do :; done & while :; do :; done";
 pub fn the_quota_holds_and_can_change() {
     let quota = |millis| Limits {
         cpu_millis: Some(millis),
-        cpu_weight: Some(200),
         ..Limits::default()
     };
     let place = Place::with(&quota(200));
@@ -34,7 +33,7 @@ fn assert_used(place: &Place, millis: u64) {
         // The period that has begun has the old quota.
         std::thread::sleep(Duration::from_millis(300));
         let (used_before, idle_before, started) = (used(), idle_micros(), Instant::now());
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(5));
         let per_second = |micros: u64| micros as f64 / started.elapsed().as_secs_f64();
         let (used, idle) = (
             per_second(used() - used_before),
@@ -54,6 +53,38 @@ fn idle_micros() -> u64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap();
     let idle = stat.split_whitespace().nth(4).unwrap();
     idle.parse::<u64>().unwrap() * 10_000
+}
+
+/// Two that want all of one CPU share it by their weights, whatever else runs there; live ones too.
+pub fn weights_share_a_cpu_and_can_change() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let last = allowed_cpus(&status).rsplit([',', '-']).next();
+    let on_one = |weight| Limits {
+        cpu_weight: Some(weight),
+        cpuset_cpus: last.map(str::to_owned),
+        ..Limits::default()
+    };
+    let light = Place::with(&on_one(100));
+    let heavy = Place::beside(&light, "heavy", &on_one(300));
+    let places = [&light, &heavy];
+    let [(first, _light_says), (second, _heavy_says)] = places.map(|place| place.start(SPIN));
+    let used = || places.map(|place| place.cgroup.stats().unwrap().cpu_micros.unwrap());
+    for weights in [[100, 300], [300, 100]] {
+        for (place, weight) in places.iter().zip(weights) {
+            place.cgroup.set_limits(&on_one(weight)).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let before = used();
+        std::thread::sleep(Duration::from_secs(5));
+        let [light, heavy] = [0, 1].map(|at| (used()[at] - before[at]) as f64);
+        let (share, wanted) = (light / (light + heavy), weights[0] as f64 / 400.0);
+        assert!(
+            (share / wanted - 1.0).abs() < 0.15,
+            "{share} of {wanted}, with {weights:?}"
+        );
+    }
+    light.stop(first);
+    heavy.stop(second);
 }
 
 pub fn the_set_of_cpus_holds_and_can_change() {

@@ -76,6 +76,7 @@ fn main() -> std::process::ExitCode {
         memory::memory_that_is_promised_is_not_taken_back,
         memory::a_reservation_is_set_and_goes_with_its_cgroup,
         cpu::the_quota_holds_and_can_change,
+        cpu::weights_share_a_cpu_and_can_change,
         cpu::a_burst_is_what_was_left_over_and_no_more,
         cpu::the_set_of_cpus_holds_and_can_change,
         pids::a_fork_bomb_meets_the_limit,
