@@ -85,6 +85,14 @@ pub fn remove(path: &Path) -> Result<(), DiskError> {
     }
 }
 
+/// As [`remove`] for `/run`.
+pub fn remove_volatile(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).about("remove", path),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a file of at most `limit` bytes; `None` when there is none.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, DiskError> {
     let file = match File::open(path) {

@@ -191,6 +191,11 @@ impl AsFd for Starting {
 }
 
 impl Starting {
+    /// Ends a container that is not to run after all; some of its program may have run.
+    pub fn kill_and_reap(self) -> Option<Exit> {
+        kill_and_reap(self.pid, &self.pidfd)
+    }
+
     /// Waits for the program to run. A child that was killed on the way (out of memory, say) reports nothing and counts
     /// as started: its exit tells.
     ///

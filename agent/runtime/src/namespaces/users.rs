@@ -56,6 +56,7 @@ pub(crate) struct Users {
     namespace: OwnedFd,
     /// One that belongs to the namespace: its root has the rights to it that its capabilities name.
     network: Option<OwnedFd>,
+    _maker: Maker,
 }
 
 impl Users {
@@ -78,11 +79,12 @@ impl Users {
             let text = format!("{} ids from {} on are no range", range.count, range.first);
             return Err(Failure::refused(Step::IdMap, text));
         }
-        let (namespace, network) = uninhabited(&range.namespace(), with_network)?;
+        let (namespace, network, maker) = uninhabited(&range.namespace(), with_network)?;
         Ok(Users {
             range,
             namespace,
             network,
+            _maker: maker,
         })
     }
 
@@ -148,11 +150,25 @@ pub(crate) fn map_owners(
     }
 }
 
+/// The process that made a namespace, and ends. Dropping this waits for its end, which takes as long as the launch's next steps:
+/// a copy of the caller is taken down.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        kill_and_reap(self.pid, &self.pidfd);
+    }
+}
+
 /// A namespace with these maps that nobody lives in, and perhaps a network that belongs to it.
 pub(crate) fn uninhabited(
     users: &UserNs,
     with_network: bool,
-) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
+) -> Result<(OwnedFd, Option<OwnedFd>, Maker), Failure> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "user namespace")?;
     let network = if with_network { libc::CLONE_NEWNET } else { 0 };
     let flags = (libc::CLONE_NEWUSER | network) as u64;
@@ -165,18 +181,19 @@ pub(crate) fn uninhabited(
         }
         Forked::Parent { pid, pidfd } => {
             let pidfd = kernel::or_open_pidfd(pidfd, pid).at(Step::Clone, "pidfd")?;
+            let maker = Maker { pid, pidfd };
             let open = |name: &str| {
                 let path = format!("/proc/{pid}/ns/{name}");
                 File::open(&path)
                     .map(OwnedFd::from)
                     .at(Step::Namespace, &path)
             };
-            let made = users.write_maps(pid).and_then(|()| {
-                let network = with_network.then(|| open("net")).transpose()?;
-                Ok((open("user")?, network))
-            });
-            kill_and_reap(pid, &pidfd);
-            made
+            users.write_maps(pid)?;
+            let network = with_network.then(|| open("net")).transpose()?;
+            let users = open("user")?;
+            // Not waited for yet. One that cannot be told ends by the end of the pipe.
+            let _ = kernel::pidfd_signal(maker.pidfd.as_fd(), libc::SIGKILL);
+            Ok((users, network, maker))
         }
     }
 }

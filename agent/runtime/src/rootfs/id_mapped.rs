@@ -85,7 +85,7 @@ impl UserNs {
                 ),
             )),
             UserNs::Join(namespace) => namespace.try_clone().at(Step::IdMap, "user namespace"),
-            UserNs::New { .. } => namespaces::uninhabited(self, false).map(|(users, _)| users),
+            UserNs::New { .. } => namespaces::uninhabited(self, false).map(|(users, ..)| users),
             // Nobody lists mounts for those: `Mount::owners_of_container` is how they say it.
             UserNs::Range(_) => Err(Failure::refused(
                 Step::Mount,

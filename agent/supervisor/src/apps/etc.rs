@@ -10,8 +10,8 @@ use crate::disk::{About, DiskError};
 use crate::settings::Settings;
 use coracle_network::{Attachment, names};
 use coracle_protocol::release::{ExtraHost, NetworkMode};
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -44,6 +44,16 @@ pub fn write(
         rewrite(&place.join("etc").join(file), &text)?;
     }
     Ok(())
+}
+
+/// Makes those that are missing, empty: what is to be mounted has to be there before it is known what is in it.
+pub fn make(place: &Path) -> Result<(), DiskError> {
+    NAMES.iter().try_for_each(|file| {
+        let path = place.join("etc").join(file);
+        open(&path, OpenOptions::new().write(true).create(true))
+            .map(drop)
+            .about("make", &path)
+    })
 }
 
 /// The board's resolv.conf, or what stands behind it where it names only a stub on loopback.
@@ -107,17 +117,33 @@ fn hosts<'a>(
     names::hosts(name, own, &lines)
 }
 
-/// In place, never renamed: the app has bound this very file by then.
+/// In place, never renamed: the app has bound this very file by then. One that says it already stays as it is, and the flash
+/// with it.
 fn rewrite(path: &Path, text: &str) -> Result<(), DiskError> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
+    if says(path, text).unwrap_or(false) {
+        return Ok(());
+    }
+    open(
+        path,
+        OpenOptions::new().write(true).create(true).truncate(true),
+    )
+    .and_then(|mut file| file.write_all(text.as_bytes()))
+    .about("write", path)
+}
+
+fn says(path: &Path, text: &str) -> std::io::Result<bool> {
+    let mut there = Vec::with_capacity(text.len() + 1);
+    open(path, OpenOptions::new().read(true))?
+        .take(text.len() as u64 + 1)
+        .read_to_end(&mut there)?;
+    Ok(there == text.as_bytes())
+}
+
+fn open(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
+    options
         .mode(0o644)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .about("write", path)
 }
 
 #[cfg(test)]
@@ -125,6 +151,28 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_file_that_says_it_already_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        rewrite(&path, "one\n").unwrap();
+        let then = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let age = || {
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_modified(then).unwrap();
+        };
+        let modified = || path.metadata().unwrap().modified().unwrap();
+        age();
+        rewrite(&path, "one\n").unwrap();
+        assert_eq!(modified(), then);
+        for text in ["one\ntwo\n", "one\n", "on"] {
+            age();
+            rewrite(&path, text).unwrap();
+            assert_ne!(modified(), then, "{text:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+    }
 
     #[test]
     fn an_app_with_a_lease_on_its_hosts_file_keeps_nobody_waiting() {

@@ -225,14 +225,17 @@ async fn try_launch(
         }
         (None, _) => {}
     }
-    etc::write(&place, plan, &[], &[])?;
+    match is_told(plan) {
+        true => etc::make(&place)?,
+        false => etc::write(&place, plan, &[], &[])?,
+    }
 
     // The child is a copy of this process as it is now, before there is an endpoint: it reads it from
     // here once it is let go.
     let endpoint_file = settings
         .run_state_dir()
         .join(format!("endpoint-{slot}.json"));
-    disk::remove(&endpoint_file)?;
+    disk::remove_volatile(&endpoint_file)?;
     let (how, board) = ((plan.network, ground.ids.is_some()), own_network());
     let created = prepare(&spec, &|| configure(how, board, &endpoint_file))?;
     let lent = interfaces::lend(settings, plan, &created).map_err(LaunchError::from);
@@ -248,24 +251,23 @@ async fn try_launch(
         }
     };
     let servers = etc::servers(&plan.names, &places, ground.answering);
-    let told = tell_child(&place, plan, (&places, &servers), &endpoint_file)
-        .map_err(LaunchError::from)
-        .and_then(|()| {
-            Ok(logs::start_writer(
-                &output,
-                settings,
-                (&plan.name, slot, plan.logs),
-            )?)
-        });
-    let log_writer = match told {
+    let told = tell_child(&place, plan, (&places, &servers), &endpoint_file);
+    if let Err(error) = told {
+        created.kill_and_reap();
+        return Err(error.into());
+    }
+    // What it says before somebody writes it waits in the pipes.
+    let starting = created.release()?;
+    let log_writer = logs::start_writer(&output, settings, (&plan.name, slot, plan.logs));
+    let log_writer = match log_writer {
         Ok(log_writer) => log_writer,
         Err(error) => {
-            created.kill_and_reap();
-            return Err(error);
+            starting.kill_and_reap();
+            return Err(error.into());
         }
     };
     // The spec's copies of the write ends go at the end of this scope, so that the pipes end with the app.
-    let running = created.start()?;
+    let running = starting.finish()?;
     drop(spec);
     Ok(Launched {
         running,
@@ -317,13 +319,18 @@ fn configure(
     Ok(())
 }
 
+/// Whether the child is told of places on networks and links of the board once it has them.
+fn is_told(plan: &Plan) -> bool {
+    !(plan.places.is_empty() && plan.interfaces.is_empty())
+}
+
 fn tell_child(
     place: &Path,
     plan: &Plan,
     (places, servers): (&[Attachment], &[IpAddr]),
     endpoint_file: &Path,
 ) -> Result<(), DiskError> {
-    if places.is_empty() && plan.interfaces.is_empty() {
+    if !is_told(plan) {
         return Ok(());
     }
     let endpoints: Vec<Endpoint> = places.iter().map(|place| place.endpoint.clone()).collect();
