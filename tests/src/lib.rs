@@ -15,6 +15,7 @@
 //! | [`packages`] | Debian packages, unpacked into a cache |
 //! | [`rootfs`] | root file systems from Debian packages |
 //! | [`attack`] | documents as an attacker would make them |
+//! | [`page`] | what stands on docs/benchmarks.md |
 //! | [`measure`] | PSS, cgroup files, HTTP |
 //! | [`leftovers`] | what is on the machine under our prefix |
 
@@ -27,6 +28,7 @@ pub mod lan;
 pub mod leftovers;
 pub mod measure;
 pub mod packages;
+pub mod page;
 pub mod rootfs;
 pub mod service;
 pub mod world;

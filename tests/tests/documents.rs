@@ -1,5 +1,6 @@
 //! Documents say what is true: a test, file or folder that one of them names as proof is there.
 
+use coracle_tests::page;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -134,4 +135,31 @@ fn no_feature_stands_twice() {
         }
     }
     assert!(seen.len() > 60, "only {} are read", seen.len());
+}
+
+/// Titles of sections, and below each the first cells of its tables' rows without their heads.
+fn sections(page: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut lines = page.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(title) = line.strip_prefix("## ") {
+            found.push((title, Vec::new()));
+        }
+        let is_head = lines.peek().is_some_and(|next| next.starts_with("|---"));
+        let row = line.strip_prefix("| ").filter(|_| !is_head);
+        if let (Some(row), Some((_, rows))) = (row, found.last_mut()) {
+            rows.extend(row.split(" |").next());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_page_of_benchmarks_has_what_the_bench_prints() {
+    let text = read("docs/benchmarks.md");
+    let found = sections(&text);
+    let titles: Vec<&str> = found.iter().map(|(title, _)| *title).collect();
+    assert_eq!(titles, page::PARTS.map(|(_, title)| title));
+    let launch = found.iter().find(|(title, _)| *title == "Launch");
+    assert_eq!(launch.map(|(_, rows)| &rows[..]), Some(&page::LAUNCH[..]));
 }

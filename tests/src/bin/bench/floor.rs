@@ -13,7 +13,7 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// On the root file system of a bundle.
+    /// On the root file system of a bundle, which has `/stamp`.
     pub fn build(bundle: &Path) -> Result<Floor> {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/bench/floor.c");
         let program = bundle.join("floor");
@@ -35,14 +35,16 @@ impl Floor {
         })
     }
 
-    /// Median of so many runs in ms, after `idle_ms` of idleness each; `layered`: with an overlay and a seccomp filter.
-    pub fn median(&self, runs: usize, idle_ms: u32, layered: bool) -> Result<f64> {
+    /// One run after `idle_ms` of idleness, in ms: to the program's main, and to the end; `layered`: with an overlay and a
+    /// seccomp filter.
+    pub fn once(&self, idle_ms: u128, layered: bool) -> Result<(f64, f64)> {
         let text = run(Command::new(&self.program)
             .arg(&self.root)
             .arg(&self.scratch)
-            .args([runs.to_string(), idle_ms.to_string()])
+            .args(["1".to_owned(), idle_ms.to_string()])
             .arg(if layered { "layered" } else { "plain" }))?;
-        let number = text.trim().parse();
-        number.with_context(|| format!("floor printed `{text}`"))
+        let both = text.trim().split_once(' ');
+        let both = both.and_then(|(main, end)| Some((main.parse().ok()?, end.parse().ok()?)));
+        both.with_context(|| format!("floor printed `{text}`"))
     }
 }

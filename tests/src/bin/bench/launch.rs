@@ -1,72 +1,144 @@
-//! Launch of `busybox true`: our launch path beside crun, runc and the floor, interleaved, with 40 ms of idle
-//! before each run, as on a board.
+//! From the order to start an app to the first statement of its main: the supervisor beside crun, runc and the floor, in turn,
+//! with 40 ms of idleness before each run, as on a board.
 
 use crate::floor::Floor;
-use anyhow::{Context, Result, ensure};
+use crate::supervised::{APPS, IDLE, Supervised, last_stamp, now, stamp};
+use anyhow::{Context, Result};
+use coracle_tests::engineer::Engineer;
+use coracle_tests::page::{CRUN, LAUNCH};
 use coracle_tests::service::run;
 use coracle_tests::world::World;
+use nix::mount::{MntFlags, MsFlags};
+use nix::sched::CloneFlags;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 5;
-const RUNS_PER_ROUND: usize = 10;
+const RUNS: usize = 50;
+
+/// One run: ms to main, and to the end where the one who started it waits for that.
+type Run = (f64, Option<f64>);
 
 /// Medians in ms and ratios to crun.
-pub fn table(world: &World, crun_program: &Path) -> Result<String> {
-    let bundle = bundle(world, "launch")?;
+pub fn table(world: &World, engineer: &Engineer, crun: &Path) -> Result<String> {
+    let bundle = stamp_bundle(world)?;
     let floor = Floor::build(&bundle)?;
-    let (mut coracle, mut crun, mut runc) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut plain, mut layered) = (Vec::new(), Vec::new());
-    let (mut begun, mut ended) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        coracle.push(ours(world)?);
-        let network = crate::network::added_to_a_launch(world)?;
-        begun.push(network.begun);
-        ended.push(network.ended);
-        plain.push(floor.median(RUNS_PER_ROUND, 40, false)?);
-        layered.push(floor.median(RUNS_PER_ROUND, 40, true)?);
-        crun.extend(oci_runs(("crun", crun_program), &bundle)?);
-        runc.extend(oci_runs(("runc", Path::new("runc")), &bundle)?);
-    }
-    let (c, k, r) = (median(coracle), median(crun), median(runc));
-    let (begun, ended) = (median(begun), median(ended));
+    let board = Supervised::start(world, engineer, 3)?;
+    let rows = in_view_of_peers(|| measure(&board, &floor, crun, &bundle))?;
+    drop(board);
+    let of = |name: &str| rows.iter().find(|row| row.0 == name).map(|row| row.1.0);
+    let crun = of(CRUN).context("no row of crun")?;
     let mut out = format!(
-        "`busybox true`, cgroups, no outside network; {} runs of each peer and five times 50 of ours, interleaved by rounds, \
-         40 ms idle before each. Not the same work: ours has an overlay root and a seccomp filter and is the supervisor's launch \
-         (request to reaped, clean-up included); theirs is one `run` of the program on a plain folder, without a seccomp \
-         filter, as `runc spec` writes it. Theirs pays for starting a program, as a manager that calls them does. The floor is a C program \
-         that makes the system calls of a container and does nothing else; the second one has an overlay root and 400 instructions of \
-         seccomp, as ours. With bridge: what the network part takes by itself is added, up to the exec of the app, and once more with the \
-         network's end, during which the kernel waits until nobody can hold on to the interface.\n\n\
-         | | median ms | of crun |\n|---|---|---|\n",
-        ROUNDS * RUNS_PER_ROUND
+        "A static C program whose first statement reads the clock (`tests/src/bin/bench/stamp.c`), {RUNS} runs of each row, in turn, {} ms \
+         idle before each. `coracle-supervisor` as it ships gets the request to start an app on its socket; the app has an overlay \
+         root, a seccomp filter, limits, a log, and users of its own unless the row says otherwise. crun and runc are started as a \
+         manager starts them, on a plain folder as `runc spec` writes it: without a seccomp filter, and with no network but a namespace of \
+         its own. The floor is a C program that makes the system calls of a container and does nothing else; the second one has an overlay root \
+         and 400 instructions of seccomp, as ours. To the end: the program ends at once, and all is cleared away. Goals, of crun to main: \
+         0.25 without a network, 0.35 with bridge and a published port.\n\n\
+         | | to main, median ms | of crun | to the end, median ms |\n|---|---|---|---|\n",
+        IDLE.as_millis()
     );
-    for (name, ms) in [
-        ("floor", median(plain)),
-        ("floor with overlay and seccomp", median(layered)),
-        ("coracle-supervisor launch", c),
-        ("the same with bridge and a published port", c + begun),
-        ("and with the end of its network", c + begun + ended),
-        ("crun run", k),
-        ("runc run", r),
-    ] {
-        writeln!(out, "| {name} | {ms:.1} | {:.2}x |", ms / k)?;
+    for (name, (main, end)) in rows {
+        let end = end.map(|end| format!("{end:.1}")).unwrap_or_default();
+        writeln!(out, "| {name} | {main:.1} | {:.2}x | {end} |", main / crun)?;
     }
     Ok(out)
 }
 
-/// Median of the supervisor's launch in ms, by the library's own example: 50 runs, request to reaped, clean-up included.
-pub fn ours(world: &World) -> Result<f64> {
-    let text = run(&mut Command::new(world.built_path("examples/launch_bench")))?;
-    let mut words = text.split_whitespace().skip_while(|w| *w != "median");
-    let ms = words.nth(1).and_then(|w| w.parse::<f64>().ok());
-    ms.with_context(|| format!("launch_bench printed `{text}`"))
+/// One run, by its number.
+type Once<'a> = Box<dyn Fn(usize) -> Result<Run> + 'a>;
+
+/// The rows of the page, each with its medians.
+fn measure(
+    board: &Supervised,
+    floor: &Floor,
+    crun: &Path,
+    bundle: &Path,
+) -> Result<Vec<(&'static str, Run)>> {
+    let floor_of = move |layered| {
+        move |_| -> Result<Run> {
+            let (main, end) = floor.once(IDLE.as_millis(), layered)?;
+            Ok((main, Some(end)))
+        }
+    };
+    let mut all: Vec<Once<'_>> = vec![Box::new(floor_of(false)), Box::new(floor_of(true))];
+    for (app, ..) in APPS {
+        all.push(Box::new(move |_| Ok((board.launch(app)?, None))));
+    }
+    for program in [crun, Path::new("runc")] {
+        all.push(Box::new(move |number| peer(program, bundle, number)));
+    }
+    let rows: Vec<_> = LAUNCH.into_iter().zip(all).collect();
+    let mut seen: Vec<Vec<Run>> = vec![Vec::new(); rows.len()];
+    for number in 0..RUNS {
+        for ((name, once), seen) in rows.iter().zip(&mut seen) {
+            seen.push(once(number).context(*name)?);
+        }
+    }
+    let medians = rows.iter().zip(seen).map(|((name, _), seen)| {
+        let main = median(seen.iter().map(|run| run.0).collect());
+        let ends: Option<Vec<f64>> = seen.iter().map(|run| run.1).collect();
+        (*name, (main, ends.map(median)))
+    });
+    Ok(medians.collect())
+}
+
+/// `PROGRAM run` of the stamp.
+fn peer(program: &Path, bundle: &Path, number: usize) -> Result<Run> {
+    std::thread::sleep(IDLE);
+    let mut command = Command::new(program);
+    command.current_dir(bundle);
+    command.args(["run", &format!("corbench-stamp-{number}")]);
+    let begun = now()?;
+    let text = run(&mut command)?;
+    let end = now()? - begun;
+    let stamp = last_stamp(&text).filter(|stamp| *stamp > begun);
+    let stamp = stamp.with_context(|| format!("{} printed `{text}`", program.display()))?;
+    Ok(((stamp - begun) as f64 / 1e6, Some(end as f64 / 1e6)))
+}
+
+/// crun refuses the hybrid cgroup layout: `work` and what it starts see none of the empty v2 mount.
+fn in_view_of_peers<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let private = || -> Result<()> {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+        let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)?;
+        let unified = Path::new("/sys/fs/cgroup/unified");
+        if unified.exists() {
+            nix::mount::umount2(unified, MntFlags::MNT_DETACH)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            private().context("a view of the mounts without cgroup v2")?;
+            work()
+        });
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Median of so many launches of an app without a network, in ms.
+pub fn ours(board: &Supervised, runs: usize) -> Result<f64> {
+    let all: Result<Vec<f64>> = (0..runs).map(|_| board.launch(APPS[0].0)).collect();
+    Ok(median(all?))
+}
+
+fn stamp_bundle(world: &World) -> Result<PathBuf> {
+    let dir = bundle(world, "launch")?;
+    stamp(&dir.join("rootfs"))?;
+    let config = dir.join("config.json");
+    let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&config)?)?;
+    spec["process"]["args"] = serde_json::json!(["/stamp", "once"]);
+    std::fs::write(&config, serde_json::to_vec(&spec)?)?;
+    Ok(dir)
 }
 
 /// A bundle as `runc spec` writes it, without a terminal. `runc spec` replaces nothing, so each part has its own.
-pub fn bundle(world: &World, part: &str) -> Result<std::path::PathBuf> {
+pub fn bundle(world: &World, part: &str) -> Result<PathBuf> {
     let dir = world.dir().join(format!("bundle-{part}"));
     std::fs::create_dir_all(dir.join("rootfs/bin"))?;
     std::fs::copy("/bin/busybox", dir.join("rootfs/bin/busybox"))
@@ -80,32 +152,6 @@ pub fn bundle(world: &World, part: &str) -> Result<std::path::PathBuf> {
     spec["process"]["rlimits"] = serde_json::json!([]);
     std::fs::write(&config, serde_json::to_vec(&spec)?)?;
     Ok(dir)
-}
-
-// Bash's own clock, in microseconds: starting `date` would count against the peers.
-fn oci_runs((runtime, program): (&str, &Path), bundle: &Path) -> Result<Vec<f64>> {
-    // crun refuses the hybrid cgroup layout: a private view without the empty v2 mount.
-    let script = "mount --make-rprivate /; umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
-    let times = bundle.join(format!("{runtime}.times"));
-    let body = format!(
-        "cd {}; for i in $(seq {RUNS_PER_ROUND}); do sleep 0.04; s=${{EPOCHREALTIME/./}}; {} run corbench-{runtime}-$i || exit 1; \
-         e=${{EPOCHREALTIME/./}}; echo $((e-s)); done > {}",
-        bundle.display(),
-        program.display(),
-        times.display()
-    );
-    let start = Instant::now();
-    run(Command::new("unshare").args(["-m", "sh", "-c", script, "sh", "bash", "-c", &body]))?;
-    ensure!(
-        start.elapsed() > Duration::from_millis(40),
-        "{runtime} did not run"
-    );
-    let text = std::fs::read_to_string(&times)?;
-    Ok(text
-        .lines()
-        .filter_map(|l| l.parse::<f64>().ok())
-        .map(|us| us / 1e3)
-        .collect())
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {

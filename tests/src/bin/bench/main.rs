@@ -11,27 +11,26 @@ mod network;
 mod oci;
 mod peers;
 mod sizes;
+mod supervised;
 mod writes;
 
 use anyhow::{Context, Result, bail};
 use coracle_tests::console::Console;
 use coracle_tests::engineer::Engineer;
+use coracle_tests::page::PARTS;
 use coracle_tests::world::World;
 use std::fmt::Write;
 use std::path::Path;
-
-/// Those that are named on the command line are printed alone, and the page stays as it is.
-const PARTS: [&str; 9] = [
-    "sizes", "launch", "oci", "idle", "inside", "network", "delta", "writes", "memory",
-];
 
 /// Those that need the example images.
 const WITH_IMAGES: [&str; 3] = ["delta", "writes", "memory"];
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(wrong) = wanted.iter().find(|w| !PARTS.contains(&w.as_str())) {
-        bail!("{wrong:?} is no part; the parts are {}", PARTS.join(", "));
+    // Those that are named on the command line are printed alone, and the page stays as it is.
+    let words = PARTS.map(|(word, _)| word);
+    if let Some(wrong) = wanted.iter().find(|w| !words.contains(&w.as_str())) {
+        bail!("{wrong:?} is no part; the parts are {}", words.join(", "));
     }
     let tell = |text: &str| println!("  {text}");
     let world = World::create("corbench", false)?;
@@ -48,23 +47,20 @@ fn main() -> Result<()> {
     writeln!(page, "{}\n", machine(&crun)?)?;
     println!("  {}", peers::version(&crun));
     let console = || Console::start(&world, engineer.root(), &engineer.key("deploy"));
-    for part in PARTS {
+    for (part, title) in PARTS {
         if !wanted.is_empty() && !wanted.iter().any(|w| w == part) {
             continue;
         }
-        let (title, section) = match part {
-            "sizes" => ("Sizes", sizes::table(&world)?),
-            "launch" => ("Launch", launch::table(&world, &crun)?),
-            "oci" => ("OCI command line", oci::table(&world, &crun)?),
-            "idle" => ("Idle containers", idle::table(&world, &crun)?),
-            "inside" => ("Inside a container", inside::table(&world)?),
-            "network" => ("Network", network::table(&world)?),
-            "delta" => ("Delta", delta::table(&world, &engineer)?),
-            "writes" => {
-                let table = writes::table(&world, &engineer, &console()?)?;
-                ("Written to the block device", table)
-            }
-            _ => ("Memory", memory::table(&world, &engineer, &console()?)?),
+        let section = match part {
+            "sizes" => sizes::table(&world)?,
+            "launch" => launch::table(&world, &engineer, &crun)?,
+            "oci" => oci::table(&world, &engineer, &crun)?,
+            "idle" => idle::table(&world, &crun)?,
+            "inside" => inside::table(&world)?,
+            "network" => network::table(&world)?,
+            "delta" => delta::table(&world, &engineer)?,
+            "writes" => writes::table(&world, &engineer, &console()?)?,
+            _ => memory::table(&world, &engineer, &console()?)?,
         };
         println!("\n{title}\n{section}");
         writeln!(page, "## {title}\n\n{section}")?;

@@ -41,22 +41,6 @@ impl Attached {
     }
 }
 
-/// What bridge, address and one published port add, in ms.
-pub struct Added {
-    /// From the request to the exec of the app.
-    pub begun: f64,
-    pub ended: f64,
-}
-
-pub fn added_to_a_launch(world: &World) -> Result<Added> {
-    let attached = Attached::measured(world)?;
-    let of = |name: &str| attached.micros(name).map(|us| us / 1e3);
-    Ok(Added {
-        begun: of("attach")? + of("inside")?,
-        ended: of("ended")?,
-    })
-}
-
 fn launch(world: &World) -> Result<String> {
     let attached = Attached::measured(world)?;
     let of = |name: &str| attached.micros(name);

@@ -1,7 +1,9 @@
 //! `coracle-runtime run` beside crun and runc, in turn and on the same bundle: alone, and with many containers beside.
 
 use crate::launch::{bundle, median};
+use crate::supervised::Supervised;
 use anyhow::{Context, Result, ensure};
+use coracle_tests::engineer::Engineer;
 use coracle_tests::service::run;
 use coracle_tests::world::World;
 use std::fmt::Write;
@@ -18,7 +20,7 @@ const RUNS_FOR_MEMORY: usize = 5;
 /// One program as a manager would start it: name, path.
 type Tool<'a> = (&'a str, &'a Path);
 
-pub fn table(world: &World, crun: &Path) -> Result<String> {
+pub fn table(world: &World, engineer: &Engineer, crun: &Path) -> Result<String> {
     let bundle = bundle(world, "oci")?;
     let ours = world.built_path("../static/release/coracle-runtime");
     ensure!(ours.exists(), "{} is missing: make bench", ours.display());
@@ -48,10 +50,11 @@ pub fn table(world: &World, crun: &Path) -> Result<String> {
         out,
         "\nCold, with other containers beside, each a `busybox sleep` with namespaces and cgroups of its own, {RUNS_BESIDE} runs each. Memory is \
          what MemAvailable has lost, by container: the program, its cgroups and its namespaces. Of coracle-runtime no process stays. The \
-         supervisor's launch is the one of the table above, 50 runs.\n\n\
+         supervisor's launch is the first one of the table above, to main, {RUNS_BESIDE} runs, beside crun's to the end.\n\n\
          | containers beside | coracle-runtime, ms | crun, ms | of crun | supervisor's launch, ms | of crun | memory of one, KiB |\n|---|---|---|---|---|---|---|"
     )?;
     let sleepers = Sleepers::new(&ours, &bundle, world.dir())?;
+    let board = Supervised::start(world, engineer, 4)?;
     let before = available_kib()?;
     for count in BESIDE {
         sleepers.start_up_to(count)?;
@@ -61,7 +64,7 @@ pub fn table(world: &World, crun: &Path) -> Result<String> {
             times.median("coracle-runtime", "cold")?,
             times.median("crun", "cold")?,
         );
-        let launch = crate::launch::ours(world)?;
+        let launch = crate::launch::ours(&board, RUNS_BESIDE)?;
         writeln!(
             out,
             "| {count} | {a:.1} | {b:.1} | {:.2}x | {launch:.1} | {:.2}x | {each} |",
