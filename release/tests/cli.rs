@@ -400,7 +400,7 @@ fn an_images_healthcheck_is_its_apps_health_unless_the_file_says_otherwise() {
             }),
             ..RunConfig::default()
         };
-        let wanted = Build::new(&place.path("base"), config, Platform::linux("amd64", None));
+        let wanted = Build::new(place.path("base"), config, Platform::linux("amd64", None));
         let built = build(&wanted, &layout).unwrap();
         layout.tag(built.manifest, name).unwrap();
     };

@@ -27,9 +27,10 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .expect("this test needs `mosquitto` on PATH");
+        let broker = Self(child);
         for _ in 0..400 {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Self(child);
+                return broker;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
