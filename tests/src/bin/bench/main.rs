@@ -22,12 +22,17 @@ use coracle_tests::world::World;
 use std::fmt::Write;
 use std::path::Path;
 
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+
 /// Those that need the example images.
 const WITH_IMAGES: [&str; 3] = ["delta", "writes", "memory"];
 
 fn main() -> Result<()> {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    // Those that are named on the command line are printed alone, and the page stays as it is.
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    // Those that are named on the command line are printed alone, and the page stays as it is; with `--keep` they take the
+    // place of their sections there.
+    let keep = wanted.iter().any(|w| w == "--keep");
+    wanted.retain(|w| w != "--keep");
     let words = PARTS.map(|(word, _)| word);
     if let Some(wrong) = wanted.iter().find(|w| !words.contains(&w.as_str())) {
         bail!("{wrong:?} is no part; the parts are {}", words.join(", "));
@@ -39,13 +44,16 @@ fn main() -> Result<()> {
         engineer.build_images(&world, &tell)?;
     }
 
-    let mut page = String::from(
-        "# Benchmarks\n\nWritten by `make bench`, which measures every row in one run on one machine. \
-         Ratios say more than times: the machine is small and shared.\n\n",
-    );
     let crun = peers::crun();
-    writeln!(page, "{}\n", machine(&crun)?)?;
+    let machine = machine(&crun)?;
     println!("  {}", peers::version(&crun));
+    let mut page = match keep {
+        true => std::fs::read_to_string(PAGE).context(PAGE)?,
+        false => format!(
+            "# Benchmarks\n\nWritten by `make bench`, which measures every row in one run on one machine. \
+             Ratios say more than times: the machine is small and shared.\n\n{machine}\n\n"
+        ),
+    };
     let console = || Console::start(&world, engineer.root(), &engineer.key("deploy"));
     for (part, title) in PARTS {
         if !wanted.is_empty() && !wanted.iter().any(|w| w == part) {
@@ -63,15 +71,34 @@ fn main() -> Result<()> {
             _ => memory::table(&world, &engineer, &console()?)?,
         };
         println!("\n{title}\n{section}");
-        writeln!(page, "## {title}\n\n{section}")?;
+        match keep {
+            true => {
+                let section = format!("Measured apart from the rest. {machine}\n\n{section}");
+                page = replaced(&page, title, &section);
+            }
+            false => writeln!(page, "## {title}\n\n{section}")?,
+        }
     }
-    if !wanted.is_empty() {
-        return Ok(());
+    if wanted.is_empty() || keep {
+        std::fs::write(PAGE, page).context(PAGE)?;
+        println!("written to docs/benchmarks.md");
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
-    std::fs::write(path, page).context(path)?;
-    println!("written to docs/benchmarks.md");
     Ok(())
+}
+
+/// The page with another section of this title, at its end where it had none.
+fn replaced(page: &str, title: &str, section: &str) -> String {
+    let head = format!("## {title}\n\n");
+    let (before, after) = match page.split_once(&head) {
+        Some((before, rest)) => (before, rest.find("\n## ").map_or("", |at| &rest[at + 1..])),
+        None => (page, ""),
+    };
+    let between = if after.is_empty() { "" } else { "\n" };
+    format!(
+        "{}\n\n{head}{}\n{between}{after}",
+        before.trim_end(),
+        section.trim_end()
+    )
 }
 
 /// The machine and the versions of what was measured beside.

@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Room for what the board's profile promises to apps, beside what it holds back, in bytes; the file is sparse.
 const DISK_BYTES: u64 = 2 << 30;
@@ -25,18 +25,50 @@ struct Update {
     what: String,
     image: &'static str,
     /// Releases of it for boards, the first and the second version.
-    releases: [PathBuf; 2],
+    releases: [Versions; 2],
+}
+
+/// One version's releases.
+struct Versions {
+    /// The app's writable layer is in memory: as where project quotas hold it, nothing of it is on the disk before the app writes.
+    bare: PathBuf,
+    /// It is an image, as where the kernel has no project quotas: a new file system for each version.
+    image: PathBuf,
+}
+
+impl Versions {
+    /// `app`: what an app has beside its writable layer, up to and with its limits.
+    fn sign(engineer: &Engineer, name: &str, number: usize, app: &str) -> Result<Self> {
+        let sign = |way: &str, disk: &str| {
+            let text = format!(
+                "product = \"{name}\"\nversion = \"{number}\"\nrelease_counter = {number}\nexpires = \"90d\"\nhardware = [\"qemux86-64\"]\n\n\
+                 [[apps]]\nname = \"app\"\ntrial_seconds = 2\n{app}{disk}\n\n[apps.network]\nmode = \"bridge\"\n"
+            );
+            engineer.sign_release(&format!("{name}-{number}-{way}"), &text)
+        };
+        Ok(Self {
+            bare: sign("bare", "disk = \"1MiB\"\ndisk_on = \"memory\"")?,
+            image: sign("image", "disk = \"64MiB\"")?,
+        })
+    }
 }
 
 pub fn table(world: &World, engineer: &Engineer, console: &Console) -> Result<String> {
-    let updates = [small(world, engineer)?, python(engineer)?];
+    let updates = [
+        small(world, engineer, Times::Kept)?,
+        small(world, engineer, Times::New)?,
+        python(engineer)?,
+    ];
     let registry = Registry::start(world)?;
     let mut out = format!(
-        "Bytes written to a loop device with ext4 that holds all that the tool keeps, from the first version at rest to the second one there: \
+        "ext4 has no reflinks, and a hard link shares its time: of a layer that changed, a file is written again unless its time is the old one too. \
+         Bytes written to a loop device with ext4 that holds all that the tool keeps, from the first version at rest to the second one there: \
          sectors of /sys/block/*/stat, the file system frozen and thawed before each reading, so that its journal is empty. coracle: an update from \
-         assignment to commit, by a delta, with its trial, its journal and the app's log; of an app that runs. docker, podman: `pull`, which \
+         assignment to commit, by a delta, with its trial, its journal and the app's log; of an app that runs, whose writable layer takes nothing before it is written \
+         to, as where project quotas hold it. With an image: this machine's kernel has no project quotas, and each version's writable layer is a new file system of 64 MiB, \
+         with a journal of its own. docker, podman: `pull`, which \
          starts nothing; layers packed by gzip, from Debian's docker-registry, temporary files on the same device. {}; {}.\n\n\
-         | update | coracle | `docker pull` | of docker | `podman pull` | of podman |\n|---|---|---|---|---|---|\n",
+         | update | coracle | `docker pull` | of docker | `podman pull` | of podman | coracle with an image |\n|---|---|---|---|---|---|---|\n",
         peers::version(Path::new("dockerd")),
         peers::version(Path::new("podman")),
     );
@@ -44,18 +76,30 @@ pub fn table(world: &World, engineer: &Engineer, console: &Console) -> Result<St
         for tag in ["1", "2"] {
             registry.put(engineer, &format!("{}:{tag}", update.image))?;
         }
-        let ours = coracle(world, engineer, console, update, number as u8 + 2)?;
+        let ours = |nth: usize, of: fn(&Versions) -> &PathBuf| {
+            let releases = [of(&update.releases[0]), of(&update.releases[1])];
+            coracle(
+                world,
+                engineer,
+                console,
+                releases,
+                (2 * number + nth) as u8 + 2,
+            )
+        };
+        let bare = ours(0, |versions| &versions.bare)?;
+        let image = ours(1, |versions| &versions.image)?;
         let docker = docker(world, &registry, update)?;
         let podman = podman(world, &registry, update)?;
         writeln!(
             out,
-            "| {} | {} | {} | {:.2}x | {} | {:.2}x |",
+            "| {} | {} | {} | {:.2}x | {} | {:.2}x | {} |",
             update.what,
-            human(ours),
+            human(bare),
             human(docker),
-            ours as f64 / docker as f64,
+            bare as f64 / docker as f64,
             human(podman),
-            ours as f64 / podman as f64
+            bare as f64 / podman as f64,
+            human(image)
         )?;
     }
     Ok(out)
@@ -63,21 +107,36 @@ pub fn table(world: &World, engineer: &Engineer, console: &Console) -> Result<St
 
 /// The Python of the demo.
 fn python(engineer: &Engineer) -> Result<Update> {
-    let release =
-        |version: &str, counter, image| engineer.create_release(version, counter, image, true);
+    let release = |number: usize| {
+        let app = format!(
+            "image = \"shop/web:{number}\"\n\n[apps.env]\nHEALTHY = \"true\"\nAPP_VERSION = \"{number}\"\n\n[apps.limits]\n\
+             memory = \"64MiB\"\ncpu_millis = 500\npids = 32\n"
+        );
+        Versions::sign(engineer, "python", number, &app)
+    };
     Ok(Update {
         what: "Python 3.11 of Debian, security update; one layer of three".to_owned(),
         image: "shop/web",
-        releases: [
-            release("1.0", 1, "shop/web:1")?,
-            release("2.0", 2, "shop/web:2")?,
-        ],
+        releases: [release(1)?, release(2)?],
     })
 }
 
+/// What the second version's files have as their times.
+#[derive(Clone, Copy, PartialEq)]
+enum Times {
+    /// Those of the first one, unless their bytes changed: as a build that is reproducible has it.
+    Kept,
+    /// Others, each of them.
+    New,
+}
+
 /// A layer that stays, and one of 128 files of 64 KiB, of which four have other bytes.
-fn small(world: &World, engineer: &Engineer) -> Result<Update> {
-    let dir = world.dir().join("writes");
+fn small(world: &World, engineer: &Engineer, times: Times) -> Result<Update> {
+    let (image, what) = match times {
+        Times::Kept => ("made/kept", "whose times stay"),
+        Times::New => ("made/new", "all with new times"),
+    };
+    let dir = world.dir().join(image);
     let base = dir.join("base");
     std::fs::create_dir_all(base.join("data"))?;
     std::fs::copy(world.static_example(), base.join("hello"))?;
@@ -91,7 +150,14 @@ fn small(world: &World, engineer: &Engineer) -> Result<Update> {
             if file % 32 == 0 {
                 bytes[..1024].copy_from_slice(&noise(1000 + version, 1024));
             }
-            std::fs::write(app.join(format!("srv/{file}")), bytes)?;
+            let path = app.join(format!("srv/{file}"));
+            std::fs::write(&path, bytes)?;
+            let is_new = version == 2 && (times == Times::New || file % 32 == 0);
+            let time = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + u64::from(is_new));
+            std::fs::File::options()
+                .write(true)
+                .open(path)?
+                .set_modified(time)?;
         }
         run(engineer
             .release("image")
@@ -102,17 +168,20 @@ fn small(world: &World, engineer: &Engineer) -> Result<Update> {
             .arg(&app)
             .args(["--entrypoint", "/hello", "--env", "PORT=9000", "--output"])
             .arg(engineer.images())
-            .args(["--tag", &format!("made/app:{version}")]))?;
-        let text = format!(
-            "product = \"made\"\nversion = \"{version}\"\nrelease_counter = {version}\nexpires = \"90d\"\nhardware = [\"qemux86-64\"]\n\n\
-             [[apps]]\nname = \"app\"\nimage = \"made/app:{version}\"\ntrial_seconds = 2\n\n[apps.limits]\nmemory = \"8MiB\"\n\
-             cpu_millis = 50\npids = 8\n\n[apps.network]\nmode = \"bridge\"\n"
+            .args(["--tag", &format!("{image}:{version}")]))?;
+        let app = format!(
+            "image = \"{image}:{version}\"\n\n[apps.limits]\nmemory = \"8MiB\"\ncpu_millis = 50\npids = 8\n"
         );
-        releases.push(engineer.sign_release(&format!("made-{version}"), &text)?);
+        releases.push(Versions::sign(
+            engineer,
+            &image[5..],
+            version as usize,
+            &app,
+        )?);
     }
     Ok(Update {
-        what: "4 of 128 files of 64 KiB, in a layer of 8 MiB".to_owned(),
-        image: "made/app",
+        what: format!("4 of 128 files of 64 KiB, {what}, in a layer of 8 MiB"),
+        image,
         releases: releases.try_into().ok().context("two releases")?,
     })
 }
@@ -121,7 +190,7 @@ fn coracle(
     world: &World,
     engineer: &Engineer,
     console: &Console,
-    update: &Update,
+    releases: [&PathBuf; 2],
     number: u8,
 ) -> Result<u64> {
     let state = world.dir().join(format!("board-{number}/state"));
@@ -146,9 +215,9 @@ fn coracle(
             .args(["--board", board.id().as_str(), "--wait"])
             .arg(release))
     };
-    deploy(&update.releases[0])?;
+    deploy(releases[0])?;
     let before = disk.written()?;
-    let said = deploy(&update.releases[1])?;
+    let said = deploy(releases[1])?;
     let written = disk.written()? - before;
     ensure!(said.contains("delta"), "no delta was made: {said}");
     board.stop()?;
@@ -256,7 +325,7 @@ impl Disk {
             .arg(&file))?;
         // The device goes with the last mount.
         run(Command::new("mount")
-            .args(["-o", "loop"])
+            .args(["-o", "loop,noatime"])
             .arg(&file)
             .arg(at))?;
         let device = run(Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(at));
