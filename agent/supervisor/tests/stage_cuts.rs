@@ -239,6 +239,10 @@ fn walk(board: &mut Board, victim: Victim) {
         board.stage_all("again", &needs);
         assert!(is_whole_or_gone(board, &image, &wanted, &cut));
         is_clean(board, &cut);
+        // As the daemon does: each check reads what this moment left.
+        for digest in [image.layers[0].digest, image.config.digest] {
+            std::fs::remove_file(board.store_blob(digest)).unwrap();
+        }
     }
     assert!(
         outcomes.contains(&false),
