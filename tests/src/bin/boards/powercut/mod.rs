@@ -58,6 +58,7 @@ pub fn run(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
         site: None,
         // Its disk is mounted here too, by whatever kernel this machine has.
         quotas: false,
+        usb: false,
     };
     let shipped = Shipped::build(Board::named("x86-64")?, cache, &order, &folder)?;
     println!(

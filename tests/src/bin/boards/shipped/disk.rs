@@ -52,6 +52,9 @@ const MODULES: [&str; 20] = [
     "nft_limit",
 ];
 
+/// What drives a stick, where the kernel has USB.
+const USB_MODULES: [&str; 3] = ["xhci_pci", "usb_storage", "sd_mod"];
+
 /// What starts the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Init {
@@ -84,6 +87,8 @@ pub struct Order<'a> {
     pub site: Option<&'a str>,
     /// Whether the data partition has project quotas. A kernel without them does not mount it then.
     pub quotas: bool,
+    /// Whether sticks are plugged into it.
+    pub usb: bool,
 }
 
 /// All that a board is booted from.
@@ -119,8 +124,11 @@ impl Shipped {
         let disk = folder.join("disk.img");
         build_disk(board.arch, cache, &programs.folder, order, &disk)?;
         let initramfs = folder.join("initramfs.cpio");
-        std::fs::write(&initramfs, initramfs_of(board.arch, cache, &kernel)?)
-            .with_context(|| initramfs.display().to_string())?;
+        std::fs::write(
+            &initramfs,
+            initramfs_of(board.arch, cache, &kernel, order.usb)?,
+        )
+        .with_context(|| initramfs.display().to_string())?;
         Ok(Shipped {
             arch: board.arch,
             kernel: kernel.image,
@@ -249,7 +257,7 @@ pub fn programs(arch: Arch, cache: &Cache) -> Result<Programs> {
     Ok(Programs { folder, app })
 }
 
-fn initramfs_of(arch: Arch, cache: &Cache, kernel: &Kernel) -> Result<Vec<u8>> {
+fn initramfs_of(arch: Arch, cache: &Cache, kernel: &Kernel, usb: bool) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in ["dev", "proc", "sys", "new"] {
         archive.folder(folder);
@@ -259,7 +267,11 @@ fn initramfs_of(arch: Arch, cache: &Cache, kernel: &Kernel) -> Result<Vec<u8>> {
     let busybox = busybox(arch, cache)?;
     let busybox = std::fs::read(&busybox).with_context(|| busybox.display().to_string())?;
     archive.file("bin/busybox", 0o755, &busybox);
-    let loaded = modules::in_load_order(&kernel.modules, &[], &MODULES)?;
+    let mut wanted = MODULES.to_vec();
+    if usb {
+        wanted.extend(USB_MODULES);
+    }
+    let loaded = modules::in_load_order(&kernel.modules, &[], &wanted)?;
     for (at, (name, content)) in loaded.iter().enumerate() {
         archive.file(&format!("modules/{at:02}-{name}.ko"), 0o644, content);
     }

@@ -1,6 +1,7 @@
 //! A board while it runs: QEMU, the shell on its serial line, and its published ports.
 
 use super::disk::Shipped;
+use super::qmp::{self, Qmp};
 use anyhow::{Context, Result, bail, ensure};
 use coracle_tests::service::{Service, wait_for};
 use std::io::{Read, Write};
@@ -46,6 +47,7 @@ pub struct Setup<'a> {
 
 pub struct Machine {
     qemu: Service,
+    pub qmp: Qmp,
     shell: UnixStream,
     heard: Arc<Mutex<String>>,
     commands: u32,
@@ -57,9 +59,13 @@ impl Setup<'_> {
     pub fn power_on(&self) -> Result<Machine> {
         let (name, folder) = (self.name, self.folder);
         let socket = folder.join(format!("{name}.shell"));
-        let _ = std::fs::remove_file(&socket);
+        let control = folder.join(format!("{name}.qmp"));
+        for socket in [&socket, &control] {
+            let _ = std::fs::remove_file(socket);
+        }
         let powered_at = Instant::now();
-        let mut qemu = Service::start(&format!("{name}-qemu"), self.command(&socket), folder)?;
+        let command = self.command(&socket, &control);
+        let mut qemu = Service::start(&format!("{name}-qemu"), command, folder)?;
         let shell = wait_for("QEMU's socket", Duration::from_secs(20), || {
             qemu.check_alive()?;
             Ok(UnixStream::connect(&socket).ok())
@@ -75,6 +81,7 @@ impl Setup<'_> {
         });
         let mut machine = Machine {
             qemu,
+            qmp: Qmp::connect(&control)?,
             shell,
             heard,
             commands: 0,
@@ -84,7 +91,7 @@ impl Setup<'_> {
         Ok(machine)
     }
 
-    fn command(&self, shell: &Path) -> Command {
+    fn command(&self, shell: &Path, control: &Path) -> Command {
         let arch = self.shipped.arch;
         // The machine goes with this program, however that ends.
         let mut command = Command::new("setpriv");
@@ -139,10 +146,15 @@ impl Setup<'_> {
             .iter()
             .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.here, f.there))
             .collect();
+        let cable = qmp::CABLE;
         command
             .arg("-netdev")
-            .arg(format!("user,id=net{forwards}"))
-            .args(["-device", "virtio-net-pci,netdev=net,romfile="])
+            .arg(format!("user,id={cable}{forwards}"))
+            .arg("-device")
+            .arg(format!("virtio-net-pci,netdev={cable},romfile="))
+            .args(["-device", &format!("qemu-xhci,id={}", qmp::USB)])
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", control.display()))
             .arg("-chardev")
             .arg(format!(
                 "socket,id=shell,path={},server=on,wait=off",

@@ -5,14 +5,18 @@
 //! |---|---|
 //! | `disk` | the programs, the disk and the initramfs |
 //! | `machine` | the board while it runs: power, shell, ports |
+//! | `qmp` | what is plugged into it meanwhile |
 //! | `fleet` | console, keys and releases for it |
 //! | `greedy` | an app that tries to pass each of its limits |
+//! | `usb` | sticks that are plugged in and pulled out |
 //! | `whole_loop` | enrol, run within limits, update by a delta, go back, apply a stick |
 
 pub mod disk;
 pub mod fleet;
 mod greedy;
 pub mod machine;
+mod qmp;
+mod usb;
 mod whole_loop;
 
 use crate::board::Board;
@@ -20,6 +24,9 @@ use anyhow::{Context, Result, bail};
 use coracle_tests::packages::Cache;
 use disk::Init;
 use whole_loop::Kind;
+
+/// Debian's kernel for x86-64 that knows USB: the one for clouds has none of it.
+const WITH_USB: &str = "linux-image-amd64";
 
 /// The boards that are booted so. Memory is that of the board that each stands for.
 const SHIPPED: [Kind; 7] = [
@@ -30,6 +37,7 @@ const SHIPPED: [Kind; 7] = [
         init: Init::Sysvinit,
         memory_mib: 256,
         site: None,
+        usb: true,
     },
     Kind {
         name: "x86-64-v1",
@@ -37,6 +45,7 @@ const SHIPPED: [Kind; 7] = [
         init: Init::Sysvinit,
         memory_mib: 256,
         site: None,
+        usb: true,
     },
     Kind {
         name: "x86-64-systemd",
@@ -44,6 +53,7 @@ const SHIPPED: [Kind; 7] = [
         init: Init::Systemd,
         memory_mib: 256,
         site: None,
+        usb: true,
     },
     Kind {
         name: "x86-64-systemd-v1",
@@ -51,6 +61,7 @@ const SHIPPED: [Kind; 7] = [
         init: Init::Systemd,
         memory_mib: 256,
         site: None,
+        usb: true,
     },
     // The least that has room for these apps and what Linux and Coracle take themselves.
     Kind {
@@ -59,6 +70,7 @@ const SHIPPED: [Kind; 7] = [
         init: Init::Sysvinit,
         memory_mib: 106,
         site: Some("[reserve]\nmemory_mib = 24\n"),
+        usb: false,
     },
     // A Raspberry Pi 3.
     Kind {
@@ -67,6 +79,7 @@ const SHIPPED: [Kind; 7] = [
         init: Init::Sysvinit,
         memory_mib: 1024,
         site: None,
+        usb: false,
     },
     // A BeagleBone Black.
     Kind {
@@ -75,6 +88,7 @@ const SHIPPED: [Kind; 7] = [
         init: Init::Sysvinit,
         memory_mib: 512,
         site: None,
+        usb: false,
     },
 ];
 
@@ -112,7 +126,16 @@ pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
             site: site.as_deref().or(kind.site),
             ..*kind
         };
-        whole_loop::run(&kind, Board::named(kind.board)?, cache)?;
+        let board = Board::named(kind.board)?;
+        let board = Board {
+            kernel: if kind.usb {
+                Some(WITH_USB)
+            } else {
+                board.kernel
+            },
+            ..*board
+        };
+        whole_loop::run(&kind, &board, cache)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::disk::{DATA_MIB, Init, Order, Shipped, busybox};
 use super::fleet::{APPS, Fleet};
 use super::greedy;
 use super::machine::{Disk, Forward, Machine, Setup, console};
+use super::usb::{self, Desk};
 use crate::arch::Arch;
 use crate::board::Board;
 use anyhow::{Context, Result, ensure};
@@ -30,9 +31,9 @@ const FORWARDS: [Forward; 2] = [
         there: APPS[1].1,
     },
 ];
-const SHORT: Duration = Duration::from_secs(60);
+pub const SHORT: Duration = Duration::from_secs(60);
 /// An update in emulation, with other work on the machine.
-const LONG: Duration = Duration::from_secs(180);
+pub const LONG: Duration = Duration::from_secs(180);
 
 /// PSS of each process of ours (proc_pid_smaps_rollup(5)).
 const PSS: &str = r#"for p in coracle-supervisor coracled; do for pid in $(pidof $p); do awk -v p=$p '/^Pss:/ {print p, $2, "KiB PSS"}' /proc/$pid/smaps_rollup; done; done"#;
@@ -50,12 +51,15 @@ pub struct Kind<'a> {
     pub memory_mib: u32,
     /// What its site changes of the profile.
     pub site: Option<&'a str>,
+    /// Whether its kernel knows USB: sticks are plugged in while it runs. Elsewhere one is a second disk.
+    pub usb: bool,
 }
 
 /// What stays the same over all its boots.
 struct Trial<'a> {
     fleet: &'a Fleet,
     shipped: &'a Shipped,
+    kind: &'a Kind<'a>,
     folder: &'a Path,
     hardware: &'a str,
     memory_mib: u32,
@@ -77,6 +81,7 @@ pub fn run(kind: &Kind<'_>, board: &Board, cache: &Cache) -> Result<()> {
         trust: fleet.engineer.root(),
         site: kind.site,
         quotas: true,
+        usb: kind.usb,
     };
     let shipped = Shipped::build(board, cache, &order, &folder)?;
     println!(
@@ -89,6 +94,7 @@ pub fn run(kind: &Kind<'_>, board: &Board, cache: &Cache) -> Result<()> {
     let trial = Trial {
         fleet: &fleet,
         shipped: &shipped,
+        kind,
         folder: &folder,
         hardware,
         memory_mib,
@@ -111,6 +117,7 @@ fn steps(trial: &Trial<'_>) -> Result<()> {
     let Trial {
         fleet,
         shipped,
+        kind,
         folder,
         hardware,
         memory_mib,
@@ -198,19 +205,33 @@ fn steps(trial: &Trial<'_>) -> Result<()> {
     );
     machine.power_off()?;
 
-    let stick = stick(fleet, folder, hardware)?;
+    let stick = match kind.usb {
+        true => None,
+        false => Some(stick(fleet, folder, hardware)?),
+    };
     // From power on, without a word from the console, to the app's answer.
-    let mut machine = on(Some(&stick)).power_on()?;
+    let mut machine = on(stick.as_deref()).power_on()?;
     told("power on to the shell, second boot", machine.powered_at);
     wait_for("the apps after a boot", LONG, || Ok(answers("2").ok()))?;
     told("power on to both apps answering", machine.powered_at);
     fleet.wait_online(LONG)?;
 
     agent_up(&mut machine)?;
-    let said = machine.run("coracle usb apply /dev/vdb", LONG)?;
-    println!("{}", indented(&said));
-    wait_for("release 4 from the stick", LONG, || Ok(answers("4").ok()))?;
-    println!("  release 4 from a stick's image: applied");
+    if kind.usb {
+        let desk = Desk {
+            fleet,
+            folder,
+            hardware,
+            init: kind.init,
+            app: &shipped.app,
+        };
+        usb::sticks(&desk, &mut machine)?;
+    } else {
+        let said = machine.run("coracle usb apply /dev/vdb", LONG)?;
+        println!("{}", indented(&said));
+        wait_for("release 4 from the stick", LONG, || Ok(answers("4").ok()))?;
+        println!("  release 4 from a stick's image: applied");
+    }
     machine.power_off()
 }
 
@@ -245,7 +266,7 @@ fn stick(fleet: &Fleet, folder: &Path, hardware: &str) -> Result<std::path::Path
 }
 
 /// Both apps answer as `version`.
-fn answers(version: &str) -> Result<()> {
+pub fn answers(version: &str) -> Result<()> {
     for forward in FORWARDS {
         let (status, body) = get(&format!("http://127.0.0.1:{}/", forward.here))?;
         let wanted = format!("hello from version {version}");
@@ -259,7 +280,7 @@ fn answers(version: &str) -> Result<()> {
     Ok(())
 }
 
-fn told(what: &str, since: Instant) {
+pub fn told(what: &str, since: Instant) {
     println!("  {what}: {:.1} s", since.elapsed().as_secs_f32());
 }
 
