@@ -4,11 +4,12 @@
 #   make test     everything that must hold, as root                  (CI runs this)
 #   make check    formatting, lints, licences, dependency arrows      (part of test)
 #   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
-#   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, MEMORY=128 for its MiB, SITE=FILE for its board.toml)
+#   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, MEMORY=128 for its MiB, SITE=FILE for its board.toml, TABLE=1 writes docs/boards.md)
 #   make leaks    launches and restarts many times over, a supervisor killed at every step, and what is left (CYCLES=10000; an hour and a half)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1), and its processes killed before every
 #                 system call of a fetch and of a layer's unpacking (WALK=no leaves that out)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, each within its budget of 6 MiB
+#   make static   the same for x86-64, for a board where nobody else uses the C library
 #   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only; PART="--keep memory" puts it into the page: sizes launch oci idle inside network delta writes memory)
 #   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one, TOOL=name for one tool; an hour)
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
@@ -19,7 +20,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test room check boards shipped powercut leaks arm bench bench-deltas conformance setup setup-boards setup-arm64-board setup-arm-boards setup-bench clean help
+.PHONY: demo test room check boards shipped powercut leaks arm static bench bench-deltas conformance setup setup-boards setup-arm64-board setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
 # A whole build's incremental state takes 10 GB of disk, and a fresh clone has no use for it.
@@ -144,7 +145,7 @@ boards: setup-arm-boards
 shipped: setup-arm-boards
 	@$(call install,$(SHIPPED_PACKAGES))
 	$(CARGO) build --quiet --workspace --bins
-	$(TARGET)/debug/coracle-boards shipped $(if $(MEMORY),--memory $(MEMORY)) $(if $(SITE),--site "$(SITE)") $(BOARDS)
+	$(TARGET)/debug/coracle-boards shipped $(if $(MEMORY),--memory $(MEMORY)) $(if $(SITE),--site "$(SITE)") $(if $(TABLE),--table) $(BOARDS)
 
 CYCLES ?= 10000
 leaks: setup
@@ -181,6 +182,10 @@ arm: setup
 	  done
 	done
 	agent/board/budget.sh "$${built[@]}"
+
+static: setup
+	@$(CARGO) rustc --quiet --package coracle-agent --bin coracle-agent --release --target-dir $(TARGET)/static -- -C target-feature=+crt-static
+	agent/board/budget.sh $(TARGET)/static/release/coracle-agent
 
 # Whoever has another docker keeps it.
 setup-bench: setup

@@ -4,9 +4,11 @@
 #   agent/board/budget.sh PROGRAM…
 set -eu
 [ $# -gt 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-# Stripped. 6 MiB is what the boards that it is for have room for, which are ARM; an x86-64's instructions take more.
+# Stripped. 6 MiB is what the boards that it is for have room for, which are ARM; an x86-64's instructions take more, and so
+# does a static program there, with the C library in it, for a board where nobody else maps that.
 arm=6291456
 x86_64=6815744
+x86_64_static=7864320
 over=0
 for program in "$@"; do
     size=$(stat -c %s "$program")
@@ -17,6 +19,9 @@ for program in "$@"; do
         exit 1
     fi
     case $machine in *X86-64*) budget=$x86_64 ;; *) budget=$arm ;; esac
+    if [ "$budget" = "$x86_64" ] && ! LC_ALL=C readelf -lW "$program" | grep -q ' INTERP '; then
+        budget=$x86_64_static
+    fi
     if [ "$size" -gt "$budget" ]; then
         echo "$program ($machine): $size bytes, $((size - budget)) more than its budget of $budget:" \
             "see docs/decisions/0006-one-file-on-the-board.md for what keeps it small and how to find what grew" >&2

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 const ARM: u64 = 6 << 20;
 const X86_64: u64 = 26 << 18;
+const X86_64_STATIC: u64 = 30 << 18;
 const BUDGET: u64 = if cfg!(target_arch = "x86_64") {
     X86_64
 } else {
@@ -23,8 +24,12 @@ fn budget(programs: &[&Path]) -> Output {
 
 /// A stripped program of any machine, made as long as is asked.
 fn program(folder: &Path, name: &str, bytes: u64) -> PathBuf {
+    made_of(Path::new("/bin/true"), folder, name, bytes)
+}
+
+fn made_of(stripped: &Path, folder: &Path, name: &str, bytes: u64) -> PathBuf {
     let path = folder.join(name);
-    fs::copy("/bin/true", &path).expect("a stripped program");
+    fs::copy(stripped, &path).expect("a stripped program");
     let file = File::options().write(true).open(&path).expect("its copy");
     file.set_len(bytes).expect("its length");
     path
@@ -53,6 +58,25 @@ fn a_program_one_byte_over_its_budget_fails_with_both_numbers_and_what_to_do() {
     }
 }
 
+/// busybox-static's is such a program.
+#[test]
+fn a_static_program_has_room_for_the_c_library() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
+    let busybox = busybox.into_iter().find(|path| path.exists());
+    let busybox = busybox.expect("busybox-static is needed: apt-get install busybox-static");
+    let most = BUDGET.max(if cfg!(target_arch = "x86_64") {
+        X86_64_STATIC
+    } else {
+        ARM
+    });
+    for (name, bytes, met) in [("within", most, true), ("over", most + 1, false)] {
+        let program = made_of(busybox, folder.path(), name, bytes);
+        let told = budget(&[&program]);
+        assert_eq!(told.status.success(), met, "{told:?}");
+    }
+}
+
 #[test]
 fn what_says_nothing_about_the_size_that_ships_is_no_success() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -77,11 +101,16 @@ fn the_bench_and_the_build_hold_the_program_against_the_same_number() {
     );
     assert!(bench.contains("const BUDGET_ARM: u64 = 6 << 20;"));
     assert!(bench.contains("const BUDGET_X86_64: u64 = 26 << 18;"));
-    for line in [format!("\narm={ARM}\n"), format!("\nx86_64={X86_64}\n")] {
+    assert!(bench.contains("const BUDGET_STATIC: u64 = 30 << 18;"));
+    for line in [
+        format!("\narm={ARM}\n"),
+        format!("\nx86_64={X86_64}\n"),
+        format!("\nx86_64_static={X86_64_STATIC}\n"),
+    ] {
         assert!(script.contains(&line), "{line}");
     }
     let makefile = of("Makefile");
-    for from in ["\narm:", "\ndefine release"] {
+    for from in ["\narm:", "\nstatic:", "\ndefine release"] {
         let (_, recipe) = makefile.split_once(from).expect(from);
         let (recipe, _) = recipe.split_once("\n\n").expect("its end");
         assert!(recipe.contains("agent/board/budget.sh"), "{from}");
