@@ -27,7 +27,8 @@ impl Pss {
         self.program + self.written + self.libraries + self.own
     }
 
-    fn read(smaps: &str) -> Result<Self> {
+    /// What `/proc/PID/smaps` says; of each mapping its first line, `Pss:` and `Anonymous:` are enough.
+    pub fn read(smaps: &str) -> Result<Self> {
         let mut pss = Self::default();
         let mut name = "";
         let mut size = 0;

@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 const USAGE: &str = "usage: coracle-boards [--only PART-OF-A-TEST-NAME] [BOARD…]
-       coracle-boards shipped [--memory MIB] [--site FILE] [BOARD…]
+       coracle-boards shipped [--memory MIB] [--site FILE] [--table] [BOARD…]
        coracle-boards powercut [--cuts N] [--boots N] [--seed N]";
 
 fn main() -> ExitCode {

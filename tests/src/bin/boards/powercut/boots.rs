@@ -62,6 +62,7 @@ pub fn all(fleet: &Fleet, shipped: &Shipped, recorded: Recorded, effort: &Effort
             forwards: &FORWARDS,
             folder,
             memory_mib: machine::MEMORY_MIB,
+            cpus: 1,
         };
         let board = setup.power_on()?;
         let told = || format!("{what}\n{}", machine::console(folder, "cut"));

@@ -63,6 +63,7 @@ pub fn record(fleet: &Fleet, shipped: &Shipped, updates: u64) -> Result<Recorded
         forwards: &[],
         folder,
         memory_mib: machine::MEMORY_MIB,
+        cpus: 1,
     };
     let mut board = setup.power_on()?;
     board.write_file("/tmp/enrolment.json", &fleet.enrolment()?)?;

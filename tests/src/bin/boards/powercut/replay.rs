@@ -98,7 +98,7 @@ impl Place {
         for folder in [&place.state, &etc, &place.programs] {
             std::fs::create_dir_all(folder)?;
         }
-        let shipped = fleet.world.built_path("../release/coracle-agent");
+        let shipped = fleet.world.built_path("../static/release/coracle-agent");
         for name in ["coracle-supervisor", "coracled"] {
             std::os::unix::fs::symlink(&shipped, place.programs.join(name))?;
         }

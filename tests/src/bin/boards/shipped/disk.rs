@@ -29,7 +29,7 @@ pub const DATA_AT: u64 = (1 + ROOT_MIB) << 20;
 
 /// What drives the disk, the network and the shell; ext4 with the checksum that it asks for by name, and its quotas; what
 /// apps need.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 21] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_net",
@@ -50,6 +50,7 @@ const MODULES: [&str; 20] = [
     "nft_fib_ipv6",
     "nft_fib_inet",
     "nft_limit",
+    "sch_tbf",
 ];
 
 /// What drives a stick, where the kernel has USB.
@@ -120,7 +121,7 @@ impl Shipped {
         folder: &Path,
     ) -> Result<Shipped> {
         let kernel = Kernel::of(board, cache)?;
-        let programs = programs(board.arch, cache)?;
+        let programs = programs(board.arch, order.init, cache)?;
         let disk = folder.join("disk.img");
         build_disk(board.arch, cache, &programs.folder, order, &disk)?;
         let initramfs = folder.join("initramfs.cpio");
@@ -213,35 +214,45 @@ pub fn busybox(arch: Arch, cache: &Cache) -> Result<PathBuf> {
     Ok(usr_or_top(&package, "bin/busybox"))
 }
 
-/// As `make install` and `make arm` build them.
-pub fn programs(arch: Arch, cache: &Cache) -> Result<Programs> {
+/// As `make static` and `make arm` build them; where a distribution shares its C library with all others, as `make install` does.
+pub fn programs(arch: Arch, init: Init, cache: &Cache) -> Result<Programs> {
     let target = cache.folder().parent().context("no target folder")?;
-    let cargo = || {
+    let cargo = |what: &str| {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         command
             .current_dir(TOP)
-            .args(["build", "--quiet", "--release"]);
+            .args([what, "--quiet", "--release"]);
         command
     };
-    let agent = ["--package", "coracle-agent"];
     let (folder, app) = match arch.cross() {
         None => {
-            run(cargo().args(agent).arg("--target-dir").arg(target))?;
-            let mut example = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-            example
-                .current_dir(TOP)
-                .args(["rustc", "--quiet", "--package", "coracle-example-hello"])
-                .args(["--release", "--target-dir"])
-                .arg(target.join("static"))
-                .args(["--", "-C", "target-feature=+crt-static"]);
-            run(&mut example)?;
-            (target.join("release"), target.join("static/release"))
+            let alone = target.join("static");
+            let build_static = |package| {
+                let mut command = cargo("rustc");
+                command.args(["--package", package, "--bin", package]);
+                command.arg("--target-dir").arg(&alone);
+                command.args(["--", "-C", "target-feature=+crt-static"]);
+                run(&mut command).map(drop)
+            };
+            build_static("coracle-example-hello")?;
+            let app = alone.join("release");
+            let agent = ["--package", "coracle-agent"];
+            match init {
+                Init::Sysvinit => {
+                    build_static("coracle-agent")?;
+                    (app.clone(), app)
+                }
+                Init::Systemd => {
+                    run(cargo("build").args(agent).arg("--target-dir").arg(target))?;
+                    (target.join("release"), app)
+                }
+            }
         }
         Some((triple, linker)) => {
             let name = triple.replace('-', "_");
             let variable = format!("CARGO_TARGET_{}", name.to_uppercase());
-            run(cargo()
-                .args(agent)
+            run(cargo("build")
+                .args(["--package", "coracle-agent"])
                 .args(["--package", "coracle-example-hello"])
                 .args(["--target", triple, "--target-dir"])
                 .arg(target)

@@ -20,7 +20,12 @@ pub struct Fleet {
     hardware: &'static str,
     /// Further apps of each release, as its file has them.
     pub beside: String,
+    /// How often apps are asked for their health, in milliseconds; those that are not well more often.
+    pub probe_ms: u32,
 }
+
+/// So that what is not well is known soon.
+const SOON_MS: u32 = 500;
 
 /// The two apps of each release, with the ports they publish; both tell the release's version.
 pub const APPS: [(&str, u16); 2] = [("front", 8080), ("back", 9000)];
@@ -45,6 +50,7 @@ impl Fleet {
             world,
             hardware,
             beside: String::new(),
+            probe_ms: SOON_MS,
         })
     }
 
@@ -89,7 +95,10 @@ impl Fleet {
 
     /// A signed release with version and counter `number`, pushed to the console.
     pub fn release(&self, number: u64, tag: u8, healthy: bool) -> Result<PathBuf> {
-        let path = if healthy { "/healthz" } else { "/nothing" };
+        let (path, interval) = match healthy {
+            true => ("/healthz", self.probe_ms),
+            false => ("/nothing", SOON_MS),
+        };
         let hardware = self.hardware;
         let mut text = format!(
             "product = \"shop\"\nversion = \"{number}\"\nrelease_counter = {number}\nexpires = \"90d\"\nhardware = [\"{hardware}\"]\n"
@@ -117,7 +126,7 @@ ports = [{{ host = {port}, container = {port} }}]
 
 [apps.health]
 probe = {{ http = {{ port = {port}, path = "{path}" }} }}
-interval_ms = 500
+interval_ms = {interval}
 timeout_ms = 3000
 retries = 4
 start_period_ms = 4000

@@ -43,6 +43,7 @@ pub struct Setup<'a> {
     pub forwards: &'a [Forward],
     pub folder: &'a Path,
     pub memory_mib: u32,
+    pub cpus: u32,
 }
 
 pub struct Machine {
@@ -99,7 +100,8 @@ impl Setup<'_> {
         command
             .args(arch.qemu_arguments())
             .args(["-accel", arch.qemu_accelerator()])
-            .args(["-smp", "1", "-m", &self.memory_mib.to_string()])
+            .args(["-smp", &self.cpus.to_string()])
+            .args(["-m", &self.memory_mib.to_string()])
             .args([
                 "-nodefaults",
                 "-no-user-config",

@@ -7,15 +7,21 @@
 //! | `machine` | the board while it runs: power, shell, ports |
 //! | `qmp` | what is plugged into it meanwhile |
 //! | `fleet` | console, keys and releases for it |
+//! | `addresses` | ports of this machine |
 //! | `greedy` | an app that tries to pass each of its limits |
 //! | `usb` | sticks that are plugged in and pulled out |
+//! | `rest` | what it takes while nothing is asked of it |
 //! | `whole_loop` | enrol, run within limits, update by a delta, go back, apply a stick |
+//! | `table` | what was measured, in docs/boards.md |
 
+mod addresses;
 pub mod disk;
 pub mod fleet;
 mod greedy;
 pub mod machine;
 mod qmp;
+mod rest;
+mod table;
 mod usb;
 mod whole_loop;
 
@@ -30,12 +36,13 @@ const WITH_USB: &str = "linux-image-amd64";
 
 /// The boards that are booted so. Memory is that of the board that each stands for.
 const SHIPPED: [Kind; 7] = [
-    // The profile qemux86-64, as are the next ones.
+    // The profile qemux86-64, as are the next ones. Where there are two CPUs, an app can have one for itself.
     Kind {
         name: "x86-64",
         board: "x86-64",
         init: Init::Sysvinit,
         memory_mib: 256,
+        cpus: 2,
         site: None,
         usb: true,
     },
@@ -44,6 +51,7 @@ const SHIPPED: [Kind; 7] = [
         board: "x86-64-v1",
         init: Init::Sysvinit,
         memory_mib: 256,
+        cpus: 2,
         site: None,
         usb: true,
     },
@@ -52,6 +60,7 @@ const SHIPPED: [Kind; 7] = [
         board: "x86-64",
         init: Init::Systemd,
         memory_mib: 256,
+        cpus: 1,
         site: None,
         usb: true,
     },
@@ -60,6 +69,7 @@ const SHIPPED: [Kind; 7] = [
         board: "x86-64-v1",
         init: Init::Systemd,
         memory_mib: 256,
+        cpus: 1,
         site: None,
         usb: true,
     },
@@ -69,6 +79,7 @@ const SHIPPED: [Kind; 7] = [
         board: "x86-64",
         init: Init::Sysvinit,
         memory_mib: 106,
+        cpus: 1,
         site: Some("[reserve]\nmemory_mib = 24\n"),
         usb: false,
     },
@@ -78,6 +89,7 @@ const SHIPPED: [Kind; 7] = [
         board: "arm64",
         init: Init::Sysvinit,
         memory_mib: 1024,
+        cpus: 4,
         site: None,
         usb: false,
     },
@@ -87,14 +99,16 @@ const SHIPPED: [Kind; 7] = [
         board: "armhf",
         init: Init::Sysvinit,
         memory_mib: 512,
+        cpus: 1,
         site: None,
         usb: false,
     },
 ];
 
-/// `coracle-boards shipped [--memory MIB] [--site FILE] [BOARD…]`
+/// `coracle-boards shipped [--memory MIB] [--site FILE] [--table] [BOARD…]`
 pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()> {
     let (mut names, mut memory_mib, mut site) = (Vec::new(), None, None);
+    let mut write_table = false;
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -109,6 +123,7 @@ pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
                 let text = std::fs::read_to_string(&file);
                 site = Some(text.with_context(|| format!("--site {file}"))?);
             }
+            "--table" => write_table = true,
             _ => names.push(argument),
         }
     }
@@ -120,7 +135,8 @@ pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
         );
     }
     let chosen = |kind: &Kind| names.is_empty() || names.iter().any(|wanted| wanted == kind.name);
-    for kind in SHIPPED.iter().filter(|kind| chosen(kind)) {
+    let mut rows = Vec::new();
+    for (number, kind) in (0..).zip(&SHIPPED).filter(|(_, kind)| chosen(kind)) {
         let kind = Kind {
             memory_mib: memory_mib.unwrap_or(kind.memory_mib),
             site: site.as_deref().or(kind.site),
@@ -135,7 +151,10 @@ pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
             },
             ..*board
         };
-        whole_loop::run(&kind, &board, cache)?;
+        rows.push(whole_loop::run(&kind, number, &board, cache)?);
+        if write_table {
+            table::write(&rows)?;
+        }
     }
     Ok(())
 }

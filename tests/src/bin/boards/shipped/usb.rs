@@ -1,10 +1,11 @@
 //! Sticks that are plugged into a board while it runs, and pulled out: QEMU's USB controller and mass storage, the board's own
 //! kernel, and what its init makes of that. With systemd nothing is typed; a board without udev is told by hand.
 
+use super::addresses::Addresses;
 use super::disk::Init;
 use super::fleet::{Fleet, committed};
 use super::machine::{Machine, console};
-use super::whole_loop::{LONG, SHORT, answers, told};
+use super::whole_loop::{LONG, SHORT, told};
 use anyhow::{Context, Result, ensure};
 use coracle_tests::service::{run, wait_for};
 use serde_json::Value;
@@ -30,6 +31,7 @@ pub struct Desk<'a> {
     pub init: Init,
     /// The example app.
     pub app: &'a Path,
+    pub addresses: Addresses,
 }
 
 /// A stick's image, and what is on it.
@@ -124,7 +126,7 @@ impl Desk<'_> {
         } else {
             self.hear(mark, "left result-")?;
         }
-        answers("4")?;
+        self.addresses.answer("4")?;
         told(
             "a stick plugged in, to committed and its result left",
             start,
@@ -170,7 +172,7 @@ impl Desk<'_> {
             seen["feedback"]["activity"] != before,
             "the console has not heard how the stick's release ended: {seen}"
         );
-        answers("5")?;
+        self.addresses.answer("5")?;
         told("cable in, to what the stick did on the console", start);
         Ok(())
     }
@@ -206,7 +208,7 @@ impl Desk<'_> {
             );
             println!("  stick {} refused: {}", stick.name, left["reason"]);
         }
-        answers("5")
+        self.addresses.answer("5")
     }
 
     /// In the middle of what it brings.
@@ -232,7 +234,7 @@ impl Desk<'_> {
             "  stick {} pulled out while it was read: version 5 stays",
             stick.name
         );
-        answers("5")
+        self.addresses.answer("5")
     }
 
     /// There is no room for what it brings, and then there is.
@@ -257,13 +259,13 @@ impl Desk<'_> {
             "on the stick for a full disk: {left}"
         );
         println!("  disk full, refused: {reason}");
-        answers("5")?;
+        self.addresses.answer("5")?;
 
         machine.run(&format!("rm {state}/filler"), SHORT)?;
         let mark = self.mark();
         machine.qmp.plug(&stick.name, &stick.image, None)?;
         self.hear(mark, "left result-")?;
-        answers("6")?;
+        self.addresses.answer("6")?;
         machine.qmp.pull(&stick.name, false)?;
         let left = self.file(stick, "result-shipped.board-2.json")?;
         ensure!(left["outcome"] == "committed", "on the stick: {left}");

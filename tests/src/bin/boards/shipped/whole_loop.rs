@@ -1,42 +1,28 @@
 //! The whole loop with a board that boots its disk: what `make demo` shows, on another kernel and init.
 
+use super::addresses::Addresses;
 use super::disk::{DATA_MIB, Init, Order, Shipped, busybox};
-use super::fleet::{APPS, Fleet};
-use super::greedy;
-use super::machine::{Disk, Forward, Machine, Setup, console};
+use super::fleet::Fleet;
+use super::greedy::{self, Bears, Greedy};
+use super::machine::{Disk, Machine, Setup, console};
+use super::rest;
+use super::table::Row;
 use super::usb::{self, Desk};
 use crate::arch::Arch;
 use crate::board::Board;
 use anyhow::{Context, Result, ensure};
-use coracle_tests::console::Ports;
-use coracle_tests::measure::{get, human};
+use coracle_tests::measure::human;
 use coracle_tests::packages::Cache;
 use coracle_tests::service::{self, wait_for};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const PORTS: Ports = Ports {
-    operator: 18180,
-    board: 18543,
-    mqtt: 18983,
-};
-/// Where the two apps answer on this machine.
-const FORWARDS: [Forward; 2] = [
-    Forward {
-        here: 18188,
-        there: APPS[0].1,
-    },
-    Forward {
-        here: 18190,
-        there: APPS[1].1,
-    },
-];
 pub const SHORT: Duration = Duration::from_secs(60);
 /// An update in emulation, with other work on the machine.
 pub const LONG: Duration = Duration::from_secs(180);
 
-/// PSS of each process of ours (proc_pid_smaps_rollup(5)).
-const PSS: &str = r#"for p in coracle-supervisor coracled; do for pid in $(pidof $p); do awk -v p=$p '/^Pss:/ {print p, $2, "KiB PSS"}' /proc/$pid/smaps_rollup; done; done"#;
+/// An app that is left alone is asked for its health as often as this, in milliseconds.
+const PROBE_MS: u32 = 30_000;
 
 /// What ships needs nothing of the root file system but to be read.
 const READ_ONLY_ROOT: &str = "(echo > /etc/written) 2>&1 | grep 'Read-only file system'";
@@ -49,10 +35,24 @@ pub struct Kind<'a> {
     pub board: &'a str,
     pub init: Init,
     pub memory_mib: u32,
+    pub cpus: u32,
     /// What its site changes of the profile.
     pub site: Option<&'a str>,
     /// Whether its kernel knows USB: sticks are plugged in while it runs. Elsewhere one is a second disk.
     pub usb: bool,
+}
+
+impl Kind<'_> {
+    /// For the table of docs/boards.md.
+    fn made_of(&self, shipped: &Shipped) -> String {
+        let init = match self.init {
+            Init::Sysvinit => "busybox",
+            Init::Systemd => "systemd",
+        };
+        let (layout, cpus) = (shipped.layout.name(), self.cpus);
+        let plural = if cpus == 1 { "" } else { "s" };
+        format!("{}, {layout}, {init}, {cpus} CPU{plural}", shipped.release)
+    }
 }
 
 /// What stays the same over all its boots.
@@ -63,33 +63,43 @@ struct Trial<'a> {
     folder: &'a Path,
     hardware: &'a str,
     memory_mib: u32,
-    /// Whether its kernel bears rates of reading and writing.
-    io: bool,
+    cpus: u32,
+    greedy: &'a Greedy,
+    addresses: Addresses,
 }
 
-pub fn run(kind: &Kind<'_>, board: &Board, cache: &Cache) -> Result<()> {
+/// `number`: of those that run side by side, for its ports.
+pub fn run(kind: &Kind<'_>, number: u16, board: &Board, cache: &Cache) -> Result<Row> {
     let (name, memory_mib) = (kind.name, kind.memory_mib);
     let (prefix, hardware) = match board.arch {
         Arch::X86_64 => ("corshx", "qemux86-64"),
         Arch::Arm64 => ("corsha", "qemuarm64"),
         Arch::Armhf => ("corshr", "qemuarm"),
     };
-    let mut fleet = Fleet::create(prefix, PORTS, "shipped.board", hardware)?;
+    let addresses = Addresses::of(number);
+    let mut fleet = Fleet::create(prefix, addresses.console, "shipped.board", hardware)?;
     let folder = fleet.world.dir().to_owned();
     let order = Order {
         init: kind.init,
         trust: fleet.engineer.root(),
-        site: kind.site,
+        site: Some(&greedy::site(kind.site)),
         quotas: true,
         usb: kind.usb,
     };
+    let turn = crate::turn(cache)?;
     let shipped = Shipped::build(board, cache, &order, &folder)?;
+    drop(turn);
     println!(
         "{name} as shipped: Linux {}, {memory_mib} MiB of memory, {DATA_MIB} MiB for data",
         shipped.release
     );
-    let io = board.bears_io_rates();
-    fleet.beside = greedy::app(io);
+    let greedy = Greedy::create(Bears {
+        layout: board.layout,
+        io: board.bears_io_rates(),
+        cpus: kind.cpus,
+    })?;
+    fleet.beside = greedy.app();
+    fleet.probe_ms = PROBE_MS;
     greedy::image(&fleet, &busybox(board.arch, cache)?)?;
     let trial = Trial {
         fleet: &fleet,
@@ -98,7 +108,9 @@ pub fn run(kind: &Kind<'_>, board: &Board, cache: &Cache) -> Result<()> {
         folder: &folder,
         hardware,
         memory_mib,
-        io,
+        cpus: kind.cpus,
+        greedy: &greedy,
+        addresses,
     };
     let outcome = steps(&trial);
     if outcome.is_err() {
@@ -107,13 +119,15 @@ pub fn run(kind: &Kind<'_>, board: &Board, cache: &Cache) -> Result<()> {
             console(&folder, "board")
         );
     }
-    outcome.with_context(|| format!("board {name}"))?;
+    let mut row = outcome.with_context(|| format!("board {name}"))?;
     fleet.remove()?;
     println!("{name} as shipped: the whole loop held");
-    Ok(())
+    row.name = name.to_owned();
+    row.made_of = kind.made_of(&shipped);
+    Ok(row)
 }
 
-fn steps(trial: &Trial<'_>) -> Result<()> {
+fn steps(trial: &Trial<'_>) -> Result<Row> {
     let Trial {
         fleet,
         shipped,
@@ -121,8 +135,11 @@ fn steps(trial: &Trial<'_>) -> Result<()> {
         folder,
         hardware,
         memory_mib,
-        io,
+        cpus,
+        greedy,
+        addresses,
     } = *trial;
+    let answers = |version| addresses.answer(version);
     for tag in [1, 2] {
         fleet.image(&shipped.app, tag)?;
     }
@@ -131,9 +148,10 @@ fn steps(trial: &Trial<'_>) -> Result<()> {
         shipped,
         disk: Disk::File(&shipped.disk),
         stick,
-        forwards: &FORWARDS,
+        forwards: &addresses.apps,
         folder,
         memory_mib,
+        cpus,
     };
     let mut machine = on(None).power_on()?;
     told("power on to the shell", machine.powered_at);
@@ -151,11 +169,11 @@ fn steps(trial: &Trial<'_>) -> Result<()> {
     let start = Instant::now();
     fleet.assign(&first)?;
     fleet.wait_for_phase(1, "committed", LONG)?;
-    told("assignment of release 1 to committed", start);
+    let release_seconds = told("assignment of release 1 to committed", start);
     answers("1")?;
     let start = Instant::now();
-    greedy::is_held(fleet, &mut machine, shipped.layout, io)?;
-    told("each limit tried", start);
+    greedy.is_held(fleet, &mut machine)?;
+    let limits_seconds = told("each limit tried", start);
     answers("1")?;
 
     let second = fleet.release(2, 2, true)?;
@@ -191,18 +209,9 @@ fn steps(trial: &Trial<'_>) -> Result<()> {
     println!("  release 3: {}", seen["feedback"]["reason"]);
     answers("2")?;
 
-    println!("{}", indented(&machine.run(PSS, SHORT)?));
-    println!(
-        "{}",
-        indented(&machine.run("df -k / /var/lib/coracle", SHORT)?)
-    );
-    println!(
-        "{}",
-        indented(&machine.run(
-            "grep -E '^Mem(Total|Available)' /proc/meminfo; coracle ps",
-            SHORT
-        )?)
-    );
+    let rest = rest::of(&mut machine)?;
+    rest.within(shipped.arch)?;
+    println!("{}", indented(&machine.run("coracle ps", SHORT)?));
     machine.power_off()?;
 
     let stick = match kind.usb {
@@ -213,7 +222,7 @@ fn steps(trial: &Trial<'_>) -> Result<()> {
     let mut machine = on(stick.as_deref()).power_on()?;
     told("power on to the shell, second boot", machine.powered_at);
     wait_for("the apps after a boot", LONG, || Ok(answers("2").ok()))?;
-    told("power on to both apps answering", machine.powered_at);
+    let boot_seconds = told("power on to both apps answering", machine.powered_at);
     fleet.wait_online(LONG)?;
 
     agent_up(&mut machine)?;
@@ -224,6 +233,7 @@ fn steps(trial: &Trial<'_>) -> Result<()> {
             hardware,
             init: kind.init,
             app: &shipped.app,
+            addresses,
         };
         usb::sticks(&desk, &mut machine)?;
     } else {
@@ -232,7 +242,16 @@ fn steps(trial: &Trial<'_>) -> Result<()> {
         wait_for("release 4 from the stick", LONG, || Ok(answers("4").ok()))?;
         println!("  release 4 from a stick's image: applied");
     }
-    machine.power_off()
+    machine.power_off()?;
+    Ok(Row {
+        name: String::new(),
+        made_of: String::new(),
+        boot_seconds,
+        release_seconds,
+        limits_seconds,
+        update: (wire, full),
+        rest,
+    })
 }
 
 /// The shell is there before daemon and supervisor are, and have found each other.
@@ -265,23 +284,10 @@ fn stick(fleet: &Fleet, folder: &Path, hardware: &str) -> Result<std::path::Path
     Ok(image)
 }
 
-/// Both apps answer as `version`.
-pub fn answers(version: &str) -> Result<()> {
-    for forward in FORWARDS {
-        let (status, body) = get(&format!("http://127.0.0.1:{}/", forward.here))?;
-        let wanted = format!("hello from version {version}");
-        ensure!(
-            status == 200 && body.trim() == wanted,
-            "port {} answers {status} `{}`, not `{wanted}`",
-            forward.there,
-            body.trim()
-        );
-    }
-    Ok(())
-}
-
-pub fn told(what: &str, since: Instant) {
-    println!("  {what}: {:.1} s", since.elapsed().as_secs_f32());
+pub fn told(what: &str, since: Instant) -> f32 {
+    let seconds = since.elapsed().as_secs_f32();
+    println!("  {what}: {seconds:.1} s");
+    seconds
 }
 
 fn indented(text: &str) -> String {

@@ -1,6 +1,6 @@
 //! What the kernel has counted of the app, read on the board's shell.
 
-use super::{NAME, SHORT};
+use super::{Bears, NAME, SHORT};
 use crate::board::Layout;
 use crate::shipped::machine::Machine;
 use anyhow::{Context, Result};
@@ -13,7 +13,8 @@ pub struct Look {
 }
 
 impl Look {
-    pub fn at(machine: &mut Machine, layout: Layout) -> Result<Look> {
+    pub fn at(machine: &mut Machine, bears: Bears) -> Result<Look> {
+        let layout = bears.layout;
         let of = |controller: &str, files: &str| match layout {
             Layout::V2 => format!("cd /sys/fs/cgroup/coracle/{NAME} && grep -H . {files}"),
             _ => format!("cd /sys/fs/cgroup/{controller}/coracle/{NAME} && grep -H . {files}"),
@@ -27,7 +28,10 @@ impl Look {
                 of("memory", "memory.oom_control memory.max_usage_in_bytes"),
                 of("pids", "pids.current pids.events"),
                 of("cpu,cpuacct", "cpu.stat cpuacct.usage"),
-                of("blkio", "blkio.throttle.io_service_bytes"),
+                of(
+                    "blkio",
+                    "blkio.throttle.io_service_bytes blkio.throttle.io_serviced",
+                ),
             ],
         };
         let board = "grep -H oom_kill /proc/vmstat; grep -H . /proc/uptime";
@@ -78,12 +82,30 @@ impl Look {
         self.number("cpu.stat:nr_throttled ", "cpu.stat:nr_throttled ")
     }
 
-    /// On all disks; none before the first byte.
+    pub fn read(&self) -> u64 {
+        self.moved("rbytes=", "blkio.throttle.io_service_bytes:", " Read ")
+    }
+
     pub fn written(&self) -> u64 {
-        let v2 = self.text.split("wbytes=").skip(1);
-        let v1 = self.text.split(" Write ").skip(1);
-        let after = |text: &str| leading(text).unwrap_or(0);
-        v2.map(after).chain(v1.map(after)).sum()
+        self.moved("wbytes=", "blkio.throttle.io_service_bytes:", " Write ")
+    }
+
+    pub fn reads(&self) -> u64 {
+        self.moved("rios=", "blkio.throttle.io_serviced:", " Read ")
+    }
+
+    pub fn writes(&self) -> u64 {
+        self.moved("wios=", "blkio.throttle.io_serviced:", " Write ")
+    }
+
+    /// On all disks; none before the first one.
+    fn moved(&self, v2: &str, v1_file: &str, v1: &str) -> u64 {
+        let name = if self.layout == Layout::V2 { v2 } else { v1 };
+        let lines = self.text.lines();
+        lines
+            .filter(|line| self.layout == Layout::V2 || line.starts_with(v1_file))
+            .filter_map(|line| first::<u64>(line, name))
+            .sum()
     }
 }
 
