@@ -1,9 +1,10 @@
 //! Whether the head of an answer fits what was asked (RFC 9110 sections 14 and 15).
 
 use super::FetchError;
+use crate::clock;
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// What to do with the body.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,17 +60,17 @@ fn wait(asked: &str, now: Option<&str>) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let (until, now) = (date(asked)?, date(now?)?);
-    Some(until.duration_since(now).unwrap_or_default())
+    Some(until.saturating_sub(now))
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7). The two older ways to write one are obsolete.
-fn date(text: &str) -> Option<SystemTime> {
+fn date(text: &str) -> Option<Duration> {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let mut words = text.split_ascii_whitespace().skip(1);
     let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let place = MONTHS.find(month).filter(|at| at % 3 == 0)?;
     let month = place / 3 + 1;
-    humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
+    clock::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z"))
 }
 
 #[cfg(test)]
