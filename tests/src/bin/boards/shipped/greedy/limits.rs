@@ -78,7 +78,7 @@ mod tests {
     /// A field that is new must be written here, and then stand in the table.
     #[test]
     fn each_limit_of_a_release_is_tried_or_it_is_said_why_not() {
-        let limits = AppLimits {
+        let limits: AppLimits = AppLimits {
             memory_bytes: 1,
             memory_min_bytes: Some(1),
             memory_reservation_bytes: Some(1),
