@@ -102,6 +102,8 @@ pub struct Shipped {
     pub layout: Layout,
     pub initramfs: PathBuf,
     pub disk: PathBuf,
+    /// The program that is supervisor, daemon and command line.
+    pub agent: PathBuf,
     /// The example app for the board's architecture.
     pub app: PathBuf,
 }
@@ -138,6 +140,7 @@ impl Shipped {
             layout: board.layout,
             initramfs,
             disk,
+            agent: programs.folder.join("coracle-agent"),
             app: programs.app,
         })
     }

@@ -95,6 +95,17 @@ impl Fleet {
 
     /// A signed release with version and counter `number`, pushed to the console.
     pub fn release(&self, number: u64, tag: u8, healthy: bool) -> Result<PathBuf> {
+        self.release_with(number, tag, healthy, "")
+    }
+
+    /// The same, with `before` in its file before its apps.
+    pub fn release_with(
+        &self,
+        number: u64,
+        tag: u8,
+        healthy: bool,
+        before: &str,
+    ) -> Result<PathBuf> {
         let (path, interval) = match healthy {
             true => ("/healthz", self.probe_ms),
             false => ("/nothing", SOON_MS),
@@ -103,6 +114,7 @@ impl Fleet {
         let mut text = format!(
             "product = \"shop\"\nversion = \"{number}\"\nrelease_counter = {number}\nexpires = \"90d\"\nhardware = [\"{hardware}\"]\n"
         );
+        text += before;
         for (name, port) in APPS {
             text += &format!(
                 r#"

@@ -9,12 +9,14 @@
 //! | `fleet` | console, keys and releases for it |
 //! | `addresses` | ports of this machine |
 //! | `greedy` | an app that tries to pass each of its limits |
+//! | `agent` | a release that brings the board's own program |
 //! | `usb` | sticks that are plugged in and pulled out |
 //! | `rest` | what it takes while nothing is asked of it |
 //! | `whole_loop` | enrol, run within limits, update by a delta, go back, apply a stick |
 //! | `table` | what was measured, in docs/boards.md |
 
 mod addresses;
+pub mod agent;
 pub mod disk;
 pub mod fleet;
 mod greedy;

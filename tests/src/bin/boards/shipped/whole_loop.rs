@@ -1,6 +1,7 @@
 //! The whole loop with a board that boots its disk: what `make demo` shows, on another kernel and init.
 
 use super::addresses::Addresses;
+use super::agent;
 use super::disk::{DATA_MIB, Init, Order, Shipped, busybox};
 use super::fleet::Fleet;
 use super::greedy::{self, Bears, Greedy};
@@ -226,7 +227,7 @@ fn steps(trial: &Trial<'_>) -> Result<Row> {
     fleet.wait_online(LONG)?;
 
     agent_up(&mut machine)?;
-    if kind.usb {
+    let runs = if kind.usb {
         let desk = Desk {
             fleet,
             folder,
@@ -235,13 +236,17 @@ fn steps(trial: &Trial<'_>) -> Result<Row> {
             app: &shipped.app,
             addresses,
         };
-        usb::sticks(&desk, &mut machine)?;
+        usb::sticks(&desk, &mut machine)?
     } else {
         let said = machine.run("coracle usb apply /dev/vdb", LONG)?;
         println!("{}", indented(&said));
         wait_for("release 4 from the stick", LONG, || Ok(answers("4").ok()))?;
         println!("  release 4 from a stick's image: applied");
-    }
+        4
+    };
+
+    let program = (folder, shipped.agent.as_path());
+    agent::is_replaced(fleet, &mut machine, program, (addresses, runs))?;
     machine.power_off()?;
     Ok(Row {
         name: String::new(),
