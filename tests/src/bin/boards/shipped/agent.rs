@@ -1,5 +1,5 @@
 //! A release that brings the board's own program: supervisor and daemon become the new one in their own processes while apps
-//! run on.
+//! run on, are it after the next start of the board too, and are again the one before it where the next cannot run.
 
 use super::addresses::Addresses;
 use super::fleet::Fleet;
@@ -72,15 +72,17 @@ impl Successor {
     }
 }
 
-/// Brings one that works. The board runs release `runs` before, and the next one after.
+/// Brings one that works, then one that ends at once. The board runs release `runs` before, and the number that is given back
+/// after. `broken` is a program of the board's architecture that is no agent.
 pub fn is_replaced(
     fleet: &Fleet,
     machine: &mut Machine,
-    (folder, shipped): (&Path, &Path),
+    (folder, shipped, broken): (&Path, &Path, &Path),
     (addresses, runs): (Addresses, u64),
-) -> Result<()> {
+) -> Result<(u64, Successor)> {
     let two = Successor::of(fleet, shipped, "two", ("two", 2))?;
-    let new = runs + 1;
+    let three = Successor::of(fleet, broken, "", ("three", 3))?;
+    let (new, next) = (runs + 1, runs + 2);
 
     let (before, apps) = (ours(machine)?, apps(machine)?);
     let mark = console(folder, "board").len();
@@ -113,11 +115,29 @@ pub fn is_replaced(
         start,
     );
 
-    Ok(())
+    let apps_of_two = self::apps(machine)?;
+    let start = Instant::now();
+    fleet.assign(&fleet.release_with(next, 2, true, &three.table())?)?;
+    // Nothing was switched to its set.
+    let seen = fleet.wait_for_phase(new, "failed", LONG)?;
+    ensure!(seen["feedback"]["code"] == "agent", "{}", seen["feedback"]);
+    println!("  release {next}: {}", seen["feedback"]["reason"]);
+    is_run(fleet, machine, &two)?;
+    addresses.answer(&new.to_string())?;
+    let now = self::apps(machine)?;
+    ensure!(
+        now == apps_of_two,
+        "apps did not run on: {apps_of_two:?} became {now:?}"
+    );
+    told(
+        "an agent that ends at once, to the one before it again",
+        start,
+    );
+    Ok((new, two))
 }
 
 /// Supervisor and daemon are that program, by what they say on the board and by what the console heard.
-fn is_run(fleet: &Fleet, machine: &mut Machine, program: &Successor) -> Result<()> {
+pub fn is_run(fleet: &Fleet, machine: &mut Machine, program: &Successor) -> Result<()> {
     let wanted = json!({"version": program.version, "brought": program.digest});
     wait_for("both to be the release's program", LONG, || {
         let text = machine.run("coracle status --json", SHORT)?;

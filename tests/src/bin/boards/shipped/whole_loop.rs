@@ -67,6 +67,8 @@ struct Trial<'a> {
     cpus: u32,
     greedy: &'a Greedy,
     addresses: Addresses,
+    /// The board's architecture's.
+    busybox: &'a Path,
 }
 
 /// `number`: of those that run side by side, for its ports.
@@ -101,7 +103,8 @@ pub fn run(kind: &Kind<'_>, number: u16, board: &Board, cache: &Cache) -> Result
     })?;
     fleet.beside = greedy.app();
     fleet.probe_ms = PROBE_MS;
-    greedy::image(&fleet, &busybox(board.arch, cache)?)?;
+    let busybox = busybox(board.arch, cache)?;
+    greedy::image(&fleet, &busybox)?;
     let trial = Trial {
         fleet: &fleet,
         shipped: &shipped,
@@ -112,6 +115,7 @@ pub fn run(kind: &Kind<'_>, number: u16, board: &Board, cache: &Cache) -> Result
         cpus: kind.cpus,
         greedy: &greedy,
         addresses,
+        busybox: &busybox,
     };
     let outcome = steps(&trial);
     if outcome.is_err() {
@@ -139,6 +143,7 @@ fn steps(trial: &Trial<'_>) -> Result<Row> {
         cpus,
         greedy,
         addresses,
+        busybox,
     } = *trial;
     let answers = |version| addresses.answer(version);
     for tag in [1, 2] {
@@ -245,8 +250,13 @@ fn steps(trial: &Trial<'_>) -> Result<Row> {
         4
     };
 
-    let program = (folder, shipped.agent.as_path());
-    agent::is_replaced(fleet, &mut machine, program, (addresses, runs))?;
+    let files = (folder, shipped.agent.as_path(), busybox);
+    let (runs, program) = agent::is_replaced(fleet, &mut machine, files, (addresses, runs))?;
+    machine.power_off()?;
+    let mut machine = on(None).power_on()?;
+    let runs = runs.to_string();
+    wait_for("the apps after a boot", LONG, || Ok(answers(&runs).ok()))?;
+    agent::is_run(fleet, &mut machine, &program)?;
     machine.power_off()?;
     Ok(Row {
         name: String::new(),
