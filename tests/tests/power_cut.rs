@@ -18,4 +18,11 @@ fn after_a_cut_one_whole_set_runs_and_counters_did_not_go_back() {
     ]);
     assert!(told.contains("power cuts: all held"), "{told}");
     assert!(told.contains("there were unflushed writes"), "{told}");
+    // Of both kinds.
+    for kind in ["replayed", "booted"] {
+        let of_agents = told
+            .lines()
+            .filter(|line| line.contains(kind) && line.contains("its own program was"));
+        assert!(of_agents.count() > 0, "none of an agent {kind}: {told}");
+    }
 }

@@ -41,7 +41,7 @@ use std::time::Instant;
 
 const USAGE: &str = "usage: coracle-boards [--only PART-OF-A-TEST-NAME] [BOARD…]
        coracle-boards shipped [--memory MIB] [--site FILE] [--table] [BOARD…]
-       coracle-boards powercut [--cuts N] [--boots N] [--seed N]";
+       coracle-boards powercut [--cuts N] [--boots N] [--seed N] [--table FILE]";
 
 fn main() -> ExitCode {
     match boards() {

@@ -10,7 +10,12 @@ use std::process::Command;
 /// Before anything of ours has been started: counters, store, layers. `layers` are the folders that images were made of.
 pub fn as_left(state: &Path, promise: &Promise, layers: &[PathBuf]) -> Result<()> {
     counters(state, promise)?;
-    whole_blobs(state)?;
+    whole(&state.join("store/blobs/sha256"), "blob")?;
+    // None was brought yet.
+    let programs = state.join("agent");
+    if programs.exists() {
+        whole(&programs, "program")?;
+    }
     whole_layers(state, layers)
 }
 
@@ -65,10 +70,9 @@ fn whole_slot(text: &str) -> Result<Value> {
     Ok(serde_json::from_str(json)?)
 }
 
-/// Every blob that bears a digest as its name has that digest.
-fn whole_blobs(state: &Path) -> Result<()> {
-    let folder = state.join("store/blobs/sha256");
-    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+/// Every file that bears a digest as its name has that digest.
+fn whole(folder: &Path, what: &str) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
         let name = path
             .file_name()
@@ -77,7 +81,7 @@ fn whole_blobs(state: &Path) -> Result<()> {
             .into_owned();
         if name.len() == 64 {
             let found = digest(&std::fs::read(&path)?);
-            ensure!(found == name, "blob {name} has digest {found}");
+            ensure!(found == name, "{what} {name} has digest {found}");
         }
     }
     Ok(())

@@ -9,7 +9,9 @@
 //! | `history` | what was assigned and heard, and when in the disk's log |
 //! | `record` | the board that is updated while the disk takes notes |
 //! | `replay` | the many: cuts of that log, the real programs started on what is left, on this machine |
+//! | `mounted` | what a cut left, mounted on this machine |
 //! | `inspect` | what must hold of the files themselves |
+//! | `table` | the runs, in docs/power-cuts.md |
 //! | `boots` | the sample: the board itself is cut and booted again |
 
 mod boots;
@@ -17,9 +19,11 @@ mod chance;
 mod disk;
 mod history;
 mod inspect;
+mod mounted;
 mod nbd;
 mod record;
 mod replay;
+mod table;
 
 use crate::board::Board;
 use crate::shipped::disk::{Init, Order, Shipped};
@@ -27,7 +31,9 @@ use crate::shipped::fleet::Fleet;
 use anyhow::{Context, Result, bail};
 use coracle_tests::console::Ports;
 use coracle_tests::packages::Cache;
+use std::path::PathBuf;
 use std::time::Instant;
+use table::Row;
 
 const PORTS: Ports = Ports {
     operator: 18280,
@@ -44,9 +50,11 @@ struct Effort {
     /// Updates that are recorded.
     updates: u64,
     seed: u64,
+    /// The document whose table gets a row.
+    table: Option<PathBuf>,
 }
 
-/// `coracle-boards powercut [--cuts N] [--boots N] [--seed N]`
+/// `coracle-boards powercut [--cuts N] [--boots N] [--seed N] [--table FILE]`
 pub fn run(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()> {
     let effort = effort(arguments)?;
     let started = Instant::now();
@@ -70,9 +78,23 @@ pub fn run(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
     }
     let recorded = record::record(&fleet, &shipped, effort.updates)?;
     println!("{}", recorded.told());
+    let told = recorded.counted();
     let mut tally = replay::all(&fleet, &recorded, &effort)?;
     tally.merge(boots::all(&fleet, &shipped, recorded, &effort)?);
     fleet.remove()?;
+    if let Some(file) = &effort.table {
+        let row = Row {
+            seed: effort.seed,
+            recorded: told,
+            replayed: effort.cuts,
+            unflushed: tally.of(UNFLUSHED),
+            of_agents: tally.of(OF_AGENTS),
+            booted: effort.boots,
+            kernel: shipped.release.clone(),
+            seconds: started.elapsed().as_secs(),
+        };
+        row.write(file)?;
+    }
     println!(
         "{}\npower cuts: all held, in {:.0} s",
         tally.table(),
@@ -87,22 +109,31 @@ fn effort(mut arguments: impl Iterator<Item = String>) -> Result<Effort> {
         boots: 10,
         updates: 16,
         seed: 1,
+        table: None,
     };
     while let Some(name) = arguments.next() {
         let value = arguments
             .next()
-            .with_context(|| format!("{name} needs a number"))?;
+            .with_context(|| format!("{name} needs a value"))?;
+        if name == "--table" {
+            effort.table = Some(value.into());
+            continue;
+        }
         let number: u64 = value.parse().with_context(|| format!("{name} {value}"))?;
         match name.as_str() {
             "--cuts" => effort.cuts = usize::try_from(number)?,
             "--boots" => effort.boots = usize::try_from(number)?,
             "--updates" => effort.updates = number.max(2),
             "--seed" => effort.seed = number,
-            other => bail!("`{other}` is not one of --cuts, --boots, --updates, --seed"),
+            other => bail!("`{other}` is not one of --cuts, --boots, --updates, --seed, --table"),
         }
     }
     Ok(effort)
 }
+
+/// Words of rows that the table of runs counts.
+const UNFLUSHED: &str = "there were unflushed writes";
+const OF_AGENTS: &str = "cut while its own program was replaced";
 
 /// What came of the cuts, for people.
 #[derive(Default)]
@@ -113,6 +144,12 @@ struct Tally {
 impl Tally {
     fn count(&mut self, what: impl Into<String>) {
         *self.rows.entry(what.into()).or_default() += 1;
+    }
+
+    /// How many that say so.
+    fn of(&self, words: &str) -> usize {
+        let rows = self.rows.iter().filter(|(what, _)| what.contains(words));
+        rows.map(|(_, count)| count).sum()
     }
 
     fn merge(&mut self, other: Tally) {

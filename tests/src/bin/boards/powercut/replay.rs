@@ -4,13 +4,15 @@
 use super::chance::Chance;
 use super::disk::{Loss, Medium, last_flush, sparse_copy};
 use super::history::Promise;
-use super::record::Recorded;
-use super::{Effort, Tally, inspect};
-use crate::shipped::disk::DATA_AT;
+use super::mounted::Mounted;
+use super::record::{Recorded, UPDATE};
+use super::{Effort, OF_AGENTS, Tally, UNFLUSHED, inspect};
 use crate::shipped::fleet::{APPS, Fleet, committed, version_at};
 use anyhow::{Context, Result, ensure};
+use coracle_digest::Sha256Digest;
 use coracle_tests::lan::Namespace;
 use coracle_tests::service::{Service, run, wait_for};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -19,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// How many places are drawn for each cut.
 const PLACES: usize = 3;
+/// Each so many cuts one comes while the board's own program is replaced, which is a short part of the log.
+const EACH: usize = 4;
 
 /// Cuts the recorded log at `effort.cuts` places.
 pub fn all(fleet: &Fleet, recorded: &Recorded, effort: &Effort) -> Result<Tally> {
@@ -30,10 +34,15 @@ pub fn all(fleet: &Fleet, recorded: &Recorded, effort: &Effort) -> Result<Tally>
     let mut chance = Chance::of(effort.seed);
     let (first, end) = (recorded.history.first_end(), recorded.asked.len());
     let unflushed = |at: usize| at - last_flush(&recorded.asked[..at]);
+    let spans: Vec<(usize, usize)> = recorded.agents.iter().map(|brought| brought.span).collect();
     let mut cuts: Vec<usize> = (0..effort.cuts)
-        .filter_map(|_| {
+        .filter_map(|number| {
+            let (from, to) = match number % EACH == 1 && !spans.is_empty() {
+                true => spans[chance.below(spans.len())],
+                false => (first, end),
+            };
             // Most instants have nothing to lose: of some places, the one that has most.
-            let places = (0..PLACES).map(|_| first + chance.below(end - first) + 1);
+            let places = (0..PLACES).map(|_| from + chance.below(to - from) + 1);
             places.max_by_key(|at| unflushed(*at))
         })
         .collect();
@@ -50,6 +59,8 @@ pub fn all(fleet: &Fleet, recorded: &Recorded, effort: &Effort) -> Result<Tally>
             place: &place,
             promise: &promise,
             newest: recorded.history.newest(),
+            layers: recorded.layers(fleet),
+            agents: recorded.programs(at),
         };
         let outcome = cut.one();
         let unflushed = unflushed(at);
@@ -61,7 +72,7 @@ pub fn all(fleet: &Fleet, recorded: &Recorded, effort: &Effort) -> Result<Tally>
         tally.count(format!("replayed: {}", loss.name()));
         tally.count(format!("replayed: {came}"));
         if unflushed > 0 {
-            tally.count("replayed: there were unflushed writes");
+            tally.count(format!("replayed: {UNFLUSHED}"));
         }
         if number % 20 == 19 {
             println!("  {} cuts held", number + 1);
@@ -99,7 +110,7 @@ impl Place {
             std::fs::create_dir_all(folder)?;
         }
         let shipped = fleet.world.built_path("../static/release/coracle-agent");
-        for name in ["coracle-supervisor", "coracled"] {
+        for name in ["coracle-supervisor", "coracled", "coracle"] {
             std::os::unix::fs::symlink(&shipped, place.programs.join(name))?;
         }
         run(Command::new("cp")
@@ -125,11 +136,11 @@ impl Place {
         Ok(place)
     }
 
-    fn program(&self, holder: &Service, name: &str) -> Command {
+    fn program(&self, mounted: &Mounted, name: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net=/run/netns/{}", self.namespace.name))
-            .arg(format!("--mount=/proc/{}/ns/mnt", holder.pid()))
+            .arg(format!("--mount=/proc/{}/ns/mnt", mounted.pid()))
             .arg("--")
             .arg(self.programs.join(name))
             .arg("--config")
@@ -150,6 +161,10 @@ struct Cut<'a> {
     promise: &'a Promise,
     /// The version of the newest release.
     newest: u64,
+    /// The folders that layers were made of.
+    layers: Vec<PathBuf>,
+    /// The programs of its own that the board may be; `None` is the root file system's.
+    agents: Vec<Option<Sha256Digest>>,
 }
 
 impl Cut<'_> {
@@ -161,51 +176,27 @@ impl Cut<'_> {
             promise,
             ..
         } = *self;
-        // Mounting replays the journal; after that nothing is to be repaired.
-        let (state, image) = (place.state.display(), place.image.display());
-        let mount = format!("mount -o loop,noatime,offset={DATA_AT} {image} {state}");
-        run(Command::new("unshare")
-            .args(["--mount", "sh", "-c"])
-            .arg(format!("{mount} && umount {state}")))?;
-        run(Command::new("e2fsck")
-            .args(["-f", "-n"])
-            .arg(format!("{image}?offset={DATA_AT}")))
-        .context("e2fsck")?;
-
         wait_for("the console to miss the board", LIMIT, || {
             Ok((fleet.seen()?["presence"]["online"] == false).then_some(()))
         })?;
         let _ = std::fs::remove_dir_all(&place.run);
-        // It goes with this program, however that ends, and the mount with it.
-        let mut holder = Command::new("setpriv");
         let passwd = place.passwd.display();
-        let (group, up) = (
-            place.passwd.with_extension("group"),
-            place.passwd.with_extension("up"),
+        let group = place.passwd.with_extension("group");
+        let users = format!(
+            "mount --bind {passwd} /etc/passwd && mount --bind {} /etc/group",
+            group.display()
         );
-        holder.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "sh", "-c"]).arg(format!(
-        "{mount} && mount --bind {passwd} /etc/passwd && mount --bind {} /etc/group && touch {} && exec sleep 1000",
-        group.display(),
-        up.display()
-    ));
-        let _ = std::fs::remove_file(&up);
-        let mut holder = Service::start("holder", holder, &fleet.world.logs())?;
-        wait_for("the mount", LIMIT, || {
-            holder.check_alive()?;
-            Ok(up.exists().then_some(()))
-        })?;
-        let inside = PathBuf::from(format!("/proc/{}/root{state}", holder.pid()));
-        let layers = [fleet.layer(1), fleet.layer(2)];
-        inspect::as_left(&inside, promise, &layers)?;
+        let mounted = Mounted::checked(&place.image, &place.state, &users, &fleet.world.logs())?;
+        inspect::as_left(&mounted.inside, promise, &self.layers)?;
         let mut programs = Vec::new();
-        let outcome = self.live(&holder, &mut programs);
+        let outcome = self.live(&mounted, &mut programs);
         // The daemon first: it would report the end of everything.
         while let Some(program) = programs.pop() {
             drop::<Service>(program);
         }
         let mut stop = Command::new("nsenter");
         stop.arg(format!("--net=/run/netns/{}", place.namespace.name))
-            .arg(format!("--mount=/proc/{}/ns/mnt", holder.pid()))
+            .arg(format!("--mount=/proc/{}/ns/mnt", mounted.pid()))
             .arg("--")
             .arg(place.programs.join("coracle-supervisor"))
             .args(["stop-all", "--config"])
@@ -213,17 +204,18 @@ impl Cut<'_> {
         let stopped = run(&mut stop);
         let came = outcome.with_context(|| logs(fleet))?;
         stopped?;
-        inspect::nothing_set_aside(&inside)?;
-        holder.kill()?;
+        inspect::nothing_set_aside(&mounted.inside)?;
+        mounted.end()?;
         Ok(came)
     }
 
-    fn live(&self, holder: &Service, programs: &mut Vec<Service>) -> Result<String> {
+    fn live(&self, mounted: &Mounted, programs: &mut Vec<Service>) -> Result<String> {
         let Self {
             fleet,
             place,
             promise,
             newest,
+            ..
         } = *self;
         let logs = fleet.world.logs();
         for name in ["cut-supervisor", "cut-daemon"] {
@@ -231,7 +223,7 @@ impl Cut<'_> {
         }
         programs.push(Service::start(
             "cut-supervisor",
-            place.program(holder, "coracle-supervisor"),
+            place.program(mounted, "coracle-supervisor"),
             &logs,
         )?);
         let version = wait_for("both apps", LIMIT, || {
@@ -245,16 +237,17 @@ impl Cut<'_> {
         );
         programs.push(Service::start(
             "cut-daemon",
-            place.program(holder, "coracled"),
+            place.program(mounted, "coracled"),
             &logs,
         )?);
         fleet.wait_online(LIMIT)?;
-        let came = match promise.versions.iter().position(|v| *v == version) {
+        let mut came = match promise.versions.iter().position(|v| *v == version) {
             Some(0) => "the old set ran",
             _ => "the new set ran",
-        };
+        }
+        .to_owned();
         // The newest assignment is waiting for the board, unless the cut was in its trial: that one is not tried twice.
-        let converged = wait_for("board and console to agree", LIMIT, || {
+        let converged = wait_for("board and console to agree", UPDATE, || {
             let (runs, seen) = (place.answers()?, fleet.seen()?);
             if committed(&seen) != Some(runs) {
                 return Ok(None);
@@ -265,7 +258,31 @@ impl Cut<'_> {
             let interrupted = promise.under_way == Some(newest) && board_says_interrupted(fleet);
             Ok(interrupted.then_some("told that its trial was interrupted"))
         });
-        converged.map(|end| format!("{came}, and {end}"))
+        came = format!("{came}, and {}", converged?);
+        // Both are one program, and one that the board may be.
+        let agent = wait_for("daemon and supervisor to be one program", UPDATE, || {
+            let text = run(place.program(mounted, "coracle").args(["status", "--json"]))?;
+            let status: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+            let (program, daemon) = (&status["program"], &status["daemon_program"]);
+            ensure!(program == daemon, "supervisor {program}, daemon {daemon}");
+            let brought = program["brought"].as_str().map(str::to_owned);
+            Ok(Some(brought))
+        })?;
+        let may: Vec<Option<String>> = self
+            .agents
+            .iter()
+            .map(|d| d.map(|d| d.to_string()))
+            .collect();
+        ensure!(
+            may.contains(&agent),
+            "its own program is {agent:?}; it must be one of {may:?}"
+        );
+        run(place.program(mounted, "coracle").args(["store", "check"])).context("store check")?;
+        if may.len() > 1 {
+            let which = if may[0] == agent { "old" } else { "new" };
+            came += &format!("; {OF_AGENTS}: the {which} one runs");
+        }
+        Ok(came)
     }
 }
 

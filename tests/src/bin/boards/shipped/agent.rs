@@ -10,7 +10,7 @@ use coracle_digest::Sha256Digest;
 use coracle_tests::service::{run, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What the release's program is executed as.
@@ -20,6 +20,8 @@ const PROGRAMS: [&str; 2] = ["coracle-supervisor", "coracled"];
 pub struct Successor {
     pub version: String,
     counter: u64,
+    /// The folder of which its image's one layer was made.
+    pub layer: PathBuf,
     pub digest: Sha256Digest,
 }
 
@@ -57,6 +59,7 @@ impl Successor {
         Ok(Successor {
             version: version.to_owned(),
             counter,
+            layer,
             digest: Sha256Digest::of(&bytes),
         })
     }
