@@ -3,6 +3,7 @@
 //!
 //! Whatever a file or the kernel feeds in is bounded; the limits stand beside the types.
 
+pub mod account;
 pub mod budget;
 pub mod clock;
 pub mod config;

@@ -7,9 +7,10 @@ use crate::failure::Failure;
 use crate::result::Desk;
 use crate::stick::{Medium, MediumError};
 use crate::usb;
+use coracle_board_support::account;
 use coracle_board_support::config::StickPolicy;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::{Uid, User};
+use nix::unistd::{Gid, Uid};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -79,10 +80,11 @@ fn system(what: &'static str) -> impl Fn(nix::Error) -> PluggedError {
 
 /// Each capability goes with the last user id that was root's.
 pub fn become_user(name: &str) -> Result<(), PluggedError> {
-    let user = User::from_name(name)
-        .map_err(system("look up the user"))?
+    let user = account::look_up(Path::new("/"), name)
+        .ok()
+        .flatten()
         .ok_or_else(|| PluggedError::NoUser(name.to_owned()))?;
-    let (uid, gid) = (user.uid, user.gid);
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     nix::unistd::setgroups(&[gid]).map_err(system("leave root's groups"))?;
     nix::unistd::setresgid(gid, gid, gid).map_err(system("change the group"))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(system("change the user"))

@@ -2,8 +2,9 @@
 //! the folders, and docker.sock in the run folder.
 
 use crate::disk::{self, DiskError, at};
+use coracle_board_support::account::{self, Account};
 use coracle_board_support::config::Config;
-use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{Gid, Uid};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ pub enum PrivilegeError {
     Disk(#[from] DiskError),
     /// No such account.
     #[error(
-        "there is no user `{0}` on this system; make it (`useradd --system --no-create-home {0}`) or name another in coracle.toml, [agent] user"
+        "there is no user `{0}` in /etc/passwd; make it (`useradd --system --no-create-home {0}`) or name another in coracle.toml, [agent] user"
     )]
     NoUser(String),
     /// It is root.
@@ -41,7 +42,7 @@ pub fn prepare(config: &Config, allow_root: bool) -> Result<UnixListener, Privil
     let root = Uid::effective().is_root();
     let account = if root && !allow_root {
         let user = account(&config.user)?;
-        if user.uid.is_root() {
+        if user.uid == 0 {
             return Err(PrivilegeError::UserIsRoot(config.user.clone()));
         }
         Some(user)
@@ -74,19 +75,18 @@ pub fn prepare(config: &Config, allow_root: bool) -> Result<UnixListener, Privil
     Ok(listener)
 }
 
-fn account(name: &str) -> Result<User, PrivilegeError> {
-    set("look up the user", User::from_name(name))?
-        .ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))
+fn account(name: &str) -> Result<Account, PrivilegeError> {
+    let etc = Path::new("/etc");
+    let found = account::look_up(Path::new("/"), name).map_err(at("look up the user in", etc))?;
+    found.ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))
 }
 
-fn give(path: &Path, account: Option<&User>) -> Result<(), PrivilegeError> {
+fn give(path: &Path, account: Option<&Account>) -> Result<(), PrivilegeError> {
     match account {
-        Some(user) => {
-            Ok(
-                std::os::unix::fs::lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-                    .map_err(at("give to the daemon's user", path))?,
-            )
-        }
+        Some(user) => Ok(
+            std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))
+                .map_err(at("give to the daemon's user", path))?,
+        ),
         None => Ok(()),
     }
 }
@@ -117,11 +117,10 @@ fn bind(path: &Path) -> Result<UnixListener, PrivilegeError> {
 
 /// Groups, then group, then user; each capability goes with the last user id that was root's
 /// (capabilities(7), "Effect of user ID changes on capabilities").
-fn become_user(user: &User) -> Result<(), PrivilegeError> {
-    let name = std::ffi::CString::new(user.name.as_str()).unwrap_or_default();
-    let groups = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_else(|_| vec![user.gid]);
+fn become_user(user: &Account) -> Result<(), PrivilegeError> {
+    let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     set("set the groups", nix::unistd::setgroups(&groups))?;
-    let (uid, gid) = (user.uid, user.gid);
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set("set the group", nix::unistd::setresgid(gid, gid, gid))?;
     set("set the user", nix::unistd::setresuid(uid, uid, uid))?;
     debug_assert!(Uid::effective() == uid && Gid::effective() == gid);
