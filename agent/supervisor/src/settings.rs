@@ -98,8 +98,10 @@ pub struct Settings {
 
 impl Settings {
     /// Whether the site's files let a supervisor run.
-    pub fn can_be_read(config: &Config) -> Result<(), DetectError> {
-        choose(config, &Detected::read(Path::new("/"))).map(drop)
+    pub fn can_be_read(config: &Config) -> Result<(), SettingsError> {
+        let chosen = choose(config, &Detected::read(Path::new("/")))?;
+        HardwareClass::new(chosen.profile.hardware_class.as_str())?;
+        Ok(())
     }
 
     /// Reads everything, and makes the folders that are missing.

@@ -196,14 +196,19 @@ impl DefaultLimits {
     }
 
     fn limits(&self, named: NamedLimits) -> AppLimits {
+        let memory = named.memory_bytes.unwrap_or(self.memory_bytes);
+        let cpu_millis = named.cpu_millis.unwrap_or(self.cpu_millis);
+        // A set that was taken with other numbers of the board's has to start with these as well.
+        let within = |bytes: Option<u64>| bytes.map(|bytes| bytes.min(memory));
+        let burst = named.cpu_burst_micros;
         AppLimits {
-            memory_bytes: named.memory_bytes.unwrap_or(self.memory_bytes),
-            memory_min_bytes: named.memory_min_bytes,
-            memory_reservation_bytes: named.memory_reservation_bytes,
-            memory_swap_bytes: named.memory_swap_bytes,
+            memory_bytes: memory,
+            memory_min_bytes: within(named.memory_min_bytes),
+            memory_reservation_bytes: within(named.memory_reservation_bytes),
+            memory_swap_bytes: named.memory_swap_bytes.map(|sum| sum.max(memory)),
             oom_group: named.oom_group,
-            cpu_millis: named.cpu_millis.unwrap_or(self.cpu_millis),
-            cpu_burst_micros: named.cpu_burst_micros,
+            cpu_millis,
+            cpu_burst_micros: burst.map(|burst| burst.min(100 * u64::from(cpu_millis))),
             cpus_exclusive: named.cpus_exclusive,
             pids: named.pids.unwrap_or(self.pids),
             io_read_bytes_per_second: named.io_read_bytes_per_second,

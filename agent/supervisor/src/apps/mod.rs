@@ -372,7 +372,8 @@ impl AppRun {
     pub fn next_due(&self) -> Option<Instant> {
         match self.phase {
             // What it waits for comes with an event of another app.
-            Phase::Waiting { at } => self.held.is_none().then_some(at),
+            // Nor is one that was to go on started before its set is there.
+            Phase::Waiting { at } => (self.held.is_none() && !self.kept).then_some(at),
             Phase::Stopping { kill_at } => kill_at.into_iter().chain(self.hook_due()).min(),
             Phase::Up if self.is_settling() => self.hook_due(),
             Phase::Up => match &self.probe {

@@ -2,9 +2,9 @@
 //! process stays, and so do those of apps that it does not change at all. A release that changes no limit starts all apps anew.
 //!
 //! The trial is on disk by then ([`crate::machine`]): from the moment on at which the old set's apps are told to end, those that
-//! go on have the limits of the set that comes, and a supervisor that finds the old set's apps gives them the old ones back when
-//! it adopts them. Whom the kernel refuses the new ones ends with the others and is started anew. A roll-back is the same the
-//! other way round.
+//! go on have the lower ones of both sets' limits, since what others hold is not free yet, and those of the set that comes once
+//! it is their set. A supervisor that finds the old set's apps gives them the old ones back when it adopts them. Whom the kernel
+//! refuses lower ones ends with the others and is started anew. A roll-back is the same the other way round.
 
 use super::Supervisor;
 use crate::apps::plan::hold_cpu;
@@ -66,6 +66,32 @@ fn limit_the_same(old: &Limits, new: &Limits) -> bool {
         (io.major, io.minor, rates)
     };
     named(old) == named(new) && old.io.iter().map(rates).eq(new.io.iter().map(rates))
+}
+
+/// The lower ones of two that limit the same.
+fn lower_of(one: &Limits, other: &Limits) -> Limits {
+    let least = |of: fn(&Limits) -> Option<u64>| of(one).into_iter().chain(of(other)).min();
+    let rates = one.io.iter().zip(&other.io).map(|(one, other)| {
+        let least = |of: fn(&IoLimit) -> Option<u64>| of(one).into_iter().chain(of(other)).min();
+        IoLimit {
+            read_bytes_per_second: least(|io| io.read_bytes_per_second),
+            write_bytes_per_second: least(|io| io.write_bytes_per_second),
+            read_operations_per_second: least(|io| io.read_operations_per_second),
+            write_operations_per_second: least(|io| io.write_operations_per_second),
+            ..*one
+        }
+    });
+    Limits {
+        memory_bytes: least(|limits| limits.memory_bytes),
+        memory_swap_bytes: least(|limits| limits.memory_swap_bytes),
+        memory_min_bytes: least(|limits| limits.memory_min_bytes),
+        memory_reservation_bytes: least(|limits| limits.memory_reservation_bytes),
+        cpu_millis: least(|limits| limits.cpu_millis),
+        cpu_burst_micros: least(|limits| limits.cpu_burst_micros),
+        pids: least(|limits| limits.pids),
+        io: rates.collect(),
+        ..one.clone()
+    }
 }
 
 fn takes_cpus(release: &Release) -> bool {
@@ -135,7 +161,7 @@ impl Supervisor {
         }
     }
 
-    /// With the limits that each is to have; none at all where no limit is another.
+    /// With the limits that each is to have meanwhile; none at all where no limit is another.
     fn could_stay(&self, old: &DeployedSet, new: &DeployedSet) -> BTreeMap<AppName, Limits> {
         let mut could = BTreeMap::new();
         let (was, is) = (old.release(), new.release());
@@ -144,6 +170,12 @@ impl Supervisor {
         }
         let mut changed = false;
         for run in self.apps.iter().filter(|run| is_well(run)) {
+            // The old set's own process serves on, and is the one that goes on when that set is back.
+            let beside = |other: &AppRun| other.outgoing && !other.is_down();
+            let mut others = self.apps.iter();
+            if others.any(|other| beside(other) && other.name() == run.name()) {
+                continue;
+            }
             let mut apps = new.apps();
             let Some((app, image)) = apps.find(|(app, _)| app.name == run.app.name) else {
                 continue;
@@ -156,9 +188,12 @@ impl Supervisor {
                 && limit_the_same(&own.limits, &plan.limits)
             {
                 changed |= run.app.limits != app.limits;
-                let mut limits = while_it_runs(&plan.limits);
-                hold_cpu(&mut limits, self.cooling.quota(app));
-                could.insert(app.name.clone(), limits);
+                let [had, has] = [(own, &run.app), (&plan, app)].map(|(plan, app)| {
+                    let mut limits = while_it_runs(&plan.limits);
+                    hold_cpu(&mut limits, self.cooling.quota(app));
+                    limits
+                });
+                could.insert(app.name.clone(), lower_of(&had, &has));
             }
         }
         match changed {
@@ -178,11 +213,15 @@ impl Supervisor {
         let container = self.container();
         for old in kept.into_iter().filter(|run| !run.is_down()) {
             let name = old.name().clone();
-            let Some(at) = self.find(|run| !run.outgoing && *run.name() == name) else {
+            let Some(at) = self.find(|run| !run.outgoing && run.is_down() && *run.name() == name)
+            else {
                 continue;
             };
-            self.apps[at].go_on_from(old, now);
-            self.apps[at].keep_layer(&self.settings.config, &container);
+            let quota = self.cooling.quota(&self.apps[at].app);
+            let run = &mut self.apps[at];
+            run.go_on_from(old, now);
+            run.have_limits(quota);
+            run.keep_layer(&self.settings.config, &container);
             self.app_changed(&name, "goes on with the limits of the other set");
         }
         self.store_run_state();
@@ -190,6 +229,18 @@ impl Supervisor {
 }
 
 impl AppRun {
+    /// Its process is one of its set now, and has all that the set gives it.
+    fn have_limits(&self, quota_millis: u32) {
+        let (Some(process), Ok(plan)) = (&self.process, &self.plan) else {
+            return;
+        };
+        let mut limits = while_it_runs(&plan.limits);
+        hold_cpu(&mut limits, quota_millis);
+        if let Err(error) = process.cgroup.set_limits(&limits) {
+            tracing::warn!(app = %self.name(), %error, "it keeps the lower limits of both sets");
+        }
+    }
+
     /// Its writable layer is the set's to which it belongs now.
     pub(super) fn keep_layer(&self, config: &Config, container: &str) {
         if let Err(error) = layer::keep(config, &self.slot, container) {
@@ -241,6 +292,23 @@ mod tests {
         ] {
             assert!(!with(other));
         }
+    }
+
+    #[test]
+    fn until_it_is_its_set_nobody_has_more_than_both_sets_give() {
+        let of = |memory, burst, rate| Limits {
+            memory_bytes: Some(memory),
+            cpu_burst_micros: burst,
+            io: vec![IoLimit {
+                major: 8,
+                read_bytes_per_second: Some(rate),
+                ..IoLimit::default()
+            }],
+            ..Limits::default()
+        };
+        let lower = lower_of(&of(3, Some(9), 40), &of(4, Some(8), 30));
+        assert_eq!(lower, of(3, Some(8), 30));
+        assert_eq!(lower_of(&of(4, None, 1), &of(4, None, 1)), of(4, None, 1));
     }
 
     #[test]
