@@ -151,6 +151,7 @@ pub async fn run(
         identity_dir: config.identity_dir(),
         logs_dir: config.logs_dir(),
         instance: config.instance.clone(),
+        local_allow: config.local_allow,
         shutdown: shutdown.clone(),
     };
     let means = Means {

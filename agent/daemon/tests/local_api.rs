@@ -590,6 +590,60 @@ async fn the_unmodified_docker_client_is_told_what_a_release_says_instead() {
 }
 
 #[tokio::test]
+async fn where_people_may_change_nothing_they_bring_nothing_either() {
+    assert!(nix::unistd::getuid().is_root(), "this test needs root");
+    use std::os::unix::fs::PermissionsExt;
+    let mut daemon = Daemon::prepare();
+    let file = daemon.folder().join("coracle.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{config}[local]\nallow = \"none\"\n")).unwrap();
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), |_, _| None);
+    daemon.start().await;
+    connected(&daemon).await;
+    for (path, mode) in [
+        (daemon.folder().to_owned(), 0o755),
+        (daemon.folder().join("run"), 0o755),
+        (daemon.docker_socket(), 0o666),
+    ] {
+        let open = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path, open).unwrap();
+    }
+    let socket = daemon.docker_socket();
+    let by_nobody = |method: &str, path: &str| {
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "curl"])
+            .args(["--silent", "--write-out", " %{http_code}", "--request"])
+            .args([method, "--data", "{}", "--unix-socket"])
+            .arg(&socket)
+            .arg(format!("http://board/coracle/v1/{path}"))
+            .output()
+            .expect("setpriv and curl: apt-get install util-linux curl");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let digest = blob(LAYER).digest.hex();
+    for (method, path) in [
+        ("POST", "enrol"),
+        ("POST", "offer"),
+        ("POST", "root"),
+        ("POST", "apply"),
+        ("POST", "accept"),
+        ("POST", "stick/result"),
+        ("POST", "store/check"),
+        ("POST", "store/mend"),
+        ("PUT", &format!("blobs/sha256/{digest}")),
+    ] {
+        let said = by_nobody(method, path);
+        assert!(said.ends_with(" 403"), "{path}: {said}");
+        assert!(said.contains("not-allowed"), "{path}: {said}");
+    }
+    assert!(by_nobody("GET", "status").ends_with(" 200"));
+    assert!(supervisor.asked().iter().all(|asked| *asked == "status"));
+    // Root's are judged by what they hold.
+    let answer = daemon.send(Method::POST, "/coracle/v1/accept", b"{}").await;
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn a_request_that_is_not_served_is_heard_out() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let documents = documents("acme.board-1", 1);

@@ -21,6 +21,7 @@ use crate::link::{LinkState, Outbox};
 use crate::metrics::Counters;
 use crate::renewal::CertificateState;
 use crate::supervisor::Supervisor;
+use coracle_board_support::config::LocalPolicy;
 use coracle_protocol::local::Needs;
 use coracle_protocol::names::BoardId;
 use coracle_protocol::report::Feedback;
@@ -78,6 +79,8 @@ pub struct Api {
     pub logs_dir: PathBuf,
     /// `[agent] instance`.
     pub instance: String,
+    /// `[local] allow`.
+    pub local_allow: LocalPolicy,
     /// Becomes true when the daemon ends.
     pub shutdown: watch::Receiver<bool>,
 }

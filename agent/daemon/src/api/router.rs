@@ -4,6 +4,7 @@ use super::reply::{Fault, Reply, empty, json, typed};
 use super::{Api, Body, Peer, containers, networks, own, store, volumes};
 use crate::docker;
 use bytes::Bytes;
+use coracle_board_support::config::LocalPolicy;
 use coracle_protocol::local::AppAction;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -144,6 +145,16 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
         (_, ["coracle", "v1", "volumes", rest @ ..]) => {
             volumes::own(api, peer, rest, request).await
         }
+        (_, ["coracle", "v1", ..]) if method != Method::GET && !may_change(api, peer) => {
+            let _ = read_body(request, UNSERVED_BODY).await;
+            Err(Fault {
+                code: Some("not-allowed".into()),
+                ..Fault::new(
+                    StatusCode::FORBIDDEN,
+                    "[local] allow of coracle.toml is \"none\"",
+                )
+            })
+        }
         (_, ["coracle", "v1", "store", rest @ ..]) => store::route(api, peer, rest, request).await,
         (_, ["coracle", "v1", rest @ ..]) => own::route(api, peer, rest, request).await,
         _ => {
@@ -157,6 +168,12 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
             ))
         }
     }
+}
+
+/// What the supervisor judges by itself comes past this. A stick that is plugged in is read by a process of coracled's user.
+fn may_change(api: &Api, peer: Peer) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    api.local_allow != LocalPolicy::None || peer.uid == 0 || peer.uid == own
 }
 
 /// Bytes of a request that is not served, which are read for courtesy.
