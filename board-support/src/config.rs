@@ -140,6 +140,9 @@ impl Config {
                 "agent.cgroup_parent",
                 self.cgroup_parent != newer.cgroup_parent,
             ),
+            // Apps that run have their addresses from there.
+            ("network.bridge", self.bridge != newer.bridge),
+            ("network.subnet", self.subnet != newer.subnet),
         ];
         pairs
             .into_iter()
