@@ -50,6 +50,15 @@ pub enum TokenError {
         /// What is wrong, and what to do.
         fault: String,
     },
+    /// Somebody has tried a wrong PIN, and the next try is a person's.
+    #[error(
+        "a wrong PIN of {token} was tried since the last right one, and a service does not try the next: put the PIN \
+         right and log in once by hand, as `coracle-console check` with the same key does"
+    )]
+    Spared {
+        /// Which.
+        token: String,
+    },
     /// The PIN's source.
     #[error("{0}")]
     Pin(#[from] pin::PinError),
@@ -130,6 +139,7 @@ impl TokenError {
             Self::Module { .. }
             | Self::Failed { .. }
             | Self::NoPublic { .. }
+            | Self::Spared { .. }
             | Self::Anew { .. } => true,
             Self::Tokens { count, .. } | Self::Keys { count, .. } => *count == 0,
             _ => false,

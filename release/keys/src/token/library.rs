@@ -55,7 +55,9 @@ impl Held {
         let in_use = library.begun;
         library.begin()?;
         let opened = match attempt(&mut library) {
-            Err(error) if in_use && error.may_pass() => {
+            Err(error)
+                if in_use && error.may_pass() && !matches!(error, TokenError::Spared { .. }) =>
+            {
                 library.begin_anew()?;
                 attempt(&mut library)
             }

@@ -73,11 +73,9 @@ impl Token {
             ));
         }
         if SPARED.load(Ordering::Relaxed) && info.user_pin_count_low() {
-            return Err(refused(
-                "a wrong PIN was tried since the last right one, and a service does not try the next: put the PIN \
-                 right and log in once by hand, as `coracle-console check` with the same key does"
-                    .into(),
-            ));
+            return Err(TokenError::Spared {
+                token: self.name.clone(),
+            });
         }
         // A reader with keys of its own asks by itself.
         let pin = match info.protected_authentication_path() {
