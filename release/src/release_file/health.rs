@@ -78,7 +78,8 @@ pub fn of_image(check: &Healthcheck) -> Result<Option<Health>, String> {
             0 => RETRIES,
             retries => u32::try_from(retries).unwrap_or(u32::MAX),
         },
-        start_period_ms: start_period_ms.max(interval_ms),
+        // Docker looks for the first time after an interval. No trial is held open for hours by a long one.
+        start_period_ms: start_period_ms.max(interval_ms.min(INTERVAL_MS)),
     }))
 }
 
