@@ -268,7 +268,8 @@ fn a_console_that_is_started_again_and_again_tries_a_wrong_pin_once() {
     let refused = fleet.send_csr(&file, &csr(&new_key()));
     let words = String::from_utf8_lossy(&refused.body).into_owned();
     assert_eq!(refused.status, 503, "{words}");
-    assert!(words.contains("log in once by hand"), "{words}");
+    assert!(words.contains("check --ca-key"), "{words}");
+    assert!(fleet.log().contains("log in once by hand"));
     fleet.kill_console();
     fs::write(fleet.path("pin"), "1234\n").unwrap();
     fleet.start_console();

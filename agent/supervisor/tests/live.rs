@@ -7,7 +7,9 @@ use board::{Board, Client, app, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::{Answer, Event};
 use coracle_protocol::names::AppName;
-use coracle_protocol::release::{App, Condition, Image, NetworkMode, Restart, TmpfsMount};
+use coracle_protocol::release::{
+    App, Condition, Image, NetworkMode, Restart, Strategy, TmpfsMount,
+};
 use coracle_protocol::report::Phase;
 use std::time::Duration;
 
@@ -201,30 +203,77 @@ fn a_supervisor_that_dies_in_the_trial_gives_the_old_limits_back_to_the_same_pro
     assert_eq!(mark(third), written);
 }
 
-#[test]
-fn what_the_kernel_refuses_or_an_app_is_not_alone_with_is_a_start_anew() {
-    let mut board = Board::start();
-    let image = board.image(&rootfs(&board, "busy"), RunConfig::default());
-    let holder = |memory_mib: u64| {
-        let script = "trap 'for at in /one /two; do /bin/busybox dd if=/dev/zero of=$at/x bs=1M count=13; done; echo > /one/done' USR1; while :; do sleep 0.1; done";
-        let mut holder = quiet(&image, "holder", script);
-        holder.limits.memory_bytes = memory_mib * MIB;
-        holder.tmpfs = ["/one", "/two"]
-            .map(|target| TmpfsMount {
-                target: target.into(),
-                size_bytes: 14 * MIB,
-            })
-            .to_vec();
-        holder
-    };
-    board.commit("1", vec![holder(64)]);
-    let first = pid(&board, "holder");
+/// Takes 26 MiB when it is told to, and not by itself.
+fn holder(image: &Image, memory_mib: u64) -> App {
+    let script = "trap 'for at in /one /two; do /bin/busybox dd if=/dev/zero of=$at/x bs=1M count=13; done; echo > /one/done' USR1; while :; do sleep 0.1; done";
+    let mut holder = quiet(image, "holder", script);
+    holder.limits.memory_bytes = memory_mib * MIB;
+    holder.tmpfs = ["/one", "/two"]
+        .map(|target| TmpfsMount {
+            target: target.into(),
+            size_bytes: 14 * MIB,
+        })
+        .to_vec();
+    holder
+}
+
+/// Its process, which has taken them.
+fn filled(board: &Board) -> u32 {
+    let first = pid(board, "holder");
     let process = rustix::process::Pid::from_raw(first as i32).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::USR1).unwrap();
     let done = format!("/proc/{first}/root/one/done");
     wait_for("26 MiB in memory", WAIT, || {
         std::path::Path::new(&done).exists().then_some(())
     });
+    first
+}
+
+#[test]
+fn a_hand_over_that_is_taken_back_leaves_the_process_that_served_on_and_no_other() {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "beside"), RunConfig::default());
+    let beside = |memory_mib| {
+        let mut holder = holder(&image, memory_mib);
+        holder.strategy = Strategy::StartThenKill;
+        holder
+    };
+    board.commit("1", vec![beside(64)]);
+    let first = filled(&board);
+    // The kernel refuses the lower limit, so a new process begins beside; before it takes over another app ends.
+    let mut bad = quiet(&image, "bad", "sleep 0.3; exit 3");
+    bad.restart = Restart::No;
+    let (release, deploy) = board.documents("2", vec![beside(16), bad]);
+    let needs = board.needs("2", &release, &deploy);
+    board.stage_all("2", &needs);
+    let mut events = board.watch();
+    assert_eq!(board.activate("2"), Answer::Done);
+    let second = wait_for("the one beside", WAIT, || {
+        let folders = board.cgroups().into_iter();
+        let mut files = folders.map(|folder| folder.join("holder~/cgroup.procs"));
+        let text = files.find_map(|file| std::fs::read_to_string(file).ok())?;
+        text.lines().next().map(str::to_owned)
+    });
+    let (phase, reason) = board.end_of(&mut events, "2");
+    assert_eq!(phase, Phase::RolledBack, "{reason:?}");
+    assert!(board.log().contains("cannot be set while it runs"));
+    assert_eq!(pid(&board, "holder"), first);
+    assert_eq!(file(&board, "holder", &MEMORY), (64 * MIB).to_string());
+    wait_for("the one beside to be gone", WAIT, || {
+        (!std::path::Path::new(&format!("/proc/{second}")).exists()).then_some(())
+    });
+    let folders = board.cgroups();
+    let left = folders.iter().any(|folder| folder.join("holder~").exists());
+    assert!(!left, "{}", board.log());
+}
+
+#[test]
+fn what_the_kernel_refuses_or_an_app_is_not_alone_with_is_a_start_anew() {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "busy"), RunConfig::default());
+    let holder = |memory_mib| holder(&image, memory_mib);
+    board.commit("1", vec![holder(64)]);
+    let first = filled(&board);
     // More than the new limit is in use: the kernel says EBUSY, and the app begins anew with less.
     board.commit("2", vec![holder(16)]);
     let second = pid(&board, "holder");
