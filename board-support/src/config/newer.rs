@@ -1,7 +1,7 @@
 //! A coracle.toml of a newer version than this program: an agent that goes back to the one before it must not stay down for
 //! want of a word.
 
-use super::{CONFIG_VERSION, WrittenConfig};
+use super::{CONFIG_VERSION, LocalPolicy, StickPolicy, WrittenConfig};
 use crate::toml_file;
 use std::path::Path;
 use toml::{Table, Value};
@@ -35,6 +35,15 @@ pub(super) fn read(text: &str, path: &Path) -> Option<(WrittenConfig, Vec<String
             understood += &format!("{header}{lines}");
         }
     }
-    let written = toml_file::parse(&understood, path).ok()?;
+    let mut written: WrittenConfig = toml_file::parse(&understood, path).ok()?;
+    // What somebody has bounded in words that are too new is not open for that.
+    for key in &passed_over {
+        match key.as_str() {
+            "local.allow" => written.local.allow = Some(LocalPolicy::None),
+            "usb.plugged" => written.usb.plugged = Some(StickPolicy::Ignore),
+            "deploy.window" | "deploy.consent" => written.deploy.consent = Some(true),
+            _ => {}
+        }
+    }
     Some((written, passed_over))
 }

@@ -266,7 +266,8 @@ fn a_file_of_a_newer_version_is_read_as_far_as_it_is_understood() {
     assert_eq!(config.windows.len(), 1);
     assert!(config.consent);
     assert_eq!(config.log_level, LogLevel::Debug);
-    assert_eq!(config.plugged, StickPolicy::Apply);
+    // In doubt the strict one.
+    assert_eq!(config.plugged, StickPolicy::Ignore);
     assert_eq!(config.file, file);
     let mut passed_over = config.passed_over;
     passed_over.sort();
@@ -274,6 +275,17 @@ fn a_file_of_a_newer_version_is_read_as_far_as_it_is_understood() {
         passed_over,
         ["agent.shape", "motto", "radio.band", "usb.plugged"]
     );
+
+    for (section, key) in [
+        ("local", "allow = \"root-only\""),
+        ("deploy", "window = [\"daily 02:00\"]"),
+        ("deploy", "consent = \"two\""),
+    ] {
+        std::fs::write(&file, format!("config_version = 2\n[{section}]\n{key}\n")).unwrap();
+        let config = Config::load(&file).unwrap();
+        assert_eq!(config.consent, section == "deploy", "{key}");
+        assert_eq!(config.local_allow == LocalPolicy::None, section == "local");
+    }
 
     // One of this version has slips, and no text at all is none of any.
     for text in [
