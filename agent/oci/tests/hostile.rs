@@ -213,14 +213,15 @@ done
 
 /// An image that is to run the runtime brings what it is linked to; a static one needs nothing.
 fn bring_libraries(bundle: &Bundle) {
-    let listed = Command::new("ldd")
-        .arg(support::runtime())
+    // As ldd asks (ld.so(8)), which not every board has.
+    let listed = Command::new(support::runtime())
+        .env("LD_TRACE_LOADED_OBJECTS", "1")
         .output()
         .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     for path in listed
         .split_whitespace()
-        .filter(|word| word.starts_with('/'))
+        .filter(|word| word.starts_with('/') && word.contains(".so"))
     {
         let to = bundle.root().join(path.trim_start_matches('/'));
         fs::create_dir_all(to.parent().unwrap()).unwrap();
