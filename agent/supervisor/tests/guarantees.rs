@@ -2,44 +2,25 @@
 
 mod board;
 
-use board::{Board, app, rootfs, wait_for};
+use board::{Board, quiet, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::Answer;
-use coracle_protocol::names::AppName;
-use coracle_protocol::release::{App, Image, NetworkMode};
 use coracle_protocol::report::Phase;
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
+const WAITS: &str = "exec sleep 1000";
 const WAIT: Duration = Duration::from_secs(30);
-
-fn quiet(image: &Image, name: &str) -> App {
-    let mut app = app(image, "exec sleep 1000");
-    app.name = AppName::new(name).unwrap();
-    app.network.mode = NetworkMode::None;
-    app.stop_grace_seconds = 0;
-    app
-}
-
-/// Of the first of these files that the cgroup has; an empty name is our own folder.
-fn file(board: &Board, app: &str, names: &[&str]) -> Option<String> {
-    let folders = board.cgroups();
-    let mut files = folders
-        .iter()
-        .flat_map(|folder| names.iter().map(move |name| folder.join(app).join(name)));
-    let text = files.find_map(|file| std::fs::read_to_string(file).ok())?;
-    Some(text.trim().to_owned())
-}
 
 #[test]
 fn memory_is_promised_where_the_kernel_can_and_refused_where_it_cannot() {
     let mut board = Board::start();
     let image = board.image(&rootfs(&board, "promised"), RunConfig::default());
-    let mut reserved = quiet(&image, "reserved");
+    let mut reserved = quiet(&image, "reserved", WAITS);
     reserved.limits.memory_reservation_bytes = Some(8 * MIB);
     board.commit("1", vec![reserved.clone()]);
     let soft = ["memory.low", "memory.soft_limit_in_bytes"];
-    let as_said = || file(&board, "reserved", &soft);
+    let as_said = || board.cgroup_file("reserved", &soft);
     assert_eq!(as_said(), Some((8 * MIB).to_string()));
 
     // A supervisor that takes the app over sees to it again.
@@ -52,13 +33,13 @@ fn memory_is_promised_where_the_kernel_can_and_refused_where_it_cannot() {
     std::fs::write(changed, (4 * MIB).to_string()).unwrap();
     board.restart_supervisor();
     wait_for("the promise", WAIT, || {
-        (file(&board, "reserved", &soft)? == (8 * MIB).to_string()).then_some(())
+        (board.cgroup_file("reserved", &soft)? == (8 * MIB).to_string()).then_some(())
     });
     assert_eq!(board.app("reserved").unwrap().pid, pid);
 
-    let mut promised = quiet(&image, "promised");
+    let mut promised = quiet(&image, "promised", WAITS);
     promised.limits.memory_min_bytes = Some(4 * MIB);
-    if file(&board, "reserved", &["memory.min"]).is_none() {
+    if board.cgroup_file("reserved", &["memory.min"]).is_none() {
         let (release, deploy) = board.documents("2", vec![reserved, promised]);
         let Answer::Refused { code, reason } = board.offer("2", &release, &deploy) else {
             panic!("it was to be refused");
@@ -72,9 +53,9 @@ fn memory_is_promised_where_the_kernel_can_and_refused_where_it_cannot() {
     let ended = board.deploy("2", vec![reserved, promised]);
     assert_eq!(ended, (Phase::Committed, None));
     let promise = Some((4 * MIB).to_string());
-    assert_eq!(file(&board, "promised", &["memory.min"]), promise);
+    assert_eq!(board.cgroup_file("promised", &["memory.min"]), promise);
     assert_eq!(
-        file(&board, "", &["memory.min"]),
+        board.cgroup_file("", &["memory.min"]),
         promise,
         "or it counts for nothing"
     );
@@ -95,9 +76,9 @@ fn cpus_of_its_own_are_no_other_apps() {
     let all = std::thread::available_parallelism().unwrap().get() as u32;
     assert!(all > 1, "this test needs two CPUs");
     let image = board.image(&rootfs(&board, "cpus"), RunConfig::default());
-    let mut own = quiet(&image, "own");
+    let mut own = quiet(&image, "own", WAITS);
     own.limits.cpus_exclusive = Some(all);
-    let (release, deploy) = board.documents("1", vec![quiet(&image, "other"), own.clone()]);
+    let (release, deploy) = board.documents("1", vec![quiet(&image, "other", WAITS), own.clone()]);
     let Answer::Refused { code, reason } = board.offer("1", &release, &deploy) else {
         panic!("none would be left for the board");
     };
@@ -108,7 +89,7 @@ fn cpus_of_its_own_are_no_other_apps() {
     );
 
     own.limits.cpus_exclusive = Some(all - 1);
-    board.commit("2", vec![quiet(&image, "other"), own]);
+    board.commit("2", vec![quiet(&image, "other", WAITS), own]);
     let lists = |board: &Board| (allowed_cpus(board, "own"), allowed_cpus(board, "other"));
     let (Some(own), Some(other)) = lists(&board) else {
         panic!("both run");
@@ -129,7 +110,7 @@ fn cpus_of_its_own_are_no_other_apps() {
     });
 
     // With nobody who asks, all are everybody's.
-    board.commit("3", vec![quiet(&image, "other")]);
+    board.commit("3", vec![quiet(&image, "other", WAITS)]);
     assert_ne!(allowed_cpus(&board, "other").as_deref(), Some("0"));
     assert_eq!(board.app("other").unwrap().cpus, None);
 }

@@ -9,11 +9,9 @@ mod cut;
 
 use board::{Board, app, http_health, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
-use coracle_protocol::local::{Event, Request};
 use coracle_protocol::release::{App, Image, Port, Strategy};
 use coracle_protocol::report::SetState;
-use cut::{Cut, Traced};
-use std::os::unix::net::UnixStream;
+use cut::{Cut, deployment};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,35 +40,7 @@ fn web(image: &Image) -> App {
 
 /// The other version takes over, and is cut there.
 fn hand_over(board: &mut Board, version: &str, image: &Image, n: usize) -> Cut {
-    let (release, deploy) = board.documents(version, vec![web(image)]);
-    let needs = board.needs(version, &release, &deploy);
-    board.stage_all(version, &needs);
-    let mut events = board.watch();
-    let mut client = board.client();
-    let (socket, log) = (board.socket(), board.log_path());
-    let traced = Traced::seize(board.supervisor_pid(), &log);
-    client.send(Request::Activate {
-        activity: version.to_owned(),
-    });
-    let over = Arc::new(AtomicBool::new(false));
-    let (ended, of) = (over.clone(), version.to_owned());
-    let watcher = std::thread::spawn(move || {
-        let is_end = |event: &Event| matches!(event, Event::Deployment { activity, phase, .. } if *activity == of && phase.is_end());
-        while let Some(event) = events.event() {
-            if is_end(&event) {
-                ended.store(true, Ordering::Relaxed);
-                // Whatever wakes it.
-                let _ = UnixStream::connect(&socket);
-                return;
-            }
-        }
-    });
-    let cut = traced.run_to(n, &over);
-    if let Cut::Before(_) = cut {
-        board.restart_supervisor();
-    }
-    watcher.join().unwrap();
-    cut
+    deployment::cut(board, version, vec![web(image)], n)
 }
 
 /// What runs, once it has come to rest: its version, its process.

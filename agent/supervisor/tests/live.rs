@@ -3,27 +3,17 @@
 
 mod board;
 
-use board::{Board, Client, app, rootfs, wait_for};
+use board::{Board, Client, quiet, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::{Answer, Event};
 use coracle_protocol::names::AppName;
-use coracle_protocol::release::{
-    App, Condition, Image, NetworkMode, Restart, Strategy, TmpfsMount,
-};
+use coracle_protocol::release::{App, Condition, Image, Restart, Strategy, TmpfsMount};
 use coracle_protocol::report::Phase;
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 const WAIT: Duration = Duration::from_secs(60);
 const MEMORY: [&str; 2] = ["memory.max", "memory.limit_in_bytes"];
-
-fn quiet(image: &Image, name: &str, script: &str) -> App {
-    let mut app = app(image, script);
-    app.name = AppName::new(name).unwrap();
-    app.network.mode = NetworkMode::None;
-    app.stop_grace_seconds = 0;
-    app
-}
 
 /// It takes all the CPU that it gets, after it has written in an empty writable layer when that was.
 fn hog(image: &Image, cpu_millis: u32, memory_mib: u64, pids: u32) -> App {
@@ -38,20 +28,10 @@ fn hog(image: &Image, cpu_millis: u32, memory_mib: u64, pids: u32) -> App {
     hog
 }
 
-/// Of the first of these files that the app's cgroup has.
-fn file(board: &Board, app: &str, names: &[&str]) -> String {
-    let folders = board.cgroups();
-    let mut files = folders
-        .iter()
-        .flat_map(|folder| names.iter().map(move |name| folder.join(app).join(name)));
-    let text = files.find_map(|file| std::fs::read_to_string(file).ok());
-    text.expect("the cgroup is there").trim().to_owned()
-}
-
 fn limits(board: &Board) -> (String, String) {
     (
-        file(board, "hog", &MEMORY),
-        file(board, "hog", &["pids.max"]),
+        board.cgroup_file("hog", &MEMORY).unwrap(),
+        board.cgroup_file("hog", &["pids.max"]).unwrap(),
     )
 }
 
@@ -62,14 +42,18 @@ fn said(memory_mib: u64, pids: u32) -> (String, String) {
 /// Thousandths of a CPU that it used in two seconds.
 fn uses(board: &Board, app: &str) -> u128 {
     let used = || {
-        let text = file(board, app, &["cpu.stat", "cpuacct.usage"]);
+        let text = board
+            .cgroup_file(app, &["cpu.stat", "cpuacct.usage"])
+            .unwrap();
         match text
             .lines()
             .find_map(|line| line.strip_prefix("usage_usec "))
         {
             Some(micros) => micros.parse::<u128>().unwrap(),
             None => {
-                file(board, app, &["cpuacct.usage"])
+                board
+                    .cgroup_file(app, &["cpuacct.usage"])
+                    .unwrap()
                     .parse::<u128>()
                     .unwrap()
                     / 1000
@@ -258,7 +242,10 @@ fn a_hand_over_that_is_taken_back_leaves_the_process_that_served_on_and_no_other
     assert_eq!(phase, Phase::RolledBack, "{reason:?}");
     assert!(board.log().contains("cannot be set while it runs"));
     assert_eq!(pid(&board, "holder"), first);
-    assert_eq!(file(&board, "holder", &MEMORY), (64 * MIB).to_string());
+    assert_eq!(
+        board.cgroup_file("holder", &MEMORY).unwrap(),
+        (64 * MIB).to_string()
+    );
     wait_for("the one beside to be gone", WAIT, || {
         (!std::path::Path::new(&format!("/proc/{second}")).exists()).then_some(())
     });
@@ -278,7 +265,10 @@ fn what_the_kernel_refuses_or_an_app_is_not_alone_with_is_a_start_anew() {
     board.commit("2", vec![holder(16)]);
     let second = pid(&board, "holder");
     assert_ne!(second, first);
-    assert_eq!(file(&board, "holder", &MEMORY), (16 * MIB).to_string());
+    assert_eq!(
+        board.cgroup_file("holder", &MEMORY).unwrap(),
+        (16 * MIB).to_string()
+    );
     assert!(board.log().contains("cannot be set while it runs"));
 
     // One that needs an app which starts anew does too, and its own limits are no reason to stay.

@@ -7,15 +7,11 @@
 mod board;
 mod cut;
 
-use board::{Board, app, rootfs, wait_for};
+use board::{Board, quiet, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
-use coracle_protocol::local::{Event, Request};
-use coracle_protocol::release::{App, Image, NetworkMode};
+use coracle_protocol::release::{App, Image};
 use coracle_protocol::report::SetState;
-use cut::{Cut, Traced};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use cut::{Cut, deployment};
 use std::time::Duration;
 
 const WAIT: Duration = Duration::from_secs(60);
@@ -24,9 +20,7 @@ const SAMPLE: usize = 10;
 const PIDS: [u32; 2] = [20, 30];
 
 fn web(image: &Image, pids: u32) -> App {
-    let mut web = app(image, "exec sleep 1000");
-    web.network.mode = NetworkMode::None;
-    web.stop_grace_seconds = 0;
+    let mut web = quiet(image, "web", "exec sleep 1000");
     web.limits.pids = pids;
     web.limits.memory_bytes = u64::from(pids) << 20;
     web
@@ -34,44 +28,7 @@ fn web(image: &Image, pids: u32) -> App {
 
 /// The other limits come, and are cut there.
 fn change(board: &mut Board, version: &str, app: App, n: usize) -> Cut {
-    let (release, deploy) = board.documents(version, vec![app]);
-    let needs = board.needs(version, &release, &deploy);
-    board.stage_all(version, &needs);
-    let mut events = board.watch();
-    let mut client = board.client();
-    let (socket, log) = (board.socket(), board.log_path());
-    let traced = Traced::seize(board.supervisor_pid(), &log);
-    client.send(Request::Activate {
-        activity: version.to_owned(),
-    });
-    let over = Arc::new(AtomicBool::new(false));
-    let (ended, of) = (over.clone(), version.to_owned());
-    let watcher = std::thread::spawn(move || {
-        let is_end = |event: &Event| matches!(event, Event::Deployment { activity, phase, .. } if *activity == of && phase.is_end());
-        while let Some(event) = events.event() {
-            if is_end(&event) {
-                ended.store(true, Ordering::Relaxed);
-                // Whatever wakes it.
-                let _ = UnixStream::connect(&socket);
-                return;
-            }
-        }
-    });
-    let cut = traced.run_to(n, &over);
-    if let Cut::Before(_) = cut {
-        board.restart_supervisor();
-    }
-    watcher.join().unwrap();
-    cut
-}
-
-fn file(board: &Board, names: &[&str]) -> Option<String> {
-    let folders = board.cgroups();
-    let mut files = folders
-        .iter()
-        .flat_map(|folder| names.iter().map(move |name| folder.join("web").join(name)));
-    let text = files.find_map(|file| std::fs::read_to_string(file).ok())?;
-    Some(text.trim().to_owned())
+    deployment::cut(board, version, vec![app], n)
 }
 
 /// What runs, once it has come to rest: its limit, which is the one of its set, and its process.
@@ -82,8 +39,8 @@ fn comes_to_rest(board: &Board, at: &str) -> (u32, u32) {
         let run = set.apps.first()?;
         let pid = run.pid.filter(|_| set.state == SetState::Committed)?;
         let limits = &run.limits;
-        let memory = file(board, &["memory.max", "memory.limit_in_bytes"])?;
-        let held = file(board, &["pids.max"])? == limits.pids.to_string()
+        let memory = board.cgroup_file("web", &["memory.max", "memory.limit_in_bytes"])?;
+        let held = board.cgroup_file("web", &["pids.max"])? == limits.pids.to_string()
             && memory == limits.memory_bytes.to_string();
         // The writable layer is that set's, for the next start of the app.
         let layer = board.state().join("containers/web/set");

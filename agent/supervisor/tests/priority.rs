@@ -2,38 +2,18 @@
 
 mod board;
 
-use board::{Board, app, rootfs};
+use board::{Board, quiet, rootfs};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::Answer;
-use coracle_protocol::names::AppName;
-use coracle_protocol::release::{App, Image, NetworkMode};
 use std::process::Command;
 use std::time::Duration;
 
-fn quiet(image: &Image, name: &str, script: &str) -> App {
-    let mut app = app(image, script);
-    app.name = AppName::new(name).unwrap();
-    app.network.mode = NetworkMode::None;
-    app.stop_grace_seconds = 0;
-    app
-}
-
-/// Of the first of these files that the app's cgroup has.
-fn file(board: &Board, app: &str, names: &[&str]) -> Option<String> {
-    let folders = board.cgroups();
-    let mut files = folders
-        .iter()
-        .flat_map(|folder| names.iter().map(move |name| folder.join(app).join(name)));
-    let text = files.find_map(|file| std::fs::read_to_string(file).ok())?;
-    Some(text.trim().to_owned())
-}
-
 /// Microseconds of CPU.
 fn used(board: &Board, app: &str) -> f64 {
-    if let Some(nanos) = file(board, app, &["cpuacct.usage"]) {
+    if let Some(nanos) = board.cgroup_file(app, &["cpuacct.usage"]) {
         return nanos.parse::<f64>().unwrap() / 1000.0;
     }
-    let text = file(board, app, &["cpu.stat"]).unwrap();
+    let text = board.cgroup_file(app, &["cpu.stat"]).unwrap();
     let mut lines = text.lines();
     let micros = lines.find_map(|line| line.strip_prefix("usage_usec "));
     micros.unwrap().parse().unwrap()
@@ -75,7 +55,7 @@ fn swap_bursts_and_the_end_of_all_are_as_said_or_refused_by_name() {
     let mut saver = quiet(&image, "saver", "exec sleep 1000");
     board.commit("1", vec![saver.clone()]);
     let burst = ["cpu.cfs_burst_us", "cpu.max.burst"];
-    let there = |board: &Board, names: &[&str]| file(board, "saver", names).is_some();
+    let there = |board: &Board, names: &[&str]| board.cgroup_file("saver", names).is_some();
     let has_burst = there(&board, &burst);
     let has_group = there(&board, &["memory.oom.group"]);
     let has_swap = there(&board, &["memory.memsw.limit_in_bytes", "memory.swap.max"]);
@@ -104,18 +84,18 @@ fn swap_bursts_and_the_end_of_all_are_as_said_or_refused_by_name() {
     }
     if has_burst {
         board.commit("2", vec![saver.clone()]);
-        assert_eq!(file(&board, "saver", &burst).as_deref(), Some("20000"));
+        assert_eq!(board.cgroup_file("saver", &burst).as_deref(), Some("20000"));
         // Less quota than the burst was: both change while it runs.
         let pid = board.app("saver").unwrap().pid;
         (saver.limits.cpu_millis, saver.limits.cpu_burst_micros) = (100, Some(5_000));
         board.commit("3", vec![saver]);
-        assert_eq!(file(&board, "saver", &burst).as_deref(), Some("5000"));
+        assert_eq!(board.cgroup_file("saver", &burst).as_deref(), Some("5000"));
         assert_eq!(board.app("saver").unwrap().pid, pid);
     }
     if has_group {
         board.commit("4", vec![whole]);
         assert_eq!(
-            file(&board, "whole", &["memory.oom.group"]).as_deref(),
+            board.cgroup_file("whole", &["memory.oom.group"]).as_deref(),
             Some("1")
         );
     }

@@ -19,8 +19,8 @@ use coracle_protocol::local::{
 };
 use coracle_protocol::names::{AppName, BoardId, HardwareClass, ProductName};
 use coracle_protocol::release::{
-    App, AppLimits, Blob, Health, Image, Layer, Network, NetworkSpec, Probe, RELEASE_TYPE, Release,
-    Restart,
+    App, AppLimits, Blob, Health, Image, Layer, Network, NetworkMode, NetworkSpec, Probe,
+    RELEASE_TYPE, Release, Restart,
 };
 use coracle_protocol::report::{AppStatus, Phase};
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root};
@@ -587,6 +587,16 @@ impl Board {
             .collect()
     }
 
+    /// Of the first of these files that the app's cgroup has; an empty name is the board's own folder.
+    pub fn cgroup_file(&self, app: &str, names: &[&str]) -> Option<String> {
+        let folders = self.cgroups();
+        let mut files = folders
+            .iter()
+            .flat_map(|folder| names.iter().map(move |name| folder.join(app).join(name)));
+        let text = files.find_map(|file| std::fs::read_to_string(file).ok())?;
+        Some(text.trim().to_owned())
+    }
+
     /// An image of `rootfs`, its blobs in the daemon's store.
     pub fn image(&self, rootfs: &Path, config: RunConfig) -> Image {
         let layout = Layout::create(self.dir.path().join("images"), &Limits::default()).unwrap();
@@ -966,6 +976,15 @@ pub fn rootfs(board: &Board, page: &str) -> PathBuf {
         file.set_modified(time).unwrap();
     }
     root
+}
+
+/// One that has no network and ends at once.
+pub fn quiet(image: &Image, name: &str, script: &str) -> App {
+    let mut app = app(image, script);
+    app.name = AppName::new(name).unwrap();
+    app.network.mode = NetworkMode::None;
+    app.stop_grace_seconds = 0;
+    app
 }
 
 /// An app `web` of that image which runs `script`.

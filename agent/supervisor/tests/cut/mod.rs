@@ -4,6 +4,7 @@
 // Each test file uses its own part of it.
 #![allow(dead_code)]
 
+pub mod deployment;
 pub mod family;
 
 use nix::sys::ptrace;
