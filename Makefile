@@ -48,14 +48,14 @@ OCI := $(CARGO) rustc --quiet --package coracle-oci --bin coracle-runtime --rele
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
 
-# Installs what is missing, and says what. The docker client is only installed where there is none.
+# Installs what is missing, and says what. Whoever has another docker client keeps it, and gets an engine beside it that is not started.
 setup:
 	@test "$$(id -u)" = 0 || { echo "this needs root: it makes namespaces, cgroups and containers (sudo make $(MAKECMDGOALS))"; exit 1; }
 	missing=()
 	for p in $(PACKAGES); do
 	  [ "$$(dpkg-query -W -f='$${db:Status-Status}' "$$p" 2>/dev/null)" = installed ] || missing+=("$$p")
 	done
-	command -v docker >/dev/null || missing+=(docker.io)
+	command -v dockerd >/dev/null || missing+=(docker.io)
 	command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.90 or newer (rustup.rs)"; exit 1; }
 	if [ $${#missing[@]} -gt 0 ]; then
 	  echo "installing: $${missing[*]}"
@@ -187,9 +187,8 @@ static: setup
 	@$(CARGO) rustc --quiet --package coracle-agent --bin coracle-agent --release --target-dir $(TARGET)/static -- -C target-feature=+crt-static
 	agent/board/budget.sh $(TARGET)/static/release/coracle-agent
 
-# Whoever has another docker keeps it.
 setup-bench: setup
-	@$(call install,$(BENCH_PACKAGES) $$(command -v dockerd >/dev/null || echo docker.io))
+	@$(call install,$(BENCH_PACKAGES))
 
 bench: setup-bench
 	@$(CARGO) build --release --workspace --bins --examples

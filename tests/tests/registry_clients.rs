@@ -169,9 +169,8 @@ fn skopeo_copies_there_and_back() {
     assert!(!refused.status.success());
 }
 
-/// Docker's own engine, which `make setup-bench` installs.
+/// Docker's own engine, started here with folders of its own.
 #[test]
-#[ignore = "dockerd and containerd take 250 MB: make setup-bench, then cargo test -p coracle-tests --test registry_clients -- --ignored"]
 fn docker_pushes_and_pulls() {
     let scene = Scene::new();
     let dir = tempfile::tempdir().unwrap();
