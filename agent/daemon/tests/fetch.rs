@@ -332,7 +332,10 @@ proptest! {
             steps.push(now(&format!("HTTP/1.1 {head}content-length: {length}\r\n\r\n{part}")));
         }
         let patience = Patience { fruitless_tries: 20, tries: 20, ..patience() };
-        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let got = runtime.block_on(fetch_with(blob(body), steps, patience));
         got.result.unwrap();
         prop_assert!(got.stored);

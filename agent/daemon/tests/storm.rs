@@ -2,7 +2,7 @@
 //! back-off and MQTT client against a real Mosquitto. Without TLS, which two thousand clients of one machine would spend more time
 //! on than on what is tested; when a board comes back does not depend on it.
 
-use coracle_daemon::link::backoff::Failures;
+use coracle_daemon::link::backoff::{End, Failures};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet};
 use std::process::{Child, Command, Stdio};
@@ -73,11 +73,11 @@ async fn board(number: usize, port: u16, seen: Arc<Seen>) {
             }
         }
         drop(eventloop);
-        let lasted = opened.map(|at| at.elapsed());
-        if lasted.is_some() {
+        let end = opened.map_or(End::Unopened, |at| End::Kicked(at.elapsed()));
+        if end != End::Unopened {
             seen.connected.fetch_sub(1, Ordering::Relaxed);
         }
-        let wait = failures.wait(lasted, coracle_daemon::random::u64());
+        let wait = failures.wait(end, coracle_daemon::random::u64());
         tokio::time::sleep(wait).await;
     }
 }

@@ -6,12 +6,14 @@
 
 mod board;
 mod cut;
+#[path = "cut/deployment.rs"]
+mod deployment;
 
 use board::{Board, app, http_health, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::release::{App, Image, Port, Strategy};
 use coracle_protocol::report::SetState;
-use cut::{Cut, deployment};
+use cut::Cut;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

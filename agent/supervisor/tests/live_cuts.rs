@@ -6,12 +6,14 @@
 
 mod board;
 mod cut;
+#[path = "cut/deployment.rs"]
+mod deployment;
 
 use board::{Board, quiet, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::release::{App, Image};
 use coracle_protocol::report::SetState;
-use cut::{Cut, deployment};
+use cut::Cut;
 use std::time::Duration;
 
 const WAIT: Duration = Duration::from_secs(60);

@@ -25,14 +25,24 @@ pub fn delay(backoff: Backoff, failures: u32, random: u64) -> Duration {
     Duration::from_nanos(nanos as u64)
 }
 
-/// Of the link, for a board that was not connected: it starts, or the broker does not open.
+/// How a try for the link ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It never opened.
+    Unopened,
+    /// Nothing came any more on a session that lasted so long: the way is cut, and each board sees that at its own next question.
+    Cut(Duration),
+    /// The broker ended a session that lasted so long.
+    Kicked(Duration),
+}
+
+/// Of the link, for a board that is alone with it: it starts, the broker does not open, or its cable was out.
 const FIRST: Backoff = Backoff {
     first: Duration::from_secs(2),
     longest: Duration::from_secs(300),
 };
 
-/// Of the link, for a board that was connected: so were all the others, and what ended it has probably ended theirs in the same
-/// second. A broker takes some hundred TLS handshakes a second; thousands of boards are spread over half a minute.
+/// Of the link, for a board whose broker ended its session: so it did with all the others, probably in the same second. A broker takes some hundred TLS handshakes a second; thousands of boards are spread over half a minute.
 const KICKED: Backoff = Backoff {
     first: Duration::from_secs(30),
     ..FIRST
@@ -49,18 +59,19 @@ impl Failures {
     /// A session that lasted so long counts as a success.
     pub const STABLE: Duration = Duration::from_secs(60);
 
-    /// Notes the end of a try whose session lasted `lasted` (`None` when it never opened), and says how long to wait before the
-    /// next. `random` is 64 random bits.
-    pub fn wait(&mut self, lasted: Option<Duration>, random: u64) -> Duration {
-        if lasted.is_some_and(|lasted| lasted >= Self::STABLE) {
+    /// Notes how a try ended, and says how long to wait before the next. `random` is 64 random bits.
+    pub fn wait(&mut self, end: End, random: u64) -> Duration {
+        let (backoff, lasted) = match end {
+            End::Unopened => (FIRST, Duration::ZERO),
+            End::Cut(lasted) => (FIRST, lasted),
+            End::Kicked(lasted) => (KICKED, lasted),
+        };
+        if lasted >= Self::STABLE {
             self.in_a_row = 0;
         }
         let failures = self.in_a_row;
         self.in_a_row = self.in_a_row.saturating_add(1);
-        match lasted {
-            Some(_) => delay(KICKED, failures, random),
-            None => delay(FIRST, failures, random),
-        }
+        delay(backoff, failures, random)
     }
 }
 
@@ -100,27 +111,32 @@ mod tests {
     }
 
     /// The longest wait of each kind of end.
-    fn longest(failures: &mut Failures, lasted: Option<u64>) -> u64 {
-        let wait = failures.wait(lasted.map(Duration::from_secs), u64::MAX);
+    fn longest(failures: &mut Failures, end: End) -> u64 {
+        let wait = failures.wait(end, u64::MAX);
         (wait + Duration::from_millis(1)).as_secs()
     }
 
     #[test]
     fn a_broker_that_takes_and_kicks_is_called_ever_less_often() {
         let mut failures = Failures::default();
-        let kicked: Vec<u64> = (0..5).map(|_| longest(&mut failures, Some(1))).collect();
+        let soon = End::Kicked(Duration::from_secs(1));
+        let kicked: Vec<u64> = (0..5).map(|_| longest(&mut failures, soon)).collect();
         assert_eq!(kicked, [30, 60, 120, 240, 300]);
-        let stable = Failures::STABLE.as_secs();
-        assert_eq!(longest(&mut failures, Some(stable)), 30);
-        assert_eq!(longest(&mut failures, Some(1)), 60);
+        assert_eq!(longest(&mut failures, End::Kicked(Failures::STABLE)), 30);
+        assert_eq!(longest(&mut failures, soon), 60);
+        // Whose cable was out has nobody beside it.
+        assert_eq!(longest(&mut failures, End::Cut(Failures::STABLE)), 2);
+        assert_eq!(longest(&mut failures, End::Unopened), 4);
     }
 
     #[test]
     fn a_broker_that_does_not_open_is_tried_soon_at_first() {
         let mut failures = Failures::default();
-        let closed: Vec<u64> = (0..9).map(|_| longest(&mut failures, None)).collect();
+        let closed: Vec<u64> = (0..9)
+            .map(|_| longest(&mut failures, End::Unopened))
+            .collect();
         assert_eq!(closed, [2, 4, 8, 16, 32, 64, 128, 256, 300]);
         // One that opens then, and kicks, has been too much for already.
-        assert_eq!(longest(&mut failures, Some(1)), 300);
+        assert_eq!(longest(&mut failures, End::Kicked(Duration::ZERO)), 300);
     }
 }

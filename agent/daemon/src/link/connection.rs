@@ -1,5 +1,6 @@
 //! One connection to the broker, from CONNECT to its end.
 
+use super::backoff::End;
 use super::odd::{self, Kind};
 use super::outbox::{Item, Outbox};
 use super::{Ends, shrink};
@@ -14,7 +15,6 @@ use rumqttc::{
     PublishOptions, QoS, TlsConfiguration, Transport,
 };
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -64,14 +64,29 @@ impl From<ClientError> for LinkError {
     }
 }
 
-/// When the broker accepted the connection.
-#[derive(Debug, Default)]
-pub struct Opened(OnceLock<Instant>);
+/// A broker that is there was heard not longer ago than this: it answers each keep-alive.
+const HEARD: Duration = Duration::from_secs(KEEP_ALIVE_S as u64 + 5);
 
-impl Opened {
-    /// `None` when it never did.
-    pub fn at(&self) -> Option<Instant> {
-        self.0.get().copied()
+/// What came of a connection.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// When the broker accepted it.
+    opened: Option<Instant>,
+    /// When something came last.
+    heard: Option<Instant>,
+}
+
+impl Traffic {
+    /// How it ended, if it has now.
+    pub fn end(&self) -> End {
+        let Some(opened) = self.opened else {
+            return End::Unopened;
+        };
+        let lasted = opened.elapsed();
+        match self.heard.is_some_and(|heard| heard.elapsed() <= HEARD) {
+            true => End::Kicked(lasted),
+            false => End::Cut(lasted),
+        }
     }
 }
 
@@ -83,7 +98,7 @@ pub async fn run(
     session: u64,
     outbox: &Outbox,
     ends: &mut Ends,
-    opened: &Opened,
+    traffic: &mut Traffic,
 ) -> Result<Ended, LinkError> {
     let board = &identity.board;
     let (client, mut eventloop) = AsyncClient::builder(options(identity, session))
@@ -96,7 +111,7 @@ pub async fn run(
     let mut deadline = Instant::now() + CONNECT;
     let mut waiting: Option<(Item, Ack)> = None;
     loop {
-        let connected = opened.at().is_some();
+        let connected = traffic.opened.is_some();
         if connected && waiting.is_none() {
             waiting = next(&client, identity, session, outbox)?;
         }
@@ -126,10 +141,12 @@ pub async fn run(
         let Event::Incoming(packet) = event else {
             continue;
         };
-        deadline = Instant::now() + SILENCE;
+        let now = Instant::now();
+        traffic.heard = Some(now);
+        deadline = now + SILENCE;
         match packet {
             Packet::ConnAck(_) => {
-                let _ = opened.0.set(Instant::now());
+                traffic.opened = Some(now);
                 client.try_subscribe(Topic::Desired.of(board), QoS::AtLeastOnce)?;
                 client.try_subscribe(ROOT_NOTICE, QoS::AtLeastOnce)?;
                 // A command is for now: the broker keeps none for a board that is away.

@@ -86,9 +86,8 @@ pub async fn run(folder: &Path, outbox: Arc<Outbox>, mut ends: Ends) -> Result<(
             state.broker = Some(identity.mqtt.to_string());
             state.session = Some(session);
         });
-        let opened = connection::Opened::default();
-        let end = connection::run(&identity, session, &outbox, &mut ends, &opened).await;
-        let lasted = opened.at().map(|at| at.elapsed());
+        let mut traffic = connection::Traffic::default();
+        let end = connection::run(&identity, session, &outbox, &mut ends, &mut traffic).await;
         let error = match end {
             Ok(connection::Ended::Shutdown) => break,
             Ok(connection::Ended::NewIdentity) => {
@@ -97,9 +96,9 @@ pub async fn run(folder: &Path, outbox: Arc<Outbox>, mut ends: Ends) -> Result<(
             }
             Err(error) => error,
         };
-        let wait = failures.wait(lasted, crate::random::u64());
-        let lasted = lasted.unwrap_or_default();
-        tracing::warn!(broker = %identity.mqtt, error = %error, lasted_s = lasted.as_secs(), wait_ms = wait.as_millis() as u64, "no link to the broker");
+        let how = traffic.end();
+        let wait = failures.wait(how, crate::random::u64());
+        tracing::warn!(broker = %identity.mqtt, error = %error, ?how, wait_ms = wait.as_millis() as u64, "no link to the broker");
         ends.state.send_modify(|state| {
             if state.connected {
                 state.since = crate::clock::now();

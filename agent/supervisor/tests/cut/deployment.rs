@@ -1,7 +1,7 @@
 //! A deployment that is cut before its n-th system call.
 
-use super::{Cut, Traced};
 use crate::board::Board;
+use crate::cut::{Cut, Traced};
 use coracle_protocol::local::{Event, Request};
 use coracle_protocol::release::App;
 use std::os::unix::net::UnixStream;

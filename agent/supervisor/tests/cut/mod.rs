@@ -4,7 +4,6 @@
 // Each test file uses its own part of it.
 #![allow(dead_code)]
 
-pub mod deployment;
 pub mod family;
 
 use nix::sys::ptrace;
