@@ -1,5 +1,7 @@
 //! What is on the board's disk of layers and blobs: read again, and mended.
 
+#[cfg(doc)]
+use super::{Answer, Request};
 use super::{LayerNeed, LayerSource};
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};

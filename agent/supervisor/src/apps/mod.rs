@@ -2,6 +2,7 @@
 
 pub mod cpus;
 pub mod devices;
+mod ending;
 pub mod etc;
 mod filter;
 pub mod hooks;
@@ -11,6 +12,7 @@ pub mod layer;
 pub mod lock;
 pub mod places;
 pub mod plan;
+mod proof;
 pub mod restart;
 pub mod secrets;
 pub mod slot;
@@ -27,7 +29,7 @@ use coracle_runtime::Cgroup;
 use coracle_runtime::launch::Running;
 use coracle_runtime::namespaces::IdRange;
 use plan::Plan;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Where an app is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,107 +269,6 @@ impl AppRun {
         }
     }
 
-    /// Tells it to end, when it is up. An app that waits for its restart just stays down.
-    pub fn stop(&mut self, now: Instant) {
-        match (self.phase, &self.process) {
-            (Phase::Up | Phase::Preparing, Some(_)) => self.begin_end(now),
-            (Phase::Waiting { .. } | Phase::Created | Phase::Preparing, _) => {
-                self.phase = match self.phase == Phase::Preparing && self.wanted {
-                    // Its start begins anew.
-                    true => Phase::Waiting { at: now },
-                    false => Phase::Ended,
-                };
-                self.held = None;
-                self.hook = None;
-                self.prepared = false;
-            }
-            _ => {}
-        }
-    }
-
-    /// Sends the stop signal.
-    pub fn tell_to_end(&self) {
-        let plan = self.plan.as_ref();
-        let number = plan.map_or(libc::SIGTERM, |plan| plan.stop_signal);
-        if let Some(process) = &self.process {
-            // One that has ended is reaped in its turn.
-            signal(process, number);
-        }
-    }
-
-    /// Kills it when its grace is over.
-    pub fn kill_when_due(&mut self, now: Instant) {
-        if let Phase::Stopping { kill_at: Some(at) } = self.phase
-            && at <= now
-        {
-            self.kill();
-            self.phase = Phase::Stopping { kill_at: None };
-        }
-    }
-
-    /// Kills it at once; its end is reaped in its turn.
-    pub fn kill(&self) {
-        let Some(process) = &self.process else { return };
-        // The first process takes the others of its pid namespace with it; the cgroup is for the rest.
-        signal(process, libc::SIGKILL);
-        if let Err(error) = process.cgroup.kill_all() {
-            tracing::warn!(app = %self.name(), %error, "killing");
-        }
-    }
-
-    /// Its process has ended. What its policy says comes next; a start that was no success counts as an end.
-    pub fn ended(&mut self, code: Option<i32>, oom_killed: bool, now: Instant) {
-        let stopping = matches!(self.phase, Phase::Stopping { .. });
-        let unseen = code.is_none() && self.process.is_some();
-        let ran = self
-            .process
-            .take()
-            .map_or(Duration::ZERO, |process| now - process.since);
-        self.exit_code = code;
-        self.oom_killed = oom_killed;
-        self.tracker = None;
-        self.prepared = false;
-        if ran >= restart::RECOVERED && !self.hook_failed {
-            self.in_a_row = 0;
-        }
-        // Also by itself, while its set is being stopped and its turn has not come.
-        if !self.wanted {
-            self.phase = Phase::Ended;
-            return;
-        }
-        if stopping && !self.hook_failed {
-            // A restart by a person: at once, and no mark against the app.
-            self.phase = Phase::Waiting { at: now };
-            return;
-        }
-        let policy = self.app.restart;
-        let next = match unseen {
-            true => restart::after_unseen_end(policy, self.awaited, self.in_a_row),
-            false => {
-                let success = code == Some(0) && !self.hook_failed;
-                restart::after_exit(policy, success, self.in_a_row)
-            }
-        };
-        match next {
-            restart::Next::Again(wait) => {
-                self.in_a_row += 1;
-                self.phase = Phase::Waiting { at: now + wait };
-            }
-            restart::Next::Stays { fine } => {
-                self.ended_fine = Some(fine);
-                self.phase = Phase::Ended;
-            }
-        }
-    }
-
-    /// It should run, and its restart policy has no more to try: it stays ended after a failure, or was started so many times
-    /// in a row that it will not get well by itself.
-    pub fn is_given_up(&self) -> bool {
-        let ended = self.phase == Phase::Ended && self.ended_fine == Some(false);
-        let tries = self.in_a_row.max(self.unhealthy_in_a_row);
-        self.wanted && (ended || tries >= restart::GIVEN_UP)
-    }
-
     /// When something is due for it.
     pub fn next_due(&self) -> Option<Instant> {
         match self.phase {
@@ -392,64 +293,6 @@ impl AppRun {
             Hook::Runs(running) => Some(running.deadline),
         }
     }
-
-    /// What stands in the way of keeping its set, when the trial's time is over: `None` when nothing
-    /// does, `Some(Err)` for a reason, `Some(Ok)` when it is too early to say.
-    pub fn not_proven(&self) -> Option<Result<(), String>> {
-        match self.phase {
-            Phase::Preparing => Some(Ok(())),
-            Phase::Up if self.is_settling() => Some(Ok(())),
-            Phase::Up => match self.tracker.as_ref().map(Tracker::verdict) {
-                None | Some(Verdict::Healthy) => None,
-                Some(Verdict::Starting) => Some(Ok(())),
-                Some(Verdict::Unhealthy) => Some(Err(self.unhealthy_text())),
-            },
-            Phase::Ended if self.ended_fine == Some(true) || !self.wanted => None,
-            _ => Some(Err(format!(
-                "app `{}` does not run: {}",
-                self.name(),
-                self.end_text()
-            ))),
-        }
-    }
-
-    /// It runs again after a failure: when this run has lasted as long as a trial asks. That it happens to be up at the trial's end says
-    /// nothing of an app that ends again and again.
-    pub fn proven_anew_at(&self) -> Option<Instant> {
-        let failed = self.in_a_row > 0 && (self.exit_code != Some(0) || self.oom_killed);
-        let since = self
-            .process
-            .as_ref()
-            .filter(|_| failed && !self.outgoing)?
-            .since;
-        Some(since + Duration::from_secs(self.app.trial_seconds.into()))
-    }
-
-    /// Why it is unhealthy.
-    pub fn unhealthy_text(&self) -> String {
-        let said = self
-            .tracker
-            .as_ref()
-            .and_then(Tracker::text)
-            .unwrap_or("no word");
-        format!("app `{}` is unhealthy: {said}", self.name())
-    }
-
-    /// How it ended.
-    pub fn end_text(&self) -> String {
-        match (&self.fault, self.exit_code, self.oom_killed) {
-            (Some(fault), ..) => fault.clone(),
-            (None, _, true) => format!(
-                "it was killed for using more than {} bytes of memory",
-                self.app.limits.memory_bytes
-            ),
-            (None, Some(code), _) if code > 128 => {
-                format!("it was killed by signal {}", code - 128)
-            }
-            (None, Some(code), _) => format!("it exited with {code}"),
-            (None, None, _) => "it ended, and nobody saw how".to_owned(),
-        }
-    }
 }
 
 /// An error and what lies under it, on one line.
@@ -465,12 +308,6 @@ pub(crate) fn whole(error: &dyn std::error::Error) -> String {
         below = source.source();
     }
     text
-}
-
-fn signal(process: &Process, number: i32) {
-    if let Err(error) = process.running.signal(number) {
-        tracing::debug!(pid = process.running.pid, number, %error, "it has ended by itself");
-    }
 }
 
 #[cfg(test)]

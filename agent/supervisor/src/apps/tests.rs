@@ -1,6 +1,7 @@
 use super::*;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::release::{AppLimits, Blob, Image, Restart};
+use std::time::Duration;
 
 /// One that says nothing that it need not.
 pub(crate) fn plain_app() -> App {
