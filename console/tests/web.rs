@@ -9,6 +9,15 @@ fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
+/// Where the pages are, and the cookie of somebody who may see them.
+fn signed_in(fleet: &Fleet) -> (String, String) {
+    let base = format!("http://127.0.0.1:{}", fleet.http);
+    let form = format!("token={}", fleet.token());
+    let answer = curl(&["-d", &form, &format!("{base}/sign-in")]);
+    let cookie = answer.header("set-cookie").unwrap();
+    (base, cookie.split(';').next().unwrap().to_owned())
+}
+
 #[test]
 fn pages_need_a_session_and_escape_what_boards_say() {
     let fleet = Fleet::start();
@@ -179,12 +188,7 @@ fn a_read_only_token_looks_and_changes_nothing() {
 #[test]
 fn an_open_page_is_told_and_let_go() {
     let mut fleet = Fleet::start();
-    let base = format!("http://127.0.0.1:{}", fleet.http);
-    let form = format!("token={}", fleet.token());
-    let cookie = curl(&["-d", &form, &format!("{base}/sign-in")])
-        .header("set-cookie")
-        .unwrap();
-    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let (base, cookie) = signed_in(&fleet);
     let listener =
         std::thread::spawn(move || text(&curl(&["-N", "-b", &cookie, &format!("{base}/events")])));
     // A listener that is not there yet misses an event: tell it until it is gone.
@@ -225,11 +229,7 @@ fn a_broker_that_is_already_there_serves_too() {
 #[test]
 fn a_board_is_revoked_from_its_page() {
     let fleet = Fleet::start();
-    let base = format!("http://127.0.0.1:{}", fleet.http);
-    let form = format!("token={}", fleet.token());
-    let signed_in = curl(&["-d", &form, &format!("{base}/sign-in")]);
-    let cookie = signed_in.header("set-cookie").unwrap();
-    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let (base, cookie) = signed_in(&fleet);
     let board = fleet.enrol("acme.b1");
     let page = || text(&curl(&["-b", &cookie, &format!("{base}/boards/acme.b1")]));
     let serial = board.standing()["serial"].as_str().unwrap().to_owned();
@@ -264,11 +264,7 @@ fn a_board_is_revoked_from_its_page() {
 #[test]
 fn a_set_that_has_expired_is_told_on_its_boards_page() {
     let fleet = Fleet::start();
-    let base = format!("http://127.0.0.1:{}", fleet.http);
-    let form = format!("token={}", fleet.token());
-    let signed_in = curl(&["-d", &form, &format!("{base}/sign-in")]);
-    let cookie = signed_in.header("set-cookie").unwrap();
-    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let (base, cookie) = signed_in(&fleet);
     let board = fleet.enrol("acme.b1");
     let digest = format!("sha256:{}", "a".repeat(64));
     let facts = json!({"profile": "generic", "hardware": "generic", "architecture": "x86_64",

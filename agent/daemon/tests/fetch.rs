@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::documents::blob;
 use support::fleet::Fleet;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// What the console does with one request: raw bytes, each after a pause.
@@ -62,13 +62,8 @@ async fn answer(
     step: Step,
     seen: &Mutex<Vec<String>>,
 ) {
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        request.push(stream.read_u8().await.unwrap());
-    }
-    seen.lock()
-        .unwrap()
-        .push(String::from_utf8(request).unwrap());
+    let request = support::head_of(&mut stream).await;
+    seen.lock().unwrap().push(request);
     for (pause, bytes) in step {
         tokio::time::sleep(pause).await;
         if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
@@ -804,11 +799,7 @@ async fn proxy(says_no: bool) -> (u16, Arc<Mutex<Vec<String>>>) {
     let seen = asked.clone();
     tokio::spawn(async move {
         while let Ok((mut tcp, _)) = listener.accept().await {
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(tcp.read_u8().await.unwrap());
-            }
-            let request = String::from_utf8(request).unwrap();
+            let request = support::head_of(&mut tcp).await;
             let to = request.split(' ').nth(1).unwrap().to_owned();
             seen.lock().unwrap().push(request);
             if says_no {

@@ -22,7 +22,7 @@ use support::daemon::Daemon;
 use support::documents::{blob, diff_id};
 use support::fleet::Fleet;
 use support::supervisor::FakeSupervisor;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 /// Moments that are tried where nobody says how many.
@@ -50,14 +50,7 @@ async fn console(fleet: &Fleet) -> (u16, Arc<Mutex<Vec<usize>>>) {
             let Ok(mut stream) = acceptor.accept(tcp).await else {
                 continue;
             };
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                match stream.read_u8().await {
-                    Ok(byte) => request.push(byte),
-                    Err(_) => break,
-                }
-            }
-            let request = String::from_utf8(request).unwrap().to_lowercase();
+            let request = support::head_of(&mut stream).await.to_lowercase();
             if !request.contains(&blob(&layer).digest.hex()) {
                 continue;
             }

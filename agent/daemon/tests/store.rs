@@ -14,7 +14,7 @@ use support::daemon::Daemon;
 use support::documents::{blob, diff_id};
 use support::fleet::Fleet;
 use support::supervisor::{FakeSupervisor, State};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 const FULL: &[u8] = b"the full layer";
@@ -34,14 +34,7 @@ async fn console(fleet: &Fleet, has: &'static [&'static [u8]]) -> (u16, Arc<Mute
             let Ok(mut stream) = acceptor.accept(tcp).await else {
                 continue;
             };
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                match stream.read_u8().await {
-                    Ok(byte) => request.push(byte),
-                    Err(_) => break,
-                }
-            }
-            let request = String::from_utf8(request).unwrap();
+            let request = support::head_of(&mut stream).await;
             let path = request.split(' ').nth(1).unwrap_or_default();
             let hex = path.rsplit('/').next().unwrap().to_owned();
             let found = has.iter().find(|bytes| blob(bytes).digest.hex() == hex);

@@ -7,7 +7,7 @@ mod attack;
 mod board;
 
 use attack::{Made, Outcome, Places, assert_found, corpus};
-use board::{Board, app, rootfs, wait_for};
+use board::{Board, app, own_kib, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::{Answer, LayerSource, Message, Request};
 use coracle_protocol::release::{Image, Layer};
@@ -39,15 +39,6 @@ fn facts(folders: &[PathBuf]) -> BTreeMap<PathBuf, (u32, u32, i64, u64)> {
         found.insert(path, of);
     }
     found
-}
-
-/// KiB that a process has written to, if there is one.
-fn own_kib(pid: &str) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Looks at the supervisor's children all the time.

@@ -3,7 +3,7 @@
 
 mod board;
 
-use board::{Board, app, rootfs};
+use board::{Board, app, own_kib, rootfs};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
 use coracle_protocol::deploy::Delta;
@@ -104,15 +104,6 @@ fn manual(board: &Board, version: u32) -> Image {
     let packed = Command::new("gzip").arg("-n9").arg(file).status().unwrap();
     assert!(packed.success());
     board.image(&root, RunConfig::default())
-}
-
-/// KiB that a process has written to, if there is one.
-fn own_kib(pid: &str) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// The same of the largest of the supervisor's children.

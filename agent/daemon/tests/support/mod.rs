@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod supervisor;
 
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Waits until `done`, or fails after 20 s.
 pub async fn until(what: &str, done: impl FnMut() -> bool) {
@@ -23,4 +24,16 @@ pub async fn until_within(seconds: u32, what: &str, mut done: impl FnMut() -> bo
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("waited {seconds} s for: {what}");
+}
+
+/// The head of a request, as far as it comes.
+pub async fn head_of(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
 }

@@ -166,28 +166,19 @@ pub(crate) struct Element {
 
 pub(crate) fn add_elements(family: u8, table: &str, map: &str, elements: &[Element]) -> Message {
     let data = |bytes: &[u8]| Attributes::default().bytes(NFTA_DATA_VALUE, bytes);
-    let mut list = Attributes::default();
-    for element in elements {
+    let elements = elements.iter().map(|element| {
         let mut comment = vec![
             NFTNL_UDATA_SET_ELEM_COMMENT,
             element.comment.len() as u8 + 1,
         ];
         comment.extend(element.comment.as_bytes());
         comment.push(0);
-        let one = Attributes::default()
+        Attributes::default()
             .nested(NFTA_SET_ELEM_KEY, data(&element.key))
             .nested(NFTA_SET_ELEM_DATA, data(&element.value))
-            .bytes(NFTA_SET_ELEM_USERDATA, &comment);
-        list = list.nested(NFTA_LIST_ELEM, one);
-    }
-    Message {
-        kind: NFT_MSG_NEWSETELEM,
-        flags: CREATE,
-        family,
-        attributes: element_list(table, map).nested(NFTA_SET_ELEM_LIST_ELEMENTS, list),
-        what: format!("elements of map {table} {map}"),
-        needs: "CONFIG_NF_TABLES",
-    }
+            .bytes(NFTA_SET_ELEM_USERDATA, &comment)
+    });
+    add_to(family, table, map, elements)
 }
 
 /// Removes every element (Linux 4.10 or later).

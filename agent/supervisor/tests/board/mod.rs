@@ -978,6 +978,15 @@ pub fn rootfs(board: &Board, page: &str) -> PathBuf {
     root
 }
 
+/// KiB that a process has written to, if there is one.
+pub fn own_kib(pid: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// One that has no network and ends at once.
 pub fn quiet(image: &Image, name: &str, script: &str) -> App {
     let mut app = app(image, script);
