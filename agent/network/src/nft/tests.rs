@@ -81,14 +81,11 @@ fn a_published_port_becomes_a_padded_key_and_value() {
         let messages = rules.set_ports(&[forward(ip)]);
         messages.iter().map(|m| m.what.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(
-        of(None).last().unwrap(),
-        "elements of map coracle-cor0 ports"
-    );
+    assert_eq!(of(None).last().unwrap(), "elements of coracle-cor0 ports");
     assert_eq!(of(Some(Ipv4Addr::UNSPECIFIED.into())), of(None));
     assert_eq!(
         of(Some(Ipv4Addr::LOCALHOST.into())).last().unwrap(),
-        "elements of map coracle-cor0 ports_at"
+        "elements of coracle-cor0 ports_at"
     );
 }
 
