@@ -388,6 +388,34 @@ fn a_reload_takes_a_good_file_and_refuses_one_that_would_keep_it_down() {
 }
 
 #[test]
+fn a_reload_waits_for_the_end_of_a_trial() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let mut runs = app(&image, "exec sleep 1000");
+    runs.network.mode = NetworkMode::None;
+    runs.trial_seconds = 4;
+    let (release, deploy) = board.documents("1", vec![runs]);
+    let needs = board.needs("1", &release, &deploy);
+    board.stage_all("1", &needs);
+    assert_eq!(board.activate("1"), Answer::Done);
+    wait_for("the trial", WAIT, || {
+        let set = board.status().current?;
+        (set.state == SetState::Trial).then_some(())
+    });
+    let ready = board.log().matches("ready socket=").count();
+    signal(board.supervisor_pid(), rustix::process::Signal::HUP);
+    wait_for("its answer", WAIT, || {
+        let words = "once the deployment has ended";
+        board.log().contains(words).then_some(())
+    });
+    wait_for("the next program", WAIT, || {
+        (board.log().matches("ready socket=").count() > ready).then_some(())
+    });
+    assert!(board.log().contains("phase=Committed"));
+    assert_eq!(board.status().current.unwrap().state, SetState::Committed);
+}
+
+#[test]
 fn an_app_that_died_with_the_supervisor_is_started_again() {
     let (mut board, _) = running("page one");
     let before = board.app("web").unwrap().pid.unwrap();

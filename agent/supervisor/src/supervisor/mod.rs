@@ -273,8 +273,18 @@ impl Supervisor {
 
         let mut alive_at = Instant::now();
         let mut watchdog = self.arm_watchdog();
+        let mut is_asked_anew = false;
         let next = loop {
             self.turn().await;
+            if is_asked_anew && self.machine.is_settled() {
+                is_asked_anew = false;
+                match self.could_start_anew(program) {
+                    Ok(()) => break Next::Anew,
+                    Err(error) => {
+                        tracing::error!(error, "cannot be executed anew; this one goes on");
+                    }
+                }
+            }
             if self.reset_is_due() || self.tend_own_program(program).await {
                 break Next::Anew;
             }
@@ -300,10 +310,13 @@ impl Supervisor {
                 Some(came) = self.transfers_that_came.recv() => self.transfer_begins(came),
                 () = self.following.changed() => self.following.look_soon(),
                 () = self.device_watch.changed() => self.device_watch.look_soon(),
-                _ = again.recv() => match self.could_start_anew(program) {
-                    Ok(()) => break Next::Anew,
-                    Err(error) => tracing::error!(error, "cannot be executed anew; this one goes on"),
-                },
+                _ = again.recv() => {
+                    is_asked_anew = true;
+                    // The next program would take the trial back.
+                    if !self.machine.is_settled() {
+                        tracing::info!("is executed anew once the deployment has ended");
+                    }
+                }
                 () = any(&mut ends) => break Next::End,
                 () = until(due) => {}
             }
