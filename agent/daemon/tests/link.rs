@@ -395,21 +395,15 @@ struct OneWaits {
     daemon: Daemon,
     client: rumqttc::AsyncClient,
     heard: Heard,
+    supervisor: FakeSupervisor,
     /// They are there as long as it is.
-    _others: (Arc<Fleet>, Broker, FakeSupervisor),
+    _others: (Arc<Fleet>, Broker),
 }
 
 /// It is told with this code and reason.
 async fn one_waits(code: &'static str, reason: &'static str) -> OneWaits {
-    let fleet = Arc::new(Fleet::new());
-    let wanted = documents(BOARD, 1);
-    let mut daemon = Daemon::prepare();
-    std::fs::write(daemon.folder().join("root.json"), wanted.root.to_json()).unwrap();
-    let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
-    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
-    fleet.enrol(&daemon.state().join("identity"), blobs, broker.port);
     let mut accepts = accept(vec![]);
-    let waits = move |request: &Request, state: &State| match request {
+    one_meets(move |request, state| match request {
         Request::Activate { activity } if activity == "one" => {
             let event = Event::Deployment {
                 activity: activity.clone(),
@@ -421,8 +415,22 @@ async fn one_waits(code: &'static str, reason: &'static str) -> OneWaits {
             None
         }
         other => accepts(other, state),
-    };
-    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), waits);
+    })
+    .await
+}
+
+/// It meets a supervisor with this script.
+async fn one_meets(
+    script: impl FnMut(&Request, &State) -> Option<Answer> + Send + 'static,
+) -> OneWaits {
+    let fleet = Arc::new(Fleet::new());
+    let wanted = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), wanted.root.to_json()).unwrap();
+    let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), blobs, broker.port);
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), script);
     let (client, heard) = listen(&fleet, broker.port);
     daemon.start().await;
     wish(&client, &desired("one", &wanted)).await;
@@ -431,7 +439,8 @@ async fn one_waits(code: &'static str, reason: &'static str) -> OneWaits {
         daemon,
         client,
         heard,
-        _others: (fleet, broker, supervisor),
+        supervisor,
+        _others: (fleet, broker),
     }
 }
 
@@ -458,6 +467,47 @@ async fn a_deployment_that_waits_is_told_and_gives_way_to_a_newer_one() {
     assert_eq!(heard.ended("two").unwrap().phase, Phase::Committed);
     let first = heard.ended("one").unwrap();
     assert_eq!(first.code.as_deref(), Some("superseded"), "{first:?}");
+}
+
+/// A supervisor goes on with what a cut interrupted, and knows of it before its daemon does: what comes meanwhile waits for the
+/// end of that, and is then offered anew, since other layers may be on the board.
+#[tokio::test]
+async fn a_deployment_that_meets_another_one_waits_for_its_end() {
+    let mut accepts = accept(vec![]);
+    let mut is_busy = true;
+    let board = one_meets(move |request, state| match request {
+        Request::Activate { .. } if std::mem::take(&mut is_busy) => Some(Answer::Failed {
+            code: "busy".into(),
+            reason: "another deployment is under way".into(),
+        }),
+        other => accepts(other, state),
+    })
+    .await;
+    let heard = &board.heard;
+    let told = || {
+        let all = heard.all::<Feedback>("feedback");
+        all.into_iter().find(|f| f.phase == Phase::Waiting)
+    };
+    support::until("that it waits", || told().is_some()).await;
+    let told = told().unwrap();
+    assert_eq!(told.code.as_deref(), Some("busy"));
+    assert_eq!(
+        told.reason.as_deref(),
+        Some("another deployment is under way")
+    );
+    assert_eq!(heard.ended("one"), None);
+    let other = Event::Deployment {
+        activity: "zero".into(),
+        phase: Phase::Committed,
+        code: None,
+        reason: None,
+    };
+    board.supervisor.state.events.send(other).unwrap();
+    support::until("its end", || heard.ended("one").is_some()).await;
+    let end = heard.ended("one").unwrap();
+    assert_eq!(end.phase, Phase::Committed, "{end:?}");
+    let once = ["offer", "stage full", "activate"];
+    assert_eq!(board.supervisor.asked(), [once, once].concat());
 }
 
 /// Who holds a stick stands before the board: what waits for a lock, an hour or a person gives way, and waits on afterwards.

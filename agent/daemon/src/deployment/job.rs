@@ -2,6 +2,7 @@
 
 use super::early::EarlyVerified;
 use super::outcome::{self, Awaited, Course, Outcome};
+use super::room::Room;
 use super::voice::Voice;
 use super::{Means, Offered, keep, prepare};
 use crate::fetch::gate::{Gate, Held};
@@ -86,7 +87,6 @@ async fn steps(
     seen: &Seen<'_>,
     fetched: &mut Option<Fetched>,
 ) -> Result<Outcome, Outcome> {
-    let (course, held) = (seen.course, seen.held);
     voice.phase(Phase::Received);
     let mut fetcher = match &job.documents {
         Documents::Console(_) => Some(fetcher(means)?),
@@ -95,9 +95,35 @@ async fn steps(
     if fetcher.is_some() {
         renew_root(means).await;
     }
-    let (deploy, release) = documents(means, &job.documents, fetcher.as_mut()).await?;
+    let documents = documents(means, &job.documents, fetcher.as_mut()).await?;
+    let mut room = Room::of(&means.supervisor);
+    loop {
+        let (documents, fetcher) = ((&documents.0, &documents.1), fetcher.as_mut());
+        match from_offer(means, job, documents, fetcher, voice, seen, fetched).await {
+            Err(end) if room.is_taken(&end) => {
+                seen.course.set(Course::Waits);
+                voice.waiting(end.code, end.reason);
+                room.left().await?;
+                seen.course.set(Course::Comes);
+            }
+            end => return end,
+        }
+    }
+}
+
+/// From the offer to the end.
+async fn from_offer(
+    means: &Means,
+    job: &Job,
+    (deploy, release): (&Envelope, &Envelope),
+    mut fetcher: Option<&mut Fetcher>,
+    voice: &mut Voice<'_>,
+    seen: &Seen<'_>,
+    fetched: &mut Option<Fetched>,
+) -> Result<Outcome, Outcome> {
+    let (course, held) = (seen.course, seen.held);
     let kept = fetcher.as_ref().map(|_| &seen.kept);
-    let (verified, status, needs) = offer(means, &job.activity, (&deploy, &release), kept).await?;
+    let (verified, status, needs) = offer(means, &job.activity, (deploy, release), kept).await?;
     let awaited = Awaited {
         activity: &job.activity,
         deployment: verified.deploy.digest(),
@@ -123,17 +149,17 @@ async fn steps(
         let gate = Gate::new(rules, status.metered.clone(), root);
         fetcher.obey(gate, held.clone());
     }
-    let totals = fetched.insert(Fetched::default());
+    let totals = fetched.get_or_insert_default();
     let mut stage = prepare::Preparation {
         means,
         activity: &job.activity,
-        fetcher: fetcher.as_mut(),
+        fetcher,
         totals,
     };
     let staged = stage.fetch(&needs, voice).await?;
     if held.ever.get() {
         // It may have been hours: the documents may be over, and the supervisor another one.
-        offer(means, &job.activity, (&deploy, &release), None).await?;
+        offer(means, &job.activity, (deploy, release), None).await?;
     }
     voice.phase(Phase::Staging);
     stage.stage(staged).await?;

@@ -11,6 +11,7 @@ mod mend;
 mod outcome;
 mod prepare;
 mod record;
+mod room;
 mod voice;
 
 pub use early::EarlyVerifier;

@@ -43,7 +43,9 @@ impl Preparation<'_> {
         let configs: u64 = needs.configs.iter().map(|b| b.size).sum();
         let total = configs + needs.layers.iter().map(planned).sum::<u64>();
         self.room(needs, total)?;
-        self.totals.full_bytes = needs.layers.iter().map(|need| need.full.size).sum();
+        let full = needs.layers.iter().map(|need| need.full.size).sum();
+        // Of a second try, most is here.
+        self.totals.full_bytes = self.totals.full_bytes.max(full);
         let mut meter = Meter::new(total);
         voice.progress(0, *self.totals);
         for config in &needs.configs {
