@@ -260,9 +260,12 @@ impl Cut<'_> {
         });
         came = format!("{came}, and {}", converged?);
         // Both are one program, and one that the board may be.
-        let agent = wait_for("daemon and supervisor to be one program", UPDATE, || {
+        let status = || -> Result<Value> {
             let text = run(place.program(mounted, "coracle").args(["status", "--json"]))?;
-            let status: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+            serde_json::from_str(&text).context(text)
+        };
+        let agent = wait_for("daemon and supervisor to be one program", UPDATE, || {
+            let status = status()?;
             let (program, daemon) = (&status["program"], &status["daemon_program"]);
             ensure!(program == daemon, "supervisor {program}, daemon {daemon}");
             let brought = program["brought"].as_str().map(str::to_owned);
@@ -277,6 +280,11 @@ impl Cut<'_> {
             may.contains(&agent),
             "its own program is {agent:?}; it must be one of {may:?}"
         );
+        // What the console keeps may be from after the cut, while the board is on trial with that release again.
+        wait_for("the deployment to end", UPDATE, || {
+            let state = &status()?["current"]["state"];
+            Ok((state == "committed").then_some(()))
+        })?;
         run(place.program(mounted, "coracle").args(["store", "check"])).context("store check")?;
         if may.len() > 1 {
             let which = if may[0] == agent { "old" } else { "new" };
