@@ -1,18 +1,19 @@
 //! An action of an app: a program that the signed release names, in the app's container, as the app's user and within its
 //! limits. A child waits for it in the supervisor's place, keeps the end of what it writes, and kills it when its time is over.
 
+use crate::ended;
 use crate::health::exec::{NOT_STARTED, program, waiter};
 use crate::health::probe::Target;
 use crate::users;
 use coracle_protocol::release::NamedAction;
 use coracle_runtime::{Child, Exit, Stdio, reap};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::fchown;
 use std::time::{Duration, Instant};
 
@@ -177,11 +178,12 @@ fn words(errno: Errno) -> String {
 
 /// Until the program ends, writes, or its time is over. Whether it has ended.
 fn wait(pidfd: &OwnedFd, pipe: Option<&File>, left: Duration) -> Result<bool, Errno> {
-    let mut looked = vec![PollFd::new(pidfd, PollFlags::IN)];
-    looked.extend(pipe.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-    let left = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
-    retry_on_intr(|| poll(&mut looked, Some(&left)))?;
-    Ok(!looked[0].revents().is_empty())
+    let pipe: Vec<_> = pipe
+        .map(|pipe| (pipe.as_fd(), PollFlags::IN))
+        .into_iter()
+        .collect();
+    let looked = || ended::poll_beside(Some(pidfd.as_fd()), &pipe, Some(left));
+    retry_on_intr(looked).map(|(ended, _)| ended)
 }
 
 /// What is in the pipe, a piece of it. 0: it has ended; an error: it is empty.

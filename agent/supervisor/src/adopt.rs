@@ -3,19 +3,23 @@
 
 use crate::apps::devices::Given;
 use crate::disk::{self, DiskError};
+use crate::ended;
 use crate::kernel;
 use coracle_digest::Sha256Digest;
 use coracle_network::Attachment;
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::HookKind;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use coracle_runtime::ProcessHandle;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Bytes of the file: 64 apps with 256 ports each stay far below; all the places to go of a release, on 8 networks, too.
 const FILE_BYTES: u64 = 4 << 20;
+/// Between two looks at an adopted process that the kernel tells nobody of (before Linux 5.3).
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A process that outlives the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +42,7 @@ impl ProcessId {
 
     /// A descriptor of the very process, when it is a child of this one: also when it has ended and was not waited for.
     pub fn open_child(self) -> Option<OwnedFd> {
-        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        let pidfd = ProcessHandle::open(self.pid).ok()?.into();
         let stat = stat(self.pid)?;
         let own = std::process::id() as i32;
         (stat.parent == own && stat.start_time == self.start_time).then_some(pidfd)
@@ -47,7 +51,7 @@ impl ProcessId {
     /// A descriptor of the very process, when it lives. The start time is read after the descriptor is
     /// open, so that both mean the same process.
     pub fn open(self) -> Option<OwnedFd> {
-        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        let pidfd = ProcessHandle::open(self.pid).ok()?.into();
         (start_time(self.pid) == Some(self.start_time)).then_some(pidfd)
     }
 }
@@ -217,6 +221,15 @@ pub struct AdoptedEnd {
 
 /// Tells `to` when the process ends. Whoever drops the receiver is told nothing.
 pub fn watch(pid: i32, pidfd: OwnedFd, to: mpsc::Sender<AdoptedEnd>) -> std::io::Result<()> {
+    if ended::is_folder(pidfd.as_fd()) {
+        tokio::spawn(async move {
+            while !ended::has_ended(pidfd.as_fd()) {
+                tokio::time::sleep(LOOK).await;
+            }
+            let _ = to.send(AdoptedEnd { pid, code: None }).await;
+        });
+        return Ok(());
+    }
     // A pidfd is readable once its process has ended.
     let pidfd = kernel::when_readable(pidfd)?;
     tokio::spawn(async move {
@@ -230,7 +243,7 @@ pub fn watch(pid: i32, pidfd: OwnedFd, to: mpsc::Sender<AdoptedEnd>) -> std::io:
             if status.is_some() {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let code = status.map(|status| match libc::WIFSIGNALED(status) {
             true => 128 + libc::WTERMSIG(status),

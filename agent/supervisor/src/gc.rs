@@ -4,10 +4,10 @@
 //! child: unlinking some ten thousand files on flash would hold the supervisor's one thread up.
 
 use crate::disk::{self, About, DiskError};
+use crate::ended;
 use coracle_board_support::config::Config;
 use coracle_digest::Sha256Digest;
 use coracle_runtime::{Child, Failure, reap, spawn_plain};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -76,9 +76,7 @@ pub fn sweep_now(config: &Config, most: Duration) {
     let Ok(Some(child)) = sweep(config) else {
         return;
     };
-    let most = Timespec::try_from(most).ok();
-    let mut ended = [PollFd::new(&child.pidfd, PollFlags::IN)];
-    if poll(&mut ended, most.as_ref()) == Ok(1) {
+    if ended::within(&child.pidfd, most) == Ok(true) {
         let _ = reap::wait(child.pid);
     }
 }

@@ -41,6 +41,7 @@ pub mod apps;
 mod board_policy;
 mod check;
 pub mod disk;
+mod ended;
 pub mod erase;
 pub mod gate;
 pub mod gc;

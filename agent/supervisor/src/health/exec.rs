@@ -5,10 +5,10 @@
 //! there can be made to wait for ever, so that is never the supervisor.
 
 use super::probe::{Target, report_file};
+use crate::ended;
 use coracle_runtime::{
     Capabilities, Child, ExecSpec, SeccompProgram, Stdio, exec_in, reap, spawn_plain,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -105,10 +105,8 @@ fn run(
     app: &OwnedFd,
 ) -> Result<u8, String> {
     let program = program(argv, target, app, Stdio::null().map_err(|e| e.to_string())?)?;
-    let patience = Timespec::try_from(timeout).map_err(|e| e.to_string())?;
-    let mut ended = [PollFd::new(&program.pidfd, PollFlags::IN)];
-    // 0: the time is over. An error leaves the supervisor's own limit to end both.
-    if poll(&mut ended, Some(&patience)) == Ok(0) {
+    // An error leaves the supervisor's own limit to end both.
+    if ended::within(&program.pidfd, timeout) == Ok(false) {
         program.kill().map_err(|e| e.to_string())?;
         return Err(format!("no answer within {timeout:?}"));
     }

@@ -1,11 +1,12 @@
 //! What a hook says: line by line into the app's log, and the last of it for whoever asks. A log that stands still (a slow
 //! disk, a writer that hangs) holds a hook up for a moment at most: what it says beyond that is counted, and not logged.
 
+use crate::ended;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Bytes that are kept of the end.
@@ -72,26 +73,22 @@ impl Words {
             let gives_up = gives_up.map(|at| at + patience);
             let wakes = [until, gives_up].into_iter().flatten().min();
             let left = wakes.map(|at| at.saturating_duration_since(Instant::now()));
-            let left = left.and_then(|left| Timespec::try_from(left).ok());
             let log = self.log.as_ref().filter(|_| !self.waiting.is_empty());
             let watched = [
-                (program, PollFlags::IN),
                 (hears.then_some(from), PollFlags::IN),
                 (log, PollFlags::OUT),
             ];
-            let mut polled = Vec::with_capacity(3);
-            polled.extend(
-                watched
-                    .iter()
-                    .filter_map(|(fd, flags)| Some(PollFd::new((*fd)?, *flags))),
-            );
-            match poll(&mut polled, left.as_ref()) {
+            let watched: Vec<_> = watched
+                .iter()
+                .filter_map(|(fd, flags)| Some(((*fd)?.as_fd(), *flags)))
+                .collect();
+            let looked = ended::poll_beside(program.map(AsFd::as_fd), &watched, left);
+            let (ended, ready) = match looked {
                 Err(Errno::INTR) => continue,
                 other => other?,
             };
-            let mut ready = polled.iter().map(|fd| !fd.revents().is_empty());
+            let mut ready = ready.into_iter();
             let mut is_ready = |is_there: bool| is_there && ready.next() == Some(true);
-            let ended = is_ready(program.is_some());
             let speaks = is_ready(hears);
             if is_ready(log.is_some()) {
                 self.flush();
