@@ -38,6 +38,8 @@ fn web(image: &Image) -> App {
 fn said(board: &Board) -> Vec<String> {
     let log = board.state().join("logs/web/json.log");
     let log = std::fs::read_to_string(log).unwrap_or_default();
+    // The last one may be half written.
+    let log = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let lines = log.lines().map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         line["log"].as_str().unwrap().trim_end().to_owned()
@@ -341,6 +343,10 @@ fn a_supervisor_that_starts_while_hooks_run_begins_the_start_anew_or_goes_on_wit
         waits(&board, "post_start runs");
         let app = wait_for("the app", WAIT, || up(&board));
         assert_eq!(app.pid, settling, "it runs on");
+        // What a hook says comes into the log by way of the writer.
+        wait_for("what it said", WAIT, || {
+            (count(&board, "settle ends") > before[1]).then_some(())
+        });
         let after =
             ["prepare", "settle", "drain"].map(|name| count(&board, &format!("{name} ends")));
         // Each once to its end: the first one's container was ended, the second one was waited for. How that ended a supervisor
