@@ -1,7 +1,7 @@
 //! The board's links and routes change while apps run: by cable, by DHCP, by hand. What has to follow follows here; NAT and
 //! published ports need nothing of it, since no rule of theirs names an uplink or an address of the board.
 
-use super::Supervisor;
+use super::{Supervisor, beat};
 use crate::apps::{AppRun, Phase, interfaces, whole};
 use coracle_network::Changes;
 use std::collections::BTreeMap;
@@ -133,7 +133,7 @@ impl Supervisor {
             process.is_some_and(|process| !process.places.is_empty())
         };
         let watched = self.apps.iter().any(on_networks);
-        self.following.mend_at = watched.then_some(now + MEND);
+        self.following.mend_at = watched.then(|| beat::next(now, MEND));
         if due
             && watched
             && let Ok(networks) = &mut self.bridge.0

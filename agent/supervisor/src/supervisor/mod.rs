@@ -27,6 +27,7 @@
 //! | `stop` | `stop-all` |
 
 mod actions;
+mod beat;
 mod bridge;
 mod checks;
 mod commands;

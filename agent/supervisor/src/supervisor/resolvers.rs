@@ -1,7 +1,7 @@
 //! A resolver for each network that has one: started with it, told of changes, started again when it dies; and heard, when
 //! an app with a list of places to go is about to be told where a name is.
 
-use super::Supervisor;
+use super::{Supervisor, beat};
 use crate::apps::{AppRun, whole};
 use crate::resolver::{self, Resolver, Word, Words};
 use coracle_network::resolver::{Said, Told, Zone};
@@ -184,7 +184,7 @@ impl Supervisor {
     pub(super) fn tend_resolvers(&mut self, now: Instant) {
         let mut news = false;
         if self.resolvers.look_at.is_some_and(|at| at <= now) {
-            self.resolvers.look_at = Some(now + LOOK);
+            self.resolvers.look_at = Some(beat::next(now, LOOK));
             let board = self.boards_resolvers();
             if board != self.resolvers.board {
                 tracing::info!(?board, "the board's resolvers");
