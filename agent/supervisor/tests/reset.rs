@@ -1,5 +1,5 @@
-//! A critical app that is down for good, on a machine whose watchdog really resets it: a virtual board with a disk on `/kept`
-//! that outlives that (docs/boards.md). Each boot runs this program from its beginning, and goes on where the disk says. On a machine
+//! A critical app that is down for good, and a supervisor that hangs, on a machine whose watchdog really resets it: a virtual board
+//! with a disk on `/kept` that outlives that (docs/boards.md). Each boot runs this program from its beginning, and goes on where the disk says. On a machine
 //! without such a disk the test says so.
 
 mod board;
@@ -14,12 +14,17 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const NAME: &str = "a_critical_app_resets_the_machine_twice_and_no_more";
+const NAMES: [&str; 2] = [
+    "a_critical_app_resets_the_machine_twice_and_no_more",
+    "a_supervisor_that_hangs_has_the_machine_reset",
+];
 const KEPT: &str = "/kept";
 const WAIT: Duration = Duration::from_secs(60);
+/// On the disk once the supervisor was made to hang.
+const HUNG: &str = "hung";
 /// The watchdog's, and how long a board that is to stay up is watched.
 const TIMEOUT: Duration = Duration::from_secs(9);
-/// As often as the harness expects it (`tests/src/bin/boards/board.rs`).
+/// Once less than the harness expects it (`tests/src/bin/boards/board.rs`): the supervisor hangs once.
 const RESETS: &str = "2";
 
 fn main() -> ExitCode {
@@ -30,7 +35,9 @@ fn main() -> ExitCode {
         true if std::panic::catch_unwind(boot).is_ok() => ("ok", ExitCode::SUCCESS),
         true => ("FAILED", ExitCode::FAILURE),
     };
-    println!("test {NAME} ... {verdict}");
+    for name in NAMES {
+        println!("test {name} ... {verdict}");
+    }
     code
 }
 
@@ -45,7 +52,8 @@ fn boot() {
         board.app("web")?.started_at
     });
     match before.as_str() {
-        RESETS => last(board),
+        RESETS if Path::new(KEPT).join(HUNG).exists() => last(board),
+        RESETS => hang(board),
         "1" => until_the_reset(),
         other => panic!("{other:?} resets were counted before this boot"),
     }
@@ -79,8 +87,8 @@ fn until_the_reset() {
     panic!("the machine was not reset");
 }
 
-/// No reset is left: the board stays up without its app.
-fn last(board: Board) {
+/// No reset is left: the board stays up without its app. Then nobody feeds the watchdog.
+fn hang(board: Board) {
     wait_for("the app's end", WAIT, || {
         (board.app("web")?.state == AppState::Exited).then_some(())
     });
@@ -91,11 +99,30 @@ fn last(board: Board) {
         "active",
         "it is fed, and would reset the machine"
     );
-    let pid = Pid::from_raw(board.supervisor_pid() as i32).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    std::fs::write(Path::new(KEPT).join(HUNG), []).unwrap();
+    rustix::fs::sync();
+    tell(&board, Signal::STOP);
+    until_the_reset();
+}
+
+/// That it hung is held against no app.
+fn last(board: Board) {
+    wait_for("the app's end", WAIT, || {
+        (board.app("web")?.state == AppState::Exited).then_some(())
+    });
+    assert_eq!(
+        (resets(&board).as_str(), watchdog().as_str()),
+        (RESETS, "active")
+    );
+    tell(&board, Signal::TERM);
     wait_for("a watchdog that is disarmed", WAIT, || {
         (watchdog() == "inactive").then_some(())
     });
+}
+
+fn tell(board: &Board, signal: Signal) {
+    let pid = Pid::from_raw(board.supervisor_pid() as i32).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 fn resets(board: &Board) -> String {

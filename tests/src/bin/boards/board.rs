@@ -238,7 +238,7 @@ pub const BOARDS: [Board; 12] = [
         kernel: Some("linux-image-amd64"),
         devices: &["-device", "i6300esb", "-action", "watchdog=reset"],
         supervisor: false,
-        resets: 2,
+        resets: 3,
         layout: Layout::V2,
         not_here: &[],
         without: &[],
