@@ -13,10 +13,9 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// What still goes on after a deployment may take the first of them.
 const WINDOWS: usize = 3;
 const SHORT: Duration = Duration::from_secs(60);
-/// How often a thread may wake up in so many seconds. Once in each is the goal; the supervisor of a board with apps on a bridge
-/// misses it by a fifth (docs/boards.md), and must not come to more.
+/// How often a thread may wake up in so many seconds: once in each.
 const fn most_wakes(seconds: u64) -> u64 {
-    seconds + seconds / 2
+    seconds
 }
 
 /// Each of ours with its parent and name, and of each of its mappings what [`Pss::read`] asks for.
