@@ -118,6 +118,9 @@ pub struct AppStatus {
     pub image_manifest: Sha256Digest,
     /// Its state.
     pub state: AppState,
+    /// It is up, and somebody on the board has its processes stand still.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// Exit code of the last run, when it ended (128 + signal when killed by one).
     pub exit_code: Option<i32>,
     /// Whether the last end was an OOM kill.

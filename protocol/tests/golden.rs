@@ -147,6 +147,7 @@ fn set() -> SetStatus {
         image: "shop/web:2".into(),
         image_manifest: digest("manifest"),
         state: AppState::Running,
+        paused: true,
         exit_code: Some(137),
         oom_killed: true,
         restarts: 1,
@@ -208,6 +209,7 @@ fn set() -> SetStatus {
         image: "shop/logger:1".into(),
         image_manifest: digest("manifest 2"),
         state: AppState::Restarting,
+        paused: false,
         exit_code: None,
         oom_killed: false,
         restarts: 0,
@@ -556,6 +558,22 @@ fn all() -> Vec<(&'static str, (String, String))> {
             call(Request::Control {
                 app: app(),
                 action: AppAction::Restart,
+                uid: 1000,
+            }),
+        ),
+        (
+            "call_pause",
+            call(Request::Control {
+                app: app(),
+                action: AppAction::Pause,
+                uid: 1000,
+            }),
+        ),
+        (
+            "call_signal",
+            call(Request::Signal {
+                app: app(),
+                signal: "SIGHUP".into(),
                 uid: 1000,
             }),
         ),

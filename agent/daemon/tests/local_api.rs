@@ -348,6 +348,7 @@ fn running() -> SetStatus {
         image: format!("shop/{name}:1"),
         image_manifest: blob(name.as_bytes()).digest,
         state,
+        paused: false,
         exit_code: (state == AppState::Exited).then_some(3),
         oom_killed: false,
         restarts: 0,

@@ -333,7 +333,8 @@ fn people_may_control_no_app(board: &Board) {
         board.ask(Request::Control { app, action, uid })
     };
     let before = board.app("web").unwrap();
-    for action in [AppAction::Stop, AppAction::Restart, AppAction::Start] {
+    use AppAction::{Pause, Restart, Resume, Start, Stop};
+    for action in [Stop, Restart, Start, Pause, Resume] {
         let answer = control(action, 1001);
         assert!(
             matches!(&answer, Answer::Refused { code, reason } if code == "not-allowed" && reason.contains("[local] allow")),
@@ -342,6 +343,13 @@ fn people_may_control_no_app(board: &Board) {
         let line = format!("action={action:?} uid=1001");
         assert!(board.log().contains(&line), "no line with {line:?}");
     }
+    let hangs_up = board.ask(Request::Signal {
+        app: AppName::new("web").unwrap(),
+        signal: "HUP".into(),
+        uid: 1001,
+    });
+    assert!(matches!(&hangs_up, Answer::Refused { code, .. } if code == "not-allowed"));
+    assert!(board.log().contains("signal=\"HUP\" uid=1001"));
     let after = board.app("web").unwrap();
     assert_eq!((after.pid, after.state), (before.pid, before.state));
     assert_eq!(control(AppAction::Stop, 0), Answer::Done);

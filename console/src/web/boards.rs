@@ -256,7 +256,7 @@ fn apps(apps: &[AppStatus], uses: impl Fn(&AppStatus) -> Option<u64>) -> Markup 
 
 fn state(app: &AppStatus) -> Markup {
     html! {
-        (layout::app_state(app.state))
+        (layout::app_state(app))
         @if let Some(code) = app.exit_code { ", code " (code) }
         @if app.oom_killed { span.bad { " out of memory" } }
         @match app.healthy {

@@ -3,7 +3,7 @@
 use crate::clock::now;
 use crate::problem::Problem;
 use crate::store::{Board, Identity, Role};
-use coracle_protocol::report::{AppState, Feedback, Phase, SetState};
+use coracle_protocol::report::{AppState, AppStatus, Feedback, Phase, SetState};
 use maud::{DOCTYPE, Markup, html};
 
 /// A page with navigation; `body` lies in `main`.
@@ -151,8 +151,9 @@ pub fn set_state(state: SetState) -> &'static str {
 }
 
 /// An app's state in words.
-pub fn app_state(state: AppState) -> &'static str {
-    match state {
+pub fn app_state(app: &AppStatus) -> &'static str {
+    match app.state {
+        _ if app.paused => "paused",
         AppState::Created => "created",
         AppState::Running => "running",
         AppState::Restarting => "restarting",

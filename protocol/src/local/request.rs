@@ -74,12 +74,24 @@ pub enum Request {
         /// Who asked, by the daemon's SO_PEERCRED; for the audit line.
         uid: u32,
     },
-    /// Stop, start or restart one app of the running set. Answer: [`Answer::Done`].
+    /// Do something to one app of the running set. Answer: [`Answer::Done`], or [`Answer::Failed`] with code `no-app`, `busy`,
+    /// `not-running`, `paused`, `not-paused`, `no-freezer`.
     Control {
         /// Which app.
         app: AppName,
         /// What to do.
         action: AppAction,
+        /// Who asked, by the daemon's SO_PEERCRED; for the audit line.
+        uid: u32,
+    },
+    /// Send a signal to the first process of one app of the running set. SIGKILL takes all of it, and it stays down as after
+    /// [`AppAction::Stop`]; so it does after the signal by which it is stopped, once it ends of it. Answer: [`Answer::Done`], or
+    /// [`Answer::Failed`] with code `bad-signal`, `no-app`, `not-running`, `busy`.
+    Signal {
+        /// Which app.
+        app: AppName,
+        /// `SIGHUP`, `hup`, `1` or `RTMIN+3`.
+        signal: String,
         /// Who asked, by the daemon's SO_PEERCRED; for the audit line.
         uid: u32,
     },
@@ -153,4 +165,8 @@ pub enum AppAction {
     Start,
     /// Stop and start.
     Restart,
+    /// Let no process of it run, until it is resumed, stopped or replaced.
+    Pause,
+    /// Let them go on.
+    Resume,
 }

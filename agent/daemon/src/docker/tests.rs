@@ -9,6 +9,7 @@ fn app() -> AppStatus {
         image: "shop/web:1".into(),
         image_manifest: Sha256Digest([1; 32]),
         state: AppState::Running,
+        paused: false,
         exit_code: None,
         oom_killed: false,
         restarts: 2,

@@ -24,11 +24,32 @@ impl AppRun {
 
     /// Sends the stop signal.
     pub fn tell_to_end(&self) {
-        let plan = self.plan.as_ref();
-        let number = plan.map_or(libc::SIGTERM, |plan| plan.stop_signal);
         if let Some(process) = &self.process {
             // One that has ended is reaped in its turn.
+            signal(process, self.stop_signal());
+        }
+    }
+
+    fn stop_signal(&self) -> i32 {
+        let plan = self.plan.as_ref();
+        plan.map_or(libc::SIGTERM, |plan| plan.stop_signal)
+    }
+
+    /// A person sends it a signal. After SIGKILL, and once it has ended of its stop signal, it stays down as after a stop; what
+    /// comes of another one is judged by its restart policy.
+    pub fn signalled(&mut self, number: i32) {
+        if number == libc::SIGKILL {
+            self.wanted = false;
+            self.kill();
+            self.phase = Phase::Stopping { kill_at: None };
+            return;
+        }
+        if let Some(process) = &self.process {
             signal(process, number);
+        }
+        if number == self.stop_signal() {
+            self.wanted = false;
+            self.wake();
         }
     }
 
@@ -62,6 +83,7 @@ impl AppRun {
             .map_or(Duration::ZERO, |process| now - process.since);
         self.exit_code = code;
         self.oom_killed = oom_killed;
+        self.paused = false;
         self.tracker = None;
         self.prepared = false;
         if ran >= restart::RECOVERED && !self.hook_failed {

@@ -82,6 +82,7 @@ impl AppRun {
     pub(super) fn begin_end(&mut self, now: Instant) {
         let has_run = self.phase == Phase::Up && !self.is_settling() && !self.hook_failed;
         let has_one = self.app.hook(HookKind::PreStop).is_some();
+        self.wake();
         self.await_end(now);
         match has_run && has_one {
             true => self.hook = Some(Hook::Due(HookKind::PreStop)),
@@ -98,6 +99,9 @@ impl AppRun {
 
     /// It was adopted: the hook of an earlier supervisor goes on, is executed again or is over.
     pub fn go_on_with(&mut self, left: Option<LeftHook>, stopping: bool, now: Instant) {
+        if stopping {
+            self.wake();
+        }
         let companion = |run: &Self, kind, companion| {
             let hook = run.app.hook(kind)?;
             Some(Hook::Runs(Running::adopted(kind, hook, companion?)))

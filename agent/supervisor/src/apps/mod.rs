@@ -10,6 +10,7 @@ pub mod interfaces;
 pub mod launch;
 pub mod layer;
 pub mod lock;
+mod pause;
 pub mod places;
 pub mod plan;
 mod proof;
@@ -94,6 +95,8 @@ pub struct AppRun {
     pub outgoing: bool,
     /// Its process goes on in the set that comes, with that one's limits: between the end of one set and the start of the other.
     pub kept: bool,
+    /// With `Up`: none of its processes runs, because a person said so.
+    pub paused: bool,
     /// With `Up` and `Stopping`.
     pub process: Option<Process>,
     /// Whether it is to run: a person's stop says no, until the next start or set.
@@ -150,6 +153,7 @@ impl AppRun {
             phase: Phase::Created,
             outgoing: false,
             kept: false,
+            paused: false,
             process: None,
             wanted: true,
             restarts: 0,
@@ -195,6 +199,7 @@ impl AppRun {
         let since = process.since;
         self.process = Some(process);
         self.phase = Phase::Up;
+        self.paused = false;
         self.started_at = Some(unix);
         self.ended_fine = None;
         self.fault = None;
@@ -259,7 +264,7 @@ impl AppRun {
 
     /// Whether it is as an app that depends on it needs it.
     pub fn meets(&self, condition: Condition) -> bool {
-        let is_up = self.phase == Phase::Up && !self.is_settling();
+        let is_up = self.phase == Phase::Up && !self.is_settling() && !self.paused;
         let completed = self.phase == Phase::Ended && self.ended_fine == Some(true);
         let verdict = self.tracker.as_ref().map(Tracker::verdict);
         match condition {
@@ -277,6 +282,8 @@ impl AppRun {
             Phase::Waiting { at } => (self.held.is_none() && !self.kept).then_some(at),
             Phase::Stopping { kill_at } => kill_at.into_iter().chain(self.hook_due()).min(),
             Phase::Up if self.is_settling() => self.hook_due(),
+            // Its probes stand still as well.
+            Phase::Up if self.paused => None,
             Phase::Up => match &self.probe {
                 Some(probe) => Some(probe.deadline),
                 None => self.tracker.as_ref().and_then(Tracker::due),

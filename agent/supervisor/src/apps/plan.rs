@@ -22,6 +22,7 @@ use std::path::PathBuf;
 
 mod io;
 mod priority;
+pub mod signal;
 mod storage;
 
 pub use io::io_of;
@@ -181,7 +182,7 @@ pub fn plan(
         .unwrap_or_else(|| settings.profile.quotas.open_files.get().into());
     Ok(Plan {
         env: environment(app, image, &user),
-        stop_signal: signal(run.stop_signal.as_deref())?,
+        stop_signal: stop_signal(run.stop_signal.as_deref())?,
         limits: limits(app, release, settings),
         weights: priority::weights(app.priority, &settings.trials),
         oom_score: priority::oom_score(app.priority),
@@ -288,32 +289,12 @@ fn published(port: &Port) -> PublishedPort {
     }
 }
 
-/// `SIGTERM`, `TERM` or a number, as image-spec `config.md` has it.
-fn signal(name: Option<&str>) -> Result<i32, PlanError> {
+/// The image's, or SIGTERM.
+fn stop_signal(name: Option<&str>) -> Result<i32, PlanError> {
     let Some(name) = name.filter(|name| !name.is_empty()) else {
         return Ok(libc::SIGTERM);
     };
-    let known = match name.strip_prefix("SIG").unwrap_or(name) {
-        "TERM" => libc::SIGTERM,
-        "INT" => libc::SIGINT,
-        "QUIT" => libc::SIGQUIT,
-        "HUP" => libc::SIGHUP,
-        "KILL" => libc::SIGKILL,
-        "USR1" => libc::SIGUSR1,
-        "USR2" => libc::SIGUSR2,
-        "WINCH" => libc::SIGWINCH,
-        other => match real_time(other).or_else(|| other.parse().ok()) {
-            Some(number) if (1..=64).contains(&number) => number,
-            _ => return Err(PlanError::Signal(name.chars().take(32).collect())),
-        },
-    };
-    Ok(known)
-}
-
-/// `RTMIN+3`: how systemd in a container is stopped.
-fn real_time(name: &str) -> Option<i32> {
-    let offset: i32 = name.strip_prefix("RTMIN+")?.parse().ok()?;
-    libc::SIGRTMIN().checked_add(offset)
+    signal::number(name).ok_or_else(|| PlanError::Signal(name.chars().take(32).collect()))
 }
 
 #[cfg(test)]
@@ -322,14 +303,9 @@ mod tests {
 
     #[test]
     fn stop_signals() {
-        let of = |name| signal(Some(name)).ok();
-        assert_eq!(signal(None).unwrap(), libc::SIGTERM);
-        assert_eq!(of("SIGINT"), Some(libc::SIGINT));
-        assert_eq!(of("QUIT"), Some(libc::SIGQUIT));
-        assert_eq!(of("9"), Some(9));
-        assert_eq!(of("SIGRTMIN+3"), Some(libc::SIGRTMIN() + 3));
-        for bad in ["0", "65", "-1", "SIGNOPE", "RTMIN+2147483647"] {
-            assert_eq!(of(bad), None, "{bad}");
-        }
+        assert_eq!(stop_signal(None).unwrap(), libc::SIGTERM);
+        assert_eq!(stop_signal(Some("")).unwrap(), libc::SIGTERM);
+        assert_eq!(stop_signal(Some("SIGINT")).unwrap(), libc::SIGINT);
+        assert!(stop_signal(Some("SIGNOPE")).is_err());
     }
 }

@@ -72,6 +72,12 @@ impl Tracker {
         self.in_flight = true;
     }
 
+    /// Nothing is asked for an interval, and nothing is heard of a probe that was begun.
+    pub fn put_off(&mut self, now: Instant) {
+        self.in_flight = false;
+        self.next = now + Duration::from_millis(self.health.interval_ms.into());
+    }
+
     /// A probe ended. Whether the verdict changed.
     pub fn ended(&mut self, result: Result<(), String>, now: Instant) -> bool {
         self.in_flight = false;
@@ -179,5 +185,8 @@ mod tests {
         assert_eq!(app.due(), None);
         app.ended(Ok(()), start);
         assert_eq!(app.due(), Some(start + Duration::from_secs(1)));
+        app.begun();
+        app.put_off(start + Duration::from_secs(5));
+        assert_eq!(app.due(), Some(start + Duration::from_secs(6)));
     }
 }

@@ -72,6 +72,9 @@ impl Supervisor {
         let (Phase::Up, Some(process), Ok(plan)) = (run.phase, &run.process, &run.plan) else {
             return Err(("not-running", format!("app `{app}` does not run")));
         };
+        if run.paused {
+            return Err(("not-running", format!("app `{app}` is paused")));
+        }
         let target = Target {
             plan,
             running: &process.running,

@@ -255,6 +255,7 @@ fn is_well(run: &AppRun) -> bool {
     run.phase == Phase::Up
         && run.wanted
         && !run.outgoing
+        && !run.paused
         && run.hook.is_none()
         && run.in_a_row == 0
         && run.unhealthy_in_a_row == 0

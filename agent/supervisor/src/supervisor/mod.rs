@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `start` | finds back to order after a restart; adoption |
 //! | `requests` | answers the daemon |
+//! | `control` | what people do to one app: start, stop, pause, signals |
 //! | `root` | takes a new root document |
 //! | `commands` | verifies signed commands, counts and obeys them |
 //! | `actions` | actions of apps that were commanded, from start to end |
@@ -31,6 +32,7 @@ mod beat;
 mod bridge;
 mod checks;
 mod commands;
+mod control;
 mod could_make;
 mod deploy;
 mod devices;

@@ -2,7 +2,6 @@
 
 use super::volumes::FaultOf;
 use super::{STAGE_QUEUE, StageCall, StageJob, Supervisor};
-use crate::apps::Phase;
 use crate::journal::{CONFIG_BYTES, DeployedSet, StoredSet};
 use crate::offer::{self, Accepted, Offer, Refused};
 use crate::reset::Intent;
@@ -10,7 +9,7 @@ use crate::socket::Incoming;
 use crate::stage::{self, Ended};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::local::{
-    Answer, AppAction, DID_NOT_STAY, LayerSource, Needs, Request, StoreAction, Trusted,
+    Answer, DID_NOT_STAY, LayerSource, Needs, Request, StoreAction, Trusted,
 };
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::App;
@@ -147,6 +146,13 @@ impl Supervisor {
                 tracing::info!(%app, ?action, uid, "a person asks");
                 answer.send(match self.may_change(uid) {
                     Ok(()) => self.control(&app, action),
+                    Err(FaultOf((code, why))) => refused(Refused::new(code, why)),
+                });
+            }
+            Request::Signal { app, signal, uid } => {
+                tracing::info!(%app, ?signal, uid, "a person asks");
+                answer.send(match self.may_change(uid) {
+                    Ok(()) => self.signal(&app, &signal),
                     Err(FaultOf((code, why))) => refused(Refused::new(code, why)),
                 });
             }
@@ -397,32 +403,6 @@ impl Supervisor {
             configs,
         };
         Ok((set, stored))
-    }
-
-    pub(super) fn control(&mut self, name: &AppName, action: AppAction) -> Answer {
-        if !self.machine.is_settled() {
-            return failed("busy", "a deployment is under way");
-        }
-        if action != AppAction::Stop && self.is_being_restored(name) {
-            return failed("busy", "a volume of it is being restored");
-        }
-        let now = Instant::now();
-        let Some(app) = self.apps.iter_mut().find(|app| app.name() == name) else {
-            return no_app(name);
-        };
-        app.wanted = action != AppAction::Stop;
-        match (action, app.phase) {
-            (AppAction::Stop, _) => app.stop(now),
-            (AppAction::Restart, Phase::Up | Phase::Preparing) => app.stop(now),
-            (_, Phase::Up | Phase::Preparing | Phase::Stopping { .. }) => {}
-            (_, Phase::Created | Phase::Waiting { .. } | Phase::Ended) => {
-                app.in_a_row = 0;
-                app.unhealthy_in_a_row = 0;
-                app.phase = Phase::Waiting { at: now };
-            }
-        }
-        self.store_run_state();
-        Answer::Done
     }
 }
 

@@ -165,7 +165,7 @@ impl Supervisor {
                 }
                 continue;
             }
-            if app.is_settling() {
+            if app.is_settling() || app.paused {
                 continue;
             }
             let (Phase::Up, Some(process), Some(tracker), Ok(plan)) =

@@ -242,6 +242,7 @@ impl Supervisor {
             }),
         });
         let stats = cgroup.stats().unwrap_or_default();
+        let paused = cgroup.is_frozen().unwrap_or(false);
         let process = Process {
             running: Running { pid, pidfd },
             oom_kills_before: stats.oom_kills.unwrap_or(0),
@@ -263,6 +264,7 @@ impl Supervisor {
         }
         app.restarts = running.restarts;
         app.started(process, running.started_at);
+        app.paused = paused;
         app.go_on_with(hook, running.stopping, Instant::now());
         tracing::info!(app = %name, pid, "adopted");
         if log_writer.is_none() {

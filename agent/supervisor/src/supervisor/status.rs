@@ -118,6 +118,7 @@ impl Supervisor {
                 Phase::Waiting { .. } => AppState::Restarting,
                 Phase::Ended => AppState::Exited,
             },
+            paused: run.paused,
             exit_code: run.exit_code,
             oom_killed: run.oom_killed,
             restarts: run.restarts,

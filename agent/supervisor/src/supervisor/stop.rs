@@ -56,6 +56,9 @@ pub async fn end_everything(settings: &Settings, grace: Duration) -> Vec<String>
             if needed || !told.insert(app.process.pid) {
                 continue;
             }
+            // One that is paused has to move for it; where there is no freezer none is.
+            let slot = app.slot.as_deref().unwrap_or(app.name.as_str());
+            let _ = tree.open(slot).and_then(|cgroup| cgroup.thaw());
             if let Some(pidfd) = app.process.open() {
                 let pid = app.process.pid;
                 // One that has ended meanwhile is what is wanted.

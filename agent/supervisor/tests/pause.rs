@@ -1,0 +1,261 @@
+//! Apps that people pause, and apps that they send signals to, through the real supervisor and the kernel's own freezer.
+
+mod board;
+
+use board::{Board, app, http_health, quiet, rootfs, wait_for};
+use coracle_images::layout::RunConfig;
+use coracle_protocol::local::{Answer, AppAction, Request};
+use coracle_protocol::names::AppName;
+use coracle_protocol::release::{App, Image};
+use coracle_protocol::report::{AppState, AppStatus};
+use std::time::Duration;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+fn image(board: &Board) -> Image {
+    board.image(&rootfs(board, "x"), RunConfig::default())
+}
+
+/// Says so when it is told to end, and has CPU to do so.
+fn busy(image: &Image) -> App {
+    let script = "trap 'echo bye; exit 7' TERM; echo began; while :; do :; done";
+    let mut busy = quiet(image, "web", script);
+    busy.stop_grace_seconds = 10;
+    busy
+}
+
+fn web(board: &Board) -> AppStatus {
+    board.app("web").expect("it is of the set")
+}
+
+fn log(board: &Board) -> String {
+    std::fs::read_to_string(board.state().join("logs/web/json.log")).unwrap_or_default()
+}
+
+/// Its trap is set by then.
+fn wait_for_begin(board: &Board, times: usize) {
+    wait_for("it to begin", WAIT, || {
+        (log(board).matches("began").count() == times).then_some(())
+    });
+}
+
+fn signal(board: &Board, signal: &str) -> Answer {
+    board.ask(Request::Signal {
+        app: AppName::new("web").unwrap(),
+        signal: signal.to_owned(),
+        uid: 0,
+    })
+}
+
+#[track_caller]
+fn fails(answer: Answer, with: &str) {
+    assert!(
+        matches!(&answer, Answer::Failed { code, .. } if code == with),
+        "{with}: {answer:?}"
+    );
+}
+
+#[track_caller]
+fn pause(board: &Board) {
+    assert_eq!(board.control("web", AppAction::Pause), Answer::Done);
+    assert!(web(board).paused);
+}
+
+fn wait_for_end(board: &Board) -> AppStatus {
+    wait_for("its end", WAIT, || {
+        board.app("web").filter(|app| app.state == AppState::Exited)
+    })
+}
+
+/// Microseconds of CPU in the next two seconds.
+fn used_in_two_seconds(board: &Board) -> u64 {
+    // What was under way when it was frozen is counted by then.
+    std::thread::sleep(Duration::from_millis(200));
+    let before = web(board).cpu_usage_us.unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    web(board).cpu_usage_us.unwrap() - before
+}
+
+#[track_caller]
+fn stands_still(board: &Board) {
+    let used = used_in_two_seconds(board);
+    assert!(used < 2_000, "{used} µs in two seconds");
+    assert!(web(board).paused);
+}
+
+#[track_caller]
+fn runs_on(board: &Board) {
+    let used = used_in_two_seconds(board);
+    assert!(used > 50_000, "{used} µs in two seconds");
+    assert!(!web(board).paused);
+}
+
+#[test]
+fn a_paused_app_uses_no_cpu_and_nobody_asks_for_its_health() {
+    let mut board = Board::start();
+    let image = image(&board);
+    let script = "httpd -f -p 8080 -h /www & while :; do :; done";
+    let mut app = app(&image, script);
+    app.health = Some(http_health(8080));
+    board.commit("1", vec![app]);
+    let before = web(&board);
+    pause(&board);
+    // Three failed probes in a row, 200 ms apart, would start it anew.
+    stands_still(&board);
+    let after = web(&board);
+    assert_eq!(
+        (after.pid, after.restarts, after.healthy, after.state),
+        (before.pid, 0, Some(true), AppState::Running)
+    );
+    fails(board.control("web", AppAction::Pause), "paused");
+    fails(board.control("web", AppAction::Start), "paused");
+
+    assert_eq!(board.control("web", AppAction::Resume), Answer::Done);
+    runs_on(&board);
+    let after = web(&board);
+    assert_eq!(
+        (after.pid, after.restarts, after.healthy),
+        (before.pid, 0, Some(true))
+    );
+    let ip = after.ip.unwrap();
+    let page = board.get(&format!("http://{ip}:8080/"));
+    assert_eq!(page.as_deref(), Some("x"));
+    fails(board.control("web", AppAction::Resume), "not-paused");
+    assert_eq!(board.control("web", AppAction::Stop), Answer::Done);
+    wait_for_end(&board);
+    fails(board.control("web", AppAction::Pause), "not-running");
+    fails(board.control("absent", AppAction::Pause), "no-app");
+}
+
+#[test]
+fn it_stays_paused_while_the_supervisor_dies_and_while_it_is_executed_anew() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit("1", vec![busy(&image)]);
+    let pid = web(&board).pid;
+    pause(&board);
+    board.kill_supervisor();
+    board.start_supervisor();
+    stands_still(&board);
+    let ready = board.log().matches("ready socket=").count();
+    let supervisor = rustix::process::Pid::from_raw(board.supervisor_pid() as i32).unwrap();
+    rustix::process::kill_process(supervisor, rustix::process::Signal::HUP).unwrap();
+    wait_for("the next program", WAIT, || {
+        (board.log().matches("ready socket=").count() > ready).then_some(())
+    });
+    stands_still(&board);
+    assert_eq!(web(&board).pid, pid);
+    assert_eq!(board.control("web", AppAction::Resume), Answer::Done);
+    runs_on(&board);
+    assert_eq!(web(&board).pid, pid);
+}
+
+#[test]
+fn a_paused_app_ends_in_its_own_way_when_it_is_stopped_or_replaced() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit("1", vec![busy(&image)]);
+    wait_for_begin(&board, 1);
+    pause(&board);
+    assert_eq!(board.control("web", AppAction::Stop), Answer::Done);
+    // By its own trap, which it got to.
+    assert_eq!(wait_for_end(&board).exit_code, Some(7));
+
+    assert_eq!(board.control("web", AppAction::Start), Answer::Done);
+    wait_for_begin(&board, 2);
+    let first = web(&board).pid;
+    pause(&board);
+    assert_eq!(board.control("web", AppAction::Restart), Answer::Done);
+    wait_for_begin(&board, 3);
+    let second = web(&board);
+    assert!(second.pid.is_some() && second.pid != first && !second.paused);
+
+    // Adopted by a supervisor that finds it paused and half stopped.
+    pause(&board);
+    board.kill_supervisor();
+    board.start_supervisor();
+    assert_eq!(board.control("web", AppAction::Stop), Answer::Done);
+    wait_for_end(&board);
+    assert_eq!(log(&board).matches("bye").count(), 3);
+    assert_eq!(board.control("web", AppAction::Start), Answer::Done);
+    wait_for_begin(&board, 4);
+
+    // A release that changes a limit alone lets well apps go on. One that is paused ends, and the new one runs.
+    let before = web(&board).pid;
+    pause(&board);
+    let mut more = busy(&image);
+    more.limits.memory_bytes += 4 << 20;
+    board.commit("2", vec![more]);
+    let after = web(&board);
+    assert!(after.pid.is_some() && after.pid != before && !after.paused);
+    assert_eq!(log(&board).matches("bye").count(), 4);
+    wait_for_begin(&board, 5);
+
+    pause(&board);
+    board.stop_all();
+    wait_for("its last word", WAIT, || {
+        (log(&board).matches("bye").count() == 5).then_some(())
+    });
+}
+
+#[test]
+fn nobody_is_paused_while_a_deployment_is_under_way() {
+    let mut board = Board::start();
+    let image = image(&board);
+    let mut long = busy(&image);
+    long.trial_seconds = 600;
+    let (release, deploy) = board.documents("1", vec![long]);
+    let needs = board.needs("1", &release, &deploy);
+    board.stage_all("1", &needs);
+    assert_eq!(board.activate("1"), Answer::Done);
+    wait_for_begin(&board, 1);
+    fails(board.control("web", AppAction::Pause), "busy");
+    fails(signal(&board, "HUP"), "busy");
+    assert!(!web(&board).paused);
+}
+
+#[test]
+fn signals_reach_the_first_process_and_those_that_stop_it_leave_it_stopped() {
+    let mut board = Board::start();
+    let image = image(&board);
+    let script = "trap 'echo hup' HUP; trap 'echo bye; exit 7' TERM; trap 'exit 3' USR1; echo began; \
+                  while :; do sleep 0.05; done";
+    board.commit("1", vec![quiet(&image, "web", script)]);
+    wait_for_begin(&board, 1);
+    let pid = web(&board).pid;
+    for (times, name) in [(1, "SIGHUP"), (2, "hup"), (3, "1")] {
+        assert_eq!(signal(&board, name), Answer::Done, "{name}");
+        wait_for(name, WAIT, || {
+            (log(&board).matches("hup").count() == times).then_some(())
+        });
+    }
+    assert_eq!((web(&board).pid, web(&board).restarts), (pid, 0));
+    for name in ["SIGNOPE", "0", "65", ""] {
+        fails(signal(&board, name), "bad-signal");
+    }
+
+    // An end that comes of another signal is the restart policy's.
+    assert_eq!(signal(&board, "USR1"), Answer::Done);
+    wait_for_begin(&board, 2);
+    assert_eq!(web(&board).restarts, 1);
+
+    // Its stop signal, while it is paused: it moves for it, and stays down.
+    pause(&board);
+    assert_eq!(signal(&board, "SIGTERM"), Answer::Done);
+    let ended = wait_for_end(&board);
+    assert_eq!((ended.exit_code, ended.paused), (Some(7), false));
+    fails(signal(&board, "TERM"), "not-running");
+    board.restart_supervisor();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(web(&board).state, AppState::Exited);
+
+    // And SIGKILL, which nobody hears.
+    assert_eq!(board.control("web", AppAction::Start), Answer::Done);
+    wait_for_begin(&board, 3);
+    pause(&board);
+    assert_eq!(signal(&board, "KILL"), Answer::Done);
+    assert_eq!(wait_for_end(&board).exit_code, Some(137));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(web(&board).state, AppState::Exited);
+    assert_eq!(log(&board).matches("bye").count(), 1);
+}
