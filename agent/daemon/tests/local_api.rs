@@ -6,7 +6,7 @@ mod support;
 use coracle_protocol::counters::Seen;
 use coracle_protocol::deploy::{AssignmentRole, Deploy, Target};
 use coracle_protocol::local::{
-    Answer, Event, LayerNeed, LayerSource, Needs, Request, StickWord, Trusted,
+    Answer, AppAction, Event, LayerNeed, LayerSource, Needs, Request, StickWord, Trusted,
 };
 use coracle_protocol::names::{AppName, BoardId};
 use coracle_protocol::release::{AppLimits, Port, Protocol};
@@ -511,6 +511,102 @@ async fn the_unmodified_docker_client_reads_and_restarts() {
     let refused = docker_output(&daemon, &["exec", "web", "sh"]).await;
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(told.contains("Coracle does not serve"), "{told}");
+}
+
+#[tokio::test]
+async fn the_unmodified_docker_client_pauses_and_sends_signals() {
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let failed = |code: &str, reason: &str| {
+        Some(Answer::Failed {
+            code: code.into(),
+            reason: reason.into(),
+        })
+    };
+    let script = move |request: &Request, state: &State| {
+        let mut status = state.status.lock().unwrap();
+        let app = &mut status.current.as_mut().unwrap().apps[0];
+        match request {
+            Request::Control { action, .. } => {
+                let paused = *action == AppAction::Pause;
+                match (app.paused, paused) {
+                    (true, true) => return failed("paused", "app `web` is paused already"),
+                    (false, false) => return failed("not-paused", "app `web` is not paused"),
+                    _ => app.paused = paused,
+                }
+            }
+            Request::Signal { app, .. } if app.as_str() == "job" => {
+                return failed("not-running", "app `job` does not run");
+            }
+            Request::Signal { signal, .. } if signal == "NOPE" => {
+                return failed("bad-signal", "invalid signal: NOPE");
+            }
+            _ => {}
+        }
+        None
+    };
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), script);
+    supervisor.state.status.lock().unwrap().current = Some(running());
+    connected(&daemon).await;
+
+    docker(&daemon, &["pause", "web"]).await;
+    let ps = docker(&daemon, &["ps"]).await;
+    assert!(ps.contains("(Paused)") && !ps.contains("healthy"), "{ps}");
+    let format = "{{.State.Status}} {{.State.Running}} {{.State.Paused}}";
+    let inspect = docker(&daemon, &["inspect", "--format", format, "web"]).await;
+    assert_eq!(inspect.trim(), "paused true true");
+    let list = docker(&daemon, &["ps", "-q", "--filter", "status=paused"]).await;
+    assert_eq!(list.lines().count(), 1);
+    let format = "{{.ContainersRunning}} {{.ContainersPaused}} {{.ContainersStopped}}";
+    let info = docker(&daemon, &["info", "--format", format]).await;
+    assert_eq!(info.trim(), "0 1 1");
+    let again = docker_output(&daemon, &["pause", "web"]).await;
+    let told = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success(), "{told}");
+    assert!(told.contains("paused already"), "{told}");
+    docker(&daemon, &["unpause", "web"]).await;
+    assert!(docker(&daemon, &["ps"]).await.contains("(healthy)"));
+
+    docker(&daemon, &["kill", "-s", "SIGHUP", "web"]).await;
+    docker(&daemon, &["kill", "-s", "RTMIN+3", "web"]).await;
+    docker(&daemon, &["kill", "web"]).await;
+    let signals: Vec<_> = {
+        let calls = supervisor.state.calls.lock().unwrap();
+        let of = |request: &Request| match request {
+            Request::Signal { signal, .. } => Some(signal.clone()),
+            _ => None,
+        };
+        calls.iter().filter_map(of).collect()
+    };
+    assert_eq!(signals[..2], ["SIGHUP", "RTMIN+3"]);
+    assert!(signals[2].ends_with("KILL"), "{signals:?}");
+
+    // As Docker's engine answers.
+    for (path, status) in [
+        ("web/pause", 204),
+        ("web/pause", 409),
+        ("web/unpause", 204),
+        ("web/unpause", 500),
+        ("absent/pause", 404),
+        ("web/kill?signal=NOPE", 400),
+        ("job/kill", 409),
+        ("web/kill?signal=", 204),
+    ] {
+        let path = format!("/containers/{path}");
+        let reply = daemon.send(Method::POST, &path, b"").await;
+        assert_eq!(reply.status().as_u16(), status, "{path}");
+    }
+
+    let log = daemon.log();
+    for action in ["Pause", "Resume", "Signal(\"SIGHUP\")"] {
+        let uid = format!("uid={}", nix::unistd::getuid());
+        let words = ["audit", "local request", &uid, "app=web"];
+        let action = format!("action={action}");
+        let is_it = |line: &&str| words.iter().all(|word| line.contains(word));
+        let lines = log.lines().filter(is_it);
+        let count = lines.filter(|line| line.contains(&action)).count();
+        assert!(count > 0, "no line with {action}:\n{log}");
+    }
 }
 
 /// One that makes containers by hand is told where a release says what was asked, option by option.

@@ -1,12 +1,13 @@
 //! Apps as Docker's containers.
 
 use super::logs::{self, Wanted};
-use super::reply::{Fault, Reply, json, of_answer, typed};
+use super::reply::{Fault, Reply, empty, json, of_answer, typed};
 use super::router::Query;
 use super::{Api, Body, Peer};
 use crate::docker::{self, stats::Sample};
 use crate::supervisor::Notice;
 use coracle_protocol::local::{Answer, AppAction, Event, Request, Status};
+use coracle_protocol::names::AppName;
 use coracle_protocol::report::{AppState, AppStatus, SetStatus};
 use hyper::StatusCode;
 use std::time::Duration;
@@ -116,18 +117,41 @@ pub async fn stats(api: &Api, id: &str, query: &Query) -> Result<Reply, Fault> {
     Ok(typed("application/json", body))
 }
 
-/// `POST /containers/<id>/{start,stop,restart,kill}`.
-pub async fn control(api: &Api, peer: Peer, id: &str, action: AppAction) -> Result<(), Fault> {
-    let status = api.supervisor.status().await?;
-    let (_, app) = find(&status, id)?;
-    tracing::info!(target: "audit", uid = peer.uid, gid = peer.gid, pid = peer.pid, app = %app.name, ?action, "local request");
+/// `POST /containers/<id>/{start,stop,restart,pause,unpause}`.
+pub async fn control(api: &Api, peer: Peer, id: &str, action: AppAction) -> Result<Reply, Fault> {
+    let app = audited(api, peer, id, format!("{action:?}")).await?;
     let request = Request::Control {
-        app: app.name.clone(),
+        app,
         action,
         uid: peer.uid,
     };
+    done(api, request).await
+}
+
+/// `POST /containers/<id>/kill`.
+pub async fn kill(api: &Api, peer: Peer, id: &str, query: &Query) -> Result<Reply, Fault> {
+    let named = query.get("signal").filter(|name| !name.is_empty());
+    let signal = named.unwrap_or("SIGKILL").to_owned();
+    let app = audited(api, peer, id, format!("Signal({signal:?})")).await?;
+    let request = Request::Signal {
+        app,
+        signal,
+        uid: peer.uid,
+    };
+    done(api, request).await
+}
+
+/// The app's name, once it is in the log who asks for what.
+async fn audited(api: &Api, peer: Peer, id: &str, action: String) -> Result<AppName, Fault> {
+    let status = api.supervisor.status().await?;
+    let (_, app) = find(&status, id)?;
+    tracing::info!(target: "audit", uid = peer.uid, gid = peer.gid, pid = peer.pid, app = %app.name, %action, "local request");
+    Ok(app.name.clone())
+}
+
+async fn done(api: &Api, request: Request) -> Result<Reply, Fault> {
     match api.supervisor.ask(request).await? {
-        Answer::Done => Ok(()),
+        Answer::Done => Ok(empty(StatusCode::NO_CONTENT)),
         other => Err(of_answer(other)),
     }
 }
@@ -201,7 +225,10 @@ fn apps(status: &Status) -> impl Iterator<Item = (&SetStatus, &AppStatus)> {
 }
 
 /// An app by name, id or the beginning of its id.
-fn find<'a>(status: &'a Status, wanted: &str) -> Result<(&'a SetStatus, &'a AppStatus), Fault> {
+pub(super) fn find<'a>(
+    status: &'a Status,
+    wanted: &str,
+) -> Result<(&'a SetStatus, &'a AppStatus), Fault> {
     if let Some(found) = apps(status).find(|(_, app)| app.name.as_str() == wanted) {
         return Ok(found);
     }

@@ -89,7 +89,16 @@ impl From<Outcome> for Fault {
 pub fn of_answer(answer: Answer) -> Fault {
     let (status, code, message) = match answer {
         Answer::Refused { code, reason } => (StatusCode::FORBIDDEN, Some(code), reason),
-        Answer::Failed { code, reason } => (StatusCode::INTERNAL_SERVER_ERROR, Some(code), reason),
+        Answer::Failed { code, reason } => {
+            let status = match code.as_str() {
+                "bad-signal" => StatusCode::BAD_REQUEST,
+                "no-app" => StatusCode::NOT_FOUND,
+                // As Docker has it: that one is not paused is no conflict.
+                "not-running" | "paused" => StatusCode::CONFLICT,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            (status, Some(code), reason)
+        }
         other => {
             let error = crate::supervisor::unexpected("done", &other);
             (StatusCode::BAD_GATEWAY, None, error.to_string())

@@ -1,6 +1,6 @@
 //! Which path is answered by what.
 
-use super::reply::{Fault, Reply, empty, json, typed};
+use super::reply::{Fault, Reply, json, typed};
 use super::{Api, Body, Peer, containers, networks, own, store, volumes};
 use crate::docker;
 use bytes::Bytes;
@@ -102,21 +102,23 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
         ("GET", ["containers", id, "json"]) => containers::inspect(api, id).await,
         ("GET", ["containers", id, "logs"]) => containers::logs(api, id, &query).await,
         ("GET", ["containers", id, "stats"]) => containers::stats(api, id, &query).await,
+        ("POST", ["containers", id, "kill"]) => containers::kill(api, peer, id, &query).await,
         (
             "POST",
             [
                 "containers",
                 id,
-                action @ ("start" | "stop" | "restart" | "kill"),
+                action @ ("start" | "stop" | "restart" | "pause" | "unpause"),
             ],
         ) => {
             let action = match *action {
                 "start" => AppAction::Start,
                 "restart" => AppAction::Restart,
+                "pause" => AppAction::Pause,
+                "unpause" => AppAction::Resume,
                 _ => AppAction::Stop,
             };
-            containers::control(api, peer, id, action).await?;
-            Ok(empty(StatusCode::NO_CONTENT))
+            containers::control(api, peer, id, action).await
         }
         ("GET", ["images", "json"]) => {
             let status = api.supervisor.status().await?;

@@ -58,7 +58,7 @@ pub fn inspect(set: &SetStatus, app: &AppStatus, log: Option<&Path>) -> Value {
     let mut state = json!({
         "Status": word(app),
         "Running": app.state == AppState::Running,
-        "Paused": false,
+        "Paused": app.paused,
         "Restarting": app.state == AppState::Restarting,
         "OOMKilled": app.oom_killed,
         "Dead": false,
@@ -152,6 +152,7 @@ fn users(app: &AppStatus) -> &'static str {
 /// Docker's word for a state.
 pub fn word(app: &AppStatus) -> &'static str {
     match app.state {
+        _ if app.paused => "paused",
         AppState::Created => "created",
         AppState::Running => "running",
         AppState::Restarting => "restarting",
@@ -166,6 +167,7 @@ fn sentence(app: &AppStatus, now: u64) -> String {
     let code = app.exit_code.unwrap_or(0);
     match app.state {
         AppState::Created => "Created".to_owned(),
+        AppState::Running if app.paused => format!("Up {since} (Paused)"),
         AppState::Running => match app.healthy {
             None => format!("Up {since}"),
             Some(true) => format!("Up {since} (healthy)"),

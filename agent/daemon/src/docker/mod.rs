@@ -84,8 +84,9 @@ pub fn version(machine: &Machine) -> Value {
 /// `GET /info`.
 pub fn info(status: &Status, instance: &str) -> Value {
     let apps = status.current.as_ref().map_or(&[][..], |set| &set.apps);
-    let count = |wanted: fn(AppState) -> bool| apps.iter().filter(|a| wanted(a.state)).count();
-    let running = count(|s| matches!(s, AppState::Running | AppState::Restarting));
+    let count = |wanted: fn(&AppStatus) -> bool| apps.iter().filter(|app| wanted(app)).count();
+    let up = count(|app| matches!(app.state, AppState::Running | AppState::Restarting));
+    let paused = count(|app| app.paused);
     let mut options = vec!["name=seccomp,profile=builtin", "name=cgroupns"];
     // As an engine with `userns-remap` says it.
     let has_own_users = |app: &AppStatus| matches!(app.users, Some(AppUsers::Own { .. }));
@@ -100,9 +101,9 @@ pub fn info(status: &Status, instance: &str) -> Value {
         "ID": instance,
         "Name": instance,
         "Containers": apps.len(),
-        "ContainersRunning": running,
-        "ContainersPaused": 0,
-        "ContainersStopped": apps.len() - running,
+        "ContainersRunning": up - paused.min(up),
+        "ContainersPaused": paused,
+        "ContainersStopped": apps.len() - up,
         "Images": image_list(status).len(),
         "Driver": "overlayfs",
         "DriverStatus": [["Layers", status.layers.len().to_string()]],
@@ -186,6 +187,8 @@ pub fn event(id: &str, app: &AppStatus, what: &str) -> Value {
         _ if what.starts_with("unhealthy") => "health_status: unhealthy".to_owned(),
         _ if what.starts_with("healthy") => "health_status: healthy".to_owned(),
         _ if what.contains("OOM") => "oom".to_owned(),
+        _ if what == "paused" => "pause".to_owned(),
+        _ if what == "resumed" => "unpause".to_owned(),
         AppState::Running => "start".to_owned(),
         AppState::Created => "create".to_owned(),
         AppState::Restarting | AppState::Exited => "die".to_owned(),
