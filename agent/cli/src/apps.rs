@@ -1,4 +1,4 @@
-//! `ps`, `stats`, `images`, and `restart`, `stop`, `start`.
+//! `ps`, `stats`, `images`, and what is done to one app.
 
 use crate::args::Action;
 use crate::client::Client;
@@ -62,6 +62,7 @@ fn row(app: &AppStatus) -> [String; 7] {
 /// The state, and what one wants to know at once with it.
 fn state(app: &AppStatus) -> String {
     let word = match app.state {
+        _ if app.paused => return "paused".to_owned(),
         AppState::Created => "created",
         AppState::Running => "running",
         AppState::Restarting => "restarting",
@@ -226,15 +227,26 @@ fn of_apps(apps: &[AppStatus]) -> Vec<Image<'_>> {
     images
 }
 
-/// `coracle restart`, `stop`, `start`
+/// `coracle restart`, `stop`, `start`, `pause`, `resume`
 pub async fn control(client: &Client, action: Action, app: &AppName) -> Result<(), Failure> {
     let (verb, done) = match action {
         Action::Restart => ("restart", "restarted"),
         Action::Stop => ("stop", "stopped"),
         Action::Start => ("start", "started"),
+        Action::Pause => ("pause", "paused"),
+        Action::Resume => ("unpause", "resumed"),
     };
     client.order(&format!("/containers/{app}/{verb}")).await?;
     output::text(&format!("{app} {done}\n"))
+}
+
+/// `coracle kill`
+pub async fn kill(client: &Client, app: &AppName, signal: &str) -> Result<(), Failure> {
+    // A plus is a blank in a query.
+    let escaped = signal.replace('+', "%2B");
+    let path = format!("/containers/{app}/kill?signal={escaped}");
+    client.order(&path).await?;
+    output::text(&format!("{app} was sent {signal}\n"))
 }
 
 #[cfg(test)]
@@ -266,6 +278,9 @@ pub(crate) mod tests {
             "shop/web:1",
         ];
         assert_eq!(row(&app), text.map(str::to_owned));
+        app.paused = true;
+        assert_eq!(state(&app), "paused");
+        app.paused = false;
         app.state = AppState::Created;
         app.waiting_for = Some("waiting for db: healthy".into());
         assert_eq!(state(&app), "created (waiting for db: healthy)");

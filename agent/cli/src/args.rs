@@ -35,6 +35,11 @@ pub enum Command {
         action: Action,
         app: AppName,
     },
+    Kill {
+        app: AppName,
+        /// As it was written, in letters that need no escape in a path.
+        signal: String,
+    },
     Volume(VolumeCommand),
     Enrol {
         file: PathBuf,
@@ -74,6 +79,8 @@ pub enum Action {
     Restart,
     Stop,
     Start,
+    Pause,
+    Resume,
 }
 
 /// `logs`.
@@ -117,6 +124,9 @@ pub enum UsageError {
         command: &'static str,
         argument: String,
     },
+    /// Not a signal.
+    #[error("`{0}` is no signal; see `coracle kill --help`")]
+    Signal(String),
     /// Not a name.
     #[error(transparent)]
     Name(#[from] coracle_protocol::names::NameError),
@@ -137,6 +147,7 @@ struct Words {
     yes: bool,
     volumes: bool,
     repair: bool,
+    signal: Option<String>,
     plain: std::collections::VecDeque<OsString>,
 }
 
@@ -175,6 +186,9 @@ pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
         "restart" => words.control("restart", Action::Restart)?,
         "stop" => words.control("stop", Action::Stop)?,
         "start" => words.control("start", Action::Start)?,
+        "pause" => words.control("pause", Action::Pause)?,
+        "resume" | "unpause" => words.control("resume", Action::Resume)?,
+        "kill" => words.kill()?,
         "enrol" => {
             let file = words.path("enrol", "the enrolment file")?;
             words.end("enrol", Command::Enrol { file })?
@@ -214,6 +228,7 @@ fn gather(mut parser: lexopt::Parser) -> Result<Words, lexopt::Error> {
             Long("size") => words.size = Some(parser.value()?.parse_with(volume::size)?),
             Long("yes") => words.yes = true,
             Long("repair") => words.repair = true,
+            Short('s') | Long("signal") => words.signal = Some(parser.value()?.string()?),
             Long("volumes") => words.volumes = true,
             Long("inodes") => words.inodes = Some(parser.value()?.parse()?),
             Value(value) => words.plain.push_back(value),
@@ -252,6 +267,7 @@ impl Words {
             (self.yes, "--yes"),
             (self.volumes, "--volumes"),
             (self.repair, "--repair"),
+            (self.signal.is_some(), "--signal"),
         ];
         let option = extra.into_iter().find(|(given, _)| *given);
         let plain = self
@@ -285,6 +301,17 @@ impl Words {
     fn control(&mut self, name: &'static str, action: Action) -> Result<Command, UsageError> {
         let app = self.app(name)?;
         self.end(name, Command::Control { action, app })
+    }
+
+    /// Which signals there are the supervisor knows.
+    fn kill(&mut self) -> Result<Command, UsageError> {
+        let app = self.app("kill")?;
+        let signal = self.signal.take().unwrap_or_else(|| "KILL".to_owned());
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '+';
+        if signal.is_empty() || !signal.chars().all(is_word) {
+            return Err(UsageError::Signal(signal));
+        }
+        self.end("kill", Command::Kill { app, signal })
     }
 
     fn logs(&mut self) -> Result<Command, UsageError> {

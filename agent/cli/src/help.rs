@@ -9,6 +9,8 @@ usage: coracle [--socket PATH | --config FILE] COMMAND [--json]
   logs [-f] APP         what an app wrote
   status                board, running set, link to the console
   restart|stop|start APP
+  pause|resume APP      let none of its processes run, and let them go on
+  kill [-s SIGNAL] APP  send a signal to an app's first process
   stats                 memory, CPU and processes of each app
   images                images of the running set
   volume ls             volumes; also inspect, create, rm, prune, backup, restore
@@ -95,6 +97,39 @@ examples:
   coracle stop web && coracle start web
 
 exit codes: 0 ok; 1 failed, such as no such app; 2 wrong usage; 3 refused;
+            4 coracled cannot be reached
+";
+
+const PAUSE: &str = "\
+usage: coracle pause|resume APP
+
+pause    none of its processes runs any more; it keeps its memory, its network and its ports, and
+         nobody asks for its health. It stays so until it is resumed, stopped or restarted, until
+         the next set is installed, or until the board starts again
+resume   they go on where they were; `unpause` is the same
+
+examples:
+  coracle pause web
+  coracle resume web
+
+exit codes: 0 ok; 1 failed, such as it does not run or a deployment is under way; 2 wrong usage;
+            3 refused; 4 coracled cannot be reached
+";
+
+const KILL: &str = "\
+usage: coracle kill [-s SIGNAL] APP
+
+Sends a signal to the app's first process. Without -s that is SIGKILL: all of the app is gone, at
+once, and stays so until it is started. So it does once it ends of the signal by which it is stopped
+(SIGTERM, or what its image says). After any other signal its restart policy decides.
+
+  -s, --signal SIGNAL   HUP, SIGHUP, 1 or RTMIN+3
+
+examples:
+  coracle kill -s HUP web
+  coracle kill web
+
+exit codes: 0 ok; 1 failed, such as no such signal or the app does not run; 2 wrong usage; 3 refused;
             4 coracled cannot be reached
 ";
 
@@ -305,6 +340,8 @@ pub fn of(command: &str) -> Option<&'static str> {
         "logs" => LOGS,
         "status" => STATUS,
         "restart" | "stop" | "start" => CONTROL,
+        "pause" | "resume" | "unpause" => PAUSE,
+        "kill" => KILL,
         "stats" => STATS,
         "images" => IMAGES,
         "enrol" => ENROL,
@@ -327,7 +364,7 @@ mod tests {
 
     #[test]
     fn each_command_has_examples_and_exit_codes() {
-        for line in GENERAL.lines().skip(4).take(19) {
+        for line in GENERAL.lines().skip(4).take(21) {
             for command in line.split_whitespace().next().unwrap().split('|') {
                 let text = of(command).unwrap_or_else(|| panic!("no help on `{command}`"));
                 assert!(text.contains("examples:\n  coracle "), "{command}");

@@ -76,6 +76,7 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
         Command::Stats => apps::stats(&client()?, json).await,
         Command::Images => apps::images(&client()?, json).await,
         Command::Control { action, app } => apps::control(&client()?, action, &app).await,
+        Command::Kill { app, signal } => apps::kill(&client()?, &app, &signal).await,
         Command::Logs(wanted) => logs::show(&client()?, &wanted).await,
         Command::Volume(command) => volumes::run(&client()?, &command, json).await,
         Command::Status => status::show(&client()?, json).await,

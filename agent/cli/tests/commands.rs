@@ -157,6 +157,51 @@ fn control_asks_once() {
 }
 
 #[test]
+fn an_app_is_paused_resumed_and_sent_signals_by_dockers_paths() {
+    let daemon = Daemon::start();
+    daemon.answer("POST /containers/web/pause", 204, "");
+    daemon.answer("POST /containers/web/unpause", 204, "");
+    daemon.answer(
+        "POST /containers/web/unpause",
+        500,
+        r#"{"message":"app `web` is not paused","code":"not-paused"}"#,
+    );
+    assert_eq!(out(&daemon.run(&["pause", "web"])), "web paused\n");
+    assert_eq!(out(&daemon.run(&["unpause", "web"])), "web resumed\n");
+    let output = daemon.run(&["resume", "web"]);
+    assert_eq!(
+        (code(&output), err(&output).as_str()),
+        (1, "coracle: app `web` is not paused\n")
+    );
+
+    for (options, path) in [
+        (&["kill", "web"][..], "KILL"),
+        (&["kill", "-s", "HUP", "web"], "HUP"),
+        (&["kill", "web", "--signal=SIGRTMIN+3"], "SIGRTMIN%2B3"),
+    ] {
+        let line = format!("POST /containers/web/kill?signal={path}");
+        daemon.answer(&line, 204, "");
+        let output = daemon.run(options);
+        assert_eq!(code(&output), 0, "{options:?}: {}", err(&output));
+        assert_eq!(daemon.asked(&line).len(), 1, "{options:?}");
+    }
+    for wrong in [
+        &["kill", "-s", "HUP&x=1", "web"][..],
+        &["kill", "-s", "", "web"],
+        &["stop", "-s", "HUP", "web"],
+        &["kill", "-s", "HUP"],
+    ] {
+        let output = daemon.run(wrong);
+        assert_eq!(code(&output), 2, "{wrong:?}: {}", err(&output));
+    }
+    let mut paused = status();
+    paused["current"]["apps"][0]["paused"] = json!(true);
+    daemon.answer(STATUS, 200, paused.to_string());
+    let table = out(&daemon.run(&["ps"]));
+    assert!(table.contains("web     paused"), "{table}");
+}
+
+#[test]
 fn stats_and_images() {
     let daemon = Daemon::start();
     let mut later = status();
