@@ -577,6 +577,14 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 uid: 1000,
             }),
         ),
+        ("call_processes", call(Request::Processes { app: app() })),
+        (
+            "reply_processes",
+            reply(Answer::Processes {
+                titles: vec!["PID".into(), "CMD".into()],
+                rows: vec![vec!["7".into(), "sleep 60".into()]],
+            }),
+        ),
         ("call_volume_list", volumes(VolumeAction::List)),
         (
             "call_volume_create",

@@ -125,6 +125,8 @@ fn a_paused_app_uses_no_cpu_and_nobody_asks_for_its_health() {
     wait_for_end(&board);
     fails(board.control("web", AppAction::Pause), "not-running");
     fails(board.control("absent", AppAction::Pause), "no-app");
+    let app = AppName::new("web").unwrap();
+    fails(board.ask(Request::Processes { app }), "not-running");
 }
 
 #[test]
@@ -169,6 +171,17 @@ fn a_paused_app_ends_in_its_own_way_when_it_is_stopped_or_replaced() {
     wait_for_begin(&board, 3);
     let second = web(&board);
     assert!(second.pid.is_some() && second.pid != first && !second.paused);
+
+    let processes = board.ask(Request::Processes {
+        app: AppName::new("web").unwrap(),
+    });
+    let Answer::Processes { titles, rows } = processes else {
+        panic!("{processes:?}");
+    };
+    assert_eq!(titles, ["UID", "PID", "PPID", "TIME", "CMD"]);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0][1], second.pid.unwrap().to_string());
+    assert!(rows[0][4].starts_with("/bin/sh -c trap"), "{rows:?}");
 
     // Adopted by a supervisor that finds it paused and half stopped.
     pause(&board);

@@ -60,6 +60,13 @@ pub enum Answer {
         /// Its path.
         socket: String,
     },
+    /// To [`Request::Processes`].
+    Processes {
+        /// What the columns are, as ps(1) calls them.
+        titles: Vec<String>,
+        /// One for each process, 512 at most.
+        rows: Vec<Vec<String>>,
+    },
     /// To [`StoreAction::Look`].
     Store(StoreCheck),
     /// Not accepted: by trust or by budget.

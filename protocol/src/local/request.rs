@@ -95,6 +95,12 @@ pub enum Request {
         /// Who asked, by the daemon's SO_PEERCRED; for the audit line.
         uid: u32,
     },
+    /// Which processes one app of the running set has. Answer: [`Answer::Processes`], or [`Answer::Failed`] with code `no-app`,
+    /// `not-running`.
+    Processes {
+        /// Which app.
+        app: AppName,
+    },
     /// A signed command. The supervisor verifies it, remembers its counter and does what only it can. Answer:
     /// [`Answer::Command`], once it has ended [`Answer::Ran`], [`Answer::Refused`], or [`Answer::Failed`] with code `busy`,
     /// `no-app`, `no-action`, `not-running`, `not-started`.

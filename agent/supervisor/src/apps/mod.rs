@@ -17,6 +17,7 @@ mod proof;
 pub mod restart;
 pub mod secrets;
 pub mod slot;
+pub mod top;
 pub mod user;
 
 use crate::adopt::EndedApp;

@@ -1,9 +1,10 @@
-//! What people do to one app of the running set, when no deployment is under way.
+//! What people do to one app of the running set, when no deployment is under way, and a look at its processes.
 
 use super::Supervisor;
 use super::requests::{failed, no_app};
 use crate::apps::Phase;
 use crate::apps::plan::signal;
+use crate::apps::top;
 use coracle_protocol::local::{Answer, AppAction};
 use coracle_protocol::names::AppName;
 use std::time::Instant;
@@ -72,6 +73,23 @@ impl Supervisor {
         app.signalled(number);
         self.store_run_state();
         Answer::Done
+    }
+
+    /// At any time: it is only looked at.
+    pub(super) fn processes(&self, name: &AppName) -> Answer {
+        let Some(index) = self.find(|app| app.name() == name) else {
+            return no_app(name);
+        };
+        let Some(process) = &self.apps[index].process else {
+            return failed("not-running", format!("app `{name}` does not run"));
+        };
+        match process.cgroup.processes() {
+            Ok(processes) => Answer::Processes {
+                titles: top::TITLES.map(str::to_owned).to_vec(),
+                rows: top::rows(&processes),
+            },
+            Err(error) => failed("no-list", error.to_string()),
+        }
     }
 
     /// Where an app is that people may do something to now.

@@ -156,6 +156,7 @@ impl Supervisor {
                     Err(FaultOf((code, why))) => refused(Refused::new(code, why)),
                 });
             }
+            Request::Processes { app } => answer.send(self.processes(&app)),
             Request::Command { command } => self.command(&command, answer),
             Request::Reset {
                 decommission,
