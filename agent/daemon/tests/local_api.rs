@@ -609,6 +609,145 @@ async fn the_unmodified_docker_client_pauses_and_sends_signals() {
     }
 }
 
+#[tokio::test]
+async fn the_unmodified_docker_client_attaches_waits_and_lists_processes() {
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let script = |request: &Request, _: &State| match request {
+        Request::Processes { app } if app.as_str() == "web" => Some(Answer::Processes {
+            titles: vec!["PID".into(), "CMD".into()],
+            rows: vec![vec!["4242".into(), "/bin/serve -v".into()]],
+        }),
+        Request::Processes { .. } => Some(Answer::Failed {
+            code: "not-running".into(),
+            reason: "app `job` does not run".into(),
+        }),
+        _ => None,
+    };
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), script);
+    supervisor.state.status.lock().unwrap().current = Some(running());
+    let logs = daemon.state().join("logs/web");
+    std::fs::create_dir_all(&logs).unwrap();
+    let write = |text: &str, stream: &str| {
+        use std::io::Write;
+        let mut options = std::fs::File::options();
+        let mut log = options
+            .create(true)
+            .append(true)
+            .open(logs.join("web.log"))
+            .unwrap();
+        let line =
+            serde_json::json!({"log": text, "stream": stream, "time": "2024-01-01T00:00:00Z"});
+        writeln!(log, "{line}").unwrap();
+    };
+    write("of before\n", "stdout");
+    connected(&daemon).await;
+
+    let top = docker(&daemon, &["top", "web"]).await;
+    assert!(
+        top.contains("PID") && top.contains("/bin/serve -v"),
+        "{top}"
+    );
+    for (path, status) in [
+        ("web/top?ps_args=-ef", 200),
+        ("web/top?ps_args=aux", 400),
+        ("job/top", 409),
+        ("absent/top", 404),
+        ("web/wait?condition=removed", 400),
+        ("absent/wait", 404),
+    ] {
+        let method = match path.contains("top") {
+            true => Method::GET,
+            false => Method::POST,
+        };
+        let path = format!("/containers/{path}");
+        let reply = daemon.send(method, &path, b"").await;
+        assert_eq!(reply.status().as_u16(), status, "{path}");
+    }
+
+    // One that does not run is not waited for.
+    assert_eq!(docker(&daemon, &["wait", "job"]).await.trim(), "3");
+    let refused = docker_output(&daemon, &["attach", "job"]).await;
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        told.contains("cannot attach to a stopped container"),
+        "{told}"
+    );
+
+    let attached = docker_output(&daemon, &["attach", "web"]);
+    let waiting = docker_output(&daemon, &["wait", "web"]);
+    let ends = async {
+        // Until both clients hang on: the log says nothing of it.
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        write("from now on\n", "stdout");
+        write("and faults\n", "stderr");
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        {
+            let mut status = supervisor.state.status.lock().unwrap();
+            let app = &mut status.current.as_mut().unwrap().apps[0];
+            (app.state, app.pid, app.exit_code) = (AppState::Exited, None, Some(7));
+        }
+        let changed = Event::AppChanged {
+            app: AppName::new("web").unwrap(),
+            what: "it exited with 7".into(),
+        };
+        supervisor.state.events.send(changed).unwrap();
+    };
+    let (attached, waiting, ()) = tokio::join!(attached, waiting, ends);
+    assert_eq!(String::from_utf8_lossy(&waiting.stdout).trim(), "7");
+    assert_eq!(String::from_utf8_lossy(&attached.stdout), "from now on\n");
+    assert_eq!(String::from_utf8_lossy(&attached.stderr), "and faults\n");
+    assert_eq!(attached.status.code(), Some(7), "the app's own");
+}
+
+/// Whoever goes while an app writes nothing makes room for others.
+#[tokio::test]
+async fn an_attached_client_that_has_gone_is_noticed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let documents = documents("acme.board-1", 1);
+    let daemon = daemon(&documents).await;
+    let supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), |_, _| None);
+    supervisor.state.status.lock().unwrap().current = Some(running());
+    connected(&daemon).await;
+    let attach = async || {
+        let mut stream = tokio::net::UnixStream::connect(daemon.docker_socket())
+            .await
+            .unwrap();
+        let head = "POST /containers/web/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: x\r\n\
+                    Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let head = support::head_of(&mut stream).await;
+        // It sends no more, and goes on to read, as the client does.
+        stream.shutdown().await.unwrap();
+        (head, stream)
+    };
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        let (head, stream) = attach().await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        streams.push(stream);
+    }
+    let (head, _) = attach().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    // Half closed for longer than it takes to notice one that has gone.
+    let mut first = streams.remove(0);
+    let mut byte = [0];
+    let heard = first.read(&mut byte);
+    let heard = tokio::time::timeout(std::time::Duration::from_secs(7), heard).await;
+    assert!(heard.is_err(), "it was given up while it listened");
+    drop(streams);
+    let mut heads = Vec::new();
+    for _ in 0..40 {
+        let (head, _) = attach().await;
+        if head.starts_with("HTTP/1.1 101 ") {
+            return;
+        }
+        heads.push(head);
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    panic!("no room comes back: {heads:?}");
+}
+
 /// One that makes containers by hand is told where a release says what was asked, option by option.
 #[tokio::test]
 async fn the_unmodified_docker_client_is_told_what_a_release_says_instead() {

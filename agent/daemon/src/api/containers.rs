@@ -156,6 +156,24 @@ async fn done(api: &Api, request: Request) -> Result<Reply, Fault> {
     }
 }
 
+/// `GET /containers/<id>/top`. The supervisor looks, who sees all processes.
+pub async fn top(api: &Api, id: &str, query: &Query) -> Result<Reply, Fault> {
+    let arguments = query.get("ps_args").unwrap_or_default();
+    if !matches!(arguments, "" | "-ef") {
+        return Err(Fault::bad(format!(
+            "a board takes no arguments of ps: {arguments:?}"
+        )));
+    }
+    let status = api.supervisor.status().await?;
+    let app = find(&status, id)?.1.name.clone();
+    match api.supervisor.ask(Request::Processes { app }).await? {
+        Answer::Processes { titles, rows } => Ok(json(
+            &serde_json::json!({"Titles": titles, "Processes": rows}),
+        )),
+        other => Err(of_answer(other)),
+    }
+}
+
 /// To `docker run` and `docker create`, whose request is `body`.
 pub fn only_by_release(body: &[u8]) -> Fault {
     let request = serde_json::from_slice(body).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! HTTP/1.1 on docker.sock: what the Docker CLI reads, and Coracle's own under `/coracle/v1`.
 //! Whoever may open the socket (mode 0660) may use it; each change is logged with the peer's ids.
 
+mod attach;
 mod body;
 mod containers;
 mod enrol;
@@ -11,6 +12,7 @@ mod reply;
 mod router;
 mod store;
 mod volumes;
+mod wait;
 
 pub use body::Body;
 
@@ -152,7 +154,8 @@ async fn connection(stream: UnixStream, api: Arc<Api>) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     tokio::pin!(serving);
     let end = tokio::select! {
         end = &mut serving => end,

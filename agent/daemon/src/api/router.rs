@@ -1,7 +1,7 @@
 //! Which path is answered by what.
 
 use super::reply::{Fault, Reply, json, typed};
-use super::{Api, Body, Peer, containers, networks, own, store, volumes};
+use super::{Api, Body, Peer, attach, containers, networks, own, store, volumes, wait};
 use crate::docker;
 use bytes::Bytes;
 use coracle_board_support::config::LocalPolicy;
@@ -102,6 +102,12 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
         ("GET", ["containers", id, "json"]) => containers::inspect(api, id).await,
         ("GET", ["containers", id, "logs"]) => containers::logs(api, id, &query).await,
         ("GET", ["containers", id, "stats"]) => containers::stats(api, id, &query).await,
+        ("GET", ["containers", id, "top"]) => containers::top(api, id, &query).await,
+        ("POST", ["containers", id, "wait"]) => wait::wait(api, id, &query).await,
+        ("POST", ["containers", id, "attach"]) => {
+            let mut request = request;
+            attach::attach(api, id, &query, &mut request).await
+        }
         ("POST", ["containers", id, "kill"]) => containers::kill(api, peer, id, &query).await,
         (
             "POST",
