@@ -1,7 +1,7 @@
 //! What people do to one app of the running set, when no deployment is under way, and a look at its processes.
 
 use super::Supervisor;
-use super::requests::{failed, no_app};
+use super::requests::{failed, no_app, no_app_text};
 use crate::apps::Phase;
 use crate::apps::plan::signal;
 use crate::apps::top;
@@ -13,7 +13,7 @@ impl Supervisor {
     pub(super) fn control(&mut self, name: &AppName, action: AppAction) -> Answer {
         let index = match self.of_people(name) {
             Ok(index) => index,
-            Err(answer) => return answer,
+            Err((code, reason)) => return failed(code, reason),
         };
         let comes = matches!(action, AppAction::Start | AppAction::Restart);
         if comes && self.is_being_restored(name) {
@@ -59,7 +59,7 @@ impl Supervisor {
     pub(super) fn signal(&mut self, name: &AppName, text: &str) -> Answer {
         let index = match self.of_people(name) {
             Ok(index) => index,
-            Err(answer) => return answer,
+            Err((code, reason)) => return failed(code, reason),
         };
         let Some(number) = signal::number(text) else {
             let text: String = text.chars().take(32).collect();
@@ -93,11 +93,11 @@ impl Supervisor {
     }
 
     /// Where an app is that people may do something to now.
-    fn of_people(&self, name: &AppName) -> Result<usize, Answer> {
+    fn of_people(&self, name: &AppName) -> Result<usize, (&'static str, String)> {
         if !self.machine.is_settled() {
-            return Err(failed("busy", "a deployment is under way"));
+            return Err(("busy", "a deployment is under way".to_owned()));
         }
         self.find(|app| app.name() == name)
-            .ok_or_else(|| no_app(name))
+            .ok_or_else(|| ("no-app", no_app_text(name)))
     }
 }
