@@ -57,6 +57,10 @@ pub struct Limits {
     pub actions: usize,
     /// For one action, in seconds.
     pub action_seconds: u32,
+    /// Programs that people have in apps by `exec`, at a time.
+    pub execs: usize,
+    /// The same, in one app.
+    pub execs_per_app: usize,
     /// The text of a command's result, in bytes of JSON.
     pub command_text_bytes: usize,
     /// Largest blob, in bytes (64 GiB).
@@ -99,6 +103,8 @@ pub const LIMITS: Limits = Limits {
     log_lines: 1000,
     actions: 16,
     action_seconds: 300,
+    execs: 16,
+    execs_per_app: 4,
     command_text_bytes: 64 * 1024,
     blob_bytes: 64 << 30,
     least_size_bytes: 64 << 10,

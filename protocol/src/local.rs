@@ -8,12 +8,14 @@
 //! among the values of one object would have all of it kept until it is found.
 
 mod answer;
+mod exec;
 mod request;
 mod status;
 mod store;
 mod volumes;
 
 pub use answer::{Answer, DID_NOT_STAY, LayerNeed, Needs, Trusted};
+pub use exec::{Exec, HEAD, Stream};
 pub use request::{AppAction, LayerSource, Request, StickWord};
 pub use status::{SWITCHING, Status, Waiting};
 pub use store::{FileFault, StoreAction, StoreCheck, StoreFault, StoreKind, StoreState};

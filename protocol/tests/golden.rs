@@ -10,7 +10,7 @@ use coracle_protocol::desired::{Desired, Document, RootNotice};
 use coracle_protocol::dsse::{Envelope, Signature};
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest, EnrolmentFile};
 use coracle_protocol::local::{
-    Answer, AppAction, Call, Event, FileFault, LayerNeed, LayerSource, Message, Needs, Reply,
+    Answer, AppAction, Call, Event, Exec, FileFault, LayerNeed, LayerSource, Message, Needs, Reply,
     Request, Status, StickWord, StoreAction, StoreCheck, StoreFault, StoreKind, StoreState,
     Trusted, Verdict, VolumeAction, VolumeStatus, Waiting,
 };
@@ -857,6 +857,21 @@ fn all() -> Vec<(&'static str, (String, String))> {
             call(Request::Reset {
                 decommission: false,
                 volumes: true,
+            }),
+        ),
+        (
+            "call_exec",
+            call(Request::Exec {
+                exec: Exec {
+                    app: app(),
+                    args: vec!["sh".into(), "-c".into(), "id".into()],
+                    env: vec!["A=b".into()],
+                    user: Some("web".into()),
+                    cwd: Some("/tmp".into()),
+                    stdin: true,
+                    tty: Some((24, 80)),
+                },
+                uid: 0,
             }),
         ),
         ("call_enrolled", call(Request::Enrolled)),

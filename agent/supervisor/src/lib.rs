@@ -16,6 +16,7 @@
 //! | [`apps`] | one app: plan, launch, stop, restart |
 //! | [`health`] | probes, and what they add up to |
 //! | `action` | an action of an app, in a child that waits for it |
+//! | `exec` | a person's program in an app, in a child that stands between it and its socket |
 //! | [`hooks`] | programs of an app around its start and its end |
 //! | [`logs`] | an app's output, in a child that outlives the supervisor |
 //! | [`volumes`] | what outlives apps: limits, owners, backups |
@@ -43,6 +44,7 @@ mod check;
 pub mod disk;
 mod ended;
 pub mod erase;
+mod exec;
 pub mod gate;
 pub mod gc;
 pub mod health;

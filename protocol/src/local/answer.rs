@@ -1,7 +1,7 @@
 //! What the supervisor answers.
 
 #[cfg(doc)]
-use super::{Request, StoreAction, Verdict};
+use super::{Request, StoreAction, Stream, Verdict};
 use super::{Status, StoreCheck, VolumeStatus};
 use crate::command::Command;
 use crate::dsse::Envelope;
@@ -55,7 +55,7 @@ pub enum Answer {
     },
     /// A socket in the run folder that takes one connection, within ten seconds. Of a backup a tar comes; one without
     /// its two blocks of zeros at the end is not whole. Of a restore a tar goes up to the end of the
-    /// stream, then one [`Verdict`] comes back as JSON.
+    /// stream, then one [`Verdict`] comes back as JSON. Of an exec, [`Stream`]s go both ways.
     Transfer {
         /// Its path.
         socket: String,

@@ -1,8 +1,8 @@
 //! What the daemon may ask.
 
 #[cfg(doc)]
-use super::{Answer, Event, Status};
-use super::{StoreAction, VolumeAction};
+use super::{Answer, Event, Status, Stream};
+use super::{Exec, StoreAction, VolumeAction};
 use crate::dsse::Envelope;
 use crate::names::{AppName, BoardId};
 use coracle_digest::Sha256Digest;
@@ -129,6 +129,15 @@ pub enum Request {
         /// What to do.
         action: VolumeAction,
         /// Who asked, by the daemon's SO_PEERCRED: a volume that a person made is that person's, and root's.
+        uid: u32,
+    },
+    /// Runs one more program in a running app, with no more rights and within the same limits; both end together. From root alone:
+    /// by the connection's SO_PEERCRED, or by the daemon's word where `[local] allow` is `owner`. Answer: [`Answer::Transfer`],
+    /// over which [`Stream`] goes, or [`Answer::Failed`] with code `no-app`, `not-running`, `bad-exec`, `too-many`, `not-started`.
+    Exec {
+        /// What.
+        exec: Exec,
+        /// Who asked, by the daemon's SO_PEERCRED; the caller's own when that is not the daemon.
         uid: u32,
     },
     /// Reads all that the board keeps of layers and blobs again, and mends it. Answer: [`Answer::Done`], [`Answer::Store`], or

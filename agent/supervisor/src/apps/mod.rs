@@ -4,7 +4,7 @@ pub mod cpus;
 pub mod devices;
 mod ending;
 pub mod etc;
-mod filter;
+pub(crate) mod filter;
 pub mod hooks;
 pub mod interfaces;
 pub mod launch;

@@ -5,6 +5,7 @@
 //! there can be made to wait for ever, so that is never the supervisor.
 
 use super::probe::{Target, report_file};
+use crate::apps::filter;
 use crate::ended;
 use coracle_runtime::{
     Capabilities, Child, ExecSpec, SeccompProgram, Stdio, exec_in, reap, spawn_plain,
@@ -69,10 +70,25 @@ pub(crate) fn program(
     app: &OwnedFd,
     stdio: Stdio,
 ) -> Result<Child, String> {
+    let seccomp = filter::of_all_apps().map_err(|e| e.to_string())?;
+    let spec = spec(argv, target, app, seccomp, stdio);
+    let program = exec_in(&spec).map_err(|e| e.to_string())?;
+    Ok(Child {
+        pid: program.pid,
+        pidfd: program.pidfd,
+    })
+}
+
+/// As the app's own process has it.
+pub(crate) fn spec<'a>(
+    argv: &[String],
+    target: &Target<'a>,
+    app: &'a OwnedFd,
+    seccomp: &'a SeccompProgram,
+    stdio: Stdio,
+) -> ExecSpec<'a> {
     let plan = target.plan;
-    let capabilities = Capabilities::docker();
-    let seccomp = SeccompProgram::docker(capabilities).map_err(|e| e.to_string())?;
-    let spec = ExecSpec {
+    ExecSpec {
         pid: target.running.pid,
         pidfd: app.as_fd(),
         cgroup: target.cgroup,
@@ -83,18 +99,13 @@ pub(crate) fn program(
         gid: plan.user.gid,
         additional_gids: plan.user.groups.clone(),
         umask: 0o022,
-        capabilities,
-        seccomp: Some(&seccomp),
+        capabilities: Capabilities::docker(),
+        seccomp: Some(seccomp),
         no_new_privs: true,
         rlimits: plan.rlimits.clone(),
         oom_score_adj: Some(plan.oom_score),
         stdio,
-    };
-    let program = exec_in(&spec).map_err(|e| e.to_string())?;
-    Ok(Child {
-        pid: program.pid,
-        pidfd: program.pidfd,
-    })
+    }
 }
 
 /// In the child, whose descriptors are `app` and its report.

@@ -38,6 +38,8 @@ pub struct Incoming {
     pub request: Request,
     /// Who asks, by the kernel's word.
     pub uid: u32,
+    /// Its process, when the kernel tells.
+    pub pid: Option<i32>,
     /// Answers it.
     pub answer: AnswerTo,
     /// With the first [`Request::Watch`] of a connection: who is to be told from now on. When it is
@@ -117,8 +119,8 @@ pub async fn serve(listener: UnixListener, daemon_uid: Option<u32>, calls: mpsc:
                 continue;
             }
         };
-        let uid = match stream.peer_cred() {
-            Ok(peer) if may_enter(peer.uid(), daemon_uid) => peer.uid(),
+        let (uid, pid) = match stream.peer_cred() {
+            Ok(peer) if may_enter(peer.uid(), daemon_uid) => (peer.uid(), peer.pid()),
             other => {
                 tracing::warn!(
                     ?other,
@@ -134,7 +136,7 @@ pub async fn serve(listener: UnixListener, daemon_uid: Option<u32>, calls: mpsc:
         let calls = calls.clone();
         tokio::spawn(async move {
             let (from, to) = stream.into_split();
-            if let Err(fault) = converse(from, to, uid, calls).await {
+            if let Err(fault) = converse(from, to, (uid, pid), calls).await {
                 tracing::warn!(%fault, "a connection was ended");
             }
             drop(place);
@@ -193,7 +195,7 @@ fn may_enter(uid: u32, daemon_uid: Option<u32>) -> bool {
 async fn converse(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    uid: u32,
+    (uid, pid): (u32, Option<i32>),
     calls: mpsc::Sender<Incoming>,
 ) -> Result<(), FrameError> {
     let (out, mut outgoing) = mpsc::channel::<Message>(CALLS);
@@ -213,6 +215,7 @@ async fn converse(
             let incoming = Incoming {
                 request: call.request,
                 uid,
+                pid,
                 answer: AnswerTo {
                     id: call.id,
                     to: out.clone(),

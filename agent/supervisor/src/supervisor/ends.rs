@@ -2,6 +2,7 @@
 
 use super::Supervisor;
 use super::actions::ActionJob;
+use super::execs::ExecJob;
 use super::hooks::companion;
 use super::transfers::TransferJob;
 use crate::adopt::AdoptedEnd;
@@ -28,6 +29,8 @@ impl Supervisor {
             self.checked(exit);
         } else if let Some(job) = self.action.take_if(|job| job.pid() == pid) {
             job.ended(exit);
+        } else if let Some(at) = self.execs.iter().position(|job| job.pid() == pid) {
+            self.execs.swap_remove(at).ended(exit);
         } else if self.sweeper == Some(pid) {
             self.sweeper = None;
             // What was thrown away since it looked.
@@ -52,8 +55,8 @@ impl Supervisor {
     }
 
     /// Before this process is executed anew: of its children only the apps, the writer of their logs and the companions of hooks
-    /// that run in them stay, which the next program finds in the record, and whoever waits for an action, which ends it in its
-    /// time.
+    /// that run in them stay, which the next program finds in the record, whoever waits for an action, which ends it in its
+    /// time, and whoever stands between a person and an exec, which ends with either.
     pub(super) fn end_companions(&self) {
         let recorded = self.apps.iter().filter(|app| !app.is_preparing());
         let of_app = |app: &AppRun| {
@@ -66,7 +69,8 @@ impl Supervisor {
         };
         let apps = recorded.filter_map(of_app).flatten().flatten();
         let action = self.action.as_ref().map(ActionJob::pid);
-        let kept: Vec<i32> = apps.chain(action).collect();
+        let execs = self.execs.iter().map(ExecJob::pid);
+        let kept: Vec<i32> = apps.chain(action).chain(execs).collect();
         for pid in crate::adopt::children() {
             if !kept.contains(&pid)
                 && let Some(pid) = rustix::process::Pid::from_raw(pid)

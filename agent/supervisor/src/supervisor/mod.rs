@@ -37,6 +37,7 @@ mod could_make;
 mod deploy;
 mod devices;
 mod ends;
+mod execs;
 mod follow;
 mod hand_over;
 mod heat;
@@ -188,6 +189,7 @@ pub struct Supervisor {
     accepted: Option<Accepted>,
     commands: Commands,
     action: Option<actions::ActionJob>,
+    execs: Vec<execs::ExecJob>,
     resetting: Option<reset::Resetting>,
     /// The board is no fleet's any more.
     decommissioned: bool,

@@ -46,6 +46,7 @@ impl Supervisor {
         let Incoming {
             request,
             uid: peer,
+            pid,
             answer,
             events,
         } = incoming;
@@ -175,6 +176,7 @@ impl Supervisor {
                 answer.send(Answer::Done);
             }
             Request::Volume { action, uid } => answer.send(self.volume(&action, uid)),
+            Request::Exec { exec, uid } => answer.send(self.exec(&exec, peer, pid, uid)),
             Request::Store { action } => match action {
                 StoreAction::Check => answer.send(self.begin_check()),
                 StoreAction::Look => answer.send(self.look_at_check()),

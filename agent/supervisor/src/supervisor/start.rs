@@ -75,6 +75,7 @@ impl Supervisor {
             accepted: None,
             commands: super::Commands::default(),
             action: None,
+            execs: Vec::new(),
             resetting: None,
             decommissioned: config.decommissioned_file().exists(),
             active: None,

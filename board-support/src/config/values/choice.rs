@@ -10,7 +10,7 @@ pub enum LocalPolicy {
     /// Start and stop the apps of the release, make volumes and change their own.
     #[default]
     Signed,
-    /// The same: there are no containers that people make.
+    /// The same, and the daemon is believed that root asks: for programs in apps.
     Owner,
     /// Nothing.
     None,
