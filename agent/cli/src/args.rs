@@ -40,6 +40,7 @@ pub enum Command {
         /// As it was written, in letters that need no escape in a path.
         signal: String,
     },
+    Exec(ExecCommand),
     Volume(VolumeCommand),
     Enrol {
         file: PathBuf,
@@ -69,8 +70,10 @@ pub enum Command {
     ConfigSchema,
 }
 
+mod exec;
 mod volume;
 
+pub use exec::ExecCommand;
 pub use volume::{NewVolume, VolumeCommand};
 
 /// What is done to an app.
@@ -148,6 +151,7 @@ struct Words {
     volumes: bool,
     repair: bool,
     signal: Option<String>,
+    exec: Option<ExecCommand>,
     plain: std::collections::VecDeque<OsString>,
 }
 
@@ -193,6 +197,7 @@ pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
             let file = words.path("enrol", "the enrolment file")?;
             words.end("enrol", Command::Enrol { file })?
         }
+        "exec" => words.exec()?,
         "volume" => words.volume()?,
         "usb" => words.usb()?,
         "update" => words.update()?,
@@ -206,7 +211,7 @@ pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
     Ok(words.invocation(command))
 }
 
-fn gather(mut parser: lexopt::Parser) -> Result<Words, lexopt::Error> {
+fn gather(mut parser: lexopt::Parser) -> Result<Words, UsageError> {
     use lexopt::prelude::*;
     let mut words = Words::default();
     while let Some(arg) = parser.next()? {
@@ -231,8 +236,14 @@ fn gather(mut parser: lexopt::Parser) -> Result<Words, lexopt::Error> {
             Short('s') | Long("signal") => words.signal = Some(parser.value()?.string()?),
             Long("volumes") => words.volumes = true,
             Long("inodes") => words.inodes = Some(parser.value()?.parse()?),
+            // What follows is the program's, from the app's name on.
+            Value(value) if words.plain.is_empty() && value == "exec" => {
+                words.plain.push_back(value);
+                words.gather_exec(&mut parser)?;
+                break;
+            }
             Value(value) => words.plain.push_back(value),
-            other => return Err(other.unexpected()),
+            other => return Err(other.unexpected().into()),
         }
     }
     Ok(words)

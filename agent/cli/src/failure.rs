@@ -3,6 +3,7 @@
 use crate::args::UsageError;
 use crate::client::ClientError;
 use crate::enrol::FileError;
+use crate::exec::ExecError;
 use crate::plugged::PluggedError;
 use crate::reset::ResetError;
 use crate::stick::{LeaveError, MediumError};
@@ -43,6 +44,9 @@ pub enum Failure {
     /// `factory-reset`, `decommission`.
     #[error(transparent)]
     Reset(#[from] ResetError),
+    /// `exec`.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
     /// `store check`.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -103,6 +107,7 @@ impl Failure {
         match self {
             Self::Usage(_) => 2,
             Self::Store(error) => error.exit_code(),
+            Self::Exec(error) => error.exit_code(),
             Self::Client(ClientError::Refused { .. }) => 3,
             Self::Deployment(end) if end.phase == Phase::Refused => 3,
             Self::Reset(ResetError::Refused(_)) => 3,
@@ -115,6 +120,11 @@ impl Failure {
     /// Whether the daemon went away in the middle, of which nothing follows for what it was asked.
     pub fn is_break(&self) -> bool {
         matches!(self, Self::NoEnd | Self::Client(ClientError::Broken(_)))
+    }
+
+    /// Whether there is nothing to say: a program in an app has ended as it did.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Exec(ExecError::Ended(_)))
     }
 
     /// Whether whoever read our output has gone.

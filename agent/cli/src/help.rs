@@ -11,6 +11,7 @@ usage: coracle [--socket PATH | --config FILE] COMMAND [--json]
   restart|stop|start APP
   pause|resume APP      let none of its processes run, and let them go on
   kill [-s SIGNAL] APP  send a signal to an app's first process
+  exec [-it] APP CMD    a program in a running app
   stats                 memory, CPU and processes of each app
   images                images of the running set
   volume ls             volumes; also inspect, create, rm, prune, backup, restore
@@ -131,6 +132,30 @@ examples:
 
 exit codes: 0 ok; 1 failed, such as no such signal or the app does not run; 2 wrong usage; 3 refused;
             4 coracled cannot be reached
+";
+
+const EXEC: &str = "\
+usage: coracle exec [-i] [-t] [-u USER] [-e KEY=VALUE]... [-w DIR] APP [--] CMD [ARG]...
+
+Runs a program of a running app's image in its container: among its processes and files, in its
+network, and within its limits, which it shares with the app. For root on the board; the supervisor
+is asked itself. The program ends with the app, and when this command goes away.
+
+  -i, --interactive     what comes on standard input is the program's
+  -t, --tty             it has a terminal
+  -u, --user USER       name or number, also with :GROUP; the app's own when left out
+  -e, --env KEY=VALUE   over the app's variables; KEY alone has the value that it has here
+  -w, --workdir DIR     where it begins; the app's own folder when left out
+
+Four such programs may run in an app at a time, 16 in all.
+
+examples:
+  coracle exec web -- ps
+  coracle exec -it web sh
+  coracle exec -i db -- psql -U shop < dump.sql
+
+exit codes: 0 ok; else the program's own, 128 and its number for a signal; 2 wrong usage;
+            125 refused or not started; 126 it cannot be executed; 127 no such program
 ";
 
 const STATS: &str = "\
@@ -342,6 +367,7 @@ pub fn of(command: &str) -> Option<&'static str> {
         "restart" | "stop" | "start" => CONTROL,
         "pause" | "resume" | "unpause" => PAUSE,
         "kill" => KILL,
+        "exec" => EXEC,
         "stats" => STATS,
         "images" => IMAGES,
         "enrol" => ENROL,
@@ -364,7 +390,7 @@ mod tests {
 
     #[test]
     fn each_command_has_examples_and_exit_codes() {
-        for line in GENERAL.lines().skip(4).take(21) {
+        for line in GENERAL.lines().skip(4).take(22) {
             for command in line.split_whitespace().next().unwrap().split('|') {
                 let text = of(command).unwrap_or_else(|| panic!("no help on `{command}`"));
                 assert!(text.contains("examples:\n  coracle "), "{command}");

@@ -11,7 +11,7 @@
 //! | [`usb`], [`plugged`], [`stick`] | a release from a folder, a vfat image, or a stick that was plugged in |
 //! | [`result`] | what is left on a stick that asks for it |
 //! | [`store`] | whether what is on the disk is what was signed |
-//! | [`reset`] | what root on the board asks the supervisor itself |
+//! | [`reset`], [`exec`], [`supervisor`] | what root on the board asks the supervisor itself |
 //! | [`board`], [`settings`] | what this board is and what its kernel lacks; coracle.toml |
 //! | [`table`], [`human`], [`output`] | how it looks |
 
@@ -23,6 +23,7 @@ mod board;
 mod body;
 mod client;
 mod enrol;
+mod exec;
 mod failure;
 mod help;
 mod human;
@@ -35,6 +36,7 @@ mod settings;
 mod status;
 mod stick;
 mod store;
+mod supervisor;
 mod table;
 mod update;
 mod usb;
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // `coracle ps | head -1`: whoever read has enough.
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) if failure.is_told() => ExitCode::from(failure.exit_code()),
         Err(failure) => {
             eprintln!("coracle: {}", human::printable(&failure.to_string()));
             ExitCode::from(failure.exit_code())
@@ -78,6 +81,7 @@ async fn run(invocation: Invocation) -> Result<(), Failure> {
         Command::Control { action, app } => apps::control(&client()?, action, &app).await,
         Command::Kill { app, signal } => apps::kill(&client()?, &app, &signal).await,
         Command::Logs(wanted) => logs::show(&client()?, &wanted).await,
+        Command::Exec(wanted) => exec::run(&place.config()?.supervisor_socket(), wanted).await,
         Command::Volume(command) => volumes::run(&client()?, &command, json).await,
         Command::Status => status::show(&client()?, json).await,
         Command::Version => status::version(client().ok().as_ref(), json).await,

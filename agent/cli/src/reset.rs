@@ -3,15 +3,10 @@
 
 use crate::failure::Failure;
 use crate::output;
-use coracle_protocol::limits::LIMITS;
-use coracle_protocol::local::{Answer, Call, Message, Request};
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use crate::supervisor::ask;
+use coracle_protocol::local::{Answer, Request};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// For the supervisor's answer.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why nothing was reset.
 #[derive(Debug, thiserror::Error)]
@@ -51,25 +46,4 @@ pub fn reset(socket: &Path, decommission: bool, volumes: bool) -> Result<(), Fai
         (other, _) => return Err(ResetError::Refused(format!("{other:?}")).into()),
     };
     output::text(text)
-}
-
-/// One call, one answer.
-fn ask(socket: &Path, request: Request) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let call = serde_json::to_vec(&Call { id: 1, request })?;
-    stream.write_all(&(call.len() as u32).to_be_bytes())?;
-    stream.write_all(&call)?;
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let length = u32::from_be_bytes(length) as usize;
-    if length > LIMITS.local_frame_bytes {
-        return Err(io::Error::other("the answer is too long"));
-    }
-    let mut json = vec![0; length];
-    stream.read_exact(&mut json)?;
-    match serde_json::from_slice(&json)? {
-        Message::Reply(reply) => Ok(reply.answer),
-        Message::Event(_) => Err(io::Error::other("an event came instead of the answer")),
-    }
 }
