@@ -152,6 +152,7 @@ pub async fn run(
         logs_dir: config.logs_dir(),
         instance: config.instance.clone(),
         local_allow: config.local_allow,
+        execs: Default::default(),
         shutdown: shutdown.clone(),
     };
     let means = Means {

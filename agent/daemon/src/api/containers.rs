@@ -243,10 +243,7 @@ fn apps(status: &Status) -> impl Iterator<Item = (&SetStatus, &AppStatus)> {
 }
 
 /// An app by name, id or the beginning of its id.
-pub(super) fn find<'a>(
-    status: &'a Status,
-    wanted: &str,
-) -> Result<(&'a SetStatus, &'a AppStatus), Fault> {
+pub fn find<'a>(status: &'a Status, wanted: &str) -> Result<(&'a SetStatus, &'a AppStatus), Fault> {
     if let Some(found) = apps(status).find(|(_, app)| app.name.as_str() == wanted) {
         return Ok(found);
     }

@@ -5,6 +5,7 @@ mod attach;
 mod body;
 mod containers;
 mod enrol;
+pub mod exec;
 pub(crate) mod logs;
 mod networks;
 mod own;
@@ -83,6 +84,8 @@ pub struct Api {
     pub instance: String,
     /// `[local] allow`.
     pub local_allow: LocalPolicy,
+    /// Programs that people have in apps.
+    pub execs: exec::Execs,
     /// Becomes true when the daemon ends.
     pub shutdown: watch::Receiver<bool>,
 }

@@ -1,7 +1,7 @@
 //! Which path is answered by what.
 
 use super::reply::{Fault, Reply, json, typed};
-use super::{Api, Body, Peer, attach, containers, networks, own, store, volumes, wait};
+use super::{Api, Body, Peer, attach, containers, exec, networks, own, store, volumes, wait};
 use crate::docker;
 use bytes::Bytes;
 use coracle_board_support::config::LocalPolicy;
@@ -126,6 +126,8 @@ async fn route(api: &Api, peer: Peer, request: Request<Incoming>) -> Result<Repl
             };
             containers::control(api, peer, id, action).await
         }
+        ("POST", ["containers", id, "exec"]) => exec::create(api, id, request).await,
+        (_, ["exec", id, what]) => exec::route(api, peer, (id, what), &query, request).await,
         ("GET", ["images", "json"]) => {
             let status = api.supervisor.status().await?;
             Ok(json(&docker::images(&status)))
