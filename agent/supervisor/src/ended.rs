@@ -30,7 +30,7 @@ pub fn has_ended(folder: BorrowedFd<'_>) -> bool {
     read.is_err() || rest.is_none_or(|rest| rest.starts_with(['Z', 'X']))
 }
 
-/// As poll(2), of a process's end and of `others`: whether it has ended, and which of the others are ready.
+/// As poll(2), of a process's end and of `others`: whether it has ended, and what is said of each of the others.
 ///
 /// # Errors
 /// poll's.
@@ -38,7 +38,7 @@ pub fn poll_beside(
     process: Option<BorrowedFd<'_>>,
     others: &[(BorrowedFd<'_>, PollFlags)],
     left: Option<Duration>,
-) -> Result<(bool, Vec<bool>), Errno> {
+) -> Result<(bool, Vec<PollFlags>), Errno> {
     let folder = process.filter(|fd| is_folder(*fd));
     let waited = process.filter(|_| folder.is_none());
     let until = left.and_then(|left| Instant::now().checked_add(left));
@@ -59,13 +59,14 @@ pub fn poll_beside(
                 .map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)),
         );
         poll(&mut polled, step.as_ref())?;
-        let mut ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut ready: Vec<PollFlags> = polled.iter().map(PollFd::revents).collect();
         let ended = match waited {
-            Some(_) => ready.remove(0),
+            Some(_) => !ready.remove(0).is_empty(),
             None => ended,
         };
         let is_over = left.is_some_and(|left| left.is_zero());
-        if ended || ready.contains(&true) || folder.is_none() || is_over {
+        let says = ready.iter().any(|flags| !flags.is_empty());
+        if ended || says || folder.is_none() || is_over {
             return Ok((ended, ready));
         }
     }
@@ -122,14 +123,17 @@ mod tests {
         let (read, write) = rustix::pipe::pipe().unwrap();
         let others = [(read.as_fd(), PollFlags::IN)];
         let look = |left| poll_beside(Some(folder.as_fd()), &others, left).unwrap();
-        assert_eq!(look(Some(Duration::ZERO)), (false, vec![false]));
+        assert_eq!(
+            look(Some(Duration::ZERO)),
+            (false, vec![PollFlags::empty()])
+        );
         File::from(write).write_all(b"x").unwrap();
-        assert_eq!(look(None), (false, vec![true]));
+        assert_eq!(look(None).1[0] & PollFlags::IN, PollFlags::IN);
         child.kill().unwrap();
         while !has_ended(folder.as_fd()) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(look(None), (true, vec![true]));
+        assert!(look(None).0 && look(None).1[0].contains(PollFlags::IN));
         child.wait().unwrap();
     }
 }

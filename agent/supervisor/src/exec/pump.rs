@@ -1,15 +1,18 @@
 //! Bytes between the socket and the program. Each way holds one piece, and reads no more before that one has gone.
 
 use super::Ends;
+use crate::ended;
 use crate::health::exec::NOT_STARTED;
 use coracle_protocol::local::{HEAD, Stream};
 use coracle_runtime::{Child, Exit, reap};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// What others who hold the program's output may still write when it has ended: as much as a pipe may hold.
 const AFTER_ITS_END: usize = 1 << 20;
@@ -91,12 +94,9 @@ impl Pump {
         let mut of_socket = PollFlags::empty();
         of_socket.set(PollFlags::IN, self.typed.is_empty());
         of_socket.set(PollFlags::OUT, !self.going.is_empty());
-        let mut looked = vec![PollFd::new(&self.socket, of_socket)];
-        if self.exit.is_none() {
-            looked.push(PollFd::new(&self.program.pidfd, PollFlags::IN));
-        }
+        let mut looked = vec![(self.socket.as_fd(), of_socket)];
         if let (Some(input), false) = (&self.ends.input, self.typed.is_empty()) {
-            looked.push(PollFd::new(input, PollFlags::OUT));
+            looked.push((input.as_fd(), PollFlags::OUT));
         }
         if self.going.is_empty() {
             if self.exit.is_some() {
@@ -104,13 +104,13 @@ impl Pump {
                 return Ok(());
             }
             let outputs = self.ends.outputs.iter().flatten();
-            looked.extend(outputs.map(|output| PollFd::new(output, PollFlags::IN)));
+            looked.extend(outputs.map(|output| (output.as_fd(), PollFlags::IN)));
         }
-        retry_on_intr(|| poll(&mut looked, None)).map_err(|_| Gone)?;
-        match looked[0]
-            .revents()
-            .intersects(PollFlags::HUP | PollFlags::ERR)
-        {
+        let process = self.exit.is_none().then(|| self.program.pidfd.as_fd());
+        let looks = || ended::poll_beside(process, &looked, None);
+        let (_, said) = retry_on_intr(looks).map_err(|_| Gone)?;
+        let gone = PollFlags::HUP | PollFlags::ERR;
+        match said.first().is_some_and(|said| said.intersects(gone)) {
             true => Err(Gone),
             false => Ok(()),
         }
@@ -246,7 +246,5 @@ fn is_nothing_yet(error: &std::io::Error) -> bool {
 }
 
 fn has_ended(program: &Child) -> bool {
-    let mut looked = [PollFd::new(&program.pidfd, PollFlags::IN)];
-    let now = Timespec::default();
-    retry_on_intr(|| poll(&mut looked, Some(&now))) != Ok(0)
+    ended::within(&program.pidfd, Duration::ZERO) != Ok(false)
 }

@@ -88,7 +88,8 @@ impl Words {
                 other => other?,
             };
             let mut ready = ready.into_iter();
-            let mut is_ready = |is_there: bool| is_there && ready.next() == Some(true);
+            let mut is_ready =
+                |is_there: bool| is_there && ready.next().is_some_and(|of| !of.is_empty());
             let speaks = is_ready(hears);
             if is_ready(log.is_some()) {
                 self.flush();
