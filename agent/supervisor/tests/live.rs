@@ -201,6 +201,67 @@ fn holder(image: &Image, memory_mib: u64) -> App {
     holder
 }
 
+/// Memory that an app has more than its limit, and a rate that its release does not name: as another supervisor may have left it.
+#[test]
+fn what_an_app_that_is_taken_over_has_too_much_is_taken_back_when_that_can_be() {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "late"), RunConfig::default());
+    let mut app = holder(&image, 16);
+    let fill = app.args.pop().unwrap();
+    app.args
+        .push(format!("trap '/bin/busybox rm /one/x /two/x' USR2; {fill}"));
+    board.commit("1", vec![app]);
+    let file = |names: &[&str]| {
+        let folders = board.cgroups().into_iter();
+        let mut files = folders.flat_map(|folder| {
+            names
+                .iter()
+                .map(move |name| folder.join("holder").join(name))
+        });
+        files.find(|file| file.exists()).unwrap()
+    };
+    let (memory, rates) = (
+        file(&MEMORY),
+        file(&["io.max", "blkio.throttle.write_iops_device"]),
+    );
+    std::fs::write(&memory, (64 * MIB).to_string()).unwrap();
+    let disks = std::fs::read_dir("/sys/block").unwrap().flatten();
+    let mut disks = disks.filter_map(|disk| std::fs::read_to_string(disk.path().join("dev")).ok());
+    let word = if rates.ends_with("io.max") {
+        "wiops="
+    } else {
+        ""
+    };
+    let disk =
+        disks.find(|disk| std::fs::write(&rates, format!("{} {word}100000", disk.trim())).is_ok());
+    let disk = disk.expect("a disk whose operations can be bounded");
+    let bounded = || {
+        let text = std::fs::read_to_string(&rates).unwrap();
+        let line = text.lines().find(|line| line.starts_with(disk.trim()));
+        line.is_some_and(|line| line.contains("100000"))
+    };
+    assert!(bounded());
+    let first = filled(&board);
+    board.restart_supervisor();
+    let limit = || std::fs::read_to_string(&memory).unwrap().trim().to_owned();
+    assert_eq!(limit(), (64 * MIB).to_string());
+    assert!(!bounded());
+    let waits = board.app("holder").unwrap().waiting_for.unwrap();
+    assert!(
+        waits.contains("more memory than its limit of 16777216 bytes"),
+        "{waits}"
+    );
+    let process = rustix::process::Pid::from_raw(first as i32).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::USR2).unwrap();
+    wait_for("its limit", WAIT, || {
+        (limit() == (16 * MIB).to_string()).then_some(())
+    });
+    assert_eq!(pid(&board, "holder"), first);
+    wait_for("the word", WAIT, || {
+        board.app("holder")?.waiting_for.is_none().then_some(())
+    });
+}
+
 /// Its process, which has taken them.
 fn filled(board: &Board) -> u32 {
     let first = pid(board, "holder");

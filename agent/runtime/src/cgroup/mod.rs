@@ -15,6 +15,7 @@ mod limits;
 mod oom;
 mod pressure;
 mod raw;
+mod taken_over;
 mod tree;
 mod v1;
 mod v2;

@@ -7,6 +7,7 @@ pub mod etc;
 pub(crate) mod filter;
 pub mod hooks;
 pub mod interfaces;
+pub mod late;
 pub mod launch;
 pub mod layer;
 pub mod lock;
@@ -79,6 +80,8 @@ pub struct Process {
     pub devices: Vec<devices::Given>,
     /// What of them it may open; `None` until the first look.
     pub held: Option<devices::Held>,
+    /// It has more memory than its set gives it, since more was in use when it was to have less.
+    pub late: Option<late::Late>,
 }
 
 /// An app of the active set.

@@ -220,7 +220,7 @@ impl Supervisor {
             let quota = self.cooling.quota(&self.apps[at].app);
             let run = &mut self.apps[at];
             run.go_on_from(old, now);
-            run.have_limits(quota);
+            run.have_limits(quota, now);
             run.keep_layer(&self.settings.config, &container);
             self.app_changed(&name, "goes on with the limits of the other set");
         }
@@ -230,15 +230,21 @@ impl Supervisor {
 
 impl AppRun {
     /// Its process is one of its set now, and has all that the set gives it.
-    fn have_limits(&self, quota_millis: u32) {
-        let (Some(process), Ok(plan)) = (&self.process, &self.plan) else {
+    fn have_limits(&mut self, quota_millis: u32, now: Instant) {
+        let (Some(process), Ok(plan)) = (&mut self.process, &self.plan) else {
             return;
         };
-        let mut limits = while_it_runs(&plan.limits);
+        let mut limits = Limits {
+            memory_bytes: None,
+            memory_swap_bytes: None,
+            ..while_it_runs(&plan.limits)
+        };
         hold_cpu(&mut limits, quota_millis);
         if let Err(error) = process.cgroup.set_limits(&limits) {
-            tracing::warn!(app = %self.name(), %error, "it keeps the lower limits of both sets");
+            tracing::warn!(app = %self.app.name, %error, "it keeps the lower limits of both sets");
         }
+        process.late = None;
+        process.have_memory(plan, now);
     }
 
     /// Its writable layer is the set's to which it belongs now.

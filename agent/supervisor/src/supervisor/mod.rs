@@ -377,6 +377,7 @@ impl Supervisor {
         self.follow_devices(now);
         self.mend_logs(now);
         self.follow_heat(now);
+        self.lower_memory(now);
         self.follow_wear(now);
         self.mend_networks(now).await;
         self.tend_resolvers(now);
@@ -402,6 +403,7 @@ impl Supervisor {
             .chain(self.device_watch.due())
             .chain(self.writers.due())
             .chain(self.cooling.due())
+            .chain(self.memory_due())
             .chain(self.wearing.due())
             .chain(self.news.due())
             .chain(self.rest_at)

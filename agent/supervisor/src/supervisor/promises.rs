@@ -2,9 +2,10 @@
 
 use super::Supervisor;
 use super::live::while_it_runs;
-use crate::apps::AppRun;
 use crate::apps::cpus::share_out;
-use coracle_runtime::{Cgroup, Limits};
+use crate::apps::{AppRun, Process};
+use coracle_runtime::Limits;
+use std::time::Instant;
 
 impl Supervisor {
     /// Where an app asks for CPUs of its own, each app is kept to its own or away from them. One that cannot have any cannot
@@ -45,29 +46,60 @@ impl Supervisor {
     }
 }
 
+impl Supervisor {
+    /// Tries again what the kernel refused apps that go on.
+    pub(super) fn lower_memory(&mut self, now: Instant) {
+        let mut told = Vec::new();
+        // One between two sets has the lower limits of both for now.
+        for run in self.apps.iter_mut().filter(|run| !run.kept) {
+            let (Some(process), Ok(plan)) = (&mut run.process, &run.plan) else {
+                continue;
+            };
+            if process.late_due().is_some_and(|at| at <= now) {
+                process.have_memory(plan, now);
+                let what = match &process.late {
+                    None => "has its memory limit now".to_owned(),
+                    Some(late) if late.is_left() => late.to_string(),
+                    Some(_) => continue,
+                };
+                told.push((run.app.name.clone(), what));
+            }
+        }
+        for (name, what) in told {
+            self.app_changed(&name, what);
+        }
+    }
+
+    pub(super) fn memory_due(&self) -> Option<Instant> {
+        let running = self.apps.iter().filter(|run| !run.kept);
+        let processes = running.filter_map(|run| run.process.as_ref());
+        processes.filter_map(Process::late_due).min()
+    }
+}
+
 impl AppRun {
     /// Of an app that was taken over: an earlier supervisor may have taken some of its CPU while the board was hot, may have known
     /// no promises, may have had another profile, whose limits it got where its release names none, and may have been cut while it
     /// gave the limits of another set.
-    pub(super) fn keep_promises(&self, cgroup: &Cgroup) {
+    pub(super) fn keep_promises(&self, process: &mut Process) {
         let Ok(plan) = &self.plan else { return };
         let all = while_it_runs(&plan.limits);
-        let memory = Limits {
-            memory_bytes: all.memory_bytes,
-            memory_swap_bytes: all.memory_swap_bytes,
-            ..Limits::default()
-        };
         let others = Limits {
             memory_bytes: None,
             memory_swap_bytes: None,
             cpuset_cpus: plan.limits.cpuset_cpus.clone(),
             ..all
         };
-        // Memory by itself: it may be more by now than the limit is to be.
-        for limits in [&others, &memory, &plan.weights] {
-            if let Err(error) = cgroup.set_limits(limits) {
-                tracing::warn!(app = %self.name(), %error, "some of its limits stay as they are");
-            }
+        let cgroup = &process.cgroup;
+        let given = [
+            cgroup.end_others(&plan.limits),
+            cgroup.set_limits(&others),
+            cgroup.set_limits(&plan.weights),
+        ];
+        for error in given.into_iter().filter_map(Result::err) {
+            tracing::warn!(app = %self.name(), %error, "some of its limits stay as they are");
         }
+        // Memory by itself: it may be more by now than the limit is to be.
+        process.have_memory(plan, Instant::now());
     }
 }

@@ -282,6 +282,7 @@ fn process(launched: Launched) -> Process {
         log_writer: Some(launched.log_writer),
         devices: launched.devices,
         held: None,
+        late: None,
         ids: users::of_process(launched.running.pid),
         running: launched.running,
         since: Instant::now(),

@@ -244,13 +244,14 @@ impl Supervisor {
         });
         let stats = cgroup.stats().unwrap_or_default();
         let paused = cgroup.is_frozen().unwrap_or(false);
-        let process = Process {
+        let mut process = Process {
             running: Running { pid, pidfd },
             oom_kills_before: stats.oom_kills.unwrap_or(0),
             cgroup,
             places: running.places,
             devices: running.devices,
             held: None,
+            late: None,
             output,
             log_writer,
             ids: users::of_process(pid),
@@ -258,7 +259,7 @@ impl Supervisor {
         };
         let container = self.container();
         let app = &mut self.apps[index];
-        app.keep_promises(&process.cgroup);
+        app.keep_promises(&mut process);
         if !running.outgoing {
             // The one before may have been cut while it went from one set to the other.
             app.keep_layer(&self.settings.config, &container);

@@ -128,8 +128,10 @@ impl Supervisor {
                 .map(|_| tracker.is_some_and(|tracker| tracker.verdict() == Verdict::Healthy)),
             health_text: health_text.map(str::to_owned),
             waiting_for: run.held.clone().or_else(|| {
-                let kind = run.hook_kind()?;
-                Some(format!("{kind} runs"))
+                if let Some(kind) = run.hook_kind() {
+                    return Some(format!("{kind} runs"));
+                }
+                Some(process?.late.as_ref()?.to_string())
             }),
             pid: process.and_then(|process| process.running.pid.try_into().ok()),
             started_at: run.started_at,
