@@ -348,6 +348,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
         current: Some(set()),
         previous: Some((digest("old assignment"), "1.0".into())),
         last_failure: Some("web: unhealthy".into()),
+        over_budget: Some("memory: the apps ask for too much".into()),
         waiting: Some(Waiting {
             activity: activity(),
             deployment: digest("next assignment"),

@@ -160,6 +160,12 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
             }
             None => line("set", "none".into()),
         }
+        if let Some(over) = &status.over_budget {
+            line(
+                "over",
+                format!("what runs does not fit this board any more: {over}"),
+            );
+        }
         if let Some((_, version)) = &status.previous {
             line("previous", version.clone());
         }
@@ -398,6 +404,17 @@ mod tests {
             "{told}"
         );
         assert!(!status(None).contains("stale"));
+    }
+
+    #[test]
+    fn a_set_that_does_not_fit_any_more_is_told() {
+        let board = serde_json::json!({"profile": "pi", "hardware": "pi", "architecture": "aarch64",
+            "kernel": "6.6", "agent": "0.1", "memory_bytes": 1, "cpus": 4});
+        let status = serde_json::json!({"version": "0.1", "board": board, "current": null, "previous": null,
+            "last_failure": null, "over_budget": "memory: too much", "layers": []});
+        let told = describe(Some(&read(&status).unwrap()), &Link::default(), None);
+        let line = "over      what runs does not fit this board any more: memory: too much";
+        assert!(told.lines().any(|told| told == line), "{told}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! against the board's budget, and answered with what is missing. Nothing is changed.
 
 use crate::apps::plan::io_of;
+use crate::journal::DeployedSet;
 use crate::settings::Settings;
 use crate::trust::{Trust, built_at};
 use crate::users;
@@ -11,7 +12,7 @@ use coracle_digest::Sha256Digest;
 use coracle_images::layout::LayerType;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::local::{LayerNeed, Needs};
-use coracle_protocol::release::{App, Blob, Layer, NetworkMode, Protocol, Release};
+use coracle_protocol::release::{App, Blob, Layer, NetworkMode, Protocol, Release, SignedRelease};
 use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
 use std::collections::BTreeSet;
 
@@ -206,17 +207,12 @@ pub fn check_budget(
     let mut problems: Vec<String> = by_kernel.map(ToString::to_string).collect();
     problems.extend(no_limits);
     problems.extend(no_users);
-    let kept = beside::KeptVolumes::beside(release, settings);
-    let programs = beside::Programs::beside(release, settings);
-    let budget = programs.less_of(&kept.less_of(&settings.budget));
-    let named = accepted.deployment.applied();
-    problems.extend(defaults::no_sense(named, settings));
-    if let Err(found) = budget.check(&promises) {
-        problems.extend(found.iter().map(ToString::to_string));
-        problems.extend(defaults::hint(named, settings, &found));
-        problems.extend(kept.hint(&found));
-        problems.extend(programs.hint(&found));
-    }
+    problems.extend(over_budget(
+        release,
+        accepted.deployment.applied(),
+        &promises,
+        settings,
+    ));
     problems.extend(links::not_allowed(release, &settings.profile));
     problems.extend(storage::volumes(release, settings));
     problems.extend(storage::inodes(release, settings, free));
@@ -248,6 +244,43 @@ pub fn check_budget(
         true => Ok(()),
         false => Err(Refused::new(code, problems.join("\n"))),
     }
+}
+
+/// Whether a set that was taken before still fits: the board's profile may be another by now. `running`: the one that it would
+/// take the place of.
+pub fn fits(
+    set: &DeployedSet,
+    running: Option<&Release>,
+    settings: &Settings,
+) -> Result<(), Refused> {
+    let mut promises = promises(set.release(), settings);
+    promises.extend(hand_over::promises(set.release(), running, settings));
+    let named = set.deployment().applied();
+    let problems = over_budget(set.release(), named, &promises, settings);
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Refused::new("over-budget", problems.join("\n"))),
+    }
+}
+
+/// What is more than the board has, one a line. `named`: the release as it was signed, without the board's own numbers.
+fn over_budget(
+    release: &Release,
+    named: &SignedRelease,
+    promises: &[AppPromise],
+    settings: &Settings,
+) -> Vec<String> {
+    let kept = beside::KeptVolumes::beside(release, settings);
+    let programs = beside::Programs::beside(release, settings);
+    let budget = programs.less_of(&kept.less_of(&settings.budget));
+    let mut problems: Vec<String> = defaults::no_sense(named, settings).into_iter().collect();
+    if let Err(found) = budget.check(promises) {
+        problems.extend(found.iter().map(ToString::to_string));
+        problems.extend(defaults::hint(named, settings, &found));
+        problems.extend(kept.hint(&found));
+        problems.extend(programs.hint(&found));
+    }
+    problems
 }
 
 /// Bytes of the disk that the apps of a release have.

@@ -218,6 +218,72 @@ fn reason_of_lock() -> String {
     "app `web` holds the update lock, for at most 600 s".into()
 }
 
+/// The board comes back with so much memory for its apps.
+fn with_memory(board: &mut Board, mib: u64) {
+    board.kill_supervisor();
+    let facts = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let all = facts
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
+    let all: u64 = all.unwrap().parse().unwrap();
+    let all = all / 1024;
+    let site = format!(
+        "memory_mib = {all}\n[reserve]\nmemory_mib = {}\n",
+        all - mib
+    );
+    std::fs::write(board.config().with_file_name("board.toml"), site).unwrap();
+    board.start_supervisor();
+}
+
+#[test]
+fn a_board_that_gets_smaller_drops_what_waits_and_runs_on_with_what_it_has() {
+    let (mut board, image) = with_lock(600);
+    let pid = board.app("web").unwrap().pid;
+    let mut next = plain(&image, "exec sleep 1000");
+    next.limits.memory_bytes = 256 << 20;
+    let (mut events, ..) = begin(&mut board, "2", vec![next]);
+    assert_eq!(heard(&mut events).1, Phase::Waiting);
+    drop(events);
+
+    with_memory(&mut board, 100);
+    let (activity, phase, reason) = heard(&mut board.watch());
+    assert_eq!((activity.as_str(), phase), ("2", Phase::Failed));
+    assert!(reason.starts_with("memory: the apps ask for"), "{reason}");
+    let status = board.status();
+    assert_eq!(status.waiting, None);
+    assert!(!board.state().join("deployments/waiting.json").exists());
+    let words = status.last_failure.unwrap();
+    assert!(
+        words.starts_with("2 does not fit any more (over-budget: memory"),
+        "{words}"
+    );
+    assert_eq!(status.over_budget, None);
+    assert_eq!(board.app("web").unwrap().pid, pid);
+
+    // Not even for the set that runs, which has 32.
+    with_memory(&mut board, 20);
+    let over = board.status().over_budget.unwrap();
+    assert!(over.starts_with("memory: the apps ask for"), "{over}");
+    assert!(board.log().contains("does not fit this board any more"));
+    assert_eq!(board.app("web").unwrap().pid, pid);
+    // It is the one to go back to as well.
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    let mut bad = plain(&image, "sleep 0.5; exit 3");
+    bad.restart = Restart::No;
+    bad.limits.memory_bytes = 8 << 20;
+    let (phase, _) = board.deploy("3", vec![bad]);
+    assert_eq!(phase, Phase::RolledBack);
+    wait_for("the app of before", WAIT, || {
+        board
+            .app("web")
+            .filter(|app| app.state == AppState::Running)
+    });
+    assert!(board.status().over_budget.is_some());
+
+    with_memory(&mut board, 500);
+    assert_eq!(board.status().over_budget, None);
+}
+
 /// SIGKILL around the instant at which the lock goes: old or new, whole, and the wait is not lost.
 #[test]
 fn a_kill_while_it_waits_or_begins_leaves_one_whole_set() {

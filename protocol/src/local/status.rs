@@ -23,6 +23,9 @@ pub struct Status {
     pub previous: Option<(Sha256Digest, String)>,
     /// The last deployment that was refused, failed or rolled back, in words.
     pub last_failure: Option<String>,
+    /// What the running set has beyond the board's budget, whose profile was another when it was taken: it runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_budget: Option<String>,
     /// A staged set that waits for its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,

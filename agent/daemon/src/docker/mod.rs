@@ -97,6 +97,11 @@ pub fn info(status: &Status, instance: &str) -> Value {
     if let Some(failure) = &status.last_failure {
         warnings.push(format!("last deployment that failed: {failure}"));
     }
+    if let Some(over) = &status.over_budget {
+        warnings.push(format!(
+            "what runs does not fit this board any more: {over}"
+        ));
+    }
     json!({
         "ID": instance,
         "Name": instance,

@@ -143,6 +143,7 @@ fn version_images_info_stats() {
         previous: None,
         waiting: None,
         last_failure: None,
+        over_budget: None,
         layers: vec![],
         trust: None,
     };

@@ -55,6 +55,7 @@ pub fn empty_status() -> Status {
         previous: None,
         waiting: None,
         last_failure: None,
+        over_budget: None,
         layers: vec![],
         trust: None,
     }

@@ -173,6 +173,7 @@ impl Supervisor {
         self.following.look_soon();
         if let Some(trying) = self.trying.take() {
             self.previous = self.current.replace(trying.set);
+            self.over_budget = None;
         }
         if let Some(failure) = self.failure.as_mut().filter(|failure| !failure.over) {
             failure.over = true;

@@ -193,6 +193,8 @@ pub struct Supervisor {
     resetting: Option<reset::Resetting>,
     /// The board is no fleet's any more.
     decommissioned: bool,
+    /// What the committed set has beyond the board's budget, which was another when it was taken.
+    over_budget: Option<String>,
     /// The set that `apps` belong to.
     active: Option<Sha256Digest>,
     apps: Vec<AppRun>,

@@ -5,7 +5,7 @@ use super::Supervisor;
 use crate::apps::plan::{self, Plan};
 use crate::apps::{AppRun, slot, whole};
 use crate::journal::DeployedSet;
-use crate::offer::Refused;
+use crate::offer::{self, Refused};
 use coracle_images::layout::ImageConfig;
 use coracle_protocol::release::{App, Condition};
 use std::collections::BTreeSet;
@@ -50,6 +50,21 @@ impl Supervisor {
         let secrets = self.trust.secrets_of(&app.name, set.deployment());
         let secrets = secrets.map_err(|error| error.to_string())?;
         Ok(plan.with_secrets(&secrets))
+    }
+
+    /// The committed set, at start: the board's profile may be another than when it was taken. It runs on all the same, each app
+    /// within its own limits: a board that keeps what it has can still be reached, and be given what fits.
+    pub(super) fn hold_against_budget(&mut self) {
+        let Some(set) = &self.current else { return };
+        if let Err(why) = offer::fits(set, None, &self.settings) {
+            let (version, reason) = (&set.release().version, why.reason);
+            tracing::warn!(
+                version,
+                reason,
+                "the set that runs does not fit this board any more, and runs on"
+            );
+            self.over_budget = Some(reason);
+        }
     }
 
     /// Whether each app of a set whose layers are here can be started as far as anybody can say before.

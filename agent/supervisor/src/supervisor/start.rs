@@ -78,6 +78,7 @@ impl Supervisor {
             execs: Vec::new(),
             resetting: None,
             decommissioned: config.decommissioned_file().exists(),
+            over_budget: None,
             active: None,
             ended_activity: String::new(),
             is_recalling: false,
@@ -180,6 +181,7 @@ impl Supervisor {
             }
         }
         supervisor.collect_layers();
+        supervisor.hold_against_budget();
         supervisor.mend_logs(Instant::now());
         // Not before all that was read is in its place: a next supervisor would find half of it.
         supervisor.store_run_state();

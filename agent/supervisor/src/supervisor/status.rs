@@ -41,6 +41,7 @@ impl Supervisor {
                 .as_ref()
                 .map(|set| (set.digest(), set.release().version.clone())),
             last_failure: self.last_words.clone(),
+            over_budget: self.over_budget.clone(),
             waiting: self.waiting_status(),
             layers: stage::on_board(&self.settings.config.layers_dir())
                 .into_iter()

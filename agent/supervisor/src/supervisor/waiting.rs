@@ -11,7 +11,7 @@ use crate::gate::{self, Lock, Up};
 use crate::journal::{DeployedSet, StoredSet};
 use crate::kernel;
 use crate::machine::{Event, State, Why};
-use crate::offer::{self, Offer};
+use crate::offer::{self, Offer, Refused};
 use crate::stage;
 use coracle_board_support::clock;
 use coracle_board_support::config::{Config, Zone};
@@ -324,6 +324,10 @@ impl Supervisor {
             self.forget_parked();
             return;
         }
+        // Another board than the one that took it, where its profile was changed since.
+        let running = self.current.as_ref().map(DeployedSet::release);
+        let fits = offer::fits(&set, running, &self.settings);
+        let fits = Refused::both(fits, self.check_plans(&set));
         let digest = set.digest();
         let waited = waited.filter(|waited| waited.deployment == digest);
         let seconds = |of: fn(Waited) -> u64| waited.map(of).map(Duration::from_secs);
@@ -347,6 +351,12 @@ impl Supervisor {
             },
         });
         self.happen(Event::FoundWaiting).await;
+        if let (Err(why), Some(trying)) = (fits, &self.trying) {
+            let words = format!("{} does not fit any more ({why})", trying.set.activity);
+            self.last_words = Some(words);
+            self.happen(Event::Withdrawn(Why::new(why.code, why.reason)))
+                .await;
+        }
     }
 
     /// For the next supervisor.
