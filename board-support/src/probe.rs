@@ -18,7 +18,7 @@ pub use gap::{Gap, Severity, gaps};
 pub use hardware::WatchdogFacts;
 pub use options::{CORACLE_OPTIONS, KernelOptions, NETWORK_OPTIONS, OptionState};
 pub use switches::NetworkSwitches;
-pub use trial::{Need, Outcome, Trial, Trials};
+pub use trial::{Need, Outcome, Trial, Trials, remove_left};
 
 use self::modules::Modules;
 use crate::smallest::smallest;

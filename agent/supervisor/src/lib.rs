@@ -30,7 +30,7 @@
 //! | [`watchdog`], [`thermal`], [`lights`] | the board's watchdog; less CPU for apps while it is hot; what its lights tell |
 //! | [`wear`] | how much is written to its disks in a day |
 //! | `board_policy` | what of the board's own network may be touched |
-//! | [`gc`], [`disk`], [`notify`], `kernel` | layers that are to go; files; systemd; system calls |
+//! | [`gc`], [`disk`], [`notify`], `said`, `kernel` | layers that are to go; files; systemd; what a child says; system calls |
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
@@ -60,6 +60,7 @@ pub mod program;
 pub mod reset;
 pub mod resolver;
 mod room;
+mod said;
 pub mod settings;
 pub mod socket;
 pub mod stage;

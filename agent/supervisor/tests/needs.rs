@@ -174,3 +174,38 @@ fn a_state_folder_that_layers_cannot_lie_on_is_told_before_anything_is_fetched()
     );
     assert_eq!(lacks(&mut board, vec![quiet()]), None);
 }
+
+#[test]
+fn a_full_disk_says_nothing_of_the_kernel_and_the_same_offer_is_good_later() {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "here"), RunConfig::default());
+    board.kill_supervisor();
+    let (state, aside) = (board.state(), board.dir.path().join("aside"));
+    let shell = |line: String| {
+        let status = Command::new("sh").args(["-ec", &line]).status().unwrap();
+        assert!(status.success(), "{line}");
+    };
+    let (at, aside) = (state.display(), aside.display());
+    shell(format!(
+        "cp -a {at} {aside}; mount -t tmpfs -o nr_inodes=3000,mode=755 tmpfs {at}; cp -a {aside}/. {at}/; mkdir {at}/filler {at}/.coracle-check-layers-4194305"
+    ));
+    board.start_supervisor();
+    let left = state.join(".coracle-check-layers-4194305").exists();
+    let (release, deploy) =
+        board.documents("1", vec![on(&image, "quiet", json!({"mode": "none"}))]);
+    let filler = state.join("filler");
+    let full = (0..3000).any(|n| std::fs::write(filler.join(n.to_string()), "").is_err());
+    let answer = board.offer("1", &release, &deploy);
+    std::fs::remove_dir_all(&filler).unwrap();
+    let later = board.offer("1", &release, &deploy);
+    board.kill_supervisor();
+    shell(format!("umount -l {at}"));
+    board.start_supervisor();
+    assert!(full && !left);
+    let Answer::Failed { code, reason } = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(code, "cannot-try", "{reason}");
+    assert!(reason.contains("overlayfs: No space left"), "{reason}");
+    assert!(matches!(later, Answer::Needs(_)), "{later:?}");
+}

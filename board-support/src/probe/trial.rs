@@ -21,6 +21,7 @@ mod storage;
 mod users;
 
 pub use needs::Need;
+pub use overlay::remove_left;
 
 use crate::storage::Disk;
 use crate::text::{Text, cut};
@@ -44,6 +45,46 @@ pub enum Outcome {
     Fails(Text),
     /// It could not be tried here; why.
     NotTried(Text),
+}
+
+/// Where something is lacking that comes back, and says nothing of the kernel.
+const NOT_NOW: &str = "cannot be tried now: ";
+
+impl Outcome {
+    fn of(result: io::Result<()>) -> Self {
+        match result {
+            Ok(()) => Self::Works,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Self::NotTried(cut("it needs root"))
+            }
+            Err(error) if is_short(&error) => Self::NotTried(cut(&format!("{NOT_NOW}{error}"))),
+            Err(error) => Self::Fails(cut(&error.to_string())),
+        }
+    }
+
+    /// What was lacking, where it could not be tried for that and may be another time.
+    pub fn not_now(&self) -> Option<&str> {
+        match self {
+            Self::NotTried(why) => why.strip_prefix(NOT_NOW),
+            _ => None,
+        }
+    }
+}
+
+/// Room, memory or descriptors.
+fn is_short(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let short = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::NOMEM,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::AGAIN,
+    ];
+    short
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// One part and what came of trying it.
@@ -104,14 +145,7 @@ impl Trials {
     }
 
     fn note_result(&mut self, subject: &str, result: io::Result<()>) {
-        let outcome = match result {
-            Ok(()) => Outcome::Works,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Outcome::NotTried(cut("it needs root"))
-            }
-            Err(error) => Outcome::Fails(cut(&error.to_string())),
-        };
-        self.note(subject, outcome);
+        self.note(subject, Outcome::of(result));
     }
 }
 

@@ -2,27 +2,24 @@
 //! what is tried leaves the board's network and mounts, and this process stays in them. A kernel that could once can; one that
 //! could not is asked again, since a module may have come.
 
+use super::Refused;
 use crate::apps::places;
+use crate::said;
 use crate::settings::Settings;
 use coracle_board_support::budget::{Problem, lacking};
 use coracle_board_support::probe::{Need, Outcome, Trials};
 use coracle_protocol::release::{App, Driver, Release};
 use coracle_runtime::{Child, spawn_plain};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Modules are loaded from slow flash meanwhile; beyond that the release is let in, and its trial shows.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Bytes of what the child says: eight lines.
-const SAID: usize = 4096;
 
 /// Of one app.
 fn of(app: &App, release: &Release, settings: &Settings) -> BTreeSet<Need> {
@@ -78,31 +75,80 @@ pub(super) fn missing(release: &Release, settings: &Settings) -> Vec<Problem> {
     problems
 }
 
+/// Code of a refusal that says nothing of the kernel: the same offer may be good a moment later.
+pub const NOT_NOW: &str = "cannot-try";
+
+/// The child that tries.
+#[derive(Debug, Default)]
+pub struct Tries {
+    /// The last one, which nobody waits for: it may hang in the kernel, and cannot be killed then. It is reaped as any child.
+    last: Option<Child>,
+}
+
+impl Tries {
+    /// Whether the last one still lives, and with it what it hangs at.
+    fn hangs(&self) -> bool {
+        let last = self.last.as_ref();
+        last.is_some_and(|child| !said::ends(child, KILLED))
+    }
+}
+
+/// A child that was killed ends in that time, unless it hangs.
+const KILLED: Duration = Duration::from_millis(100);
+
 /// Tries what this release asks for and no earlier one did, or not with success.
-pub fn try_out(release: &Release, settings: &mut Settings) {
+///
+/// # Errors
+/// When something is lacking for now that trying takes: room, memory, a process.
+pub fn try_out(
+    tries: &mut Tries,
+    release: &Release,
+    settings: &mut Settings,
+) -> Result<(), Refused> {
     let apps = release.apps.iter();
     let mut wanted: BTreeSet<Need> = BTreeSet::new();
     wanted.extend(apps.flat_map(|app| of(app, release, settings)));
     let works = |need: &Need| settings.trials.outcome(need.subject()) == Some(&Outcome::Works);
     let wanted: Vec<Need> = wanted.into_iter().filter(|need| !works(need)).collect();
     if wanted.is_empty() {
-        return;
+        return Ok(());
     }
-    let said = match ask_child(&settings.config.state_dir, &wanted) {
-        Ok(said) => said,
-        Err(why) => {
-            tracing::warn!(why, "what apps need of the kernel was not tried");
+    let not_now = |why: &str| {
+        let reason =
+            format!("what the apps need of this board's kernel cannot be tried now: {why}");
+        Refused::new(NOT_NOW, reason)
+    };
+    let said = match tries.hangs() {
+        true => {
+            tracing::warn!(
+                "what apps need of the kernel is not tried: the last try still hangs in it"
+            );
             String::new()
+        }
+        false => {
+            let (said, child) =
+                ask_child(&settings.config.state_dir, &wanted).map_err(|why| not_now(&why))?;
+            tries.last = Some(child);
+            said
         }
     };
     tracing::debug!(said, "tried what apps need of the kernel");
+    let mut short = None;
     for need in wanted {
         settings.trials.learn(need, &said);
+        let outcome = settings.trials.outcome(need.subject());
+        if let Some(why) = outcome.and_then(Outcome::not_now) {
+            short.get_or_insert_with(|| format!("{}: {why}", need.subject()));
+        }
+    }
+    match short {
+        Some(why) => Err(not_now(&why)),
+        None => Ok(()),
     }
 }
 
-/// A line for each that was tried in time.
-fn ask_child(state: &Path, wanted: &[Need]) -> Result<String, String> {
+/// A line for each that was tried in time, and the child, which is told to end.
+fn ask_child(state: &Path, wanted: &[Need]) -> Result<(String, Child), String> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| e.to_string())?;
     let child = spawn_plain(vec![write], |mut files: Vec<OwnedFd>| {
         let mut to = match files.pop() {
@@ -119,35 +165,38 @@ fn ask_child(state: &Path, wanted: &[Need]) -> Result<String, String> {
         0
     });
     let child = child.map_err(|e| e.to_string())?;
-    let said = listen(File::from(read));
-    end(child);
-    Ok(said)
-}
-
-/// Up to its end, or until patience is.
-fn listen(mut from: File) -> String {
-    let end = Instant::now() + PATIENCE;
-    let mut said = Vec::new();
-    let mut piece = [0; 512];
-    while said.len() < SAID {
-        let left = end.saturating_duration_since(Instant::now());
-        let Ok(left) = Timespec::try_from(left) else {
-            break;
-        };
-        let mut looked = [PollFd::new(&from, PollFlags::IN)];
-        if !matches!(retry_on_intr(|| poll(&mut looked, Some(&left))), Ok(1..)) {
-            break;
-        }
-        match from.read(&mut piece) {
-            Ok(count @ 1..) => said.extend_from_slice(&piece[..count]),
-            _ => break,
-        }
-    }
-    String::from_utf8_lossy(&said).into_owned()
-}
-
-fn end(child: Child) {
-    // One that has ended says so, and is reaped all the same.
+    let said = said::listen(read.into(), PATIENCE);
+    // One that has ended says so.
     let _ = child.kill();
-    child.wait();
+    Ok((said, child))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_child_that_hangs_is_not_waited_for_and_is_alone_in_that() {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let child = spawn_plain(vec![write], |mut files: Vec<OwnedFd>| {
+            let mut to = File::from(files.pop().unwrap());
+            let _ = to.write_all(b"VLANs\tworks\t\n");
+            std::thread::sleep(Duration::from_secs(60));
+            0
+        });
+        let begun = Instant::now();
+        let said = said::listen(read.into(), Duration::from_millis(300));
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert_eq!(said, "VLANs\tworks\t\n");
+        let tries = Tries {
+            last: Some(child.unwrap()),
+        };
+        assert!(tries.hangs() && tries.hangs());
+        tries.last.as_ref().unwrap().kill().unwrap();
+        while tries.hangs() {}
+        // Nobody has to have reaped it, and nobody must not.
+        assert!(tries.last.unwrap().wait().is_some());
+        assert!(!Tries::default().hangs());
+    }
 }

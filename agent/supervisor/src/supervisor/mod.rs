@@ -76,7 +76,7 @@ use crate::journal::{DeployedSet, Failure, Journal, JournalError, StoredSet};
 use crate::lights::{Lights, News};
 use crate::machine::State;
 use crate::notify::Notify;
-use crate::offer::Accepted;
+use crate::offer::{self, Accepted};
 use crate::resolver::{Word, Words};
 use crate::settings::Settings;
 use crate::socket::{self, AnswerTo, Watchers};
@@ -187,6 +187,7 @@ pub struct Supervisor {
     /// The last deployment that was refused or did not stay.
     last_words: Option<String>,
     accepted: Option<Accepted>,
+    tries: offer::needs::Tries,
     commands: Commands,
     action: Option<actions::ActionJob>,
     execs: Vec<execs::ExecJob>,

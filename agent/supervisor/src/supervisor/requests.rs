@@ -106,6 +106,7 @@ impl Supervisor {
                         Answer::Needs(needs)
                     }
                     Err(why) if why.code == DID_NOT_STAY => refused(why),
+                    Err(why) if why.code == offer::needs::NOT_NOW => failed(why.code, why.reason),
                     Err(why) => {
                         self.last_words = Some(format!("{activity} was refused ({why})"));
                         refused(why)
@@ -203,7 +204,7 @@ impl Supervisor {
             self.supersede(digest).await;
             return Ok(accepted.needs(&on_board, true));
         }
-        offer::needs::try_out(accepted.release(), &mut self.settings);
+        offer::needs::try_out(&mut self.tries, accepted.release(), &mut self.settings)?;
         let beside = self.check_beside(&accepted, &on_board);
         let networks = self.check_networks(accepted.release()).await;
         let devices = offer::devices::check(accepted.release(), &self.settings);

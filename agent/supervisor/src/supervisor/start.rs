@@ -26,6 +26,7 @@ use crate::socket::Watchers;
 use crate::trust::Trust;
 use crate::users::{self, Ranges};
 use crate::volumes::Volumes;
+use coracle_board_support::probe::remove_left;
 use coracle_runtime::launch::Running;
 use coracle_runtime::{CgroupTree, Child};
 use std::collections::VecDeque;
@@ -55,6 +56,7 @@ impl Supervisor {
         let empty_root = settings.run_state_dir().join("empty");
         disk::make_folder(&empty_root, 0o555)?;
         gc::clear_staging(config)?;
+        remove_left(&config.state_dir);
         room::keep(config);
         Volumes::of(&settings).recover()?;
         clear_transfers(&settings.transfers_dir());
@@ -73,6 +75,7 @@ impl Supervisor {
             last_words: found.failure.as_ref().map(Failure::words),
             failure: found.failure,
             accepted: None,
+            tries: Default::default(),
             commands: super::Commands::default(),
             action: None,
             execs: Vec::new(),

@@ -1,7 +1,7 @@
 //! Parts of the kernel that some releases need and others do not. A supervisor tries those that a release asks for, in a child
 //! with a network and mounts of its own; `coracle board check` tries all.
 
-use super::{Outcome, Trial, Trials, netlink, overlay};
+use super::{Outcome, Trial, Trials, is_short, netlink, overlay};
 use crate::kernel;
 use crate::text::cut;
 use rustix::thread::UnshareFlags;
@@ -90,6 +90,10 @@ impl Trials {
         for need in wanted {
             match &apart {
                 Ok(()) => trials.note_result(need.subject(), need.attempt(state)),
+                Err(error) if is_short(error) => {
+                    let again = io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0));
+                    trials.note_result(need.subject(), Err(again));
+                }
                 Err(error) => {
                     let why = format!("it needs namespaces of its own: {error}");
                     trials.note(need.subject(), Outcome::NotTried(cut(&why)));

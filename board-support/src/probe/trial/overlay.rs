@@ -15,6 +15,21 @@ pub(super) fn attempt(state: &Path) -> io::Result<()> {
     in_a_folder(state, "layers", within)
 }
 
+/// With what is tried, and the process that does.
+const SCRATCH: &str = ".coracle-check-";
+
+/// Removes from the state folder those of processes that were killed meanwhile.
+pub fn remove_left(state: &Path) {
+    for entry in fs::read_dir(state).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(SCRATCH));
+        let maker = rest.and_then(|rest| rest.rsplit('-').next()?.parse::<u32>().ok());
+        if maker.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// Tries something in a folder of the state folder, which is gone afterwards.
 pub(super) fn in_a_folder(
     state: &Path,
@@ -24,7 +39,8 @@ pub(super) fn in_a_folder(
     // Nothing of what follows may be seen outside.
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", flags)?;
-    let folder = state.join(format!(".coracle-check-{what}-{}", std::process::id()));
+    let folder = state.join(format!("{SCRATCH}{what}-{}", std::process::id()));
+    remove_left(state);
     let result = attempt(&folder);
     let removed = match fs::remove_dir_all(&folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -132,6 +132,69 @@ fn what_a_release_asks_for_is_tried_alone() {
 }
 
 #[test]
+fn what_is_lacking_for_a_while_is_no_fault_of_the_kernel() {
+    let of = |errno: rustix::io::Errno| Outcome::of(Err(errno.into()));
+    use rustix::io::Errno;
+    for (errno, words) in [
+        (Errno::NOSPC, "No space left on device"),
+        (Errno::NOMEM, "Cannot allocate memory"),
+        (Errno::MFILE, "Too many open files"),
+    ] {
+        let outcome = of(errno);
+        assert!(outcome.not_now().unwrap().starts_with(words), "{outcome:?}");
+        // As a child tells it.
+        let mut trials = Trials::default();
+        trials.note("overlayfs", outcome.clone());
+        let lines = trials.to_lines();
+        let mut told = Trials::default();
+        told.learn(Need::Layers, &lines);
+        assert_eq!(told.outcome("overlayfs"), Some(&outcome));
+    }
+    assert!(matches!(of(Errno::NODEV), Outcome::Fails(_)));
+    assert_eq!(of(Errno::NODEV).not_now(), None);
+    assert_eq!(of(Errno::PERM).not_now(), None);
+    assert_eq!(Outcome::of(Ok(())), Outcome::Works);
+}
+
+/// A state folder without any room.
+#[test]
+fn a_full_disk_is_no_kernel_without_layers() {
+    root_needed();
+    let state = tempfile::tempdir().unwrap();
+    let at = state.path().to_owned();
+    let thread = std::thread::spawn(move || {
+        crate::kernel::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+        let flags = rustix::mount::MountPropagationFlags::PRIVATE;
+        let all = flags | rustix::mount::MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", all).unwrap();
+        let room = std::ffi::CString::new("size=64k,nr_inodes=4").unwrap();
+        let none = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", &at, "tmpfs", none, room.as_c_str()).unwrap();
+        Trials::needs(&at, &[Need::Layers])
+    });
+    let trials = thread.join().unwrap();
+    let outcome = trials.outcome("overlayfs").unwrap();
+    assert!(outcome.not_now().is_some(), "{outcome:?}");
+}
+
+#[test]
+fn a_folder_of_one_that_was_killed_goes() {
+    let state = tempfile::tempdir().unwrap();
+    // No process has a number beyond the kernel's largest (PID_MAX_LIMIT).
+    let left = [
+        ".coracle-check-layers-4194305",
+        ".coracle-check-users-4194305",
+    ];
+    let others = [".coracle-check-layers-1", "layers", ".coracle-check-"];
+    for name in left.iter().chain(&others) {
+        fs::create_dir_all(state.path().join(name).join("work/work")).unwrap();
+    }
+    remove_left(state.path());
+    assert!(left.iter().all(|name| !state.path().join(name).exists()));
+    assert!(others.iter().all(|name| state.path().join(name).exists()));
+}
+
+#[test]
 fn overlayfs_is_tried_where_the_state_lies() {
     root_needed();
     // procfs takes no files: whatever /proc/filesystems says, layers cannot lie there.
