@@ -5,7 +5,7 @@ use crate::kernel;
 use rustix::fs::{Access, access};
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,15 @@ impl Program {
         }
         command.env_remove(BROUGHT).env_remove(SHIPPED);
         command.args(arguments).exec()
+    }
+
+    /// The root file system's, which says on `to` whether it can live with that coracle.toml: exit code 0 or 1, and 2 from one that
+    /// does not know the question. Answers only when it could not; only for a child of this process.
+    pub fn execute_check(&self, name: &str, file: &Path, to: OwnedFd) -> io::Error {
+        let mut command = Command::new(&self.path);
+        command.arg0(name).args(["check", "--config"]).arg(file);
+        command.env_remove(BROUGHT).env_remove(SHIPPED);
+        command.stderr(to).exec()
     }
 
     /// The one in this open file, whose SHA-256 is `hex`. Answers only when it could not; nothing of this process has changed then.

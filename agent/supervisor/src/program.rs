@@ -17,6 +17,7 @@ coracle-supervisor: the only process on the board that makes containers; it runs
   coracle-supervisor [--config FILE]            run; SIGTERM ends it and leaves the apps running,
                                                 SIGHUP executes the program anew, as after an upgrade
   coracle-supervisor stop-all [--config FILE]   end every app and take the apps' network away
+  coracle-supervisor check [--config FILE]      say whether it would come up with that file
   coracle-supervisor --version
 
   --config FILE   coracle.toml; /etc/coracle/coracle.toml when left out
@@ -31,6 +32,7 @@ Exit codes: 0 done, 1 failed, 2 this was typed wrongly.
 enum Asked {
     Run(PathBuf),
     StopAll(PathBuf),
+    Check(PathBuf),
     Say(String),
 }
 
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
         }
         Asked::Run(file) => run(&file, false),
         Asked::StopAll(file) => run(&file, true),
+        Asked::Check(file) => check(&file),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,7 +66,7 @@ pub fn main() -> ExitCode {
 fn arguments() -> Result<Asked, lexopt::Error> {
     use lexopt::prelude::*;
     let mut file = PathBuf::from(DEFAULT_CONFIG_FILE);
-    let mut stop = false;
+    let (mut stop, mut check) = (false, false);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -73,14 +76,21 @@ fn arguments() -> Result<Asked, lexopt::Error> {
                 let version = concat!("coracle-supervisor ", env!("CARGO_PKG_VERSION"), "\n");
                 return Ok(Asked::Say(version.to_owned()));
             }
-            Value(word) if word == "stop-all" => stop = true,
+            Value(word) if word == "stop-all" && !check => stop = true,
+            Value(word) if word == "check" && !stop => check = true,
             other => return Err(other.unexpected()),
         }
     }
-    Ok(match stop {
-        true => Asked::StopAll(file),
-        false => Asked::Run(file),
+    Ok(match (stop, check) {
+        (true, _) => Asked::StopAll(file),
+        (_, true) => Asked::Check(file),
+        _ => Asked::Run(file),
     })
+}
+
+/// What a reload asks the program that it leads to.
+fn check(file: &std::path::Path) -> anyhow::Result<()> {
+    Ok(Settings::can_be_read(&Config::load(file)?)?)
 }
 
 fn run(file: &std::path::Path, stop: bool) -> anyhow::Result<()> {

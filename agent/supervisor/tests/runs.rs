@@ -13,7 +13,7 @@ use coracle_protocol::release::{
     App, Image, LogMode, Logs, NetworkMode, Port, Probe, Release, Restart, VolumeMount,
 };
 use coracle_protocol::report::{AppState, AppUsers, Phase, SetState};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -385,6 +385,43 @@ fn a_reload_takes_a_good_file_and_refuses_one_that_would_keep_it_down() {
         "{log}"
     );
     assert_eq!(board.app("web").unwrap().pid, pid);
+}
+
+/// An older one on the root file system, below one that a release brought; or a newer one, after an upgrade.
+#[test]
+fn a_reload_asks_the_program_that_is_executed_next() {
+    let mut board = Board::start();
+    board.kill_supervisor();
+    let [program, next] = ["coracle-supervisor", "next"].map(|name| board.dir.path().join(name));
+    let whole = board::supervisor();
+    std::fs::copy(&whole, &program).unwrap();
+    board.start_supervisor_of(&program);
+    wait_for("it", WAIT, || board.try_status());
+    let replace = |text: &[u8]| {
+        std::fs::write(&next, text).unwrap();
+        std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::rename(&next, &program).unwrap();
+    };
+    let reload = |board: &Board, words: &str| {
+        let said = board.log().matches(words).count();
+        signal(board.supervisor_pid(), rustix::process::Signal::HUP);
+        wait_for(words, WAIT, || {
+            (board.log().matches(words).count() > said).then_some(())
+        });
+    };
+    let ready = || board.log().matches("ready socket=").count();
+    let before = ready();
+    replace(b"#!/bin/sh\necho coracle.toml:7: not known to this one >&2\n[ $1 = check ] && exit 1\nexit 3\n");
+    reload(&board, "this one goes on");
+    assert!(
+        board
+            .log()
+            .contains("coracle.toml:7: not known to this one")
+    );
+    assert_eq!((ready(), board.status().current), (before, None));
+    // What does not know the question is no worse than this one, whose answer it was before; here it is whole.
+    replace(&std::fs::read(&whole).unwrap());
+    reload(&board, "ready socket=");
 }
 
 #[test]

@@ -68,7 +68,7 @@ mod writers;
 
 use crate::adopt::AdoptedEnd;
 use crate::agent::Own;
-use crate::anew::{Next, Program};
+use crate::anew::{self, Next, Program};
 use crate::apps::AppRun;
 use crate::apps::launch::Bridge;
 use crate::disk::DiskError;
@@ -360,7 +360,7 @@ impl Supervisor {
                 "{}: {key} is another; that takes `coracle-supervisor stop-all` and a start",
                 old.file.display()
             )),
-            None => Ok(()),
+            None => anew::takes(program, &old.file),
         }
     }
 

@@ -69,7 +69,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 pub const MOUNT_SETATTR: u32 = 442;
 
 /// The program under test; `CORACLE_SUPERVISOR` names it where the tests do not run on the machine that built them.
-fn supervisor() -> PathBuf {
+pub fn supervisor() -> PathBuf {
     std::env::var_os("CORACLE_SUPERVISOR").map_or(
         env!("CARGO_BIN_EXE_coracle-supervisor").into(),
         PathBuf::from,
