@@ -309,6 +309,9 @@ pub enum AppState {
     Exited,
 }
 
+/// Characters of the reason in a feedback: one that quotes a long path must not make the message too long.
+pub const REASON_CHARS: usize = 1000;
+
 /// A message on `feedback`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
@@ -324,7 +327,7 @@ pub struct Feedback {
     /// A stable word, of [`crate::verify::Refusal::code`] or the supervisor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// Why, in words.
+    /// Why, in words: at most [`REASON_CHARS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What came over the network for this activity.

@@ -4,7 +4,7 @@ use super::Means;
 use super::outcome::Outcome;
 use super::record::Record;
 use crate::link::odd::{self, Kind};
-use coracle_protocol::report::{Feedback, Fetched, Phase};
+use coracle_protocol::report::{Feedback, Fetched, Phase, REASON_CHARS};
 
 /// The voice of one activity.
 #[derive(Debug)]
@@ -93,8 +93,7 @@ impl<'a> Voice<'a> {
             phase,
             percent,
             code,
-            // A reason that quotes a long path must not make the message too long.
-            reason: reason.map(|r| r.chars().take(1000).collect()),
+            reason: reason.map(|r| r.chars().take(REASON_CHARS).collect()),
             fetched,
         };
         self.means.outbox.feedback(feedback.clone());

@@ -8,7 +8,7 @@ use crate::journal::{DeployedSet, Failure, StoredSet};
 use crate::machine::{Action, End, Event, Report, State, Why};
 use coracle_protocol::local::Event as Told;
 use coracle_protocol::names::AppName;
-use coracle_protocol::report::Phase;
+use coracle_protocol::report::{Phase, REASON_CHARS};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -234,9 +234,9 @@ impl Supervisor {
             deployment: trying.set.digest(),
             activity: trying.set.activity.clone(),
             code: why.code.to_owned(),
-            reason: match kept(&trying.set).filter(|_| started) {
-                Some(kept) => format!("{}; {kept}", why.reason),
-                None => why.reason.clone(),
+            reason: match started {
+                true => with_kept(&why.reason, &trying.set),
+                false => why.reason.clone(),
             },
             over: false,
         });
@@ -389,11 +389,57 @@ impl Supervisor {
     }
 }
 
+/// Characters that may stand before a reason where it is told later: the name of its assignment, and that a next one is too old.
+const BEFORE: usize = 320;
+
 /// Volumes are not taken back with the set that wrote them: whoever runs next finds what it left there.
-fn kept(set: &DeployedSet) -> Option<String> {
+fn with_kept(reason: &str, set: &DeployedSet) -> String {
     let apps = set.release().apps.iter();
     let volumes = apps.flat_map(|app| app.volumes.iter().filter(|volume| !volume.read_only));
     let names: BTreeSet<&str> = volumes.map(|volume| volume.name.as_str()).collect();
-    let names: Vec<&str> = names.into_iter().collect();
-    (!names.is_empty()).then(|| format!("kept with what it wrote: volumes {}", names.join(", ")))
+    if names.is_empty() {
+        return reason.to_owned();
+    }
+    let room = (REASON_CHARS - BEFORE).saturating_sub(reason.chars().count());
+    format!("{reason}; kept with what it wrote: {}", listed(names, room))
+}
+
+/// As many of these volumes as that room holds, each with its whole name, and how many there are beside them.
+fn listed(names: BTreeSet<&str>, room: usize) -> String {
+    let all = names.len();
+    let mut text = String::new();
+    for (at, name) in names.into_iter().enumerate() {
+        if text.len() + name.len() + 2 > room {
+            return match at {
+                0 => format!("{all} volume{}", if all == 1 { "" } else { "s" }),
+                _ => format!("volumes {text} and {} more", all - at),
+            };
+        }
+        if at > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(name);
+    }
+    format!("volumes {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_told_by_whole_names_and_the_others_by_their_number() {
+        let names: Vec<String> = (0..40).map(|n| format!("volume-{n:02}")).collect();
+        let of = |count: usize, room| {
+            let names = names.iter().take(count).map(String::as_str);
+            listed(names.collect(), room)
+        };
+        assert_eq!(of(2, 600), "volumes volume-00, volume-01");
+        assert_eq!(of(40, 600).len(), "volumes ".len() + 40 * 11 - 2);
+        assert_eq!(of(40, 30), "volumes volume-00, volume-01 and 38 more");
+        assert_eq!(
+            (of(40, 0), of(1, 0)),
+            ("40 volumes".into(), "1 volume".into())
+        );
+    }
 }
