@@ -23,7 +23,8 @@
 // The shape of `docker info` is one long literal.
 #![recursion_limit = "256"]
 
-pub mod api;
+pub mod allowance;
+mod api;
 pub mod args;
 pub mod as_made;
 pub mod blobs;

@@ -152,7 +152,7 @@ pub async fn run(
                     Some(aside) => aside.job,
                     None => continue,
                 },
-                _ = shutdown.changed() => return Ok(()),
+                _ = shutdown.changed() => return Ok(record.flush()),
             },
         };
         if record.has_ended(&job.activity) {
@@ -199,11 +199,12 @@ pub async fn run(
                             false => busy(command, &job.activity),
                         }
                     }
-                    _ = shutdown.changed() => return Ok(()),
+                    _ = shutdown.changed() => break End::Shutdown,
                 }
             }
         };
         match end {
+            End::Shutdown => return Ok(record.flush()),
             // What was put aside goes on with what it has.
             End::Done if aside.is_some() => {}
             End::Done => tidy(&means, &record, local.as_ref()),
@@ -262,6 +263,7 @@ fn said_again(activity: &str) {
 /// How a job was left.
 enum End {
     Done,
+    Shutdown,
     Superseded,
     GaveWay(Command),
 }

@@ -1,12 +1,14 @@
 //! Which activities have ended and which blobs their sets need, so that the retained desired state,
 //! which comes again with each connection, starts nothing twice.
 
+use crate::allowance::Allowance;
 use crate::disk::{self, DiskError};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::report::Phase;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Activities that are remembered.
 const ACTIVITIES: usize = 16;
@@ -33,11 +35,19 @@ struct Activity {
     end: Option<Phase>,
 }
 
+/// Writes that may come one after the other: those of some deployments.
+const WRITES: u32 = 48;
+
 /// The record.
 #[derive(Debug)]
 pub struct Record {
     path: PathBuf,
     written: Written,
+    writes: Allowance,
+    /// Something in it is not on disk.
+    is_newer: bool,
+    /// So is what a set needs, which cannot wait.
+    has_new_set: bool,
 }
 
 impl Record {
@@ -48,6 +58,9 @@ impl Record {
         Ok(Self {
             path: path.to_owned(),
             written,
+            writes: Allowance::new(WRITES),
+            is_newer: false,
+            has_new_set: false,
         })
     }
 
@@ -68,17 +81,38 @@ impl Record {
         sequence
     }
 
-    /// Notes the phase of an activity. Each but progress is on disk afterwards.
+    /// Notes the phase of an activity. Each but progress is on disk afterwards, while there are not too many: one that is not
+    /// comes there with the next, and after a cut it is carried out once more, up to what the supervisor says of it.
     pub fn note(&mut self, activity: &str, phase: Phase) {
+        self.note_at(activity, phase, Instant::now());
+    }
+
+    fn note_at(&mut self, activity: &str, phase: Phase, now: Instant) {
         self.entry(activity).end = phase.is_end().then_some(phase);
+        self.is_newer = true;
+        if self.writes.take(now) || self.has_new_set {
+            self.store();
+        }
+    }
+
+    /// What is not on disk yet comes there: the daemon ends.
+    pub fn flush(&mut self) {
+        if self.is_newer {
+            self.store();
+        }
+    }
+
+    fn store(&mut self) {
         let json = serde_json::to_vec(&self.written).unwrap_or_default();
-        if let Err(e) = disk::write(&self.path, &json) {
-            tracing::error!(error = %e, "cannot remember the deployment");
+        match disk::write(&self.path, &json) {
+            Ok(()) => (self.is_newer, self.has_new_set) = (false, false),
+            Err(e) => tracing::error!(error = %e, "cannot remember the deployment"),
         }
     }
 
     /// A set that may run from now on needs these configurations.
     pub fn keep(&mut self, configs: Vec<Sha256Digest>) {
+        self.has_new_set |= self.written.sets.back() != Some(&configs);
         self.written.sets.retain(|set| *set != configs);
         self.written.sets.push_back(configs);
         while self.written.sets.len() > SETS {
@@ -132,5 +166,34 @@ mod tests {
             record.note(&n.to_string(), Phase::Refused);
         }
         assert!(!record.has_ended("a"), "the oldest are forgotten");
+    }
+
+    /// A broker that sends the same old assignment under one name after the other.
+    #[test]
+    fn a_flood_of_names_is_no_flood_of_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        let mut record = Record::open(&path).unwrap();
+        let begin = Instant::now();
+        let on_disk = || std::fs::read_to_string(&path).unwrap_or_default();
+        let mut writes = 0;
+        for n in 0..1000 {
+            let before = on_disk();
+            record.note_at(&format!("replay-{n}"), Phase::Refused, begin);
+            writes += u32::from(on_disk() != before);
+        }
+        assert_eq!(writes, WRITES);
+        // The name is known all the same.
+        assert!(record.has_ended("replay-999"));
+        // What a set needs does not wait for them.
+        let digest = Sha256Digest::of(b"config");
+        record.keep(vec![digest]);
+        record.note_at("good", Phase::Staging, begin);
+        let again = Record::open(&path).unwrap();
+        assert_eq!(again.kept_blobs().collect::<Vec<_>>(), [digest]);
+        record.note_at("good", Phase::Committed, begin);
+        assert!(!Record::open(&path).unwrap().has_ended("good"));
+        record.flush();
+        assert!(Record::open(&path).unwrap().has_ended("good"));
     }
 }

@@ -1,21 +1,31 @@
 //! Feedback that waits for the link, on disk, so that an operator learns how a deployment ended
-//! even when the daemon or the board restarted in between. Oldest first, one file each.
+//! even when the daemon or the board restarted in between. Oldest first, one file each; in memory alone while there are more
+//! than any deployments make.
 
+use crate::allowance::Allowance;
 use crate::disk::{self, DiskError, at};
 use coracle_protocol::report::{Feedback, Phase};
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Messages that may wait. A deployment makes about seven, so these are the last 30 or so.
 const CAPACITY: usize = 200;
 /// Largest message, in bytes.
 const MESSAGE_LIMIT: u64 = 8 * 1024;
+/// Files that may be written one after the other.
+const WRITES: u32 = 64;
+/// Messages that may wait in memory alone.
+const UNWRITTEN: usize = 20;
 
 /// The spool.
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
     waiting: VecDeque<u64>,
+    /// Those of them that are in no file, as JSON.
+    unwritten: BTreeMap<u64, Vec<u8>>,
+    writes: Allowance,
     next: u64,
     /// The newest progress, which the next one replaces: lost with the daemon, and worth no write.
     progress: Option<Feedback>,
@@ -24,7 +34,7 @@ pub struct Spool {
 /// What goes out next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ticket {
-    /// The file, when it is one.
+    /// Its number, when it is none of those that are replaced.
     file: Option<u64>,
     /// The message, as JSON.
     pub json: Vec<u8>,
@@ -44,6 +54,8 @@ impl Spool {
             folder: folder.to_owned(),
             next: waiting.last().map_or(0, |last| last + 1),
             waiting: waiting.into(),
+            unwritten: BTreeMap::new(),
+            writes: Allowance::new(WRITES),
             progress: None,
         })
     }
@@ -65,7 +77,16 @@ impl Spool {
             }
         }
         let json = serde_json::to_vec(&feedback).unwrap_or_default();
-        disk::write(&self.path(self.next), &json)?;
+        if self.writes.take(Instant::now()) {
+            disk::write(&self.path(self.next), &json)?;
+        } else {
+            if self.unwritten.len() >= UNWRITTEN
+                && let Some((oldest, _)) = self.unwritten.pop_first()
+            {
+                self.waiting.retain(|number| *number != oldest);
+            }
+            self.unwritten.insert(self.next, json);
+        }
         self.waiting.push_back(self.next);
         self.next += 1;
         Ok(())
@@ -74,6 +95,12 @@ impl Spool {
     /// The message that goes out next. It stays until [`Spool::sent`].
     pub fn head(&mut self) -> Option<Ticket> {
         while let Some(&number) = self.waiting.front() {
+            if let Some(json) = self.unwritten.get(&number) {
+                return Some(Ticket {
+                    file: Some(number),
+                    json: json.clone(),
+                });
+            }
             match disk::read(&self.path(number), MESSAGE_LIMIT) {
                 Ok(Some(json)) if serde_json::from_slice::<Feedback>(&json).is_ok() => {
                     let file = Some(number);
@@ -124,7 +151,10 @@ impl Spool {
         self.folder.join(format!("{number:020}.json"))
     }
 
-    fn remove(&self, number: u64) {
+    fn remove(&mut self, number: u64) {
+        if self.unwritten.remove(&number).is_some() {
+            return;
+        }
         if let Err(e) = std::fs::remove_file(self.path(number))
             && e.kind() != std::io::ErrorKind::NotFound
         {
@@ -195,6 +225,7 @@ mod tests {
     fn full_loses_the_oldest_and_a_damaged_file_is_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(folder.path()).unwrap();
+        spool.writes = Allowance::new(u32::MAX);
         for n in 0..(CAPACITY as u64 + 5) {
             spool.push(feedback(n, Phase::Received, None)).unwrap();
         }
@@ -203,5 +234,25 @@ mod tests {
         std::fs::write(spool.path(5), b"{").unwrap();
         assert_eq!(sequence(&spool.head().unwrap()), 6);
         assert!(folder.path().join(format!("{:020}.json.bad", 5)).exists());
+    }
+
+    #[test]
+    fn a_flood_goes_out_in_order_and_writes_no_more_than_some_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path()).unwrap();
+        for n in 0..1000 {
+            spool.push(feedback(n, Phase::Refused, None)).unwrap();
+        }
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(files(), WRITES as usize);
+        assert_eq!(spool.len(), WRITES as usize + UNWRITTEN);
+        let newest = (1000 - UNWRITTEN as u64)..1000;
+        for n in (0..u64::from(WRITES)).chain(newest) {
+            let ticket = spool.head().unwrap();
+            assert_eq!(sequence(&ticket), n);
+            spool.sent(&ticket);
+        }
+        assert_eq!((spool.len(), files()), (0, 0));
+        assert!(spool.head().is_none());
     }
 }
