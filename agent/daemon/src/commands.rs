@@ -4,7 +4,7 @@
 
 use crate::api::logs;
 use crate::link::Outbox;
-use crate::link::odd::{self, Kind};
+use crate::link::odd::{self, Kind, Sort};
 use crate::supervisor::{Supervisor, unexpected};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::command::{Action, Command, CommandResult};
@@ -71,7 +71,7 @@ pub fn take(queue: &mpsc::Sender<Envelope>, outbox: &Outbox, command: Envelope) 
     if let Err(mpsc::error::TrySendError::Full(command)) = queue.try_send(command)
         && let Some(id) = id(&command)
     {
-        odd::is_first(Kind::Dropped);
+        odd::count(Kind::Dropped);
         let text = format!("{QUEUE} commands wait already; send it again");
         outbox.result(&CommandResult::messages(id, Some("busy"), &text));
     }
@@ -94,13 +94,13 @@ pub async fn run(mut ends: Ends) {
             _ = ends.shutdown.changed() => return,
         };
         let Some(id) = id(&command) else {
-            if odd::is_first(Kind::Malformed) {
+            if odd::is_first(Kind::Malformed, Sort::Command) {
                 tracing::warn!("a command that is no envelope was dropped; the next are counted");
             }
             continue;
         };
         if last.contains(&id) {
-            if odd::is_first(Kind::Repeated) {
+            if odd::is_first(Kind::Repeated, Sort::Command) {
                 tracing::info!(command = %id, "a command came twice; the next are counted");
             }
             continue;
@@ -140,7 +140,7 @@ fn tell(
         Err(undone) => {
             let Undone { code, reason, .. } = &undone;
             if code == "old-command" {
-                odd::is_first(Kind::Old);
+                odd::count(Kind::Old);
             }
             if said.len() < REMEMBERED && said.insert(code.clone()) {
                 tracing::warn!(command = %id, code, reason, "a command was not done; the next of this kind are not told");

@@ -24,7 +24,7 @@ use crate::fetch::Patience;
 use crate::fetch::gate::Held;
 use crate::identity::Identity;
 use crate::link::Outbox;
-use crate::link::odd::{self, Kind};
+use crate::link::odd::{self, Kind, Sort};
 use crate::metrics::Counters;
 use crate::supervisor::Supervisor;
 use coracle_board_support::config::Downloads;
@@ -252,7 +252,7 @@ pub async fn run(
 
 /// The retained message comes with each connection; whoever replays one sends as many as they like.
 fn said_again(activity: &str) {
-    if odd::is_first(Kind::Repeated) {
+    if odd::is_first(Kind::Repeated, Sort::Desired) {
         tracing::info!(
             activity,
             "nothing new is wanted; the next that say so are counted"

@@ -64,7 +64,7 @@ impl<'a> Voice<'a> {
         } = outcome;
         self.means.counters.ended(phase);
         if code.as_deref() == Some("old-assignment") {
-            odd::is_first(Kind::Old);
+            odd::count(Kind::Old);
         }
         self.say(phase, None, code, reason, fetched);
     }

@@ -1,7 +1,7 @@
 //! One connection to the broker, from CONNECT to its end.
 
 use super::backoff::End;
-use super::odd::{self, Kind};
+use super::odd::{self, Kind, Sort};
 use super::outbox::{Item, Outbox};
 use super::{Ends, shrink};
 use crate::commands;
@@ -167,17 +167,19 @@ pub async fn run(
                 });
             }
             Packet::Publish(publish) => {
-                if let Some(notice) = read::<RootNotice>(&publish, ROOT_NOTICE) {
+                if let Some(notice) = read::<RootNotice>(&publish, ROOT_NOTICE, Sort::Root) {
                     ends.roots.send_replace(Some(notice));
                 }
                 if !publish.retain
-                    && let Some(command) = read(&publish, &Topic::Command.of(board))
+                    && let Some(command) = read(&publish, &Topic::Command.of(board), Sort::Command)
                 {
                     commands::take(&ends.commands, outbox, command);
                 }
                 if let Some(desired) = read_desired(&publish, &Topic::Desired.of(board)) {
                     // Full: three newer ones wait already, and the retained one comes again.
-                    if ends.desired.try_send(desired).is_err() && odd::is_first(Kind::Dropped) {
+                    if ends.desired.try_send(desired).is_err()
+                        && odd::is_first(Kind::Dropped, Sort::Desired)
+                    {
                         tracing::warn!(
                             "a desired state was dropped: too many came at once; the next are counted"
                         );
@@ -256,9 +258,9 @@ async fn acknowledged(waiting: &mut Option<(Item, Ack)>) -> bool {
 
 /// A desired state, when the message is one. An empty message is no instruction.
 fn read_desired(publish: &Publish, topic: &str) -> Option<Desired> {
-    let desired = read::<Desired>(publish, topic)?;
+    let desired = read::<Desired>(publish, topic, Sort::Desired)?;
     if desired.activity.len() > 128 {
-        if odd::is_first(Kind::Malformed) {
+        if odd::is_first(Kind::Malformed, Sort::Desired) {
             tracing::warn!(
                 "the activity of a desired state has more than 128 bytes; ignored, and the next are counted"
             );
@@ -269,13 +271,13 @@ fn read_desired(publish: &Publish, topic: &str) -> Option<Desired> {
 }
 
 /// A message of `topic`, when this is one that can be read.
-fn read<T: serde::de::DeserializeOwned>(publish: &Publish, topic: &str) -> Option<T> {
+fn read<T: serde::de::DeserializeOwned>(publish: &Publish, topic: &str, sort: Sort) -> Option<T> {
     if publish.topic.as_ref() != topic.as_bytes() || publish.payload.is_empty() {
         return None;
     }
     let (bytes, limit) = (publish.payload.len(), LIMITS.mqtt_message_bytes);
     if bytes > limit {
-        if odd::is_first(Kind::TooLong) {
+        if odd::is_first(Kind::TooLong, sort) {
             tracing::warn!(
                 topic,
                 bytes,
@@ -288,7 +290,7 @@ fn read<T: serde::de::DeserializeOwned>(publish: &Publish, topic: &str) -> Optio
     match serde_json::from_slice(&publish.payload) {
         Ok(message) => Some(message),
         Err(error) => {
-            if odd::is_first(Kind::Malformed) {
+            if odd::is_first(Kind::Malformed, sort) {
                 tracing::warn!(topic, %error, "a message cannot be read; ignored, and the next are counted");
             }
             None
