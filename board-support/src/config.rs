@@ -4,6 +4,7 @@
 
 mod newer;
 mod places;
+mod running;
 mod values;
 mod written;
 
@@ -129,24 +130,27 @@ impl Config {
         })
     }
 
-    /// What a program that runs cannot take from a newer file, because others look for it where it is.
+    /// What a program that runs cannot take from a newer file, because others look for it where it is, or because apps that run
+    /// have their addresses from there.
+    fn fixed_keys(&self) -> [(&'static str, String); 7] {
+        let folder = |path: &Path| format!("{path:?}");
+        let subnet = self.subnet.map(|subnet| subnet.to_string());
+        [
+            ("agent.instance", self.instance.clone()),
+            ("agent.state_dir", folder(&self.state_dir)),
+            ("agent.run_dir", folder(&self.run_dir)),
+            ("agent.user", self.user.clone()),
+            ("agent.cgroup_parent", self.cgroup_parent.clone()),
+            ("network.bridge", self.bridge.clone()),
+            ("network.subnet", subnet.unwrap_or_default()),
+        ]
+    }
+
+    /// The first of them that is another in a newer file.
     pub fn fixed_key_that_differs(&self, newer: &Self) -> Option<&'static str> {
-        let pairs = [
-            ("agent.instance", self.instance != newer.instance),
-            ("agent.state_dir", self.state_dir != newer.state_dir),
-            ("agent.run_dir", self.run_dir != newer.run_dir),
-            ("agent.user", self.user != newer.user),
-            (
-                "agent.cgroup_parent",
-                self.cgroup_parent != newer.cgroup_parent,
-            ),
-            // Apps that run have their addresses from there.
-            ("network.bridge", self.bridge != newer.bridge),
-            ("network.subnet", self.subnet != newer.subnet),
-        ];
-        pairs
-            .into_iter()
-            .find_map(|(key, differs)| differs.then_some(key))
+        let pairs = self.fixed_keys().into_iter().zip(newer.fixed_keys());
+        let mut differ = pairs.filter(|(own, newer)| own != newer);
+        differ.next().map(|((key, _), _)| key)
     }
 
     /// Applies the defaults. `config_dir` is the absolute folder that the file is in, and where

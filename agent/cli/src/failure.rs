@@ -23,6 +23,16 @@ pub enum Failure {
     /// coracle.toml.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// `config check`: good by itself, and not for the supervisor that runs.
+    #[error(
+        "{file}: {key} is another than that of the supervisor that runs, which refuses to take the file: it takes `coracle-supervisor stop-all` and a start"
+    )]
+    FixedKey {
+        /// coracle.toml.
+        file: String,
+        /// `section.name`.
+        key: &'static str,
+    },
     /// No board profile.
     #[error(transparent)]
     Detect(#[from] DetectError),

@@ -333,7 +333,8 @@ usage: coracle [--config FILE] config check
 
 check    reads coracle.toml, and board profile and board.toml by it, as the programs will at their
          next start: prints what is wrong, with its line. Keys that a newer version may have
-         (config_version) are named and passed over
+         (config_version) are named and passed over. As root, and while the supervisor runs, also
+         whether a reload takes it: some keys wait for a start
 schema   JSON Schema of coracle.toml, for editors
 
 A file that is good is taken by `systemctl reload coracle-supervisor coracled`; apps go on.

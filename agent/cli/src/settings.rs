@@ -23,6 +23,10 @@ pub fn check(config: &Config) -> Result<(), Failure> {
         false => "not there; the defaults are in force",
     };
     let _ = writeln!(text, "{file}: {word}");
+    if let Some(key) = config.running_key_that_differs() {
+        let file = file.to_string();
+        return Err(Failure::FixedKey { file, key });
+    }
     output::text(&text)
 }
 

@@ -3,6 +3,7 @@
 #[allow(dead_code, reason = "not every file of tests asks all of the stand-in")]
 mod daemon;
 
+use coracle_board_support::config::Config;
 use daemon::{Daemon, coracle};
 use serde_json::{Value, json};
 use std::process::{Command, Output};
@@ -385,11 +386,28 @@ fn a_settings_file_is_checked_with_what_it_leads_to() {
             "unknown field `radio`",
         ),
         (good.replace("[agent]", "[agent"), "coracle.toml:1"),
+        (
+            format!("config_version = 0\n{good}"),
+            "coracle.toml:1: config_version: ",
+        ),
     ] {
         let output = check(&text);
         assert_eq!(code(&output), 1, "{text}");
         assert!(err(&output).contains(words), "{}", err(&output));
     }
+    // While a supervisor runs: what it would not take.
+    let run = place.path().join("run");
+    let good = format!("{good}run_dir = \"run\"\n");
+    std::fs::create_dir_all(run.join("supervisor")).unwrap();
+    std::fs::write(&file, &good).unwrap();
+    let running = Config::load(&file).unwrap();
+    std::fs::write(running.running_file(), running.running_text()).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(run.join("supervisor.sock")).unwrap();
+    assert_eq!(code(&check(&good)), 0);
+    let output = check(&format!("{good}cgroup_parent = \"other\"\n"));
+    assert_eq!(code(&output), 1);
+    let words = "agent.cgroup_parent is another than that of the supervisor that runs";
+    assert!(err(&output).contains(words), "{}", err(&output));
     let mut schema = Command::new(env!("CARGO_BIN_EXE_coracle"));
     let schema = schema.args(["config", "schema"]).output().unwrap();
     let schema: Value = serde_json::from_slice(&schema.stdout).unwrap();

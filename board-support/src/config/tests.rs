@@ -292,6 +292,8 @@ fn a_file_of_a_newer_version_is_read_as_far_as_it_is_understood() {
         newer.replace("config_version = 2", "config_version = 1"),
         newer.replace("config_version = 2\n", ""),
         newer.replace("= 2", "= \"2\""),
+        newer.replace("config_version = 2", "config_version = 0"),
+        "config_version = 0\n".to_owned(),
         newer.replace("[log]", "[log"),
     ] {
         std::fs::write(&file, &text).unwrap();
@@ -318,6 +320,13 @@ fn what_others_look_for_cannot_change_under_a_program_that_runs() {
         ("agent.cgroup_parent", "cgroup_parent = \"x\""),
     ] {
         let other = parse(&format!("[agent]\n{line}\n")).unwrap();
+        assert_eq!(config.fixed_key_that_differs(&other), Some(key));
+    }
+    for (key, line) in [
+        ("network.bridge", "bridge = \"x0\""),
+        ("network.subnet", "subnet = \"10.9.0.0/16\""),
+    ] {
+        let other = parse(&format!("[network]\n{line}\n")).unwrap();
         assert_eq!(config.fixed_key_that_differs(&other), Some(key));
     }
 }

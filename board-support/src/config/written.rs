@@ -5,6 +5,7 @@ use super::values::{
     PlainName, ProfileChoice, ProxyUrl, Rate, StickPolicy, Subnet, UnknownTime, Window, Zone,
 };
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 /// coracle.toml as it is written: any key may be left out, an unknown one is refused.
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 pub struct WrittenConfig {
     /// Of which version the file is, when it is not 1; see [`super::CONFIG_VERSION`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub config_version: Option<u32>,
+    pub config_version: Option<NonZeroU32>,
     /// Folders, user, board profile.
     pub agent: WrittenAgent,
     /// Where the fleet console is.

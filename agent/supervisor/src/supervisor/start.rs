@@ -53,6 +53,7 @@ impl Supervisor {
         let found = journal.load()?;
         let sets = [&found.current, &found.previous, &found.trial];
         trust.not_below(sets.into_iter().flatten().map(DeployedSet::deployment))?;
+        disk::write_volatile(&config.running_file(), config.running_text().as_bytes())?;
         let empty_root = settings.run_state_dir().join("empty");
         disk::make_folder(&empty_root, 0o555)?;
         gc::clear_staging(config)?;
