@@ -152,7 +152,10 @@ pub async fn run(
                     Some(aside) => aside.job,
                     None => continue,
                 },
-                _ = shutdown.changed() => return Ok(record.flush()),
+                _ = shutdown.changed() => {
+                    record.flush();
+                    return Ok(());
+                }
             },
         };
         if record.has_ended(&job.activity) {
@@ -204,7 +207,10 @@ pub async fn run(
             }
         };
         match end {
-            End::Shutdown => return Ok(record.flush()),
+            End::Shutdown => {
+                record.flush();
+                return Ok(());
+            }
             // What was put aside goes on with what it has.
             End::Done if aside.is_some() => {}
             End::Done => tidy(&means, &record, local.as_ref()),
