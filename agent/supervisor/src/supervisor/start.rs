@@ -53,7 +53,10 @@ impl Supervisor {
         let found = journal.load()?;
         let sets = [&found.current, &found.previous, &found.trial];
         trust.not_below(sets.into_iter().flatten().map(DeployedSet::deployment))?;
-        disk::write_volatile(&config.running_file(), config.running_text().as_bytes())?;
+        let running = config.running_text();
+        if let Err(error) = disk::write_volatile(&config.running_file(), running.as_bytes()) {
+            tracing::warn!(%error, "`coracle config check` cannot hold a file against this supervisor");
+        }
         let empty_root = settings.run_state_dir().join("empty");
         disk::make_folder(&empty_root, 0o555)?;
         gc::clear_staging(config)?;
