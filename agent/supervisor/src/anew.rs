@@ -37,7 +37,7 @@ pub fn takes(program: &Program, file: &Path) -> Result<(), String> {
         1
     });
     let child = child.map_err(|e| e.to_string())?;
-    let words = said::listen(read.into(), PATIENCE);
+    let words = said::listen(read, PATIENCE);
     if !said::ends(&child, PATIENCE) {
         let _ = child.kill();
         return Err(format!(

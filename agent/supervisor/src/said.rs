@@ -1,5 +1,6 @@
 //! What a short-lived child says, and its end, waited for by the supervisor's one thread: within bounds.
 
+use crate::ended;
 use coracle_runtime::Child;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
@@ -31,7 +32,7 @@ pub fn listen(from: OwnedFd, patience: Duration) -> String {
 
 /// Whether it has ended, or does in that time. One that hangs in the kernel does not, not even when it is killed.
 pub fn ends(child: &Child, patience: Duration) -> bool {
-    is_ready(&child.pidfd, patience)
+    ended::within(&child.pidfd, patience) == Ok(true)
 }
 
 fn is_ready(what: &impl AsFd, patience: Duration) -> bool {

@@ -165,7 +165,7 @@ fn ask_child(state: &Path, wanted: &[Need]) -> Result<(String, Child), String> {
         0
     });
     let child = child.map_err(|e| e.to_string())?;
-    let said = said::listen(read.into(), PATIENCE);
+    let said = said::listen(read, PATIENCE);
     // One that has ended says so.
     let _ = child.kill();
     Ok((said, child))
@@ -186,7 +186,7 @@ mod tests {
             0
         });
         let begun = Instant::now();
-        let said = said::listen(read.into(), Duration::from_millis(300));
+        let said = said::listen(read, Duration::from_millis(300));
         assert!(begun.elapsed() < Duration::from_secs(5));
         assert_eq!(said, "VLANs\tworks\t\n");
         let tries = Tries {
