@@ -508,7 +508,7 @@ async fn the_unmodified_docker_client_reads_and_restarts() {
             "{action}:\n{log}"
         );
     }
-    let refused = docker_output(&daemon, &["exec", "web", "sh"]).await;
+    let refused = docker_output(&daemon, &["rename", "web", "other"]).await;
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(told.contains("Coracle does not serve"), "{told}");
 }
@@ -887,7 +887,7 @@ async fn a_request_that_is_not_served_is_heard_out() {
     let mut stream = tokio::net::UnixStream::connect(daemon.docker_socket())
         .await
         .unwrap();
-    let head = "POST /containers/web/exec HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n{}";
+    let head = "POST /containers/web/rename HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\n{}";
     stream.write_all(head.as_bytes()).await.unwrap();
     let early =
         tokio::time::timeout(std::time::Duration::from_millis(300), stream.readable()).await;
