@@ -87,6 +87,10 @@ impl Supervisor {
             let text = format!("app `{}` does not run", exec.app);
             return Err(("not-running", text));
         };
+        if run.paused {
+            let text = format!("app `{}` is paused: resume it first", exec.app);
+            return Err(("paused", text));
+        }
         let of_app = self.execs.iter().filter(|job| job.app == exec.app).count();
         for (there, most, whose) in [
             (of_app, LIMITS.execs_per_app, "an app"),
