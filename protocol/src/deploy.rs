@@ -1,6 +1,7 @@
 //! The assignment: which board runs which release. Signed by the console (role `deploy`) or for a
 //! stick (role `offline-deploy`); it names a release by digest and can change nothing in it.
 
+use crate::counters::Counter;
 use crate::document::{ends_after_it_begins, line, understood, within};
 use crate::limits::LIMITS;
 use crate::names::{AppName, BoardId, HardwareClass};
@@ -76,6 +77,30 @@ impl AssignmentRole {
     }
 }
 
+/// Where an assignment stands among those for its board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    role: AssignmentRole,
+    counter: Counter,
+    issued_at: u64,
+}
+
+impl Turn {
+    /// Whether this one was signed after `other`: by the counter of their role; of two roles, not before it in time.
+    pub fn is_after(self, other: Self) -> bool {
+        match self.role == other.role {
+            true => self.counter > other.counter,
+            false => self.issued_at >= other.issued_at,
+        }
+    }
+}
+
+impl std::fmt::Display for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of role {}", self.counter, self.role.role())
+    }
+}
+
 /// For whom an assignment is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -103,6 +128,18 @@ pub struct Delta {
 }
 
 impl Deploy {
+    /// Where it stands among others.
+    pub fn turn(&self) -> Turn {
+        Turn {
+            role: self.role,
+            counter: Counter {
+                epoch: self.epoch,
+                value: self.seq,
+            },
+            issued_at: self.issued_at,
+        }
+    }
+
     /// Checks each limit; the first fault, named by its field.
     pub fn check(&self) -> Result<(), String> {
         understood(self.spec_version, &self.critical)?;
@@ -148,5 +185,31 @@ impl Deploy {
             within(field, value, LIMITS.integer)?;
         }
         ends_after_it_begins(self.issued_at, self.expires)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_says_which_is_newer_and_between_roles_the_time() {
+        let turn = |role, epoch, value, issued_at| Turn {
+            role,
+            counter: Counter { epoch, value },
+            issued_at,
+        };
+        use AssignmentRole::*;
+        let waits = turn(Deploy, 1, 5, 100);
+        for (other, after) in [
+            (turn(Deploy, 1, 6, 90), true),
+            (turn(Deploy, 2, 1, 90), true),
+            (turn(Deploy, 1, 5, 200), false),
+            (turn(Deploy, 1, 4, 200), false),
+            (turn(OfflineDeploy, 1, 1, 100), true),
+            (turn(OfflineDeploy, 9, 9, 99), false),
+        ] {
+            assert_eq!(other.is_after(waits), after, "{other:?}");
+        }
     }
 }
