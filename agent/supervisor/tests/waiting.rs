@@ -214,6 +214,157 @@ fn a_newer_assignment_takes_the_place_of_the_one_that_waits() {
     assert_eq!(board.end_of(&mut events, "3"), (Phase::Committed, None));
 }
 
+/// A release whose app holds its lock, under the assignment with this number, which runs.
+fn runs(board: &mut Board, image: &Image, seq: u64) -> (Release, Deploy) {
+    let (release, _) = board.documents("runs", vec![locking(image, 600)]);
+    let deploy = board.deploy_of(&release, seq);
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    let end = board.carry_out("runs", &release, &deploy);
+    assert_eq!(end, (Phase::Committed, None), "{}", board.log());
+    wait_for("the lock", WAIT, || {
+        board.run_in("web", &["test", "-f", LOCK]).0.then_some(())
+    });
+    (release, deploy)
+}
+
+/// The assignment of what runs, once more under this number.
+fn once_more(runs: &Deploy, seq: u64) -> Deploy {
+    Deploy {
+        seq,
+        issued_at: now(),
+        ..runs.clone()
+    }
+}
+
+fn refused(answer: Answer) -> String {
+    match answer {
+        Answer::Refused { code, .. } => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The signed way to take back what waits, and what somebody who has the broker can send instead.
+#[test]
+fn what_waits_is_taken_back_by_a_newer_assignment_of_what_runs_and_by_no_older_message() {
+    let (mut board, image) = with_lock(600);
+    let (release, first) = runs(&mut board, &image, 10);
+    let pid = board.app("web").unwrap().pid;
+    let (next, _) = board.documents("2", vec![plain(&image, "exec sleep 1000")]);
+    let next_deploy = board.deploy_of(&next, 20);
+    let needs = board.needs("2", &next, &next_deploy);
+    board.stage_all("2", &needs);
+    let mut events = board.watch();
+    assert_eq!(board.activate("2"), Answer::Done, "{}", board.log());
+    assert_eq!(heard(&mut events).1, Phase::Waiting);
+
+    // The message of what runs, once more; one that was signed before what waits, and that the board never saw.
+    assert!(board.needs("replay", &release, &first).already);
+    let older = once_more(&first, 19);
+    let answer = board.offer("older", &release, &older);
+    assert_eq!(refused(answer), "old-assignment");
+    let (other, _) = board.documents("other", vec![plain(&image, "exec sleep 999")]);
+    let older = board.deploy_of(&other, 18);
+    let answer = board.offer("older", &other, &older);
+    assert_eq!(refused(answer), "old-assignment");
+    assert_eq!(waits_for(&board).as_deref(), Some("update-lock"));
+
+    // Cancelled while it waits: nothing is stopped for it, nor started.
+    let cancel = once_more(&first, 21);
+    assert!(board.needs("cancel", &release, &cancel).already);
+    let (activity, code, reason) = loop {
+        match events.event().expect("an event") {
+            Event::Deployment {
+                activity,
+                code,
+                reason,
+                ..
+            } => break (activity, code, reason.unwrap_or_default()),
+            _ => continue,
+        }
+    };
+    assert_eq!(
+        (activity.as_str(), code.as_deref()),
+        ("2", Some("cancelled"))
+    );
+    assert!(reason.ends_with("version runs stays"), "{reason}");
+    assert_eq!(waits_for(&board), None);
+    assert!(!board.state().join("deployments/waiting.json").exists());
+    assert_eq!(board.status().trust.unwrap().deploy.value, 21);
+
+    // It is over for good, for the next supervisor too; and who did not hear that it was taken may ask again.
+    for _ in 0..2 {
+        let answer = board.offer("2-again", &next, &next_deploy);
+        assert_eq!(refused(answer), "old-assignment");
+        assert!(board.needs("cancel-again", &release, &cancel).already);
+        let other = board.deploy_of(&next, 21);
+        let answer = board.offer("another-21", &next, &other);
+        assert_eq!(refused(answer), "old-assignment");
+        assert_eq!(board.app("web").unwrap().pid, pid);
+        let set = board.status().current.unwrap();
+        assert_eq!(
+            (set.version.as_str(), set.state),
+            ("runs", SetState::Committed)
+        );
+        board.restart_supervisor();
+    }
+    // One that is to hold for longer than what runs is a deployment like any other, and so is the next release.
+    let longer = Deploy {
+        expires: first.expires + 1,
+        ..once_more(&first, 22)
+    };
+    assert!(!board.needs("longer", &release, &longer).already);
+    let deploy = board.deploy_of(&next, 23);
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    assert_eq!(
+        board.carry_out("3", &next, &deploy),
+        (Phase::Committed, None)
+    );
+}
+
+#[test]
+fn what_is_being_fetched_is_taken_back_too_and_what_has_switched_is_not() {
+    let (mut board, image) = with_lock(600);
+    let (release, first) = runs(&mut board, &image, 10);
+    let pid = board.app("web").unwrap().pid;
+    let mut slow = plain(&image, "exec sleep 1000");
+    slow.trial_seconds = 6;
+    let (next, _) = board.documents("2", vec![slow]);
+    let deploy = board.deploy_of(&next, 20);
+    assert!(!board.needs("2", &next, &deploy).already);
+    let cancel = once_more(&first, 21);
+    assert!(board.needs("cancel", &release, &cancel).already);
+    match board.activate("2") {
+        Answer::Failed { code, .. } => assert_eq!(code, "no-offer"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(board.app("web").unwrap().pid, pid);
+
+    // In its trial it is not what runs, yet: the assignment of the old set is one like any other, and comes too late.
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    let deploy = board.deploy_of(&next, 22);
+    let needs = board.needs("3", &next, &deploy);
+    board.stage_all("3", &needs);
+    let mut events = board.watch();
+    assert_eq!(board.activate("3"), Answer::Done, "{}", board.log());
+    loop {
+        match heard(&mut events).1 {
+            Phase::Trial => break,
+            phase => assert!(!phase.is_end(), "{phase:?}"),
+        }
+    }
+    let cancel = once_more(&first, 23);
+    assert_eq!(
+        refused(board.offer("late", &release, &cancel)),
+        "old-release"
+    );
+    assert_eq!(board.end_of(&mut events, "3"), (Phase::Committed, None));
+    assert_eq!(
+        refused(board.offer("late", &release, &cancel)),
+        "old-release"
+    );
+    assert_eq!(version(&board).as_deref(), Some("2"));
+}
+
 fn reason_of_lock() -> String {
     "app `web` holds the update lock, for at most 600 s".into()
 }

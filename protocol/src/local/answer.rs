@@ -97,7 +97,7 @@ pub struct Trusted {
 /// What an accepted offer needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needs {
-    /// Already running exactly this: nothing to do.
+    /// Already running exactly this, by this assignment or by one that says the same: nothing to do.
     pub already: bool,
     /// Image configurations, as blobs in the daemon's store.
     pub configs: Vec<Blob>,

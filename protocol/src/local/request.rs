@@ -37,7 +37,8 @@ pub enum Request {
         root: Envelope,
     },
     /// Two documents; the supervisor verifies them itself, checks the budget and says what is
-    /// missing. Nothing is changed. Answer: [`Answer::Needs`] or [`Answer::Refused`].
+    /// missing. Nothing that runs is changed. Another set that waits goes; a newer assignment of just what runs is counted, and is
+    /// `already`. Answer: [`Answer::Needs`], [`Answer::Refused`], or [`Answer::Failed`] with code `disk`.
     Offer {
         /// Names it in every event.
         #[serde(deserialize_with = "crate::strict::activity")]

@@ -56,6 +56,7 @@ mod resolvers;
 mod root;
 mod running;
 mod shine;
+mod stands;
 mod start;
 mod status;
 mod stop;

@@ -107,6 +107,8 @@ impl Supervisor {
                     }
                     Err(why) if why.code == DID_NOT_STAY => refused(why),
                     Err(why) if why.code == offer::needs::NOT_NOW => failed(why.code, why.reason),
+                    // A disk may take it another time.
+                    Err(why) if why.code == "disk" => failed(why.code, why.reason),
                     Err(why) => {
                         self.last_words = Some(format!("{activity} was refused ({why})"));
                         refused(why)
@@ -195,13 +197,25 @@ impl Supervisor {
         known.extend(self.switched_to());
         let payload = offer.deploy.payload_unverified();
         let offered = payload.ok().map(|bytes| Sha256Digest::of(&bytes));
-        let accepted = offer::verify(offer, &self.trust, &self.settings, &known)
-            .map_err(|why| self.failed_before(why, offered))?;
+        let on_board = stage::on_board(&self.settings.config.layers_dir());
+        let again = offer.clone();
+        let accepted = match offer::verify(offer, &self.trust, &self.settings, &known) {
+            Ok(accepted) => accepted,
+            Err(why) => {
+                let is_old = why.code == "old-assignment";
+                let stood = offered.filter(|_| is_old);
+                let stood = stood.and_then(|digest| self.stands_already(again, digest));
+                let needs = stood.map(|accepted| accepted.needs(&on_board, true));
+                return needs.ok_or_else(|| self.failed_before(why, offered));
+            }
+        };
         let digest = accepted.deployment.deploy().digest();
-        let config = &self.settings.config;
-        let on_board = stage::on_board(&config.layers_dir());
         if known.contains(&digest) {
-            self.supersede(digest).await;
+            return Ok(accepted.needs(&on_board, true));
+        }
+        self.is_newer_than_waiting(&accepted)?;
+        if self.stands(&accepted) {
+            self.let_stand(&accepted).await?;
             return Ok(accepted.needs(&on_board, true));
         }
         offer::needs::try_out(&mut self.tries, accepted.release(), &mut self.settings)?;

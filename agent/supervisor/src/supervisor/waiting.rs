@@ -234,7 +234,7 @@ impl Supervisor {
         }
     }
 
-    fn waiting_set(&self) -> Option<&Trying> {
+    pub(super) fn waiting_set(&self) -> Option<&Trying> {
         self.trying
             .as_ref()
             .filter(|_| self.machine == State::Waiting)
@@ -297,10 +297,13 @@ impl Supervisor {
 
     /// Another assignment is wanted by now: the one that waits goes.
     pub(super) async fn supersede(&mut self, by: Sha256Digest) {
+        let reason = format!("assignment {by} came while it waited");
+        self.withdraw(by, Why::new("superseded", reason)).await;
+    }
+
+    pub(super) async fn withdraw(&mut self, by: Sha256Digest, why: Why) {
         let other = self.waiting_set();
         if other.is_some_and(|trying| trying.set.digest() != by) {
-            let reason = format!("assignment {by} came while it waited");
-            let why = Why::new("superseded", reason);
             self.happen(Event::Withdrawn(why)).await;
         }
     }
