@@ -6,13 +6,14 @@ mod support;
 use coracle_images::store::BlobStore;
 use coracle_protocol::command::{Action, COMMAND_TYPE, CommandResult};
 use coracle_protocol::counters::Counter;
+use coracle_protocol::deploy::{Deploy, Target};
 use coracle_protocol::desired::{Desired, Document, RootNotice};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
 use coracle_protocol::local::{Answer, Event, LayerNeed, Needs, Request, Trusted};
 use coracle_protocol::names::{AppName, BoardId};
 use coracle_protocol::report::{Current, Feedback, Phase, Presence, SetState, SetStatus};
-use coracle_protocol::root::{ROOT_TYPE, TrustedRoot};
+use coracle_protocol::root::{ROOT_TYPE, Role, TrustedRoot};
 use coracle_protocol::topics::ROOT_NOTICE;
 use coracle_protocol::trust_state::TrustState;
 use http_body_util::{BodyExt, Full};
@@ -233,6 +234,17 @@ fn desired(activity: &str, documents: &Documents) -> Desired {
         activity: activity.into(),
         deploy: Document::Inline(documents.deploy.clone()),
         release: Document::Inline(documents.release.clone()),
+    }
+}
+
+/// Another wish, with an assignment that was signed later: `change` makes it another one.
+fn newer(activity: &str, documents: &Documents, change: impl FnOnce(&mut Deploy)) -> Desired {
+    let mut deploy = documents.assignment.clone();
+    deploy.seq += 1;
+    change(&mut deploy);
+    Desired {
+        deploy: Document::Inline(documents.signed(&deploy, Role::Deploy)),
+        ..desired(activity, documents)
     }
 }
 
@@ -462,11 +474,88 @@ async fn a_deployment_that_waits_is_told_and_gives_way_to_a_newer_one() {
         Some("app `web` holds the update lock")
     );
     assert!(heard.ended("one").is_none());
-    wish(&board.client, &desired("two", &board.wanted)).await;
+    wish(&board.client, &newer("two", &board.wanted, |_| ())).await;
     support::until("the newer one's end", || heard.ended("two").is_some()).await;
     assert_eq!(heard.ended("two").unwrap().phase, Phase::Committed);
     let first = heard.ended("one").unwrap();
     assert_eq!(first.code.as_deref(), Some("superseded"), "{first:?}");
+}
+
+/// Whoever has the broker sends what they like. The console takes a deployment back by an assignment of what runs.
+#[tokio::test]
+async fn a_deployment_is_taken_back_by_a_newer_signed_assignment_alone() {
+    let board = one_waits("update-lock", "app `web` holds the update lock").await;
+    let heard = &board.heard;
+    let all = || heard.all::<Feedback>("feedback");
+    let waits = || all().iter().any(|f| f.phase == Phase::Waiting);
+    support::until("that it waits", waits).await;
+    let runs = blob(b"the release that runs");
+    board.supervisor.state.status.lock().unwrap().current = Some(SetStatus {
+        deployment: blob(b"its assignment").digest,
+        release: runs.digest,
+        product: "shop".into(),
+        version: "0".into(),
+        state: SetState::Committed,
+        stale_since: None,
+        apps: vec![],
+    });
+    let asked = || board.supervisor.asked().len();
+    let before = asked();
+    let taking_back = |deploy: &mut Deploy| {
+        deploy.seq += 1;
+        deploy.release = runs;
+    };
+    // The same again under another name, one that was signed before, one for another board, and those of another fleet.
+    wish(&board.client, &desired("again", &board.wanted)).await;
+    wish(&board.client, &newer("older", &board.wanted, |d| d.seq = 1)).await;
+    let elsewhere = newer("elsewhere", &board.wanted, |deploy| {
+        taking_back(deploy);
+        deploy.target = Target::Boards([BoardId::new("acme.other").unwrap()].into());
+    });
+    wish(&board.client, &elsewhere).await;
+    let foreign = documents(BOARD, 5);
+    wish(&board.client, &newer("foreign", &foreign, taking_back)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(heard.ended("one").is_none(), "{:?}", all());
+    assert_eq!(asked(), before, "{:?}", board.supervisor.asked());
+
+    wish(&board.client, &newer("cancel", &board.wanted, taking_back)).await;
+    support::until("the end", || heard.ended("one").is_some()).await;
+    let first = heard.ended("one").unwrap();
+    assert_eq!(
+        (first.phase, first.code.as_deref()),
+        (Phase::Failed, Some("cancelled"))
+    );
+    assert!(first.reason.unwrap().contains("what runs here stays"));
+}
+
+/// The set that runs keeps its own assignment when one says the same: the supervisor says `already`, of another digest.
+#[tokio::test]
+async fn an_assignment_of_what_runs_ends_at_once() {
+    let board = one_meets(|request, state| match request {
+        Request::Offer { release, .. } => {
+            let payload = release.payload_unverified().unwrap();
+            state.status.lock().unwrap().current = Some(SetStatus {
+                deployment: blob(b"another assignment").digest,
+                release: coracle_protocol::Sha256Digest::of(&payload),
+                product: "shop".into(),
+                version: "1".into(),
+                state: SetState::Committed,
+                stale_since: None,
+                apps: vec![],
+            });
+            Some(Answer::Needs(Needs {
+                already: true,
+                configs: vec![],
+                layers: vec![],
+            }))
+        }
+        _ => None,
+    })
+    .await;
+    support::until("its end", || board.heard.ended("one").is_some()).await;
+    assert_eq!(board.heard.ended("one").unwrap().phase, Phase::Committed);
+    assert_eq!(board.supervisor.asked(), ["offer"]);
 }
 
 /// A supervisor goes on with what a cut interrupted, and knows of it before its daemon does: what comes meanwhile waits for the
@@ -721,7 +810,11 @@ async fn a_newer_wish_takes_the_place_of_one_that_is_being_fetched() {
             },
         );
     // It runs, as the supervisor says of the newer one.
-    let payload = documents.deploy.payload_unverified().unwrap();
+    let newer = newer("newer", &documents, |_| ());
+    let Document::Inline(deploy) = &newer.deploy else {
+        panic!("{newer:?}");
+    };
+    let payload = deploy.payload_unverified().unwrap();
     supervisor.state.status.lock().unwrap().current = Some(SetStatus {
         deployment: coracle_protocol::Sha256Digest::of(&payload),
         release: blob(b"release").digest,
@@ -740,7 +833,7 @@ async fn a_newer_wish_takes_the_place_of_one_that_is_being_fetched() {
         all.iter().any(|f| f.phase == Phase::Fetching)
     })
     .await;
-    wish(&client, &desired("newer", &documents)).await;
+    wish(&client, &newer).await;
     support::until("both ends", || {
         heard.ended("older").is_some() && heard.ended("newer").is_some()
     })
@@ -1345,29 +1438,26 @@ async fn a_flood_of_odd_messages_is_told_once_and_counted_and_holds_nothing_up()
     for number in 0..100 {
         send(wish(&format!("old-{number}"))).await;
     }
-    // Each was dropped, or is a deployment that ended: refused, or a newer one took its place.
-    let ended = || {
+    // Each was dropped, was found to be no newer than the one that was under way, or is a deployment that ended.
+    let ended = |code: &str| {
         let all: Vec<Feedback> = heard.all("feedback");
-        let ended = all
-            .iter()
-            .filter(|f| f.activity.starts_with("old-") && f.phase.is_end());
+        let ended = all.iter().filter(|f| {
+            f.activity.starts_with("old-") && f.phase.is_end() && f.code.as_deref() == Some(code)
+        });
         ended.count() as u64
     };
     let mut after = counted(&daemon).await;
     for _ in 0..200 {
-        if after["dropped"] - before["dropped"] + ended() == 100 {
+        if ended("old-assignment") > 0 && counted(&daemon).await == after {
             break;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         after = counted(&daemon).await;
     }
-    let ended = ended();
-    assert_eq!(
-        after["dropped"] - before["dropped"] + ended,
-        100,
-        "{after:?}"
-    );
-    assert!((1..=ended).contains(&after["old"]), "{after:?}");
+    let refused = ended("old-assignment");
+    assert!((refused..=100).contains(&after["old"]), "{after:?}");
+    let seen = after["dropped"] - before["dropped"] + after["old"] + ended("superseded");
+    assert_eq!(seen, 100, "{after:?}");
 
     let log = daemon.log();
     for words in [
@@ -1386,7 +1476,10 @@ async fn a_flood_of_odd_messages_is_told_once_and_counted_and_holds_nothing_up()
     assert_eq!(end.phase, Phase::Committed, "{end:?}");
     let offers = supervisor.asked();
     let offers = offers.iter().filter(|what| **what == "offer").count() as u64;
-    assert!(offers <= 2 + ended, "{offers} offers");
+    assert!(
+        offers <= 2 + refused + ended("superseded"),
+        "{offers} offers"
+    );
     assert_eq!(heard.all::<Presence>("presence").len(), 1, "the link stood");
 }
 

@@ -4,6 +4,7 @@
 use super::outcome::Outcome;
 use crate::disk;
 use coracle_protocol::counters::Seen;
+use coracle_protocol::deploy::Target;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::Status;
@@ -47,11 +48,7 @@ impl EarlyVerifier {
         board: Option<&BoardId>,
         status: &Status,
     ) -> Result<EarlyVerified, Outcome> {
-        let root = match root {
-            Some(root) => TrustedRoot::from_image(root)
-                .map_err(|e| Outcome::refused("no-root", e.to_string()))?,
-            None => self.root()?,
-        };
+        let root = self.in_force(root)?;
         let deploy = VerifiedDeploy::open(deploy, &root)?;
         let release = VerifiedRelease::open(release, &root)?;
         let hardware = HardwareClass::new(&status.board.hardware).ok();
@@ -83,6 +80,30 @@ impl EarlyVerifier {
             .into());
         }
         Ok(EarlyVerified { release, deploy })
+    }
+
+    /// The assignment alone: whether it was signed, for this board.
+    pub fn assignment(
+        &self,
+        deploy: &Envelope,
+        root: Option<&Envelope>,
+        board: Option<&BoardId>,
+    ) -> Result<VerifiedDeploy, Outcome> {
+        let deploy = VerifiedDeploy::open(deploy, &self.in_force(root)?)?;
+        match (&deploy.document().target, board) {
+            (Target::Boards(boards), Some(board)) if !boards.contains(board) => {
+                Err(Outcome::refused("wrong-board", "it is for other boards"))
+            }
+            _ => Ok(deploy),
+        }
+    }
+
+    fn in_force(&self, root: Option<&Envelope>) -> Result<TrustedRoot, Outcome> {
+        match root {
+            Some(root) => TrustedRoot::from_image(root)
+                .map_err(|e| Outcome::refused("no-root", e.to_string())),
+            None => self.root(),
+        }
     }
 
     fn root(&self) -> Result<TrustedRoot, Outcome> {

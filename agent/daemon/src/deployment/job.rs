@@ -1,6 +1,7 @@
 //! One deployment, step by step.
 
 use super::early::EarlyVerified;
+use super::newer::Assigned;
 use super::outcome::{self, Awaited, Course, Outcome};
 use super::room::Room;
 use super::voice::Voice;
@@ -57,6 +58,8 @@ impl From<Desired> for Job {
 pub struct Seen<'a> {
     /// How far it is.
     pub course: &'a Cell<Course>,
+    /// Which assignment it carries out, once that was verified.
+    pub assigned: &'a Cell<Option<Assigned>>,
     /// Whether it waits until it may fetch.
     pub held: &'a Rc<Held>,
     /// Blobs that others need.
@@ -130,14 +133,16 @@ async fn from_offer(
         trial: trial(&verified.release.document().apps),
         failure_before: status.last_failure.clone(),
     };
+    seen.assigned
+        .set(Some(Assigned::by(verified.deploy.document())));
     voice.phase(Phase::Verified);
     let mut notices = means.supervisor.watch();
     if needs.already {
         // This very set runs, or is about to: perhaps a daemon before this one began it and did not see the end.
         course.set(Course::Switched);
-        let current = status.current.as_ref();
-        let ours = current.filter(|set| set.deployment == awaited.deployment);
-        match ours.map(|set| set.state) {
+        let status = means.supervisor.status().await.unwrap_or(status);
+        let release = verified.release.digest();
+        match outcome::how_it_runs(&status, &awaited, release) {
             Some(SetState::Committed) => return Ok(Outcome::committed()),
             Some(SetState::Trial) => voice.phase(Phase::Trial),
             None => {}
@@ -230,7 +235,7 @@ pub(super) fn fetcher(means: &Means) -> Result<Fetcher, Outcome> {
 
 /// The newest root first, as TUF has it (5.3). A console that cannot say stops no deployment: one that
 /// needs another root is refused by name.
-async fn renew_root(means: &Means) {
+pub(super) async fn renew_root(means: &Means) {
     let identity = means.identity.borrow().clone();
     let Some(identity) = identity else {
         return;
@@ -257,7 +262,7 @@ async fn documents(
     Ok((deploy, release))
 }
 
-async fn document(
+pub(super) async fn document(
     means: &Means,
     document: &Document,
     fetcher: &mut Fetcher,

@@ -1,5 +1,5 @@
-//! From what is wanted to a set that runs, or a reason why not. One deployment at a time; a newer
-//! one takes its place as long as nothing was switched, and waits for the end after that.
+//! From what is wanted to a set that runs, or a reason why not. One deployment at a time; one that was signed
+//! after it takes its place as long as nothing was switched, and waits for the end after that.
 //!
 //! documents → early verify → `Offer` → fetch → `Stage` → `Activate` → what the supervisor says.
 //! A stick goes the same way, with blobs that come over docker.sock instead of the network.
@@ -8,6 +8,7 @@ mod early;
 mod job;
 mod keep;
 mod mend;
+mod newer;
 mod outcome;
 mod prepare;
 mod record;
@@ -34,9 +35,11 @@ use coracle_protocol::dsse::Envelope;
 use coracle_protocol::local::{Needs, Request, StickWord, StoreKind};
 use coracle_protocol::report::{Feedback, Phase};
 use job::{Documents, Job};
+use newer::{Newer, superseded_by};
 use record::Record;
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,12 +137,22 @@ pub async fn run(
     let mut record = Record::open(&means.record)?;
     let mut local: Option<LocalOffer> = None;
     let mut next: Option<Job> = None;
+    // What came last, as long as nobody has looked at it.
+    let mut coming: Option<Desired> = None;
     let mut aside: Option<Aside> = None;
     loop {
         let back = aside.as_ref().map(|aside| aside.until);
-        let job = match next.take() {
-            Some(job) => job,
-            None => tokio::select! {
+        let came = match next {
+            Some(_) => None,
+            None => coming.take(),
+        };
+        let job = match (next.take(), came) {
+            (Some(job), _) => job,
+            (None, Some(desired)) => {
+                supersede(&means, &mut record, &mut aside, &desired);
+                Job::from(desired)
+            }
+            (None, None) => tokio::select! {
                 Some(desired) = desired.recv() => {
                     supersede(&means, &mut record, &mut aside, &desired);
                     Job::from(desired)
@@ -164,32 +177,60 @@ pub async fn run(
         }
         tracing::info!(activity = %job.activity, "deployment begins");
         let course = Cell::new(Course::Comes);
+        let assigned = Cell::new(None);
+        // Of `next`: what its assignment says, once that is verified.
+        let mut newer: Option<Newer> = None;
         let held = Rc::new(Held::default());
         let end = {
             let kept = keep::of_others(&record, local.as_ref());
             let voice = Voice::new(&means, &mut record, &job.activity);
             let seen = job::Seen {
                 course: &course,
+                assigned: &assigned,
                 held: &held,
                 kept,
             };
             let run = job::run(&means, &job, voice, &seen);
             tokio::pin!(run);
+            let mut looks = coming.as_ref().map(|wish| look_at(&means, wish));
             loop {
                 tokio::select! {
                     () = &mut run => break End::Done,
-                    Some(newer) = desired.recv() => {
-                        if newer.activity == job.activity {
+                    Some(wish) = desired.recv() => {
+                        if wish.activity == job.activity {
                             said_again(&job.activity);
                             continue;
                         }
-                        next = Some(Job::from(newer));
-                        if course.get() != Course::Switched {
-                            break End::Superseded;
+                        if coming.is_some() && odd::is_first(Kind::Dropped) {
+                            tracing::warn!("a desired state was dropped for the one that came after it; the next are counted");
+                        }
+                        looks = Some(look_at(&means, &wish));
+                        coming = Some(wish);
+                    }
+                    looked = end_of(&mut looks) => {
+                        looks = None;
+                        let wish = coming.take().map(Job::from);
+                        match looked {
+                            Ok(found) if found.is_after(assigned.get(), newer) => {
+                                (next, newer) = (wish, Some(found));
+                                if course.get() != Course::Switched {
+                                    break End::Superseded;
+                                }
+                            }
+                            Ok(_) => {
+                                odd::is_first(Kind::Old);
+                            }
+                            // It has its turn when this one has ended, and is refused then.
+                            Err(why) => {
+                                tracing::info!(reason = why.reason, "what came takes no deployment back");
+                                if newer.is_none() {
+                                    next = wish;
+                                }
+                            }
                         }
                     }
                     // One that came during a switch, which turned out to wait.
-                    () = tokio::time::sleep(LOOK), if next.is_some() => {
+                    () = tokio::time::sleep(LOOK), if newer.is_some() => {
                         if course.get() != Course::Switched {
                             break End::Superseded;
                         }
@@ -215,8 +256,9 @@ pub async fn run(
             End::Done if aside.is_some() => {}
             End::Done => tidy(&means, &record, local.as_ref()),
             End::Superseded => {
-                let newer = next.as_ref().map_or("", |job| &job.activity);
-                superseded(&means, &mut record, &job.activity, newer);
+                let by = next.as_ref().map_or("", |job| &job.activity);
+                let end = newer.map_or_else(|| superseded_by(by), |n| n.ends(assigned.get(), by));
+                Voice::new(&means, &mut record, &job.activity).end(end, None);
             }
             End::GaveWay(command) => {
                 tracing::info!(activity = %job.activity, "waits, and gives way to a stick");
@@ -280,6 +322,21 @@ struct Aside {
     until: Instant,
 }
 
+/// A look at what came meanwhile.
+fn look_at<'a>(means: &'a Means, wish: &Desired) -> Looks<'a> {
+    let deploy = wish.deploy.clone();
+    Box::pin(async move { newer::look(means, &deploy).await })
+}
+
+type Looks<'a> = Pin<Box<dyn Future<Output = Result<Newer, Outcome>> + 'a>>;
+
+async fn end_of(looks: &mut Option<Looks<'_>>) -> Result<Newer, Outcome> {
+    match looks {
+        Some(looks) => looks.await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
@@ -288,8 +345,7 @@ async fn until(time: Option<Instant>) {
 }
 
 fn superseded(means: &Means, record: &mut Record, activity: &str, newer: &str) {
-    let reason = format!("a newer desired state came: {newer}");
-    Voice::new(means, record, activity).end(Outcome::failed("superseded", reason), None);
+    Voice::new(means, record, activity).end(superseded_by(newer), None);
 }
 
 /// Ends what was put aside when something newer is wanted; the same again goes on from the start.

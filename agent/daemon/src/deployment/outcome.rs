@@ -95,6 +95,21 @@ pub struct Awaited<'a> {
     pub failure_before: Option<String>,
 }
 
+/// How a set runs that the supervisor says is there already: under this assignment, or kept under an older one that says the
+/// same. `None`: the board is being switched to it, or was and went back.
+pub fn how_it_runs(
+    status: &Status,
+    awaited: &Awaited<'_>,
+    release: Sha256Digest,
+) -> Option<SetState> {
+    let set = status.current.as_ref()?;
+    let waiting = status.waiting.as_ref();
+    let comes = waiting.is_some_and(|set| set.deployment == awaited.deployment);
+    let went_back = status.last_failure != awaited.failure_before;
+    let same = set.state == SetState::Committed && set.release == release && !comes && !went_back;
+    (set.deployment == awaited.deployment || same).then_some(set.state)
+}
+
 /// Follows the supervisor until the end. `notices` must be older than the switch, so that nothing
 /// is missed.
 pub async fn follow(
