@@ -3,6 +3,7 @@
 
 mod error;
 mod signer;
+mod take_back;
 
 use crate::blobs::{Blobs, blocking};
 use crate::clock::now;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use error::DeployError;
 pub use signer::Signer;
+pub use take_back::Standing;
 
 /// Boards of one deployment.
 pub const BOARDS: usize = 1000;
@@ -121,6 +123,8 @@ impl Deployer {
             release: order.release,
             created_at: now(),
             created_by: order.actor.clone(),
+            paused_at: None,
+            cancelled_at: None,
         };
         let mut assignments = Vec::new();
         let mut answers = Vec::new();

@@ -8,7 +8,7 @@ use crate::live::{Change, Live, Odd};
 use crate::mosquitto::MESSAGE_BYTES;
 use crate::republish::Republish;
 use crate::revocation::Revocations;
-use crate::store::{Store, StoreError};
+use crate::store::{Heard, Store, StoreError};
 use coracle_protocol::command::CommandResult;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::BoardId;
@@ -72,9 +72,13 @@ pub async fn run(
             continue;
         }
         match take(&store, &live, &revocations, &board, kind, &payload).await {
-            Ok(true) => live.tell(Change::Board(board)),
+            Ok(Heard::News) => live.tell(Change::Board(board)),
+            Ok(Heard::Wanted) => {
+                republish.ask(board.clone());
+                live.tell(Change::Board(board));
+            }
             // Nobody is told: QoS 1 may bring what it likes twice.
-            Ok(false) => {
+            Ok(Heard::Nothing) => {
                 live.is_first(&board, Odd::Repeated);
             }
             Err(IngestError::Revoked) => revocations.still_speaks(&board),
@@ -108,7 +112,7 @@ async fn take(
     board: &BoardId,
     kind: Topic,
     payload: &[u8],
-) -> Result<bool, IngestError> {
+) -> Result<Heard, IngestError> {
     if payload.len() > MESSAGE_BYTES {
         return Err(IngestError::TooLarge(payload.len()));
     }
@@ -123,7 +127,7 @@ async fn take(
             return Err(IngestError::Revoked);
         }
     }
-    Ok(match kind {
+    let news = match kind {
         Topic::Current => {
             let current: Current = parse(payload)?;
             let news = store.set_current(board, &current, now).await?;
@@ -138,15 +142,15 @@ async fn take(
             if feedback.activity.len() > ACTIVITY_BYTES {
                 return Err(IngestError::Activity(feedback.activity.len()));
             }
-            let news = store.add_feedback(board, &feedback, now).await?;
-            if news {
+            let heard = store.add_feedback(board, &feedback, now).await?;
+            if heard != Heard::Nothing {
                 tracing::info!(
                     %board, activity = feedback.activity, phase = ?feedback.phase,
                     percent = feedback.percent, code = feedback.code, reason = feedback.reason,
                     "feedback"
                 );
             }
-            news
+            return Ok(heard);
         }
         Topic::Presence => {
             let presence: Presence = parse(payload)?;
@@ -177,6 +181,10 @@ async fn take(
             news
         }
         Topic::Desired | Topic::Command => false,
+    };
+    Ok(match news {
+        true => Heard::News,
+        false => Heard::Nothing,
     })
 }
 

@@ -74,6 +74,11 @@ impl Republish {
         inner.seen.get(board) == Some(&digest)
     }
 
+    fn holds_nothing(&self, board: &BoardId) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        !inner.seen.contains_key(board)
+    }
+
     /// Publishes until `stop`.
     pub async fn run(self, store: Store, mut link: Link, stop: CancellationToken) {
         let work = async {
@@ -86,8 +91,8 @@ impl Republish {
                 let (connected, mut boards) = self.take();
                 if connected {
                     tokio::time::sleep(SHOW).await;
-                    match store.latest_assignments().await {
-                        Ok(all) => boards.extend(all.into_iter().map(|a| a.board)),
+                    match store.assigned_boards().await {
+                        Ok(all) => boards.extend(all),
                         Err(error) => tracing::error!(%error, "cannot compare with the broker"),
                     }
                 }
@@ -106,13 +111,16 @@ impl Republish {
 
     async fn compare(&self, store: &Store, link: &Link, board: &BoardId) -> Result<(), StoreError> {
         // For a revoked board nothing is kept at the broker: an empty retained message takes away what is there.
-        let desired = match store.is_revoked(board).await? {
-            true => Some(String::new()),
+        // Nor of what is held or was taken back.
+        let is_revoked = store.is_revoked(board).await?;
+        let desired = match is_revoked {
+            true => None,
             false => store.desired(board).await?,
         };
-        let Some(desired) = desired else {
+        if desired.is_none() && !is_revoked && self.holds_nothing(board) {
             return Ok(());
-        };
+        }
+        let desired = desired.unwrap_or_default();
         let digest = Sha256Digest::of(desired.as_bytes());
         if self.has(board, digest) {
             return Ok(());

@@ -262,6 +262,40 @@ fn a_board_is_revoked_from_its_page() {
 }
 
 #[test]
+fn a_deployment_is_paused_resumed_and_cancelled_from_its_page() {
+    let fleet = Fleet::start();
+    let (base, cookie) = signed_in(&fleet);
+    fleet.enrol("acme.b1");
+    let (_, release) = fleet.release(1, &[("app", noise(1, 500))]);
+    let ordered = fleet.deploy(&release, &["acme.b1"]);
+    let url = format!("{base}/deployments/{}", ordered["id"].as_str().unwrap());
+    let page = || text(&curl(&["-b", &cookie, &url]));
+    let change = |word: &str, header: &str| {
+        let url = format!("{url}/{word}");
+        curl(&["-X", "POST", "-b", &cookie, "-H", header, &url]).status
+    };
+    let here = "Sec-Fetch-Site: same-origin";
+    assert_eq!(change("pause", "Origin: http://evil.example"), 403);
+    assert_eq!(change("erase", here), 404);
+    assert!(page().contains("/pause\"") && !page().contains("/resume\""));
+    assert_eq!(change("pause", here), 303);
+    let paused = page();
+    assert!(
+        paused.contains("/resume\"") && paused.contains("held"),
+        "{paused}"
+    );
+    assert_eq!(change("resume", here), 303);
+    assert!(page().contains("/pause\""));
+    assert_eq!(change("cancel", here), 303);
+    let over = page();
+    assert!(over.contains("Cancelled just now"), "{over}");
+    assert!(over.contains("cancelled before it was sent"), "{over}");
+    assert!(!over.contains("/cancel\""), "{over}");
+    let list = text(&curl(&["-b", &cookie, &format!("{base}/deployments")]));
+    assert!(list.contains("cancelled"), "{list}");
+}
+
+#[test]
 fn a_set_that_has_expired_is_told_on_its_boards_page() {
     let fleet = Fleet::start();
     let (base, cookie) = signed_in(&fleet);

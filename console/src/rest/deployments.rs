@@ -2,9 +2,9 @@
 
 use super::{Page, Rest, assignment_view, parse};
 use crate::audit;
-use crate::deploy::{DeployError, EXPIRES_IN, Order, Ordered};
+use crate::deploy::{DeployError, EXPIRES_IN, Order, Ordered, Standing};
 use crate::problem::Problem;
-use crate::store::{Deployment, Identity, Store, StoreError};
+use crate::store::{Assignment, Deployment, Identity, Store, StoreError};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -122,6 +122,110 @@ fn refused(error: DeployError) -> Problem {
     }
 }
 
+/// What may be done about a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Take it back.
+    Cancel,
+    /// Hold the boards that were not sent to.
+    Pause,
+    /// Hold them no more.
+    Resume,
+}
+
+impl Change {
+    /// As the path calls it.
+    pub fn named(name: &str) -> Result<Self, Problem> {
+        match name {
+            "cancel" => Ok(Self::Cancel),
+            "pause" => Ok(Self::Pause),
+            "resume" => Ok(Self::Resume),
+            _ => Err(Problem::missing(
+                "no deployment is changed so",
+                "cancel, pause and resume are possible",
+            )),
+        }
+    }
+}
+
+pub(super) async fn change(
+    State(rest): State<Rest>,
+    Extension(who): Extension<Identity>,
+    Path((id, change)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let change = Change::named(&change)?;
+    let deployment = change_deployment(&rest, &who.name, &id, change).await?;
+    Ok(Json(view(&rest.store, &deployment).await?))
+}
+
+/// Changes a deployment and writes it into the audit log; as it is then.
+pub async fn change_deployment(
+    rest: &Rest,
+    actor: &str,
+    id: &str,
+    change: Change,
+) -> Result<Deployment, Problem> {
+    let deployment = rest.store.deployment(id).await?.ok_or_else(unknown)?;
+    if deployment.cancelled_at.is_some() && change != Change::Cancel {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "this deployment was cancelled",
+            "deploy the release again: POST /api/v1/deployments",
+        ));
+    }
+    // In a task of its own: a client that hangs up must not leave half of it.
+    let deployer = rest.deployer.clone();
+    let done = tokio::spawn(async move {
+        match change {
+            Change::Cancel => deployer.cancel(&deployment).await,
+            Change::Pause => deployer.pause(&deployment).await,
+            Change::Resume => deployer.resume(&deployment).await,
+        }
+    });
+    done.await.map_err(Problem::inside)?.map_err(refused)?;
+    let deployment = rest.store.deployment(id).await?.ok_or_else(unknown)?;
+    let standings = standings(&rest.store, id).await?;
+    let told: Vec<String> = standings
+        .iter()
+        .filter_map(|(assignment, standing)| {
+            let word = serde_json::to_value(standing.as_ref()?).ok()?;
+            let word = word["standing"].as_str()?.to_owned();
+            Some(format!("{} {word}", assignment.board))
+        })
+        .collect();
+    let action = match change {
+        Change::Cancel => "deployment.cancel",
+        Change::Pause => "deployment.pause",
+        Change::Resume => "deployment.resume",
+    };
+    audit::note(&rest.store, actor, action, id, &told.join(", ")).await;
+    Ok(deployment)
+}
+
+fn unknown() -> Problem {
+    Problem::missing(
+        "this deployment is not known",
+        "GET /api/v1/deployments lists them",
+    )
+}
+
+/// Each board's part of a deployment, by board, and what somebody's holding or taking back made of it.
+pub async fn standings(
+    store: &Store,
+    deployment: &str,
+) -> Result<Vec<(Assignment, Option<Standing>)>, StoreError> {
+    let by = store.takings_back(deployment).await?;
+    let assignments = store.assignments(deployment).await?.into_iter();
+    Ok(assignments
+        .map(|assignment| {
+            let activity = Some(assignment.activity.as_str());
+            let by = by.iter().rfind(|by| by.takes_back.as_deref() == activity);
+            let standing = Standing::of(&assignment, by);
+            (assignment, standing)
+        })
+        .collect())
+}
+
 pub(super) async fn list(
     State(rest): State<Rest>,
     Query(page): Query<Page>,
@@ -137,26 +241,41 @@ pub(super) async fn one(
     State(rest): State<Rest>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let deployment = rest.store.deployment(&id).await?.ok_or_else(|| {
-        Problem::missing(
-            "this deployment is not known",
-            "GET /api/v1/deployments lists them",
-        )
-    })?;
+    let deployment = rest.store.deployment(&id).await?.ok_or_else(unknown)?;
     Ok(Json(view(&rest.store, &deployment).await?))
 }
 
-/// `{id, release, product, version, created_at, created_by, boards: […]}`.
+/// `open`, `paused` or `cancelled`.
+pub fn state(deployment: &Deployment) -> &'static str {
+    match (deployment.cancelled_at, deployment.paused_at) {
+        (Some(_), _) => "cancelled",
+        (None, Some(_)) => "paused",
+        (None, None) => "open",
+    }
+}
+
+/// `{id, state, release, product, version, created_at, created_by, paused_at, cancelled_at, boards: […]}`; a board that was
+/// held or taken back has a `standing`, and where that needs one a `standing_reason`.
 async fn view(store: &Store, deployment: &Deployment) -> Result<Value, StoreError> {
     let release = store.release(&deployment.release).await?;
-    let boards = store.assignments(&deployment.id).await?;
+    let board = |(assignment, standing): &(Assignment, Option<Standing>)| {
+        let mut view = assignment_view(assignment);
+        let standing = serde_json::to_value(standing).unwrap_or_default();
+        view["standing"] = standing["standing"].clone();
+        view["standing_reason"] = standing["reason"].clone();
+        view
+    };
+    let boards = standings(store, &deployment.id).await?;
     Ok(json!({
         "id": deployment.id,
+        "state": state(deployment),
         "release": deployment.release,
         "product": release.as_ref().map(|r| r.product.clone()),
         "version": release.as_ref().map(|r| r.version.clone()),
         "created_at": deployment.created_at,
         "created_by": deployment.created_by,
-        "boards": boards.iter().map(assignment_view).collect::<Vec<_>>(),
+        "paused_at": deployment.paused_at,
+        "cancelled_at": deployment.cancelled_at,
+        "boards": boards.iter().map(board).collect::<Vec<_>>(),
     }))
 }

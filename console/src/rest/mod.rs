@@ -17,7 +17,9 @@
 //! | `POST /releases` (envelope) | `{digest, product, version}` |
 //! | `GET /releases`, `GET /releases/<digest>` | releases, newest first, with how many of their deltas are made; one with its document |
 //! | `POST /deployments` `{release, boards, expires_in_seconds?}` | `{id, boards: [{board, activity, seq, deltas}]}` |
-//! | `GET /deployments`, `GET /deployments/<id>` | each board's phase, reason, bytes |
+//! | `GET /deployments`, `GET /deployments/<id>` | `state`; each board's phase, reason, bytes, `standing` |
+//! | `POST /deployments/<id>/pause`, `…/resume` | boards that were not sent to are held, or no more; the deployment |
+//! | `POST /deployments/<id>/cancel` | taken back where it has not switched; the deployment, with what became of it on each board |
 //! | `POST /roots` (envelope) | `{version}`; every board is told |
 //! | `GET /audit` | who changed what |
 //! | `GET /status` | the console itself |
@@ -34,7 +36,7 @@ mod views;
 pub use boards::new_enrolment;
 pub use certificates::revoke_board;
 pub use commands::command_state;
-pub use deployments::deploy;
+pub use deployments::{Change, change_deployment, deploy, standings, state};
 pub use releases::{AddError, add_release};
 pub use views::{assignment_view, board_view};
 
@@ -119,6 +121,7 @@ pub fn router(rest: Rest) -> Router {
             get(deployments::list).post(deployments::add),
         )
         .route("/deployments/{id}", get(deployments::one))
+        .route("/deployments/{id}/{change}", post(deployments::change))
         .route("/roots", post(roots::add))
         .route("/audit", get(audit))
         .route("/status", get(status))

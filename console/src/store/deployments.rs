@@ -1,11 +1,12 @@
 //! Deployments, the assignments that they made, and how far each board came.
 
+use super::withheld::{self, Fate, Heard};
 use super::{Store, StoreError, from_sql, json, row_fault, to_sql};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::names::BoardId;
 use coracle_protocol::report::Feedback;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
 
 /// Activities whose progress is kept for one board; boards also report those that came by stick.
 const ACTIVITIES_PER_BOARD: i64 = 100;
@@ -21,6 +22,10 @@ pub struct Deployment {
     pub created_at: u64,
     /// Who made it.
     pub created_by: String,
+    /// Since when boards that were not sent to are held, Unix seconds.
+    pub paused_at: Option<u64>,
+    /// When it was taken back, Unix seconds.
+    pub cancelled_at: Option<u64>,
 }
 
 /// What is stored of one board's part of a deployment.
@@ -55,6 +60,14 @@ pub struct Assignment {
     pub created_at: u64,
     /// What the answer said of deltas.
     pub deltas: serde_json::Value,
+    /// It is not sent for now.
+    pub held: bool,
+    /// When it was taken back, Unix seconds.
+    pub withdrawn_at: Option<u64>,
+    /// The activity that it takes back: it is of what ran.
+    pub takes_back: Option<String>,
+    /// What a cancel found that could not take it back.
+    pub fate: Option<Fate>,
     /// How far it is; `None` before the board said anything.
     pub progress: Option<FeedbackKept>,
 }
@@ -69,8 +82,11 @@ pub struct FeedbackKept {
 }
 
 const ASSIGNMENTS: &str = "SELECT a.activity, a.deployment, a.board, a.release, a.seq, \
-     a.created_at, a.deltas, p.feedback, p.at FROM assignments a \
+     a.created_at, a.deltas, a.held, a.withdrawn_at, a.takes_back, a.fate, p.feedback, p.at FROM assignments a \
      LEFT JOIN progress p ON p.board = a.board AND p.activity = a.activity";
+
+/// What a board is to have: its newest assignment that is neither held nor taken back.
+pub(super) const IS_WANTED: &str = "held = 0 AND withdrawn_at IS NULL";
 
 impl Store {
     /// Adds a deployment with its assignments, all or none.
@@ -92,21 +108,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         for new in assignments {
-            sqlx::query(
-                "INSERT INTO assignments \
-                 (activity, deployment, board, release, seq, desired, deltas, created_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            )
-            .bind(&new.activity)
-            .bind(&deployment.id)
-            .bind(new.board.as_str())
-            .bind(&release)
-            .bind(to_sql(new.seq))
-            .bind(&new.desired)
-            .bind(new.deltas.to_string())
-            .bind(to_sql(deployment.created_at))
-            .execute(&mut *tx)
-            .await?;
+            insert(&mut tx, deployment, &release, new, None).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -132,7 +134,7 @@ impl Store {
     /// The assignments of one deployment, by board.
     pub async fn assignments(&self, deployment: &str) -> Result<Vec<Assignment>, StoreError> {
         let rows = sqlx::query(&format!(
-            "{ASSIGNMENTS} WHERE a.deployment = $1 ORDER BY a.board"
+            "{ASSIGNMENTS} WHERE a.deployment = $1 AND a.takes_back IS NULL ORDER BY a.board"
         ))
         .bind(deployment)
         .fetch_all(&self.pool)
@@ -140,24 +142,35 @@ impl Store {
         rows.iter().map(read_assignment).collect()
     }
 
-    /// The newest assignment of each board.
+    /// Those that take one of a deployment back, the newest last.
+    pub async fn takings_back(&self, deployment: &str) -> Result<Vec<Assignment>, StoreError> {
+        let rows = sqlx::query(&format!(
+            "{ASSIGNMENTS} WHERE a.deployment = $1 AND a.takes_back IS NOT NULL ORDER BY a.seq"
+        ))
+        .bind(deployment)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(read_assignment).collect()
+    }
+
+    /// What each board is to have.
     pub async fn latest_assignments(&self) -> Result<Vec<Assignment>, StoreError> {
         let rows = sqlx::query(&format!(
-            "{ASSIGNMENTS} WHERE a.seq = \
-             (SELECT MAX(b.seq) FROM assignments b WHERE b.board = a.board) ORDER BY a.board"
+            "{ASSIGNMENTS} WHERE a.seq = (SELECT MAX(b.seq) FROM assignments b \
+             WHERE b.board = a.board AND {IS_WANTED}) ORDER BY a.board"
         ))
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(read_assignment).collect()
     }
 
-    /// The newest assignment of one board.
+    /// What one board is to have.
     pub async fn latest_assignment(
         &self,
         board: &BoardId,
     ) -> Result<Option<Assignment>, StoreError> {
         let row = sqlx::query(&format!(
-            "{ASSIGNMENTS} WHERE a.board = $1 ORDER BY a.seq DESC LIMIT 1"
+            "{ASSIGNMENTS} WHERE a.board = $1 AND {IS_WANTED} ORDER BY a.seq DESC LIMIT 1"
         ))
         .bind(board.as_str())
         .fetch_optional(&self.pool)
@@ -165,32 +178,33 @@ impl Store {
         row.map(|row| read_assignment(&row)).transpose()
     }
 
-    /// The `desired` message of a board's newest assignment.
+    /// The `desired` message of what a board is to have.
     pub async fn desired(&self, board: &BoardId) -> Result<Option<String>, StoreError> {
-        let row = sqlx::query(
-            "SELECT desired FROM assignments WHERE board = $1 ORDER BY seq DESC LIMIT 1",
-        )
+        let row = sqlx::query(&format!(
+            "SELECT desired FROM assignments WHERE board = $1 AND {IS_WANTED} \
+             ORDER BY seq DESC LIMIT 1"
+        ))
         .bind(board.as_str())
         .fetch_optional(&self.pool)
         .await?;
         Ok(row.map(|row| row.try_get("desired")).transpose()?)
     }
 
-    /// Notes a board's word on an activity when it is news; see [`is_news`]. `false` when it is
+    /// Notes a board's word on an activity when it is news; see [`is_news`]. [`Heard::Nothing`] when it is
     /// not, or when the board is not known.
     pub async fn add_feedback(
         &self,
         board: &BoardId,
         feedback: &Feedback,
         now: u64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Heard, StoreError> {
         let mut tx = self.pool.begin().await?;
         let known = sqlx::query("SELECT 1 FROM boards WHERE id = $1")
             .bind(board.as_str())
             .fetch_optional(&mut *tx)
             .await?;
         if known.is_none() {
-            return Ok(false);
+            return Ok(Heard::Nothing);
         }
         let last = sqlx::query("SELECT feedback FROM progress WHERE board = $1 AND activity = $2")
             .bind(board.as_str())
@@ -202,7 +216,7 @@ impl Store {
             let text: String = row.try_get("feedback")?;
             let last: Feedback = json("progress.feedback", board.as_str(), &text)?;
             if !is_news(&last, &feedback) {
-                return Ok(false);
+                return Ok(Heard::Nothing);
             }
             // Bytes are told while they come; later phases need not repeat them.
             feedback.fetched = feedback.fetched.or(last.fetched);
@@ -229,8 +243,9 @@ impl Store {
         .bind(ACTIVITIES_PER_BOARD)
         .execute(&mut *tx)
         .await?;
+        let heard = withheld::settle(&mut tx, board, &feedback, now).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(heard)
     }
 
     /// A board's last word on anything.
@@ -253,6 +268,33 @@ impl Store {
     }
 }
 
+/// One assignment of `deployment`, of `release`.
+pub(super) async fn insert(
+    tx: &mut Transaction<'_, Sqlite>,
+    deployment: &Deployment,
+    release: &str,
+    new: &NewAssignment,
+    takes_back: Option<&str>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO assignments \
+         (activity, deployment, board, release, seq, desired, deltas, created_at, takes_back) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(&new.activity)
+    .bind(&deployment.id)
+    .bind(new.board.as_str())
+    .bind(release)
+    .bind(to_sql(new.seq))
+    .bind(&new.desired)
+    .bind(new.deltas.to_string())
+    .bind(to_sql(deployment.created_at))
+    .bind(takes_back)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// Whether `next` says more than `last`, of the same activity. QoS 1 brings repeats, and a daemon
 /// that lost its count starts again at 1: then a later phase is still news, an earlier is not.
 pub(super) fn is_news(last: &Feedback, next: &Feedback) -> bool {
@@ -268,6 +310,8 @@ fn read_deployment(row: &SqliteRow) -> Result<Deployment, StoreError> {
             .map_err(|e| row_fault("deployments.release", &id, e))?,
         created_at: from_sql(row.try_get("created_at")?),
         created_by: row.try_get("created_by")?,
+        paused_at: row.try_get::<Option<i64>, _>("paused_at")?.map(from_sql),
+        cancelled_at: row.try_get::<Option<i64>, _>("cancelled_at")?.map(from_sql),
         id,
     })
 }
@@ -279,6 +323,8 @@ fn read_assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
     let deltas: String = row.try_get("deltas")?;
     let feedback: Option<String> = row.try_get("feedback")?;
     let at: Option<i64> = row.try_get("at")?;
+    let fate: Option<String> = row.try_get("fate")?;
+    let fate = fate.map(|text| json("assignments.fate", &activity, &text));
     let progress = match (feedback, at) {
         (Some(text), Some(at)) => Some(FeedbackKept {
             feedback: json("progress.feedback", &activity, &text)?,
@@ -295,6 +341,10 @@ fn read_assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
         seq: from_sql(row.try_get("seq")?),
         created_at: from_sql(row.try_get("created_at")?),
         deltas: json("assignments.deltas", &activity, &deltas)?,
+        held: row.try_get::<i64, _>("held")? == 1,
+        withdrawn_at: row.try_get::<Option<i64>, _>("withdrawn_at")?.map(from_sql),
+        takes_back: row.try_get("takes_back")?,
+        fate: fate.transpose()?,
         progress,
         activity,
     })

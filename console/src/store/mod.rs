@@ -21,6 +21,7 @@ mod revocation;
 mod roots;
 mod secrets;
 mod tokens;
+mod withheld;
 
 pub use as_made::{Expected, Named, TakenIn};
 pub use audit::AuditEntry;
@@ -33,6 +34,7 @@ pub use enrolments::EnrolmentError;
 pub use releases::{KnownLayer, ReleaseRow};
 pub use revocation::{Revoked, RevokedCertificate};
 pub use tokens::{Identity, Role};
+pub use withheld::{Fate, Heard, Withdrawal};
 
 type Pool = sqlx::SqlitePool;
 

@@ -3,10 +3,10 @@
 use super::layout::{self, ago, bytes, short};
 use super::session::SignedIn;
 use super::{Page, Web, see_other};
-use crate::deploy::{EXPIRES_IN, Order};
+use crate::deploy::{EXPIRES_IN, Order, Standing};
 use crate::problem::Problem;
 use crate::rest;
-use crate::store::{Assignment, Board, Deployment, ReleaseRow, Role};
+use crate::store::{Assignment, Board, Deployment, Fate, ReleaseRow, Role};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
@@ -76,11 +76,19 @@ fn row(deployment: &Deployment, release: Option<&ReleaseRow>, boards: &[Assignme
             .count()
     };
     let (good, bad) = (ends(true), ends(false));
-    let open = boards.len() - good - bad;
+    let is_open = |a: &&Assignment| {
+        let ended = a
+            .progress
+            .as_ref()
+            .is_some_and(|p| p.feedback.phase.is_end());
+        !ended && a.withdrawn_at.is_none()
+    };
+    let open = boards.iter().filter(is_open).count();
     html! {
         tr {
             td data-label="Release" {
                 a href={ "/deployments/" (deployment.id) } { (title(deployment, release)) }
+                @if rest::state(deployment) != "open" { " " span.phase { (rest::state(deployment)) } }
             }
             td data-label="When" { (ago(deployment.created_at)) }
             td data-label="By" { (deployment.created_by) }
@@ -138,23 +146,26 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
     let unknown = || Problem::missing("no such deployment", "they are listed at /deployments");
     let deployment = store.deployment(&id).await?.ok_or_else(unknown)?;
     let release = store.release(&deployment.release).await?;
-    let boards = store.assignments(&id).await?;
+    let boards = rest::standings(store, &id).await?;
     let title = title(&deployment, release.as_ref());
     let body = html! {
         h1 { (title) }
         p.quiet {
             "by " (deployment.created_by) ", release " code { (short(&deployment.release)) }
         }
+        @if who.role == Role::Admin { (changes(&deployment)) }
         div #deployment data-live="" {
+            (notice(&deployment))
             table {
                 thead { tr { th { "Board" } th { "Where it is" } th { "Fetched" } th { "Deltas" } } }
                 tbody {
-                    @for a in &boards {
+                    @for (a, standing) in &boards {
                         tr {
                             td data-label="Board" { a href={ "/boards/" (a.board) } { (a.board) } }
                             td data-label="Where it is" {
                                 (layout::progress(a.progress.as_ref().map(|p| &p.feedback)))
                                 @if let Some(p) = &a.progress { p.quiet { (ago(p.at)) } }
+                                @if let Some(standing) = standing { p.reason { (in_words(standing)) } }
                             }
                             td data-label="Fetched" { (fetched(a)) }
                             td data-label="Deltas" { (deltas(a)) }
@@ -166,6 +177,59 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
     };
     let up = web.rest.link.is_up();
     Ok(layout::page(&title, &who, up, &body).into_response())
+}
+
+fn notice(deployment: &Deployment) -> Markup {
+    html! {
+        @match (deployment.cancelled_at, deployment.paused_at) {
+            (Some(at), _) => { p.warning { "Cancelled " (ago(at)) "." } }
+            (None, Some(at)) => { p.warning { "Paused " (ago(at)) ": boards that were not sent to are held." } }
+            (None, None) => {}
+        }
+    }
+}
+
+/// For admins, as long as it is not cancelled.
+fn changes(deployment: &Deployment) -> Markup {
+    let to = |change: &str| format!("/deployments/{}/{change}", deployment.id);
+    html! {
+        @if deployment.cancelled_at.is_none() {
+            details.card {
+                summary { "Hold it, or take it back" }
+                @if deployment.paused_at.is_some() {
+                    form.line method="post" action=(to("resume")) {
+                        button type="submit" { "Resume" }
+                        p.quiet { "The boards that are held are sent to." }
+                    }
+                } @else {
+                    form.line method="post" action=(to("pause")) {
+                        button type="submit" { "Pause" }
+                        p.quiet { "Boards that have said nothing of it yet are held. What has begun goes on." }
+                    }
+                }
+                form.line method="post" action=(to("cancel")) {
+                    button type="submit" { "Cancel" }
+                    p.quiet { "Boards that fetch or wait drop it and keep what runs. One that has switched is beyond it." }
+                }
+            }
+        }
+    }
+}
+
+fn in_words(standing: &Standing) -> String {
+    match standing {
+        Standing::Held => "held".into(),
+        Standing::NotSent => "cancelled before it was sent to this board".into(),
+        Standing::Cancelling => "cancelled; the board has not answered yet".into(),
+        Standing::Cancelled => "cancelled: the board keeps what runs".into(),
+        Standing::NotTaken(why) => format!("cancelled, which the board refused: {why}"),
+        Standing::Left(Fate::TooLate) => "too late to cancel: the board has switched".into(),
+        Standing::Left(Fate::Ended) => "nothing to cancel: it did not stay".into(),
+        Standing::Left(Fate::Superseded) => {
+            "nothing to cancel: a newer deployment is wanted".into()
+        }
+        Standing::Left(Fate::GoesOn(why)) => format!("cannot be cancelled: {why}"),
+    }
 }
 
 fn fetched(assignment: &Assignment) -> String {
@@ -193,6 +257,16 @@ fn deltas(assignment: &Assignment) -> String {
     } else {
         format!("{} for {}", bytes(sum("size")), bytes(sum("full_size")))
     }
+}
+
+pub async fn change(
+    State(web): State<Web>,
+    SignedIn(who): SignedIn,
+    Path((id, change)): Path<(String, String)>,
+) -> Page {
+    let change = rest::Change::named(&change)?;
+    let deployment = rest::change_deployment(&web.rest, &who.name, &id, change).await?;
+    Ok(see_other(&format!("/deployments/{}", deployment.id)))
 }
 
 // A form repeats `board` for each box, which a map would not keep.

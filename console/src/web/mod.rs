@@ -62,6 +62,7 @@ pub fn router(web: Web) -> Router {
             get(deployments::list).post(deployments::add),
         )
         .route("/deployments/{id}", get(deployments::one))
+        .route("/deployments/{id}/{change}", post(deployments::change))
         .route("/audit", get(journal::page))
         .route("/events", get(events::stream))
         .route("/sign-in", get(session::form).post(session::sign_in))

@@ -1,0 +1,234 @@
+//! Assignments that are not sent for now, or not wanted any more.
+
+use super::deployments::{IS_WANTED, insert};
+use super::{Deployment, NewAssignment, Store, StoreError, row_fault, to_sql};
+use coracle_digest::Sha256Digest;
+use coracle_protocol::names::BoardId;
+use coracle_protocol::report::{Feedback, Phase};
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+/// Assignments of one release to one board that are looked at for the one that runs.
+const LOOKED_AT: i64 = 100;
+
+/// Codes of a board that refuses to go back, since what was to be taken back runs there.
+const TOO_LATE: [&str; 2] = ["old-release", "old-agent"];
+
+/// What became of a word of a board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It is known, or of no board of ours.
+    Nothing,
+    /// It is news.
+    News,
+    /// It is news, and what the board is to have is another assignment now.
+    Wanted,
+}
+
+/// Why a cancel left an assignment as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "standing", content = "reason")]
+pub enum Fate {
+    /// The board has switched to it, or is at it.
+    TooLate,
+    /// It did not stay there.
+    Ended,
+    /// A newer assignment is wanted there anyway.
+    Superseded,
+    /// It cannot be taken back, and why.
+    GoesOn(String),
+}
+
+/// What is done about one assignment of a deployment.
+#[derive(Debug)]
+pub enum Withdrawal {
+    /// An assignment of what runs, of this release, takes its place.
+    Signed(NewAssignment, Sha256Digest),
+    /// It is not sent any more.
+    Unsent,
+    /// Nothing.
+    None(Fate),
+}
+
+impl Store {
+    /// Holds those of a deployment that their boards have said nothing of; which boards these are.
+    pub async fn pause(&self, deployment: &str, now: u64) -> Result<Vec<BoardId>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("UPDATE deployments SET paused_at = COALESCE(paused_at, $1) WHERE id = $2")
+            .bind(to_sql(now))
+            .bind(deployment)
+            .execute(&mut *tx)
+            .await?;
+        let rows = sqlx::query(&format!(
+            "UPDATE assignments SET held = 1 WHERE deployment = $1 AND takes_back IS NULL AND {IS_WANTED} \
+             AND NOT EXISTS (SELECT 1 FROM progress p WHERE p.board = assignments.board \
+             AND p.activity = assignments.activity) RETURNING board"
+        ))
+        .bind(deployment)
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        boards(&rows)
+    }
+
+    /// Holds none any more; which boards were.
+    pub async fn resume(&self, deployment: &str) -> Result<Vec<BoardId>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("UPDATE deployments SET paused_at = NULL WHERE id = $1")
+            .bind(deployment)
+            .execute(&mut *tx)
+            .await?;
+        let rows = sqlx::query(
+            "UPDATE assignments SET held = 0 WHERE deployment = $1 AND held = 1 RETURNING board",
+        )
+        .bind(deployment)
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        boards(&rows)
+    }
+
+    /// Takes a deployment back: each of its assignments, by activity, as it is told here.
+    pub async fn cancel(
+        &self,
+        deployment: &Deployment,
+        withdrawals: &[(String, Withdrawal)],
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query(
+            "UPDATE deployments SET cancelled_at = COALESCE(cancelled_at, $1), paused_at = NULL \
+             WHERE id = $2",
+        )
+        .bind(to_sql(now))
+        .bind(&deployment.id)
+        .execute(&mut *tx)
+        .await?;
+        let this = Deployment {
+            created_at: now,
+            ..deployment.clone()
+        };
+        for (activity, withdrawal) in withdrawals {
+            let fate = match withdrawal {
+                Withdrawal::None(fate) => Some(serde_json::to_string(fate)),
+                Withdrawal::Signed(new, release) => {
+                    let release = release.to_string();
+                    insert(&mut tx, &this, &release, new, Some(activity)).await?;
+                    None
+                }
+                Withdrawal::Unsent => None,
+            };
+            let fate = fate.transpose();
+            let fate = fate.map_err(|e| row_fault("assignments.fate", activity, e))?;
+            sqlx::query(
+                "UPDATE assignments SET held = 0, fate = $1, \
+                 withdrawn_at = CASE WHEN $1 IS NULL THEN $2 ELSE withdrawn_at END WHERE activity = $3",
+            )
+            .bind(fate)
+            .bind(to_sql(now))
+            .bind(activity)
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Whether another assignment is wanted on this board that was signed after `seq`.
+    pub async fn has_newer(&self, board: &BoardId, seq: u64) -> Result<bool, StoreError> {
+        let row = sqlx::query(&format!(
+            "SELECT 1 FROM assignments WHERE board = $1 AND seq > $2 AND {IS_WANTED}"
+        ))
+        .bind(board.as_str())
+        .bind(to_sql(seq))
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// The `desired` messages by which a board was assigned a release, the newest first.
+    pub async fn desired_of(
+        &self,
+        board: &BoardId,
+        release: &Sha256Digest,
+    ) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT desired FROM assignments WHERE board = $1 AND release = $2 \
+             ORDER BY seq DESC LIMIT $3",
+        )
+        .bind(board.as_str())
+        .bind(release.to_string())
+        .bind(LOOKED_AT)
+        .fetch_all(&self.pool)
+        .await?;
+        let texts = rows.iter().map(|row| Ok(row.try_get("desired")?));
+        texts.collect()
+    }
+
+    /// Boards that were ever assigned something.
+    pub async fn assigned_boards(&self) -> Result<Vec<BoardId>, StoreError> {
+        let rows = sqlx::query("SELECT DISTINCT board FROM assignments")
+            .fetch_all(&self.pool)
+            .await?;
+        boards(&rows)
+    }
+}
+
+fn boards(rows: &[SqliteRow]) -> Result<Vec<BoardId>, StoreError> {
+    let board = |row: &SqliteRow| {
+        let board: String = row.try_get("board")?;
+        BoardId::new(&board).map_err(|e| row_fault("assignments.board", &board, e))
+    };
+    rows.iter().map(board).collect()
+}
+
+/// What a board does says what came too late: one that speaks of an assignment that was held has it, one that keeps it runs it.
+pub(super) async fn settle(
+    tx: &mut Transaction<'_, Sqlite>,
+    board: &BoardId,
+    feedback: &Feedback,
+    now: u64,
+) -> Result<Heard, StoreError> {
+    let committed = i64::from(feedback.phase == Phase::Committed);
+    let begun = sqlx::query(
+        "UPDATE assignments SET held = 0, \
+         withdrawn_at = CASE WHEN $3 = 1 THEN NULL ELSE withdrawn_at END \
+         WHERE activity = $1 AND board = $2 AND takes_back IS NULL \
+         AND (held = 1 OR ($3 = 1 AND withdrawn_at IS NOT NULL)) \
+         AND NOT EXISTS (SELECT 1 FROM assignments b WHERE b.takes_back = $1)",
+    )
+    .bind(&feedback.activity)
+    .bind(board.as_str())
+    .bind(committed)
+    .execute(&mut **tx)
+    .await?;
+    let code = feedback.code.as_deref().unwrap_or_default();
+    let mut changed = begun.rows_affected() > 0;
+    if feedback.phase == Phase::Refused && TOO_LATE.contains(&code) {
+        let void = sqlx::query(
+            "UPDATE assignments SET withdrawn_at = $1 \
+             WHERE activity = $2 AND board = $3 AND takes_back IS NOT NULL AND withdrawn_at IS NULL \
+             RETURNING takes_back",
+        )
+        .bind(to_sql(now))
+        .bind(&feedback.activity)
+        .bind(board.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+        if let Some(void) = void {
+            let stays: String = void.try_get("takes_back")?;
+            sqlx::query(
+                "UPDATE assignments SET withdrawn_at = NULL WHERE activity = $1 AND board = $2",
+            )
+            .bind(stays)
+            .bind(board.as_str())
+            .execute(&mut **tx)
+            .await?;
+            changed = true;
+        }
+    }
+    Ok(match changed {
+        true => Heard::Wanted,
+        false => Heard::News,
+    })
+}
