@@ -3,6 +3,7 @@
 
 mod command;
 mod delta;
+mod deployment;
 mod fleet;
 mod image;
 mod keys;
@@ -61,6 +62,9 @@ enum Command {
     Push(fleet::Push),
     /// Have boards run a release
     Deploy(fleet::Deploy),
+    /// Hold a deployment that was ordered, or take it back
+    #[command(subcommand)]
+    Deployment(deployment::DeploymentCommand),
     /// What boards run, and what they said last
     Status(fleet::Status),
     /// Have a board restart an app, or send the last lines of its log
@@ -90,6 +94,7 @@ impl Cli {
             Command::Delta(command) => command.run(),
             Command::Push(args) => fleet::push(&args),
             Command::Deploy(args) => fleet::deploy(&args),
+            Command::Deployment(command) => command.run(),
             Command::Status(args) => fleet::status(&args),
             Command::Board(command) => command.run(),
             Command::Secret(command) => command.run(),

@@ -98,6 +98,8 @@ struct BoardProgress {
     code: Option<String>,
     reason: Option<String>,
     fetched: Option<Fetched>,
+    /// What somebody's holding or taking it back made of it.
+    standing: Option<String>,
 }
 
 /// What is set for the boards of a deployment, app by app.
@@ -193,7 +195,7 @@ pub fn wait(
                 last.insert(board.board.clone(), line);
             }
         }
-        let ended = |b: &BoardProgress| b.phase.is_some_and(Phase::is_end);
+        let ended = |b: &BoardProgress| b.phase.is_some_and(Phase::is_end) || b.is_taken_back();
         if progress.boards.iter().all(ended) {
             return Ok(outcome(&progress.boards)?);
         }
@@ -230,6 +232,10 @@ fn outcome(boards: &[BoardProgress]) -> Result<(), Ended> {
 }
 
 impl BoardProgress {
+    fn is_taken_back(&self) -> bool {
+        matches!(self.standing.as_deref(), Some("not-sent" | "cancelled"))
+    }
+
     /// `acme.board-1: rolled-back (unhealthy): web answered 503`.
     fn line(&self) -> String {
         let mut out = format!(
@@ -247,6 +253,9 @@ impl BoardProgress {
         }
         if let Some(code) = &self.code {
             let _ = write!(out, " ({})", visible(code));
+        }
+        if let Some(standing) = &self.standing {
+            let _ = write!(out, ", {}", visible(standing));
         }
         if let Some(reason) = &self.reason {
             let _ = write!(out, ": {}", visible(reason));
@@ -351,5 +360,9 @@ mod tests {
             board(json!({"board": "a.b"})).line(),
             "a.b: waiting for the board"
         );
+        let unsent = board(json!({"board": "a.b", "phase": null, "standing": "not-sent"}));
+        assert!(unsent.is_taken_back());
+        assert_eq!(unsent.line(), "a.b: waiting for the board, not-sent");
+        assert!(outcome(&[unsent]).is_err());
     }
 }

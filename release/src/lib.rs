@@ -20,6 +20,7 @@
 //! | [`stick`] | a USB stick: plan, folder, vfat image |
 //! | [`console`] | HTTP to the console: REST and registry |
 //! | [`push`], [`deploy`] | images and release to the console; deployments and what became of them |
+//! | [`withhold`] | a deployment that is held, or taken back |
 
 #![deny(clippy::expect_used, clippy::unwrap_used)]
 
@@ -45,3 +46,4 @@ pub mod release_file;
 pub mod root;
 pub mod stick;
 pub mod toml_file;
+pub mod withhold;

@@ -175,6 +175,17 @@ fn answer(
             };
             (200, String::new(), format!(r#"{{"boards":[{next}]}}"#))
         }
+        ("POST", "/api/v1/deployments/d1/pause") => plain(
+            200,
+            r#"{"id":"d1","state":"paused","boards":[
+                {"board":"acme.b-1","phase":null,"standing":"held","standing_reason":null}]}"#,
+        ),
+        ("POST", "/api/v1/deployments/d1/cancel") => plain(
+            200,
+            r#"{"id":"d1","state":"cancelled","boards":[
+                {"board":"acme.b-1","phase":"trial","standing":"too-late","standing_reason":null},
+                {"board":"acme.b-2","phase":"waiting","standing":"cancelling","standing_reason":null}]}"#,
+        ),
         ("GET", "/api/v1/boards") => plain(
             200,
             r#"[{"board":"acme.b-1","presence":{"online":true},"current":{"set":{"product":"shop","version":"2",
@@ -213,6 +224,24 @@ fn a_push_brings_each_blob_once() {
         .iter()
         .filter(|r| r.starts_with("PUT") && r.contains("uploads"));
     assert_eq!(uploads.count(), 3, "nothing went twice");
+}
+
+#[test]
+fn a_deployment_is_held_and_taken_back_and_boards_that_are_beyond_it_are_named() {
+    let place = Place::with_keys();
+    let console = StandIn::start(State::default());
+    let said = console.run(&place, "deployment pause", "d1").ok();
+    assert_eq!(
+        said,
+        "deployment d1: paused\nacme.b-1: held (waiting for the board)\n"
+    );
+    console
+        .run(&place, "deployment cancel", "d1")
+        .failed(1, &["too late on 1 board: acme.b-1"]);
+    console
+        .run(&place, "deployment resume", "d1")
+        .failed(1, &["no such path", "/api/v1/deployments/d1/resume"]);
+    place.run("deployment abort d1").failed(2, &["abort"]);
 }
 
 #[test]
