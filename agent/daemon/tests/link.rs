@@ -12,7 +12,9 @@ use coracle_protocol::dsse::Envelope;
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
 use coracle_protocol::local::{Answer, Event, LayerNeed, Needs, Request, Trusted};
 use coracle_protocol::names::{AppName, BoardId};
-use coracle_protocol::report::{Current, Feedback, Phase, Presence, SetState, SetStatus};
+use coracle_protocol::report::{
+    AppUse, Current, Feedback, Phase, Presence, SetState, SetStatus, Telemetry,
+};
 use coracle_protocol::root::{ROOT_TYPE, Role, TrustedRoot};
 use coracle_protocol::topics::ROOT_NOTICE;
 use coracle_protocol::trust_state::TrustState;
@@ -479,6 +481,38 @@ async fn a_deployment_that_waits_is_told_and_gives_way_to_a_newer_one() {
     assert_eq!(heard.ended("two").unwrap().phase, Phase::Committed);
     let first = heard.ended("one").unwrap();
     assert_eq!(first.code.as_deref(), Some("superseded"), "{first:?}");
+}
+
+/// The one thing that boards tell again and again, of their own accord.
+#[tokio::test]
+async fn what_apps_use_is_told_over_mqtt_once_a_minute() {
+    let board = one_meets(|_, _| None).await;
+    let digest = blob(b"x").digest;
+    let app = |name: &str, memory: Option<u64>| {
+        serde_json::json!({"name": name, "image": "x:1", "image_manifest": digest, "state": "running",
+            "exit_code": null, "oom_killed": false, "restarts": 0, "healthy": null, "health_text": null,
+            "pid": 1, "started_at": null, "ip": null, "ports": [], "args": [],
+            "limits": {"memory_bytes": 1, "cpu_millis": 1, "pids": 1}, "cgroup": null,
+            "memory_bytes": memory, "cpu_usage_us": 7, "pids": 3})
+    };
+    let set = serde_json::json!({"deployment": digest, "release": digest, "product": "shop", "version": "1",
+        "state": "committed", "apps": [app("web", Some(4096)), app("off", None)]});
+    let set = serde_json::from_value(set).unwrap();
+    board.supervisor.state.status.lock().unwrap().current = Some(set);
+    let told = || board.heard.all::<Telemetry>("telemetry");
+    assert_eq!(told(), []);
+    support::until_within(90, "the first of them", || !told().is_empty()).await;
+    let [told] = &told()[..] else {
+        panic!("{:?}", told());
+    };
+    let used = AppUse {
+        name: AppName::new("web").unwrap(),
+        memory_bytes: 4096,
+        cpu_usage_us: 7,
+        pids: 3,
+    };
+    assert_eq!(told.apps, [used]);
+    assert!(told.at > 1_700_000_000, "{told:?}");
 }
 
 /// Whoever has the broker sends what they like. The console takes a deployment back by an assignment of what runs.
