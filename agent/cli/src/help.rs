@@ -130,8 +130,8 @@ examples:
   coracle kill -s HUP web
   coracle kill web
 
-exit codes: 0 ok; 1 failed, such as no such signal or the app does not run; 2 wrong usage; 3 refused;
-            4 coracled cannot be reached
+exit codes: 0 ok; 1 failed, such as no such signal or the app does not run; 2 wrong usage;
+            3 refused; 4 coracled cannot be reached
 ";
 
 const EXEC: &str = "\
