@@ -201,7 +201,7 @@ pub async fn run(
                             said_again(&job.activity);
                             continue;
                         }
-                        if coming.is_some() && odd::is_first(Kind::Dropped) {
+                        if coming.is_some() && odd::is_first(Kind::Dropped, Sort::Desired) {
                             tracing::warn!("a desired state was dropped for the one that came after it; the next are counted");
                         }
                         looks = Some(look_at(&means, &wish));
@@ -218,7 +218,7 @@ pub async fn run(
                                 }
                             }
                             Ok(_) => {
-                                odd::is_first(Kind::Old);
+                                odd::count(Kind::Old);
                             }
                             // It has its turn when this one has ended, and is refused then.
                             Err(why) => {
