@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -25,11 +25,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Serves `router` until `stop`.
 pub async fn serve(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: watch::Receiver<Arc<ServerConfig>>,
     router: Router,
     stop: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = Arc::new(GracefulShutdown::new());
     loop {
@@ -48,7 +47,9 @@ pub async fn serve(
             },
             () = stop.cancelled() => break,
         };
-        let (acceptor, router, graceful) = (acceptor.clone(), router.clone(), graceful.clone());
+        // The certificate may have been issued anew.
+        let acceptor = TlsAcceptor::from(tls.borrow().clone());
+        let (router, graceful) = (router.clone(), graceful.clone());
         let stop = stop.clone();
         tokio::spawn(async move {
             tokio::select! {

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use time::{Duration, OffsetDateTime};
 
-/// Re-issued at a start with less than half of it left.
+/// Re-issued with less than half of it left.
 const SERVER_DAYS: i64 = 3650;
 /// A PKCS#10 request for P-256 has about 450 bytes as PEM.
 const CSR_BYTES: usize = 8 * 1024;
@@ -104,7 +104,20 @@ pub struct Ca {
     files: Pair,
     server: Pair,
     client: Pair,
+    /// That the console is reached by.
+    names: Vec<String>,
     board_life: std::time::Duration,
+}
+
+/// What a look at the console's own certificates came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Own {
+    /// They are good for years.
+    Fresh,
+    /// One was issued anew.
+    Issued,
+    /// One is due, and the CA's token is away, as this says: the old one serves.
+    Due(String),
 }
 
 /// A board's certificate as it was issued.
@@ -182,25 +195,42 @@ impl Ca {
             Some(token) => begin::key_in_token(folder, &pair, token)?,
         };
         let certificate_pem = files::read_text(&pair.certificate)?;
-        let ca = Self {
-            issuer: Issuer::from_ca_cert_pem(&certificate_pem, key)?,
-            certificate_pem,
-            files: pair,
-            server: Pair::new(folder, "server"),
-            client: Pair::new(folder, "console"),
-            board_life,
-        };
         let mut names: Vec<String> = vec![advertise.into()];
         for name in ["localhost", "127.0.0.1", "::1"] {
             if name != advertise {
                 names.push(name.into());
             }
         }
-        let server = ExtendedKeyUsagePurpose::ServerAuth;
-        ca.keep_fresh(&ca.server, "Coracle console", &names, server)?;
-        let client = ExtendedKeyUsagePurpose::ClientAuth;
-        ca.keep_fresh(&ca.client, CONSOLE, &[], client)?;
+        let ca = Self {
+            issuer: Issuer::from_ca_cert_pem(&certificate_pem, key)?,
+            certificate_pem,
+            files: pair,
+            server: Pair::new(folder, "server"),
+            client: Pair::new(folder, "console"),
+            names,
+            board_life,
+        };
+        if let Own::Due(why) = ca.keep_own_fresh()? {
+            tracing::error!(
+                why,
+                "due to be issued anew, and the CA's token is away: the old one serves until it is back"
+            );
+        }
         Ok(ca)
+    }
+
+    /// Issues the console's own certificates anew where they are missing, old or for other names.
+    pub fn keep_own_fresh(&self) -> Result<Own, CaError> {
+        let server = ExtendedKeyUsagePurpose::ServerAuth;
+        let server = self.keep_fresh(&self.server, "Coracle console", &self.names, server)?;
+        let client = ExtendedKeyUsagePurpose::ClientAuth;
+        let client = self.keep_fresh(&self.client, CONSOLE, &[], client)?;
+        Ok(match (server, client) {
+            (Own::Fresh, other) | (other, Own::Fresh) => other,
+            // A server's is of use at once; another look finds what is still due.
+            (Own::Issued, _) => Own::Issued,
+            (due, _) => due,
+        })
     }
 
     /// PEM of the CA's certificate.
@@ -271,7 +301,7 @@ impl Ca {
         common_name: &str,
         names: &[String],
         usage: ExtendedKeyUsagePurpose,
-    ) -> Result<(), CaError> {
+    ) -> Result<Own, CaError> {
         let facts = pair.certificate.with_extension("json");
         let half = (OffsetDateTime::now_utc() + Duration::days(SERVER_DAYS / 2)).unix_timestamp();
         let known: Option<Issued> = std::fs::read(&facts)
@@ -279,7 +309,7 @@ impl Ca {
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let fresh = known.is_some_and(|i| i.names == names && i.expires > half);
         if fresh && pair.is_there() {
-            return Ok(());
+            return Ok(Own::Fresh);
         }
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let params = self.params(common_name, names, usage, Duration::days(SERVER_DAYS))?;
@@ -292,8 +322,7 @@ impl Ca {
             // Boards that know the old one are better served with it than not at all.
             Err(CaError::Token(error)) if error.may_pass() && pair.is_there() => {
                 let file = pair.certificate.display();
-                tracing::error!(%error, %file, "due to be issued anew, and the CA's token is away: the old one serves until the next start");
-                return Ok(());
+                return Ok(Own::Due(format!("{file}: {error}")));
             }
             Err(error) => return Err(error),
         };
@@ -303,7 +332,7 @@ impl Ca {
         files::write(&pair.certificate, certificate.as_bytes(), Mode::Public)?;
         let json = serde_json::to_vec(&issued).unwrap_or_default();
         files::write(&facts, &json, Mode::Public)?;
-        Ok(())
+        Ok(Own::Issued)
     }
 }
 

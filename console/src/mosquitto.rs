@@ -4,7 +4,7 @@
 mod configuration;
 
 use crate::ca::Ca;
-use crate::files::{self, FileError, Mode};
+use crate::files::{self, FileError, Mode, Owner};
 use coracle_protocol::limits::LIMITS;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -62,6 +62,7 @@ pub enum BrokerError {
 pub struct Broker {
     program: PathBuf,
     folder: PathBuf,
+    owner: Option<Owner>,
     /// Of the running broker; 0: none.
     pid: Arc<AtomicI32>,
 }
@@ -70,6 +71,7 @@ pub struct Broker {
 #[derive(Debug, Clone)]
 pub struct Reload {
     folder: PathBuf,
+    owner: Option<Owner>,
     pid: Arc<AtomicI32>,
 }
 
@@ -78,12 +80,39 @@ impl Reload {
     /// certificate of the list. Connections that stand are not touched by it (mosquitto 2.0).
     pub fn revocations(&self, list: &str) -> Result<(), FileError> {
         write_list(&self.folder, list)?;
+        self.tell();
+        Ok(())
+    }
+
+    /// The same with a new certificate of the server.
+    pub fn certificate(&self, ca: &Ca) -> Result<(), FileError> {
+        write_server(&self.folder, ca, self.owner)?;
+        self.tell();
+        Ok(())
+    }
+
+    fn tell(&self) {
         let pid = self.pid.load(Ordering::Relaxed);
         if pid > 0 {
             let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
         }
-        Ok(())
     }
+}
+
+fn write_server(folder: &Path, ca: &Ca, owner: Option<Owner>) -> Result<(), FileError> {
+    let read = |path: &Path| fs::read(path).map_err(files::at(path));
+    let (certificate, key) = (&ca.server().certificate, &ca.server().key);
+    files::write(
+        &folder.join("server.crt"),
+        &read(certificate)?,
+        Mode::Public,
+    )?;
+    files::write_for(
+        &folder.join("server.key"),
+        &read(key)?,
+        Mode::Private,
+        owner,
+    )
 }
 
 // Serial numbers only: everybody may read it.
@@ -116,8 +145,7 @@ impl Broker {
             files::write_for(&folder.join(name), bytes, Mode::Private, owner)
         };
         public("ca.crt", &read(&ca.files().certificate)?)?;
-        public("server.crt", &read(&ca.server().certificate)?)?;
-        private("server.key", &read(&ca.server().key)?)?;
+        write_server(&folder, ca, owner)?;
         private("acl", acl().as_bytes())?;
         write_list(&folder, revoked)?;
         // Root's: what it says is done before the broker gives up root.
@@ -128,6 +156,7 @@ impl Broker {
         Ok(Self {
             program,
             folder,
+            owner,
             pid,
         })
     }
@@ -136,6 +165,7 @@ impl Broker {
     pub fn reload(&self) -> Reload {
         Reload {
             folder: self.folder.clone(),
+            owner: self.owner,
             pid: self.pid.clone(),
         }
     }

@@ -1,6 +1,7 @@
 //! `coracle-console serve`: everything started in order, watched, and stopped in order.
 
 mod broker;
+mod own_certificate;
 
 use crate::blobs::Blobs;
 use crate::board_port;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use broker::{link_ca, link_pair, target, trusted_by_boards};
@@ -206,7 +208,8 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         .nest("/api/v1", rest::router(rest.clone()))
         .merge(registry::router(registry))
         .merge(web::router(Web::new(rest, stop.clone())));
-    let server_tls = tls::server(ca.server(), &ca.files().certificate)?;
+    let (server_tls_to, server_tls) =
+        watch::channel(tls::server(ca.server(), &ca.files().certificate)?);
     let board_routes = boards_api::router(BoardsApi {
         store: store.clone(),
         blobs,
@@ -216,6 +219,8 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         revocations: revocations.clone(),
         live: live.clone(),
     });
+    let reload = broker.as_ref().map(|(_, _, reload)| reload.clone());
+    let own_certificate = own_certificate::keep(ca.clone(), server_tls_to, reload, stop.clone());
     let followers = Followers {
         broker: broker.as_ref().map(|(_, _, reload)| reload.clone()),
         target,
@@ -245,6 +250,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
             board_routes,
             stop.clone(),
         )),
+        tokio::spawn(own_certificate),
         tokio::spawn(sweep(uploads, stop.clone())),
     ];
     tracing::info!(

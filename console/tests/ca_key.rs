@@ -40,8 +40,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// The public half, 65 bytes, of the key of a certificate.
 fn point(certificate: &Path) -> Vec<u8> {
-    let pem = fs::read(certificate).unwrap();
-    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
+    point_of(&fs::read(certificate).unwrap())
+}
+
+fn point_of(pem: &[u8]) -> Vec<u8> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem).unwrap();
     let certificate = pem.parse_x509().unwrap();
     let key = &certificate.public_key().subject_public_key.data;
     key.to_vec()
@@ -248,11 +251,39 @@ fn a_console_whose_own_certificate_is_due_starts_without_the_token() {
     assert!(board.is_let_in());
     assert_eq!(fs::read(&server).unwrap(), old);
     assert!(fleet.log().contains("due to be issued anew"));
-    fleet.stop_console();
+    // It is back while the console serves: boards meet the new one, on the console's port and at the broker.
     token::back(&fleet);
-    fleet.start_console();
-    assert_ne!(fs::read(&server).unwrap(), old);
+    wait_for("a new certificate", 150, || {
+        (fs::read(&server).unwrap() != old).then_some(())
+    });
+    wait_for("it serves", 30, || {
+        fleet
+            .log()
+            .contains("issued anew, and serves")
+            .then_some(())
+    });
+    let new = point(&server);
+    assert_ne!(new, point_of(&old));
+    for port in [fleet.boards, fleet.mqtt] {
+        wait_for("it is shown", 10, || (shown(port) == new).then_some(()));
+    }
     assert!(board.is_let_in());
+    fleet.stop_console();
+    fleet.start_console();
+    assert_eq!(point(&server), new);
+    assert!(board.is_let_in());
+}
+
+/// The public half of the key of a server.
+fn shown(port: u16) -> Vec<u8> {
+    let output = Command::new("openssl")
+        .args(["s_client", "-connect", &format!("127.0.0.1:{port}")])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let begin = text.find("-----BEGIN").unwrap_or_default();
+    point_of(&text.as_bytes()[begin..])
 }
 
 #[test]

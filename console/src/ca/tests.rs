@@ -69,6 +69,16 @@ fn a_second_start_keeps_the_ca_and_a_new_name_renews_the_server() {
         server,
         files::read_text(&again.server().certificate).unwrap()
     );
+    assert_eq!(again.keep_own_fresh().unwrap(), Own::Fresh);
+    // As if half of its life were over.
+    std::fs::remove_file(dir.path().join("server.json")).unwrap();
+    assert_eq!(again.keep_own_fresh().unwrap(), Own::Issued);
+    assert_eq!(again.keep_own_fresh().unwrap(), Own::Fresh);
+    let server = {
+        let newer = files::read_text(&again.server().certificate).unwrap();
+        assert_ne!(server, newer);
+        newer
+    };
     let renamed = open(dir.path(), "console.example").unwrap();
     assert_ne!(
         server,
