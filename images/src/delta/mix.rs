@@ -7,6 +7,7 @@ use std::io;
 
 use super::counter::{Counter, Form};
 use super::range::BitCoder;
+use super::weights::{Weights, learn, learn_soon, sum};
 
 /// `65536 / (1 + e^(-x))` for x = -12, -11.5, … 12.
 #[rustfmt::skip]
@@ -18,10 +19,7 @@ const SIGMOID: [u32; 49] = [
 ];
 
 /// Largest logit, in 1/256.
-const LOGIT_MAX: i32 = 12 * 256;
-
-/// Bound of a mixing weight, 16.16: keeps sums in range.
-const WEIGHT_MAX: i32 = 1 << 22;
+pub(super) const LOGIT_MAX: i32 = 12 * 256;
 
 /// Probability (16 bits, never 0 or 65536) of a logit.
 pub(crate) fn squash(logit: i32) -> u32 {
@@ -30,12 +28,13 @@ pub(crate) fn squash(logit: i32) -> u32 {
     (SIGMOID[step] * (128 - part) + SIGMOID[step + 1] * part) / 128
 }
 
-/// Logits of 12-bit probabilities: the inverse of [`squash`].
+/// Logits of probabilities: the inverse of [`squash`].
 #[derive(Clone)]
 pub(crate) struct Stretch(Box<[i16; 4096]>);
 
 impl Stretch {
-    pub(crate) fn new() -> Self {
+    /// Of probabilities that have so many bits less than twelve, which are read as their middle.
+    pub(crate) fn new(fewer: u32) -> Self {
         let mut table = Box::new([0i16; 4096]);
         let mut filled = 0;
         for logit in -LOGIT_MAX..LOGIT_MAX {
@@ -46,42 +45,33 @@ impl Stretch {
             }
         }
         debug_assert_eq!(filled, 4096);
+        for index in 0..4096 >> fewer {
+            table[index] = table[(index << fewer) + ((1 << fewer) >> 1)];
+        }
         Self(table)
     }
 
-    fn of(&self, p16: u32) -> i32 {
-        i32::from(self.0[(p16 >> 4) as usize & 4095])
-    }
-}
-
-/// How much each input counts, 16.16.
-#[derive(Clone)]
-struct Weights<const INPUTS: usize> {
-    inputs: [i32; INPUTS],
-    bias: i32,
-    /// Decisions that taught it, up to [`TAUGHT`].
-    taught: u32,
-}
-
-impl<const INPUTS: usize> Weights<INPUTS> {
-    fn new(inputs: [i32; INPUTS]) -> Self {
-        Self {
-            inputs,
-            bias: 0,
-            taught: 0,
-        }
+    #[inline]
+    pub(crate) fn at(&self, p: u32) -> i32 {
+        i32::from(self.0[p as usize & 4095])
     }
 }
 
 /// Decisions after which coarse weights learn no faster than at last.
 const TAUGHT: u32 = 1793;
 
+/// A kind of decisions.
+pub(crate) trait Kind {
+    type Entry: Counter;
+    const SHAPE: Shape;
+}
+
 /// Predicts decisions of one kind from `INPUTS` hashed contexts.
 #[derive(Clone)]
-pub(crate) struct Predictor<C, const INPUTS: usize> {
-    /// One table a context.
-    tables: Vec<C>,
-    shape: Shape,
+pub(crate) struct Predictor<K: Kind, const INPUTS: usize> {
+    /// One table a context. The entry that counts as the first one begins a line of the processor's cache.
+    tables: Vec<K::Entry>,
+    first: usize,
     form: Form,
     /// Inputs that say nothing, a bit each.
     absent: u32,
@@ -93,7 +83,6 @@ pub(crate) struct Predictor<C, const INPUTS: usize> {
 }
 
 /// How large a predictor is, and how fast its weights learn.
-#[derive(Clone, Copy)]
 pub(crate) struct Shape {
     /// Log2 of the entries that a context's table has: of the first `large` contexts, and of the others.
     pub(crate) bits: [u32; 2],
@@ -108,12 +97,12 @@ pub(crate) struct Shape {
 impl Shape {
     /// Where the entry is of a context with this hash.
     #[inline]
-    fn slot(&self, index: usize, hash: u32, within: usize) -> usize {
+    const fn slot(&self, index: usize, hash: u32) -> u32 {
         let [large, small] = self.bits;
         match index.checked_sub(self.large) {
-            None => (index << large) + ((hash >> (32 - large)) as usize ^ within),
+            None => ((index as u32) << large) + (hash >> (32 - large)),
             Some(index) => {
-                (self.large << large) + (index << small) + (hash >> (32 - small)) as usize
+                ((self.large as u32) << large) + ((index as u32) << small) + (hash >> (32 - small))
             }
         }
     }
@@ -125,28 +114,46 @@ pub(crate) struct Select {
     pub(crate) coarse: usize,
     pub(crate) fine: usize,
     pub(crate) refiner: usize,
-    /// Turns the lowest bits of the first `large` contexts' entries, so that a byte's decisions find theirs side by side.
-    pub(crate) within: usize,
+}
+
+/// What picks entries: a context's hash is multiplied by it.
+pub(crate) const PICK: u32 = 0x9E37_79B1;
+
+/// Where the entries of a decision's contexts are, and what they must have kept of the hashes.
+pub(crate) struct Keys<C, const INPUTS: usize> {
+    pub(crate) slots: [u32; INPUTS],
+    pub(crate) checks: [C; INPUTS],
+}
+
+impl<C: Counter, const INPUTS: usize> Keys<C, INPUTS> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: [0; INPUTS],
+            checks: [C::default(); INPUTS],
+        }
+    }
 }
 
 /// Steps of a logit in the second step's table.
 const STEPS: usize = 33;
 
-impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
+/// Bytes of a line of the processor's cache.
+const LINE: usize = 64;
+
+impl<K: Kind, const INPUTS: usize> Predictor<K, INPUTS> {
     /// `coarse`: what the inputs count for at first, for each coarse set.
-    pub(crate) fn new(
-        shape: Shape,
-        form: Form,
-        coarse: impl Iterator<Item = [i32; INPUTS]>,
-    ) -> Self {
+    pub(crate) fn new(form: Form, coarse: impl Iterator<Item = [i32; INPUTS]>) -> Self {
+        let shape = K::SHAPE;
         let fresh: Vec<u16> = (0..STEPS)
             .map(|step| (squash((step as i32 - 16) * 192)).min(65535) as u16)
             .collect();
         let [large, small] = shape.bits;
         let entries = (shape.large << large) + ((INPUTS - shape.large) << small);
+        let tables = vec![K::Entry::default(); entries + LINE / size_of::<K::Entry>()];
+        let first = tables.as_ptr().addr().wrapping_neg() % LINE / size_of::<K::Entry>();
         Self {
-            tables: vec![C::default(); entries],
-            shape,
+            tables,
+            first,
             form,
             absent: 0,
             coarse: coarse.map(Weights::new).collect(),
@@ -165,37 +172,56 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
         Self { absent, ..self }
     }
 
+    /// The key of one context, by its hash that was multiplied by [`PICK`].
+    #[inline]
+    pub(crate) fn key(&self, keys: &mut Keys<K::Entry, INPUTS>, index: usize, picked: u32) {
+        keys.slots[index] = K::SHAPE.slot(index, picked);
+        keys.checks[index] = K::Entry::of(self.form.check(picked));
+    }
+
     /// Codes one decision. `contexts`: a hash for each input.
     #[inline]
     pub(crate) fn code(
         &mut self,
         coder: &mut impl BitCoder,
-        stretch: &Stretch,
         bit: bool,
         contexts: &[u32; INPUTS],
         select: Select,
     ) -> io::Result<bool> {
-        let hashes = contexts.map(|context| context.wrapping_mul(0x9E37_79B1));
-        let mut slots = [0; INPUTS];
-        let mut inputs = [0i32; INPUTS];
+        let mut keys = Keys::new();
+        for (index, context) in contexts.iter().enumerate() {
+            self.key(&mut keys, index, context.wrapping_mul(PICK));
+        }
+        self.decide(coder, bit, &keys, select)
+    }
+
+    /// Codes one decision, whose entries have been found.
+    #[inline]
+    pub(crate) fn decide(
+        &mut self,
+        coder: &mut impl BitCoder,
+        bit: bool,
+        keys: &Keys<K::Entry, INPUTS>,
+        select: Select,
+    ) -> io::Result<bool> {
+        let tables = &mut self.tables[self.first..];
+        let mut entries = keys.slots.map(|slot| tables[slot as usize]);
+        let mut inputs = K::Entry::say(&entries, &keys.checks, &self.form);
+        if self.absent != 0 {
+            for (index, input) in inputs.iter_mut().enumerate() {
+                if self.absent >> index & 1 == 1 {
+                    *input = 0;
+                }
+            }
+        }
         let coarse = &mut self.coarse[select.coarse];
         let fine = &mut self.fine[select.fine];
-        let mut sum = i64::from(coarse.bias + fine.bias) * 256;
-        for index in 0..INPUTS {
-            slots[index] = self.shape.slot(index, hashes[index], select.within);
-            if let Some(p) = self.tables[slots[index]].p16(&self.form, hashes[index] >> 8)
-                && self.absent >> index & 1 == 0
-            {
-                inputs[index] = stretch.of(p);
-            }
-            let weight = coarse.inputs[index] + fine.inputs[index];
-            sum += i64::from(weight) * i64::from(inputs[index]);
-        }
+        let sum = i64::from(coarse.bias + fine.bias) * 256 + sum(coarse, fine, &inputs);
         let logit = (sum >> 16).clamp(i64::from(-LOGIT_MAX), i64::from(LOGIT_MAX - 1)) as i32;
         let p = squash(logit);
         // Second step: what did come when the sum said so, in this context?
-        let at = (logit + LOGIT_MAX) as usize;
-        let (step, part) = (at / 192, (at % 192) as u32);
+        let at = (logit + LOGIT_MAX) as u32;
+        let (step, part) = ((at / 192) as usize, at % 192);
         let cell = select.refiner * STEPS + step;
         let refined = (u32::from(self.refined[cell]) * (192 - part)
             + u32::from(self.refined[cell + 1]) * part)
@@ -207,26 +233,20 @@ impl<C: Counter, const INPUTS: usize> Predictor<C, INPUTS> {
         let old = i32::from(self.refined[near]);
         self.refined[near] = (old + (goal - old) / 64) as u16;
 
-        let error = i64::from(((i32::from(bit) << 16) - p as i32) * self.shape.rate);
-        let hurry = error * i64::from(1 + 2048 / (coarse.taught + 256));
-        coarse.taught = (coarse.taught + 1).min(TAUGHT);
-        for index in 0..INPUTS {
-            let input = i64::from(inputs[index]);
-            learn(&mut fine.inputs[index], input * error, 20);
-            learn(&mut coarse.inputs[index], input * hurry, 21);
-            self.tables[slots[index]].learn(bit, &self.form, hashes[index] >> 8);
+        K::Entry::learn(&mut entries, &keys.checks, &self.form, bit);
+        for (slot, entry) in keys.slots.iter().zip(entries) {
+            tables[*slot as usize] = entry;
         }
-        learn(&mut fine.bias, 256 * error, 20);
-        learn(&mut coarse.bias, 256 * hurry, 21);
+        let error = ((i32::from(bit) << 16) - p as i32) * K::SHAPE.rate;
+        if coarse.taught < TAUGHT {
+            let hurry = 1 + 2048 / (coarse.taught + 256);
+            coarse.taught += 1;
+            learn_soon(coarse, fine, &inputs, error, hurry);
+        } else {
+            learn(coarse, fine, &inputs, error);
+        }
         Ok(bit)
     }
-}
-
-/// Moves a weight by a step that has so many bits too many; rounded, as a mean step of less than one counts too.
-#[inline]
-fn learn(weight: &mut i32, step: i64, bits: u32) {
-    let step = (step + (1 << (bits - 1))) >> bits;
-    *weight = (*weight + step as i32).clamp(-WEIGHT_MAX, WEIGHT_MAX);
 }
 
 /// A hash of small numbers, the first of which tells the context's kind.

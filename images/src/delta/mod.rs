@@ -25,6 +25,7 @@ mod repeats;
 mod sums;
 mod symbols;
 mod tar_header;
+mod weights;
 
 #[cfg(feature = "make")]
 mod make;

@@ -12,7 +12,7 @@ use super::address::{Addresses, View};
 use super::counter::{Fine, Form};
 use super::format::Version;
 use super::layout::Layout;
-use super::mix::{Predictor, Select, Shape, Stretch, hash};
+use super::mix::{Kind, Predictor, Select, Shape, hash};
 use super::pieces::{Moves, Piece};
 use super::range::BitCoder;
 use super::symbols::{Known, Symbols};
@@ -39,26 +39,39 @@ const BYTE_INPUTS: usize = 9;
 /// What an input counts for at first, and the predictors' sizes.
 const UNIT_PRIOR: [i32; UNIT_INPUTS] = [8000, 7000, 12000, 12000, 27000, 3000, 5000];
 const BYTE_PRIOR: [i32; BYTE_INPUTS] = [4800, 17000, 3500, 8000, 2500, 12000, 9700, 16000, 3300];
-const UNIT_SHAPE: Shape = Shape {
-    bits: [14, 14],
-    large: UNIT_INPUTS,
-    fine: 1024,
-    rate: 4,
-    refiners: 64,
-};
-const BYTE_SHAPE: Shape = Shape {
-    bits: [14, 14],
-    large: BYTE_INPUTS,
-    fine: 2048,
-    rate: 6,
-    refiners: 128,
-};
+
+/// Whether a unit is otherwise.
+struct Units;
+
+impl Kind for Units {
+    type Entry = Fine;
+    const SHAPE: Shape = Shape {
+        bits: [14, 14],
+        large: UNIT_INPUTS,
+        fine: 1024,
+        rate: 4,
+        refiners: 64,
+    };
+}
+
+/// Whether a byte is otherwise.
+struct Bytes;
+
+impl Kind for Bytes {
+    type Entry = Fine;
+    const SHAPE: Shape = Shape {
+        bits: [14, 14],
+        large: BYTE_INPUTS,
+        fine: 2048,
+        rate: 6,
+        refiners: 128,
+    };
+}
 
 /// Predicts and learns. One for a whole delta: what one file taught serves the next.
 pub(crate) struct DiffModel {
-    stretch: Stretch,
-    units: Predictor<Fine, UNIT_INPUTS>,
-    bytes: Predictor<Fine, BYTE_INPUTS>,
+    units: Predictor<Units, UNIT_INPUTS>,
+    bytes: Predictor<Bytes, BYTE_INPUTS>,
     symbols: Symbols,
     addresses: Addresses,
     /// Bit n: whether the byte n + 1 back was otherwise than predicted; of the last units the same.
@@ -76,9 +89,8 @@ impl DiffModel {
     pub(crate) fn new(version: Version) -> Self {
         let form = Form::fine(version != Version::Three);
         Self {
-            stretch: Stretch::new(),
-            units: Predictor::new(UNIT_SHAPE, form.clone(), repeat_n(UNIT_PRIOR, 8)),
-            bytes: Predictor::new(BYTE_SHAPE, form, repeat_n(BYTE_PRIOR, 32)),
+            units: Predictor::new(form.clone(), repeat_n(UNIT_PRIOR, 8)),
+            bytes: Predictor::new(form, repeat_n(BYTE_PRIOR, 32)),
             symbols: Symbols::new(version),
             addresses: Addresses::new(version),
             missed: 0,
@@ -194,7 +206,7 @@ impl DiffModel {
                     changes: self.changes,
                     missed: self.missed,
                 };
-                self.symbols.otherwise(coder, &self.stretch, &known, *new)?
+                self.symbols.otherwise(coder, &known, *new)?
             } else {
                 self.symbols.pass(view.predicted);
                 view.predicted
@@ -260,14 +272,12 @@ impl DiffModel {
         let selector = (doubts as usize * 9 + count.min(8) as usize) * 8 + (units & 7) as usize;
         self.units.code(
             coder,
-            &self.stretch,
             bit,
             &contexts,
             Select {
                 coarse: doubts as usize,
                 fine: selector,
                 refiner: (doubts * 8 + since.min(7)) as usize,
-                within: 0,
             },
         )
     }
@@ -304,14 +314,12 @@ impl DiffModel {
         let selector = ((view.trust * 32 + place) * 4 + waiting.min(3)) as usize;
         self.bytes.code(
             coder,
-            &self.stretch,
             bit,
             &contexts,
             Select {
                 coarse: place as usize,
                 fine: selector,
                 refiner: (view.trust * 16 + waiting.min(15)) as usize,
-                within: 0,
             },
         )
     }
@@ -330,8 +338,7 @@ impl DiffModel {
         word: bool,
         new: u8,
     ) -> io::Result<u8> {
-        self.symbols
-            .literal(coder, &self.stretch, old, position, word, new)
+        self.symbols.literal(coder, old, position, word, new)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use super::counter::{Fine, Form};
 use super::format::Version;
-use super::mix::{Predictor, Select, Shape, Stretch, hash};
+use super::mix::{Kind, Predictor, Select, Shape, hash};
 use super::pieces::Piece;
 use super::range::BitCoder;
 
@@ -14,13 +14,20 @@ const PRIOR: [i32; 4] = [8738; 4];
 /// Numbers of a piece: each has a coarse set of weights.
 const NUMBERS: usize = 5;
 
-const SHAPE: Shape = Shape {
-    bits: [12, 12],
-    large: 4,
-    fine: 256,
-    rate: 8,
-    refiners: 1,
-};
+/// Bits of a number.
+#[derive(Clone)]
+struct Bits;
+
+impl Kind for Bits {
+    type Entry = Fine;
+    const SHAPE: Shape = Shape {
+        bits: [12, 12],
+        large: 4,
+        fine: 256,
+        rate: 8,
+        refiners: 1,
+    };
+}
 
 /// Diagonals (new offset minus old offset) that are remembered.
 const DIAGONALS: usize = 4;
@@ -28,8 +35,7 @@ const DIAGONALS: usize = 4;
 /// Predicts and learns. It can be copied to look ahead.
 #[derive(Clone)]
 pub(crate) struct Numbers {
-    stretch: Stretch,
-    predictor: Predictor<Fine, 4>,
+    predictor: Predictor<Bits, 4>,
     /// The last diagonals, the latest first.
     diagonals: [u32; DIAGONALS],
     last: [u32; 3],
@@ -39,8 +45,7 @@ impl Numbers {
     pub(crate) fn new(version: Version) -> Self {
         let form = Form::fine(version != Version::Three);
         Self {
-            stretch: Stretch::new(),
-            predictor: Predictor::new(SHAPE, form, std::iter::repeat_n(PRIOR, NUMBERS)),
+            predictor: Predictor::new(form, std::iter::repeat_n(PRIOR, NUMBERS)),
             diagonals: [0; DIAGONALS],
             last: [0; 3],
         }
@@ -117,14 +122,12 @@ impl Numbers {
             ];
             let bit = self.predictor.code(
                 coder,
-                &self.stretch,
                 size >> shift & 1 == 1,
                 &contexts,
                 Select {
                     coarse: which as usize,
                     fine: (which * 8 + shift) as usize,
                     refiner: 0,
-                    within: 0,
                 },
             )?;
             node = node * 2 + u32::from(bit);
@@ -144,14 +147,12 @@ impl Numbers {
             ];
             let bit = self.predictor.code(
                 coder,
-                &self.stretch,
                 value >> shift & 1 == 1,
                 &contexts,
                 Select {
                     coarse: which as usize,
                     fine: (64 + which * 32 + shift) as usize,
                     refiner: 0,
-                    within: 0,
                 },
             )?;
             made = made * 2 + u32::from(bit);

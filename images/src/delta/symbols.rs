@@ -5,7 +5,7 @@ use std::io;
 use super::address::View;
 use super::counter::{Form, Quick};
 use super::format::Version;
-use super::mix::{Predictor, Select, Shape, Stretch, hash};
+use super::mix::{Keys, Kind, PICK, Predictor, Select, Shape, hash};
 use super::model::{BEHIND, Near};
 use super::range::BitCoder;
 use super::repeats::Repeats;
@@ -35,13 +35,19 @@ const PRIOR: [[i32; INPUTS]; 2] = [
 /// Modes of a byte: otherwise, or a literal and how well a repetition went.
 const MODES: usize = 5;
 
-const SHAPE: Shape = Shape {
-    bits: [16, 14],
-    large: LARGE,
-    fine: MODES * 8 * 9,
-    rate: 8,
-    refiners: 2 * 256,
-};
+/// Bits of a byte.
+struct Bits;
+
+impl Kind for Bits {
+    type Entry = Quick;
+    const SHAPE: Shape = Shape {
+        bits: [16, 14],
+        large: LARGE,
+        fine: MODES * 8 * 9,
+        rate: 8,
+        refiners: 2 * 256,
+    };
+}
 
 /// What is known about a byte.
 pub(crate) struct Known<'a> {
@@ -57,7 +63,7 @@ pub(crate) struct Known<'a> {
 
 /// Predicts and learns bytes.
 pub(crate) struct Symbols {
-    predictor: Predictor<Quick, INPUTS>,
+    predictor: Predictor<Bits, INPUTS>,
     /// The last new bytes, the latest lowest; when `turned`, the last words from their last byte on.
     last: u128,
     turned: bool,
@@ -87,7 +93,7 @@ impl Symbols {
         };
         let priors = (0..MODES * 8).map(|set| PRIOR[(set / 8).min(1)]);
         Self {
-            predictor: Predictor::new(SHAPE, form, priors).without(absent),
+            predictor: Predictor::new(form, priors).without(absent),
             last: 0,
             turned: false,
             repeats: Repeats::new(),
@@ -101,7 +107,6 @@ impl Symbols {
     pub(crate) fn otherwise(
         &mut self,
         coder: &mut impl BitCoder,
-        stretch: &Stretch,
         known: &Known,
         new: u8,
     ) -> io::Result<u8> {
@@ -168,7 +173,7 @@ impl Symbols {
             hash([15, above & 0xFF, above >> 13 & 7, b(0), fresh, phase]),
             hash([46, sum.before, sum.begun, sum.bits]),
         ];
-        let new = self.code(coder, stretch, &bases, (guesses, known_by), 0, new)?;
+        let new = self.code(coder, &bases, (guesses, known_by), 0, new)?;
         for (hits, guess) in self.hits[0].iter_mut().zip(guesses) {
             *hits = *hits << 1 | u8::from(guess == new);
         }
@@ -182,7 +187,6 @@ impl Symbols {
     pub(crate) fn literal(
         &mut self,
         coder: &mut impl BitCoder,
-        stretch: &Stretch,
         old: [u8; 2],
         position: u32,
         word: bool,
@@ -250,7 +254,7 @@ impl Symbols {
             16..=31 => 3,
             _ => 4,
         };
-        let new = self.code(coder, stretch, &bases, (guesses, known_by), strength, new)?;
+        let new = self.code(coder, &bases, (guesses, known_by), strength, new)?;
         for (hits, guess) in self.hits[1].iter_mut().zip(guesses) {
             *hits = *hits << 1 | u8::from(guess == new);
         }
@@ -265,27 +269,38 @@ impl Symbols {
     fn code(
         &mut self,
         coder: &mut impl BitCoder,
-        stretch: &Stretch,
         bases: &[u32; BASES],
         (guesses, known_by): ([u8; GUESSES], [u32; GUESSES]),
         mode: usize,
         new: u8,
     ) -> io::Result<u8> {
+        let bases = bases.map(|base| base.wrapping_mul(PICK));
+        let known_by = known_by.map(|base| base.wrapping_mul(PICK));
+        let nibbles = self.sums.is_some();
+        let mut keys = Keys::new();
+        // Where the entries of a byte's half begin, of contexts that are looked up once for four decisions.
+        let mut found = [0u32; LARGE];
         let mut node = 1u32;
         for shift in (0..8).rev() {
-            let mut contexts = [0; INPUTS];
-            // Since version 4 a context is looked up once for four decisions.
-            let (top, within) = match self.sums {
-                None => (node, 0),
-                Some(_) if shift > 3 => (1, node),
-                Some(_) => (
-                    node >> (3 - shift),
-                    node & ((1 << (3 - shift)) - 1) | 1 << (3 - shift),
-                ),
-            };
-            for (index, (context, base)) in contexts.iter_mut().zip(bases).enumerate() {
-                let salt = if index < LARGE { top } else { node };
-                *context = base.wrapping_add(salt.wrapping_mul(0x2F0B_4C47));
+            // Since version 4 the first four decisions, and the last four, have a node of their own.
+            if !nibbles || shift & 3 == 3 {
+                let top = if nibbles && shift > 3 { 1 } else { node };
+                for (index, found) in found.iter_mut().enumerate() {
+                    self.predictor
+                        .key(&mut keys, index, bases[index].wrapping_add(salted(top)));
+                    *found = keys.slots[index];
+                }
+            }
+            if nibbles {
+                let begun = 1 << (3 - (shift & 3));
+                let within = node & (begun - 1) | begun;
+                for (slot, found) in keys.slots.iter_mut().zip(&found) {
+                    *slot = found ^ within;
+                }
+            }
+            for (index, base) in bases.iter().enumerate().skip(LARGE) {
+                self.predictor
+                    .key(&mut keys, index, base.wrapping_add(salted(node)));
             }
             // What a guess says to this bit: 0 nothing, as it was refuted.
             let says =
@@ -295,24 +310,22 @@ impl Symbols {
                         false => 0,
                     },
                 );
-            for index in 0..GUESSES {
-                contexts[BASES + index] = known_by[index]
-                    .wrapping_add((says[index] * 8 + shift).wrapping_mul(0x2F0B_4C47));
+            for (index, (base, says)) in known_by.iter().zip(says).enumerate() {
+                let picked = base.wrapping_add(salted(says * 8 + shift));
+                self.predictor.key(&mut keys, BASES + index, picked);
             }
             let selector =
                 ((mode * 8 + shift as usize) * 3 + says[0] as usize) * 3 + says[1] as usize;
             let bit = (new >> shift) & 1 == 1;
             let refiner = usize::from(mode > 0) * 256 + node as usize;
-            let bit = self.predictor.code(
+            let bit = self.predictor.decide(
                 coder,
-                stretch,
                 bit,
-                &contexts,
+                &keys,
                 Select {
                     coarse: mode * 8 + shift as usize,
                     fine: selector,
                     refiner,
-                    within: within as usize,
                 },
             )?;
             node = node * 2 + u32::from(bit);
@@ -351,4 +364,9 @@ impl Symbols {
             self.last = u128::from_le_bytes(turned);
         }
     }
+}
+
+/// What a node, or what a guess says, adds to a context's hash that was multiplied by [`PICK`].
+fn salted(salt: u32) -> u32 {
+    salt.wrapping_mul(0x2F0B_4C47u32.wrapping_mul(PICK))
 }
