@@ -12,6 +12,7 @@
 #   make static   the same for x86-64, for a board where nobody else uses the C library
 #   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only; PART="--keep memory" puts it into the page: sizes launch oci idle inside network delta writes memory)
 #   make bench-deltas   deltas between real versions beside other tools → docs/benchmarks-deltas.md (PAIR=name for one, TOOL=name for one tool; an hour)
+#   make bench-deltas-arm OLD=DIR NEW=DIR   instructions that decoding the delta between two folders takes on x86-64, arm64 and armv7
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
 #   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)
 #   make yocto OE=DIR          meta-coracle against a checkout of openembedded-core, with bitbake inside it or beside it
@@ -20,7 +21,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test room check boards shipped powercut leaks arm static bench bench-deltas conformance setup setup-boards setup-arm64-board setup-arm-boards setup-bench clean help
+.PHONY: demo test room check boards shipped powercut leaks arm static bench bench-deltas bench-deltas-arm conformance setup setup-boards setup-arm64-board setup-arm-boards setup-bench clean help
 
 CARGO ?= cargo
 # A whole build's incremental state takes 10 GB of disk, and a fresh clone has no use for it.
@@ -207,6 +208,13 @@ bench-deltas: setup
 	$(call install,$$packages)
 	$(CARGO) build --release -p coracle-release -p coracle-tests --bin coracle-release --bin coracle-bench-deltas
 	$(TARGET)/release/coracle-bench-deltas $(if $(TOOL),--tool "$(TOOL)") $(if $(PAIR),"$(PAIR)")
+
+bench-deltas-arm: setup
+	@[ -d "$(OLD)" ] && [ -d "$(NEW)" ] || { echo "give two folders: make bench-deltas-arm OLD=DIR NEW=DIR"; exit 1; }
+	$(call install,$(ARM_PACKAGES) qemu-user)
+	$(call rust_target,aarch64-unknown-linux-gnu)
+	$(call rust_target,armv7-unknown-linux-gnueabihf)
+	CARGO="$(CARGO)" images/benches/instructions.sh "$(OLD)" "$(NEW)"
 
 # Both take programs that were built elsewhere, for another architecture, by PROGRAMS=DIR.
 PARTS ?= agent cli

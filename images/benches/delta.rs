@@ -5,14 +5,16 @@
 //! delta make BASE.tar TARGET.tar OUT.delta
 //! delta unpack LAYER.tar FOLDER              (as root)
 //! delta apply IN.delta BASE_FOLDER FOLDER    (as root)
+//! delta decode IN.delta BASE_FOLDER          (the tar stream alone, which goes nowhere)
 //! ```
 
 use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use coracle_images::Limits;
+use coracle_images::delta::DeltaReader;
 use coracle_images::layout::LayerType;
 use coracle_images::unpack::{Source, apply_layer};
 
@@ -53,8 +55,15 @@ fn main() -> Result<(), Failure> {
                 &Limits::default(),
             )?);
         }
+        ["decode", delta, base] => {
+            let (blob, base) = (File::open(delta)?, File::open(base)?.into());
+            let mut reader = DeltaReader::open(blob, base, &Limits::default())?;
+            println!("{} bytes", io::copy(&mut reader, &mut io::sink())?);
+        }
         _ => {
-            println!("give `make`, `unpack` or `apply`: see the head of benches/delta.rs");
+            println!(
+                "give `make`, `unpack`, `apply` or `decode`: see the head of benches/delta.rs"
+            );
             return Ok(());
         }
     }
