@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::{Value, json};
 
+pub mod engine;
+pub mod room;
 pub mod systemd;
 
 /// `CORACLE_RUNTIME` names it where the tests do not run on the machine that built them.
