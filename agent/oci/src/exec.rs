@@ -17,7 +17,7 @@ use crate::id::ContainerId;
 use crate::journal::Journal;
 use crate::state::Status;
 use crate::store::Store;
-use crate::{alive, inside, plan};
+use crate::{alive, filter, inside, plan};
 
 mod affinity;
 
@@ -51,7 +51,7 @@ pub fn exec(
             "exec in a container that has the host's mount namespace".into(),
         ));
     }
-    let seccomp = plan::seccomp::compile(linux)?;
+    let seccomp = filter::of_exec(&entry, linux, journal)?;
     let planned = plan::process::plan(&process)?;
     let cgroup = alive::cgroup(&record)?;
     let cgroup = match &options.cgroup {

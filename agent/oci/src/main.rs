@@ -6,7 +6,7 @@
 //! | [`config`], [`plan`] | config.json, and what it means in the library's words |
 //! | [`store`], [`state`], [`alive`] | what is kept of a container, and what has become of it |
 //! | [`create`], [`inside`], [`start`], [`run`] | from a bundle to a program that runs |
-//! | [`exec`], [`foreground`], [`terminal`] | one more process; waiting for one, and showing its terminal |
+//! | [`exec`], [`filter`], [`foreground`], [`terminal`] | one more process, and its seccomp filter; waiting for one, and showing its terminal |
 //! | [`kill`], [`delete`], [`pause`], [`update`], [`limits`] | what is done to a container |
 //! | [`place`], [`systemd`] | where a container's cgroup is, and who makes it |
 //! | [`checkpoint`], [`restore`], [`criu`] | its processes in images, and made again from them |
@@ -26,6 +26,7 @@ mod events;
 mod exec;
 mod failure;
 mod features;
+mod filter;
 mod foreground;
 mod hooks;
 mod id;

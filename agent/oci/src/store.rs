@@ -4,6 +4,7 @@
 //! <root>/<id>/state.json    a Record, replaced as a whole
 //! <root>/<id>/config.json   the bundle's, as it was when the container was made
 //! <root>/<id>/start.sock    there until the program has been started
+//! <root>/<id>/seccomp       what its profile comes to, once an exec has compiled it
 //! <root>/<id>/root          of a restored container: an empty folder, on which CRIU alone saw its root file system
 //! ```
 //! Everything below is opened by descriptor and without following links.
@@ -27,6 +28,7 @@ use crate::state::Record;
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const START: &str = "start.sock";
+const FILTER: &str = "seccomp";
 const ROOT: &str = "root";
 
 const FOLDER: OFlag = OFlag::O_RDONLY
@@ -148,6 +150,22 @@ impl Entry {
         self.read_file(CONFIG)
     }
 
+    pub fn read_filter(&self) -> Result<Option<Vec<u8>>, Failure> {
+        self.read_file(FILTER)
+    }
+
+    /// By whoever has no lock. Left out while another command changes the container, which may take the folder away.
+    pub fn write_filter(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let again = self.folder.try_clone().on(&self.path)?;
+        let Ok(_lock) = Flock::lock(File::from(again), FlockArg::LockExclusiveNonblock) else {
+            return Ok(());
+        };
+        if self.read_file(STATE)?.is_none() {
+            return Ok(());
+        }
+        self.replace(FILTER, bytes)
+    }
+
     /// Where the first process waits for its start. Bound by way of the descriptor: paths of sockets are short.
     pub fn listen(&self) -> Result<UnixListener, Failure> {
         UnixListener::bind(self.by_descriptor(START)).on(self.path.join(START))
@@ -174,8 +192,11 @@ impl Entry {
 
     /// The folder goes; nothing in it is worth keeping.
     pub fn remove(self) -> Result<(), Failure> {
-        for name in [START, CONFIG, STATE, &temporary(STATE), &temporary(CONFIG)] {
+        for name in [START, CONFIG, STATE, FILTER] {
             self.unlink(name)?;
+        }
+        for name in [CONFIG, STATE, FILTER] {
+            self.unlink(&temporary(name))?;
         }
         match unlinkat(&self.folder, ROOT, UnlinkatFlags::RemoveDir) {
             Err(Errno::ENOENT) => {}

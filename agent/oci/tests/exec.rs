@@ -36,6 +36,44 @@ fn it_is_in_the_container_and_tells_its_code() {
     assert_eq!(killed.code, 137);
 }
 
+/// The first one compiles the profile; the others take what it has kept, when it is their own version's and whole.
+#[test]
+fn a_filter_is_compiled_by_the_first_and_taken_by_the_next() {
+    let (bundle, id) = sleeping(|config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}],
+        });
+    });
+    let kept = bundle.path("states").join(&id).join("seccomp");
+    let is_held = || {
+        let said = bundle.runtime(&["exec", &id, "mkdir", "/tmp/x"]);
+        let held = said.err.contains("Function not implemented");
+        assert!(held || bundle.root().join("tmp/x").exists(), "{said:?}");
+        held
+    };
+    assert!(!kept.exists());
+    assert!(is_held() && is_held());
+    let bytes = fs::read(&kept).unwrap();
+    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&kept).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+
+    let head = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let older = [b"coracle-runtime 0.0.0\n", &bytes[head..]].concat();
+    for other in [&bytes[..bytes.len() - 1], &bytes[..head], &older, b""] {
+        fs::write(&kept, other).unwrap();
+        assert!(is_held());
+        assert_eq!(fs::read(&kept).unwrap(), bytes);
+    }
+
+    // Another program in its place shows who is asked.
+    let open = coracle_runtime::SeccompProgram::deny(&[], 1).unwrap();
+    fs::write(&kept, [&bytes[..head], &open.to_bytes()].concat()).unwrap();
+    assert!(!is_held());
+    bundle.ok(&["delete", "--force", &id]);
+    assert!(!kept.parent().unwrap().exists());
+}
+
 #[test]
 fn it_is_as_confined_as_the_container() {
     let (bundle, id) = sleeping(|config| {

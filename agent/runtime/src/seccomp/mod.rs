@@ -6,6 +6,7 @@ use crate::capabilities::Capabilities;
 
 mod docker;
 mod fast;
+mod kept;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -200,3 +200,18 @@ fn the_x32_numbers_are_no_way_around() {
     let strict = SeccompProgram::allow_only(&[libc::SYS_read]).unwrap();
     assert_eq!(answer(&strict, read, 0), KILL);
 }
+
+#[test]
+fn a_program_is_the_same_from_its_bytes() {
+    let program = SeccompProgram::docker(Capabilities::docker()).unwrap();
+    let bytes = program.to_bytes();
+    let again = SeccompProgram::from_bytes(&bytes).unwrap();
+    assert_eq!(again.to_bytes(), bytes);
+    assert_eq!(again.flags, program.flags);
+    for call in 0..600 {
+        assert_eq!(answer(&again, call, 0), answer(&program, call, 0), "{call}");
+    }
+    for wrong in [&bytes[..bytes.len() - 1], &bytes[..8], &[]] {
+        assert!(SeccompProgram::from_bytes(wrong).is_none());
+    }
+}
