@@ -180,7 +180,7 @@ fn go_between(
     detach_from_supervisor(keep)?;
     enter_cgroup(spec.cgroup)?;
     set_oom_score(spec.oom_score_adj)?;
-    process.open_labels()?;
+    let proc = process.proc_for_labels()?;
     join_namespaces(spec)?;
 
     // A process in a pid namespace does not know the number that it has outside.
@@ -191,6 +191,7 @@ fn go_between(
     match kernel::clone_process(libc::CLONE_PARENT as u64, None).at(Step::Clone, "exec")? {
         Forked::Child { .. } => {
             drop(pid_write);
+            process.open_labels(proc)?;
             if let Some((told, write)) = number {
                 drop(write);
                 let mut pid = [0; 4];

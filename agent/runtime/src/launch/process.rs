@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
 use nix::sys::stat::{Mode, umask};
 
 use super::console;
@@ -99,24 +99,29 @@ impl<'a> Process<'a> {
         3..3 + self.settings.preserved_fds as i32
     }
 
-    /// The kernel's files that set a security label, opened while its own /proc is in view: one of the container's could
-    /// lead anywhere (CVE-2025-52881).
-    pub(crate) fn open_labels(&mut self) -> Result<(), Failure> {
+    /// The /proc that is in view, where there is a label to set: one of the container's could lead anywhere (CVE-2025-52881).
+    pub(crate) fn proc_for_labels(&self) -> Result<Option<OwnedFd>, Failure> {
+        if self.settings.apparmor.is_none() && self.settings.selinux.is_none() {
+            return Ok(None);
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let proc = open("/proc", flags, Mode::empty()).at(Step::Label, "/proc")?;
+        Ok(Some(proc))
+    }
+
+    /// The kernel's files that set a security label, by the process itself: it takes them from whoever opened them alone
+    /// (`proc_pid_attr_write`).
+    pub(crate) fn open_labels(&mut self, proc: Option<OwnedFd>) -> Result<(), Failure> {
+        let Some(proc) = proc else { return Ok(()) };
         let labels = [
-            (
-                "/proc/self/attr/apparmor/exec",
-                "exec ",
-                &self.settings.apparmor,
-            ),
-            ("/proc/self/attr/exec", "", &self.settings.selinux),
+            ("self/attr/apparmor/exec", "exec ", &self.settings.apparmor),
+            ("self/attr/exec", "", &self.settings.selinux),
         ];
         for (path, prefix, label) in labels {
             let Some(label) = label else { continue };
-            let file = File::options()
-                .write(true)
-                .open(path)
-                .at(Step::Label, path)?;
-            self.labels.push((file, format!("{prefix}{label}")));
+            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            let file = openat(&proc, path, flags, Mode::empty()).at(Step::Label, path)?;
+            self.labels.push((file.into(), format!("{prefix}{label}")));
         }
         Ok(())
     }
