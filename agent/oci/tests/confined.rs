@@ -179,9 +179,9 @@ fn abstract_sockets_of_the_host_are_out_of_reach_except_in_its_network() {
 /// A key that only those see who have the caller's session keyring.
 #[test]
 fn keys_of_the_caller_stay_with_it() {
-    const SESSION: i64 = -3;
-    const JOIN: i64 = 1;
-    const SET_PERMISSION: i64 = 5;
+    const SESSION: libc::c_long = -3;
+    const JOIN: libc::c_long = 1;
+    const SET_PERMISSION: libc::c_long = 5;
     let name = format!("coracle-secret-{}", std::process::id());
     let c_name = std::ffi::CString::new(name.clone()).unwrap();
     let mut bundle = Bundle::new("cat /proc/keys; echo end");
@@ -332,33 +332,51 @@ fn variables_cannot_bring_in_others() {
     assert_eq!(zero.run().code, 1);
 }
 
-/// getpid, and ends with the error's number; i386's by `int 0x80`.
+/// What the processor runs beside its own programs: number in a file's head, flags, getpid that ends with the error's number
+/// (`int 0x80`; `svc`), and both architectures by seccomp's names.
 #[cfg(target_arch = "x86_64")]
-fn program_of_32_bits() -> Vec<u8> {
-    const CODE: [u8; 18] = [
+const SMALL: (u16, u32, &[u8], [&str; 2]) = (
+    3,
+    0,
+    &[
         0xb8, 20, 0, 0, 0, 0xcd, 0x80, 0xf7, 0xd8, 0x89, 0xc3, 0xb8, 1, 0, 0, 0, 0xcd, 0x80,
-    ];
+    ],
+    ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+);
+#[cfg(target_arch = "aarch64")]
+const SMALL: (u16, u32, &[u8], [&str; 2]) = (
+    40,
+    0x0500_0000,
+    &[
+        0x14, 0x70, 0xa0, 0xe3, 0, 0, 0, 0xef, 0, 0, 0x60, 0xe2, 1, 0x70, 0xa0, 0xe3, 0, 0, 0, 0xef,
+    ],
+    ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+);
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn program_of_32_bits() -> Vec<u8> {
     const AT: u32 = 0x0804_8000;
-    let length = (52 + 32 + CODE.len()) as u32;
+    let (machine, flags, code, _) = SMALL;
+    let length = (52 + 32 + code.len()) as u32;
     let mut file = b"\x7fELF\x01\x01\x01".to_vec();
     file.resize(16, 0);
-    // Executable, i386, version, entry, program headers, none of sections, flags, sizes and counts (elf(5)).
+    // Executable, machine, version, entry, program headers, none of sections, flags, sizes and counts (elf(5)).
     let halves = |file: &mut Vec<u8>, all: &[u16]| {
         all.iter().for_each(|one| file.extend(one.to_le_bytes()));
     };
     let words = |file: &mut Vec<u8>, all: &[u32]| {
         all.iter().for_each(|one| file.extend(one.to_le_bytes()));
     };
-    halves(&mut file, &[2, 3]);
-    words(&mut file, &[1, AT + 84, 52, 0, 0]);
+    halves(&mut file, &[2, machine]);
+    words(&mut file, &[1, AT + 84, 52, 0, flags]);
     halves(&mut file, &[52, 32, 1, 0, 0, 0]);
     // One part, all of it, to read and execute.
     words(&mut file, &[1, 0, AT, AT, length, length, 5, 4096]);
-    file.extend(CODE);
+    file.extend(code);
     file
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[test]
 fn programs_of_32_bits_run_under_a_profile_that_knows_them() {
     use std::os::unix::fs::PermissionsExt;
@@ -375,6 +393,7 @@ fn programs_of_32_bits_run_under_a_profile_that_knows_them() {
         });
         bundle.run().code
     };
-    assert_eq!(run(&["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]), 42);
-    assert_eq!(run(&["SCMP_ARCH_X86_64"]), 128 + libc::SIGSYS);
+    let both = SMALL.3;
+    assert_eq!(run(&both), 42);
+    assert_eq!(run(&both[..1]), 128 + libc::SIGSYS);
 }

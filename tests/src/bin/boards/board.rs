@@ -32,6 +32,8 @@ pub enum Tests {
     Usual,
     /// Those of the OCI command line too.
     AndOci,
+    /// Those of the OCI command line alone.
+    Oci,
     /// The network's alone.
     Network,
     /// What the supervisor makes of the board's watchdog, alone.
@@ -68,7 +70,7 @@ pub struct Board {
 const CLOUD: &str = "macvlan ipvlan vlan sctp";
 const FULL: &str = "macvlan ipvlan vlan sctp can";
 
-pub const BOARDS: [Board; 12] = [
+pub const BOARDS: [Board; 14] = [
     Board {
         name: "x86-64",
         links: CLOUD,
@@ -301,9 +303,44 @@ pub const BOARDS: [Board; 12] = [
         ],
         time_limit: Duration::from_secs(900),
     },
+    Board {
+        name: "arm64-oci",
+        links: FULL,
+        arch: Arch::Arm64,
+        suite: None,
+        tests: Tests::Oci,
+        kernel: None,
+        devices: &[],
+        supervisor: false,
+        resets: 0,
+        layout: Layout::V2,
+        not_here: &[],
+        without: &[],
+        time_limit: Duration::from_secs(900),
+    },
+    Board {
+        name: "armhf-oci",
+        links: FULL,
+        arch: Arch::Armhf,
+        suite: Arch::Armhf.suite(),
+        tests: Tests::Oci,
+        kernel: None,
+        devices: &[],
+        supervisor: false,
+        resets: 0,
+        layout: Layout::Hybrid,
+        not_here: &[],
+        without: &[],
+        time_limit: Duration::from_secs(900),
+    },
 ];
 
 impl Board {
+    /// Whether the tests of the OCI command line run there.
+    pub fn has_oci(&self) -> bool {
+        matches!(self.tests, Tests::AndOci | Tests::Oci)
+    }
+
     /// Whether its kernel survives a rate of reading or writing.
     pub fn bears_io_rates(&self) -> bool {
         !self.without.contains(&"io::direct_io_keeps_to_the_rates")

@@ -73,6 +73,11 @@ export CORACLE_TESTS_WITHOUT="$without"
 export CORACLE_LINKS="$links"
 export CORACLE_RUNTIME=/board/bin/coracle-runtime
 export CORACLE_SUPERVISOR=/board/bin/coracle-supervisor
+if [ -f /board/apparmor ]; then
+  mount -t securityfs securityfs /sys/kernel/security
+  cat /board/apparmor > /sys/kernel/security/apparmor/.replace
+  export CORACLE_APPARMOR=coracle-test
+fi
 if [ -x /board/bin/criu ]; then
   # tar and gzip are CRIU's: busybox has not all of their options.
   export CORACLE_CRIU=/board/bin/criu CORACLE_CRIU_WORKS=yes PATH=/board/bin:/bin

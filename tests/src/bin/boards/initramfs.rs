@@ -1,5 +1,6 @@
 //! What a board boots into.
 
+use crate::apparmor;
 use crate::board::Board;
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
@@ -104,6 +105,9 @@ pub fn build(
     }
 
     archive.file("board/quota.ext4.gz", 0o644, &quota_disk(cache)?);
+    if board.has_oci() {
+        archive.file("board/apparmor", 0o644, &apparmor::profile(cache)?);
+    }
 
     let mut libraries: Vec<&Path> = Vec::new();
     let tests = programs.tests.iter().map(|program| ("tests", program));

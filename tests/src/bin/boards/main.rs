@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `board` | the boards there are |
 //! | `arch` | what differs between architectures |
+//! | `apparmor` | a profile for the tests, as the kernel takes it |
 //! | `kernel` | a kernel and where its modules are |
 //! | `modules` | a kernel's modules in the order they load |
 //! | `programs` | the test programs and their libraries |
@@ -18,6 +19,7 @@
 //! | `shipped` | a board that boots the disk as shipped, and the whole loop with it |
 //! | `powercut` | the same disk, its power cut at many instants |
 
+mod apparmor;
 mod arch;
 mod board;
 mod cpio;

@@ -14,7 +14,7 @@ const TESTS: [&str; 2] = ["container", "jail"];
 /// Those of the OCI command line, which start it as a program. Not `id_mapped`: a board has no file system but tmpfs, which
 /// can show other owners since Linux 6.3.
 const OCI_TESTS: [&str; 7] = [
-    "checkpoint",
+    "apparmor",
     "confined",
     "exec",
     "hostile",
@@ -25,6 +25,8 @@ const OCI_TESTS: [&str; 7] = [
 /// The network's, of kinds of links that this machine's kernel may lack.
 const NETWORK_TESTS: [&str; 1] = ["wire"];
 const OCI_PROGRAM: &str = "coracle-runtime";
+/// With CRIU, which is this machine's: not on a board of another architecture.
+const CHECKPOINT: &str = "checkpoint";
 /// The supervisor's: what it makes of a disk with project quotas.
 const SUPERVISOR_TESTS: [&str; 1] = ["quota"];
 /// What it makes of a watchdog.
@@ -51,14 +53,17 @@ pub fn build(board: &Board, cache: &Cache) -> Result<Programs> {
     let arch = board.arch;
     let mut tests = match board.tests {
         Tests::Usual | Tests::AndOci => compile(arch, cache, "coracle-runtime", &TESTS)?,
-        Tests::Network | Tests::Watchdog => Vec::new(),
+        Tests::Oci | Tests::Network | Tests::Watchdog => Vec::new(),
     };
     let mut started = Vec::new();
-    if board.tests == Tests::AndOci {
-        let mut more = compile(arch, cache, "coracle-oci", &OCI_TESTS)?;
+    if board.has_oci() {
+        let native = arch.cross().is_none();
+        let mut names = OCI_TESTS.to_vec();
+        names.extend(native.then_some(CHECKPOINT));
+        let mut more = compile(arch, cache, "coracle-oci", &names)?;
         started.push(take(&mut more, OCI_PROGRAM)?);
         tests.extend(more);
-        for tool in OCI_TOOLS {
+        for tool in OCI_TOOLS.into_iter().filter(|_| native) {
             let file = PathBuf::from(tool);
             ensure!(
                 file.exists(),
@@ -84,7 +89,7 @@ pub fn build(board: &Board, cache: &Cache) -> Result<Programs> {
             if is_test { &mut tests } else { &mut started }.push(one);
         }
     }
-    if board.tests != Tests::Watchdog {
+    if !matches!(board.tests, Tests::Oci | Tests::Watchdog) {
         tests.extend(compile(arch, cache, "coracle-network", &NETWORK_TESTS)?);
     }
     Ok(Programs { tests, started })
