@@ -24,7 +24,9 @@ use coracle_protocol::site;
 use coracle_protocol::verify::VerifiedRelease;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 pub use error::DeployError;
 pub use signer::Signer;
@@ -105,6 +107,8 @@ pub struct Deployer {
     pub live: Live,
     /// How long deltas are waited for.
     pub delta_wait: Duration,
+    /// One at a time counts and signs: a number that is taken and not stored yet must not be overtaken.
+    pub turn: Arc<Mutex<()>>,
 }
 
 impl Deployer {
@@ -126,10 +130,14 @@ impl Deployer {
             paused_at: None,
             cancelled_at: None,
         };
+        let mut planned = Vec::new();
+        for board in &boards {
+            planned.push(self.deltas.plan(board, release.document(), until).await?);
+        }
         let mut assignments = Vec::new();
         let mut answers = Vec::new();
-        for board in &boards {
-            let deltas = self.deltas.plan(board, release.document(), until).await?;
+        let turn = self.turn.lock().await;
+        for (board, deltas) in boards.iter().zip(planned) {
             let (new, mut answer) = self
                 .assign(order, &row.envelope, &release, board, deltas)
                 .await?;
@@ -138,6 +146,7 @@ impl Deployer {
             answers.push(answer);
         }
         self.store.add_deployment(&deployment, &assignments).await?;
+        drop(turn);
         for new in assignments {
             self.republish.ask(new.board.clone());
             self.live.tell(Change::Board(new.board));

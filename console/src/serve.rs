@@ -186,6 +186,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         republish: republish.clone(),
         live: live.clone(),
         delta_wait: Duration::from_secs(settings.delta_wait),
+        turn: Arc::default(),
     };
     let rest = Rest {
         store: store.clone(),

@@ -316,3 +316,43 @@ fn a_paused_deployment_is_held_from_boards_that_said_nothing_of_it() {
     assert_eq!(known["assignment"]["seq"], 3);
     wanted(&away, &known["assignment"]["activity"]);
 }
+
+#[test]
+fn what_was_cancelled_comes_back_neither_by_a_counter_nor_by_the_pause_of_a_newer_one() {
+    let fleet = Fleet::start();
+    let [back, away] = ["acme.b1", "acme.b2"].map(|name| fleet.enrol(name));
+    let (_, old) = fleet.release(1, &[("app", noise(1, 500))]);
+    let before = fleet.deploy(&old, &["acme.b1", "acme.b2"]);
+    for board in [&back, &away] {
+        takes(&fleet, board, &activity(&before, &board.id), 1);
+    }
+    let (_, bad) = fleet.release(2, &[("app", noise(2, 500))]);
+    let ordered = fleet.deploy(&bad, &["acme.b1", "acme.b2"]);
+    let path = format!("/api/v1/deployments/{}", ordered["id"].as_str().unwrap());
+    let (_, good) = fleet.release(3, &[("app", noise(3, 500))]);
+    let newer = fleet.deploy(&good, &["acme.b2"]);
+
+    // One board has tried a release of a higher counter before, and so it takes none of a lower one.
+    says(&back, &activity(&ordered, "acme.b1"), 3, "fetching", None);
+    support::wait_for("its word", 10, || {
+        (fleet.get(&path)["boards"][0]["phase"] == "fetching").then_some(())
+    });
+    let cancelled = fleet.post(&format!("{path}/cancel"), &json!({})).json();
+    assert_eq!(standing(&cancelled, "acme.b1"), "cancelling");
+    assert_eq!(standing(&cancelled, "acme.b2"), "superseded");
+    let known = fleet.get("/api/v1/boards/acme.b1");
+    let taking_back = known["assignment"]["activity"].clone();
+    wanted(&back, &taking_back);
+    let of_bad = activity(&ordered, "acme.b1");
+    says(&back, &of_bad, 4, "failed", Some("cancelled"));
+    says(&back, &taking_back, 2, "refused", Some("old-release"));
+    support::wait_for("that it is not taken", 10, || {
+        (standing(&fleet.get(&path), "acme.b1") == "not-taken").then_some(())
+    });
+    assert_eq!(is_kept_for(&back), Some(taking_back));
+
+    let newer = format!("/api/v1/deployments/{}", newer["id"].as_str().unwrap());
+    let paused = fleet.post(&format!("{newer}/pause"), &json!({})).json();
+    assert_eq!(standing(&paused, "acme.b2"), "held");
+    wanted(&away, &activity(&before, "acme.b2"));
+}

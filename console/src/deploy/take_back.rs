@@ -81,6 +81,7 @@ impl Deployer {
 
     /// Takes it back wherever that is possible. Once more does what was not possible the first time.
     pub async fn cancel(&self, deployment: &Deployment) -> Result<(), DeployError> {
+        let _turn = self.turn.lock().await;
         let mut withdrawals = Vec::new();
         let mut boards = Vec::new();
         for assignment in self.store.assignments(&deployment.id).await? {

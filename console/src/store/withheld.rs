@@ -1,7 +1,7 @@
 //! Assignments that are not sent for now, or not wanted any more.
 
 use super::deployments::{IS_WANTED, insert};
-use super::{Deployment, NewAssignment, Store, StoreError, row_fault, to_sql};
+use super::{Deployment, NewAssignment, Store, StoreError, json, row_fault, to_sql};
 use coracle_digest::Sha256Digest;
 use coracle_protocol::names::BoardId;
 use coracle_protocol::report::{Feedback, Phase};
@@ -110,24 +110,30 @@ impl Store {
             ..deployment.clone()
         };
         for (activity, withdrawal) in withdrawals {
+            let begun = Fate::GoesOn("it began meanwhile: cancel once more".into());
             let fate = match withdrawal {
-                Withdrawal::None(fate) => Some(serde_json::to_string(fate)),
+                Withdrawal::None(fate) => Some(fate),
                 Withdrawal::Signed(new, release) => {
                     let release = release.to_string();
                     insert(&mut tx, &this, &release, new, Some(activity)).await?;
+                    overtake(&mut tx, new, now).await?;
                     None
                 }
+                Withdrawal::Unsent if has_begun(&mut tx, activity).await? => Some(&begun),
                 Withdrawal::Unsent => None,
             };
-            let fate = fate.transpose();
+            // What is superseded must not be wanted again when the newer one is held or taken back.
+            let is_withdrawn = matches!(fate, None | Some(Fate::Superseded));
+            let fate = fate.map(serde_json::to_string).transpose();
             let fate = fate.map_err(|e| row_fault("assignments.fate", activity, e))?;
             sqlx::query(
                 "UPDATE assignments SET held = 0, fate = $1, \
-                 withdrawn_at = CASE WHEN $1 IS NULL THEN $2 ELSE withdrawn_at END WHERE activity = $3",
+                 withdrawn_at = CASE WHEN $4 = 1 THEN $2 ELSE withdrawn_at END WHERE activity = $3",
             )
             .bind(fate)
             .bind(to_sql(now))
             .bind(activity)
+            .bind(i64::from(is_withdrawn))
             .execute(&mut *tx)
             .await?;
         }
@@ -174,6 +180,51 @@ impl Store {
     }
 }
 
+/// What is held for a board and was signed before the one that takes another back cannot be sent any more.
+async fn overtake(
+    tx: &mut Transaction<'_, Sqlite>,
+    new: &NewAssignment,
+    now: u64,
+) -> Result<(), StoreError> {
+    let fate = serde_json::to_string(&Fate::Superseded)
+        .map_err(|e| row_fault("assignments.fate", &new.activity, e))?;
+    sqlx::query(
+        "UPDATE assignments SET held = 0, withdrawn_at = $1, fate = $2 \
+         WHERE board = $3 AND held = 1 AND seq < $4",
+    )
+    .bind(to_sql(now))
+    .bind(fate)
+    .bind(new.board.as_str())
+    .bind(to_sql(new.seq))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Whether the board has said that it has begun with it, and not yet that this has failed.
+async fn has_begun(tx: &mut Transaction<'_, Sqlite>, activity: &str) -> Result<bool, StoreError> {
+    let phase = phase_of(tx, activity).await?;
+    Ok(!matches!(phase, None | Some(Phase::Failed)))
+}
+
+/// The last that a board has said of it.
+async fn phase_of(
+    tx: &mut Transaction<'_, Sqlite>,
+    activity: &str,
+) -> Result<Option<Phase>, StoreError> {
+    let row = sqlx::query(
+        "SELECT p.feedback FROM progress p JOIN assignments a \
+         ON a.activity = p.activity AND a.board = p.board WHERE a.activity = $1",
+    )
+    .bind(activity)
+    .fetch_optional(&mut **tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let text: String = row.try_get("feedback")?;
+    let feedback: Feedback = json("progress.feedback", activity, &text)?;
+    Ok(Some(feedback.phase))
+}
+
 fn boards(rows: &[SqliteRow]) -> Result<Vec<BoardId>, StoreError> {
     let board = |row: &SqliteRow| {
         let board: String = row.try_get("board")?;
@@ -190,33 +241,49 @@ pub(super) async fn settle(
     now: u64,
 ) -> Result<Heard, StoreError> {
     let committed = i64::from(feedback.phase == Phase::Committed);
+    let is_over = matches!(
+        feedback.phase,
+        Phase::Failed | Phase::Refused | Phase::RolledBack
+    );
     let begun = sqlx::query(
         "UPDATE assignments SET held = 0, \
-         withdrawn_at = CASE WHEN $3 = 1 THEN NULL ELSE withdrawn_at END \
+         withdrawn_at = CASE WHEN $3 = 1 OR ($4 = 1 AND fate IS NULL) THEN NULL ELSE withdrawn_at END \
          WHERE activity = $1 AND board = $2 AND takes_back IS NULL \
-         AND (held = 1 OR ($3 = 1 AND withdrawn_at IS NOT NULL)) \
+         AND (held = 1 OR (withdrawn_at IS NOT NULL AND ($3 = 1 OR ($4 = 1 AND fate IS NULL)))) \
          AND NOT EXISTS (SELECT 1 FROM assignments b WHERE b.takes_back = $1)",
     )
     .bind(&feedback.activity)
     .bind(board.as_str())
     .bind(committed)
+    .bind(i64::from(!is_over))
     .execute(&mut **tx)
     .await?;
     let code = feedback.code.as_deref().unwrap_or_default();
     let mut changed = begun.rows_affected() > 0;
     if feedback.phase == Phase::Refused && TOO_LATE.contains(&code) {
         let void = sqlx::query(
-            "UPDATE assignments SET withdrawn_at = $1 \
-             WHERE activity = $2 AND board = $3 AND takes_back IS NOT NULL AND withdrawn_at IS NULL \
-             RETURNING takes_back",
+            "SELECT takes_back FROM assignments \
+             WHERE activity = $1 AND board = $2 AND takes_back IS NOT NULL AND withdrawn_at IS NULL",
         )
-        .bind(to_sql(now))
         .bind(&feedback.activity)
         .bind(board.as_str())
         .fetch_optional(&mut **tx)
         .await?;
-        if let Some(void) = void {
-            let stays: String = void.try_get("takes_back")?;
+        let stays: Option<String> = void.map(|row| row.try_get("takes_back")).transpose()?;
+        // The counter may be another one's, which was tried there and went back: nothing is switched to then.
+        let switched = match &stays {
+            Some(stays) => matches!(
+                phase_of(tx, stays).await?,
+                Some(Phase::Switching | Phase::Trial | Phase::Committed)
+            ),
+            None => false,
+        };
+        if let Some(stays) = stays.filter(|_| switched) {
+            sqlx::query("UPDATE assignments SET withdrawn_at = $1 WHERE activity = $2")
+                .bind(to_sql(now))
+                .bind(&feedback.activity)
+                .execute(&mut **tx)
+                .await?;
             sqlx::query(
                 "UPDATE assignments SET withdrawn_at = NULL WHERE activity = $1 AND board = $2",
             )
