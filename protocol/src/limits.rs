@@ -61,6 +61,8 @@ pub struct Limits {
     pub execs: usize,
     /// The same, in one app.
     pub execs_per_app: usize,
+    /// Arguments and variables of one, in bytes.
+    pub exec_bytes: usize,
     /// The text of a command's result, in bytes of JSON.
     pub command_text_bytes: usize,
     /// Largest blob, in bytes (64 GiB).
@@ -105,6 +107,7 @@ pub const LIMITS: Limits = Limits {
     action_seconds: 300,
     execs: 16,
     execs_per_app: 4,
+    exec_bytes: 64 << 10,
     command_text_bytes: 64 * 1024,
     blob_bytes: 64 << 30,
     least_size_bytes: 64 << 10,

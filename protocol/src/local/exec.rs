@@ -59,6 +59,14 @@ impl Exec {
                 ));
             }
         }
+        let texts = self.args.iter().chain(&self.env);
+        let bytes: usize = texts.map(String::len).sum();
+        if bytes > LIMITS.exec_bytes {
+            return Err(format!(
+                "arguments and variables of {bytes} bytes; the limit is {}",
+                LIMITS.exec_bytes
+            ));
+        }
         if self.args.first().is_none_or(String::is_empty) {
             return Err("no program is named".to_owned());
         }

@@ -19,8 +19,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-/// Bytes of a body that describes an exec: all its texts at their longest, and JSON around them.
-const DESCRIPTION: usize = 2 << 20;
+/// Bytes of a body that describes an exec: all its texts, and JSON around them.
+const DESCRIPTION: usize = 256 << 10;
 /// So many are remembered, the last ones: a client asks for the exit code at the end.
 const KEPT: usize = 64;
 /// As a shell has it.

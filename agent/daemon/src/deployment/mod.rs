@@ -51,6 +51,8 @@ use voice::Voice;
 const STICK: Duration = Duration::from_secs(600);
 /// Between two looks whether a deployment that a newer one waits for can still be taken back.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at a wish that cannot be looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a deployment works with.
 #[derive(Debug)]
@@ -209,22 +211,25 @@ pub async fn run(
                     }
                     looked = end_of(&mut looks) => {
                         looks = None;
-                        let wish = coming.take().map(Job::from);
-                        match looked {
-                            Ok(found) if found.is_after(assigned.get(), newer) => {
-                                (next, newer) = (wish, Some(found));
+                        let wish = coming.take();
+                        match (looked, wish) {
+                            (Err(why), Some(wish)) if why.phase == Phase::Failed => {
+                                tracing::info!(reason = why.reason, "what came cannot be looked at now; soon again");
+                                looks = Some(look_again(&means, &wish));
+                                coming = Some(wish);
+                            }
+                            (Ok(found), wish) if found.is_after(assigned.get(), newer) => {
+                                (next, newer) = (wish.map(Job::from), Some(found));
                                 if course.get() != Course::Switched {
                                     break End::Superseded;
                                 }
                             }
-                            Ok(_) => {
-                                odd::count(Kind::Old);
-                            }
+                            (Ok(_), _) => odd::count(Kind::Old),
                             // It has its turn when this one has ended, and is refused then.
-                            Err(why) => {
+                            (Err(why), wish) => {
                                 tracing::info!(reason = why.reason, "what came takes no deployment back");
                                 if newer.is_none() {
-                                    next = wish;
+                                    next = wish.map(Job::from);
                                 }
                             }
                         }
@@ -326,6 +331,15 @@ struct Aside {
 fn look_at<'a>(means: &'a Means, wish: &Desired) -> Looks<'a> {
     let deploy = wish.deploy.clone();
     Box::pin(async move { newer::look(means, &deploy).await })
+}
+
+/// The same after a while: the supervisor is being executed anew, or a document could not be fetched.
+fn look_again<'a>(means: &'a Means, wish: &Desired) -> Looks<'a> {
+    let look = look_at(means, wish);
+    Box::pin(async move {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        look.await
+    })
 }
 
 type Looks<'a> = Pin<Box<dyn Future<Output = Result<Newer, Outcome>> + 'a>>;

@@ -68,7 +68,7 @@ impl Carried {
         let down = async {
             if one.exec.stdin {
                 for piece in typed.chunks(Stream::PIECE) {
-                    to.write_all(&Stream::Stdin.piece(piece)).await?;
+                    pass_on(&from_client, &mut to, &Stream::Stdin.piece(piece)).await?;
                 }
             }
             type_in(&one, &mut from_client, &mut to, &mut sizes).await
@@ -165,19 +165,40 @@ async fn type_in(
                 has_more = count > 0;
                 // An empty piece is the end of what is typed; the client may still read.
                 if one.exec.stdin {
-                    to.write_all(&Stream::Stdin.piece(&buffer[..count])).await?;
+                    pass_on(client, to, &Stream::Stdin.piece(&buffer[..count])).await?;
                 }
             }
             Some((rows, columns)) = sizes.recv() => {
                 let size = [rows.to_be_bytes(), columns.to_be_bytes()].concat();
-                to.write_all(&Stream::Size.piece(&size)).await?;
+                pass_on(client, to, &Stream::Size.piece(&size)).await?;
             }
-            () = tokio::time::sleep(LOOK), if !has_more => {
-                // Not only its way to us is closed, but the one back too.
-                if client.ready(Interest::READABLE | Interest::WRITABLE).await?.is_write_closed() {
-                    return Err(io::ErrorKind::BrokenPipe.into());
-                }
-            }
+            () = tokio::time::sleep(LOOK), if !has_more => is_there(client).await?,
         }
+    }
+}
+
+/// A program that does not read holds it up, and its client may go meanwhile.
+async fn pass_on(client: &ReadHalf<'_>, to: &mut WriteHalf<'_>, piece: &[u8]) -> io::Result<()> {
+    tokio::select! {
+        written = to.write_all(piece) => written,
+        end = gone(client) => Err(end),
+    }
+}
+
+async fn gone(client: &ReadHalf<'_>) -> io::Error {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Err(error) = is_there(client).await {
+            return error;
+        }
+    }
+}
+
+/// Not only its way to us is closed, but the one back too: then it is not.
+async fn is_there(client: &ReadHalf<'_>) -> io::Result<()> {
+    let ways = Interest::READABLE | Interest::WRITABLE;
+    match client.ready(ways).await?.is_write_closed() {
+        true => Err(io::ErrorKind::BrokenPipe.into()),
+        false => Ok(()),
     }
 }
