@@ -93,7 +93,8 @@ pub async fn run(socket: &Path, wanted: ExecCommand) -> Result<(), Failure> {
             Stream::Started => {
                 if let Some(to) = to.take() {
                     // Not before: what is said of a program that cannot be run is for a terminal as it was.
-                    raw = is_terminal.then(Raw::set).flatten();
+                    // Who types nothing keeps the keys that interrupt this command.
+                    raw = (is_terminal && with_input).then(Raw::set).flatten();
                     tokio::spawn(write(to, with_input, is_terminal));
                 }
             }

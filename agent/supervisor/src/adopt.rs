@@ -68,7 +68,7 @@ fn stat(pid: i32) -> Option<Stat> {
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     Some(Stat {
-        is_over: matches!(*fields.first()?, "Z" | "X"),
+        is_over: ended::is_over(rest),
         parent: fields.get(1)?.parse().ok()?,
         start_time: fields.get(19)?.parse().ok()?,
     })

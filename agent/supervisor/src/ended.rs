@@ -26,8 +26,20 @@ pub fn has_ended(folder: BorrowedFd<'_>) -> bool {
     let mut text = String::new();
     let read = File::from(stat).read_to_string(&mut text);
     // Behind the name, which may hold anything.
-    let rest = text.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-    read.is_err() || rest.is_none_or(|rest| rest.starts_with(['Z', 'X']))
+    let rest = text.rsplit_once(')').map(|(_, rest)| rest);
+    read.is_err() || rest.is_none_or(is_over)
+}
+
+/// Of what stands behind the name in /proc/PID/stat. The first thread of a process may have ended, while others go on.
+pub fn is_over(rest: &str) -> bool {
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next();
+    let threads = fields.nth(16).and_then(|count| count.parse().ok());
+    match state {
+        Some("Z") => threads.is_none_or(|threads: u32| threads <= 1),
+        Some("X") | None => true,
+        Some(_) => false,
+    }
 }
 
 /// As poll(2), of a process's end and of `others`: whether it has ended, and what is said of each of the others.
@@ -115,6 +127,15 @@ mod tests {
         }
         child.wait().unwrap();
         assert_eq!(within(&folder, Duration::ZERO), Ok(true), "reaped");
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_goes_on() {
+        let stat = |state, threads| {
+            format!(" {state} 1 2 2 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 {threads} 0 100 0")
+        };
+        assert!(is_over(&stat("Z", 1)) && is_over(&stat("X", 3)) && is_over(""));
+        assert!(!is_over(&stat("Z", 2)) && !is_over(&stat("S", 1)));
     }
 
     #[test]

@@ -83,19 +83,29 @@ fn wait_for(listener: &UnixListener, uid: u32) -> Option<UnixStream> {
     listener.set_nonblocking(true).ok()?;
     loop {
         let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
         let left = Timespec::try_from(left).ok()?;
         let mut looked = [PollFd::new(listener, PollFlags::IN)];
         if retry_on_intr(|| poll(&mut looked, Some(&left))).ok()? == 0 {
             return None;
         }
-        let Ok((stream, _)) = listener.accept() else {
-            continue;
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if may_come_again(&error) => continue,
+            Err(_) => return None,
         };
         let peer = sockopt::socket_peercred(&stream).ok()?.uid.as_raw();
         if peer == 0 || peer == uid {
             return Some(stream);
         }
     }
+}
+
+fn may_come_again(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
+    matches!(error.kind(), ConnectionAborted | Interrupted | WouldBlock)
 }
 
 /// What is held of the program here.

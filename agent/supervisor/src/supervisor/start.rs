@@ -5,6 +5,7 @@ use super::devices::DeviceWatch;
 use super::follow::Following;
 use super::heat::Cooling;
 use super::resolvers::Resolvers;
+use super::running::unix_seconds;
 use super::waiting::Waits;
 use super::wear::Wearing;
 use super::writers::Writers;
@@ -98,7 +99,8 @@ impl Supervisor {
             sweeper: None,
             sweep_again: false,
             transfer: None,
-            transfers: 0,
+            // Sockets of before may still be there.
+            transfers: unix_seconds() << 8,
             transfer_came,
             transfers_that_came,
             watchers: Watchers::default(),
@@ -178,9 +180,9 @@ impl Supervisor {
             for app in &mut supervisor.apps {
                 if state.stopped.contains(app.name()) {
                     app.wanted = false;
-                    match app.is_down() {
-                        true => app.phase = Phase::Ended,
-                        false => app.stop(now),
+                    // One that was being stopped is told so again; one that took its stop signal and runs on was not.
+                    if app.is_down() {
+                        app.phase = Phase::Ended;
                     }
                 } else if app.phase == Phase::Created {
                     app.phase = Phase::Waiting { at: now };
