@@ -9,7 +9,7 @@ use coracle_board_support::config::Config;
 use coracle_digest::Sha256Digest;
 use coracle_runtime::{Child, Failure, reap, spawn_plain};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -57,7 +57,20 @@ pub fn collect(config: &Config, needed: &BTreeSet<Sha256Digest>) -> Result<usize
         disk::remove(&place.with_extension("json"))?;
         disk::remove(&crate::check::record_of(&place))?;
     }
+    remove_left_over(&layers)?;
     Ok(unneeded.len())
+}
+
+/// What is kept beside a layer goes after it: a cut in between leaves it alone.
+fn remove_left_over(layers: &Path) -> Result<(), DiskError> {
+    for name in names(layers) {
+        let beside = layers.join(name);
+        let is_kept = |extension: &OsStr| extension == "json" || extension == "record";
+        if beside.extension().is_some_and(is_kept) && !beside.with_extension("").is_dir() {
+            disk::remove(&beside)?;
+        }
+    }
+    Ok(())
 }
 
 /// At start: what was being unpacked when the power went is of no use.
@@ -129,6 +142,8 @@ mod tests {
             std::fs::write(place.with_extension("json"), b"{}").unwrap();
             std::fs::write(place.with_extension("record"), b"").unwrap();
         }
+        let cut = crate::stage::layer_dir(&config, Sha256Digest::of(b"cut"));
+        std::fs::write(cut.with_extension("record"), b"").unwrap();
         assert_eq!(collect(&config, &BTreeSet::from([keep])).unwrap(), 1);
         clear_staging(&config).unwrap();
         assert_eq!(
