@@ -71,7 +71,8 @@ impl Supervisor {
     }
 
     pub(super) fn memory_due(&self) -> Option<Instant> {
-        let running = self.apps.iter().filter(|run| !run.kept);
+        // As above: what is passed over there must not be due for ever.
+        let running = self.apps.iter().filter(|run| !run.kept && run.plan.is_ok());
         let processes = running.filter_map(|run| run.process.as_ref());
         processes.filter_map(Process::late_due).min()
     }
