@@ -9,7 +9,7 @@ mod cut;
 
 use board::{Board, app, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
-use coracle_protocol::local::{Answer, Message, Request, StoreAction};
+use coracle_protocol::local::{Answer, Request, StoreAction};
 use coracle_protocol::release::Image;
 use cut::family::{Whose, cut_family};
 use cut::{Cut, Traced};
@@ -92,15 +92,11 @@ fn cut_at(board: &mut Board, image: &Image, victim: Victim, n: usize) -> Cut {
     let (begin, begun) = std::sync::mpsc::channel();
     let watcher = std::thread::spawn(move || {
         begun.recv().unwrap();
-        client.send(stage);
-        let mut answer = None;
-        while let Some(message) = client.message() {
-            if let Message::Reply(reply) = message {
-                // What follows the answer is part of it.
-                std::thread::sleep(Duration::from_millis(300));
-                answer = Some(reply.answer);
-                break;
-            }
+        // One that was cut before it came hears nothing.
+        let answer = client.try_ask(stage);
+        if answer.is_some() {
+            // What follows the answer is part of it.
+            std::thread::sleep(Duration::from_millis(300));
         }
         ended.store(true, Ordering::Relaxed);
         // Whatever wakes it.
