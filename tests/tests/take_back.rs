@@ -121,7 +121,8 @@ fn a_deployment_is_taken_back_from_a_board_and_the_broker_does_not_bring_it_in_a
     until("the first release", || runs("1").is_some());
     let pid = runs("1").unwrap();
     until("the console knows", || {
-        fleet.ask(&format!("/boards/{NAME}"), None)["current"]["set"]["version"] == "1"
+        let set = fleet.ask(&format!("/boards/{NAME}"), None)["current"]["set"].clone();
+        set["version"] == "1" && set["state"] == "committed"
     });
 
     // From now on this board asks somebody first.
@@ -167,9 +168,10 @@ fn a_deployment_is_taken_back_from_a_board_and_the_broker_does_not_bring_it_in_a
         .stdin(Stdio::null())
         .status();
     assert!(sent.unwrap().success());
+    // The console knows of no such deployment, and shows nothing of it.
     until("its refusal", || {
-        let feedback = fleet.ask(&format!("/boards/{NAME}"), None)["feedback"].clone();
-        feedback["activity"] == "replayed" && feedback["code"] == "old-assignment"
+        let log = std::fs::read_to_string(board.dir.join("coracled.log")).unwrap_or_default();
+        log.contains("activity=replayed phase=Refused code=\"old-assignment\"")
     });
 
     // One that is cancelled while its board is away never gets there.
