@@ -4,7 +4,6 @@
 use crate::help;
 use coracle_board_support::config::{Config, ConfigError, DEFAULT_CONFIG_FILE, WrittenConfig};
 use coracle_protocol::names::AppName;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What was asked for.
@@ -70,11 +69,15 @@ pub enum Command {
     ConfigSchema,
 }
 
+mod apps;
+mod board;
 mod exec;
 mod volume;
+mod words;
 
 pub use exec::ExecCommand;
 pub use volume::{NewVolume, VolumeCommand};
+use words::gather;
 
 /// What is done to an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,26 +138,6 @@ pub enum UsageError {
     Name(#[from] coracle_protocol::names::NameError),
 }
 
-/// Everything that stands on the command line, before it is known what it belongs to.
-#[derive(Default)]
-struct Words {
-    place: Place,
-    json: bool,
-    help: bool,
-    version: bool,
-    follow: bool,
-    timestamps: bool,
-    tail: Option<Option<u64>>,
-    size: Option<u64>,
-    inodes: Option<u64>,
-    yes: bool,
-    volumes: bool,
-    repair: bool,
-    signal: Option<String>,
-    exec: Option<ExecCommand>,
-    plain: std::collections::VecDeque<OsString>,
-}
-
 /// Reads the command line.
 pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
     let mut words = gather(parser)?;
@@ -209,220 +192,6 @@ pub fn parse(parser: lexopt::Parser) -> Result<Invocation, UsageError> {
         _ => return Err(UsageError::Command(name)),
     };
     Ok(words.invocation(command))
-}
-
-fn gather(mut parser: lexopt::Parser) -> Result<Words, UsageError> {
-    use lexopt::prelude::*;
-    let mut words = Words::default();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Long("socket") => words.place.socket = Some(parser.value()?.into()),
-            Long("config") => words.place.config = Some(parser.value()?.into()),
-            Long("json") => words.json = true,
-            Short('h') | Long("help") => words.help = true,
-            Short('V') | Long("version") => words.version = true,
-            Short('f') | Long("follow") => words.follow = true,
-            Short('t') | Long("timestamps") => words.timestamps = true,
-            Short('n') | Long("tail") => {
-                let value = parser.value()?;
-                words.tail = Some(match value.to_str() {
-                    Some("all") => None,
-                    _ => Some(value.parse()?),
-                });
-            }
-            Long("size") => words.size = Some(parser.value()?.parse_with(volume::size)?),
-            Long("yes") => words.yes = true,
-            Long("repair") => words.repair = true,
-            Short('s') | Long("signal") => words.signal = Some(parser.value()?.string()?),
-            Long("volumes") => words.volumes = true,
-            Long("inodes") => words.inodes = Some(parser.value()?.parse()?),
-            // What follows is the program's, from the app's name on.
-            Value(value) if words.plain.is_empty() && value == "exec" => {
-                words.plain.push_back(value);
-                words.gather_exec(&mut parser)?;
-                break;
-            }
-            Value(value) => words.plain.push_back(value),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    Ok(words)
-}
-
-impl Words {
-    fn invocation(self, command: Command) -> Invocation {
-        Invocation {
-            place: self.place,
-            json: self.json,
-            command,
-        }
-    }
-
-    /// A command without arguments whose answer can be JSON.
-    fn listing(&mut self, name: &'static str, command: Command) -> Result<Command, UsageError> {
-        let json = std::mem::take(&mut self.json);
-        let command = self.end(name, command)?;
-        self.json = json;
-        Ok(command)
-    }
-
-    /// Nothing may be left that the command did not take.
-    fn end(&mut self, name: &'static str, command: Command) -> Result<Command, UsageError> {
-        let extra = [
-            (self.json, "--json"),
-            (self.follow, "--follow"),
-            (self.timestamps, "--timestamps"),
-            (self.tail.is_some(), "--tail"),
-            (self.size.is_some(), "--size"),
-            (self.inodes.is_some(), "--inodes"),
-            (self.yes, "--yes"),
-            (self.volumes, "--volumes"),
-            (self.repair, "--repair"),
-            (self.signal.is_some(), "--signal"),
-        ];
-        let option = extra.into_iter().find(|(given, _)| *given);
-        let plain = self
-            .plain
-            .front()
-            .map(|word| word.to_string_lossy().into_owned());
-        match option.map(|(_, option)| option.to_owned()).or(plain) {
-            Some(argument) => Err(UsageError::TooMany {
-                command: name,
-                argument,
-            }),
-            None => Ok(command),
-        }
-    }
-
-    fn path(&mut self, command: &'static str, what: &'static str) -> Result<PathBuf, UsageError> {
-        let word = self.plain.pop_front();
-        word.map(PathBuf::from)
-            .ok_or(UsageError::Missing { command, what })
-    }
-
-    fn app(&mut self, command: &'static str) -> Result<AppName, UsageError> {
-        let what = "the name of an app, as `coracle ps` shows it";
-        let word = self
-            .plain
-            .pop_front()
-            .ok_or(UsageError::Missing { command, what })?;
-        Ok(AppName::new(&word.to_string_lossy())?)
-    }
-
-    fn control(&mut self, name: &'static str, action: Action) -> Result<Command, UsageError> {
-        let app = self.app(name)?;
-        self.end(name, Command::Control { action, app })
-    }
-
-    /// Which signals there are the supervisor knows.
-    fn kill(&mut self) -> Result<Command, UsageError> {
-        let app = self.app("kill")?;
-        let signal = self.signal.take().unwrap_or_else(|| "KILL".to_owned());
-        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '+';
-        if signal.is_empty() || !signal.chars().all(is_word) {
-            return Err(UsageError::Signal(signal));
-        }
-        self.end("kill", Command::Kill { app, signal })
-    }
-
-    fn logs(&mut self) -> Result<Command, UsageError> {
-        let logs = Logs {
-            app: self.app("logs")?,
-            follow: std::mem::take(&mut self.follow),
-            timestamps: std::mem::take(&mut self.timestamps),
-            tail: self.tail.take().flatten(),
-        };
-        self.end("logs", Command::Logs(logs))
-    }
-
-    fn usb(&mut self) -> Result<Command, UsageError> {
-        let what = "`apply` and a folder or an image, or `plugged` and a device";
-        let word = self.plain.pop_front().unwrap_or_default();
-        let command = match word.to_str() {
-            Some("apply") => Command::UsbApply {
-                path: self.path("usb", what)?,
-            },
-            Some("plugged") => Command::UsbPlugged {
-                device: self.path("usb", what)?,
-            },
-            Some("result") => Command::UsbResult {
-                device: self.path("usb", what)?,
-            },
-            _ => {
-                return Err(UsageError::Missing {
-                    command: "usb",
-                    what,
-                });
-            }
-        };
-        self.end("usb", command)
-    }
-
-    fn update(&mut self) -> Result<Command, UsageError> {
-        match self.plain.pop_front() {
-            Some(word) if word == "accept" => self.end("update", Command::UpdateAccept),
-            _ => Err(UsageError::Missing {
-                command: "update",
-                what: "`accept`",
-            }),
-        }
-    }
-
-    fn store(&mut self) -> Result<Command, UsageError> {
-        match self.plain.pop_front() {
-            Some(word) if word == "check" => {
-                let repair = std::mem::take(&mut self.repair);
-                self.listing("store", Command::StoreCheck { repair })
-            }
-            _ => Err(UsageError::Missing {
-                command: "store",
-                what: "`check`",
-            }),
-        }
-    }
-
-    /// What cannot be undone asks for a word more than its name.
-    fn reset(&mut self, command: &'static str, decommission: bool) -> Result<Command, UsageError> {
-        if !std::mem::take(&mut self.yes) {
-            let what = "`--yes`: it cannot be undone";
-            return Err(UsageError::Missing { command, what });
-        }
-        // Of a board that leaves its fleet they go all the same.
-        let volumes = !decommission && std::mem::take(&mut self.volumes);
-        let reset = Command::Reset {
-            decommission,
-            volumes,
-        };
-        self.end(command, reset)
-    }
-
-    fn config(&mut self) -> Result<Command, UsageError> {
-        let word = self.plain.pop_front().unwrap_or_default();
-        let command = match word.to_str() {
-            Some("check") => Command::ConfigCheck,
-            Some("schema") => Command::ConfigSchema,
-            _ => {
-                return Err(UsageError::Missing {
-                    command: "config",
-                    what: "check or schema",
-                });
-            }
-        };
-        self.end("config", command)
-    }
-
-    fn board(&mut self) -> Result<Command, UsageError> {
-        let word = self.plain.pop_front().unwrap_or_default();
-        match word.to_str() {
-            Some("check") => self.listing("board", Command::BoardCheck),
-            Some("show") => self.listing("board", Command::BoardShow),
-            Some("schema") => self.listing("board", Command::BoardSchema),
-            _ => Err(UsageError::Missing {
-                command: "board",
-                what: "check, show or schema",
-            }),
-        }
-    }
 }
 
 impl Place {

@@ -1,6 +1,7 @@
 //! `exec`: options of its own up to the app's name; what follows that is the program's.
 
-use super::{Command, UsageError, Words};
+use super::words::Words;
+use super::{Command, UsageError};
 use coracle_protocol::names::AppName;
 use lexopt::prelude::*;
 

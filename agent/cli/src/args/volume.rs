@@ -1,6 +1,7 @@
 //! `coracle volume …`
 
-use super::{Command, UsageError, Words};
+use super::words::Words;
+use super::{Command, UsageError};
 use coracle_protocol::names::VolumeName;
 
 /// What is done with volumes.
