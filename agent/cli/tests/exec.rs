@@ -1,52 +1,34 @@
 //! `coracle exec` against a supervisor that says what it is told to: what is asked, what comes out, and the terminal after it.
 
-use coracle_protocol::local::{Answer, Call, Exec, HEAD, Message, Reply, Request, Stream};
+mod supervisor;
+
+use coracle_protocol::local::{Answer, Exec, HEAD, Request, Stream};
 use coracle_protocol::names::AppName;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
+use supervisor::{asked_once, folder};
 
 const CORACLE: &str = env!("CARGO_BIN_EXE_coracle");
 
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let text = format!("[agent]\nrun_dir = \"{}\"\n", folder.path().display());
-    std::fs::write(folder.path().join("coracle.toml"), text).unwrap();
-    folder
-}
-
 /// Answers once, and is at the other end of the socket of a transfer.
-fn supervisor(
+fn one_exec(
     folder: &Path,
     answer: Option<Answer>,
     program: impl FnOnce(&mut UnixStream) + Send + 'static,
 ) -> JoinHandle<Request> {
-    let listener = UnixListener::bind(folder.join("supervisor.sock")).unwrap();
     let at = folder.join("exec.sock");
     let execs = UnixListener::bind(&at).unwrap();
-    std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).unwrap();
-        let mut json = vec![0; u32::from_be_bytes(length) as usize];
-        stream.read_exact(&mut json).unwrap();
-        let call: Call = serde_json::from_slice(&json).unwrap();
-        let carries = answer.is_none();
-        let socket = at.to_str().unwrap().to_owned();
-        let reply = Reply {
-            id: call.id,
-            answer: answer.unwrap_or(Answer::Transfer { socket }),
-        };
-        let json = serde_json::to_vec(&Message::Reply(reply)).unwrap();
-        let length = (json.len() as u32).to_be_bytes();
-        stream.write_all(&[&length, &json[..]].concat()).unwrap();
+    let carries = answer.is_none();
+    let socket = at.to_str().unwrap().to_owned();
+    let answer = answer.unwrap_or(Answer::Transfer { socket });
+    asked_once(folder, answer, move || {
         if carries {
             let (mut stream, _) = execs.accept().unwrap();
             program(&mut stream);
         }
-        call.request
     })
 }
 
@@ -119,7 +101,7 @@ fn in_a_terminal(folder: &Path, script: &str, typed: &str) -> String {
 #[test]
 fn streams_and_exit_code_are_the_programs() {
     let folder = folder();
-    let supervisor = supervisor(folder.path(), None, |program| {
+    let supervisor = one_exec(folder.path(), None, |program| {
         say(program, &[STARTED, (Stream::Stdout, b"out\n")]);
         say(program, &[(Stream::Stderr, b"err\n")]);
         let mut typed = Vec::new();
@@ -173,7 +155,7 @@ fn what_was_not_run_is_told_and_has_a_code_of_its_own() {
         (None, goes, 125, "the connection to the program broke"),
     ] {
         let folder = folder();
-        let supervisor = supervisor(folder.path(), answer, program);
+        let supervisor = one_exec(folder.path(), answer, program);
         let output = coracle(folder.path(), "exec web nix", "");
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         let said = String::from_utf8_lossy(&output.stderr);
@@ -191,7 +173,7 @@ fn what_was_not_run_is_told_and_has_a_code_of_its_own() {
 fn a_terminal_is_raw_while_the_program_has_it_and_as_before_afterwards() {
     let folder = folder();
     let go = folder.path().join("go");
-    let supervisor = supervisor(folder.path(), None, move |program| {
+    let supervisor = one_exec(folder.path(), None, move |program| {
         say(program, &[STARTED, (Stream::Stdout, b"ready\r\n")]);
         // A key without an end of line, and one that would be a signal.
         let mut typed = Vec::new();
@@ -230,7 +212,7 @@ fn a_terminal_is_raw_while_the_program_has_it_and_as_before_afterwards() {
 #[test]
 fn a_terminal_is_as_before_when_the_command_is_ended() {
     let folder = folder();
-    let supervisor = supervisor(folder.path(), None, |program| {
+    let supervisor = one_exec(folder.path(), None, |program| {
         say(program, &[STARTED]);
         // Until it is gone.
         let _ = program.read_to_end(&mut Vec::new());

@@ -1,10 +1,11 @@
 //! What root on the board asks the supervisor itself.
 
-use coracle_protocol::local::{Answer, Call, Message, Reply, Request};
-use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+mod supervisor;
+
+use coracle_protocol::local::{Answer, Request};
 use std::path::Path;
 use std::process::{Command, Output};
+use supervisor::{asked_once, folder};
 
 fn coracle(folder: &Path, line: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_coracle"))
@@ -17,26 +18,8 @@ fn coracle(folder: &Path, line: &str) -> Output {
 
 /// A supervisor that is asked once, and gives this answer; what it was asked.
 fn asked(line: &str, answer: Answer) -> (Request, Output) {
-    let folder = tempfile::tempdir().unwrap();
-    let text = format!("[agent]\nrun_dir = \"{}\"\n", folder.path().display());
-    std::fs::write(folder.path().join("coracle.toml"), text).unwrap();
-    let listener = UnixListener::bind(folder.path().join("supervisor.sock")).unwrap();
-    let supervisor = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).unwrap();
-        let mut json = vec![0; u32::from_be_bytes(length) as usize];
-        stream.read_exact(&mut json).unwrap();
-        let call: Call = serde_json::from_slice(&json).unwrap();
-        let reply = Reply {
-            id: call.id,
-            answer,
-        };
-        let json = serde_json::to_vec(&Message::Reply(reply)).unwrap();
-        let length = (json.len() as u32).to_be_bytes();
-        stream.write_all(&[&length, &json[..]].concat()).unwrap();
-        call.request
-    });
+    let folder = folder();
+    let supervisor = asked_once(folder.path(), answer, || ());
     let output = coracle(folder.path(), line);
     (supervisor.join().unwrap(), output)
 }
