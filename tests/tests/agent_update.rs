@@ -4,8 +4,7 @@
 mod fleet;
 
 use coracle_digest::Sha256Digest;
-use fleet::{Board, Fleet, Supervisor, program, until};
-use serde_json::json;
+use fleet::{Board, Fleet, Supervisor, engineer, program, until};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -15,37 +14,12 @@ const NAME: &str = "acme.b1";
 /// Two supervisors of one name would end each other's apps.
 static ONE_BOARD: Mutex<()> = Mutex::new(());
 
-struct Engineer<'a> {
-    dir: &'a Path,
-    fleet: &'a Fleet,
-    hardware: String,
-}
+struct Engineer<'a>(engineer::Engineer<'a>);
 
 impl Engineer<'_> {
-    /// `coracle-release` with these words: whether it went well, and what it said.
-    fn release(&self, line: &str) -> (bool, String) {
-        let output = program("coracle-release")
-            .current_dir(self.dir)
-            .env(
-                "CORACLE_CONSOLE",
-                format!("http://127.0.0.1:{}", self.fleet.http),
-            )
-            .env("CORACLE_TOKEN_FILE", self.dir.join("console/admin.token"))
-            .args(line.split_whitespace())
-            .output()
-            .unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(said).unwrap())
-    }
-
-    fn done(&self, line: &str) {
-        let (done, said) = self.release(line);
-        assert!(done, "{line}: {said}");
-    }
-
     /// The program that the tests run, as small as one is that ships and with `tail` behind it, as an image: its digest.
     fn agent(&self, tail: &str) -> Sha256Digest {
-        let folder = self.dir.join(format!("agent-{tail}"));
+        let folder = self.0.dir.join(format!("agent-{tail}"));
         std::fs::create_dir(&folder).unwrap();
         let path = folder.join("coracle-agent");
         let mut strip = Command::new("strip");
@@ -61,9 +35,9 @@ impl Engineer<'_> {
 
     /// A program that is the shipped supervisor, and as coracled ends at once.
     fn no_daemon(&self, tail: &str) {
-        let folder = self.dir.join(format!("agent-{tail}"));
+        let folder = self.0.dir.join(format!("agent-{tail}"));
         std::fs::create_dir(&folder).unwrap();
-        let source = self.dir.join("no-daemon.c");
+        let source = self.0.dir.join("no-daemon.c");
         let text = "#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n\
             int main(int count, char **words) {\n\
             if (!strstr(words[0], \"coracle-supervisor\")) return 3;\n\
@@ -76,37 +50,18 @@ impl Engineer<'_> {
     }
 
     fn image(&self, tail: &str) {
-        self.done(&format!(
+        self.0.done(&format!(
             "image build --rootfs agent-{tail} --owner 0:0 --platform linux/amd64 --entrypoint /coracle-agent \
              --output images --tag coracle/agent:{tail}"
         ));
     }
 
-    /// The image of the app that each release has.
-    fn still(&self) {
-        let folder = self.dir.join("still");
-        std::fs::create_dir(&folder).unwrap();
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"];
-        let busybox = busybox.into_iter().find(|path| Path::new(path).exists());
-        let busybox = busybox.expect("busybox-static is needed: apt-get install busybox-static");
-        std::fs::copy(busybox, folder.join("busybox")).unwrap();
-        self.done("image build --rootfs still --platform linux/amd64 --entrypoint /busybox --output images --tag still:1");
-    }
-
     /// A signed and pushed release of `product` with one app, and the agent `tail` under `counter`.
     fn bring(&self, product: &str, tail: &str, counter: u64) {
-        let text = format!(
-            "product = \"{product}\"\nversion = \"{tail}\"\nrelease_counter = 1\nexpires = \"90d\"\nhardware = [\"{}\"]\n\
-             [agent]\nversion = \"{tail}\"\ncounter = {counter}\nimage = \"coracle/agent:{tail}\"\n\
-             [[apps]]\nname = \"still\"\nimage = \"still:1\"\nargs = [\"/busybox\", \"sleep\", \"1000\"]\ninit = true\n\
-             trial_seconds = 1\n[apps.limits]\nmemory = \"8MiB\"\ncpu_millis = 100\npids = 8\n[apps.network]\nmode = \"none\"\n",
-            self.hardware
+        let agent = format!(
+            "[agent]\nversion = \"{tail}\"\ncounter = {counter}\nimage = \"coracle/agent:{tail}\"\n"
         );
-        std::fs::write(self.dir.join(format!("{product}.toml")), text).unwrap();
-        self.done(&format!(
-            "release create {product}.toml --images images --key release --platform linux/amd64 --output {product}.json"
-        ));
-        self.done(&format!("push --images images {product}.json"));
+        self.0.bring(product, (product, tail, 1), 1000, &agent);
     }
 }
 
@@ -119,24 +74,14 @@ fn a_new_agent_goes_from_the_engineer_to_the_board_and_an_older_one_does_not() {
     let board = Board::in_folder(dir.path());
     let supervisor = Supervisor::start(&board);
     let _daemon = board.start();
-    until("docker.sock", || board.status().is_ok());
-    let file = fleet.ask("/enrolments", Some(json!({"board": NAME})));
-    board.ask("enrol", Some(&file.to_string())).unwrap();
-    until("the board is online", || fleet.online(NAME));
-    let hardware = board.status().unwrap()["board"]["hardware"].clone();
-    let engineer = Engineer {
-        dir: dir.path(),
-        fleet: &fleet,
-        hardware: hardware.as_str().unwrap().to_owned(),
-    };
-    engineer.still();
+    let engineer = Engineer(engineer::Engineer::of(dir.path(), &fleet, &board, NAME));
 
     let two = engineer.agent("two");
     let executed = || std::fs::read_link(format!("/proc/{}/exe", supervisor.pid())).unwrap();
     let brought = board.dir.join("state/agent").join(two.hex());
     engineer.bring("shop", "two", 2);
     assert_ne!(executed(), brought);
-    engineer.done("deploy --board acme.b1 --wait shop.json");
+    engineer.0.done("deploy --board acme.b1 --wait shop.json");
     assert_eq!(executed(), brought);
     until("the board says what it runs", || {
         let told = fleet.ask("/boards/acme.b1", None);
@@ -146,7 +91,9 @@ fn a_new_agent_goes_from_the_engineer_to_the_board_and_an_older_one_does_not() {
     // The console may assign whatever the developers signed. Not this: the other product was left behind.
     engineer.agent("one");
     engineer.bring("kiosk", "one", 1);
-    let (done, said) = engineer.release("deploy --board acme.b1 --wait kiosk.json");
+    let (done, said) = engineer
+        .0
+        .release("deploy --board acme.b1 --wait kiosk.json");
     assert!(
         !done && said.contains("old-agent") && said.contains("agent.counter"),
         "{said}"
@@ -164,17 +111,7 @@ fn the_daemon_is_the_new_agent_too_and_goes_back_with_it() {
     let board = Board::with_user(dir.path());
     let mut supervisor = Supervisor::start(&board);
     let mut daemon = board.keep_running();
-    until("docker.sock", || board.status().is_ok());
-    let file = fleet.ask("/enrolments", Some(json!({"board": NAME})));
-    board.ask("enrol", Some(&file.to_string())).unwrap();
-    until("the board is online", || fleet.online(NAME));
-    let hardware = board.status().unwrap()["board"]["hardware"].clone();
-    let engineer = Engineer {
-        dir: dir.path(),
-        fleet: &fleet,
-        hardware: hardware.as_str().unwrap().to_owned(),
-    };
-    engineer.still();
+    let engineer = Engineer(engineer::Engineer::of(dir.path(), &fleet, &board, NAME));
     let process = || std::fs::read_to_string(board.dir.join("daemon.pid")).unwrap();
     let executed = || {
         let link = format!("/proc/{}/exe", process().trim());
@@ -202,7 +139,7 @@ fn the_daemon_is_the_new_agent_too_and_goes_back_with_it() {
     let brought = board.dir.join("state/agent").join(two.hex());
     engineer.bring("shop", "two", 2);
     let before = process();
-    engineer.done("deploy --board acme.b1 --wait shop.json");
+    engineer.0.done("deploy --board acme.b1 --wait shop.json");
     runs("the new one", &brought, "two");
     assert_eq!(process(), before, "the same process");
     let status = std::fs::read_to_string(format!("/proc/{}/status", before.trim())).unwrap();
@@ -232,7 +169,9 @@ fn the_daemon_is_the_new_agent_too_and_goes_back_with_it() {
     // One whose daemon ends at once, three times: its set goes back, and the daemon is the one before it and says so.
     engineer.no_daemon("three");
     engineer.bring("shop-next", "three", 3);
-    let (done, said) = engineer.release("deploy --board acme.b1 --wait shop-next.json");
+    let (done, said) = engineer
+        .0
+        .release("deploy --board acme.b1 --wait shop-next.json");
     assert!(
         !done && said.contains("program three was executed as coracled 3 times"),
         "{said}"

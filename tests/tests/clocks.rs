@@ -2,45 +2,12 @@
 
 mod fleet;
 
-use fleet::{Board, Fleet, Supervisor, program, until};
-use serde_json::json;
-use std::path::Path;
+use fleet::engineer::Engineer;
+use fleet::{Board, Fleet, Supervisor, until};
 
 const NAME: &str = "acme.b1";
 /// As a board without a battery starts.
 const IN_1970: &str = "@1970-01-01 00:00:10";
-
-/// `coracle-release` with these words, in the fleet's folder.
-fn release(dir: &Path, fleet: &Fleet, line: &str) {
-    let output = program("coracle-release")
-        .current_dir(dir)
-        .env(
-            "CORACLE_CONSOLE",
-            format!("http://127.0.0.1:{}", fleet.http),
-        )
-        .env("CORACLE_TOKEN_FILE", dir.join("console/admin.token"))
-        .args(line.split_whitespace())
-        .output()
-        .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8(said).unwrap();
-    assert!(output.status.success(), "{line}: {said}");
-}
-
-/// The image of the one app.
-fn image(dir: &Path, fleet: &Fleet) {
-    let folder = dir.join("still");
-    std::fs::create_dir(&folder).unwrap();
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"];
-    let busybox = busybox.into_iter().find(|path| Path::new(path).exists());
-    let busybox = busybox.expect("busybox-static is needed: apt-get install busybox-static");
-    std::fs::copy(busybox, folder.join("busybox")).unwrap();
-    release(
-        dir,
-        fleet,
-        "image build --rootfs still --platform linux/amd64 --entrypoint /busybox --output images --tag still:1",
-    );
-}
 
 #[test]
 fn a_clock_that_is_wrong_and_jumps_both_ways_keeps_no_board_from_its_console() {
@@ -51,31 +18,14 @@ fn a_clock_that_is_wrong_and_jumps_both_ways_keeps_no_board_from_its_console() {
     board.set_clock(IN_1970);
     let mut supervisor = Supervisor::start(&board);
     let mut daemon = board.start();
-    until("docker.sock", || board.status().is_ok());
-    let file = fleet.ask("/enrolments", Some(json!({"board": NAME})));
-    board.ask("enrol", Some(&file.to_string())).unwrap();
-    until("the board is online", || fleet.online(NAME));
+    let engineer = Engineer::of(dir.path(), &fleet, &board, NAME);
     // Its clock is what it was told to be.
     let since = || board.status().unwrap()["link"]["since"].as_u64().unwrap();
     assert!(since() < 86_400, "since {}", since());
-    let hardware = board.status().unwrap()["board"]["hardware"].clone();
-    let hardware = hardware.as_str().unwrap().to_owned();
-    image(dir.path(), &fleet);
-    let deploy = |version: u32| {
-        let text = format!(
-            "product = \"shop\"\nversion = \"{version}\"\nrelease_counter = {version}\nexpires = \"90d\"\n\
-             hardware = [\"{hardware}\"]\n[[apps]]\nname = \"still\"\nimage = \"still:1\"\n\
-             args = [\"/busybox\", \"sleep\", \"1000\"]\ninit = true\ntrial_seconds = 1\n\
-             [apps.limits]\nmemory = \"8MiB\"\ncpu_millis = 100\npids = 8\n[apps.network]\nmode = \"none\"\n"
-        );
-        std::fs::write(dir.path().join("shop.toml"), text).unwrap();
-        for line in [
-            "release create shop.toml --images images --key release --platform linux/amd64 --output shop.json",
-            "push --images images shop.json",
-            "deploy --board acme.b1 --wait shop.json",
-        ] {
-            release(dir.path(), &fleet, line);
-        }
+    let deploy = |version: u64| {
+        let release = ("shop", &*version.to_string(), version);
+        engineer.bring("shop", release, 1000, "");
+        engineer.done("deploy --board acme.b1 --wait shop.json");
     };
     deploy(1);
     let bound = board.status().unwrap()["trust"]["time"].as_u64().unwrap();

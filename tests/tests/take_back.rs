@@ -3,57 +3,21 @@
 
 mod fleet;
 
-use fleet::{Board, Fleet, Supervisor, program, until};
+use fleet::engineer::Engineer;
+use fleet::{Board, Fleet, Supervisor, until};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 const NAME: &str = "acme.b1";
 
-struct Place<'a> {
-    dir: &'a Path,
-    fleet: &'a Fleet,
-}
+struct Place<'a>(Engineer<'a>);
 
 impl Place<'_> {
-    /// `coracle-release` with these words: whether it went well, and what it said.
-    fn release(&self, line: &str) -> (bool, String) {
-        let console = format!("http://127.0.0.1:{}", self.fleet.http);
-        let output = program("coracle-release")
-            .current_dir(self.dir)
-            .env("CORACLE_CONSOLE", console)
-            .env("CORACLE_TOKEN_FILE", self.dir.join("console/admin.token"))
-            .args(line.split_whitespace())
-            .output()
-            .unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(said).unwrap())
-    }
-
-    fn done(&self, line: &str) -> String {
-        let (done, said) = self.release(line);
-        assert!(done, "{line}: {said}");
-        said
-    }
-
-    /// Signed and pushed, with one app.
-    fn bring(&self, hardware: &str, version: u64) {
-        let text = format!(
-            "product = \"shop\"\nversion = \"{version}\"\nrelease_counter = {version}\nexpires = \"90d\"\n\
-             hardware = [\"{hardware}\"]\n[[apps]]\nname = \"still\"\nimage = \"still:1\"\n\
-             args = [\"/busybox\", \"sleep\", \"100{version}\"]\ninit = true\ntrial_seconds = 1\n\
-             [apps.limits]\nmemory = \"8MiB\"\ncpu_millis = 100\npids = 8\n[apps.network]\nmode = \"none\"\n"
-        );
-        std::fs::write(self.dir.join(format!("{version}.toml")), text).unwrap();
-        self.done(&format!(
-            "release create {version}.toml --images images --key release --platform linux/amd64 --output {version}.json"
-        ));
-        self.done(&format!("push --images images {version}.json"));
-    }
-
     /// Ordered, and its name.
     fn deploy(&self, version: u64) -> String {
-        let said = self.done(&format!("deploy --board {NAME} {version}.json"));
+        let said = self
+            .0
+            .done(&format!("deploy --board {NAME} {version}.json"));
         let line = said
             .lines()
             .find_map(|line| line.strip_prefix("deployment "));
@@ -61,13 +25,16 @@ impl Place<'_> {
     }
 
     fn standing(&self, deployment: &str) -> Value {
-        let seen = self.fleet.ask(&format!("/deployments/{deployment}"), None);
+        let seen = self
+            .0
+            .fleet
+            .ask(&format!("/deployments/{deployment}"), None);
         seen["boards"][0]["standing"].clone()
     }
 
     /// With the certificate that may read and write each board's topics.
     fn broker(&self, program: &str) -> Command {
-        let said = self.fleet.ask("/status", None);
+        let said = self.0.fleet.ask("/status", None);
         let (host, port) = said["mqtt"].as_str().unwrap().split_once(':').unwrap();
         let mut command = Command::new(program);
         command.args(["-h", host, "-p", port, "-q", "1"]);
@@ -78,7 +45,7 @@ impl Place<'_> {
         ] {
             command
                 .arg(option)
-                .arg(self.dir.join("console/pki").join(file));
+                .arg(self.0.dir.join("console/pki").join(file));
         }
         command.args(["-t", &format!("coracle/v1/{NAME}/desired")]);
         command
@@ -93,24 +60,12 @@ fn a_deployment_is_taken_back_from_a_board_and_the_broker_does_not_bring_it_in_a
     let board = Board::in_folder(dir.path());
     let mut supervisor = Supervisor::start(&board);
     let mut daemon = board.start();
-    until("docker.sock", || board.status().is_ok());
-    let file = fleet.ask("/enrolments", Some(json!({"board": NAME})));
-    board.ask("enrol", Some(&file.to_string())).unwrap();
-    until("the board is online", || fleet.online(NAME));
-    let hardware = board.status().unwrap()["board"]["hardware"].clone();
-    let place = Place {
-        dir: dir.path(),
-        fleet: &fleet,
-    };
-    let folder = dir.path().join("still");
-    std::fs::create_dir(&folder).unwrap();
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"];
-    let busybox = busybox.into_iter().find(|path| Path::new(path).exists());
-    let busybox = busybox.expect("busybox-static is needed: apt-get install busybox-static");
-    std::fs::copy(busybox, folder.join("busybox")).unwrap();
-    place.done("image build --rootfs still --platform linux/amd64 --entrypoint /busybox --output images --tag still:1");
+    let place = Place(Engineer::of(dir.path(), &fleet, &board, NAME));
     for version in 1..=3 {
-        place.bring(hardware.as_str().unwrap(), version);
+        let name = version.to_string();
+        place
+            .0
+            .bring(&name, ("shop", &name, version), 1000 + version, "");
     }
     let first = place.deploy(1);
     let runs = |version: &str| {
@@ -141,7 +96,7 @@ fn a_deployment_is_taken_back_from_a_board_and_the_broker_does_not_bring_it_in_a
         .unwrap();
     let kept: Value = serde_json::from_slice(&kept.stdout).unwrap();
 
-    let said = place.done(&format!("deployment cancel {second}"));
+    let said = place.0.done(&format!("deployment cancel {second}"));
     assert!(
         said.contains("cancelled") && said.contains("acme.b1: cancelling (waiting)"),
         "{said}"
@@ -178,16 +133,16 @@ fn a_deployment_is_taken_back_from_a_board_and_the_broker_does_not_bring_it_in_a
     daemon.stop().unwrap();
     until("the board is gone", || !fleet.online(NAME));
     let third = place.deploy(3);
-    place.done(&format!("deployment pause {third}"));
+    place.0.done(&format!("deployment pause {third}"));
     assert_eq!(place.standing(&third), "held");
-    let said = place.done(&format!("deployment cancel {third}"));
+    let said = place.0.done(&format!("deployment cancel {third}"));
     assert!(said.contains("cancelling"), "{said}");
     daemon = board.start();
     until("its answer", || place.standing(&third) == "cancelled");
     assert_eq!(runs("1"), Some(pid.clone()));
 
     // What has switched is beyond it, and the command says so.
-    let (done, said) = place.release(&format!("deployment cancel {first}"));
+    let (done, said) = place.0.release(&format!("deployment cancel {first}"));
     assert!(
         !done && said.contains("too late on 1 board: acme.b1"),
         "{said}"

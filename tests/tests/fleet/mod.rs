@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test file uses its part.
 
+pub mod engineer;
+
 use coracle_tests::service::{Service, run, wait_for};
 use serde_json::Value;
 use std::net::TcpListener;
