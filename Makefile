@@ -34,6 +34,8 @@ ARM64_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 ARMHF_PACKAGES := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
 BENCH_PACKAGES := time crun runc patchelf sysbench xdelta3 zstd iperf3 podman containernetworking-plugins iptables
+# Tests of virtual boards, which `cargo test` runs when they are named.
+ON_BOARDS := --test virtual_board --test power_cut --test shipped_board
 DELTA_PACKAGES := time xdelta3 zstd bsdiff ostree casync diffutils npm python3-pip
 # A mirror that is being synchronised has some lists and not others: what is missing is told by the install.
 UPDATE := { apt-get update -qq || echo "apt-get update failed in part: going on with the lists that are there"; }
@@ -81,6 +83,7 @@ demo: setup
 check:
 	@$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --workspace --all-features $(ON_BOARDS) -- -D warnings
 	command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; $(CARGO) install --quiet --locked cargo-deny; }
 	$(CARGO) deny --all-features check bans licenses sources
 	$(CARGO) test -q -p coracle-tests --test dependency_arrows
@@ -94,13 +97,28 @@ room:
 test: room setup setup-arm64-board check
 	@$(CARGO) build --workspace --bins
 	$(EXAMPLE)
-	# Those of the supervisor mostly wait, for trials and grace times: more of them than there are processors.
-	$(CARGO) test --workspace --no-fail-fast -- --test-threads=8 2>&1 | tee $(TARGET)/test.log || {
-	  printf '\nWhat failed, once more (everything said is in %s):\n' $(TARGET)/test.log
-	  # The beginning of each, without the frames of its backtrace.
-	  awk '/^ +Running /{name=$$0} /^failures:$$/{on=1; print name} /^----/{lines=0}
-	    on && !/^ +[0-9]+: |^ +at / && ++lines<20; /^test result/{on=0; lines=0}' $(TARGET)/test.log | cut -c1-300
-	  grep -A20 '^error: ' $(TARGET)/test.log | tail -n 30
+	$(CARGO) test --workspace --no-run
+	# A board in QEMU takes one processor, and the others mostly wait, for trials and grace times: side by side.
+	echo "virtual boards in the background: $(TARGET)/test-boards.log"
+	set -m
+	$(CARGO) test --workspace --no-fail-fast $(ON_BOARDS) -- --test-threads=1 > $(TARGET)/test-boards.log 2>&1 &
+	boards=$$!
+	set +m
+	trap 'kill -- -$$boards 2>/dev/null || true' EXIT
+	failed=0
+	# More of the supervisor's than there are processors.
+	$(CARGO) test --workspace --no-fail-fast -- --test-threads=8 2>&1 | tee $(TARGET)/test.log || failed=1
+	echo "the virtual boards:"
+	tail --pid=$$boards --lines=+1 --follow $(TARGET)/test-boards.log
+	wait $$boards || failed=1
+	[ $$failed = 0 ] || {
+	  printf '\nWhat failed, once more (everything said is in %s):\n' "$(TARGET)/test.log and $(TARGET)/test-boards.log"
+	  # The beginning and the end of each, without the frames of its backtrace.
+	  awk 'function rest(  i) {for (i = lines > 35 ? lines - 15 : 20; i < lines; i++) print last[i % 15]; lines=0}
+	    FNR == 1 {on=0} /^ +Running /{name=$$0} /^failures:$$/{if (!on) print name; on=1} /^----/{rest()}
+	    on && !/^ +[0-9]+: |^ +at / {if (lines++ < 20) print; last[(lines - 1) % 15]=$$0} /^test result/{rest(); on=0}' \
+	    $(TARGET)/test.log $(TARGET)/test-boards.log | cut -c1-300
+	  grep -h -A20 '^error: ' $(TARGET)/test.log $(TARGET)/test-boards.log | tail -n 30
 	  exit 1
 	}
 

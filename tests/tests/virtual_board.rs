@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// QEMU takes one of this machine's processors for a board: two boards run side by side.
+/// QEMU takes one of this machine's processors for a board: two boards run side by side, where nothing else runs
+/// (`make test` asks for one at a time).
 static LANES: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
 
 fn board(lane: usize, name: &str) -> String {

@@ -84,7 +84,7 @@ pub const BOARDS: [Board; 14] = [
         layout: Layout::V2,
         not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
         without: &[],
-        time_limit: Duration::from_secs(900),
+        time_limit: Duration::from_secs(1800),
     },
     Board {
         name: "x86-64-v1",
@@ -106,7 +106,7 @@ pub const BOARDS: [Board; 14] = [
             "cgroup::a_tree_without_controllers_holds_no_limit",
         ],
         without: &[],
-        time_limit: Duration::from_secs(900),
+        time_limit: Duration::from_secs(1800),
     },
     Board {
         name: "x86-64-hybrid",
