@@ -12,28 +12,40 @@ use std::time::{Duration, Instant};
 
 /// Before both looks.
 const REST: Duration = Duration::from_secs(30);
-/// Apps of the second release.
+/// Apps of the second release, and of the third.
+const FEW: usize = 2;
 const MANY: usize = 12;
 
-/// PSS in KiB of supervisor, daemon, and of the supervisor's children that run its own program.
-fn ours(supervisor: u32, daemon: u32) -> Result<u64> {
+/// PSS of supervisor, daemon, and of the supervisor's children that run its own program, by what they call themselves.
+fn ours(supervisor: u32, daemon: u32) -> Result<Vec<(String, Pss)>> {
     let program = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     let own = program(supervisor);
     let path = format!("/proc/{supervisor}/task/{supervisor}/children");
     let children = std::fs::read_to_string(path)?;
     let children = children
         .split_whitespace()
-        .filter_map(|pid| pid.parse().ok());
-    let mut all = vec![supervisor, daemon];
-    all.extend(children.filter(|pid| program(*pid) == own));
-    all.into_iter().map(|pid| Ok(Pss::of(pid)?.in_all())).sum()
+        .filter_map(|pid| pid.parse().ok())
+        .filter(|pid| program(*pid) == own);
+    let mut all = Vec::new();
+    for pid in [supervisor, daemon].into_iter().chain(children) {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"))?;
+        all.push((name.trim().to_owned(), Pss::of(pid)?));
+    }
+    Ok(all)
+}
+
+fn kib(all: &[(String, Pss)]) -> u64 {
+    all.iter().map(|(_, pss)| pss.in_all()).sum()
 }
 
 /// What a process holds goes up and down by more than a few apps take, so that the difference may be none or below nothing.
-fn for_each_app_more(of_two: u64, of_many: u64) -> String {
-    match of_many.checked_sub(of_two) {
+fn for_each_app_more(of_few: u64, of_many: u64) -> String {
+    match of_many.checked_sub(of_few) {
         None | Some(0) => "what an app more takes is below what can be told".to_owned(),
-        Some(more) => format!("{} KiB for each app more", more.div_ceil(MANY as u64 - 2)),
+        Some(more) => format!(
+            "{} KiB for each app more",
+            more.div_ceil((MANY - FEW) as u64)
+        ),
     }
 }
 
@@ -70,21 +82,25 @@ pub fn table(world: &World, engineer: &Engineer, console: &Console) -> Result<St
     // What a board holds while it waits, probes and telemetry going on; not what it holds the moment after it gave back.
     std::thread::sleep(REST);
     let (supervisor, daemon) = board.pids()?;
-    let of_two = ours(supervisor, daemon)?;
     let rows: Vec<(&str, Pss)> = vec![
         ("coracle-supervisor", Pss::of(supervisor)?),
         ("coracled", Pss::of(daemon)?),
     ];
-    let many = engineer.create_release_of_many("2.0", 2, MANY)?;
-    engineer.push(console, &many)?;
-    let mut deploy = console.release("deploy");
-    run(deploy
-        .arg("--board")
-        .arg(board.id().as_str())
-        .arg("--wait")
-        .arg(&many))?;
-    std::thread::sleep(REST);
-    let of_many = ours(supervisor, daemon)?;
+    // Both looks after a deployment of the same small app, so that they differ in nothing but how many there are.
+    let mut looks = Vec::new();
+    for (number, apps) in [(2, FEW), (3, MANY)] {
+        let version = format!("{number}.0");
+        let release = engineer.create_release_of_many(&version, number, apps)?;
+        engineer.push(console, &release)?;
+        let mut deploy = console.release("deploy");
+        run(deploy
+            .arg("--board")
+            .arg(board.id().as_str())
+            .arg("--wait")
+            .arg(&release))?;
+        std::thread::sleep(REST);
+        looks.push(ours(supervisor, daemon)?);
+    }
     board.stop()?;
     let mib = |kib: u64| kib as f64 / 1024.0;
     let mut table = String::from(
@@ -110,10 +126,24 @@ pub fn table(world: &World, engineer: &Engineer, console: &Console) -> Result<St
         mib(together),
         answered.as_secs_f32()
     )?;
+    let (of_few, of_many) = (kib(&looks[0]), kib(&looks[1]));
     writeln!(
         table,
-        "\nAll processes of ours, those that write logs and answer for names too: {of_two} KiB with two apps, {of_many} KiB with {MANY}: **{}**. Goal: 100.",
-        for_each_app_more(of_two, of_many)
+        "\nAll processes of ours, those that write logs and answer for names too, half a minute after a deployment of the same small app: {of_few} KiB \
+         with {FEW} of it, {of_many} KiB with {MANY}: **{}**. Goal: 100.",
+        for_each_app_more(of_few, of_many)
     )?;
+    for (few, many) in looks[0].iter().zip(&looks[1]) {
+        let own = |(_, pss): &(String, Pss)| pss.own + pss.written;
+        writeln!(
+            table,
+            "- `{}`: memory of its own {} and {} KiB, pages of programs and libraries {} and {}",
+            many.0,
+            own(few),
+            own(many),
+            few.1.in_all() - own(few),
+            many.1.in_all() - own(many)
+        )?;
+    }
     Ok(table)
 }
