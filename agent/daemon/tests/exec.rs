@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 const WAIT: Duration = Duration::from_secs(20);
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+const DETACH: &str = r#"{"Detach":true}"#;
 const STARTED: (Stream, &[u8]) = (Stream::Started, &[0, 0, 0, 9]);
 
 fn running() -> SetStatus {
@@ -313,4 +315,65 @@ async fn a_client_that_goes_takes_its_program_with_it() {
     gone.expect("the supervisor is told that nobody is there")
         .unwrap();
     assert_eq!(rest, b"", "nothing was typed");
+}
+
+/// One that was made with `web` and asked for by a connection of its own, which is given back as it is.
+async fn ask_for_one(daemon: &Daemon, start: &str, headers: &str) -> (String, UnixStream) {
+    let body = br#"{"Cmd":["sleep","9"],"AttachStdout":true}"#;
+    let (_, made) = daemon
+        .json(Method::POST, "/containers/web/exec", body)
+        .await;
+    let id = made["Id"].as_str().unwrap().to_owned();
+    let mut client = UnixStream::connect(daemon.docker_socket()).await.unwrap();
+    let request = format!(
+        "POST /exec/{id}/start HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n{start}",
+        start.len()
+    );
+    client.write_all(request.as_bytes()).await.unwrap();
+    (format!("/exec/{id}/json"), client)
+}
+
+async fn ends(daemon: &Daemon, path: &str) {
+    for _ in 0..200 {
+        let (_, seen) = daemon.json(Method::GET, path, b"").await;
+        if seen["Running"] == false {
+            assert_eq!((&seen["ExitCode"], &seen["Pid"]), (&255.into(), &0.into()));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{path} runs for ever");
+}
+
+#[tokio::test]
+async fn a_start_that_breaks_off_leaves_nothing_that_runs() {
+    let (daemon, _supervisor, execs) = start(None).await;
+    // Its client goes while the program's process is on its way.
+    let (path, client) = ask_for_one(&daemon, DETACH, "").await;
+    let (mut held, _) = execs.accept().await.unwrap();
+    let (_, seen) = daemon.json(Method::GET, &path, b"").await;
+    assert_eq!(seen["Running"], true);
+    drop(client);
+    ends(&daemon, &path).await;
+    let mut rest = Vec::new();
+    let gone = tokio::time::timeout(WAIT, held.read_to_end(&mut rest)).await;
+    gone.expect("the supervisor is told that nobody is there")
+        .unwrap();
+
+    // Whoever stood between the program and its socket ends without a word.
+    let (path, _client) = ask_for_one(&daemon, "{}", UPGRADE).await;
+    drop(execs.accept().await.unwrap());
+    ends(&daemon, &path).await;
+}
+
+#[tokio::test]
+async fn a_start_that_the_supervisor_does_not_answer_is_over_with_its_client() {
+    let (daemon, supervisor, _execs) = start(None).await;
+    supervisor.state.actions_end.send_replace(false);
+    for (count, (body, headers)) in [("{}", UPGRADE), (DETACH, "")].into_iter().enumerate() {
+        let (path, client) = ask_for_one(&daemon, body, headers).await;
+        support::until("the question", || asked(&supervisor).len() > count).await;
+        drop(client);
+        ends(&daemon, &path).await;
+    }
 }

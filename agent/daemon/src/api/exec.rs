@@ -14,6 +14,7 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -25,6 +26,8 @@ const DESCRIPTION: usize = 256 << 10;
 const KEPT: usize = 64;
 /// As a shell has it.
 const NOT_EXECUTABLE: i32 = 126;
+/// As a shell has it: how it ended is not known.
+const UNKNOWN: i32 = 255;
 /// Rows and columns of a terminal, until its client says others.
 const SIZE: (u16, u16) = (24, 80);
 
@@ -50,6 +53,27 @@ enum State {
         sizes: mpsc::Sender<(u16, u16)>,
     },
     Ended(i32),
+}
+
+/// One that is being started, or runs. Whoever lets go of it, also because its client went before it had begun, has heard all that
+/// there is to hear: it runs no more as far as anybody here knows.
+struct Going(Arc<One>);
+
+impl Deref for Going {
+    type Target = One;
+
+    fn deref(&self) -> &One {
+        &self.0
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        let mut state = self.state();
+        if matches!(*state, State::Runs { .. }) {
+            *state = State::Ended(UNKNOWN);
+        }
+    }
 }
 
 impl One {
@@ -251,6 +275,7 @@ async fn start(
         state @ State::Created => *state = State::Runs { pid: 0, sizes },
         _ => return Err(conflict(format!("exec {} was started already", one.id))),
     }
+    let one = Going(one);
     let app = exec.app.clone();
     tracing::info!(target: "audit", uid = peer.uid, gid = peer.gid, pid = peer.pid, %app, program = ?exec.args.first(), "exec");
     let tty = exec.tty.is_some();

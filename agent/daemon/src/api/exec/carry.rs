@@ -1,27 +1,24 @@
 //! Bytes between a client and the supervisor's socket of one exec.
 
-use super::{One, State};
+use super::{Going, One, State, UNKNOWN};
 use crate::api::reply::Fault;
 use coracle_protocol::local::{HEAD, Stream};
 use hyper::StatusCode;
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
-/// As a shell has it: how it ended is not known.
-const UNKNOWN: i32 = 255;
 /// Between two looks at whether a client is there that has nothing more to send.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// An exec that the supervisor has begun.
 pub(super) struct Carried {
-    pub(super) one: Arc<One>,
+    pub(super) one: Going,
     pub(super) socket: UnixStream,
     pub(super) tty: bool,
 }
@@ -60,7 +57,6 @@ impl Carried {
             _ => None,
         };
         let Some((mut client, typed)) = parts else {
-            *one.state() = State::Ended(UNKNOWN);
             return;
         };
         let (mut from_client, mut to_client) = client.split();
@@ -102,10 +98,7 @@ impl Carried {
         if let Err(error) = end {
             tracing::debug!(%error, id = one.id, "an exec broke off");
         }
-        drop(socket);
-        if !matches!(*one.state(), State::Ended(_)) {
-            *one.state() = State::Ended(UNKNOWN);
-        }
+        drop((socket, one));
         let _ = client.shutdown().await;
     }
 }
