@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::unistd::pipe2;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, pipe2};
 
 use crate::capabilities::Capabilities;
 use crate::cgroup::Cgroup;
@@ -16,7 +18,7 @@ use crate::failure::{At, Failure, Step};
 use crate::kernel::{self, Forked, confine};
 use crate::launch::child::{detach_from_supervisor, enter_cgroup, join_namespace, set_oom_score};
 use crate::launch::console;
-use crate::launch::process::Process;
+use crate::launch::process::{Process, ends_with};
 use crate::launch::{child_process, kill_and_reap, read_status};
 use crate::namespaces::is_own;
 use crate::reap;
@@ -115,21 +117,36 @@ pub fn exec_telling(
 ) -> Result<Executed, Failure> {
     let (status_read, status_write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "exec")?;
     let (pid_read, pid_write) = pipe2(OFlag::O_CLOEXEC).at(Step::Pipe, "exec")?;
+    let keeper = settings.kept.map(|_| status_write.try_clone());
+    let keeper = keeper.transpose().at(Step::Pipe, "exec")?;
+    let until = settings.kept.map(|most| Instant::now() + most);
+    let comes = |pipe: &OwnedFd| {
+        until.is_none_or(|until| {
+            let left = until.saturating_duration_since(Instant::now());
+            kernel::comes(pipe, libc::POLLIN, left)
+        })
+    };
     let go_between = match kernel::clone_process(0, None).at(Step::Clone, "exec")? {
         Forked::Child { .. } => {
             let status_number = status_write.as_raw_fd();
             child_process(
                 status_write,
-                || go_between(spec, settings, message, pid_write, status_number),
+                || go_between(spec, settings, message, pid_write, (status_number, keeper)),
                 |code| code,
             )
         }
         Forked::Parent { pid, .. } => pid,
     };
-    drop((status_write, pid_write));
+    drop((status_write, pid_write, keeper));
 
     let mut number = [0; 4];
+    if !comes(&pid_read) {
+        return Err(given_up(go_between, settings));
+    }
     let told = File::from(pid_read).read_exact(&mut number);
+    if told.is_ok() && !comes(&status_read) {
+        return Err(given_up(i32::from_le_bytes(number), settings));
+    }
     reap::wait(go_between);
     let status = read_status(File::from(status_read));
     if told.is_err() {
@@ -148,12 +165,23 @@ pub fn exec_telling(
     Ok(Executed { pid, pidfd })
 }
 
+/// Without a wait for its end, which may be long in coming where its cgroup is frozen.
+fn given_up(pid: i32, settings: &ProcessSettings) -> Failure {
+    // Not reaped by anybody yet, so the number is still its own.
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    let most = settings.kept.unwrap_or_default();
+    Failure::refused(
+        Step::Clone,
+        format!("its app held it up for {most:?} before the program was executed"),
+    )
+}
+
 fn go_between(
     spec: &ExecSpec<'_>,
     settings: &ProcessSettings,
     message: &dyn Fn(i32) -> Vec<u8>,
     pid_write: OwnedFd,
-    status: i32,
+    (status, keeper): (i32, Option<OwnedFd>),
 ) -> Result<i32, Failure> {
     let mut process = Process {
         args: &spec.args,
@@ -174,10 +202,13 @@ fn go_between(
         listener_message: Vec::new(),
         labels: Vec::new(),
         users: None,
+        keeper,
     };
     let mut keep = process.descriptors();
     keep.extend([spec.pidfd.as_raw_fd(), pid_write.as_raw_fd(), status]);
+    keep.extend(process.keeper.as_ref().map(AsRawFd::as_raw_fd));
     detach_from_supervisor(keep)?;
+    ends_with(process.keeper.as_ref())?;
     enter_cgroup(spec.cgroup)?;
     set_oom_score(spec.oom_score_adj)?;
     let proc = process.proc_for_labels()?;
@@ -191,6 +222,8 @@ fn go_between(
     match kernel::clone_process(libc::CLONE_PARENT as u64, None).at(Step::Clone, "exec")? {
         Forked::Child { .. } => {
             drop(pid_write);
+            // For as long as it is root; what its program is in the end says so again.
+            ends_with(process.keeper.as_ref())?;
             process.open_labels(proc)?;
             if let Some((told, write)) = number {
                 drop(write);
@@ -236,43 +269,40 @@ const NAMESPACES: [(&str, CloneFlags); 8] = [
 fn join_namespaces(spec: &ExecSpec<'_>) -> Result<(), Failure> {
     let mut wanted = Vec::with_capacity(NAMESPACES.len());
     for (name, flag) in NAMESPACES {
-        if !matches!(name, "user" | "time") || may_join(spec.pid, name)? {
-            wanted.push((name, flag));
+        // Its own user namespace nobody may join anew, and some kernels have none, or none of time. Every other doubt ends it: a
+        // container that is short of memory must not get a process that is root outside.
+        let may_lack = matches!(name, "user" | "time");
+        let own = format!("/proc/self/ns/{name}");
+        if may_lack && !Path::new(&own).try_exists().at(Step::Namespace, &own)? {
+            continue;
         }
+        let path = format!("/proc/{}/ns/{name}", spec.pid);
+        let namespace = File::open(&path).at(Step::Namespace, &path)?;
+        if !may_lack || !is_own(&namespace, name) {
+            wanted.push((path, flag, namespace));
+        }
+    }
+    // Whoever reaps the process may have done so meanwhile, and its number may be another's. If it is still there, they are its.
+    match kernel::pidfd_signal(spec.pidfd, 0) {
+        // It is there, and may not be signalled.
+        Ok(()) | Err(Errno::EPERM) => {}
+        // It is no folder, where the kernel is kept from taking the other kind: that says its end.
+        Err(Errno::ENOTDIR) if !kernel::comes(spec.pidfd, libc::POLLIN, Duration::ZERO) => {}
+        gone => gone.at(Step::Namespace, format!("of process {}", spec.pid))?,
     }
     let all = wanted
         .iter()
-        .fold(CloneFlags::empty(), |all, (_, flag)| all | *flag);
-    let own_users = all.contains(CloneFlags::CLONE_NEWUSER);
+        .fold(CloneFlags::empty(), |all, (_, flag, _)| all | *flag);
     match join_namespace(spec.pidfd.as_fd(), all) {
-        // Before 5.8 setns takes no pidfd. The pid cannot be another process's: the caller has not reaped it.
-        Err(Errno::EINVAL | Errno::EBADF) => {}
-        other => {
-            other.at(Step::Namespace, format!("of process {}", spec.pid))?;
-            return become_root_of(own_users);
+        // Before 5.8 setns takes no pidfd.
+        Err(Errno::EINVAL | Errno::EBADF) => {
+            for (path, flag, namespace) in wanted {
+                join_namespace(namespace, flag).at(Step::Namespace, path)?;
+            }
         }
+        other => other.at(Step::Namespace, format!("of process {}", spec.pid))?,
     }
-    for (name, flag) in wanted {
-        let path = format!("/proc/{}/ns/{name}", spec.pid);
-        let namespace = File::open(&path).at(Step::Namespace, &path)?;
-        join_namespace(namespace, flag).at(Step::Namespace, &path)?;
-    }
-    become_root_of(own_users)
-}
-
-/// Its own user namespace nobody may join anew, and some kernels have none, or none of time. Every other doubt ends it: a
-/// container that is short of memory must not get a process that is root outside.
-fn may_join(pid: i32, name: &str) -> Result<bool, Failure> {
-    if !Path::new(&format!("/proc/self/ns/{name}")).exists() {
-        return Ok(false);
-    }
-    let path = format!("/proc/{pid}/ns/{name}");
-    let namespace = File::open(&path).at(Step::Namespace, &path)?;
-    Ok(!is_own(&namespace, name))
-}
-
-fn become_root_of(own_users: bool) -> Result<(), Failure> {
-    if own_users {
+    if all.contains(CloneFlags::CLONE_NEWUSER) {
         confine::become_user(0, 0, &[]).at(Step::User, "root of the user namespace")?;
     }
     Ok(())

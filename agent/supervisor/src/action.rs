@@ -140,7 +140,7 @@ fn run(
     let mut stdio = Stdio::null().map_err(|e| e.to_string())?;
     stdio.stderr = write.try_clone().map_err(|e| e.to_string())?;
     stdio.stdout = write;
-    let program = program(argv, target, app, stdio)?;
+    let program = program((argv, timeout), target, app, stdio)?;
     let mut pipe = Some(File::from(read));
     let mut bytes = Vec::new();
     let fault = loop {

@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// For whoever asked to come to the socket.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For its program to be executed: until then its process stands among the app's, which may stop it.
+const START: Duration = Duration::from_secs(10);
 /// As a shell has it: no such program, or none that can be executed.
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
@@ -194,7 +196,10 @@ fn streams(
     target: &Target<'_>,
 ) -> io::Result<(Stdio, ProcessSettings, Held)> {
     let mut stdio = Stdio::null().map_err(io::Error::other)?;
-    let mut settings = ProcessSettings::default();
+    let mut settings = ProcessSettings {
+        kept: Some(START),
+        ..ProcessSettings::default()
+    };
     if exec.tty.is_some() {
         let (here, there) = UnixStream::pair()?;
         settings.console = Some(Console {

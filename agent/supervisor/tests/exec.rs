@@ -399,6 +399,53 @@ fn execs_are_so_many_and_no_more() {
     assert_eq!(ended.stdout, "1000\n");
 }
 
+/// Stands for an app that stops each new process of its own: nothing in its cgroup goes on.
+fn hold(board: &Board, holds: bool) {
+    let state = match holds {
+        true => ["FROZEN", "1"],
+        false => ["THAWED", "0"],
+    };
+    let files = board.cgroups().into_iter().flat_map(|folder| {
+        ["freezer.state", "cgroup.freeze"].map(|name| folder.join("web").join(name))
+    });
+    let written = files
+        .zip(state.into_iter().cycle())
+        .filter(|(file, _)| file.exists());
+    let count = written
+        .map(|(file, state)| std::fs::write(file, state).unwrap())
+        .count();
+    assert!(count > 0, "{:?}", board.cgroups());
+}
+
+#[test]
+fn an_exec_that_is_held_up_before_its_program_runs_leaves_its_place() {
+    let board = running();
+    hold(&board, true);
+    let begun = Instant::now();
+    let all = (0..LIMITS.execs_per_app).map(|_| connect(ask(&board, exec(&["id", "-u"]))));
+    let all: Vec<UnixStream> = all.collect();
+    assert_eq!(code(ask(&board, exec(&["id"]))), "too-many");
+    for mut socket in all {
+        let ended = end(&mut socket);
+        assert_eq!(ended.code, 125, "{ended:?}");
+        assert!(
+            ended.words.contains("its app held it up for 10s"),
+            "{ended:?}"
+        );
+    }
+    let took = begun.elapsed();
+    assert!(took < WAIT, "{took:?}");
+    let again = wait_for("room", WAIT, || match ask(&board, exec(&["id", "-u"])) {
+        Answer::Transfer { socket } => Some(UnixStream::connect(socket).unwrap()),
+        _ => None,
+    });
+    hold(&board, false);
+    assert_eq!(end(&mut { again }).stdout, "1000\n");
+    wait_for("the app alone", WAIT, || {
+        (board.app("web")?.pids == Some(1)).then_some(())
+    });
+}
+
 /// What the daemon's user gets as an answer, whose own word is that `uid` asks.
 fn asked_by_the_daemon(board: &Board, uid: u32) -> String {
     let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);

@@ -6,7 +6,7 @@ use board::{Board, app, http_health, quiet, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::{Answer, AppAction, Request};
 use coracle_protocol::names::AppName;
-use coracle_protocol::release::{App, Image};
+use coracle_protocol::release::{App, Image, Probe};
 use coracle_protocol::report::{AppState, AppStatus};
 use std::time::Duration;
 
@@ -127,6 +127,43 @@ fn a_paused_app_uses_no_cpu_and_nobody_asks_for_its_health() {
     fails(board.control("absent", AppAction::Pause), "no-app");
     let app = AppName::new("web").unwrap();
     fails(board.ask(Request::Processes { app }), "not-running");
+}
+
+/// Those that run, by number.
+fn probes(board: &Board) -> Vec<String> {
+    let app = AppName::new("web").unwrap();
+    let Answer::Processes { rows, .. } = board.ask(Request::Processes { app }) else {
+        return Vec::new();
+    };
+    let probes = rows.into_iter().filter(|row| row[4] == "sleep 4000");
+    probes.map(|row| row[1].clone()).collect()
+}
+
+#[test]
+fn a_probe_that_a_pause_breaks_off_is_gone_when_the_app_goes_on() {
+    let mut board = Board::start();
+    let image = image(&board);
+    let mut app = quiet(&image, "web", "exec sleep 100000");
+    let mut health = http_health(1);
+    // The first says that it is well, the others take their time.
+    let script = "test ! -e /tmp/asked || exec sleep 4000; : > /tmp/asked";
+    health.probe = Probe::Exec {
+        argv: ["/bin/sh", "-c", script].map(String::from).into(),
+    };
+    (health.interval_ms, health.timeout_ms) = (1000, 60_000);
+    app.health = Some(health);
+    board.commit("1", vec![app]);
+    let probe = wait_for("a probe", WAIT, || {
+        Some(probes(&board)).filter(|all| !all.is_empty())
+    });
+    pause(&board);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(board.control("web", AppAction::Resume), Answer::Done);
+    let next = wait_for("the next probe alone", WAIT, || {
+        let all = probes(&board);
+        (!all.is_empty() && !all.contains(&probe[0])).then_some(all)
+    });
+    assert_eq!(next.len(), 1, "{next:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -153,6 +154,24 @@ pub(crate) fn wait_pid(pid: i32, block: bool) -> nix::Result<Option<(i32, i32)>>
             Err(errno) => return Err(errno),
             Ok(0) => return Ok(None),
             Ok(pid) => return Ok(Some((pid, status))),
+        }
+    }
+}
+
+/// poll(2) of one descriptor, so long at most: whether it says one of `events`, or that there is an end.
+pub(crate) fn comes(fd: impl AsFd, events: i16, most: Duration) -> bool {
+    let until = Instant::now() + most;
+    loop {
+        let left = until.saturating_duration_since(Instant::now()).as_millis();
+        let mut look = libc::pollfd {
+            fd: fd.as_fd().as_raw_fd(),
+            events,
+            revents: 0,
+        };
+        // SAFETY: one pollfd, which outlives the call.
+        let said = unsafe { libc::poll(&raw mut look, 1, left.try_into().unwrap_or(i32::MAX)) };
+        if said >= 0 || Errno::last() != Errno::EINTR {
+            return look.revents != 0;
         }
     }
 }

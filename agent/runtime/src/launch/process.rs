@@ -6,9 +6,12 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 
 use super::console;
@@ -46,6 +49,8 @@ pub(crate) struct Process<'a> {
     pub(crate) labels: Vec<(File, String)>,
     /// To be entered.
     pub(crate) users: Option<&'a Users>,
+    /// See [`ends_with`].
+    pub(crate) keeper: Option<OwnedFd>,
 }
 
 /// When `PATH` is not among the variables.
@@ -72,6 +77,7 @@ impl<'a> Process<'a> {
             listener_message: Vec::new(),
             labels: Vec::new(),
             users: None,
+            keeper: None,
         }
     }
 
@@ -185,6 +191,8 @@ impl<'a> Process<'a> {
         self.capabilities.bound()?;
         confine::become_user(self.uid, self.gid, self.additional_gids)
             .at(Step::User, format!("{}:{}", self.uid, self.gid))?;
+        // Which took it back.
+        ends_with(self.keeper.as_ref())?;
         let mut is_there = false;
         if !self.no_new_privs {
             // Without it only CAP_SYS_ADMIN may load a filter, which then sees all that follows: so whatever can be done
@@ -319,6 +327,17 @@ impl<'a> Process<'a> {
             }
         }
         failed(answer)
+    }
+}
+
+/// The calling process is killed when its parent ends, which reads the other end of this pipe alone.
+pub(crate) fn ends_with(keeper: Option<&OwnedFd>) -> Result<(), Failure> {
+    let Some(keeper) = keeper else { return Ok(()) };
+    set_pdeathsig(Signal::SIGKILL).at(Step::Pipe, "parent's death")?;
+    // Of an end before that the kernel says nothing.
+    match kernel::comes(keeper, libc::POLLERR, Duration::ZERO) {
+        false => Ok(()),
+        true => Err(Failure::refused(Step::Pipe, "nobody waits for it")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What may be said of a process beyond what an app of the supervisor needs.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// A terminal that is made inside the container.
 #[derive(Debug)]
@@ -61,4 +62,8 @@ pub struct ProcessSettings {
     /// An AppArmor profile, or a SELinux label, from the next execve on.
     pub apparmor: Option<String>,
     pub selinux: Option<String>,
+    /// Of an exec: the caller is a process that does nothing else than wait for the program, which is killed when that one ends,
+    /// however it does. Has it not been executed so long after the call, then it has failed; what is left of it ends with the
+    /// caller.
+    pub kept: Option<Duration>,
 }

@@ -7,8 +7,9 @@
 use super::probe::{Target, report_file};
 use crate::apps::filter;
 use crate::ended;
+use coracle_runtime::spec::ProcessSettings;
 use coracle_runtime::{
-    Capabilities, Child, ExecSpec, SeccompProgram, Stdio, exec_in, reap, spawn_plain,
+    Capabilities, Child, ExecSpec, SeccompProgram, Stdio, exec_with, reap, spawn_plain,
 };
 use std::fs::File;
 use std::io::Write;
@@ -60,19 +61,24 @@ pub(crate) fn waiter(
     Ok((child.map_err(|e| e.to_string())?, report))
 }
 
-/// In such a child: the program, as the app's user and within the app's limits. `app`: the descriptor of the app's first process.
+/// In such a child: the program, as the app's user and within the app's limits, executed within that time and killed with this
+/// child. `app`: the descriptor of the app's first process.
 ///
 /// # Errors
 /// In words, when it cannot be started; nothing of it is left.
 pub(crate) fn program(
-    argv: &[String],
+    (argv, most): (&[String], Duration),
     target: &Target<'_>,
     app: &OwnedFd,
     stdio: Stdio,
 ) -> Result<Child, String> {
     let seccomp = filter::of_all_apps().map_err(|e| e.to_string())?;
     let spec = spec(argv, target, app, seccomp, stdio);
-    let program = exec_in(&spec).map_err(|e| e.to_string())?;
+    let settings = ProcessSettings {
+        kept: Some(most),
+        ..ProcessSettings::default()
+    };
+    let program = exec_with(&spec, &settings).map_err(|e| e.to_string())?;
     Ok(Child {
         pid: program.pid,
         pidfd: program.pidfd,
@@ -115,7 +121,8 @@ fn run(
     target: &Target<'_>,
     app: &OwnedFd,
 ) -> Result<u8, String> {
-    let program = program(argv, target, app, Stdio::null().map_err(|e| e.to_string())?)?;
+    let stdio = Stdio::null().map_err(|e| e.to_string())?;
+    let program = program((argv, timeout), target, app, stdio)?;
     // An error leaves the supervisor's own limit to end both.
     if ended::within(&program.pidfd, timeout) == Ok(false) {
         program.kill().map_err(|e| e.to_string())?;

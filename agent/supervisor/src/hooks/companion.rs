@@ -107,7 +107,7 @@ fn run(
         stderr: write,
         terminal: false,
     };
-    let program = exec::program(argv, target, app, stdio)
+    let program = exec::program((argv, timeout), target, app, stdio)
         .map_err(|fault| format!("could not be executed: {fault}"))?;
     let ended = words.follow(&read, Some(&program.pidfd), Some(end));
     if !matches!(ended, Ok(true)) {
