@@ -8,7 +8,8 @@ use coracle_protocol::local::{Answer, AppAction, Request};
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{App, Image, Probe};
 use coracle_protocol::report::{AppState, AppStatus};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -164,6 +165,93 @@ fn a_probe_that_a_pause_breaks_off_is_gone_when_the_app_goes_on() {
         (!all.is_empty() && !all.contains(&probe[0])).then_some(all)
     });
     assert_eq!(next.len(), 1, "{next:?}");
+}
+
+/// Keeps its memory for itself: one thread writes to a page of a disk that stands still, another waits for that one.
+const KEEPS_ITS_MEMORY: &str = "
+import ctypes, sys, threading, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+file = open(sys.argv[1], 'r+b')
+page = libc.mmap(None, ctypes.c_size_t(4096), 3, 1, file.fileno(), ctypes.c_long(0))
+threading.Thread(target=lambda: libc.memset(ctypes.c_void_p(page), 1, 1)).start()
+time.sleep(0.5)
+threading.Thread(target=lambda: libc.munmap(ctypes.c_void_p(page), ctypes.c_size_t(4096))).start()
+time.sleep(1000)
+";
+
+/// A disk in a file that stands still, until it is dropped.
+struct StandingDisk(std::path::PathBuf);
+
+impl StandingDisk {
+    fn new(board: &Board) -> Self {
+        let (image, at) = (board.dir.path().join("image"), board.dir.path().join("at"));
+        std::fs::create_dir(&at).unwrap();
+        let file = std::fs::File::create(&image).unwrap();
+        file.set_len(8 << 20).unwrap();
+        let (image, text) = (image.to_str().unwrap(), at.to_str().unwrap());
+        run(&["mkfs.ext4", "-q", image]);
+        run(&["mount", "-o", "loop", image, text]);
+        std::fs::write(at.join("page"), [0; 4096]).unwrap();
+        run(&["fsfreeze", "--freeze", text]);
+        Self(at)
+    }
+}
+
+impl Drop for StandingDisk {
+    fn drop(&mut self) {
+        let at = self.0.to_str().unwrap();
+        run(&["fsfreeze", "--unfreeze", at]);
+        // Whoever waits for it may not have ended yet.
+        run(&["umount", "--lazy", at]);
+    }
+}
+
+fn run(command: &[&str]) {
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+#[test]
+fn a_process_that_keeps_its_command_line_from_everybody_holds_nobody_up() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit("1", vec![quiet(&image, "web", "exec sleep 100000")]);
+    let disk = StandingDisk::new(&board);
+    let mut python = Command::new("python3");
+    let python = python
+        .args(["-c", KEEPS_ITS_MEMORY])
+        .arg(disk.0.join("page"));
+    let mut python = python.spawn().unwrap();
+    // As if it were the app's.
+    let pid = python.id().to_string();
+    for folder in board.cgroups() {
+        let file = folder.join("web/cgroup.procs");
+        if file.exists() {
+            std::fs::write(file, &pid).unwrap();
+        }
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    let mut client = board.watch();
+    let app = AppName::new("web").unwrap();
+    client.send(Request::Processes { app });
+    std::thread::sleep(Duration::from_millis(200));
+    let asked = Instant::now();
+    board.status();
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(1), "it answered after {took:?}");
+    let answer = client.answer();
+    let Answer::Processes { rows, .. } = &answer else {
+        panic!("{answer:?}");
+    };
+    let row = rows.iter().find(|row| row[1] == pid).unwrap();
+    assert!(row[4].starts_with("[python3"), "{row:?}");
+    drop(disk);
+    python.kill().unwrap();
+    python.wait().unwrap();
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub enum Request {
         uid: u32,
     },
     /// Which processes one app of the running set has. Answer: [`Answer::Processes`], or [`Answer::Failed`] with code `no-app`,
-    /// `not-running`.
+    /// `not-running`, `busy`.
     Processes {
         /// Which app.
         app: AppName,

@@ -1,13 +1,18 @@
 //! What people do to one app of the running set, when no deployment is under way, and a look at its processes.
 
 use super::Supervisor;
-use super::requests::{failed, no_app, no_app_text};
+use super::requests::{failed, no_app_text};
+use super::volumes::Fault;
 use crate::apps::Phase;
 use crate::apps::plan::signal;
-use crate::apps::top;
+use crate::apps::top::{self, Look};
+use crate::socket::AnswerTo;
 use coracle_protocol::local::{Answer, AppAction};
 use coracle_protocol::names::AppName;
 use std::time::Instant;
+
+/// Lists of processes that are made at the same time; each takes a child.
+const LOOKS: usize = 4;
 
 impl Supervisor {
     pub(super) fn control(&mut self, name: &AppName, action: AppAction) -> Answer {
@@ -76,20 +81,36 @@ impl Supervisor {
     }
 
     /// At any time: it is only looked at.
-    pub(super) fn processes(&self, name: &AppName) -> Answer {
-        let Some(index) = self.find(|app| app.name() == name) else {
-            return no_app(name);
-        };
-        let Some(process) = &self.apps[index].process else {
-            return failed("not-running", format!("app `{name}` does not run"));
-        };
-        match process.cgroup.processes() {
-            Ok(processes) => Answer::Processes {
-                titles: top::TITLES.map(str::to_owned).to_vec(),
-                rows: top::rows(&processes),
-            },
-            Err(error) => failed("no-list", error.to_string()),
+    pub(super) fn processes(&mut self, name: &AppName, answer: AnswerTo) {
+        match self.look(name) {
+            Ok(look) => self.looks.push((look, answer)),
+            Err((code, reason)) => answer.send(failed(code, reason)),
         }
+    }
+
+    fn look(&self, name: &AppName) -> Result<Look, Fault> {
+        let index = self.find(|app| app.name() == name);
+        let index = index.ok_or_else(|| ("no-app", no_app_text(name)))?;
+        let Some(process) = &self.apps[index].process else {
+            let text = format!("app `{name}` does not run");
+            return Err(("not-running", text));
+        };
+        if self.looks.len() >= LOOKS {
+            let text = format!("{LOOKS} lists of processes are being made already");
+            return Err(("busy", text));
+        }
+        let processes = process.cgroup.processes().map_err(|e| e.to_string());
+        let look = processes.and_then(|processes| Look::begin(&processes));
+        look.map_err(|text| ("no-list", text))
+    }
+
+    /// The child of that look has ended.
+    pub(super) fn looked(&mut self, at: usize) {
+        let (look, answer) = self.looks.swap_remove(at);
+        answer.send(Answer::Processes {
+            titles: top::TITLES.map(str::to_owned).to_vec(),
+            rows: look.ended(),
+        });
     }
 
     /// Where an app is that people may do something to now.

@@ -31,6 +31,8 @@ impl Supervisor {
             job.ended(exit);
         } else if let Some(at) = self.execs.iter().position(|job| job.pid() == pid) {
             self.execs.swap_remove(at).ended(exit);
+        } else if let Some(at) = self.looks.iter().position(|(look, _)| look.pid() == pid) {
+            self.looked(at);
         } else if self.sweeper == Some(pid) {
             self.sweeper = None;
             // What was thrown away since it looked.

@@ -72,6 +72,7 @@ use crate::adopt::AdoptedEnd;
 use crate::agent::Own;
 use crate::apps::AppRun;
 use crate::apps::launch::Bridge;
+use crate::apps::top::Look;
 use crate::disk::DiskError;
 use crate::journal::{DeployedSet, Failure, Journal, JournalError, StoredSet};
 use crate::lights::{Lights, News};
@@ -189,6 +190,8 @@ pub struct Supervisor {
     commands: Commands,
     action: Option<actions::ActionJob>,
     execs: Vec<execs::ExecJob>,
+    /// At processes of apps, and whom to answer.
+    looks: Vec<(Look, AnswerTo)>,
     resetting: Option<reset::Resetting>,
     /// The board is no fleet's any more.
     decommissioned: bool,

@@ -160,7 +160,7 @@ impl Supervisor {
                     Err(FaultOf((code, why))) => refused(Refused::new(code, why)),
                 });
             }
-            Request::Processes { app } => answer.send(self.processes(&app)),
+            Request::Processes { app } => self.processes(&app, answer),
             Request::Command { command } => self.command(&command, answer),
             Request::Reset {
                 decommission,

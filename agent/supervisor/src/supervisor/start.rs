@@ -84,6 +84,7 @@ impl Supervisor {
             commands: super::Commands::default(),
             action: None,
             execs: Vec::new(),
+            looks: Vec::new(),
             resetting: None,
             decommissioned: config.decommissioned_file().exists(),
             over_budget: None,
