@@ -20,6 +20,7 @@ pub mod storage;
 mod text;
 pub mod thermal;
 mod toml_file;
+pub mod vitals;
 pub mod wear;
 
 pub use text::Text;

@@ -1,8 +1,8 @@
 //! How hot the board is, against what its profile says.
 
 use crate::profile::Thermal;
-use crate::text::{Text, read_text};
-use std::path::Path;
+use crate::text::{Text, cut, read_text};
+use std::path::{Path, PathBuf};
 
 /// How hot the board is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,21 +44,20 @@ impl Reading {
 
 /// Zones of the kernel that are looked at.
 const ZONE_LIMIT: usize = 64;
+/// What a sensor can mean, in thousandths of a degree Celsius; beyond, it is none that works.
+const SENSED: std::ops::RangeInclusive<i32> = -100_000..=250_000;
 
 /// Reads the zones of `thermal` below `root`, which is `/` on a board (sysfs-api.rst of thermal:
 /// `type` is the name, `temp` is in thousandths of a degree Celsius).
 pub fn look(root: &Path, thermal: &Thermal) -> Look {
-    let folder = root.join("sys/class/thermal");
-    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
     let (mut hot, mut cool) = (false, true);
     let mut hottest: Option<Reading> = None;
-    for entry in entries.take(ZONE_LIMIT) {
-        let kind = read_text(&entry.path().join("type"), 128);
-        let Some(zone) = thermal.zones.iter().find(|z| z.zone == kind.trim()) else {
+    for folder in zones(root) {
+        let kind = kind(&folder);
+        let Some(zone) = thermal.zones.iter().find(|z| z.zone == kind) else {
             continue;
         };
-        let temp = read_text(&entry.path().join("temp"), 32);
-        let Ok(millidegrees) = temp.trim().parse::<i32>() else {
+        let Some(millidegrees) = millidegrees(&folder) else {
             continue;
         };
         hot |= millidegrees >= i32::from(zone.throttle_celsius) * 1000;
@@ -81,6 +80,34 @@ pub fn look(root: &Path, thermal: &Thermal) -> Look {
         (false, false) => Heat::Between,
     };
     Look { heat, hottest }
+}
+
+/// The hottest zone of all, and its temperature in thousandths of a degree Celsius, whatever a profile says. Sensors that a
+/// profile does not name may be slow: not for whoever must not wait.
+pub fn hottest(root: &Path) -> Option<(Text, i32)> {
+    let of = |folder: PathBuf| Some((millidegrees(&folder)?, kind(&folder)));
+    let seen = zones(root).filter_map(of);
+    let (millidegrees, zone) = seen.filter(|(at, _)| SENSED.contains(at)).max()?;
+    Some((zone, millidegrees))
+}
+
+/// Folders of the kernel's zones.
+fn zones(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(root.join("sys/class/thermal")).into_iter();
+    // Cooling devices stand in the same folder.
+    let zones = entries.flatten().flatten().filter(|entry| {
+        let name = entry.file_name();
+        name.as_encoded_bytes().starts_with(b"thermal_zone")
+    });
+    zones.take(ZONE_LIMIT).map(|entry| entry.path())
+}
+
+fn kind(zone: &Path) -> Text {
+    cut(read_text(&zone.join("type"), 128).trim())
+}
+
+fn millidegrees(zone: &Path) -> Option<i32> {
+    read_text(&zone.join("temp"), 32).trim().parse().ok()
 }
 
 /// [`look`], and no more than how hot it is.
@@ -128,6 +155,15 @@ mod tests {
         let zone = hot.hottest.unwrap();
         assert_eq!((hot.heat, zone.zone.as_str()), (Heat::Hot, "gpu-thermal"));
         assert_eq!((zone.millidegrees, zone.margin()), (80_000, 0));
+        assert_eq!(hottest(root.path()), Some((cut("battery"), 99_000)));
+        set(1, "battery", "2147483647\n");
+        set(3, "modem", "unknown\n");
+        assert_eq!(hottest(root.path()), Some((cut("gpu-thermal"), 80_000)));
+        for number in 0..2 * ZONE_LIMIT {
+            let cooling = format!("sys/class/thermal/cooling_device{number}");
+            fs::create_dir_all(root.path().join(cooling)).unwrap();
+        }
+        assert_eq!(heat(root.path(), &thermal), Heat::Hot, "zones alone count");
         set(0, "cpu-thermal", "-5000\n");
         set(2, "gpu-thermal", "-273150\n");
         assert_eq!(heat(root.path(), &thermal), Heat::Cool);

@@ -7,9 +7,11 @@ use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
+mod board;
 mod networks;
 mod pressure;
 
+pub use board::{BoardUse, LinkKind};
 pub use networks::{NetworkStatus, PlaceStatus, SubnetStatus, Traffic};
 pub use pressure::{AppPressure, Pressure, Stall};
 
@@ -410,6 +412,9 @@ pub struct Telemetry {
     /// What was written to its disks, where its profile has a budget of that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub storage: Vec<StorageWear>,
+    /// What the board itself uses; an older agent says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub board: Option<BoardUse>,
 }
 
 /// What one app uses.

@@ -18,9 +18,9 @@ use coracle_protocol::names::{ActionName, AppName, BoardId, DeviceName, ProductN
 use coracle_protocol::release::{AppLimits, Blob, DeviceAccess, DiskOn, Port, Protocol};
 use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing, State};
 use coracle_protocol::report::{
-    AppPressure, AppState, AppStatus, AppUse, AppUsers, BoardFacts, Current, DeviceStatus, DiskUse,
-    Feedback, Fetched, FlashReserve, HeatState, HeatStatus, OwnProgram, Phase, Presence, Pressure,
-    SetState, SetStatus, Stall, StorageWear, Telemetry,
+    AppPressure, AppState, AppStatus, AppUse, AppUsers, BoardFacts, BoardUse, Current,
+    DeviceStatus, DiskUse, Feedback, Fetched, FlashReserve, HeatState, HeatStatus, LinkKind,
+    OwnProgram, Phase, Presence, Pressure, SetState, SetStatus, Stall, StorageWear, Telemetry,
 };
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
@@ -276,6 +276,25 @@ fn trust() -> TrustState {
     }
 }
 
+fn board_use() -> BoardUse {
+    BoardUse {
+        memory_total_bytes: Some(1 << 30),
+        memory_used_bytes: Some(300 << 20),
+        agent_memory_bytes: Some(4 << 20),
+        load_hundredths: Some(52),
+        uptime_seconds: Some(86_400),
+        zone: Some("cpu-thermal".into()),
+        millidegrees: Some(61_200),
+        throttle_celsius: Some(75),
+        state_total_bytes: Some(8 << 30),
+        state_free_bytes: Some(3 << 30),
+        images_total_bytes: Some(4 << 30),
+        images_free_bytes: Some(1 << 30),
+        link: Some("wlan0".into()),
+        link_kind: Some(LinkKind::Wifi),
+    }
+}
+
 fn storage() -> StorageWear {
     StorageWear {
         disk: "mmcblk0".into(),
@@ -340,6 +359,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
         storage: vec![storage()],
         metered: vec!["wwan0".into()],
         decommissioned: false,
+        own_memory_bytes: Some(2 << 20),
         resetting: false,
         networks: vec![],
         version: "0.1.0".into(),
@@ -491,7 +511,26 @@ fn all() -> Vec<(&'static str, (String, String))> {
                     pids: 3,
                 }],
                 storage: vec![storage()],
+                board: Some(board_use()),
             }),
+        ),
+        (
+            "telemetry_older",
+            twice(&Telemetry {
+                at: 1_800_000_000,
+                apps: vec![],
+                storage: vec![],
+                board: None,
+            }),
+        ),
+        (
+            "link_kinds",
+            twice(&vec![
+                LinkKind::Ethernet,
+                LinkKind::Wifi,
+                LinkKind::Cellular,
+                LinkKind::Other,
+            ]),
         ),
         ("call_status", call(Request::Status)),
         ("call_watch", call(Request::Watch)),

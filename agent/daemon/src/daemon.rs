@@ -2,6 +2,7 @@
 
 use crate::api::{self, Api};
 use crate::blobs::{BlobError, Blobs};
+use crate::board_use::Places;
 use crate::deployment::{self, EarlyVerifier, Means};
 use crate::disk::DiskError;
 use crate::fetch::Patience;
@@ -134,7 +135,9 @@ pub async fn run(
         board: board_end.clone(),
         shutdown: shutdown.clone(),
     }));
+    let places = Places::of(&config);
     let api = Api {
+        places: places.clone(),
         supervisor: supervisor.clone(),
         blobs: blobs.clone(),
         link: link_state,
@@ -206,7 +209,7 @@ pub async fn run(
         commands: signed,
         shutdown: shutdown.clone(),
     }));
-    let telemetry = tokio::spawn(telemetry::run(supervisor, outbox, shutdown.clone()));
+    let telemetry = tokio::spawn(telemetry::run(supervisor, places, outbox, shutdown.clone()));
     let mut api = tokio::spawn(api::serve(listener, Arc::new(api)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %config.docker_socket().display(), "ready");
 

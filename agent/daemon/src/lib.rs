@@ -14,7 +14,7 @@
 //! | [`docker`] | shapes of the Docker Engine API |
 //! | [`program`], [`args`] | the command line, and exit codes |
 //! | [`own_program`] | which program this is, where a release brought another than the root file system's |
-//! | [`reporter`], [`telemetry`], [`metrics`] | what runs, told to whoever asks |
+//! | [`reporter`], [`telemetry`], [`metrics`], [`board_use`] | what runs and what it uses, told to whoever asks |
 //!
 //! Each task owns its state and talks over bounded channels. [`daemon`] starts and joins them.
 //! Nothing here can stop an app by crashing: apps belong to the supervisor.
@@ -28,6 +28,7 @@ mod api;
 pub mod args;
 pub mod as_made;
 pub mod blobs;
+pub mod board_use;
 pub mod clock;
 pub mod commands;
 pub mod daemon;

@@ -1,9 +1,11 @@
 //! Metrics as Prometheus reads them ("Exposition formats", text format 0.0.4).
 
+mod board;
+
 use crate::link::{LinkState, odd};
 use coracle_protocol::local::Status;
 use coracle_protocol::report::{
-    AppState, AppStatus, Phase, PlaceStatus, Stall, StorageWear, Traffic,
+    AppState, AppStatus, BoardUse, Phase, PlaceStatus, Stall, StorageWear, Traffic,
 };
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,8 +42,13 @@ type OfStall = fn(&Stall) -> u64;
 type OfPlace = fn(&PlaceStatus) -> Option<u64>;
 
 /// Everything, as text. Without a `status` the supervisor cannot be reached.
-pub fn text(counters: &Counters, link: &LinkState, status: Option<&Status>) -> String {
-    let mut out = String::new();
+pub fn text(
+    counters: &Counters,
+    link: &LinkState,
+    used: &BoardUse,
+    status: Option<&Status>,
+) -> String {
+    let mut out = board::text(used);
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let mut metric = |name: &str, kind: &str, help: &str, lines: &[(String, u64)]| {
         // Writing to a String cannot fail.

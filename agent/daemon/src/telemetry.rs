@@ -1,10 +1,11 @@
-//! What the apps use, once a minute.
+//! What the apps and the board use, once a minute.
 
+use crate::board_use::Places;
 use crate::link::Outbox;
 use crate::supervisor::Supervisor;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::Status;
-use coracle_protocol::report::{AppUse, Telemetry};
+use coracle_protocol::report::{AppUse, BoardUse, Telemetry};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -13,19 +14,25 @@ use tokio::sync::watch;
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Runs until shutdown.
-pub async fn run(supervisor: Supervisor, outbox: Arc<Outbox>, mut shutdown: watch::Receiver<bool>) {
+pub async fn run(
+    supervisor: Supervisor,
+    places: Places,
+    outbox: Arc<Outbox>,
+    mut shutdown: watch::Receiver<bool>,
+) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             _ = shutdown.changed() => return,
         }
         if let Ok(status) = supervisor.status().await {
-            outbox.telemetry(&of(&status));
+            let board = places.look(Some(&status));
+            outbox.telemetry(&of(&status, board));
         }
     }
 }
 
-fn of(status: &Status) -> Telemetry {
+fn of(status: &Status, board: BoardUse) -> Telemetry {
     let apps = status.current.as_ref().map_or(&[][..], |set| &set.apps);
     let app = |app: &coracle_protocol::report::AppStatus| {
         Some(AppUse {
@@ -39,6 +46,7 @@ fn of(status: &Status) -> Telemetry {
         at: crate::clock::now(),
         apps: apps.iter().filter_map(app).collect(),
         storage: status.storage.clone(),
+        board: Some(board),
     };
     // Many apps with long names: the last ones are told on the board alone.
     let bytes = |told: &Telemetry| serde_json::to_vec(told).map_or(0, |json| json.len());
@@ -50,6 +58,16 @@ fn of(status: &Status) -> Telemetry {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn metrics(status: &Status) -> String {
+        let counters = crate::metrics::Counters::default();
+        let board = BoardUse {
+            millidegrees: Some(-5000),
+            memory_used_bytes: Some(7),
+            ..BoardUse::default()
+        };
+        crate::metrics::text(&counters, &Default::default(), &board, Some(status))
+    }
 
     #[test]
     fn what_is_written_to_the_boards_disks_is_told() {
@@ -64,16 +82,20 @@ mod tests {
             "layers": [], "storage": [disk],
         });
         let status: Status = serde_json::from_value(status).unwrap();
-        let told = of(&status);
+        let told = of(&status, BoardUse::default());
         assert_eq!(told.storage, status.storage);
         assert!(told.storage[0].is_too_much());
-        let metrics = crate::metrics::text(&Default::default(), &Default::default(), Some(&status));
+        let metrics = metrics(&status);
         for line in [
             "coracle_disk_written_bytes{disk=\"mmcblk0\"} 3\n",
             "coracle_disk_write_budget_bytes{disk=\"mmcblk0\"} 2\n",
+            "\ncoracle_board_memory_used_bytes 7\n",
+            "\ncoracle_board_temperature_millidegrees -5000\n",
+            "\ncoracle_layers 0\n",
         ] {
             assert!(metrics.contains(line), "{line}: {metrics}");
         }
+        assert!(!metrics.contains("coracle_board_memory_bytes"), "{metrics}");
     }
 
     #[test]
@@ -93,7 +115,7 @@ mod tests {
         });
         let mut status: Status = serde_json::from_value(status).unwrap();
         let said = |status: &Status| {
-            let text = crate::metrics::text(&Default::default(), &Default::default(), Some(status));
+            let text = metrics(status);
             let line = text
                 .lines()
                 .find(|line| line.starts_with("coracle_set_stale "));
@@ -113,6 +135,11 @@ mod tests {
             "agent": "0.1", "memory_bytes": 1, "cpus": 4,
         });
         let most = LIMITS.integer - 1;
+        let used = json!({"memory_total_bytes": most, "memory_used_bytes": most, "agent_memory_bytes": most,
+            "load_hundredths": most, "uptime_seconds": most, "zone": "x".repeat(96), "millidegrees": i32::MIN,
+            "throttle_celsius": 255, "state_total_bytes": most, "state_free_bytes": most,
+            "images_total_bytes": most, "images_free_bytes": most, "link": "x".repeat(96), "link_kind": "ethernet"});
+        let used: BoardUse = serde_json::from_value(used).unwrap();
         let app = |number: usize| {
             json!({"name": format!("{}{number:02}", "a".repeat(46)), "image": "x:1", "image_manifest": digest,
                 "state": "running", "exit_code": null, "oom_killed": false, "restarts": 0, "healthy": null,
@@ -128,16 +155,17 @@ mod tests {
                 "last_failure": null, "layers": [], "storage": vec![disk; 4]});
             let status: Status = serde_json::from_value(status).unwrap();
             assert_eq!(status.current.as_ref().unwrap().apps.len(), count);
-            of(&status)
+            of(&status, used.clone())
         };
-        assert_eq!(told(40).apps.len(), 40);
+        assert_eq!(told(36).apps.len(), 36);
         let all = told(LIMITS.apps);
         assert!(
-            (40..LIMITS.apps).contains(&all.apps.len()),
+            (36..LIMITS.apps).contains(&all.apps.len()),
             "{}",
             all.apps.len()
         );
         assert!(serde_json::to_vec(&all).unwrap().len() <= LIMITS.mqtt_message_bytes);
         assert_eq!(all.storage.len(), 4);
+        assert_eq!(all.board, Some(used));
     }
 }

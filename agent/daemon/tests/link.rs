@@ -13,7 +13,8 @@ use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
 use coracle_protocol::local::{Answer, Event, LayerNeed, Needs, Request, Trusted};
 use coracle_protocol::names::{AppName, BoardId};
 use coracle_protocol::report::{
-    AppUse, Current, Feedback, Phase, Presence, SetState, SetStatus, Telemetry,
+    AppUse, Current, Feedback, HeatState, HeatStatus, Phase, Presence, SetState, SetStatus,
+    Telemetry,
 };
 use coracle_protocol::root::{ROOT_TYPE, Role, TrustedRoot};
 use coracle_protocol::topics::ROOT_NOTICE;
@@ -498,7 +499,17 @@ async fn what_apps_use_is_told_over_mqtt_once_a_minute() {
     let set = serde_json::json!({"deployment": digest, "release": digest, "product": "shop", "version": "1",
         "state": "committed", "apps": [app("web", Some(4096)), app("off", None)]});
     let set = serde_json::from_value(set).unwrap();
-    board.supervisor.state.status.lock().unwrap().current = Some(set);
+    {
+        let mut status = board.supervisor.state.status.lock().unwrap();
+        status.current = Some(set);
+        status.own_memory_bytes = Some(2 << 20);
+        status.heat = Some(HeatStatus {
+            state: HeatState::Cool,
+            zone: "cpu-thermal".into(),
+            millidegrees: 61_200,
+            throttle_celsius: 75,
+        });
+    }
     let told = || board.heard.all::<Telemetry>("telemetry");
     assert_eq!(told(), []);
     support::until_within(90, "the first of them", || !told().is_empty()).await;
@@ -513,6 +524,23 @@ async fn what_apps_use_is_told_over_mqtt_once_a_minute() {
     };
     assert_eq!(told.apps, [used]);
     assert!(told.at > 1_700_000_000, "{told:?}");
+    // The board is this machine, without a capability.
+    let used = told.board.clone().unwrap();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let total = meminfo.split_whitespace().nth(1).unwrap();
+    let total = total.parse::<u64>().unwrap() << 10;
+    assert_eq!(used.memory_total_bytes, Some(total));
+    assert!(used.memory_used_bytes.unwrap() < total, "{used:?}");
+    assert!(used.agent_memory_bytes.unwrap() > 3 << 20, "{used:?}");
+    assert!(used.load_hundredths.is_some() && used.uptime_seconds.unwrap() > 0);
+    assert!(used.state_free_bytes.unwrap() <= used.state_total_bytes.unwrap());
+    assert_eq!(used.images_total_bytes, None, "it is the state folder's");
+    assert_eq!(used.zone.as_deref(), Some("cpu-thermal"));
+    assert_eq!(
+        (used.millidegrees, used.throttle_celsius),
+        (Some(61_200), Some(75))
+    );
+    assert_eq!(used.clone().in_sense(), used);
 }
 
 /// Whoever has the broker sends what they like. The console takes a deployment back by an assignment of what runs.

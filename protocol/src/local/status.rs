@@ -46,6 +46,9 @@ pub struct Status {
     /// Networks on the board, its own first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkStatus>,
+    /// What the supervisor itself holds of the board's memory, its share of what is shared included (PSS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_memory_bytes: Option<u64>,
     /// It is no fleet's board any more, until somebody enrols it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decommissioned: bool,

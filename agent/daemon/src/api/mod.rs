@@ -18,6 +18,7 @@ mod wait;
 pub use body::Body;
 
 use crate::blobs::Blobs;
+use crate::board_use::Places;
 use crate::deployment::Command;
 use crate::identity::{Identity, Overrides};
 use crate::link::{LinkState, Outbox};
@@ -54,6 +55,8 @@ pub struct Api {
     pub supervisor: Supervisor,
     /// The store.
     pub blobs: Blobs,
+    /// Where to look what the board uses.
+    pub places: Places,
     /// How the link is.
     pub link: watch::Receiver<LinkState>,
     /// How the board's certificate stands.

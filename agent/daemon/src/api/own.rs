@@ -16,7 +16,7 @@ use coracle_protocol::dsse::Envelope;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{self, Answer, Needs, Status};
 use coracle_protocol::release::Blob;
-use coracle_protocol::report::{Feedback, OwnProgram};
+use coracle_protocol::report::{BoardUse, Feedback, OwnProgram};
 use coracle_protocol::root::TrustedRoot;
 use coracle_protocol::verify::{Refusal, VerifiedDeploy};
 use http_body_util::BodyExt;
@@ -42,6 +42,8 @@ struct FullStatus {
     daemon: &'static str,
     daemon_program: OwnProgram,
     supervisor_up: bool,
+    /// What the board itself uses.
+    board_use: BoardUse,
     /// What was last said of a deployment since the daemon started, refusals included.
     last_deployment: Option<Feedback>,
 }
@@ -94,7 +96,8 @@ pub async fn route(
         ("GET", ["metrics"]) => {
             let status = api.supervisor.status().await.ok();
             let link = api.link.borrow().clone();
-            let text = metrics::text(&api.counters, &link, status.as_ref());
+            let board = api.places.look(status.as_ref());
+            let text = metrics::text(&api.counters, &link, &board, status.as_ref());
             Ok(typed("text/plain; version=0.0.4", Body::whole(text)))
         }
         ("POST", ["enrol"]) => {
@@ -154,6 +157,7 @@ async fn status(api: &Api) -> FullStatus {
     let status = api.supervisor.status().await.ok();
     FullStatus {
         supervisor_up: status.is_some(),
+        board_use: api.places.look(status.as_ref()),
         daemon_program: own_program::own(status.as_ref().and_then(|s| s.program.as_ref())),
         status,
         link: api.link.borrow().clone(),

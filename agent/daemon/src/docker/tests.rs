@@ -126,6 +126,7 @@ fn version_images_info_stats() {
         storage: vec![],
         metered: vec![],
         decommissioned: false,
+        own_memory_bytes: None,
         resetting: false,
         networks: vec![],
         version: "0".into(),

@@ -38,6 +38,7 @@ pub fn empty_status() -> Status {
         storage: vec![],
         metered: vec![],
         decommissioned: false,
+        own_memory_bytes: None,
         resetting: false,
         networks: vec![],
         version: "test".into(),

@@ -111,6 +111,8 @@ impl Supervisor {
         };
         if self.apps.iter().all(AppRun::is_down) {
             self.cooling.look_at = None;
+            // Nobody looks any more, so nobody is told how hot it was.
+            self.cooling.seen = None;
             return;
         }
         if self.cooling.look_at.is_some_and(|at| at > now) {

@@ -10,7 +10,7 @@ use crate::machine::State;
 use crate::stage;
 use crate::trust::built_at;
 use crate::users;
-use coracle_board_support::clock;
+use coracle_board_support::{clock, vitals};
 use coracle_protocol::local::Status;
 use coracle_protocol::report::{
     AppPressure, AppState, AppStatus, DiskUse, Pressure, SetState, SetStatus, Stall,
@@ -47,6 +47,7 @@ impl Supervisor {
                 .into_iter()
                 .collect(),
             trust: Some(self.trust.state()),
+            own_memory_bytes: vitals::own_memory(),
             decommissioned: self.decommissioned,
             resetting: self.resetting.is_some(),
         }
