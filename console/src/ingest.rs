@@ -12,7 +12,7 @@ use crate::store::{Heard, Store, StoreError};
 use coracle_protocol::command::CommandResult;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::names::BoardId;
-use coracle_protocol::report::{Current, Feedback, Presence, Telemetry};
+use coracle_protocol::report::{BoardUse, Current, Feedback, Presence, Telemetry};
 use coracle_protocol::topics::Topic;
 use serde::de::DeserializeOwned;
 
@@ -159,10 +159,15 @@ async fn take(
                 .await?
         }
         Topic::Telemetry => {
-            let telemetry: Telemetry = parse(payload)?;
+            let mut telemetry: Telemetry = parse(payload)?;
+            telemetry.board = telemetry.board.map(BoardUse::in_sense);
+            let used = telemetry.board.clone();
             let known = store.board(board).await?.is_some();
             if known {
-                live.set_telemetry(board.clone(), telemetry, now);
+                let is_due = live.set_telemetry(board.clone(), telemetry, now);
+                if let Some(used) = used.filter(|_| is_due) {
+                    store.set_used(board, &used, now).await?;
+                }
             }
             known
         }

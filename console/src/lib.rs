@@ -15,6 +15,7 @@
 //! | [`deploy`], [`deltas`] | signed assignments, deltas |
 //! | [`commands`] | signed commands |
 //! | [`web`], [`live`] | pages, and who tells them of changes |
+//! | [`marks`] | what to see of a board at a glance |
 //! | [`audit`] | who changed what |
 //! | [`tokens`], [`boards`], [`check`] | the other subcommands |
 
@@ -38,6 +39,7 @@ pub mod ingest;
 pub mod link;
 pub mod live;
 pub mod manufacturing;
+pub mod marks;
 pub mod mosquitto;
 pub mod problem;
 pub mod registry;

@@ -1,8 +1,10 @@
 //! Who is told that something changed: web pages that show it. Slow listeners miss some and fetch
 //! the whole anyway.
 
+use crate::marks::{self, Mark};
+use crate::store::Board;
 use coracle_protocol::names::BoardId;
-use coracle_protocol::report::Telemetry;
+use coracle_protocol::report::{BoardUse, Telemetry};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +21,19 @@ pub enum Change {
 
 /// The board's newest use of memory and CPU, and when it came.
 pub type Latest = (Telemetry, u64);
+
+/// What a board itself uses goes into the database at most so often, in seconds, when it is marked otherwise than what is there …
+const KEEP_CHANGED: u64 = 60;
+/// … and otherwise so often: a write each minute and board would wear the console's disk for figures of one minute.
+const KEEP: u64 = 600;
+
+/// What is known of a board's telemetry.
+#[derive(Debug)]
+struct Heard {
+    latest: Latest,
+    /// When the board's own figures were last to be kept, and what they were marked with.
+    kept: Option<(u64, Vec<Mark>)>,
+}
 
 /// Boards whose odd messages are counted: whoever has a certificate of the fleet has one name.
 const COUNTED: usize = 100_000;
@@ -50,7 +65,7 @@ pub struct Dropped {
 #[derive(Debug, Clone)]
 pub struct Live {
     changes: broadcast::Sender<Change>,
-    telemetry: Arc<Mutex<HashMap<BoardId, Latest>>>,
+    telemetry: Arc<Mutex<HashMap<BoardId, Heard>>>,
     dropped: Arc<Mutex<HashMap<BoardId, Dropped>>>,
 }
 
@@ -74,13 +89,31 @@ impl Live {
     pub fn listen(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
-    /// Notes what a board uses. Boards that the database does not know are not to be noted.
-    pub fn set_telemetry(&self, board: BoardId, telemetry: Telemetry, now: u64) {
+    /// Notes what a board and its apps use, and whether its own figures are to be kept now. Boards that the database does not
+    /// know are not to be noted.
+    pub fn set_telemetry(&self, board: BoardId, telemetry: Telemetry, now: u64) -> bool {
         let mut all = self
             .telemetry
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        all.insert(board, (telemetry, now));
+        let marks = telemetry.board.as_ref().map(marks::of);
+        let mut kept = all.remove(&board).and_then(|heard| heard.kept);
+        let is_due = marks.is_some_and(|marks| {
+            let is_due = kept.as_ref().is_none_or(|(at, before)| {
+                let pause = match *before == marks {
+                    true => KEEP,
+                    false => KEEP_CHANGED,
+                };
+                now.saturating_sub(*at) >= pause
+            });
+            if is_due {
+                kept = Some((now, marks));
+            }
+            is_due
+        });
+        let latest = (telemetry, now);
+        all.insert(board, Heard { latest, kept });
+        is_due
     }
     /// Counts an odd message of a board. Whether it is the first of its kind from there, which is to be told: a board can send
     /// as many as it likes.
@@ -103,12 +136,55 @@ impl Live {
         let all = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(board).copied().unwrap_or_default()
     }
+    /// What a board last said that it itself uses, and when that came; of a board that said nothing since the console started,
+    /// what was kept.
+    pub fn used(&self, board: &Board) -> Option<(BoardUse, u64)> {
+        let said = self.telemetry(&board.id);
+        said.and_then(|(telemetry, at)| Some((telemetry.board?, at)))
+            .or_else(|| board.used.clone())
+    }
     /// What a board last said that it uses.
     pub fn telemetry(&self, board: &BoardId) -> Option<Latest> {
         let all = self
             .telemetry
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        all.get(board).cloned()
+        all.get(board).map(|heard| heard.latest.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boards_own_figures_are_kept_now_and_then_and_when_something_is_wrong() {
+        let live = Live::default();
+        let id = BoardId::new("acme.b1").unwrap();
+        let hear = |now: u64, millidegrees: Option<i32>| {
+            let board = millidegrees.map(|at| BoardUse {
+                millidegrees: Some(at),
+                ..BoardUse::default()
+            });
+            let telemetry = Telemetry {
+                at: 1,
+                apps: vec![],
+                storage: vec![],
+                board,
+            };
+            live.set_telemetry(id.clone(), telemetry, now)
+        };
+        assert!(!hear(1000, None), "an older board has none");
+        assert!(hear(1000, Some(50_000)));
+        assert!(!hear(1060, Some(51_000)));
+        assert!(!hear(1599, Some(52_000)));
+        assert!(hear(1600, Some(52_000)));
+        // However often it changes, and whatever the clock does.
+        assert!(!hear(1630, Some(99_000)));
+        assert!(hear(1660, Some(99_000)));
+        assert!(!hear(1661, Some(50_000)));
+        assert!(!hear(5, Some(50_000)));
+        assert!(hear(1720, Some(50_000)));
+        assert_eq!(live.telemetry(&id).unwrap().1, 1720);
     }
 }

@@ -324,6 +324,79 @@ fn a_set_that_has_expired_is_told_on_its_boards_page() {
 }
 
 #[test]
+fn what_a_board_itself_uses_is_on_its_page_in_rest_and_in_the_list_and_outlives_the_console() {
+    let mut fleet = Fleet::start();
+    let (base, cookie) = signed_in(&fleet);
+    let board = fleet.enrol("acme.b1");
+    let facts = json!({"profile": "generic", "hardware": "generic", "architecture": "x86_64",
+        "kernel": "6.1", "agent": "0.1.0", "memory_bytes": 1 << 30, "cpus": 4});
+    let current = json!({"version": 1, "board": facts, "set": null, "layers": []});
+    board.publish(&board.topic("current"), &current);
+    board.publish(
+        &board.topic("presence"),
+        &json!({"online": true, "session": 1}),
+    );
+    let used = || fleet.get("/api/v1/boards/acme.b1")["used"].clone();
+    let look = |path: &str| text(&curl(&["-b", &cookie, &format!("{base}{path}")]));
+    // One of an older agent.
+    board.publish(&board.topic("telemetry"), &json!({"at": 1, "apps": []}));
+    support::wait_for("the telemetry", 10, || {
+        let said = fleet.get("/api/v1/boards/acme.b1")["telemetry"].clone();
+        (said["at"] == 1).then_some(())
+    });
+    assert_eq!(used(), json!(null));
+    assert!(!look("/boards/acme.b1").contains("Memory in use"));
+
+    let gib = 1u64 << 30;
+    let said = json!({"at": 2, "apps": [], "board": {
+        "memory_total_bytes": gib, "memory_used_bytes": gib / 4, "agent_memory_bytes": 4 << 20, "load_hundredths": 152,
+        "uptime_seconds": 259_200, "zone": "cpu<thermal>", "millidegrees": 76_200, "throttle_celsius": 75,
+        "state_total_bytes": 8 * gib, "state_free_bytes": gib / 2, "link": "wlan0", "link_kind": "wifi", "fans": 2}});
+    board.publish(&board.topic("telemetry"), &said);
+    let seen = support::wait_for("what it uses", 10, || {
+        Some(used()).filter(|used| used["load_hundredths"] == 152)
+    });
+    assert_eq!(seen["marks"], json!(["hot", "disk-nearly-full"]));
+    assert!(seen["received_at"].as_u64().unwrap() > 1_700_000_000);
+    let page = look("/boards/acme.b1");
+    for words in [
+        "256 MiB of 1 GiB",
+        "1.52 on 4 cores",
+        "76.2 °C (cpu&lt;thermal&gt;), apps are slowed from 75 °C",
+        "512 MiB of 8 GiB",
+        "3 days",
+        "Wi-Fi (wlan0)",
+        "disk nearly full",
+    ] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    let list = look("/");
+    assert!(
+        list.contains("hot") && list.contains("disk nearly full"),
+        "{list}"
+    );
+
+    // What no board can mean is left out, the rest is heard.
+    let odd = json!({"at": 3, "apps": [], "board": {
+        "memory_total_bytes": 5, "memory_used_bytes": u64::MAX, "millidegrees": i32::MIN, "zone": "\u{1b}[31m",
+        "load_hundredths": 7, "uptime_seconds": u64::MAX, "state_total_bytes": u64::MAX, "state_free_bytes": 1}});
+    board.publish(&board.topic("telemetry"), &odd);
+    let seen = support::wait_for("the rest", 10, || {
+        Some(used()).filter(|used| used["load_hundredths"] == 7)
+    });
+    assert_eq!(seen.as_object().unwrap().len(), 3, "{seen}");
+    assert_eq!(seen["marks"], json!([]));
+
+    // A console that starts anew has what was kept before that minute.
+    fleet.stop_console();
+    fleet.start_console();
+    let kept = fleet.get("/api/v1/boards/acme.b1");
+    assert_eq!(kept["telemetry"], json!(null));
+    assert_eq!(kept["used"]["load_hundredths"], 152);
+    assert_eq!(kept["used"]["marks"], json!(["hot", "disk-nearly-full"]));
+}
+
+#[test]
 fn a_board_that_floods_the_console_is_told_once_and_counted() {
     let fleet = Fleet::start();
     let board = fleet.enrol("acme.b1");

@@ -229,6 +229,7 @@ mod tests {
             enrolled_at: None,
             presence: Default::default(),
             current: Some(current),
+            used: None,
             current_at: None,
             revoked_at: None,
             revoked_why: None,

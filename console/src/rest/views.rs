@@ -1,6 +1,7 @@
 //! What REST and the pages say of boards and assignments, as JSON.
 
 use crate::live::Live;
+use crate::marks;
 use crate::store::{Assignment, Board, FeedbackKept, Store, StoreError};
 use serde_json::{Value, json};
 
@@ -35,7 +36,8 @@ pub fn assignment_view(assignment: &Assignment) -> Value {
     })
 }
 
-/// A board: `{board, enrolled_at, revoked_at, revoked_why, presence, current, current_at, feedback, assignment, telemetry, dropped}`.
+/// A board: `{board, enrolled_at, revoked_at, revoked_why, presence, current, current_at, feedback, assignment, telemetry, used, dropped}`;
+/// `used` is what the board itself uses, with `received_at` and `marks`, also of one that said nothing since the console started.
 pub async fn board_view(store: &Store, live: &Live, board: &Board) -> Result<Value, StoreError> {
     let feedback = store.last_feedback(&board.id).await?;
     let assignment = store.latest_assignment(&board.id).await?;
@@ -44,6 +46,12 @@ pub async fn board_view(store: &Store, live: &Live, board: &Board) -> Result<Val
         if let Some(map) = value.as_object_mut() {
             map.insert("received_at".into(), at.into());
         }
+        value
+    });
+    let used = live.used(board).map(|(used, at)| {
+        let mut value = serde_json::to_value(&used).unwrap_or_default();
+        value["received_at"] = at.into();
+        value["marks"] = json!(marks::of(&used));
         value
     });
     Ok(json!({
@@ -57,6 +65,7 @@ pub async fn board_view(store: &Store, live: &Live, board: &Board) -> Result<Val
         "feedback": feedback.as_ref().map(feedback_view),
         "assignment": assignment.as_ref().map(assignment_view),
         "telemetry": telemetry,
+        "used": used,
         "dropped": live.dropped(&board.id),
     }))
 }

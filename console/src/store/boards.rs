@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError, from_sql, json, row_fault, to_sql};
 use coracle_protocol::names::BoardId;
-use coracle_protocol::report::Current;
+use coracle_protocol::report::{BoardUse, Current};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -30,6 +30,8 @@ pub struct Board {
     pub current: Option<Current>,
     /// When that came, Unix seconds.
     pub current_at: Option<u64>,
+    /// What it itself used as it last said when that was kept, and when that came, Unix seconds.
+    pub used: Option<(BoardUse, u64)>,
     /// When its certificates were taken back, Unix seconds; `None` when they were not, or when it has enrolled since.
     pub revoked_at: Option<u64>,
     /// Why, in the operator's words.
@@ -37,7 +39,7 @@ pub struct Board {
 }
 
 const COLUMNS: &str = "id, enrolled_at, online, session, presence_at, current, current_at, \
-     revoked_at, revoked_why";
+     revoked_at, revoked_why, board_use, board_use_at";
 
 impl Store {
     /// Every board, by name.
@@ -67,6 +69,24 @@ impl Store {
         let text = serde_json::to_string(current)
             .map_err(|e| row_fault("boards.current", id.as_str(), e))?;
         let done = sqlx::query("UPDATE boards SET current = $1, current_at = $2 WHERE id = $3")
+            .bind(text)
+            .bind(to_sql(now))
+            .bind(id.as_str())
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Notes what a board itself uses. `false` when the board is not known.
+    pub async fn set_used(
+        &self,
+        id: &BoardId,
+        used: &BoardUse,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        let text = serde_json::to_string(used)
+            .map_err(|e| row_fault("boards.board_use", id.as_str(), e))?;
+        let done = sqlx::query("UPDATE boards SET board_use = $1, board_use_at = $2 WHERE id = $3")
             .bind(text)
             .bind(to_sql(now))
             .bind(id.as_str())
@@ -124,6 +144,7 @@ impl Store {
 fn read(row: &SqliteRow) -> Result<Board, StoreError> {
     let id: String = row.try_get("id")?;
     let current: Option<String> = row.try_get("current")?;
+    let used: Option<String> = row.try_get("board_use")?;
     let time = |name: &str| -> Result<Option<u64>, StoreError> {
         Ok(row.try_get::<Option<i64>, _>(name)?.map(from_sql))
     };
@@ -138,6 +159,10 @@ fn read(row: &SqliteRow) -> Result<Board, StoreError> {
             .map(|text| json("boards.current", &id, &text))
             .transpose()?,
         current_at: time("current_at")?,
+        used: used
+            .map(|text| json("boards.board_use", &id, &text))
+            .transpose()?
+            .zip(time("board_use_at")?),
         revoked_at: time("revoked_at")?,
         revoked_why: row.try_get("revoked_why")?,
         id: BoardId::new(&id).map_err(|e| row_fault("boards.id", &id, e))?,

@@ -1,5 +1,6 @@
 //! The boards, one board, and a form that makes one known.
 
+use super::board_use;
 use super::certificates;
 use super::commands;
 use super::layout::{self, ago, bytes, short};
@@ -13,7 +14,7 @@ use axum::extract::{Form, Path, Query, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use coracle_protocol::names::BoardId;
-use coracle_protocol::report::{AppStatus, Current, OwnProgram};
+use coracle_protocol::report::{AppStatus, BoardUse, Current, OwnProgram};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -57,7 +58,7 @@ pub async fn list(
                         th { "Deployment" }
                     } }
                     tbody {
-                        @for board in shown { (row(board, assignments.get(&board.id))) }
+                        @for board in shown { (row(board, assignments.get(&board.id), web.rest.live.used(board).as_ref())) }
                     }
                 }
             }
@@ -90,12 +91,12 @@ fn matches(board: &Board, wanted: &str) -> bool {
         })
 }
 
-fn row(board: &Board, assignment: Option<&Assignment>) -> Markup {
+fn row(board: &Board, assignment: Option<&Assignment>, used: Option<&(BoardUse, u64)>) -> Markup {
     let current = board.current.as_ref();
     html! {
         tr {
             td data-label="Board" { a href={ "/boards/" (board.id) } { (board.id) } }
-            td data-label="Presence" { (layout::dot(board)) }
+            td data-label="Presence" { (layout::dot(board)) (board_use::marks(board, used)) }
             td data-label="Hardware" { (current.map_or("–", |c| c.board.hardware.as_str())) }
             td data-label="Runs" { (runs(current)) }
             td data-label="Deployment" { (deployment(assignment)) }
@@ -143,6 +144,9 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
             @if let Some(current) = &board.current {
                 (facts(&board, current))
                 (odd_messages(web.rest.live.dropped(&id)))
+                @if let Some((used, at)) = web.rest.live.used(&board) {
+                    (board_use::facts(&used, at, Some(current.board.cpus)))
+                }
                 h2 { "Apps" }
                 @match &current.set {
                     Some(set) => {

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `session` | sign-in by API token, cookie, who asks |
 //! | `layout` | the frame of every page, small parts, words and numbers for people |
-//! | `boards`, `certificates`, `deployments`, `journal` | the pages |
+//! | `boards`, `board_use`, `certificates`, `deployments`, `journal` | the pages |
 //! | `events` | tells open pages that something changed |
 //! | `style.css`, `app.js` | the only assets |
 
+mod board_use;
 mod boards;
 mod certificates;
 mod commands;
