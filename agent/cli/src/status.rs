@@ -1,5 +1,6 @@
 //! `status` and `version`, and what other commands need of the daemon's status.
 
+mod board;
 mod storage;
 
 use crate::client::{Client, ClientError};
@@ -10,7 +11,7 @@ use coracle_protocol::local::Status;
 use coracle_protocol::names::BoardId;
 use coracle_protocol::renewal::{Standing, State};
 use coracle_protocol::report::{
-    AppState, AppStatus, AppUsers, Feedback, HeatState, HeatStatus, OwnProgram, SetState,
+    AppState, AppStatus, AppUsers, BoardUse, Feedback, HeatState, HeatStatus, OwnProgram, SetState,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -89,7 +90,8 @@ pub async fn show(client: &Client, json: bool) -> Result<(), Failure> {
     let last: Option<Feedback> = read(&body["last_deployment"]).ok();
     let status = of_supervisor(&body);
     let certificate: Certificate = read(&body["certificate"]).unwrap_or_default();
-    let mut text = describe(status.as_ref().ok(), &link, last.as_ref());
+    let used: Option<BoardUse> = read(&body["board_use"]).ok();
+    let mut text = describe(status.as_ref().ok(), used.as_ref(), &link, last.as_ref());
     let supervisor = status.as_ref().ok().and_then(|s| s.program.as_ref());
     let daemon: Option<OwnProgram> = read(&body["daemon_program"]).ok();
     if let (Some(supervisor), Some(daemon)) = (supervisor, daemon) {
@@ -103,7 +105,12 @@ pub async fn show(client: &Client, json: bool) -> Result<(), Failure> {
     status.map(drop)
 }
 
-fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> String {
+fn describe(
+    status: Option<&Status>,
+    used: Option<&BoardUse>,
+    link: &Link,
+    last: Option<&Feedback>,
+) -> String {
     let mut text = String::new();
     let mut line = |title: &str, value: String| {
         let _ = writeln!(text, "{title:<10}{}", printable(&value));
@@ -128,8 +135,12 @@ fn describe(status: Option<&Status>, link: &Link, last: Option<&Feedback>) -> St
             ),
         );
         line("kernel", board.kernel.clone());
+        let is_told = heat.is_some();
         if let Some(heat) = heat {
             line("heat", heat);
+        }
+        for (title, value) in used.map_or_else(Vec::new, |used| board::describe(used, is_told)) {
+            line(title, value);
         }
         for disk in &status.storage {
             line("storage", storage::describe(disk));
@@ -396,7 +407,7 @@ mod tests {
                 "kernel": "6.6", "agent": "0.1", "memory_bytes": 1, "cpus": 4});
             let status = serde_json::json!({"version": "0.1", "board": board, "current": set,
                 "previous": null, "last_failure": null, "layers": []});
-            describe(Some(&read(&status).unwrap()), &Link::default(), None)
+            describe(Some(&read(&status).unwrap()), None, &Link::default(), None)
         };
         let told = status(Some(1_800_000_000));
         assert!(
@@ -412,7 +423,7 @@ mod tests {
             "kernel": "6.6", "agent": "0.1", "memory_bytes": 1, "cpus": 4});
         let status = serde_json::json!({"version": "0.1", "board": board, "current": null, "previous": null,
             "last_failure": null, "over_budget": "memory: too much", "layers": []});
-        let told = describe(Some(&read(&status).unwrap()), &Link::default(), None);
+        let told = describe(Some(&read(&status).unwrap()), None, &Link::default(), None);
         let line = "over      what runs does not fit this board any more: memory: too much";
         assert!(told.lines().any(|told| told == line), "{told}");
     }

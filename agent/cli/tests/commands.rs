@@ -34,7 +34,10 @@ fn status() -> Value {
         "previous": null, "last_failure": null, "layers": [digest("d")],
         "link": {"board": "acme.b7", "console": "fleet:8443", "broker": null, "connected": false,
                  "session": 1, "since": 5, "error": "no route", "connects": 0, "waiting": 2},
-        "daemon": "0.1.0", "supervisor_up": true
+        "daemon": "0.1.0", "supervisor_up": true,
+        "board_use": {"memory_total_bytes": 1073741824, "memory_used_bytes": 268435456, "load_hundredths": 52,
+            "zone": "cpu-thermal", "millidegrees": 61200, "state_total_bytes": 8589934592u64,
+            "state_free_bytes": 3221225472u64, "fans": 2}
     })
 }
 
@@ -74,6 +77,10 @@ fn status_for_people_and_for_programs() {
     let text = out(&daemon.run(&["status"]));
     for part in [
         "board     acme.b7\n",
+        "memory    256 MiB of 1 GiB in use\n",
+        "load      0.52\n",
+        "heat      cpu-thermal 61.2 °C\n",
+        "disk      3 GiB of 8 GiB free\n",
         "set       shop 1.2, kept\n",
         "apps      1 of 2 run\n",
         "link      not connected to fleet:8443: no route, 2 reports wait\n",
