@@ -541,6 +541,17 @@ async fn what_apps_use_is_told_over_mqtt_once_a_minute() {
         (Some(61_200), Some(75))
     );
     assert_eq!(used.clone().in_sense(), used);
+    // The same on the board.
+    let path = "/coracle/v1/status";
+    let (_, status) = board.daemon.json(Method::GET, path, b"").await;
+    assert_eq!(status["board_use"]["memory_total_bytes"], total);
+    assert_eq!(status["board_use"]["millidegrees"], 61_200);
+    let path = "/coracle/v1/metrics";
+    let reply = board.daemon.send(Method::GET, path, b"").await;
+    let text = reply.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let line = format!("\ncoracle_board_memory_bytes {total}\n");
+    assert!(text.contains(&line), "{text}");
 }
 
 /// Whoever has the broker sends what they like. The console takes a deployment back by an assignment of what runs.
