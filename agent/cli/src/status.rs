@@ -11,7 +11,7 @@ use coracle_protocol::local::Status;
 use coracle_protocol::names::BoardId;
 use coracle_protocol::renewal::{Standing, State};
 use coracle_protocol::report::{
-    AppState, AppStatus, AppUsers, BoardUse, Feedback, HeatState, HeatStatus, OwnProgram, SetState,
+    AppState, AppStatus, AppUsers, Feedback, HeatState, HeatStatus, OwnProgram, SetState,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -90,8 +90,12 @@ pub async fn show(client: &Client, json: bool) -> Result<(), Failure> {
     let last: Option<Feedback> = read(&body["last_deployment"]).ok();
     let status = of_supervisor(&body);
     let certificate: Certificate = read(&body["certificate"]).unwrap_or_default();
-    let used: Option<BoardUse> = read(&body["board_use"]).ok();
-    let mut text = describe(status.as_ref().ok(), used.as_ref(), &link, last.as_ref());
+    let mut text = describe(
+        status.as_ref().ok(),
+        &body["board_use"],
+        &link,
+        last.as_ref(),
+    );
     let supervisor = status.as_ref().ok().and_then(|s| s.program.as_ref());
     let daemon: Option<OwnProgram> = read(&body["daemon_program"]).ok();
     if let (Some(supervisor), Some(daemon)) = (supervisor, daemon) {
@@ -105,12 +109,7 @@ pub async fn show(client: &Client, json: bool) -> Result<(), Failure> {
     status.map(drop)
 }
 
-fn describe(
-    status: Option<&Status>,
-    used: Option<&BoardUse>,
-    link: &Link,
-    last: Option<&Feedback>,
-) -> String {
+fn describe(status: Option<&Status>, used: &Value, link: &Link, last: Option<&Feedback>) -> String {
     let mut text = String::new();
     let mut line = |title: &str, value: String| {
         let _ = writeln!(text, "{title:<10}{}", printable(&value));
@@ -139,7 +138,7 @@ fn describe(
         if let Some(heat) = heat {
             line("heat", heat);
         }
-        for (title, value) in used.map_or_else(Vec::new, |used| board::describe(used, is_told)) {
+        for (title, value) in board::describe(used, is_told) {
             line(title, value);
         }
         for disk in &status.storage {
@@ -407,7 +406,12 @@ mod tests {
                 "kernel": "6.6", "agent": "0.1", "memory_bytes": 1, "cpus": 4});
             let status = serde_json::json!({"version": "0.1", "board": board, "current": set,
                 "previous": null, "last_failure": null, "layers": []});
-            describe(Some(&read(&status).unwrap()), None, &Link::default(), None)
+            describe(
+                Some(&read(&status).unwrap()),
+                &Value::Null,
+                &Link::default(),
+                None,
+            )
         };
         let told = status(Some(1_800_000_000));
         assert!(
@@ -423,7 +427,12 @@ mod tests {
             "kernel": "6.6", "agent": "0.1", "memory_bytes": 1, "cpus": 4});
         let status = serde_json::json!({"version": "0.1", "board": board, "current": null, "previous": null,
             "last_failure": null, "over_budget": "memory: too much", "layers": []});
-        let told = describe(Some(&read(&status).unwrap()), None, &Link::default(), None);
+        let told = describe(
+            Some(&read(&status).unwrap()),
+            &Value::Null,
+            &Link::default(),
+            None,
+        );
         let line = "over      what runs does not fit this board any more: memory: too much";
         assert!(told.lines().any(|told| told == line), "{told}");
     }

@@ -1,51 +1,53 @@
 //! What the board itself uses, in words.
 
 use crate::human::{size, span};
-use coracle_protocol::report::{BoardUse, LinkKind};
+use serde_json::Value;
 
-/// Titles and what stands behind them; nothing for what the board cannot tell. `is_told`: how hot it is stands elsewhere.
-pub fn describe(used: &BoardUse, is_told: bool) -> Vec<(&'static str, String)> {
+/// Titles and what stands behind them, of a `BoardUse` as JSON (a reader of that type takes kilobytes of the board's flash); nothing
+/// for what the board cannot tell. `is_told`: how hot it is stands elsewhere.
+pub fn describe(used: &Value, is_told: bool) -> Vec<(&'static str, String)> {
+    let number = |key: &str| used[key].as_u64();
     let room = |free: Option<u64>, total: Option<u64>, of: &str| {
         Some(format!("{} of {} free{of}", size(free?), size(total?)))
     };
     let memory = || {
-        let (part, of) = (used.memory_used_bytes?, used.memory_total_bytes?);
-        let agent = used.agent_memory_bytes.map(size);
+        let (part, of) = (number("memory_used_bytes")?, number("memory_total_bytes")?);
+        let agent = number("agent_memory_bytes").map(size);
         let agent = agent.map_or_else(String::new, |agent| format!(", {agent} of it the agent"));
         Some(format!("{} of {} in use{agent}", size(part), size(of)))
     };
     let load = |hundredths: u64| {
-        let up = used.uptime_seconds.map(span);
+        let up = number("uptime_seconds").map(span);
         let up = up.map_or_else(String::new, |up| format!(", up for {up}"));
         format!("{}.{:02}{up}", hundredths / 100, hundredths % 100)
     };
     let heat = || {
-        let tenths = used.millidegrees.filter(|_| !is_told)? / 100;
+        let tenths = used["millidegrees"].as_i64().filter(|_| !is_told)? / 100;
         let (sign, tenths) = (if tenths < 0 { "-" } else { "" }, tenths.unsigned_abs());
-        let zone = used.zone.as_deref().unwrap_or("hottest");
+        let zone = used["zone"].as_str().unwrap_or("hottest");
         Some(format!("{zone} {sign}{}.{} °C", tenths / 10, tenths % 10))
     };
     let images = room(
-        used.images_free_bytes,
-        used.images_total_bytes,
+        number("images_free_bytes"),
+        number("images_total_bytes"),
         " for images",
     );
     let leaves = || {
-        let link = used.link.as_deref()?;
-        Some(match used.link_kind {
-            Some(LinkKind::Ethernet) => format!("{link}, Ethernet"),
-            Some(LinkKind::Wifi) => format!("{link}, Wi-Fi"),
-            Some(LinkKind::Cellular) => format!("{link}, cellular"),
-            Some(LinkKind::Other) | None => link.to_owned(),
+        let link = used["link"].as_str()?;
+        Some(match used["link_kind"].as_str() {
+            Some("ethernet") => format!("{link}, Ethernet"),
+            Some("wifi") => format!("{link}, Wi-Fi"),
+            Some("cellular") => format!("{link}, cellular"),
+            _ => link.to_owned(),
         })
     };
     [
         ("memory", memory()),
-        ("load", used.load_hundredths.map(load)),
+        ("load", number("load_hundredths").map(load)),
         ("heat", heat()),
         (
             "disk",
-            room(used.state_free_bytes, used.state_total_bytes, ""),
+            room(number("state_free_bytes"), number("state_total_bytes"), ""),
         ),
         ("disk", images),
         ("route", leaves()),
@@ -58,10 +60,11 @@ pub fn describe(used: &BoardUse, is_told: bool) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_protocol::report::{BoardUse, LinkKind};
 
     #[test]
     fn what_is_known_is_told_and_nothing_else() {
-        assert_eq!(describe(&BoardUse::default(), false), []);
+        assert_eq!(describe(&Value::Null, false), []);
         let used = BoardUse {
             memory_total_bytes: Some(1 << 30),
             memory_used_bytes: Some(256 << 20),
@@ -76,7 +79,8 @@ mod tests {
             ..BoardUse::default()
         };
         let lines = |used: &BoardUse, is_told| -> Vec<String> {
-            let lines = describe(used, is_told).into_iter();
+            let used = serde_json::to_value(used).unwrap();
+            let lines = describe(&used, is_told).into_iter();
             lines
                 .map(|(title, value)| format!("{title}: {value}"))
                 .collect()
