@@ -4,7 +4,7 @@ mod board;
 
 use board::{Board, app, kill, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
-use coracle_protocol::local::Event;
+use coracle_protocol::local::{Answer, AppAction, Event};
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{App, Image, NetworkMode};
 use coracle_protocol::report::{AppState, HeatState};
@@ -124,6 +124,24 @@ fn apps_of_low_priority_lose_cpu_first_and_get_it_back() {
     becomes(&board, "web", 300);
     assert_eq!(board.app("web").unwrap().cpu_percent, None);
     assert!(board.log().contains("has all of its CPU again"));
+}
+
+#[test]
+fn how_hot_it_was_is_not_told_when_nobody_looks_any_more() {
+    let mut board = board();
+    let image = board.image(&rootfs(&board, "heat"), RunConfig::default());
+    board.commit("1", vec![quiet(&image, "web", 10)]);
+    let told = wait_for("the look", WAIT, || board.status().heat);
+    assert_eq!(told.millidegrees, 70_000);
+    let own = board.status().own_memory_bytes.unwrap();
+    assert!((100 << 10..100 << 20).contains(&own), "{own}");
+    assert_eq!(board.control("web", AppAction::Stop), Answer::Done);
+    wait_for("its end", WAIT, || {
+        board.app("web").filter(|app| app.state == AppState::Exited)
+    });
+    wait_for("no word of heat", WAIT, || {
+        board.status().heat.is_none().then_some(())
+    });
 }
 
 #[test]
