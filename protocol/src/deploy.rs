@@ -80,8 +80,10 @@ impl AssignmentRole {
 /// Where an assignment stands among those for its board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    role: AssignmentRole,
-    counter: Counter,
+    /// Who signed.
+    pub role: AssignmentRole,
+    /// Under the role's epoch.
+    pub counter: Counter,
     issued_at: u64,
 }
 

@@ -562,7 +562,8 @@ async fn a_deployment_is_taken_back_by_a_newer_signed_assignment_alone() {
     let all = || heard.all::<Feedback>("feedback");
     let waits = || all().iter().any(|f| f.phase == Phase::Waiting);
     support::until("that it waits", waits).await;
-    let runs = blob(b"the release that runs");
+    let before = board.wanted.release_of("0");
+    let runs = blob(&before.payload_unverified().unwrap());
     board.supervisor.state.status.lock().unwrap().current = Some(SetStatus {
         deployment: blob(b"its assignment").digest,
         release: runs.digest,
@@ -573,7 +574,7 @@ async fn a_deployment_is_taken_back_by_a_newer_signed_assignment_alone() {
         apps: vec![],
     });
     let asked = || board.supervisor.asked().len();
-    let before = asked();
+    let asked_before = asked();
     let taking_back = |deploy: &mut Deploy| {
         deploy.seq += 1;
         deploy.release = runs;
@@ -590,9 +591,13 @@ async fn a_deployment_is_taken_back_by_a_newer_signed_assignment_alone() {
     wish(&board.client, &newer("foreign", &foreign, taking_back)).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(heard.ended("one").is_none(), "{:?}", all());
-    assert_eq!(asked(), before, "{:?}", board.supervisor.asked());
+    assert_eq!(asked(), asked_before, "{:?}", board.supervisor.asked());
 
-    wish(&board.client, &newer("cancel", &board.wanted, taking_back)).await;
+    let cancel = Desired {
+        release: Document::Inline(before),
+        ..newer("cancel", &board.wanted, taking_back)
+    };
+    wish(&board.client, &cancel).await;
     support::until("the end", || heard.ended("one").is_some()).await;
     let first = heard.ended("one").unwrap();
     assert_eq!(
@@ -711,6 +716,239 @@ async fn a_stick_is_taken_while_a_deployment_waits_on_the_board() {
     assert!(said.contains("\"committed\""), "{said}");
     support::until("it waits once more", || waits(3)).await;
     assert_eq!(heard.ended("one"), None);
+}
+
+/// What a stick has the board for is nobody's to end by a message: whoever has the broker can send again what was signed before.
+#[tokio::test]
+async fn what_was_put_aside_for_a_stick_gives_way_to_a_newer_assignment_alone() {
+    let board = one_waits("consent", "somebody must accept it").await;
+    let (wanted, daemon, heard) = (&board.wanted, &board.daemon, &board.heard);
+    let all = || heard.all::<Feedback>("feedback");
+    let waits = || all().iter().any(|f| f.phase == Phase::Waiting);
+    support::until("it waits", waits).await;
+    let stick = |release: &Envelope| {
+        let offer = serde_json::json!({"deploy": wanted.deploy, "release": release});
+        offer.to_string().into_bytes()
+    };
+    let offer = stick(&wanted.release);
+    let (status, offered) = daemon.json(Method::POST, "/coracle/v1/offer", &offer).await;
+    assert_eq!(status, StatusCode::OK, "{offered}");
+
+    wish(&board.client, &desired("again", wanted)).await;
+    wish(&board.client, &newer("older", wanted, |d| d.seq = 1)).await;
+    let foreign = documents(BOARD, 5);
+    wish(&board.client, &newer("foreign", &foreign, |_| ())).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(all().iter().find(|f| f.phase.is_end()), None, "{:?}", all());
+
+    wish(&board.client, &newer("two", wanted, |_| ())).await;
+    support::until("the newer one's end", || heard.ended("two").is_some()).await;
+    assert_eq!(heard.ended("two").unwrap().phase, Phase::Committed);
+    let one = heard.ended("one").unwrap();
+    assert_eq!(one.code.as_deref(), Some("superseded"), "{one:?}");
+    // It has had its turn, and its sender hears so.
+    support::until("the foreign one's", || heard.ended("foreign").is_some()).await;
+    let foreign = heard.ended("foreign").unwrap();
+    assert_eq!(foreign.code.as_deref(), Some("bad-signature"));
+}
+
+/// One whose release is still to come is known by its assignment: what was signed before it does not take its place.
+#[tokio::test]
+async fn what_was_signed_before_ends_no_deployment_whose_documents_are_on_the_way() {
+    let fleet = Arc::new(Fleet::new());
+    let wanted = documents(BOARD, 5);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), wanted.root.to_json()).unwrap();
+    // A console that takes the connection and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let console = silent.local_addr().unwrap().port();
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    fleet.enrol(&daemon.state().join("identity"), console, broker.port);
+    let _supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![]));
+    let (client, heard) = listen(&fleet, broker.port);
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    let payload = wanted.release.to_json();
+    let one = Desired {
+        release: Document::Blob(coracle_protocol::release::Blob {
+            digest: coracle_protocol::Sha256Digest::of(&payload),
+            size: payload.len() as u64,
+        }),
+        ..desired("one", &wanted)
+    };
+    wish(&client, &one).await;
+    let begun = || heard.all::<Feedback>("feedback").len();
+    support::until("it begins", || begun() > 0).await;
+    wish(&client, &newer("replay", &wanted, |d| d.seq = 4)).await;
+    // The root is asked for at that console first, and that has its time too.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let all = heard.all::<Feedback>("feedback");
+    assert_eq!(all.iter().find(|f| f.activity == "replay"), None, "{all:?}");
+    assert_eq!(heard.ended("one"), None);
+}
+
+/// A console's wish that came too late for a stick's set waits for its end, and whoever wished it hears what became of it.
+#[tokio::test]
+async fn a_wish_that_is_older_than_a_sticks_has_its_turn_and_is_told() {
+    let mut accepts = accept(vec![]);
+    let mut waits = true;
+    let board = one_meets(move |request, state| match request {
+        Request::Activate { activity } if activity.starts_with("local-") && waits => {
+            waits = false;
+            let event = Event::Deployment {
+                activity: activity.clone(),
+                phase: Phase::Waiting,
+                code: Some("consent".into()),
+                reason: None,
+            };
+            state.events.send(event).unwrap();
+            None
+        }
+        Request::Offer { activity, .. } if activity == "late" => Some(Answer::Refused {
+            code: "older-than-other-role".into(),
+            reason: "the assignment was issued at 50".into(),
+        }),
+        other => accepts(other, state),
+    })
+    .await;
+    let (wanted, daemon, heard) = (&board.wanted, &board.daemon, &board.heard);
+    support::until("one", || heard.ended("one").is_some()).await;
+    let mut by_stick = wanted.assignment.clone();
+    by_stick.role = coracle_protocol::deploy::AssignmentRole::OfflineDeploy;
+    by_stick.issued_at = 100;
+    let deploy = wanted.signed(&by_stick, Role::OfflineDeploy);
+    let offer = serde_json::json!({"deploy": deploy, "release": wanted.release});
+    let offer = offer.to_string().into_bytes();
+    let (status, offered) = daemon.json(Method::POST, "/coracle/v1/offer", &offer).await;
+    assert_eq!(status, StatusCode::OK, "{offered}");
+    for bytes in [CONFIG, LAYER] {
+        let path = format!("/coracle/v1/blobs/sha256/{}", blob(bytes).digest.hex());
+        let answer = daemon.send(Method::PUT, &path, bytes).await;
+        assert!(answer.status().is_success(), "{path}: {answer:?}");
+    }
+    let activity = offered["activity"].as_str().unwrap().to_owned();
+    let apply = serde_json::json!({ "activity": activity }).to_string();
+    let answer = daemon
+        .send(Method::POST, "/coracle/v1/apply", apply.as_bytes())
+        .await;
+    let stick_waits = || {
+        let all = heard.all::<Feedback>("feedback");
+        all.iter()
+            .any(|f| f.activity == activity && f.phase == Phase::Waiting)
+    };
+    support::until("the stick's set waits", stick_waits).await;
+    wish(&board.client, &newer("late", wanted, |d| d.issued_at = 50)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((heard.ended(&activity), heard.ended("late")), (None, None));
+
+    let kept = Event::Deployment {
+        activity: activity.clone(),
+        phase: Phase::Committed,
+        code: None,
+        reason: None,
+    };
+    board.supervisor.state.events.send(kept).unwrap();
+    support::until("the late one's end", || heard.ended("late").is_some()).await;
+    let late = heard.ended("late").unwrap();
+    assert_eq!(
+        (late.phase, late.code.as_deref()),
+        (Phase::Refused, Some("older-than-other-role"))
+    );
+    assert_eq!(heard.ended(&activity).unwrap().phase, Phase::Committed);
+    drop(answer);
+}
+
+/// Until the supervisor has taken the newer one it may switch to what waits there, and nobody is told that this was taken back.
+#[tokio::test]
+async fn what_waits_on_the_board_has_not_ended_before_the_supervisor_let_go_of_it() {
+    let mut accepts = accept(vec![]);
+    let board = one_meets(move |request, state| match request {
+        Request::Activate { activity } if activity == "one" => {
+            let event = Event::Deployment {
+                activity: activity.clone(),
+                phase: Phase::Waiting,
+                code: Some("consent".into()),
+                reason: None,
+            };
+            state.events.send(event).unwrap();
+            None
+        }
+        Request::Offer { activity, .. } if activity == "refused" => Some(Answer::Refused {
+            code: "over-budget".into(),
+            reason: "it does not fit".into(),
+        }),
+        // Just then the board is switched to what waited.
+        Request::Offer {
+            activity, deploy, ..
+        } if activity == "late" => {
+            let payload = deploy.payload_unverified().unwrap();
+            let late = coracle_protocol::Sha256Digest::of(&payload);
+            let calls = state.calls.lock().unwrap();
+            let one = calls.iter().find_map(|call| match call {
+                Request::Offer { deploy, .. } => deploy.payload_unverified().ok(),
+                _ => None,
+            });
+            let one = coracle_protocol::Sha256Digest::of(&one.unwrap());
+            assert_ne!(one, late);
+            state.status.lock().unwrap().current = Some(SetStatus {
+                deployment: one,
+                release: blob(b"release").digest,
+                product: "shop".into(),
+                version: "1".into(),
+                state: SetState::Trial,
+                stale_since: None,
+                apps: vec![],
+            });
+            accepts(request, state)
+        }
+        Request::Activate { activity } if activity == "late" => {
+            let mut status = state.status.lock().unwrap();
+            status.current.as_mut().unwrap().state = SetState::Committed;
+            Some(Answer::Refused {
+                code: "old-release".into(),
+                reason: "release counter".into(),
+            })
+        }
+        Request::Offer { .. } if state.status.lock().unwrap().current.is_some() => {
+            Some(Answer::Needs(Needs {
+                already: true,
+                configs: vec![],
+                layers: vec![],
+            }))
+        }
+        other => accepts(other, state),
+    })
+    .await;
+    let heard = &board.heard;
+    let of_one = || {
+        let mut all = heard.all::<Feedback>("feedback");
+        all.retain(|f| f.activity == "one");
+        all
+    };
+    let waits = |n| {
+        of_one()
+            .iter()
+            .filter(|f| f.phase == Phase::Waiting)
+            .count()
+            == n
+    };
+    support::until("that it waits", || waits(1)).await;
+    wish(&board.client, &newer("refused", &board.wanted, |_| ())).await;
+    support::until("the refusal", || heard.ended("refused").is_some()).await;
+    support::until("that it waits on", || waits(2)).await;
+    assert_eq!(heard.ended("one"), None);
+
+    wish(&board.client, &newer("late", &board.wanted, |d| d.seq = 3)).await;
+    support::until("how it ended", || heard.ended("one").is_some()).await;
+    assert_eq!(heard.ended("one").unwrap().phase, Phase::Committed);
+    assert_eq!(
+        heard.ended("late").unwrap().code.as_deref(),
+        Some("old-release")
+    );
+    let all = heard.all::<Feedback>("feedback");
+    let at = |word: &dyn Fn(&Feedback) -> bool| all.iter().position(word).unwrap();
+    let switched = at(&|f| f.activity == "one" && f.phase == Phase::Switching);
+    assert!(switched < at(&|f| f.activity == "late" && f.phase.is_end()));
 }
 
 #[tokio::test]

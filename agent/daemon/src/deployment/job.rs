@@ -1,7 +1,7 @@
 //! One deployment, step by step.
 
 use super::early::EarlyVerified;
-use super::newer::Assigned;
+use super::newer::{Assigned, Replaced, let_go};
 use super::outcome::{self, Awaited, Course, Outcome};
 use super::room::Room;
 use super::voice::Voice;
@@ -17,7 +17,7 @@ use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{Answer, Needs, Request, Status, StickWord};
 use coracle_protocol::release::SignedApp;
 use coracle_protocol::report::{Fetched, Phase, SetState};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -60,6 +60,8 @@ pub struct Seen<'a> {
     pub course: &'a Cell<Course>,
     /// Which assignment it carries out, once that was verified.
     pub assigned: &'a Cell<Option<Assigned>>,
+    /// What this one takes the place of, as long as the supervisor may have it.
+    pub replaced: &'a RefCell<Option<Replaced>>,
     /// Whether it waits until it may fetch.
     pub held: &'a Rc<Held>,
     /// Blobs that others need.
@@ -77,7 +79,7 @@ pub async fn run(means: &Means, job: &Job, mut voice: Voice<'_>, seen: &Seen<'_>
             Phase::Committed => StickWord::Done,
             _ => StickWord::Refused,
         };
-        super::tell_stick(means, word).await;
+        super::stick::tell_stick(means, word).await;
     }
     voice.end(outcome, fetched);
 }
@@ -98,7 +100,7 @@ async fn steps(
     if fetcher.is_some() {
         renew_root(means).await;
     }
-    let documents = documents(means, &job.documents, fetcher.as_mut()).await?;
+    let documents = documents(means, &job.documents, fetcher.as_mut(), seen).await?;
     let mut room = Room::of(&means.supervisor);
     loop {
         let (documents, fetcher) = ((&documents.0, &documents.1), fetcher.as_mut());
@@ -133,8 +135,8 @@ async fn from_offer(
         trial: trial(&verified.release.document().apps),
         failure_before: status.last_failure.clone(),
     };
-    seen.assigned
-        .set(Some(Assigned::by(verified.deploy.document())));
+    seen.assigned.set(Some(Assigned::by(&verified.deploy)));
+    let_go(means, seen.replaced, voice).await;
     voice.phase(Phase::Verified);
     let mut notices = means.supervisor.watch();
     if needs.already {
@@ -196,11 +198,14 @@ async fn from_offer(
 
 /// Whether the board switches to this very set, or tries it: a daemon before this one had that done.
 async fn is_under_way(means: &Means, deployment: Sha256Digest) -> bool {
-    means.supervisor.status().await.is_ok_and(|status| {
-        let waiting = status.waiting.map(|set| set.deployment);
-        let tried = status.current.map(|set| set.deployment);
-        waiting == Some(deployment) || tried == Some(deployment)
-    })
+    let status = means.supervisor.status().await;
+    status.is_ok_and(|status| has(&status, deployment))
+}
+
+pub(super) fn has(status: &Status, deployment: Sha256Digest) -> bool {
+    let waiting = status.waiting.as_ref().map(|set| set.deployment);
+    let tried = status.current.as_ref().map(|set| set.deployment);
+    waiting == Some(deployment) || tried == Some(deployment)
 }
 
 /// Verifies and offers what came over docker.sock, and changes nothing.
@@ -245,19 +250,33 @@ pub(super) async fn renew_root(means: &Means) {
     }
 }
 
-/// Both envelopes, fetched when they are not in the message.
+/// Both envelopes, fetched when they are not in the message. What was signed is known before the release comes: from then on
+/// only what was signed after it takes its place.
 async fn documents(
     means: &Means,
     documents: &Documents,
-    fetcher: Option<&mut Fetcher>,
+    mut fetcher: Option<&mut Fetcher>,
+    seen: &Seen<'_>,
 ) -> Result<(Envelope, Envelope), Outcome> {
-    let (deploy, release) = match (documents, fetcher) {
-        (Documents::Console(pair), Some(fetcher)) => (
-            document(means, &pair.0, fetcher).await?,
-            document(means, &pair.1, fetcher).await?,
-        ),
-        (Documents::Here(pair), _) => (pair.0.clone(), pair.1.clone()),
-        (Documents::Console(_), None) => return Err(Outcome::failed("not-enrolled", "no console")),
+    let none = || Outcome::failed("not-enrolled", "no console");
+    let deploy = match documents {
+        Documents::Here(pair) => pair.0.clone(),
+        Documents::Console(pair) => {
+            document(means, &pair.0, fetcher.as_deref_mut().ok_or_else(none)?).await?
+        }
+    };
+    let root = roots::trusted(&means.supervisor).await.ok().map(|t| t.root);
+    let board = means.identity.borrow().as_ref().map(|i| i.board.clone());
+    // What is wrong with it is told by the offer, against the root that is in force then.
+    if let Ok(deploy) = means
+        .early
+        .assignment(&deploy, root.as_ref(), board.as_ref())
+    {
+        seen.assigned.set(Some(Assigned::by(&deploy)));
+    }
+    let release = match documents {
+        Documents::Here(pair) => pair.1.clone(),
+        Documents::Console(pair) => document(means, &pair.1, fetcher.ok_or_else(none)?).await?,
     };
     Ok((deploy, release))
 }

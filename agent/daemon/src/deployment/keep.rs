@@ -1,8 +1,8 @@
 //! Which blobs stay when the store is tidied.
 
-use super::LocalOffer;
 use super::early::EarlyVerified;
 use super::record::Record;
+use super::stick::LocalOffer;
 use coracle_protocol::Sha256Digest;
 use std::collections::BTreeSet;
 

@@ -13,6 +13,7 @@ mod outcome;
 mod prepare;
 mod record;
 mod room;
+mod stick;
 mod voice;
 
 pub use early::EarlyVerifier;
@@ -32,17 +33,17 @@ use coracle_board_support::config::Downloads;
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::desired::Desired;
 use coracle_protocol::dsse::Envelope;
-use coracle_protocol::local::{Needs, Request, StickWord, StoreKind};
+use coracle_protocol::local::{Needs, StoreKind};
 use coracle_protocol::report::{Feedback, Phase};
 use job::{Documents, Job};
-use newer::{Newer, superseded_by};
+use newer::{Aside, Coming, Newer, Place, Replaced, superseded_by};
 use record::Record;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use stick::LocalOffer;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use voice::Voice;
@@ -51,8 +52,6 @@ use voice::Voice;
 const STICK: Duration = Duration::from_secs(600);
 /// Between two looks whether a deployment that a newer one waits for can still be taken back.
 const LOOK: Duration = Duration::from_secs(1);
-/// Between two looks at a wish that cannot be looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a deployment works with.
 #[derive(Debug)]
@@ -120,13 +119,6 @@ pub struct Offered {
     pub needs: Needs,
 }
 
-/// An offer that came over docker.sock.
-struct LocalOffer {
-    activity: String,
-    documents: Box<(Envelope, Envelope)>,
-    needs: Needs,
-}
-
 /// Runs deployments until shutdown. `offered` always holds what the open local offer needs, which
 /// is what may be PUT.
 pub async fn run(
@@ -138,28 +130,54 @@ pub async fn run(
 ) -> Result<(), DiskError> {
     let mut record = Record::open(&means.record)?;
     let mut local: Option<LocalOffer> = None;
+    // What has its turn next: it was found to be newer, or is a stick's.
     let mut next: Option<Job> = None;
     // What came last, as long as nobody has looked at it.
-    let mut coming: Option<Desired> = None;
+    let mut coming: Option<Coming> = None;
+    // What takes nobody's place, and has its turn when nothing else has it.
+    let mut later: Option<Job> = None;
     let mut aside: Option<Aside> = None;
+    let replaced: RefCell<Option<Replaced>> = RefCell::new(None);
     loop {
         let back = aside.as_ref().map(|aside| aside.until);
-        let came = match next {
-            Some(_) => None,
-            None => coming.take(),
-        };
-        let job = match (next.take(), came) {
-            (Some(job), _) => job,
-            (None, Some(desired)) => {
-                supersede(&means, &mut record, &mut aside, &desired);
-                Job::from(desired)
-            }
-            (None, None) => tokio::select! {
-                Some(desired) = desired.recv() => {
-                    supersede(&means, &mut record, &mut aside, &desired);
-                    Job::from(desired)
+        let beside = aside.as_ref().and_then(|aside| aside.assigned);
+        if next.is_none() && aside.is_none() {
+            // What the supervisor still has goes on: nothing took its place in the end.
+            next = replaced.take().map(|before| before.job);
+            let came = |coming: Coming<'_>| Job::from(coming.wish);
+            next = next
+                .or_else(|| coming.take().map(came))
+                .or_else(|| later.take());
+        }
+        let job = match next.take() {
+            Some(job) => job,
+            None => tokio::select! {
+                Some(wish) = desired.recv() => match &aside {
+                    None => Job::from(wish),
+                    Some(aside) => {
+                        newer::take(&means, &mut coming, wish, &aside.job.activity);
+                        continue;
+                    }
+                },
+                // Only beside what was put aside.
+                looked = newer::looked(&mut coming) => {
+                    match newer::judge(&means, &mut coming, looked, &[beside]) {
+                        Some((wish, Place::First(found))) => {
+                            let job = Job::from(wish);
+                            if let Some(aside) = aside.take() {
+                                let before = aside.replaced(found, &job.activity);
+                                newer::replace(before, &replaced, &means, &mut record);
+                            }
+                            job
+                        }
+                        Some((wish, Place::Later)) => {
+                            newer::put_off(&mut later, Job::from(wish));
+                            continue;
+                        }
+                        Some((_, Place::Old)) | None => continue,
+                    }
                 }
-                Some(command) = commands.recv() => match idle(&means, command, &mut local, &offered).await {
+                Some(command) = commands.recv() => match stick::idle(&means, command, &mut local, &offered).await {
                     Some(job) => job,
                     None => continue,
                 },
@@ -178,9 +196,10 @@ pub async fn run(
             continue;
         }
         tracing::info!(activity = %job.activity, "deployment begins");
+        let beside = aside.as_ref().and_then(|aside| aside.assigned);
         let course = Cell::new(Course::Comes);
         let assigned = Cell::new(None);
-        // Of `next`: what its assignment says, once that is verified.
+        // Of `next`: what its assignment says.
         let mut newer: Option<Newer> = None;
         let held = Rc::new(Held::default());
         let end = {
@@ -189,69 +208,62 @@ pub async fn run(
             let seen = job::Seen {
                 course: &course,
                 assigned: &assigned,
+                replaced: &replaced,
                 held: &held,
                 kept,
             };
             let run = job::run(&means, &job, voice, &seen);
             tokio::pin!(run);
-            let mut looks = coming.as_ref().map(|wish| look_at(&means, wish));
             loop {
                 tokio::select! {
                     () = &mut run => break End::Done,
                     Some(wish) = desired.recv() => {
-                        if wish.activity == job.activity {
-                            said_again(&job.activity);
-                            continue;
-                        }
-                        if coming.is_some() && odd::is_first(Kind::Dropped, Sort::Desired) {
-                            tracing::warn!("a desired state was dropped for the one that came after it; the next are counted");
-                        }
-                        looks = Some(look_at(&means, &wish));
-                        coming = Some(wish);
+                        newer::take(&means, &mut coming, wish, &job.activity);
                     }
-                    looked = end_of(&mut looks) => {
-                        looks = None;
-                        let wish = coming.take();
-                        match (looked, wish) {
-                            (Err(why), Some(wish)) if why.phase == Phase::Failed => {
-                                tracing::info!(reason = why.reason, "what came cannot be looked at now; soon again");
-                                looks = Some(look_again(&means, &wish));
-                                coming = Some(wish);
+                    looked = newer::looked(&mut coming) => {
+                        let others = [assigned.get(), newer.map(Newer::assigned), beside];
+                        match newer::judge(&means, &mut coming, looked, &others) {
+                            Some((wish, Place::First(found))) => {
+                                (next, newer) = (Some(Job::from(wish)), Some(found));
                             }
-                            (Ok(found), wish) if found.is_after(assigned.get(), newer) => {
-                                (next, newer) = (wish.map(Job::from), Some(found));
-                                if course.get() != Course::Switched {
-                                    break End::Superseded;
-                                }
-                            }
-                            (Ok(_), _) => odd::count(Kind::Old),
-                            // It has its turn when this one has ended, and is refused then.
-                            (Err(why), wish) => {
-                                tracing::info!(reason = why.reason, "what came takes no deployment back");
-                                if newer.is_none() {
-                                    next = wish.map(Job::from);
-                                }
-                            }
+                            Some((wish, Place::Later)) => newer::put_off(&mut later, Job::from(wish)),
+                            Some((_, Place::Old)) | None => {}
                         }
                     }
-                    // One that came during a switch, which turned out to wait.
-                    () = tokio::time::sleep(LOOK), if newer.is_some() => {
-                        if course.get() != Course::Switched {
-                            break End::Superseded;
-                        }
-                    }
+                    // One that came during a switch, which turned out to wait, or before this one was verified.
+                    () = tokio::time::sleep(LOOK), if newer.is_some() => {}
                     // A stick needs no way that costs money, and who holds it stands before the board.
                     Some(command) = commands.recv() => {
                         let rests = held.now.get() || course.get() == Course::Waits;
                         match rests && !matches!(command, Command::Mend { .. }) {
                             true => break End::GaveWay(command),
-                            false => busy(command, &job.activity),
+                            false => stick::busy(command, &job.activity),
                         }
                     }
                     _ = shutdown.changed() => break End::Shutdown,
                 }
+                // Nothing takes the place of one of which nobody knows yet when it was signed.
+                if let (Some(found), Some(this)) = (newer, assigned.get()) {
+                    match found.place(&[Some(this)]) {
+                        Place::First(_) if course.get() != Course::Switched => {
+                            break End::Superseded;
+                        }
+                        Place::First(_) => {}
+                        Place::Old => {
+                            odd::count(Kind::Old);
+                            (next, newer) = (None, None);
+                        }
+                        Place::Later => {
+                            newer = None;
+                            if let Some(job) = next.take() {
+                                newer::put_off(&mut later, job);
+                            }
+                        }
+                    }
+                }
             }
         };
+        let ended = job.activity.clone();
         match end {
             End::Shutdown => {
                 record.flush();
@@ -263,16 +275,39 @@ pub async fn run(
             End::Superseded => {
                 let by = next.as_ref().map_or("", |job| &job.activity);
                 let end = newer.map_or_else(|| superseded_by(by), |n| n.ends(assigned.get(), by));
-                Voice::new(&means, &mut record, &job.activity).end(end, None);
+                let parked = assigned.get().filter(|_| course.get() == Course::Waits);
+                let before = Replaced { job, parked, end };
+                newer::replace(before, &replaced, &means, &mut record);
             }
             End::GaveWay(command) => {
                 tracing::info!(activity = %job.activity, "waits, and gives way to a stick");
                 let open = |local: &Option<LocalOffer>| local.as_ref().map(|l| l.activity.clone());
                 let before = open(&local);
-                next = idle(&means, command, &mut local, &offered).await;
+                // One that was signed after it has its place already, and so it is that one that is put aside.
+                let (job, assigned) = match (next.take(), newer) {
+                    (Some(newest), Some(found)) => {
+                        let end = found.ends(assigned.get(), &newest.activity);
+                        let parked = assigned.get().filter(|_| course.get() == Course::Waits);
+                        let before = Replaced { job, parked, end };
+                        newer::replace(before, &replaced, &means, &mut record);
+                        (newest, Some(found.assigned()))
+                    }
+                    _ => (job, assigned.get()),
+                };
+                next = stick::idle(&means, command, &mut local, &offered).await;
                 let taken = open(&local).filter(|now| before.as_ref() != Some(now));
                 if let (Some(newer), Documents::Here(_)) = (&taken, &job.documents) {
-                    superseded(&means, &mut record, &job.activity, newer);
+                    let end = superseded_by(newer);
+                    Voice::new(&means, &mut record, &job.activity).end(end, None);
+                    continue;
+                }
+                // What waits for this one waits on, and it goes on where it was.
+                if aside.is_some() {
+                    match &next {
+                        None => next = Some(job),
+                        Some(other) if other.activity == job.activity => {}
+                        Some(_) => newer::put_off(&mut later, job),
+                    }
                     continue;
                 }
                 // One that was refused holds nothing up.
@@ -280,23 +315,27 @@ pub async fn run(
                     None => Instant::now(),
                     Some(_) => Instant::now() + STICK,
                 };
-                aside = Some(Aside { job, until });
+                aside = Some(Aside {
+                    job,
+                    assigned,
+                    until,
+                });
                 continue;
             }
         }
-        if let Some(aside) = &mut aside {
-            match &next {
-                // What was newer when that one was put aside is newest.
-                Some(newer) => {
-                    superseded(&means, &mut record, &aside.job.activity, &newer.activity)
-                }
-                None => aside.until = Instant::now(),
+        match (aside.take(), &next, newer) {
+            // What is newer than it, too.
+            (Some(aside), Some(by), Some(found)) => {
+                let before = aside.replaced(found, &by.activity);
+                newer::replace(before, &replaced, &means, &mut record);
             }
+            (Some(mut waits), ..) => {
+                waits.until = Instant::now();
+                aside = Some(waits);
+            }
+            (None, ..) => {}
         }
-        if next.is_some() {
-            aside = None;
-        }
-        if local.as_ref().is_some_and(|l| l.activity == job.activity) {
+        if local.as_ref().is_some_and(|l| l.activity == ended) {
             local = None;
             offered.send_replace(None);
         }
@@ -321,121 +360,10 @@ enum End {
     GaveWay(Command),
 }
 
-/// A deployment that gave way, and when it goes on.
-struct Aside {
-    job: Job,
-    until: Instant,
-}
-
-/// A look at what came meanwhile.
-fn look_at<'a>(means: &'a Means, wish: &Desired) -> Looks<'a> {
-    let deploy = wish.deploy.clone();
-    Box::pin(async move { newer::look(means, &deploy).await })
-}
-
-/// The same after a while: the supervisor is being executed anew, or a document could not be fetched.
-fn look_again<'a>(means: &'a Means, wish: &Desired) -> Looks<'a> {
-    let look = look_at(means, wish);
-    Box::pin(async move {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        look.await
-    })
-}
-
-type Looks<'a> = Pin<Box<dyn Future<Output = Result<Newer, Outcome>> + 'a>>;
-
-async fn end_of(looks: &mut Option<Looks<'_>>) -> Result<Newer, Outcome> {
-    match looks {
-        Some(looks) => looks.await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-fn superseded(means: &Means, record: &mut Record, activity: &str, newer: &str) {
-    Voice::new(means, record, activity).end(superseded_by(newer), None);
-}
-
-/// Ends what was put aside when something newer is wanted; the same again goes on from the start.
-fn supersede(means: &Means, record: &mut Record, aside: &mut Option<Aside>, newer: &Desired) {
-    if let Some(aside) = aside.take()
-        && aside.job.activity != newer.activity
-    {
-        superseded(means, record, &aside.job.activity, &newer.activity);
-    }
-}
-
-/// A command while nothing runs; a job when it starts one.
-async fn idle(
-    means: &Means,
-    command: Command,
-    local: &mut Option<LocalOffer>,
-    offered: &watch::Sender<Option<Needs>>,
-) -> Option<Job> {
-    match command {
-        Command::Offer { documents, answer } => {
-            tell_stick(means, StickWord::Reading).await;
-            let result = job::offer_local(means, &documents).await;
-            if result.is_err() {
-                tell_stick(means, StickWord::Refused).await;
-            }
-            if let Ok(good) = &result {
-                offered.send_replace(Some(good.needs.clone()));
-                *local = Some(LocalOffer {
-                    activity: good.activity.clone(),
-                    documents,
-                    needs: good.needs.clone(),
-                });
-            }
-            let _ = answer.send(result);
-            None
-        }
-        Command::Mend {
-            kind,
-            digest,
-            answer,
-        } => {
-            let _ = answer.send(mend::run(means, kind, digest).await);
-            None
-        }
-        Command::Apply { activity, answer } => match local {
-            Some(offer) if offer.activity == activity => {
-                let _ = answer.send(Ok(()));
-                Some(Job {
-                    activity,
-                    documents: Documents::Here(offer.documents.clone()),
-                })
-            }
-            _ => {
-                let reason = format!("no offer `{activity}` is open; POST /coracle/v1/offer first");
-                let _ = answer.send(Err(Outcome::refused("no-offer", reason)));
-                None
-            }
-        },
-    }
-}
-
-/// For the board's lights: what came over docker.sock came from a stick, or from somebody who stands before the board.
-async fn tell_stick(means: &Means, word: StickWord) {
-    if let Err(error) = means.supervisor.ask(Request::Stick { word }).await {
-        tracing::debug!(%error, ?word, "the board's lights do not say it");
-    }
-}
-
-fn busy(command: Command, activity: &str) {
-    let reason = format!("deployment `{activity}` is under way; try again when it has ended");
-    let outcome = Outcome::refused("busy", reason);
-    match command {
-        Command::Offer { answer, .. } => drop(answer.send(Err(outcome))),
-        Command::Apply { answer, .. } | Command::Mend { answer, .. } => {
-            drop(answer.send(Err(outcome)));
-        }
     }
 }
 

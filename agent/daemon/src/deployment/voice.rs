@@ -26,6 +26,11 @@ impl<'a> Voice<'a> {
         }
     }
 
+    /// Of another activity.
+    pub fn other<'b>(&'b mut self, activity: &'b str) -> Voice<'b> {
+        Voice::new(self.means, self.record, activity)
+    }
+
     /// A phase begins. Said once for each.
     pub fn phase(&mut self, phase: Phase) {
         if self.last != Some(phase) {

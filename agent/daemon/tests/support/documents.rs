@@ -45,6 +45,14 @@ impl Documents {
     pub fn signed(&self, deploy: &Deploy, role: Role) -> Envelope {
         signed(DEPLOY_TYPE, deploy, &self.keys[&role])
     }
+
+    /// The release of another version of the same.
+    pub fn release_of(&self, version: &str) -> Envelope {
+        let payload = self.release.payload_unverified().unwrap();
+        let mut release: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        release["version"] = version.into();
+        signed(RELEASE_TYPE, &release, &self.keys[&Role::Release])
+    }
 }
 
 fn signed<T: serde::Serialize>(payload_type: &str, value: &T, key: &SigningKey) -> Envelope {
