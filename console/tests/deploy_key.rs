@@ -5,7 +5,7 @@ mod support;
 use coracle_digest::Sha256Digest;
 use coracle_protocol::desired::{Desired, Document};
 use coracle_protocol::verify::VerifiedDeploy;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use support::{Board, Fleet, noise, token, wait_for};
 
@@ -86,4 +86,119 @@ fn a_pin_that_became_wrong_is_tried_once() {
         given_up.status == 503 && text.contains("restart the console"),
         "{text}"
     );
+}
+
+/// What is taken back needs signatures; that nothing more goes out needs none.
+#[test]
+fn a_deployment_is_cancelled_while_the_token_is_away_and_signed_once_it_is_back() {
+    let mut fleet = Fleet::start();
+    let names = ["acme.b1", "acme.b2", "acme.b3"];
+    let [begun, away, fresh] = names.map(|name| fleet.enrol(name));
+    let (_, old) = fleet.release(1, &[("app", noise(1, 5000))]);
+    let before = fleet.deploy(&old, &names[..2]);
+    for board in [&begun, &away] {
+        runs(&fleet, board, &before);
+    }
+    fleet.stop_console();
+    let environment = into_a_token(&fleet);
+    fleet.use_deploy_key(URI, &environment);
+    fleet.start_console();
+    let (_, bad) = fleet.release(2, &[("app", noise(2, 5000))]);
+    let ordered = fleet.deploy(&bad, &names);
+    let path = format!("/api/v1/deployments/{}", ordered["id"].as_str().unwrap());
+    let of = |ordered: &Value, board: &Board| line(ordered, board)["activity"].clone();
+    for board in [&begun, &away, &fresh] {
+        wait_for("it is sent", 10, || {
+            (kept(board)? == of(&ordered, board)).then_some(())
+        });
+    }
+    says(&begun, &of(&ordered, &begun), "fetching");
+    wait_for("its word", 10, || {
+        (fleet.get(&path)["boards"][0]["phase"] == "fetching").then_some(())
+    });
+
+    token::away(&fleet);
+    let halfway = fleet.post(&format!("{path}/cancel"), &json!({}));
+    let text = String::from_utf8_lossy(&halfway.body).into_owned();
+    assert_eq!(halfway.status, 503, "{text}");
+    assert!(
+        text.contains("on 2 of 3 boards") && text.contains("cancel once more"),
+        "{text}"
+    );
+    let now = fleet.get(&path);
+    assert_eq!(now["state"], "cancelled");
+    let standings = |now: &Value| names.map(|name| standing(now, name));
+    assert_eq!(standings(&now), ["not-signed", "not-signed", "not-sent"]);
+    wait_for("nothing more goes out", 10, || {
+        let had = kept(&away)? == of(&before, &away);
+        (had && kept(&fresh).is_none()).then_some(())
+    });
+    // Nor for a word of a board that had it all the same.
+    says(&away, &of(&ordered, &away), "received");
+    wait_for("its word", 10, || {
+        (line(&fleet.get(&path), &away)["phase"] == "received").then_some(())
+    });
+    assert_eq!(kept(&away), Some(of(&before, &away)));
+    let audit = fleet.get("/api/v1/audit").to_string();
+    assert!(audit.contains("acme.b1 not-signed"), "{audit}");
+
+    token::back(&fleet);
+    let whole = fleet.post(&format!("{path}/cancel"), &json!({}));
+    assert_eq!(whole.status, 200, "{whole:?}");
+    let now = whole.json();
+    assert_eq!(standings(&now), ["cancelling", "cancelling", "not-sent"]);
+}
+
+fn line<'a>(deployment: &'a Value, board: &Board) -> &'a Value {
+    let boards = deployment["boards"].as_array().unwrap();
+    let line = boards.iter().find(|line| line["board"] == board.id);
+    line.unwrap()
+}
+
+fn standing(deployment: &Value, board: &str) -> String {
+    let boards = deployment["boards"].as_array().unwrap();
+    let line = boards.iter().find(|line| line["board"] == board).unwrap();
+    line["standing"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The activity that the broker keeps for a board.
+fn kept(board: &Board) -> Option<Value> {
+    let message = board.read(&board.topic("desired"), 2)?;
+    let desired: Desired = serde_json::from_slice(&message).unwrap();
+    Some(json!(desired.activity))
+}
+
+fn says(board: &Board, activity: &Value, phase: &str) {
+    let word = json!({"activity": activity, "sequence": 3, "phase": phase});
+    board.publish(&board.topic("feedback"), &word);
+}
+
+/// The board says that it runs what was ordered.
+fn runs(fleet: &Fleet, board: &Board, ordered: &Value) {
+    let activity = line(ordered, board)["activity"].clone();
+    let desired = wait_for("the message", 10, || {
+        let message = board.read(&board.topic("desired"), 2)?;
+        let desired: Desired = serde_json::from_slice(&message).unwrap();
+        (activity == desired.activity).then_some(desired)
+    });
+    let digest = |document| match document {
+        Document::Inline(envelope) => {
+            let envelope: coracle_protocol::dsse::Envelope = envelope;
+            Sha256Digest::of(&envelope.payload_unverified().unwrap())
+        }
+        Document::Blob(blob) => panic!("a small document travels as {blob:?}"),
+    };
+    let (deploy, release) = (digest(desired.deploy), digest(desired.release));
+    let facts = json!({"profile": "generic", "hardware": "generic", "architecture": "x86_64",
+        "kernel": "6.1", "agent": "0.1.0", "memory_bytes": 1 << 30, "cpus": 4});
+    let set = json!({"deployment": deploy, "release": release, "product": "demo", "version": "1",
+        "state": "committed", "apps": []});
+    let current = json!({"version": 1, "board": facts, "set": set, "layers": []});
+    let topic = board.topic("current");
+    board.publish_with(&topic, current.to_string().as_bytes(), &["-q", "1", "-r"]);
+    says(board, &activity, "committed");
+    wait_for("what it runs", 10, || {
+        let known = fleet.get(&format!("/api/v1/boards/{}", board.id));
+        (known["current"]["set"]["deployment"] == json!(deploy)).then_some(())
+    });
 }

@@ -356,3 +356,29 @@ fn what_was_cancelled_comes_back_neither_by_a_counter_nor_by_the_pause_of_a_newe
     assert_eq!(standing(&paused, "acme.b2"), "held");
     wanted(&away, &activity(&before, "acme.b2"));
 }
+
+/// A board is not waited for that nothing is sent to any more.
+#[test]
+fn what_was_overtaken_while_it_was_held_is_told_when_it_is_resumed() {
+    let fleet = Fleet::start();
+    let [overtaken, away] = ["acme.b1", "acme.b2"].map(|name| fleet.enrol(name));
+    let (_, one) = fleet.release(1, &[("app", noise(1, 500))]);
+    let held = fleet.deploy(&one, &["acme.b1", "acme.b2"]);
+    let path = format!("/api/v1/deployments/{}", held["id"].as_str().unwrap());
+    fleet.post(&format!("{path}/pause"), &json!({}));
+    let (_, two) = fleet.release(2, &[("app", noise(2, 500))]);
+    let newer = fleet.deploy(&two, &["acme.b1"]);
+    wanted(&overtaken, &activity(&newer, "acme.b1"));
+
+    let resumed = fleet.post(&format!("{path}/resume"), &json!({})).json();
+    assert_eq!(standing(&resumed, "acme.b1"), "superseded");
+    assert_eq!(standing(&resumed, "acme.b2"), json!(null));
+    wanted(&away, &activity(&held, "acme.b2"));
+    assert_eq!(is_kept_for(&overtaken), Some(activity(&newer, "acme.b1")));
+    // Nor does it come back when the newer one is held.
+    let newer = format!("/api/v1/deployments/{}", newer["id"].as_str().unwrap());
+    fleet.post(&format!("{newer}/pause"), &json!({}));
+    support::wait_for("nothing for it", 10, || {
+        is_kept_for(&overtaken).is_none().then_some(())
+    });
+}

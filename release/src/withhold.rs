@@ -90,6 +90,7 @@ impl Changed {
             ("too-late", "too late on"),
             ("goes-on", "not to be taken back on"),
             ("not-taken", "refused by"),
+            ("not-signed", "not signed yet for"),
         ] {
             let boards = named(word);
             if !boards.is_empty() {

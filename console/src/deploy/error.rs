@@ -51,6 +51,19 @@ pub enum DeployError {
     /// Somebody has put another token there.
     #[error("`{0}` holds another key than at the start; restart the console to use it")]
     AnotherKey(String),
+    /// What a cancel left.
+    #[error(
+        "the deployment is cancelled, and nobody is sent to any more; but on {left} of {boards} boards it goes on where it has \
+         begun, since what takes it back there is not signed: {source}"
+    )]
+    NotAllSigned {
+        /// So many boards.
+        left: usize,
+        /// Of so many that it was for.
+        boards: usize,
+        /// What the key said.
+        source: Box<DeployError>,
+    },
     /// A fault of ours, or of the token's library.
     #[error("signing the assignment was broken off; the console's log has more")]
     SigningPanicked,
@@ -75,4 +88,21 @@ pub enum DeployError {
     /// A document that is no JSON: cannot happen with the types that are signed.
     #[error("a document cannot be written: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+impl DeployError {
+    /// Whether the key could not sign, which it may do another time.
+    pub(super) fn is_of_the_key(&self) -> bool {
+        matches!(
+            self,
+            Self::Sign(_)
+                | Self::Key(_)
+                | Self::TokenLocked(_)
+                | Self::AnotherKey(_)
+                | Self::SigningPanicked
+                | Self::NotADeployKey
+                | Self::Threshold(_)
+                | Self::NoRole
+        )
+    }
 }

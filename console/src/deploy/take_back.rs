@@ -20,6 +20,9 @@ use coracle_protocol::report::{Phase, SetState, SetStatus};
 use coracle_protocol::verify::VerifiedRelease;
 use serde::Serialize;
 
+/// Assignments that are signed and stored in one go: what went before is sent while the next are signed.
+const AT_A_TIME: usize = 20;
+
 /// How a board stands in a deployment that somebody has held or taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "standing", content = "reason")]
@@ -34,18 +37,30 @@ pub enum Standing {
     Cancelled,
     /// The board refused that.
     NotTaken(String),
+    /// It is cancelled, and what takes it back on this board is not signed yet.
+    NotSigned,
     /// Nothing was taken back.
     #[serde(untagged)]
     Left(Fate),
 }
 
 impl Standing {
-    /// Of an assignment, and of that which takes it back.
-    pub fn of(assignment: &Assignment, by: Option<&Assignment>) -> Option<Self> {
+    /// Of an assignment of a deployment, and of that which takes it back.
+    pub fn of(
+        deployment: &Deployment,
+        assignment: &Assignment,
+        by: Option<&Assignment>,
+    ) -> Option<Self> {
         let Some(by) = by else {
             return match (&assignment.fate, assignment.withdrawn_at) {
                 (Some(fate), _) => Some(Self::Left(fate.clone())),
                 (None, Some(_)) => Some(Self::NotSent),
+                (None, None) if deployment.cancelled_at.is_some() => {
+                    Some(match past_cancelling(assignment) {
+                        Some(fate) => Self::Left(fate),
+                        None => Self::NotSigned,
+                    })
+                }
                 (None, None) => assignment.held.then_some(Self::Held),
             };
         };
@@ -64,6 +79,15 @@ impl Standing {
     }
 }
 
+/// What its board has said that leaves nothing to take back.
+fn past_cancelling(assignment: &Assignment) -> Option<Fate> {
+    match assignment.progress.as_ref()?.feedback.phase {
+        Phase::Switching | Phase::Trial | Phase::Committed => Some(Fate::TooLate),
+        Phase::Refused | Phase::RolledBack => Some(Fate::Ended),
+        _ => None,
+    }
+}
+
 impl Deployer {
     /// Holds the boards that have said nothing of it yet. What has begun goes on.
     pub async fn pause(&self, deployment: &Deployment) -> Result<(), DeployError> {
@@ -72,31 +96,49 @@ impl Deployer {
         Ok(())
     }
 
-    /// Sends to those that were held.
+    /// Sends to those that were held, but for those that want something newer by now.
     pub async fn resume(&self, deployment: &Deployment) -> Result<(), DeployError> {
-        let sent = self.store.resume(&deployment.id).await?;
+        let sent = self.store.resume(&deployment.id, now()).await?;
         self.tell(sent);
         Ok(())
     }
 
-    /// Takes it back wherever that is possible. Once more does what was not possible the first time.
+    /// Takes it back wherever that is possible. Once more does what was not possible the first time. First nothing more goes
+    /// out, whether or not the key can sign; then what has begun is taken back, some boards at a time.
     pub async fn cancel(&self, deployment: &Deployment) -> Result<(), DeployError> {
-        let _turn = self.turn.lock().await;
-        let mut withdrawals = Vec::new();
-        let mut boards = Vec::new();
-        for assignment in self.store.assignments(&deployment.id).await? {
-            if assignment.withdrawn_at.is_some() {
-                continue;
+        self.tell(self.store.begin_cancel(&deployment.id, now()).await?);
+        let mut assignments = self.store.assignments(&deployment.id).await?;
+        let boards = assignments.len();
+        assignments.retain(|assignment| assignment.withdrawn_at.is_none());
+        assignments.sort_by_key(|assignment| assignment.progress.is_none());
+        let (mut left, mut fault) = (0, None);
+        for some in assignments.chunks(AT_A_TIME) {
+            // A deployment that somebody makes meanwhile has its turn between two.
+            let turn = self.turn.lock().await;
+            let mut withdrawals = Vec::new();
+            let mut changed = Vec::new();
+            for assignment in some {
+                let Some(withdrawal) = self.withdrawal(assignment, &mut fault).await? else {
+                    left += 1;
+                    continue;
+                };
+                if !matches!(withdrawal, Withdrawal::None(_)) {
+                    changed.push(assignment.board.clone());
+                }
+                withdrawals.push((assignment.activity.clone(), withdrawal));
             }
-            let withdrawal = self.withdrawal(&assignment).await?;
-            if !matches!(withdrawal, Withdrawal::None(_)) {
-                boards.push(assignment.board);
-            }
-            withdrawals.push((assignment.activity, withdrawal));
+            self.store.cancel(deployment, &withdrawals, now()).await?;
+            drop(turn);
+            self.tell(changed);
         }
-        self.store.cancel(deployment, &withdrawals, now()).await?;
-        self.tell(boards);
-        Ok(())
+        match fault {
+            None => Ok(()),
+            Some(source) => Err(DeployError::NotAllSigned {
+                left,
+                boards,
+                source: Box::new(source),
+            }),
+        }
     }
 
     fn tell(&self, boards: Vec<BoardId>) {
@@ -107,37 +149,44 @@ impl Deployer {
         self.live.tell(Change::Fleet);
     }
 
-    async fn withdrawal(&self, assignment: &Assignment) -> Result<Withdrawal, DeployError> {
-        let said = assignment.progress.as_ref();
-        let phase = said.map(|said| said.feedback.phase);
-        match phase {
-            Some(Phase::Switching | Phase::Trial | Phase::Committed) => {
-                return Ok(Withdrawal::None(Fate::TooLate));
-            }
-            Some(Phase::Refused | Phase::RolledBack) => return Ok(Withdrawal::None(Fate::Ended)),
-            _ => {}
+    /// What takes it back, or why nothing does. `None`: the key did not sign; with `fault` it is not asked again.
+    async fn withdrawal(
+        &self,
+        assignment: &Assignment,
+        fault: &mut Option<DeployError>,
+    ) -> Result<Option<Withdrawal>, DeployError> {
+        if let Some(fate) = past_cancelling(assignment) {
+            return Ok(Some(Withdrawal::None(fate)));
         }
+        let phase = assignment.progress.as_ref().map(|said| said.feedback.phase);
         let board = &assignment.board;
         if self.store.has_newer(board, assignment.seq).await? {
-            return Ok(Withdrawal::None(Fate::Superseded));
+            return Ok(Some(Withdrawal::None(Fate::Superseded)));
         }
         let begun = !matches!(phase, None | Some(Phase::Failed));
         let board = self.store.board(board).await?;
         let Some(board) = board.filter(|board| board.revoked_at.is_none()) else {
-            return Ok(Withdrawal::Unsent);
+            return Ok(Some(Withdrawal::Unsent));
         };
         let found = match self.of_what_runs(&board).await? {
             // Its word of the switch is on the way.
             Ok((_, runs)) if runs.activity == assignment.activity => {
                 Withdrawal::None(Fate::TooLate)
             }
-            Ok((set, runs)) => self.signed_anew(&board, &set, runs).await?,
+            Ok(_) if fault.is_some() => return Ok(None),
+            Ok((set, runs)) => match self.signed_anew(&board, &set, runs).await {
+                Err(error) if error.is_of_the_key() => {
+                    *fault = Some(error);
+                    return Ok(None);
+                }
+                signed => signed?,
+            },
             Err(why) => Withdrawal::None(Fate::GoesOn(why)),
         };
-        Ok(match found {
+        Ok(Some(match found {
             Withdrawal::None(Fate::GoesOn(_)) if !begun => Withdrawal::Unsent,
             found => found,
-        })
+        }))
     }
 
     /// The committed set of a board, and the message by which it was assigned, or why there is none.

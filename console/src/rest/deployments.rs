@@ -118,6 +118,12 @@ fn refused(error: DeployError) -> Problem {
             format!("nothing was deployed: {text}"),
             "see that the deploy key's token is there and opens (`coracle-console check --deploy-key URI`), and deploy again",
         ),
+        DeployError::NotAllSigned { .. } => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            text,
+            "see that the deploy key's token is there and opens (`coracle-console check --deploy-key URI`), and cancel once \
+             more: boards with the standing `not-signed` are left",
+        ),
         other => Problem::inside(other),
     }
 }
@@ -182,9 +188,15 @@ pub async fn change_deployment(
             Change::Resume => deployer.resume(&deployment).await,
         }
     });
-    done.await.map_err(Problem::inside)?.map_err(refused)?;
+    let done = done.await.map_err(Problem::inside)?;
+    // What was done of it all the same is to be found later.
+    let halfway = matches!(done, Err(DeployError::NotAllSigned { .. }));
+    let refusal = done.map_err(refused);
+    if !halfway && let Err(problem) = refusal {
+        return Err(problem);
+    }
     let deployment = rest.store.deployment(id).await?.ok_or_else(unknown)?;
-    let standings = standings(&rest.store, id).await?;
+    let standings = standings(&rest.store, &deployment).await?;
     let told: Vec<String> = standings
         .iter()
         .filter_map(|(assignment, standing)| {
@@ -199,7 +211,7 @@ pub async fn change_deployment(
         Change::Resume => "deployment.resume",
     };
     audit::note(&rest.store, actor, action, id, &told.join(", ")).await;
-    Ok(deployment)
+    refusal.map(|()| deployment)
 }
 
 fn unknown() -> Problem {
@@ -212,15 +224,15 @@ fn unknown() -> Problem {
 /// Each board's part of a deployment, by board, and what somebody's holding or taking back made of it.
 pub async fn standings(
     store: &Store,
-    deployment: &str,
+    deployment: &Deployment,
 ) -> Result<Vec<(Assignment, Option<Standing>)>, StoreError> {
-    let by = store.takings_back(deployment).await?;
-    let assignments = store.assignments(deployment).await?.into_iter();
+    let by = store.takings_back(&deployment.id).await?;
+    let assignments = store.assignments(&deployment.id).await?.into_iter();
     Ok(assignments
         .map(|assignment| {
             let activity = Some(assignment.activity.as_str());
             let by = by.iter().rfind(|by| by.takes_back.as_deref() == activity);
-            let standing = Standing::of(&assignment, by);
+            let standing = Standing::of(deployment, &assignment, by);
             (assignment, standing)
         })
         .collect())
@@ -265,7 +277,7 @@ async fn view(store: &Store, deployment: &Deployment) -> Result<Value, StoreErro
         view["standing_reason"] = standing["reason"].clone();
         view
     };
-    let boards = standings(store, &deployment.id).await?;
+    let boards = standings(store, deployment).await?;
     Ok(json!({
         "id": deployment.id,
         "state": state(deployment),

@@ -60,21 +60,46 @@ impl Store {
             .bind(deployment)
             .execute(&mut *tx)
             .await?;
-        let rows = sqlx::query(&format!(
-            "UPDATE assignments SET held = 1 WHERE deployment = $1 AND takes_back IS NULL AND {IS_WANTED} \
-             AND NOT EXISTS (SELECT 1 FROM progress p WHERE p.board = assignments.board \
-             AND p.activity = assignments.activity) RETURNING board"
-        ))
-        .bind(deployment)
-        .fetch_all(&mut *tx)
-        .await?;
+        let held = hold(&mut tx, deployment).await?;
         tx.commit().await?;
-        boards(&rows)
+        Ok(held)
     }
 
-    /// Holds none any more; which boards were.
-    pub async fn resume(&self, deployment: &str) -> Result<Vec<BoardId>, StoreError> {
+    /// Before anything is signed for it: the deployment is cancelled, and boards that have said nothing of it are held. Which
+    /// these are.
+    pub async fn begin_cancel(
+        &self,
+        deployment: &str,
+        now: u64,
+    ) -> Result<Vec<BoardId>, StoreError> {
         let mut tx = self.pool.begin().await?;
+        sqlx::query(
+            "UPDATE deployments SET cancelled_at = COALESCE(cancelled_at, $1), paused_at = NULL \
+             WHERE id = $2",
+        )
+        .bind(to_sql(now))
+        .bind(deployment)
+        .execute(&mut *tx)
+        .await?;
+        let held = hold(&mut tx, deployment).await?;
+        tx.commit().await?;
+        Ok(held)
+    }
+
+    /// Holds none any more; which boards were. Where a newer one is wanted by now that one stays, and this one is over: it could
+    /// only be refused there.
+    pub async fn resume(&self, deployment: &str, now: u64) -> Result<Vec<BoardId>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query(&format!(
+            "UPDATE assignments SET held = 0, withdrawn_at = $1, fate = $2 \
+             WHERE deployment = $3 AND held = 1 AND EXISTS (SELECT 1 FROM assignments b \
+             WHERE b.board = assignments.board AND b.seq > assignments.seq AND {IS_WANTED})"
+        ))
+        .bind(to_sql(now))
+        .bind(superseded(deployment)?)
+        .bind(deployment)
+        .execute(&mut *tx)
+        .await?;
         sqlx::query("UPDATE deployments SET paused_at = NULL WHERE id = $1")
             .bind(deployment)
             .execute(&mut *tx)
@@ -89,7 +114,7 @@ impl Store {
         boards(&rows)
     }
 
-    /// Takes a deployment back: each of its assignments, by activity, as it is told here.
+    /// Takes some assignments of a deployment back, by activity, as it is told here; after [`Self::begin_cancel`].
     pub async fn cancel(
         &self,
         deployment: &Deployment,
@@ -97,14 +122,6 @@ impl Store {
         now: u64,
     ) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        sqlx::query(
-            "UPDATE deployments SET cancelled_at = COALESCE(cancelled_at, $1), paused_at = NULL \
-             WHERE id = $2",
-        )
-        .bind(to_sql(now))
-        .bind(&deployment.id)
-        .execute(&mut *tx)
-        .await?;
         let this = Deployment {
             created_at: now,
             ..deployment.clone()
@@ -180,20 +197,39 @@ impl Store {
     }
 }
 
+/// Those of a deployment that are wanted, and that their boards have said nothing of.
+async fn hold(
+    tx: &mut Transaction<'_, Sqlite>,
+    deployment: &str,
+) -> Result<Vec<BoardId>, StoreError> {
+    let rows = sqlx::query(&format!(
+        "UPDATE assignments SET held = 1 WHERE deployment = $1 AND takes_back IS NULL AND {IS_WANTED} \
+         AND NOT EXISTS (SELECT 1 FROM progress p WHERE p.board = assignments.board \
+         AND p.activity = assignments.activity) RETURNING board"
+    ))
+    .bind(deployment)
+    .fetch_all(&mut **tx)
+    .await?;
+    boards(&rows)
+}
+
+fn superseded(row: &str) -> Result<String, StoreError> {
+    let fate = serde_json::to_string(&Fate::Superseded);
+    fate.map_err(|e| row_fault("assignments.fate", row, e))
+}
+
 /// What is held for a board and was signed before the one that takes another back cannot be sent any more.
 async fn overtake(
     tx: &mut Transaction<'_, Sqlite>,
     new: &NewAssignment,
     now: u64,
 ) -> Result<(), StoreError> {
-    let fate = serde_json::to_string(&Fate::Superseded)
-        .map_err(|e| row_fault("assignments.fate", &new.activity, e))?;
     sqlx::query(
         "UPDATE assignments SET held = 0, withdrawn_at = $1, fate = $2 \
          WHERE board = $3 AND held = 1 AND seq < $4",
     )
     .bind(to_sql(now))
-    .bind(fate)
+    .bind(superseded(&new.activity)?)
     .bind(new.board.as_str())
     .bind(to_sql(new.seq))
     .execute(&mut **tx)
@@ -234,6 +270,7 @@ fn boards(rows: &[SqliteRow]) -> Result<Vec<BoardId>, StoreError> {
 }
 
 /// What a board does says what came too late: one that speaks of an assignment that was held has it, one that keeps it runs it.
+/// What a cancel holds is sent no more for that.
 pub(super) async fn settle(
     tx: &mut Transaction<'_, Sqlite>,
     board: &BoardId,
@@ -249,7 +286,8 @@ pub(super) async fn settle(
         "UPDATE assignments SET held = 0, \
          withdrawn_at = CASE WHEN $3 = 1 OR ($4 = 1 AND fate IS NULL) THEN NULL ELSE withdrawn_at END \
          WHERE activity = $1 AND board = $2 AND takes_back IS NULL \
-         AND (held = 1 OR (withdrawn_at IS NOT NULL AND ($3 = 1 OR ($4 = 1 AND fate IS NULL)))) \
+         AND ((held = 1 AND ($3 = 1 OR NOT EXISTS (SELECT 1 FROM deployments d \
+         WHERE d.id = assignments.deployment AND d.cancelled_at IS NOT NULL))) OR (withdrawn_at IS NOT NULL AND ($3 = 1 OR ($4 = 1 AND fate IS NULL)))) \
          AND NOT EXISTS (SELECT 1 FROM assignments b WHERE b.takes_back = $1)",
     )
     .bind(&feedback.activity)

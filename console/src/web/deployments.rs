@@ -146,14 +146,14 @@ pub async fn one(State(web): State<Web>, SignedIn(who): SignedIn, Path(id): Path
     let unknown = || Problem::missing("no such deployment", "they are listed at /deployments");
     let deployment = store.deployment(&id).await?.ok_or_else(unknown)?;
     let release = store.release(&deployment.release).await?;
-    let boards = rest::standings(store, &id).await?;
+    let boards = rest::standings(store, &deployment).await?;
     let title = title(&deployment, release.as_ref());
     let body = html! {
         h1 { (title) }
         p.quiet {
             "by " (deployment.created_by) ", release " code { (short(&deployment.release)) }
         }
-        @if who.role == Role::Admin { (changes(&deployment)) }
+        @if who.role == Role::Admin { (changes(&deployment, &boards)) }
         div #deployment data-live="" {
             (notice(&deployment))
             table {
@@ -189,10 +189,18 @@ fn notice(deployment: &Deployment) -> Markup {
     }
 }
 
-/// For admins, as long as it is not cancelled.
-fn changes(deployment: &Deployment) -> Markup {
+/// For admins, as long as it is not cancelled, or not everywhere.
+fn changes(deployment: &Deployment, boards: &[(Assignment, Option<Standing>)]) -> Markup {
     let to = |change: &str| format!("/deployments/{}/{change}", deployment.id);
+    let is_left = |(_, standing): &&(_, Option<Standing>)| *standing == Some(Standing::NotSigned);
+    let left = boards.iter().filter(is_left).count();
     html! {
+        @if left > 0 {
+            form.line method="post" action=(to("cancel")) {
+                button type="submit" { "Cancel once more" }
+                p.quiet { "What takes it back is not signed for " (left) " of " (boards.len()) " boards." }
+            }
+        }
         @if deployment.cancelled_at.is_none() {
             details.card {
                 summary { "Hold it, or take it back" }
@@ -223,11 +231,12 @@ fn in_words(standing: &Standing) -> String {
         Standing::Cancelling => "cancelled; the board has not answered yet".into(),
         Standing::Cancelled => "cancelled: the board keeps what runs".into(),
         Standing::NotTaken(why) => format!("cancelled, which the board refused: {why}"),
+        Standing::NotSigned => {
+            "cancelled; what takes it back on this board is not signed yet".into()
+        }
         Standing::Left(Fate::TooLate) => "too late to cancel: the board has switched".into(),
         Standing::Left(Fate::Ended) => "nothing to cancel: it did not stay".into(),
-        Standing::Left(Fate::Superseded) => {
-            "nothing to cancel: a newer deployment is wanted".into()
-        }
+        Standing::Left(Fate::Superseded) => "superseded: a newer deployment is wanted there".into(),
         Standing::Left(Fate::GoesOn(why)) => format!("cannot be cancelled: {why}"),
     }
 }
