@@ -251,12 +251,22 @@ fn a_console_whose_own_certificate_is_due_starts_without_the_token() {
     assert!(board.is_let_in());
     assert_eq!(fs::read(&server).unwrap(), old);
     assert!(fleet.log().contains("due to be issued anew"));
-    // It is back while the console serves: boards meet the new one, on the console's port and at the broker.
+    // It is back while the console serves: boards meet the new one, on the console's port and at the broker. There it cannot be
+    // written at first.
+    let copy = fleet.path("state/mosquitto/server.crt");
+    fs::remove_file(&copy).unwrap();
+    fs::create_dir(&copy).unwrap();
     token::back(&fleet);
     wait_for("a new certificate", 150, || {
         (fs::read(&server).unwrap() != old).then_some(())
     });
-    wait_for("it serves", 30, || {
+    wait_for("that it does not serve", 30, || {
+        let log = fleet.log();
+        log.contains("does not serve yet; it is tried each minute")
+            .then_some(())
+    });
+    fs::remove_dir(&copy).unwrap();
+    wait_for("it serves", 90, || {
         fleet
             .log()
             .contains("issued anew, and serves")

@@ -1,8 +1,8 @@
 //! The console's own certificates, while it serves: issued anew when half of their life is over, and where the CA's token was
-//! away then, as soon as it is back. Boards that connect meet the new one at once, on the console's port and at its own broker; the
-//! link to the broker shows its own with the next start.
+//! away then, as soon as it is back. Boards that connect meet the new one at once, on the console's port and at its own broker, and
+//! where the broker's folder does not take it, as soon as it does; the link to the broker shows its own with the next start.
 
-use crate::ca::{Ca, CaError, Own};
+use crate::ca::{Ca, Own};
 use crate::mosquitto::Reload;
 use crate::tls;
 use rustls::ServerConfig;
@@ -26,6 +26,8 @@ pub(super) async fn keep(
     // The start has looked already, and one that could not be issued then is due still.
     let mut pause = DUE;
     let mut told = String::new();
+    // One was issued that does not serve everywhere.
+    let mut waits = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -40,25 +42,37 @@ pub(super) async fn keep(
         };
         pause = DUE;
         match looked {
-            Ok(Own::Fresh) => pause = LOOK,
-            Ok(Own::Issued) => match take(&ca, &server, broker.as_ref()) {
-                Ok(()) => {
-                    tracing::info!("the console's own certificate was issued anew, and serves")
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the console's new certificate serves with the next start")
-                }
-            },
+            Ok(Own::Fresh) if !waits => pause = LOOK,
+            Ok(Own::Fresh) => {}
+            Ok(Own::Issued) => waits = true,
             Ok(Own::Due(why)) => tracing::debug!(why, "still due"),
-            Err(error) => tell_once(&mut told, &error),
+            Err(error) => {
+                let what = "the console's own certificate cannot be issued anew";
+                tell_once(&mut told, what, &error);
+            }
+        }
+        if !waits {
+            continue;
+        }
+        match take(&ca, &server, broker.as_ref()) {
+            Ok(()) => {
+                waits = false;
+                told.clear();
+                tracing::info!("the console's own certificate was issued anew, and serves");
+            }
+            Err(error) => {
+                let what =
+                    "the console's new certificate does not serve yet; it is tried each minute";
+                tell_once(&mut told, what, &error);
+            }
         }
     }
 }
 
-fn tell_once(told: &mut String, error: &CaError) {
-    let words = error.to_string();
+fn tell_once(told: &mut String, what: &str, error: &dyn std::fmt::Display) {
+    let words = format!("{what}: {error}");
     if *told != words {
-        tracing::error!(%error, "the console's own certificate cannot be issued anew");
+        tracing::error!(%error, "{what}");
         *told = words;
     }
 }
