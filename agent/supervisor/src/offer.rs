@@ -13,7 +13,9 @@ use coracle_images::layout::LayerType;
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::local::{LayerNeed, Needs};
 use coracle_protocol::release::{App, Blob, Layer, NetworkMode, Protocol, Release, SignedRelease};
-use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
+use coracle_protocol::verify::{
+    Board, Refusal as Verdict, VerifiedDeploy, VerifiedDeployment, VerifiedRelease,
+};
 use std::collections::BTreeSet;
 
 mod beside;
@@ -153,12 +155,37 @@ pub fn verify(
     settings: &Settings,
     known: &[Sha256Digest],
 ) -> Result<Accepted, Refused> {
+    verify_by(offer, trust, settings, |release, deploy, board| {
+        VerifiedDeployment::accept(release, deploy, board, known)
+    })
+}
+
+/// The same for an assignment by which what runs, of this release, is to stay.
+pub fn verify_to_stay(
+    offer: Offer,
+    trust: &Trust,
+    settings: &Settings,
+    runs: Sha256Digest,
+) -> Result<Accepted, Refused> {
+    verify_by(offer, trust, settings, |release, deploy, board| {
+        VerifiedDeployment::accept_to_stay(release, deploy, board, runs)
+    })
+}
+
+fn verify_by(
+    offer: Offer,
+    trust: &Trust,
+    settings: &Settings,
+    accept: impl FnOnce(
+        VerifiedRelease,
+        VerifiedDeploy,
+        Board<'_>,
+    ) -> Result<VerifiedDeployment, Verdict>,
+) -> Result<Accepted, Refused> {
     let seen = trust
         .seen()
         .map_err(|damage| Refused::new(damage.code(), damage.to_string()))?;
-    let refusal = |refusal: coracle_protocol::verify::Refusal| {
-        Refused::new(refusal.code(), refusal.to_string())
-    };
+    let refusal = |refusal: Verdict| Refused::new(refusal.code(), refusal.to_string());
     let release = VerifiedRelease::open(&offer.release, trust.root()).map_err(refusal)?;
     let deploy = VerifiedDeploy::open(&offer.deploy, trust.root()).map_err(refusal)?;
     let id = trust.board_or_unenrolled();
@@ -168,7 +195,7 @@ pub fn verify(
         seen,
         built_at: built_at(),
     };
-    let deployment = VerifiedDeployment::accept(release, deploy, board, known).map_err(refusal)?;
+    let deployment = accept(release, deploy, board).map_err(refusal)?;
     trust
         .open_secrets(&deployment)
         .map_err(|error| Refused::new("bad-secret", error.to_string()))?;

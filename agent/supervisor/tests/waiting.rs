@@ -365,6 +365,78 @@ fn what_is_being_fetched_is_taken_back_too_and_what_has_switched_is_not() {
     assert_eq!(version(&board).as_deref(), Some("2"));
 }
 
+/// A version that did not stay has raised the counter of releases above that of what runs. What comes next is taken back all the
+/// same, and nothing else gets by that counter.
+#[test]
+fn what_runs_may_stay_after_a_version_that_did_not_and_nothing_of_it_may_change() {
+    let (mut board, image) = with_lock(600);
+    let (release, first) = runs(&mut board, &image, 10);
+    assert!(board.run_in("web", &["rm", LOCK]).0);
+    let mut bad = plain(&image, "sleep 0.5; exit 3");
+    bad.restart = Restart::No;
+    let (tried, _) = board.documents("bad", vec![bad]);
+    let deploy = board.deploy_of(&tried, 20);
+    assert_eq!(board.carry_out("bad", &tried, &deploy).0, Phase::RolledBack);
+    wait_for("the lock", WAIT, || {
+        let app = board.app("web")?;
+        (app.state == AppState::Running && board.run_in("web", &["test", "-f", LOCK]).0)
+            .then_some(())
+    });
+    let pid = board.app("web").unwrap().pid;
+    let counters = |board: &Board| board.status().trust.unwrap().releases;
+    let before = counters(&board);
+
+    let (next, _) = board.documents("2", vec![plain(&image, "exec sleep 1000")]);
+    let deploy = board.deploy_of(&next, 30);
+    let needs = board.needs("2", &next, &deploy);
+    board.stage_all("2", &needs);
+    let mut events = board.watch();
+    assert_eq!(board.activate("2"), Answer::Done, "{}", board.log());
+    assert_eq!(heard(&mut events).1, Phase::Waiting);
+
+    // For longer than what runs: that would be a new life for an old release. And one that was signed before what waits.
+    let longer = Deploy {
+        expires: first.expires + 1,
+        ..once_more(&first, 31)
+    };
+    let answer = board.offer("longer", &release, &longer);
+    assert_eq!(refused(answer), "old-release");
+    let answer = board.offer("older", &release, &once_more(&first, 29));
+    assert_eq!(refused(answer), "old-assignment");
+    // Another release of the same counter.
+    let (mut other, _) = board.documents("other", vec![plain(&image, "exec sleep 999")]);
+    other.release_counter = release.release_counter;
+    let deploy = board.deploy_of(&other, 31);
+    assert_eq!(
+        refused(board.offer("other", &other, &deploy)),
+        "old-release"
+    );
+    assert_eq!(waits_for(&board).as_deref(), Some("update-lock"));
+
+    let cancel = once_more(&first, 31);
+    assert!(board.needs("cancel", &release, &cancel).already);
+    let (activity, phase, reason) = heard(&mut events);
+    assert_eq!((activity.as_str(), phase), ("2", Phase::Failed));
+    assert!(reason.ends_with("version runs stays"), "{reason}");
+    assert_eq!(waits_for(&board), None);
+    assert_eq!(board.app("web").unwrap().pid, pid);
+    assert_eq!(board.status().trust.unwrap().deploy.value, 31);
+    assert_eq!(counters(&board), before);
+    // So it is after a restart, and what did not stay is still below nothing.
+    board.restart_supervisor();
+    assert_eq!(counters(&board), before);
+    assert_eq!(version(&board).as_deref(), Some("runs"));
+    let deploy = board.deploy_of(&release, 32);
+    let again = Deploy {
+        expires: first.expires + 1,
+        ..deploy
+    };
+    assert_eq!(
+        refused(board.offer("again", &release, &again)),
+        "old-release"
+    );
+}
+
 fn reason_of_lock() -> String {
     "app `web` holds the update lock, for at most 600 s".into()
 }

@@ -63,6 +63,28 @@ impl VerifiedDeployment {
         board: Board<'_>,
         already: &[Sha256Digest],
     ) -> Result<Self, Refusal> {
+        Self::held(release, deploy, board, already, None)
+    }
+
+    /// The same for an assignment by which what runs is to stay: the counters of release `runs` and of its agent may be below
+    /// what a version that did not stay has raised them to. They stay as high as they are. Only for whoever then changes
+    /// nothing that runs: another site setting or secret under an old release would be a way back for that release.
+    pub fn accept_to_stay(
+        release: VerifiedRelease,
+        deploy: VerifiedDeploy,
+        board: Board<'_>,
+        runs: Sha256Digest,
+    ) -> Result<Self, Refusal> {
+        Self::held(release, deploy, board, &[], Some(runs))
+    }
+
+    fn held(
+        release: VerifiedRelease,
+        deploy: VerifiedDeploy,
+        board: Board<'_>,
+        already: &[Sha256Digest],
+        runs: Option<Sha256Digest>,
+    ) -> Result<Self, Refusal> {
         let (r, d) = (release.document(), deploy.document());
         if d.release.digest != release.digest() || d.release.size != release.size() {
             return Err(Refusal::ReleaseMismatch {
@@ -134,7 +156,8 @@ impl VerifiedDeployment {
             .get(&r.product)
             .copied()
             .unwrap_or_default();
-        if counter < highest {
+        let stays = runs == Some(release.digest());
+        if counter < highest && !stays {
             return Err(Refusal::OldRelease {
                 product: r.product.to_string(),
                 got: counter,
@@ -142,7 +165,7 @@ impl VerifiedDeployment {
             });
         }
         let agent = r.agent_counter().unwrap_or(board.seen.agent);
-        if agent < board.seen.agent {
+        if agent < board.seen.agent && !stays {
             return Err(Refusal::OldAgent {
                 got: agent,
                 seen: board.seen.agent,
@@ -179,7 +202,7 @@ impl VerifiedDeployment {
             AssignmentRole::Deploy => next.deploy = assignment,
             AssignmentRole::OfflineDeploy => next.offline_deploy = assignment,
         }
-        next.agent = agent;
+        next.agent = agent.max(board.seen.agent);
         next.newest_issued_at = d.issued_at;
         next.releases
             .insert(r.product.clone(), counter.max(highest));

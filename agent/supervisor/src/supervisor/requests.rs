@@ -202,6 +202,12 @@ impl Supervisor {
         let accepted = match offer::verify(offer, &self.trust, &self.settings, &known) {
             Ok(accepted) => accepted,
             Err(why) => {
+                let is_below = ["old-release", "old-agent"].contains(&why.code);
+                if let (true, Some(accepted)) = (is_below, self.stands_below(again.clone())) {
+                    self.is_newer_than_waiting(&accepted)?;
+                    self.let_stand(&accepted).await?;
+                    return Ok(accepted.needs(&on_board, true));
+                }
                 let is_old = why.code == "old-assignment";
                 let stood = offered.filter(|_| is_old);
                 let stood = stood.and_then(|digest| self.stands_already(again, digest));

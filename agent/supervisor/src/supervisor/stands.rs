@@ -35,6 +35,14 @@ impl Supervisor {
         counted.map_err(|error| Refused::new("disk", error.to_string()))
     }
 
+    /// One of what runs whose release is below the counter: a version that did not stay has raised that. The same bytes run on,
+    /// under the same settings, so that there is nothing to hold a counter against.
+    pub(super) fn stands_below(&self, offer: Offer) -> Option<Accepted> {
+        let runs = self.current.as_ref()?.deployment().release().digest();
+        let accepted = offer::verify_to_stay(offer, &self.trust, &self.settings, runs).ok()?;
+        self.stands(&accepted).then_some(accepted)
+    }
+
     /// The same, of one that was let stand before: by a daemon that did not hear of it.
     pub(super) fn stands_already(&self, offer: Offer, digest: Sha256Digest) -> Option<Accepted> {
         let accepted = offer::verify(offer, &self.trust, &self.settings, &[digest]).ok()?;
