@@ -19,7 +19,7 @@
 //! | `POST /deployments` `{release, boards, expires_in_seconds?}` | `{id, boards: [{board, activity, seq, deltas}]}` |
 //! | `GET /deployments`, `GET /deployments/<id>` | `state`; each board's phase, reason, bytes, `standing` |
 //! | `POST /deployments/<id>/pause`, `…/resume` | boards that were not sent to are held, or no more; the deployment |
-//! | `POST /deployments/<id>/cancel` | taken back where it has not switched; the deployment, with what became of it on each board |
+//! | `POST /deployments/<id>/cancel` | taken back where it has not switched; the deployment, with what became of it on each board; 503 as long as the key cannot sign all of it |
 //! | `POST /roots` (envelope) | `{version}`; every board is told |
 //! | `GET /audit` | who changed what |
 //! | `GET /status` | the console itself |
