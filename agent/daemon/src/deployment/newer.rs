@@ -145,13 +145,19 @@ pub async fn let_go(means: &Means, replaced: &RefCell<Option<Replaced>>, voice: 
         return;
     };
     if let Some(before) = replaced.take() {
-        let parked = before.parked.as_ref();
-        match parked.is_some_and(|set| job::has(&status, set.deployment)) {
-            false => voice.other(&before.job.activity).end(before.end, None),
-            true => {
-                voice.other(&before.job.activity).phase(Phase::Switching);
-                replaced.replace(Some(before));
-            }
+        let parked = before.parked.map(|set| set.deployment);
+        let is_kept = status
+            .current
+            .as_ref()
+            .is_some_and(|set| Some(set.deployment) == parked && set.state == SetState::Committed);
+        let mut other = voice.other(&before.job.activity);
+        if is_kept {
+            other.end(Outcome::committed(), None);
+        } else if parked.is_some_and(|parked| job::has(&status, parked)) {
+            other.phase(Phase::Switching);
+            replaced.replace(Some(before));
+        } else {
+            other.end(before.end, None);
         }
     }
 }
@@ -188,7 +194,6 @@ pub fn take<'a>(means: &'a Means, coming: &mut Option<Coming<'a>>, wish: Desired
 
 /// For the end of everything else; the last one that comes has that place.
 pub fn put_off(later: &mut Option<Job>, job: Job) {
-    tracing::info!(activity = %job.activity, "what came takes nothing back, and has its turn afterwards");
     if later.replace(job).is_some() {
         dropped();
     }
@@ -230,12 +235,19 @@ pub fn judge<'a>(
         }
         Err(why) => {
             tracing::info!(reason = why.reason, "what came is not for this board");
-            Place::Later
+            return Some((wish, Place::Later));
         }
         Ok(found) => found.place(others),
     };
-    if matches!(place, Place::Old) {
-        odd::count(Kind::Old);
+    match place {
+        Place::Old => odd::count(Kind::Old),
+        Place::Later => {
+            tracing::info!(
+                activity = wish.activity,
+                "what came is older than another role's, and has its turn afterwards"
+            );
+        }
+        Place::First(_) => {}
     }
     Some((wish, place))
 }
