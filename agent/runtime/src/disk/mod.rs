@@ -28,6 +28,8 @@ mod loop_device;
 mod memory;
 mod quota;
 
+pub(crate) use quota::Loan;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -197,7 +199,8 @@ impl Place {
         }
     }
 
-    /// Makes the contents reachable: mounts the image, unless it is mounted.
+    /// Makes the contents reachable: mounts the image, unless it is mounted. Of a quota, ends what a launch that was killed has
+    /// borrowed.
     ///
     /// # Errors
     /// The step that failed, such as a mount of an image that a bad disk has damaged.
@@ -205,7 +208,8 @@ impl Place {
         std::fs::create_dir_all(&self.folder).about("make", &self.folder)?;
         match self.means()? {
             Some(Means::Image) => image::mount(&self.image, &self.folder),
-            _ => Ok(()),
+            Some(Means::Quota) => quota::take_back(&self.folder),
+            Some(Means::Memory) | None => Ok(()),
         }
     }
 

@@ -2,14 +2,19 @@
 //!
 //! The project's number is written in the folder (FS_IOC_FSSETXATTR), so that no list is kept. A number is free when nothing
 //! is counted for it: a tree that was thrown away and waits for its deletion still has its own.
+//!
+//! XFS sets aside what a new name may take at worst, some hundred KiB, before it makes one: where less is left of a quota, no
+//! file can be made at all. A writable layer that is full could not be mounted again, for which overlay makes a folder; a
+//! [`Loan`] is for that moment.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::statfs::{XFS_SUPER_MAGIC, fstatfs};
 
 use super::{About, DiskLimit, DiskUse, PlaceError};
 use crate::kernel::disk as kernel;
@@ -18,6 +23,8 @@ use crate::kernel::disk as kernel;
 const FIRST: u32 = 0x434f_0000;
 /// Numbers that are tried.
 const COUNT: u32 = 0x1_0000;
+/// More than XFS wants to have left for a new name.
+const XFS_NAME_BYTES: u64 = 512 << 10;
 
 fn open(folder: &Path) -> io::Result<File> {
     File::options()
@@ -64,7 +71,7 @@ pub(super) fn begin(folder: &Path, limit: DiskLimit) -> Result<(), PlaceError> {
             return Err(io::Error::other("all projects are taken")).about("limit", folder);
         }
     };
-    write(&opened, free, limit).about("set the quota of", folder)?;
+    write(&opened, free, limit, folder)?;
     let given = kernel::set_project(on, free);
     if given.is_err() {
         let _ = kernel::set_quota(on, free, 0, 0);
@@ -73,16 +80,82 @@ pub(super) fn begin(folder: &Path, limit: DiskLimit) -> Result<(), PlaceError> {
     opened.sync_all().about("sync", folder)
 }
 
-fn write(opened: &File, project: u32, limit: DiskLimit) -> nix::Result<()> {
+fn write(opened: &File, project: u32, limit: DiskLimit, folder: &Path) -> Result<(), PlaceError> {
+    let on = opened.as_fd();
+    let doing = "set the quota of";
+    if limit.bytes < XFS_NAME_BYTES && is_xfs(on) {
+        let text = format!(
+            "XFS makes no file where little is left of a quota: give {} KiB or more, not {}",
+            XFS_NAME_BYTES >> 10,
+            limit.bytes >> 10
+        );
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text)).about(doing, folder);
+    }
     // The folder itself is an inode, and a block where its names are.
     let blocks = limit.bytes.div_ceil(4096) * 4 + 4;
-    kernel::set_quota(opened.as_fd(), project, blocks, limit.inodes + 1)
+    kernel::set_quota(on, project, blocks, limit.inodes + 1).about(doing, folder)
+}
+
+fn is_xfs(on: BorrowedFd<'_>) -> bool {
+    fstatfs(on).is_ok_and(|seen| seen.filesystem_type() == XFS_SUPER_MAGIC)
+}
+
+/// More of a quota, until it is dropped. What the hard limit was is the soft one meanwhile: [`take_back`] finds it there when
+/// whoever borrowed was killed.
+pub(crate) struct Loan<'a> {
+    on: BorrowedFd<'a>,
+    project: u32,
+    before: kernel::Quota,
+}
+
+impl<'a> Loan<'a> {
+    /// So much more that XFS makes a name, for the project that a folder of it belongs to. None on other file systems, which
+    /// make one where a block is left, and without a limit.
+    pub(crate) fn of_a_name(on: BorrowedFd<'a>) -> Option<Loan<'a>> {
+        if !is_xfs(on) {
+            return None;
+        }
+        let project = kernel::project(on).ok()?;
+        let before = kernel::quota(on, project).ok()?;
+        if before.hard_blocks == 0 {
+            return None;
+        }
+        let mut more = before;
+        more.soft_blocks = before.hard_blocks;
+        more.hard_blocks += XFS_NAME_BYTES >> 10;
+        kernel::set_limits(on, project, more).ok()?;
+        Some(Loan {
+            on,
+            project,
+            before,
+        })
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        // What fails here is put right by the next `take_back`.
+        let _ = kernel::set_limits(self.on, self.project, self.before);
+    }
+}
+
+/// What was lent to somebody who was killed.
+pub(super) fn take_back(folder: &Path) -> Result<(), PlaceError> {
+    let opened = open(folder).about("open", folder)?;
+    let on = opened.as_fd();
+    let project = kernel::project(on).about("ask for the project of", folder)?;
+    let quota = kernel::quota(on, project).about("ask for the quota of", folder)?;
+    if quota.soft_blocks == 0 {
+        return Ok(());
+    }
+    kernel::set_quota(on, project, quota.soft_blocks, quota.hard_inodes)
+        .about("set the quota of", folder)
 }
 
 pub(super) fn set(folder: &Path, limit: DiskLimit) -> Result<(), PlaceError> {
     let opened = open(folder).about("open", folder)?;
     let project = kernel::project(opened.as_fd()).about("ask for the project of", folder)?;
-    write(&opened, project, limit).about("set the quota of", folder)
+    write(&opened, project, limit, folder)
 }
 
 pub(super) fn usage(folder: &Path) -> Result<DiskUse, PlaceError> {

@@ -98,23 +98,31 @@ pub(crate) fn quota(on: BorrowedFd<'_>, project: u32) -> nix::Result<Quota> {
     Ok(quota)
 }
 
-/// 0 is no limit.
+/// Hard limits alone; 0 is none.
 pub(crate) fn set_quota(
     on: BorrowedFd<'_>,
     project: u32,
     hard_blocks: u64,
     hard_inodes: u64,
 ) -> nix::Result<()> {
-    let mut quota = Quota {
+    let limits = Quota {
         hard_blocks,
         hard_inodes,
-        valid: QIF_LIMITS,
         ..Quota::default()
+    };
+    set_limits(on, project, limits)
+}
+
+/// Hard and soft limits.
+pub(crate) fn set_limits(on: BorrowedFd<'_>, project: u32, limits: Quota) -> nix::Result<()> {
+    let mut quota = Quota {
+        valid: QIF_LIMITS,
+        ..limits
     };
     quotactl(on, Q_SETQUOTA, project, (&raw mut quota).cast())
 }
 
-/// `data` points to what `command` reads or writes, which outlives the call: promised by the three above.
+/// `data` points to what `command` reads or writes, which outlives the call: promised by those above.
 fn quotactl(
     on: BorrowedFd<'_>,
     command: u32,

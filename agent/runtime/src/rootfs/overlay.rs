@@ -1,6 +1,7 @@
 //! Layers over each other.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::syncfs;
 
 use super::{bind_mapped, fd_path, open_folder};
+use crate::disk::Loan;
 use crate::failure::{At, Failure, Step};
 use crate::namespaces::Users;
 
@@ -55,19 +57,24 @@ pub(crate) fn overlay(
 
 /// The kernel removes the folder that the mount before made in `work`, makes another, and mounts read-only where it cannot.
 /// On a full disk there is room for it once what was removed is free: when the disk's journal is written, and the mount before,
-/// which whoever reads a dead container's mounts keeps up, is gone.
+/// which whoever reads a dead container's mounts keeps up, is gone. On XFS there is room only with a loan.
 fn mount_writable(merged: &Path, options: &str, upper: &OwnedFd) -> Result<(), Failure> {
     const TRIES: u32 = 50;
     const WAIT: Duration = Duration::from_millis(20);
+    let mut readable = None;
     for tried in 0.. {
-        mount(
+        let loan = readable
+            .as_ref()
+            .and_then(|upper: &File| Loan::of_a_name(upper.as_fd()));
+        let mounted = mount(
             Some("overlay"),
             merged,
             Some("overlay"),
             MsFlags::empty(),
             Some(options),
-        )
-        .at(Step::Overlay, merged)?;
+        );
+        drop(loan);
+        mounted.at(Step::Overlay, merged)?;
         let flags = statvfs(merged).at(Step::Overlay, merged)?.flags();
         if !flags.contains(FsFlags::ST_RDONLY) {
             return Ok(());
@@ -76,9 +83,9 @@ fn mount_writable(merged: &Path, options: &str, upper: &OwnedFd) -> Result<(), F
         if tried == TRIES {
             break;
         }
-        let readable =
-            std::fs::File::open(fd_path(upper)).at(Step::Overlay, "the writable layer")?;
-        syncfs(readable).at(Step::Overlay, "the writable layer")?;
+        let layer = File::open(fd_path(upper)).at(Step::Overlay, "the writable layer")?;
+        syncfs(&layer).at(Step::Overlay, "the writable layer")?;
+        readable = Some(layer);
         std::thread::sleep(WAIT);
     }
     let text = "the writable layer, which has no room for one more folder: free some, or raise the disk limit";
