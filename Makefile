@@ -28,7 +28,7 @@ CARGO ?= cargo
 export CARGO_INCREMENTAL ?= 0
 PACKAGES := build-essential pkg-config curl ca-certificates openssl iproute2 nftables ethtool mosquitto mosquitto-clients \
 	skopeo podman buildah docker-registry softhsm2 swtpm dbus-daemon mtools dosfstools busybox-static btrfs-progs faketime util-linux procps python3-minimal systemd zstd
-BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs criu
+BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs xfsprogs f2fs-tools criu
 SHIPPED_PACKAGES := mmdebstrap
 ARM64_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 ARMHF_PACKAGES := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross

@@ -1,5 +1,5 @@
-//! Disk limits through the real supervisor where project quotas hold them: its state folder lies on `/quota`, an ext4 with
-//! `prjquota` that virtual boards have (docs/boards.md). On a machine without one, each test says so.
+//! Disk limits through the real supervisor where project quotas hold them: its state folder lies on `/quota`, an ext4, XFS
+//! or f2fs with `prjquota` that virtual boards have (docs/boards.md). On a machine without one, each test says so.
 
 mod board;
 
@@ -141,11 +141,11 @@ fn free_bytes() -> u64 {
 /// As after power off and on: no process, no mount, and the file system mounted anew.
 fn power_off_and_on(board: &mut Board) {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    let device = mounts
-        .lines()
-        .find(|line| line.contains(" /quota "))
-        .and_then(|line| line.split(['/', ' ']).nth(2));
-    let backing = format!("/sys/block/{}/loop/backing_file", device.unwrap());
+    let line = mounts.lines().find(|line| line.contains(" /quota "));
+    let mut words = line.unwrap().split(' ');
+    let device = words.next().unwrap().trim_start_matches("/dev/");
+    let kind = words.nth(1).unwrap();
+    let backing = format!("/sys/block/{device}/loop/backing_file");
     let file = std::fs::read_to_string(backing).unwrap();
     board.stop_all();
     let busybox = |args: &[&str]| {
@@ -156,7 +156,7 @@ fn power_off_and_on(board: &mut Board) {
         busybox(&["umount", QUOTA])
     });
     let options = "loop,prjquota";
-    let mount = ["mount", "-t", "ext4", "-o", options, file.trim_end(), QUOTA];
+    let mount = ["mount", "-t", kind, "-o", options, file.trim_end(), QUOTA];
     busybox(&mount).expect("the disk comes back");
     board.start_supervisor();
 }

@@ -50,6 +50,16 @@ impl Limited {
         self.room.folder().join(name)
     }
 
+    pub fn limit(&self) -> u64 {
+        let used = self.room.usage().expect("figures");
+        used.limit.expect("a limit").bytes
+    }
+
+    /// As each start does it.
+    pub fn open(&self) {
+        self.room.open().expect("an open one");
+    }
+
     /// A script whose writable layer and whose /data are in here.
     pub fn spec<'a>(&self, place: &'a Place, script: &str) -> LaunchSpec<'a> {
         let mut spec = place.spec(script);
@@ -338,6 +348,42 @@ pub fn a_quota_is_set_by_the_devices_node_too() {
         0
     });
     assert_eq!(child.unwrap().wait(), Some(Exit::Code(0)));
+}
+
+/// Overlay makes a folder at each start.
+pub fn a_full_layer_starts_again_under_a_quota() {
+    let limited = Limited::new(Means::Quota);
+    limited.shell("dd if=/dev/zero of=/big bs=4k 2>/dev/null; dd if=/dev/zero of=/data/big bs=512 2>/dev/null");
+    for _ in 0..3 {
+        assert_eq!(limited.shell("echo up").output, "up\n");
+        // Nothing of what was lent for that is left.
+        assert_eq!(limited.limit(), LIMIT.bytes);
+    }
+    let (bytes, _) = limited.used();
+    assert!(
+        bytes <= LIMIT.bytes && bytes > LIMIT.bytes / 20 * 19,
+        "{bytes}"
+    );
+}
+
+pub fn a_limit_below_what_a_file_takes_is_refused_or_held() {
+    let above = tempfile::tempdir_in(with_quotas()).unwrap();
+    let room = Room::new(above.path().join("room"), above.path().join("image"));
+    let least = DiskLimit {
+        bytes: coracle_runtime::disk::LEAST_BYTES,
+        ..LIMIT
+    };
+    match room.make(Means::Quota, least) {
+        Err(refused) => {
+            assert!(refused.to_string().contains("give 512 KiB"), "{refused}");
+            assert_eq!(room.means().unwrap(), None, "it has no project then");
+        }
+        Ok(()) => {
+            fs::write(room.folder().join("file"), [0; 32 << 10]).expect("a file");
+            fs::write(room.folder().join("more"), [0; 64 << 10]).expect_err("a full one");
+        }
+    }
+    room.remove().unwrap();
 }
 
 pub fn a_project_is_not_used_twice() {

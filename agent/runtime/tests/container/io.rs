@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use coracle_runtime::Limits;
 use coracle_runtime::cgroup::{CgroupError, DeviceRule, Devices, IoLimit};
 use coracle_runtime::spec::{DeviceKind, DeviceNode};
+use coracle_runtime::{Limits, prepare};
 
 use crate::support::{self, Place, launch};
 
 const MIB: u64 = 1 << 20;
 const DISK_MIB: u64 = 32;
 
-/// A loop device that goes away with its value.
+/// A loop device that goes away with its value, or a disk that stays.
 struct Disk {
     device: PathBuf,
     major: u32,
@@ -52,16 +52,21 @@ impl Disk {
         for entry in fs::read_dir("/sys/block").unwrap().flatten() {
             let backing = fs::read_to_string(entry.path().join("loop/backing_file"));
             if backing.is_ok_and(|backing| Path::new(backing.trim()) == file) {
-                let numbers = fs::read_to_string(entry.path().join("dev")).unwrap();
-                let (major, minor) = numbers.trim().split_once(':').unwrap();
-                return Disk {
-                    device: Path::new("/dev").join(entry.file_name()),
-                    major: major.parse().unwrap(),
-                    minor: minor.parse().unwrap(),
-                };
+                return Disk::named(&Path::new("/dev").join(entry.file_name()));
             }
         }
         panic!("no loop device is over {}", file.display());
+    }
+
+    fn named(device: &Path) -> Disk {
+        let facts = Path::new("/sys/block").join(device.file_name().unwrap());
+        let numbers = fs::read_to_string(facts.join("dev")).unwrap();
+        let (major, minor) = numbers.trim().split_once(':').unwrap();
+        Disk {
+            device: device.to_owned(),
+            major: major.parse().unwrap(),
+            minor: minor.parse().unwrap(),
+        }
     }
 
     fn limits(&self, rates: IoLimit) -> Limits {
@@ -84,10 +89,9 @@ impl Disk {
         }
     }
 
-    /// How long a container takes to run `dd` with the disk as /dev/disk.
-    fn timed(&self, place: &Place, dd: &str) -> Duration {
-        let mut spec = place.spec(&format!("dd {dd} 2>&1 || echo failed"));
-        spec.devices.push(DeviceNode {
+    /// As /dev/disk.
+    fn node(&self) -> DeviceNode {
+        DeviceNode {
             path: "/dev/disk".into(),
             kind: DeviceKind::Block,
             major: self.major,
@@ -95,7 +99,35 @@ impl Disk {
             mode: 0o600,
             uid: 0,
             gid: 0,
-        });
+        }
+    }
+
+    /// What says who orders its work, and lets another.
+    fn scheduler(&self) -> PathBuf {
+        let name = self.device.file_name().unwrap();
+        Path::new("/sys/block").join(name).join("queue/scheduler")
+    }
+
+    /// What a cgroup has read of it: `MAJ:MIN rbytes=N …` on v2, `MAJ:MIN Read N` on v1.
+    fn bytes_read(&self, cgroup: &str) -> u64 {
+        let files = ["io.stat", "blkio.bfq.io_service_bytes"];
+        let mut texts = files.iter().map(|file| format!("{cgroup}/{file}"));
+        let text = texts.find_map(|file| support::parent_file(&file)).unwrap();
+        let of_disk = format!("{}:{} ", self.major, self.minor);
+        let mut lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(&of_disk)?.split(['=', ' ']).nth(1));
+        lines
+            .next()
+            .unwrap_or_else(|| panic!("{text}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// How long a container takes to run `dd` with the disk as /dev/disk.
+    fn timed(&self, place: &Place, dd: &str) -> Duration {
+        let mut spec = place.spec(&format!("dd {dd} 2>&1 || echo failed"));
+        spec.devices.push(self.node());
         let started = Instant::now();
         let outcome = launch(spec).unwrap();
         assert!(!outcome.output.contains("failed"), "{}", outcome.output);
@@ -105,6 +137,9 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        if !self.device.to_string_lossy().starts_with("/dev/loop") {
+            return;
+        }
         let _ = Command::new("/bin/busybox")
             .arg("losetup")
             .arg("-d")
@@ -205,7 +240,7 @@ pub fn buffered_writes_keep_to_the_rate() {
     assert_three_seconds(disk.timed(&place, dd), by_itself, dd);
 }
 
-/// Which of two gets more of a busy disk is the scheduler's affair; here it is told at all, or says that it can't be.
+/// Told at all, or it says that it can't be; what comes of it: `a_busy_disk_is_shared_by_weight`.
 pub fn weights_are_set_where_the_kernel_has_them() {
     let place = Place::new();
     let weight = Limits {
@@ -253,8 +288,7 @@ pub fn a_weight_is_set_for_one_device_where_the_kernel_has_them() {
     let there = files.iter().any(|file| place.cgroup_file(file).is_some());
     let device = format!("{}:{} ", disk.major, disk.minor);
     // A disk counts weights when BFQ orders its work, and on v2 also once it has a model of what that costs.
-    let name = disk.device.file_name().unwrap();
-    let scheduler = Path::new("/sys/block").join(name).join("queue/scheduler");
+    let scheduler = disk.scheduler();
     let before = fs::read_to_string(&scheduler).unwrap();
     let before = before.split(['[', ']']).nth(1).unwrap_or("none");
     if there && fs::read_to_string(&scheduler).unwrap().contains("bfq") {
@@ -294,4 +328,64 @@ pub fn a_weight_is_set_for_one_device_where_the_kernel_has_them() {
     if costs.exists() {
         fs::write(costs, format!("{device}enable=0")).unwrap();
     }
+}
+
+/// Two that read a disk without a pause share it by their weights where BFQ orders its work; live ones too. The disk must be
+/// what both wait for: a virtual board has one that is slow.
+pub fn a_busy_disk_is_shared_by_weight() {
+    let Some(device) = std::env::var_os("CORACLE_SLOW_DISK") else {
+        support::not_here("no disk here is known to be slower than its readers");
+    };
+    let disk = Disk::named(Path::new(&device));
+    let scheduler = disk.scheduler();
+    fs::write(&scheduler, "bfq").unwrap();
+    // Who begins to read is favoured for a while whatever its weight is (bfq-iosched.rst).
+    // And who is slow with the next request, as all are on a busy machine, loses its turn (ms).
+    for (name, value) in [("low_latency", "0"), ("slice_idle", "100")] {
+        fs::write(scheduler.with_file_name("iosched").join(name), value).unwrap();
+    }
+    let weight = |weight| Limits {
+        io_weight: Some(weight),
+        ..disk.limits(IoLimit::default())
+    };
+    let light = Place::with(&weight(100));
+    let heavy = Place::beside(&light, "heavy", &weight(100));
+    let places = [&light, &heavy];
+    // Who has never read has no figures.
+    for place in places {
+        disk.timed(
+            place,
+            "if=/dev/disk of=/dev/null bs=4k count=10 iflag=direct",
+        );
+    }
+    let [first, second] = places.map(|place| {
+        let read = "while dd if=/dev/disk of=/dev/null bs=4k iflag=direct 2>/dev/null; do :; done";
+        let mut spec = place.spec(&format!("{read} & {read} & {read} & {read}"));
+        spec.devices.push(disk.node());
+        prepare(&spec, &|| Ok(())).unwrap().start().unwrap()
+    });
+    for weights in [[100, 500], [500, 100]] {
+        for (place, of) in places.iter().zip(weights) {
+            place.cgroup.set_limits(&weight(of)).unwrap();
+        }
+        // BFQ goes by a new weight when it comes to the container anew.
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|ratio| *ratio < 2.0) {
+            assert!(seen.len() < 4, "{seen:?} times as much, with {weights:?}");
+            std::thread::sleep(Duration::from_secs(1));
+            let read = || ["container", "heavy"].map(|name| disk.bytes_read(name));
+            let before = read();
+            std::thread::sleep(Duration::from_secs(3));
+            let after = read();
+            let [light, heavy] = [0, 1].map(|at| (after[at] - before[at]) as f64);
+            seen.push(match weights {
+                [100, _] => heavy / light,
+                _ => light / heavy,
+            });
+        }
+        println!("weights {weights:?}: {seen:.1?} times as much");
+    }
+    light.stop(first);
+    heavy.stop(second);
+    fs::write(&scheduler, "none").unwrap();
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use coracle_runtime::cgroup::CgroupError;
+use coracle_runtime::launch::Running;
 use coracle_runtime::{Exit, Limits, reap};
 
 use crate::support::{self, Place};
@@ -148,8 +149,26 @@ pub fn a_live_limit_keeps_the_sum_with_swap() {
     assert_eq!(place.shell(&hog(40)).output, "40 MiB: 137\n");
 }
 
-/// The pressure comes from above our folder, which must have its share of what is promised to those in it. Files on a disk
-/// are what can be taken back; the twin without a promise loses them.
+/// Files on a disk are what can be taken back. Both hold 16 MiB of them, when this returns.
+fn full_of_files(place: &Place, twin: &Place) -> [Running; 2] {
+    let fill =
+        "dd if=/dev/zero of=/file bs=1M count=16 conv=fsync 2>/dev/null; echo full; exec sleep 60";
+    let started = [place, twin].map(|one| one.start(fill));
+    let [(first, mut output), (second, mut other_output)] = started;
+    assert_eq!(
+        (output.line(), other_output.line()),
+        ("full\n".into(), "full\n".into())
+    );
+    assert!(used(place) >= 16 * MIB && used(twin) >= 16 * MIB);
+    [first, second]
+}
+
+fn used(place: &Place) -> u64 {
+    place.cgroup.stats().unwrap().memory_bytes.unwrap()
+}
+
+/// The pressure comes from above our folder, which must have its share of what is promised to those in it. The twin without
+/// a promise loses its files.
 pub fn memory_that_is_promised_is_not_taken_back() {
     let outer = Place::with(&memory(256, 256));
     let promised = Limits {
@@ -160,18 +179,9 @@ pub fn memory_that_is_promised_is_not_taken_back() {
         support::not_here("this version of cgroups, or this kernel, has no memory.min");
     }
     outer.tree.open("probe").unwrap().remove().unwrap();
-    let fill =
-        "dd if=/dev/zero of=/file bs=1M count=16 conv=fsync 2>/dev/null; echo full; exec sleep 60";
     let place = Place::nested(&outer, "promised", &promised).on_ext4();
     let twin = Place::beside(&place, "twin", &memory(64, 64)).on_ext4();
-    let started = [&place, &twin].map(|one| one.start(fill));
-    let [(running, mut output), (other, mut other_output)] = started;
-    assert_eq!(
-        (output.line(), other_output.line()),
-        ("full\n".into(), "full\n".into())
-    );
-    let used = |place: &Place| place.cgroup.stats().unwrap().memory_bytes.unwrap();
-    assert!(used(&place) >= 16 * MIB && used(&twin) >= 16 * MIB);
+    let [running, other] = full_of_files(&place, &twin);
 
     outer.squeeze(22);
     assert!(used(&twin) < 8 * MIB, "{} of the twin", used(&twin));
@@ -191,6 +201,65 @@ pub fn memory_that_is_promised_is_not_taken_back() {
     assert!(used(&place) < 8 * MIB, "{} without a promise", used(&place));
     place.stop(running);
     twin.stop(other);
+}
+
+/// Makes the whole machine run short, until `enough`, which it is to be before all is gone. Only on a virtual board, which is
+/// nobody else's.
+fn run_short(enough: impl Fn() -> bool) {
+    let swappiness = "/proc/sys/vm/swappiness";
+    let before = std::fs::read_to_string(swappiness).unwrap();
+    // What is taken here stays in memory.
+    std::fs::write(swappiness, "0").unwrap();
+    let available = || {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kib = line.unwrap().trim_end_matches("kB").trim().parse::<u64>();
+        kib.unwrap() * 1024
+    };
+    let mut taken = Vec::new();
+    while !enough() && available() > 12 * MIB {
+        taken.push(vec![1_u8; 1 << 20]);
+    }
+    std::fs::write(swappiness, before).unwrap();
+}
+
+/// As a promise, while others have something to give; then it goes too, and nobody is killed for it. v1 looks at reservations
+/// only when the whole machine runs short, and takes what others have beyond theirs: the twin has one too.
+pub fn memory_that_is_reserved_is_taken_back_last() {
+    let outer = Place::with(&memory(256, 256));
+    let soft = support::parent_file("memory.soft_limit_in_bytes").is_some();
+    if soft && std::env::var_os("CORACLE_VIRTUAL").is_none() {
+        support::not_here("v1 minds a reservation only when the whole machine runs short");
+    }
+    let reserved = |mib: u64| Limits {
+        memory_reservation_bytes: Some(mib * MIB),
+        ..memory(64, 64)
+    };
+    let place = Place::nested(&outer, "reserved", &reserved(20)).on_ext4();
+    let twin = Place::beside(&place, "twin", &reserved(1)).on_ext4();
+    let [running, other] = full_of_files(&place, &twin);
+
+    match soft {
+        true => run_short(|| used(&twin) < 8 * MIB),
+        false => outer.squeeze(22),
+    }
+    assert!(used(&twin) < 8 * MIB, "{} of the twin", used(&twin));
+    assert!(
+        used(&place) >= 15 * MIB,
+        "{} of who has 20 MiB reserved",
+        used(&place)
+    );
+
+    if !soft {
+        outer.squeeze(8);
+        let left = used(&place);
+        assert!(left < 8 * MIB, "{left} where others have nothing to give");
+    }
+    for (place, running) in [(&place, running), (&twin, other)] {
+        assert_eq!(place.cgroup.stats().unwrap().oom_kills, Some(0));
+        place.stop(running);
+    }
 }
 
 /// A soft one has a file on both versions, and is gone from those above with its cgroup.

@@ -40,6 +40,26 @@ pub enum Tests {
     Watchdog,
 }
 
+/// What `/quota` is, with project quotas in force: what a board's state partition would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaDisk {
+    Ext4,
+    Xfs,
+    /// Debian's kernels for machines in a cloud have none.
+    F2fs,
+}
+
+impl QuotaDisk {
+    /// As mount(8) calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            QuotaDisk::Ext4 => "ext4",
+            QuotaDisk::Xfs => "xfs",
+            QuotaDisk::F2fs => "f2fs",
+        }
+    }
+}
+
 pub struct Board {
     pub name: &'static str,
     pub arch: Arch,
@@ -56,6 +76,7 @@ pub struct Board {
     pub devices: &'static [&'static str],
     /// How often its watchdog resets it before it comes to its end; then it has a disk that outlives that.
     pub resets: usize,
+    pub quota_disk: QuotaDisk,
     /// Whether those of the supervisor that need a disk with project quotas run there too.
     pub supervisor: bool,
     /// Tests that make no sense on this board and say so, in the order they run; any other that says so is a failure.
@@ -70,32 +91,46 @@ pub struct Board {
 const CLOUD: &str = "macvlan ipvlan vlan sctp";
 const FULL: &str = "macvlan ipvlan vlan sctp can";
 
-pub const BOARDS: [Board; 14] = [
+/// A disk that does some 400 things in a second, of nothing but zeros: as slow as an SD card, so that two may want more of it
+/// than there is.
+const SLOW_DISK: &[&str] = &[
+    "-object",
+    "throttle-group,id=slow,x-iops-total=400",
+    "-blockdev",
+    "throttle,node-name=disk,throttle-group=slow,file.driver=null-co,file.size=67108864,file.read-zeroes=on",
+    "-device",
+    "virtio-blk-pci,drive=disk",
+];
+
+/// What most boards are.
+const USUAL: Board = Board {
+    name: "",
+    arch: Arch::X86_64,
+    suite: None,
+    layout: Layout::V2,
+    links: CLOUD,
+    tests: Tests::Usual,
+    kernel: None,
+    devices: SLOW_DISK,
+    resets: 0,
+    quota_disk: QuotaDisk::Ext4,
+    supervisor: false,
+    not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
+    without: &[],
+    time_limit: Duration::from_secs(1800),
+};
+
+pub const BOARDS: [Board; 16] = [
     Board {
         name: "x86-64",
-        links: CLOUD,
-        arch: Arch::X86_64,
-        suite: None,
         tests: Tests::AndOci,
-        kernel: None,
-        devices: &[],
         supervisor: true,
-        resets: 0,
-        layout: Layout::V2,
-        not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
-        without: &[],
-        time_limit: Duration::from_secs(1800),
+        ..USUAL
     },
     Board {
         name: "x86-64-v1",
-        links: CLOUD,
-        arch: Arch::X86_64,
-        suite: None,
         tests: Tests::AndOci,
-        kernel: None,
-        devices: &[],
         supervisor: true,
-        resets: 0,
         layout: Layout::V1,
         not_here: &[
             "memory::memory_that_is_promised_is_not_taken_back",
@@ -105,39 +140,22 @@ pub const BOARDS: [Board; 14] = [
             "devices::version_two_lets_rules_go_and_come",
             "cgroup::a_tree_without_controllers_holds_no_limit",
         ],
-        without: &[],
-        time_limit: Duration::from_secs(1800),
+        ..USUAL
     },
     Board {
         name: "x86-64-hybrid",
-        links: CLOUD,
-        arch: Arch::X86_64,
-        suite: None,
-        tests: Tests::Usual,
-        kernel: None,
-        devices: &[],
-        supervisor: false,
-        resets: 0,
         layout: Layout::Hybrid,
         not_here: &[
             "memory::memory_that_is_promised_is_not_taken_back",
             "stats::waiting_for_cpu_is_told_of_who_waits",
             "io::buffered_writes_keep_to_the_rate",
         ],
-        without: &[],
-        time_limit: Duration::from_secs(900),
+        ..USUAL
     },
     Board {
         name: "x86-64-bullseye",
-        links: CLOUD,
-        arch: Arch::X86_64,
         suite: Some("bullseye"),
-        tests: Tests::Usual,
-        kernel: None,
-        devices: &[],
         supervisor: true,
-        resets: 0,
-        layout: Layout::V2,
         // 5.10 has no id-mapped mounts.
         not_here: &[
             "project::users_of_its_own_have_no_say_over_projects",
@@ -149,19 +167,11 @@ pub const BOARDS: [Board; 14] = [
             "users::what_has_no_id_in_the_range_is_refused",
             "cgroup::a_tree_without_controllers_holds_no_limit",
         ],
-        without: &[],
-        time_limit: Duration::from_secs(900),
+        ..USUAL
     },
     Board {
         name: "x86-64-bullseye-hybrid",
-        links: CLOUD,
-        arch: Arch::X86_64,
         suite: Some("bullseye"),
-        tests: Tests::Usual,
-        kernel: None,
-        devices: &[],
-        supervisor: false,
-        resets: 0,
         layout: Layout::Hybrid,
         not_here: &[
             "memory::memory_that_is_promised_is_not_taken_back",
@@ -175,44 +185,35 @@ pub const BOARDS: [Board; 14] = [
             "users::what_has_no_id_in_the_range_is_refused",
             "io::buffered_writes_keep_to_the_rate",
         ],
-        without: &[],
-        time_limit: Duration::from_secs(900),
+        ..USUAL
     },
     Board {
         name: "x86-64-trixie",
-        links: CLOUD,
-        arch: Arch::X86_64,
         suite: Some("trixie"),
-        tests: Tests::Usual,
-        kernel: None,
-        devices: &[],
-        supervisor: false,
-        resets: 0,
-        layout: Layout::V2,
-        not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
-        without: &[],
-        time_limit: Duration::from_secs(900),
+        ..USUAL
     },
     Board {
         name: "x86-64-forky",
-        links: CLOUD,
-        arch: Arch::X86_64,
         suite: Some("forky"),
-        tests: Tests::Usual,
-        kernel: None,
-        devices: &[],
-        supervisor: false,
-        resets: 0,
-        layout: Layout::V2,
-        not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
-        without: &[],
-        time_limit: Duration::from_secs(900),
+        ..USUAL
+    },
+    Board {
+        name: "x86-64-xfs",
+        quota_disk: QuotaDisk::Xfs,
+        supervisor: true,
+        ..USUAL
+    },
+    Board {
+        name: "x86-64-f2fs",
+        links: FULL,
+        kernel: Some("linux-image-amd64"),
+        quota_disk: QuotaDisk::F2fs,
+        supervisor: true,
+        ..USUAL
     },
     Board {
         name: "x86-64-can",
         links: "macvlan ipvlan vlan sctp can controllers",
-        arch: Arch::X86_64,
-        suite: None,
         tests: Tests::Network,
         kernel: Some("linux-image-amd64"),
         // Two controllers on one bus.
@@ -224,74 +225,47 @@ pub const BOARDS: [Board; 14] = [
             "-device",
             "kvaser_pci,canbus=bus",
         ],
-        supervisor: false,
-        resets: 0,
-        layout: Layout::V2,
         not_here: &[],
-        without: &[],
         time_limit: Duration::from_secs(300),
+        ..USUAL
     },
     Board {
         name: "x86-64-watchdog",
         links: FULL,
-        arch: Arch::X86_64,
-        suite: None,
         tests: Tests::Watchdog,
         kernel: Some("linux-image-amd64"),
         devices: &["-device", "i6300esb", "-action", "watchdog=reset"],
-        supervisor: false,
         resets: 3,
-        layout: Layout::V2,
         not_here: &[],
-        without: &[],
         time_limit: Duration::from_secs(600),
+        ..USUAL
     },
     Board {
         name: "arm64",
         links: FULL,
         arch: Arch::Arm64,
-        suite: None,
-        tests: Tests::Usual,
-        kernel: None,
-        devices: &[],
-        supervisor: false,
-        resets: 0,
-        layout: Layout::V2,
-        not_here: &["cgroup::a_tree_without_controllers_holds_no_limit"],
-        without: &[],
-        time_limit: Duration::from_secs(900),
+        ..USUAL
     },
     Board {
         name: "arm64-hybrid",
         links: FULL,
         arch: Arch::Arm64,
-        suite: None,
-        tests: Tests::Usual,
-        kernel: None,
-        devices: &[],
-        supervisor: false,
-        resets: 0,
         layout: Layout::Hybrid,
         not_here: &[
             "memory::memory_that_is_promised_is_not_taken_back",
             "stats::waiting_for_cpu_is_told_of_who_waits",
             "io::buffered_writes_keep_to_the_rate",
         ],
-        without: &[],
-        time_limit: Duration::from_secs(900),
+        ..USUAL
     },
     Board {
         name: "armhf",
         links: FULL,
         arch: Arch::Armhf,
         suite: Arch::Armhf.suite(),
-        tests: Tests::Usual,
-        kernel: None,
         devices: &[],
-        supervisor: false,
-        resets: 0,
-        layout: Layout::V2,
         not_here: &[
+            "io::a_busy_disk_is_shared_by_weight",
             "io::direct_io_keeps_to_the_rates",
             "io::buffered_writes_keep_to_the_rate",
             "cgroup::a_tree_without_controllers_holds_no_limit",
@@ -301,22 +275,16 @@ pub const BOARDS: [Board; 14] = [
             "io::direct_io_keeps_to_the_rates",
             "io::buffered_writes_keep_to_the_rate",
         ],
-        time_limit: Duration::from_secs(900),
+        ..USUAL
     },
     Board {
         name: "arm64-oci",
         links: FULL,
         arch: Arch::Arm64,
-        suite: None,
         tests: Tests::Oci,
-        kernel: None,
         devices: &[],
-        supervisor: false,
-        resets: 0,
-        layout: Layout::V2,
         not_here: &[],
-        without: &[],
-        time_limit: Duration::from_secs(900),
+        ..USUAL
     },
     Board {
         name: "armhf-oci",
@@ -324,14 +292,10 @@ pub const BOARDS: [Board; 14] = [
         arch: Arch::Armhf,
         suite: Arch::Armhf.suite(),
         tests: Tests::Oci,
-        kernel: None,
         devices: &[],
-        supervisor: false,
-        resets: 0,
         layout: Layout::Hybrid,
         not_here: &[],
-        without: &[],
-        time_limit: Duration::from_secs(900),
+        ..USUAL
     },
 ];
 
@@ -339,6 +303,11 @@ impl Board {
     /// Whether the tests of the OCI command line run there.
     pub fn has_oci(&self) -> bool {
         matches!(self.tests, Tests::AndOci | Tests::Oci)
+    }
+
+    /// Whether it has a disk that `/dev/vda` is.
+    pub fn has_disk(&self) -> bool {
+        self.resets > 0 || self.devices == SLOW_DISK
     }
 
     /// Whether its kernel survives a rate of reading or writing.

@@ -58,19 +58,23 @@ echo 64M > /sys/block/zram0/disksize
 mkswap /dev/zram0 > /dev/null && swapon /dev/zram0
 
 # A file system with project quotas, in force.
-zcat /board/quota.ext4.gz > /quota.ext4
-mount -t ext4 -o loop,prjquota /quota.ext4 /quota || echo "CORACLE-BOARD no project quotas"
+zcat /board/quota.gz > /quota.disk
+mount -t "$quota" -o loop,prjquota /quota.disk /quota || echo "CORACLE-BOARD no project quotas"
 
-# A disk that outlives resets, and whether the watchdog made the last one (WDIOF_CARDRESET).
-if [ -b /dev/vda ]; then
+# A disk that outlives resets, and whether the watchdog made the last one (WDIOF_CARDRESET); or one that is slow.
+if [ "$resets" != 0 ]; then
   mount -t ext4 /dev/vda /kept || echo "CORACLE-BOARD no disk that is kept"
   [ "$(cat /sys/class/watchdog/watchdog0/bootstatus)" = 32 ] && echo "CORACLE-BOARD reset by its watchdog"
+elif [ -b /dev/vda ]; then
+  export CORACLE_SLOW_DISK=/dev/vda
 fi
 
 # Whoever asks for a backtrace gets the whole log full of them: the assertion says enough.
 export RUST_BACKTRACE=0
 export CORACLE_TESTS_WITHOUT="$without"
 export CORACLE_LINKS="$links"
+# This machine is nobody else's: a test may take all of its memory.
+export CORACLE_VIRTUAL=yes
 export CORACLE_RUNTIME=/board/bin/coracle-runtime
 export CORACLE_SUPERVISOR=/board/bin/coracle-supervisor
 if [ -f /board/apparmor ]; then

@@ -1,7 +1,7 @@
 //! What a board boots into.
 
 use crate::apparmor;
-use crate::board::Board;
+use crate::board::{Board, QuotaDisk};
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::modules;
@@ -15,7 +15,8 @@ use std::process::Command;
 const INIT: &str = include_str!("init.sh");
 
 /// veth: a device to give away; overlay: images; loop: a disk to throttle, and images of limited folders; zram, with the
-/// compression it starts with: memory to swap to; bfq: a scheduler with weights; ext4 and quota_v2: what limits disks.
+/// compression it starts with: memory to swap to; bfq: a scheduler with weights; ext4 and quota_v2: what limits disks, ext4 also
+/// in images.
 const MODULES: [&str; 8] = [
     "veth", "overlay", "loop", "lzo_rle", "zram", "bfq", "ext4", "quota_v2",
 ];
@@ -50,8 +51,12 @@ const WELCOME: [&str; 26] = [
     "af_packet_diag",
 ];
 
-/// The watchdog that QEMU has, and what its disk is driven by.
-const WATCHDOG_MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "i6300esb"];
+/// f2fs asks for its checksum by an alias.
+const F2FS_MODULES: [&str; 2] = ["crc32_generic", "f2fs"];
+/// What QEMU's disk is driven by.
+const DISK_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// The watchdog that it has.
+const WATCHDOG_MODULE: &str = "i6300esb";
 /// What a board that is reset keeps its state on.
 const KEPT_SIZE: &str = "64M";
 
@@ -80,8 +85,10 @@ pub fn build(
         "board/settings",
         0o644,
         format!(
-            "layout={}\nlinks='{}'\nonly='{only}'\nwithout='{}'\n",
+            "layout={}\nquota={}\nresets={}\nlinks='{}'\nonly='{only}'\nwithout='{}'\n",
             board.layout.name(),
+            board.quota_disk.name(),
+            board.resets,
             board.links,
             board.without.join(" ")
         )
@@ -96,15 +103,27 @@ pub fn build(
     archive.link("bin/sh", "busybox");
 
     let mut wanted = MODULES.to_vec();
+    if board.has_disk() {
+        wanted.extend(DISK_MODULES);
+    }
     if board.resets > 0 {
-        wanted.extend(WATCHDOG_MODULES);
+        wanted.push(WATCHDOG_MODULE);
+    }
+    match board.quota_disk {
+        QuotaDisk::Ext4 => {}
+        QuotaDisk::Xfs => wanted.push("xfs"),
+        QuotaDisk::F2fs => wanted.extend(F2FS_MODULES),
     }
     let loaded = modules::in_load_order(&kernel.modules, &WELCOME, &wanted)?;
     for (at, (name, content)) in loaded.iter().enumerate() {
         archive.file(&format!("board/modules/{at:02}-{name}.ko"), 0o644, content);
     }
 
-    archive.file("board/quota.ext4.gz", 0o644, &quota_disk(cache)?);
+    archive.file(
+        "board/quota.gz",
+        0o644,
+        &quota_disk(board.quota_disk, cache)?,
+    );
     if board.has_oci() {
         archive.file("board/apparmor", 0o644, &apparmor::profile(cache)?);
     }
@@ -141,10 +160,7 @@ pub fn kept_disk(board: &Board, cache: &Cache) -> Result<Option<PathBuf>> {
 }
 
 fn ext4(file: &Path, options: &[&str], size: &str) -> Result<()> {
-    // Of those who are not root, many have no sbin in their PATH.
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    run(Command::new("mke2fs")
-        .env("PATH", path)
+    run(tool("mke2fs")
         .args(["-q", "-F", "-t", "ext4"])
         .args(options)
         .arg(file)
@@ -152,13 +168,46 @@ fn ext4(file: &Path, options: &[&str], size: &str) -> Result<()> {
     .map(drop)
 }
 
-/// An ext4 that can count projects, for `/quota`: what a board's state partition would be.
-fn quota_disk(cache: &Cache) -> Result<Vec<u8>> {
+/// Of those who are not root, many have no sbin in their PATH.
+fn tool(name: &str) -> Command {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let mut command = Command::new(name);
+    command.env("PATH", path);
+    command
+}
+
+/// An empty file of so many MiB.
+fn blank(file: &Path, mib: u64) -> Result<()> {
+    std::fs::File::create(file)
+        .and_then(|made| made.set_len(mib << 20))
+        .with_context(|| file.display().to_string())
+}
+
+/// A file system that can count projects, packed, for `/quota`. About 32 MiB of each can be written.
+fn quota_disk(kind: QuotaDisk, cache: &Cache) -> Result<Vec<u8>> {
     let file = cache
         .folder()
-        .join(format!("quota-{}.ext4", std::process::id()));
-    let options = ["-O", "quota,project", "-E", "quotatype=prjquota"];
-    let made = ext4(&file, &options, "32M");
+        .join(format!("quota-{}.{}", std::process::id(), kind.name()));
+    let made = match kind {
+        QuotaDisk::Ext4 => {
+            let options = ["-O", "quota,project", "-E", "quotatype=prjquota"];
+            ext4(&file, &options, "32M")
+        }
+        // Fewer than 300 MiB are for tests alone, says mkfs.
+        QuotaDisk::Xfs => blank(&file, 48)
+            .and_then(|()| run(tool("mkfs.xfs").args(["-q", "--unsupported"]).arg(&file)))
+            .context("mkfs.xfs (package xfsprogs)")
+            .map(drop),
+        // It keeps a third of so small a disk for its cleaning.
+        QuotaDisk::F2fs => blank(&file, 96)
+            .and_then(|()| {
+                run(tool("mkfs.f2fs")
+                    .args(["-q", "-O", "extra_attr,project_quota,quota"])
+                    .arg(&file))
+            })
+            .context("mkfs.f2fs (package f2fs-tools)")
+            .map(drop),
+    };
     let packed = made.and_then(|()| {
         let output = Command::new("gzip").arg("-9c").arg(&file).output()?;
         anyhow::ensure!(output.status.success(), "gzip ended with {}", output.status);
