@@ -162,14 +162,15 @@ async fn take(
             let mut telemetry: Telemetry = parse(payload)?;
             telemetry.board = telemetry.board.map(BoardUse::in_sense);
             let used = telemetry.board.clone();
-            let known = store.board(board).await?.is_some();
-            if known {
-                let is_due = live.set_telemetry(board.clone(), telemetry, now);
+            let known = store.board(board).await?;
+            let is_known = known.is_some();
+            if let Some(known) = known {
+                let is_due = live.set_telemetry(known.id, known.used, telemetry, now);
                 if let Some(used) = used.filter(|_| is_due) {
                     store.set_used(board, &used, now).await?;
                 }
             }
-            known
+            is_known
         }
         Topic::CommandResult => {
             let result: CommandResult = parse(payload)?;

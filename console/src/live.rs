@@ -89,15 +89,25 @@ impl Live {
     pub fn listen(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
-    /// Notes what a board and its apps use, and whether its own figures are to be kept now. Boards that the database does not
-    /// know are not to be noted.
-    pub fn set_telemetry(&self, board: BoardId, telemetry: Telemetry, now: u64) -> bool {
+    /// Notes what a board and its apps use, and whether its own figures are to be kept now; `before` is what was kept of them.
+    /// Boards that the database does not know are not to be noted.
+    pub fn set_telemetry(
+        &self,
+        board: BoardId,
+        before: Option<(BoardUse, u64)>,
+        telemetry: Telemetry,
+        now: u64,
+    ) -> bool {
         let mut all = self
             .telemetry
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let marks = telemetry.board.as_ref().map(marks::of);
-        let mut kept = all.remove(&board).and_then(|heard| heard.kept);
+        // A console that has just started keeps no row of every board at once.
+        let mut kept = match all.remove(&board) {
+            Some(heard) => heard.kept,
+            None => before.map(|(used, at)| (at, marks::of(&used))),
+        };
         let is_due = marks.is_some_and(|marks| {
             let is_due = kept.as_ref().is_none_or(|(at, before)| {
                 let pause = match *before == marks {
@@ -139,9 +149,11 @@ impl Live {
     /// What a board last said that it itself uses, and when that came; of a board that said nothing since the console started,
     /// what was kept.
     pub fn used(&self, board: &Board) -> Option<(BoardUse, u64)> {
-        let said = self.telemetry(&board.id);
-        said.and_then(|(telemetry, at)| Some((telemetry.board?, at)))
-            .or_else(|| board.used.clone())
+        match self.telemetry(&board.id) {
+            // An agent that went back to one without these figures says no more of them.
+            Some((telemetry, at)) => Some((telemetry.board?, at)),
+            None => board.used.clone(),
+        }
     }
     /// What a board last said that it uses.
     pub fn telemetry(&self, board: &BoardId) -> Option<Latest> {
@@ -159,21 +171,23 @@ mod tests {
 
     #[test]
     fn a_boards_own_figures_are_kept_now_and_then_and_when_something_is_wrong() {
-        let live = Live::default();
+        let mut live = Live::default();
         let id = BoardId::new("acme.b1").unwrap();
-        let hear = |now: u64, millidegrees: Option<i32>| {
-            let board = millidegrees.map(|at| BoardUse {
-                millidegrees: Some(at),
-                ..BoardUse::default()
-            });
+        let used = |at| BoardUse {
+            millidegrees: Some(at),
+            ..BoardUse::default()
+        };
+        let hear_of = |live: &Live, now: u64, millidegrees: Option<i32>, before| {
+            let board = millidegrees.map(used);
             let telemetry = Telemetry {
                 at: 1,
                 apps: vec![],
                 storage: vec![],
                 board,
             };
-            live.set_telemetry(id.clone(), telemetry, now)
+            live.set_telemetry(id.clone(), before, telemetry, now)
         };
+        let hear = |now, millidegrees| hear_of(&live, now, millidegrees, None);
         assert!(!hear(1000, None), "an older board has none");
         assert!(hear(1000, Some(50_000)));
         assert!(!hear(1060, Some(51_000)));
@@ -186,5 +200,10 @@ mod tests {
         assert!(!hear(5, Some(50_000)));
         assert!(hear(1720, Some(50_000)));
         assert_eq!(live.telemetry(&id).unwrap().1, 1720);
+        // A console that starts anew goes on from what was kept.
+        live = Live::default();
+        let kept = || Some((used(50_000), 1720));
+        assert!(!hear_of(&live, 1800, Some(51_000), kept()));
+        assert!(hear_of(&live, 2320, Some(51_000), kept()));
     }
 }

@@ -189,10 +189,11 @@ pub async fn change_deployment(
         }
     });
     let done = done.await.map_err(Problem::inside)?;
-    // What was done of it all the same is to be found later.
-    let halfway = matches!(done, Err(DeployError::NotAllSigned { .. }));
+    // A cancel holds boards first: what was done of it all the same is to be found later.
     let refusal = done.map_err(refused);
-    if !halfway && let Err(problem) = refusal {
+    if change != Change::Cancel
+        && let Err(problem) = refusal
+    {
         return Err(problem);
     }
     let deployment = rest.store.deployment(id).await?.ok_or_else(unknown)?;

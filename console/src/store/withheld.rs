@@ -55,11 +55,17 @@ impl Store {
     /// Holds those of a deployment that their boards have said nothing of; which boards these are.
     pub async fn pause(&self, deployment: &str, now: u64) -> Result<Vec<BoardId>, StoreError> {
         let mut tx = self.pool.begin().await?;
-        sqlx::query("UPDATE deployments SET paused_at = COALESCE(paused_at, $1) WHERE id = $2")
-            .bind(to_sql(now))
-            .bind(deployment)
-            .execute(&mut *tx)
-            .await?;
+        let paused = sqlx::query(
+            "UPDATE deployments SET paused_at = COALESCE(paused_at, $1) WHERE id = $2 AND cancelled_at IS NULL",
+        )
+        .bind(to_sql(now))
+        .bind(deployment)
+        .execute(&mut *tx)
+        .await?;
+        // Cancelled since somebody looked.
+        if paused.rows_affected() == 0 {
+            return Ok(Vec::new());
+        }
         let held = hold(&mut tx, deployment).await?;
         tx.commit().await?;
         Ok(held)
@@ -90,6 +96,16 @@ impl Store {
     /// only be refused there.
     pub async fn resume(&self, deployment: &str, now: u64) -> Result<Vec<BoardId>, StoreError> {
         let mut tx = self.pool.begin().await?;
+        let resumed = sqlx::query(
+            "UPDATE deployments SET paused_at = NULL WHERE id = $1 AND cancelled_at IS NULL",
+        )
+        .bind(deployment)
+        .execute(&mut *tx)
+        .await?;
+        // Cancelled since somebody looked: what that holds must not go out.
+        if resumed.rows_affected() == 0 {
+            return Ok(Vec::new());
+        }
         sqlx::query(&format!(
             "UPDATE assignments SET held = 0, withdrawn_at = $1, fate = $2 \
              WHERE deployment = $3 AND held = 1 AND EXISTS (SELECT 1 FROM assignments b \
@@ -100,10 +116,6 @@ impl Store {
         .bind(deployment)
         .execute(&mut *tx)
         .await?;
-        sqlx::query("UPDATE deployments SET paused_at = NULL WHERE id = $1")
-            .bind(deployment)
-            .execute(&mut *tx)
-            .await?;
         let rows = sqlx::query(
             "UPDATE assignments SET held = 0 WHERE deployment = $1 AND held = 1 RETURNING board",
         )
