@@ -14,9 +14,32 @@ pub(super) fn next(now: Instant, period: Duration) -> Instant {
     now + period / 2 + left
 }
 
+/// The first of these ends that is still to be judged: one that has come since the last look as well, or nothing would wake the
+/// loop for it.
+pub(super) fn not_judged(
+    ends: impl Iterator<Item = Instant>,
+    judged_at: Instant,
+) -> Option<Instant> {
+    ends.filter(|end| *end > judged_at).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_that_comes_behind_a_look_wakes_the_loop() {
+        let judged_at = Instant::now();
+        let [before, behind, late] = [-1, 1, 5000].map(|ms: i64| match ms {
+            0.. => judged_at + Duration::from_millis(ms as u64),
+            _ => judged_at - Duration::from_millis(ms.unsigned_abs()),
+        });
+        // Whatever the clock says by now.
+        while Instant::now() <= behind {}
+        let due = |ends: &[Instant]| not_judged(ends.iter().copied(), judged_at);
+        assert_eq!(due(&[late, behind, before]), Some(behind));
+        assert_eq!(due(&[before]), None);
+    }
 
     #[test]
     fn looks_of_one_period_fall_together_and_none_comes_at_once() {

@@ -1,7 +1,7 @@
 //! Carries out what [`crate::machine`] decides, and brings it the events.
 
 use super::waiting::Waits;
-use super::{Supervisor, Trying};
+use super::{Supervisor, Trying, beat};
 use crate::apps::{AppRun, layer, restart, slot};
 use crate::health::{Tracker, Verdict};
 use crate::journal::{DeployedSet, Failure, StoredSet};
@@ -294,6 +294,7 @@ impl Supervisor {
     pub(super) async fn go_on(&mut self) {
         loop {
             let now = Instant::now();
+            self.judged_at = now;
             self.stop_in_turn(now);
             match self.observe(now).await {
                 Some(event) => self.happen(event).await,
@@ -322,10 +323,9 @@ impl Supervisor {
         if self.machine != State::Trial {
             return None;
         }
-        let now = Instant::now();
         // Once they are over only a probe's answer can change anything, and that wakes the loop by itself.
         let ends = [self.window_end()?, self.trial_end()?];
-        ends.into_iter().filter(|end| *end > now).min()
+        beat::not_judged(ends.into_iter(), self.judged_at)
     }
 
     fn trial_end(&self) -> Option<Instant> {

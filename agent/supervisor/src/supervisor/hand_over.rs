@@ -1,8 +1,8 @@
 //! Apps that are handed over: the one of the old set serves on beside the new one until that is ready; then what comes for it
 //! goes to the new one, and it ends. Until the end they are the last of `apps`, so that by name the new one is found first.
 
-use super::Supervisor;
 use super::order::patience;
+use super::{Supervisor, beat};
 use crate::apps::{AppRun, Phase, launch, slot, whole};
 use crate::health::Tracker;
 use crate::machine::{Event, State, Why};
@@ -175,9 +175,9 @@ impl Supervisor {
         if self.machine != State::HandingOver {
             return None;
         }
-        let waiting = self.not_ready(Instant::now());
+        let waiting = self.not_ready(self.judged_at);
         let times = waiting.flat_map(|run| [steady_at(run), patience(run)]);
-        times.flatten().filter(|at| *at > Instant::now()).min()
+        beat::not_judged(times.flatten(), self.judged_at)
     }
 
     /// The new ones serve, by port and by name; those that served on are told to end.

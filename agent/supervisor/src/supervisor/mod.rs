@@ -179,6 +179,8 @@ pub struct Supervisor {
     tree: CgroupTree,
     bridge: BridgeHolder,
     machine: State,
+    /// When it was last looked at what the machine waits for: nothing that ends later was missed.
+    judged_at: Instant,
     current: Option<DeployedSet>,
     previous: Option<DeployedSet>,
     trying: Option<Trying>,

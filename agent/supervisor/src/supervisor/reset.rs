@@ -58,6 +58,6 @@ impl Supervisor {
     /// When it is looked at again.
     pub(super) fn reset_due(&self) -> Option<Instant> {
         let since = self.resetting.as_ref()?.since;
-        Some([since + LEAST, since + MOST][usize::from(since.elapsed() >= LEAST)])
+        Some([since + LEAST, since + MOST][usize::from(self.judged_at >= since + LEAST)])
     }
 }

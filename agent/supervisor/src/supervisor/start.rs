@@ -73,6 +73,7 @@ impl Supervisor {
             tree: CgroupTree::detect(&config.cgroup_parent)?,
             bridge: BridgeHolder(Err("it has not been opened yet".to_owned())),
             machine: State::Idle,
+            judged_at: Instant::now(),
             // A damaged current set has been set aside; the one before it is whole.
             current: found.current.or_else(|| found.previous.clone()),
             previous: found.previous,
