@@ -208,7 +208,10 @@ impl Place {
         std::fs::create_dir_all(&self.folder).about("make", &self.folder)?;
         match self.means()? {
             Some(Means::Image) => image::mount(&self.image, &self.folder),
-            Some(Means::Quota) => quota::take_back(&self.folder),
+            Some(Means::Quota) => {
+                quota::take_back(&self.folder);
+                Ok(())
+            }
             Some(Means::Memory) | None => Ok(()),
         }
     }

@@ -139,17 +139,17 @@ impl Drop for Loan<'_> {
     }
 }
 
-/// What was lent to somebody who was killed.
-pub(super) fn take_back(folder: &Path) -> Result<(), PlaceError> {
-    let opened = open(folder).about("open", folder)?;
+/// What was lent to somebody who was killed. What cannot be asked for was not lent either (the disk is mounted without quotas), and
+/// no folder is worth less for having 512 KiB too much.
+pub(super) fn take_back(folder: &Path) {
+    let Ok(opened) = open(folder) else { return };
     let on = opened.as_fd();
-    let project = kernel::project(on).about("ask for the project of", folder)?;
-    let quota = kernel::quota(on, project).about("ask for the quota of", folder)?;
-    if quota.soft_blocks == 0 {
-        return Ok(());
+    let lent = kernel::project(on).and_then(|project| Ok((project, kernel::quota(on, project)?)));
+    if let Ok((project, quota)) = lent
+        && quota.soft_blocks > 0
+    {
+        let _ = kernel::set_quota(on, project, quota.soft_blocks, quota.hard_inodes);
     }
-    kernel::set_quota(on, project, quota.soft_blocks, quota.hard_inodes)
-        .about("set the quota of", folder)
 }
 
 pub(super) fn set(folder: &Path, limit: DiskLimit) -> Result<(), PlaceError> {
