@@ -1,7 +1,7 @@
 //! One more process in a running container: `docker exec`, health probes, hooks.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::kernel::{self, Forked, confine};
 use crate::launch::child::{detach_from_supervisor, enter_cgroup, join_namespace, set_oom_score};
 use crate::launch::console;
 use crate::launch::process::{Process, ends_with};
-use crate::launch::{child_process, kill_and_reap, read_status};
+use crate::launch::{child_process, kill_and_reap, read_status, said};
 use crate::namespaces::is_own;
 use crate::reap;
 use crate::seccomp::SeccompProgram;
@@ -120,7 +120,7 @@ pub fn exec_telling(
     let keeper = settings.kept.map(|_| status_write.try_clone());
     let keeper = keeper.transpose().at(Step::Pipe, "exec")?;
     let until = settings.kept.map(|most| Instant::now() + most);
-    let comes = |pipe: &OwnedFd| {
+    let comes = |pipe: BorrowedFd<'_>| {
         until.is_none_or(|until| {
             let left = until.saturating_duration_since(Instant::now());
             kernel::comes(pipe, libc::POLLIN, left)
@@ -140,15 +140,29 @@ pub fn exec_telling(
     drop((status_write, pid_write, keeper));
 
     let mut number = [0; 4];
-    if !comes(&pid_read) {
+    if !comes(pid_read.as_fd()) {
         return Err(given_up(go_between, settings));
     }
     let told = File::from(pid_read).read_exact(&mut number);
-    if told.is_ok() && !comes(&status_read) {
-        return Err(given_up(i32::from_le_bytes(number), settings));
+    let mut status = File::from(status_read);
+    let mut report = Vec::new();
+    // To its end: one that could say why it fails can be held up behind the last word as well.
+    while told.is_ok() {
+        if !comes(status.as_fd()) {
+            return Err(given_up(i32::from_le_bytes(number), settings));
+        }
+        let mut piece = [0; 256];
+        match status.read(&mut piece) {
+            Ok(count @ 1..) => report.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            _ => break,
+        }
     }
     reap::wait(go_between);
-    let status = read_status(File::from(status_read));
+    let status = match told.is_ok() {
+        true => said(&report),
+        false => read_status(status),
+    };
     if told.is_err() {
         // It failed before there was a second child.
         return Err(status

@@ -2,7 +2,7 @@
 //! limits. A child waits for it in the supervisor's place, keeps the end of what it writes, and kills it when its time is over.
 
 use crate::ended;
-use crate::health::exec::{NOT_STARTED, program, waiter};
+use crate::health::exec::{self, NOT_STARTED, program, waiter};
 use crate::health::probe::Target;
 use crate::users;
 use coracle_protocol::release::NamedAction;
@@ -10,7 +10,6 @@ use coracle_runtime::{Child, Exit, Stdio, reap};
 use rustix::event::PollFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -155,11 +154,7 @@ fn run(
             };
         }
         if let (Err(_), _) | (_, true) = (ended, left.is_zero()) {
-            // Itself, and what it started that stayed in its session's first group.
-            if let Some(group) = Pid::from_raw(program.pid) {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            program.kill().map_err(|e| e.to_string())?;
+            exec::kill(&program)?;
             drain(pipe.as_mut(), &mut bytes);
             break ended.map_or_else(words, |_| over(timeout));
         }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(60);
 
 /// A board on which `web` runs `sleep` as user 1000.
 fn running() -> Board {
@@ -325,7 +325,11 @@ fn an_exec_ends_with_its_app_and_with_whoever_asked() {
     let begun = Instant::now();
     assert_eq!(board.control("web", AppAction::Restart), Answer::Done);
     assert_eq!(of_app.end().code, 128 + 9);
-    assert!(begun.elapsed() < WAIT / 2, "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
     wait_for("the app", WAIT, || {
         let app = board.app("web")?;
         (app.state == AppState::Running && app.pid != first).then_some(())

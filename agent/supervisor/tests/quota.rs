@@ -72,7 +72,7 @@ fn image(board: &Board) -> Image {
 
 /// An app without a network that runs `script` and then sleeps.
 fn quiet(image: &Image, name: &str, script: &str) -> App {
-    let mut app = app(image, &format!("{script}; echo end; exec sleep 1000"));
+    let mut app = app(image, &format!("{script}; echo end; exec sleep 100000"));
     app.name = AppName::new(name).unwrap();
     app.network.mode = NetworkMode::None;
     app.limits.cpu_millis = 200;
@@ -244,7 +244,7 @@ fn quotas_hold_a_release_through_restarts_changes_and_its_end() {
     held(&board, 3);
 
     // More for the volume, while it is full; then as little as is in it.
-    filler.args[2] = format!("{}; echo end; exec sleep 1000", fill("/data", "volume"));
+    filler.args[2] = format!("{}; echo end; exec sleep 100000", fill("/data", "volume"));
     filler.volumes[0].size_bytes = Some(5 * MIB);
     filler.limits.disk_bytes = Some(2 * MIB);
     let before = said(&board, "filler", 3).len();
@@ -263,11 +263,11 @@ fn quotas_hold_a_release_through_restarts_changes_and_its_end() {
         ),
         other => panic!("{other:?}"),
     }
-    filler.args[2] = "rm /data/big*; echo end; exec sleep 1000".into();
+    filler.args[2] = "rm /data/big*; echo end; exec sleep 100000".into();
     filler.volumes[0].size_bytes = Some(5 * MIB);
     board.commit("4", vec![filler.clone()]);
     said(&board, "filler", 5);
-    filler.args[2] = format!("{}; echo end; exec sleep 1000", fill("/data", "volume"));
+    filler.args[2] = format!("{}; echo end; exec sleep 100000", fill("/data", "volume"));
     filler.volumes[0].size_bytes = Some(MIB);
     board.commit("5", vec![filler]);
     near(number(&said(&board, "filler", 6), "volume "), MIB);

@@ -13,6 +13,7 @@ use coracle_protocol::release::{
     App, Image, LogMode, Logs, NetworkMode, Port, Probe, Release, Restart, VolumeMount,
 };
 use coracle_protocol::report::{AppState, AppUsers, Phase, SetState};
+use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
@@ -687,6 +688,49 @@ fn an_app_that_stops_its_own_probes_does_not_stop_the_supervisor() {
         assert!(took < Duration::from_secs(1), "it answered after {took:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[test]
+fn what_a_probe_started_ends_with_it_at_its_time_limit() {
+    let mut board = Board::start();
+    let image = image(&board, "x");
+    let mut web = app(&image, "exec sleep 1000");
+    web.network.mode = NetworkMode::None;
+    web.trial_seconds = 30;
+    let mut health = http_health(1);
+    health.probe = Probe::Exec {
+        argv: ["/bin/sh", "-c", "sleep 777; :"].map(String::from).into(),
+    };
+    (health.interval_ms, health.timeout_ms) = (100, 300);
+    (health.retries, health.start_period_ms) = (10, 30_000);
+    web.health = Some(health);
+    let (release, deploy) = board.documents("1", vec![web]);
+    let needs = board.needs("a", &release, &deploy);
+    board.stage_all("a", &needs);
+    assert_eq!(board.activate("a"), Answer::Done);
+    let started = || -> BTreeSet<i32> {
+        let files = board.cgroups().into_iter();
+        let lists =
+            files.filter_map(|at| std::fs::read_to_string(at.join("web/cgroup.procs")).ok());
+        let pids = lists.flat_map(|list| {
+            list.lines()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        });
+        let is_its = |pid: &i32| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            line.is_ok_and(|line| line.starts_with("sleep\0777"))
+        };
+        pids.filter(is_its).collect()
+    };
+    let mut all: BTreeSet<i32> = BTreeSet::new();
+    wait_for("six probes", WAIT, || {
+        let now = started();
+        all.extend(&now);
+        // One that is killed may be seen beside the next.
+        assert!(now.len() <= 2, "{now:?}");
+        (all.len() >= 6).then_some(())
+    });
 }
 
 #[test]

@@ -248,10 +248,15 @@ pub fn read_report(from: OwnedFd) -> Result<(), Failure> {
 pub(crate) fn read_status(mut status: File) -> Result<(), Failure> {
     let mut report = Vec::new();
     status.read_to_end(&mut report).at(Step::Pipe, "status")?;
+    said(&report)
+}
+
+/// What it said in all.
+pub(crate) fn said(report: &[u8]) -> Result<(), Failure> {
     if report.is_empty() {
         Ok(())
     } else {
-        Err(Failure::decode(&report))
+        Err(Failure::decode(report))
     }
 }
 

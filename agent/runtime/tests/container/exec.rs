@@ -156,7 +156,7 @@ pub fn a_start_that_is_held_up_is_given_up() {
     let keeper = keeper(&place, &running, Duration::from_millis(300));
     assert_eq!(reap::wait(keeper.pid), Some(Exit::Code(1)));
     let took = begun.elapsed();
-    assert!((250..5000).contains(&took.as_millis()), "{took:?}");
+    assert!((250..30_000).contains(&took.as_millis()), "{took:?}");
     place.cgroup.thaw().unwrap();
     wait_for_processes(&place, 1);
     running.signal(libc::SIGKILL).unwrap();

@@ -2,12 +2,11 @@
 
 use super::Ends;
 use crate::ended;
-use crate::health::exec::NOT_STARTED;
+use crate::health::exec::{self, NOT_STARTED};
 use coracle_protocol::local::{HEAD, Stream};
 use coracle_runtime::{Child, Exit, reap};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -229,13 +228,9 @@ impl Pump {
         reap::wait(self.program.pid).map_or(i32::from(NOT_STARTED), Exit::shell_code)
     }
 
-    /// Itself, and what it started that stayed in its session's first group.
     fn kill(&mut self) {
         if self.exit.is_none() {
-            if let Some(group) = Pid::from_raw(self.program.pid) {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            let _ = self.program.kill();
+            let _ = exec::kill(&self.program);
             self.exit = Some(self.reap());
         }
     }

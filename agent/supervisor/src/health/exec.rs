@@ -11,6 +11,7 @@ use coracle_runtime::spec::ProcessSettings;
 use coracle_runtime::{
     Capabilities, Child, ExecSpec, SeccompProgram, Stdio, exec_with, reap, spawn_plain,
 };
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -114,6 +115,17 @@ pub(crate) fn spec<'a>(
     }
 }
 
+/// A program and what it started that stayed in its session's first group.
+///
+/// # Errors
+/// In words, when it cannot be killed.
+pub(crate) fn kill(program: &Child) -> Result<(), String> {
+    if let Some(group) = Pid::from_raw(program.pid) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    program.kill().map_err(|e| e.to_string())
+}
+
 /// In the child, whose descriptors are `app` and its report.
 fn run(
     argv: &[String],
@@ -125,7 +137,7 @@ fn run(
     let program = program((argv, timeout), target, app, stdio)?;
     // An error leaves the supervisor's own limit to end both.
     if ended::within(&program.pidfd, timeout) == Ok(false) {
-        program.kill().map_err(|e| e.to_string())?;
+        kill(&program)?;
         return Err(format!("no answer within {timeout:?}"));
     }
     let exit = reap::wait(program.pid).map_or(i32::from(NOT_STARTED), |exit| exit.shell_code());

@@ -111,7 +111,7 @@ fn run(
         .map_err(|fault| format!("could not be executed: {fault}"))?;
     let ended = words.follow(&read, Some(&program.pidfd), Some(end));
     if !matches!(ended, Ok(true)) {
-        program.kill().map_err(|e| e.to_string())?;
+        exec::kill(&program)?;
         return Err(match ended {
             Err(errno) => format!("could not be waited for: {errno}"),
             Ok(_) => late(timeout),

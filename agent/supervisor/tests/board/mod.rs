@@ -862,7 +862,7 @@ pub struct Client {
 impl Client {
     fn new(stream: UnixStream) -> Self {
         stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
+            .set_read_timeout(Some(Duration::from_secs(240)))
             .unwrap();
         Self { stream, next: 1 }
     }
