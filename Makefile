@@ -98,6 +98,7 @@ test: room setup setup-arm64-board check
 	@$(CARGO) build --workspace --bins
 	$(EXAMPLE)
 	$(CARGO) test --workspace --no-run
+	$(CARGO) test --workspace --no-run $(ON_BOARDS)
 	# A board in QEMU takes one processor, and the others mostly wait, for trials and grace times: side by side.
 	echo "virtual boards in the background: $(TARGET)/test-boards.log"
 	set -m

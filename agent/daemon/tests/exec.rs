@@ -11,9 +11,15 @@ use std::time::Duration;
 use support::daemon::Daemon;
 use support::supervisor::{FakeSupervisor, empty_status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 
 const WAIT: Duration = Duration::from_secs(20);
+
+async fn accepted(execs: &UnixListener) -> (UnixStream, SocketAddr) {
+    let came = tokio::time::timeout(WAIT, execs.accept()).await;
+    came.expect("an exec").unwrap()
+}
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
 const DETACH: &str = r#"{"Detach":true}"#;
 const STARTED: (Stream, &[u8]) = (Stream::Started, &[0, 0, 0, 9]);
@@ -112,7 +118,7 @@ async fn say(to: &mut UnixStream, (stream, bytes): (Stream, &[u8])) {
 async fn the_unmodified_docker_client_runs_programs_in_apps() {
     let (daemon, supervisor, execs) = start(None).await;
     let program = async {
-        let (mut program, _) = execs.accept().await.unwrap();
+        let (mut program, _) = accepted(&execs).await;
         say(&mut program, STARTED).await;
         say(&mut program, (Stream::Stderr, b"err\n")).await;
         let mut typed = Vec::new();
@@ -158,7 +164,7 @@ async fn the_unmodified_docker_client_runs_programs_in_apps() {
 
     // What there is no program for: the words, and the code that a shell has for it.
     let program = async {
-        let (mut program, _) = execs.accept().await.unwrap();
+        let (mut program, _) = accepted(&execs).await;
         let end = Stream::end(127, "cannot execute the program: nix");
         program.write_all(&end).await.unwrap();
     };
@@ -169,7 +175,7 @@ async fn the_unmodified_docker_client_runs_programs_in_apps() {
 
     // Without a word of how it ended it was no success.
     let program = async {
-        let (mut program, _) = execs.accept().await.unwrap();
+        let (mut program, _) = accepted(&execs).await;
         say(&mut program, STARTED).await;
     };
     let (output, ()) = tokio::join!(docker(&daemon, &["exec", "web", "x"], ""), program);
@@ -180,7 +186,7 @@ async fn the_unmodified_docker_client_runs_programs_in_apps() {
 async fn a_docker_client_has_a_terminal_of_its_size() {
     let (daemon, supervisor, execs) = start(None).await;
     let program = async {
-        let (mut program, _) = execs.accept().await.unwrap();
+        let (mut program, _) = accepted(&execs).await;
         say(&mut program, STARTED).await;
         say(&mut program, (Stream::Stdout, b"ready\r\n")).await;
         let mut size = Vec::new();
@@ -251,7 +257,7 @@ async fn a_detached_exec_is_looked_at_until_it_has_ended() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let detach = br#"{"Detach":true}"#;
     let begin = async {
-        let (mut program, _) = execs.accept().await.unwrap();
+        let (mut program, _) = accepted(&execs).await;
         say(&mut program, STARTED).await;
         program
     };
@@ -304,7 +310,7 @@ async fn a_client_that_goes_takes_its_program_with_it() {
     let mut child = client(&daemon, &["exec", "web", "sleep", "1000"])
         .spawn()
         .unwrap();
-    let (mut program, _) = execs.accept().await.unwrap();
+    let (mut program, _) = accepted(&execs).await;
     say(&mut program, STARTED).await;
     say(&mut program, (Stream::Stdout, b"begun")).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -350,7 +356,7 @@ async fn a_start_that_breaks_off_leaves_nothing_that_runs() {
     let (daemon, _supervisor, execs) = start(None).await;
     // Its client goes while the program's process is on its way.
     let (path, client) = ask_for_one(&daemon, DETACH, "").await;
-    let (mut held, _) = execs.accept().await.unwrap();
+    let (mut held, _) = accepted(&execs).await;
     let (_, seen) = daemon.json(Method::GET, &path, b"").await;
     assert_eq!(seen["Running"], true);
     drop(client);
@@ -362,7 +368,7 @@ async fn a_start_that_breaks_off_leaves_nothing_that_runs() {
 
     // Whoever stood between the program and its socket ends without a word.
     let (path, _client) = ask_for_one(&daemon, "{}", UPGRADE).await;
-    drop(execs.accept().await.unwrap());
+    drop(accepted(&execs).await);
     ends(&daemon, &path).await;
 }
 

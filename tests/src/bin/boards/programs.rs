@@ -125,7 +125,12 @@ fn compile(arch: Arch, cache: &Cache, package: &str, tests: &[&str]) -> Result<V
             "--no-run",
             "--message-format=json-render-diagnostics",
         ])
-        .args(["--package", package])
+        // For this machine as the whole workspace is tested: a package alone has other features, and would take the place of the
+        // programs that its tests start meanwhile.
+        .arg(match arch.cross() {
+            None => "--workspace".to_owned(),
+            Some(_) => format!("--package={package}"),
+        })
         .args(tests.iter().flat_map(|test| ["--test", test]))
         .arg("--target-dir")
         .arg(target)
@@ -149,7 +154,8 @@ fn compile(arch: Arch, cache: &Cache, package: &str, tests: &[&str]) -> Result<V
         String::from_utf8_lossy(&output.stderr)
     );
     let messages = String::from_utf8_lossy(&output.stdout);
-    let mut built: Vec<(String, PathBuf)> = messages.lines().filter_map(test_program).collect();
+    let of_package = |line| test_program(line, package);
+    let mut built: Vec<(String, PathBuf)> = messages.lines().filter_map(of_package).collect();
     built.sort();
     for test in tests {
         ensure!(
@@ -173,9 +179,11 @@ fn compile(arch: Arch, cache: &Cache, package: &str, tests: &[&str]) -> Result<V
         .collect()
 }
 
-/// Name and file, when this message of cargo's tells of a program.
-fn test_program(message: &str) -> Option<(String, PathBuf)> {
+/// Name and file, when this message of cargo's tells of a program of that package.
+fn test_program(message: &str, package: &str) -> Option<(String, PathBuf)> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let id = message["package_id"].as_str()?;
+    id.contains(&format!("#{package}@")).then_some(())?;
     let file = message["executable"].as_str()?;
     let name = message["target"]["name"].as_str()?;
     Some((name.into(), file.into()))
