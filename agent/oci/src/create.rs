@@ -1,6 +1,7 @@
 //! `create`: a container whose first process waits for its start.
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -18,7 +19,7 @@ use crate::inside::{FirstProcess, MOUNTED, READY};
 use crate::journal::Journal;
 use crate::state::{Record, Status};
 use crate::store::{Entry, Store};
-use crate::{net_devices, place, plan};
+use crate::{net_devices, place, plan, terminal};
 
 /// What `run` goes on with.
 pub struct Created {
@@ -36,6 +37,11 @@ pub enum Terminal<'a> {
 /// The process reads and writes what this one does, or a terminal of its own.
 pub fn console(process: &Process, terminal: Terminal<'_>) -> Result<Option<Console>, Failure> {
     let wants_one = process.terminal().unwrap_or(false);
+    // The caller's own terminal shows it, whose size it has from its first word on.
+    let shown = match (&terminal, wants_one) {
+        (Terminal::Held(_), true) => terminal::size(std::io::stdin().as_fd()),
+        _ => None,
+    };
     let receiver = match (wants_one, terminal) {
         (false, Terminal::None | Terminal::Held(_)) => return Ok(None),
         (false, Terminal::Socket(_)) => {
@@ -57,7 +63,7 @@ pub fn console(process: &Process, terminal: Terminal<'_>) -> Result<Option<Conso
     });
     Ok(Some(Console {
         receiver: receiver.into(),
-        size,
+        size: shown.or(size),
     }))
 }
 
@@ -67,7 +73,6 @@ pub fn stdio(console: Option<&Console>) -> Result<Stdio, Failure> {
         return Stdio::null().doing("opening /dev/null");
     }
     let copy = || -> std::io::Result<Stdio> {
-        use std::os::fd::AsFd;
         Ok(Stdio {
             stdin: std::io::stdin().as_fd().try_clone_to_owned()?,
             stdout: std::io::stdout().as_fd().try_clone_to_owned()?,
