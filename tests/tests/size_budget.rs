@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const ARM: u64 = 6 << 20;
-const X86_64: u64 = 27 << 18;
+const X86_64: u64 = 109 << 16;
 const X86_64_STATIC: u64 = 31 << 18;
 const BUDGET: u64 = if cfg!(target_arch = "x86_64") {
     X86_64
