@@ -10,7 +10,9 @@ use coracle_protocol::deploy::{Deploy, Target};
 use coracle_protocol::desired::{Desired, Document, RootNotice};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::enrol::{EnrolAnswer, EnrolRequest};
-use coracle_protocol::local::{Answer, Event, LayerNeed, Needs, Request, Trusted};
+use coracle_protocol::local::{
+    Answer, Event, LayerNeed, Needs, Request, SWITCHING, Trusted, Waiting,
+};
 use coracle_protocol::names::{AppName, BoardId};
 use coracle_protocol::report::{
     AppUse, Current, Feedback, HeatState, HeatStatus, Phase, Presence, SetState, SetStatus,
@@ -38,7 +40,7 @@ async fn console(fleet: Arc<Fleet>, blobs: &[&'static [u8]]) -> (u16, Arc<Mutex<
     console_with(fleet, blobs, BTreeMap::new()).await
 }
 
-/// Serves what stands in `more` too, by its path.
+/// Serves what stands in `more` too, by its path; what has no bytes there is never answered.
 async fn console_with(
     fleet: Arc<Fleet>,
     blobs: &[&'static [u8]],
@@ -82,6 +84,9 @@ async fn console_with(
                             } else {
                                 (403, b"{\"error\":\"the token was used\"}".to_vec())
                             }
+                        }
+                        _ if known.as_ref().is_some_and(Vec::is_empty) => {
+                            std::future::pending().await
                         }
                         _ if known.is_some() => (200, known.unwrap_or_default()),
                         (_, Some(bytes)) if shown => (200, bytes.to_vec()),
@@ -439,7 +444,7 @@ async fn one_meets(
     script: impl FnMut(&Request, &State) -> Option<Answer> + Send + 'static,
 ) -> OneWaits {
     let fleet = Arc::new(Fleet::new());
-    let wanted = documents(BOARD, 1);
+    let wanted = documents(BOARD, 2);
     let mut daemon = Daemon::prepare();
     std::fs::write(daemon.folder().join("root.json"), wanted.root.to_json()).unwrap();
     let (blobs, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
@@ -457,6 +462,62 @@ async fn one_meets(
         supervisor,
         _others: (fleet, broker),
     }
+}
+
+impl OneWaits {
+    /// Waits until so many messages were refused as this kind: the last that was sent was looked at.
+    async fn until_refused(&self, kind: &str, count: u64) {
+        until_refused(&self.daemon, kind, count).await;
+    }
+
+    /// Waits until so many were found to be for other boards, or of no key that this one knows.
+    async fn until_foreign(&self, count: usize) {
+        let looks = || self.daemon.log().matches("is not for this board").count();
+        support::until("the look", || looks() >= count).await;
+    }
+
+    /// Offers this assignment as a stick does, with its blobs, and applies it. What it is called, and what is said of it.
+    async fn stick(&self, deploy: &Envelope) -> (String, hyper::Response<hyper::body::Incoming>) {
+        let daemon = &self.daemon;
+        let offer = serde_json::json!({"deploy": deploy, "release": self.wanted.release});
+        let offer = offer.to_string().into_bytes();
+        let (status, offered) = daemon.json(Method::POST, "/coracle/v1/offer", &offer).await;
+        assert_eq!(status, StatusCode::OK, "{offered}");
+        for bytes in [CONFIG, LAYER] {
+            let path = format!("/coracle/v1/blobs/sha256/{}", blob(bytes).digest.hex());
+            let answer = daemon.send(Method::PUT, &path, bytes).await;
+            assert!(answer.status().is_success(), "{path}: {answer:?}");
+        }
+        let activity = offered["activity"].as_str().unwrap().to_owned();
+        let apply = serde_json::json!({ "activity": activity }).to_string();
+        let answer = daemon
+            .send(Method::POST, "/coracle/v1/apply", apply.as_bytes())
+            .await;
+        (activity, answer)
+    }
+
+    /// Whether this was said of it.
+    fn has_said(&self, activity: &str, phase: Phase) -> bool {
+        let all: Vec<Feedback> = self.heard.all("feedback");
+        all.iter()
+            .any(|f| f.activity == activity && f.phase == phase)
+    }
+}
+
+async fn until_refused(daemon: &Daemon, kind: &str, count: u64) {
+    let line = format!("coracle_link_messages_refused_total{{kind=\"{kind}\"}} ");
+    for _ in 0..400 {
+        let path = "/coracle/v1/metrics";
+        let reply = daemon.send(Method::GET, path, b"").await;
+        let text = reply.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&text);
+        let is = text.lines().find_map(|l| l.strip_prefix(&line));
+        if is.unwrap().parse::<u64>().unwrap() >= count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("waited 20 s for {count} that are {kind}");
 }
 
 /// What waits on the board is told with its reason, and a newer wish takes its place at once.
@@ -581,15 +642,18 @@ async fn a_deployment_is_taken_back_by_a_newer_signed_assignment_alone() {
     };
     // The same again under another name, one that was signed before, one for another board, and those of another fleet.
     wish(&board.client, &desired("again", &board.wanted)).await;
+    board.until_refused("old", 1).await;
     wish(&board.client, &newer("older", &board.wanted, |d| d.seq = 1)).await;
+    board.until_refused("old", 2).await;
     let elsewhere = newer("elsewhere", &board.wanted, |deploy| {
         taking_back(deploy);
         deploy.target = Target::Boards([BoardId::new("acme.other").unwrap()].into());
     });
     wish(&board.client, &elsewhere).await;
+    board.until_foreign(1).await;
     let foreign = documents(BOARD, 5);
     wish(&board.client, &newer("foreign", &foreign, taking_back)).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    board.until_foreign(2).await;
     assert!(heard.ended("one").is_none(), "{:?}", all());
     assert_eq!(asked(), asked_before, "{:?}", board.supervisor.asked());
 
@@ -735,10 +799,12 @@ async fn what_was_put_aside_for_a_stick_gives_way_to_a_newer_assignment_alone() 
     assert_eq!(status, StatusCode::OK, "{offered}");
 
     wish(&board.client, &desired("again", wanted)).await;
+    board.until_refused("old", 1).await;
     wish(&board.client, &newer("older", wanted, |d| d.seq = 1)).await;
+    board.until_refused("old", 2).await;
     let foreign = documents(BOARD, 5);
     wish(&board.client, &newer("foreign", &foreign, |_| ())).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    board.until_foreign(1).await;
     assert_eq!(all().iter().find(|f| f.phase.is_end()), None, "{:?}", all());
 
     wish(&board.client, &newer("two", wanted, |_| ())).await;
@@ -759,31 +825,217 @@ async fn what_was_signed_before_ends_no_deployment_whose_documents_are_on_the_wa
     let wanted = documents(BOARD, 5);
     let mut daemon = Daemon::prepare();
     std::fs::write(daemon.folder().join("root.json"), wanted.root.to_json()).unwrap();
-    // A console that takes the connection and says nothing.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let console = silent.local_addr().unwrap().port();
+    // A console that never sends the release.
+    let payload = wanted.release.to_json();
+    let release = coracle_protocol::release::Blob {
+        digest: coracle_protocol::Sha256Digest::of(&payload),
+        size: payload.len() as u64,
+    };
+    let path = format!("/blobs/sha256/{}", release.digest.hex());
+    let silent = BTreeMap::from([(path.clone(), vec![])]);
+    let (console, asked) = console_with(fleet.clone(), &[], silent).await;
     let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
     fleet.enrol(&daemon.state().join("identity"), console, broker.port);
     let _supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![]));
     let (client, heard) = listen(&fleet, broker.port);
     daemon.start().await;
     support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
-    let payload = wanted.release.to_json();
     let one = Desired {
-        release: Document::Blob(coracle_protocol::release::Blob {
-            digest: coracle_protocol::Sha256Digest::of(&payload),
-            size: payload.len() as u64,
-        }),
+        release: Document::Blob(release),
         ..desired("one", &wanted)
     };
     wish(&client, &one).await;
-    let begun = || heard.all::<Feedback>("feedback").len();
-    support::until("it begins", || begun() > 0).await;
+    support::until("that the release is asked for", || {
+        asked.lock().unwrap().contains(&path)
+    })
+    .await;
     wish(&client, &newer("replay", &wanted, |d| d.seq = 4)).await;
-    // The root is asked for at that console first, and that has its time too.
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    until_refused(&daemon, "old", 1).await;
     let all = heard.all::<Feedback>("feedback");
     assert_eq!(all.iter().find(|f| f.activity == "replay"), None, "{all:?}");
+    assert_eq!(heard.ended("one"), None);
+}
+
+/// The broker keeps a wish that was refused, and whoever has it calls one as they like: nothing of that ends a stick's set.
+#[tokio::test]
+async fn what_was_refused_takes_no_place_when_it_comes_again() {
+    let mut accepts = accept(vec![]);
+    let board = one_meets(move |request, state| match request {
+        Request::Offer { activity, .. } if ["two", "three", "four"].contains(&&**activity) => {
+            Some(Answer::Refused {
+                code: "hardware-mismatch".into(),
+                reason: "it is for other boards".into(),
+            })
+        }
+        other => accepts(other, state),
+    })
+    .await;
+    let (wanted, heard) = (&board.wanted, &board.heard);
+    support::until("one", || heard.ended("one").is_some()).await;
+    let two = newer("two", wanted, |_| ());
+    wish(&board.client, &two).await;
+    support::until("two", || heard.ended("two").is_some()).await;
+
+    board.supervisor.state.actions_end.send_replace(false);
+    let mut by_stick = wanted.assignment.clone();
+    by_stick.role = coracle_protocol::deploy::AssignmentRole::OfflineDeploy;
+    let deploy = wanted.signed(&by_stick, Role::OfflineDeploy);
+    let (activity, answer) = board.stick(&deploy).await;
+    let is_staged = || board.has_said(&activity, Phase::Staging);
+    support::until("the stick's set is staged", is_staged).await;
+    let before = board.supervisor.asked();
+    wish(&board.client, &two).await;
+    board.until_refused("repeated", 1).await;
+    let three = Desired {
+        activity: "three".into(),
+        ..two
+    };
+    wish(&board.client, &three).await;
+    board.until_refused("repeated", 2).await;
+    assert_eq!(board.supervisor.asked(), before);
+    // One that was not refused before takes its place until it is.
+    wish(&board.client, &newer("four", wanted, |d| d.seq += 1)).await;
+    support::until("four", || heard.ended("four").is_some()).await;
+    assert_eq!(heard.ended("four").unwrap().phase, Phase::Refused);
+
+    board.supervisor.state.actions_end.send_replace(true);
+    support::until("the stick's end", || heard.ended(&activity).is_some()).await;
+    let stick = heard.ended(&activity).unwrap();
+    assert_eq!(stick.phase, Phase::Committed, "{stick:?}");
+    support::until("three", || heard.ended("three").is_some()).await;
+    drop(answer);
+}
+
+/// What the supervisor says of the set that it has beside the one that runs.
+fn waiting(code: &str, deployment: coracle_protocol::Sha256Digest) -> Option<Waiting> {
+    Some(Waiting {
+        activity: "one".into(),
+        deployment,
+        version: "1.0".into(),
+        code: code.into(),
+        reason: "in words".into(),
+    })
+}
+
+/// The board was just being switched to it: whoever wished it hears why it did not stay, whatever it was to give way to.
+#[tokio::test]
+async fn what_gave_way_too_late_and_did_not_stay_is_told_as_rolled_back() {
+    let mut accepts = accept(vec![]);
+    let mut is_switched = true;
+    let mut one = None;
+    let board = one_meets(move |request, state| match request {
+        Request::Offer {
+            activity, deploy, ..
+        } if activity == "one" => {
+            let payload = deploy.payload_unverified().unwrap();
+            one = Some(coracle_protocol::Sha256Digest::of(&payload));
+            accepts(request, state)
+        }
+        Request::Activate { activity } if activity == "one" => {
+            let event = Event::Deployment {
+                activity: activity.clone(),
+                phase: Phase::Waiting,
+                code: Some("update-lock".into()),
+                reason: None,
+            };
+            state.events.send(event).unwrap();
+            None
+        }
+        Request::Offer { activity, .. } if activity == "two" && is_switched => {
+            state.status.lock().unwrap().waiting = waiting(SWITCHING, one.unwrap());
+            accepts(request, state)
+        }
+        Request::Activate { activity } if activity == "two" && std::mem::take(&mut is_switched) => {
+            Some(Answer::Failed {
+                code: "busy".into(),
+                reason: "another deployment is under way".into(),
+            })
+        }
+        other => accepts(other, state),
+    })
+    .await;
+    let heard = &board.heard;
+    let waits = |activity| board.has_said(activity, Phase::Waiting);
+    support::until("one waits", || waits("one")).await;
+    wish(&board.client, &newer("two", &board.wanted, |_| ())).await;
+    support::until("two waits", || waits("two")).await;
+    assert!(board.has_said("one", Phase::Switching));
+    assert_eq!(heard.ended("one"), None);
+    {
+        let mut status = board.supervisor.state.status.lock().unwrap();
+        status.waiting = None;
+        status.last_failure = Some("app `web` ended with 1".into());
+    }
+    let back = Event::Deployment {
+        activity: "one".into(),
+        phase: Phase::RolledBack,
+        code: None,
+        reason: None,
+    };
+    board.supervisor.state.events.send(back).unwrap();
+    support::until("two", || heard.ended("two").is_some()).await;
+    assert_eq!(heard.ended("two").unwrap().phase, Phase::Committed);
+    let one = heard.ended("one").unwrap();
+    assert_eq!(one.phase, Phase::RolledBack, "{one:?}");
+    assert_eq!(one.reason.as_deref(), Some("app `web` ended with 1"));
+}
+
+/// A newer one that runs already leaves the supervisor what waits there: it waits on, and is told as nothing else.
+#[tokio::test]
+async fn what_merely_waits_is_not_told_as_switched_to() {
+    let mut accepts = accept(vec![]);
+    let mut one = None;
+    let board = one_meets(move |request, state| match request {
+        Request::Offer {
+            activity, deploy, ..
+        } if activity == "one" => {
+            let payload = deploy.payload_unverified().unwrap();
+            one = Some(coracle_protocol::Sha256Digest::of(&payload));
+            accepts(request, state)
+        }
+        Request::Activate { activity } if activity == "one" => {
+            let event = Event::Deployment {
+                activity: activity.clone(),
+                phase: Phase::Waiting,
+                code: Some("consent".into()),
+                reason: None,
+            };
+            state.events.send(event).unwrap();
+            state.status.lock().unwrap().waiting = waiting("consent", one.unwrap());
+            None
+        }
+        Request::Offer {
+            deploy, release, ..
+        } => {
+            let digest = |of: &Envelope| blob(&of.payload_unverified().unwrap()).digest;
+            state.status.lock().unwrap().current = Some(SetStatus {
+                deployment: digest(deploy),
+                release: digest(release),
+                product: "shop".into(),
+                version: "1".into(),
+                state: SetState::Committed,
+                stale_since: None,
+                apps: vec![],
+            });
+            Some(Answer::Needs(Needs {
+                already: true,
+                configs: vec![],
+                layers: vec![],
+            }))
+        }
+        other => accepts(other, state),
+    })
+    .await;
+    let heard = &board.heard;
+    let waits = || {
+        let all: Vec<Feedback> = heard.all("feedback");
+        all.iter().filter(|f| f.phase == Phase::Waiting).count()
+    };
+    support::until("one waits", || waits() == 1).await;
+    wish(&board.client, &newer("two", &board.wanted, |_| ())).await;
+    support::until("two", || heard.ended("two").is_some()).await;
+    support::until("one waits on", || waits() == 2).await;
+    assert!(!board.has_said("one", Phase::Switching));
     assert_eq!(heard.ended("one"), None);
 }
 
@@ -811,31 +1063,14 @@ async fn a_wish_that_is_older_than_a_sticks_has_its_turn_and_is_told() {
         other => accepts(other, state),
     })
     .await;
-    let (wanted, daemon, heard) = (&board.wanted, &board.daemon, &board.heard);
+    let (wanted, heard) = (&board.wanted, &board.heard);
     support::until("one", || heard.ended("one").is_some()).await;
     let mut by_stick = wanted.assignment.clone();
     by_stick.role = coracle_protocol::deploy::AssignmentRole::OfflineDeploy;
     by_stick.issued_at = 100;
     let deploy = wanted.signed(&by_stick, Role::OfflineDeploy);
-    let offer = serde_json::json!({"deploy": deploy, "release": wanted.release});
-    let offer = offer.to_string().into_bytes();
-    let (status, offered) = daemon.json(Method::POST, "/coracle/v1/offer", &offer).await;
-    assert_eq!(status, StatusCode::OK, "{offered}");
-    for bytes in [CONFIG, LAYER] {
-        let path = format!("/coracle/v1/blobs/sha256/{}", blob(bytes).digest.hex());
-        let answer = daemon.send(Method::PUT, &path, bytes).await;
-        assert!(answer.status().is_success(), "{path}: {answer:?}");
-    }
-    let activity = offered["activity"].as_str().unwrap().to_owned();
-    let apply = serde_json::json!({ "activity": activity }).to_string();
-    let answer = daemon
-        .send(Method::POST, "/coracle/v1/apply", apply.as_bytes())
-        .await;
-    let stick_waits = || {
-        let all = heard.all::<Feedback>("feedback");
-        all.iter()
-            .any(|f| f.activity == activity && f.phase == Phase::Waiting)
-    };
+    let (activity, answer) = board.stick(&deploy).await;
+    let stick_waits = || board.has_said(&activity, Phase::Waiting);
     support::until("the stick's set waits", stick_waits).await;
     wish(&board.client, &newer("late", wanted, |d| d.issued_at = 50)).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -938,7 +1173,7 @@ async fn what_waits_on_the_board_has_not_ended_before_the_supervisor_let_go_of_i
     support::until("that it waits on", || waits(2)).await;
     assert_eq!(heard.ended("one"), None);
 
-    wish(&board.client, &newer("late", &board.wanted, |d| d.seq = 3)).await;
+    wish(&board.client, &newer("late", &board.wanted, |d| d.seq += 1)).await;
     support::until("how it ended", || heard.ended("one").is_some()).await;
     assert_eq!(heard.ended("one").unwrap().phase, Phase::Committed);
     assert_eq!(

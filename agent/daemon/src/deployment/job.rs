@@ -60,8 +60,8 @@ pub struct Seen<'a> {
     pub course: &'a Cell<Course>,
     /// Which assignment it carries out, once that was verified.
     pub assigned: &'a Cell<Option<Assigned>>,
-    /// What this one takes the place of, as long as the supervisor may have it.
-    pub replaced: &'a RefCell<Option<Replaced>>,
+    /// What this one takes the place of, until the supervisor has taken it; newest last.
+    pub replaced: &'a RefCell<Vec<Replaced>>,
     /// Whether it waits until it may fetch.
     pub held: &'a Rc<Held>,
     /// Blobs that others need.
@@ -80,6 +80,11 @@ pub async fn run(means: &Means, job: &Job, mut voice: Voice<'_>, seen: &Seen<'_>
             _ => StickWord::Refused,
         };
         super::stick::tell_stick(means, word).await;
+    }
+    // One that is merely old is below the counters, and needs no memory.
+    let is_refused = outcome.phase == Phase::Refused;
+    if let (true, Some(set)) = (is_refused && !outcome.is_old(), seen.assigned.get()) {
+        voice.refuse(set.deployment);
     }
     voice.end(outcome, fetched);
 }
@@ -199,13 +204,11 @@ async fn from_offer(
 /// Whether the board switches to this very set, or tries it: a daemon before this one had that done.
 async fn is_under_way(means: &Means, deployment: Sha256Digest) -> bool {
     let status = means.supervisor.status().await;
-    status.is_ok_and(|status| has(&status, deployment))
-}
-
-pub(super) fn has(status: &Status, deployment: Sha256Digest) -> bool {
-    let waiting = status.waiting.as_ref().map(|set| set.deployment);
-    let tried = status.current.as_ref().map(|set| set.deployment);
-    waiting == Some(deployment) || tried == Some(deployment)
+    status.is_ok_and(|status| {
+        let waiting = status.waiting.map(|set| set.deployment);
+        let tried = status.current.map(|set| set.deployment);
+        waiting == Some(deployment) || tried == Some(deployment)
+    })
 }
 
 /// Verifies and offers what came over docker.sock, and changes nothing.

@@ -137,13 +137,13 @@ pub async fn run(
     // What takes nobody's place, and has its turn when nothing else has it.
     let mut later: Option<Job> = None;
     let mut aside: Option<Aside> = None;
-    let replaced: RefCell<Option<Replaced>> = RefCell::new(None);
+    let replaced: RefCell<Vec<Replaced>> = RefCell::default();
     loop {
         let back = aside.as_ref().map(|aside| aside.until);
         let beside = aside.as_ref().and_then(|aside| aside.assigned);
         if next.is_none() && aside.is_none() {
-            // What the supervisor still has goes on: nothing took its place in the end.
-            next = replaced.take().map(|before| before.job);
+            // Nothing took its place in the end: it goes on.
+            next = replaced.borrow_mut().pop().map(|before| before.job);
             let came = |coming: Coming<'_>| Job::from(coming.wish);
             next = next
                 .or_else(|| coming.take().map(came))
@@ -155,31 +155,40 @@ pub async fn run(
                 Some(wish) = desired.recv() => match &aside {
                     None => Job::from(wish),
                     Some(aside) => {
-                        newer::take(&means, &mut coming, wish, &aside.job.activity);
+                        newer::take(&means, &mut coming, wish, &aside.job.activity, &record.known());
                         continue;
                     }
                 },
                 // Only beside what was put aside.
                 looked = newer::looked(&mut coming) => {
-                    match newer::judge(&means, &mut coming, looked, &[beside]) {
+                    match newer::judge(&means, &mut coming, looked, &[beside], &record.known()) {
                         Some((wish, Place::First(found))) => {
                             let job = Job::from(wish);
                             if let Some(aside) = aside.take() {
-                                let before = aside.replaced(found, &job.activity);
+                                let before = found.replaces(aside.job, aside.assigned, &job.activity);
                                 newer::replace(before, &replaced, &means, &mut record);
                             }
                             job
                         }
-                        Some((wish, Place::Later)) => {
-                            newer::put_off(&mut later, Job::from(wish));
+                        Some((wish, Place::Later { is_known })) => {
+                            newer::put_off(&mut later, Job::from(wish), is_known);
                             continue;
                         }
                         Some((_, Place::Old)) | None => continue,
                     }
                 }
-                Some(command) = commands.recv() => match stick::idle(&means, command, &mut local, &offered).await {
-                    Some(job) => job,
-                    None => continue,
+                Some(command) = commands.recv() => {
+                    let before = stick::open(&local);
+                    match stick::idle(&means, command, &mut local, &offered).await {
+                        Some(job) => job,
+                        None => {
+                            // A second stick has as much time as the first.
+                            if let Some(aside) = aside.as_mut().filter(|_| stick::open(&local) != before) {
+                                aside.until = Instant::now() + STICK;
+                            }
+                            continue;
+                        }
+                    }
                 },
                 () = until(back) => match aside.take() {
                     Some(aside) => aside.job,
@@ -203,7 +212,13 @@ pub async fn run(
         let mut newer: Option<Newer> = None;
         let held = Rc::new(Held::default());
         let end = {
-            let kept = keep::of_others(&record, local.as_ref());
+            // What it takes the place of makes room for it.
+            let is_replaced = |l: &&LocalOffer| {
+                let replaced = replaced.borrow();
+                replaced.iter().any(|r| r.job.activity == l.activity)
+            };
+            let kept = keep::of_others(&record, local.as_ref().filter(|l| !is_replaced(l)));
+            let known = record.known();
             let voice = Voice::new(&means, &mut record, &job.activity);
             let seen = job::Seen {
                 course: &course,
@@ -218,15 +233,17 @@ pub async fn run(
                 tokio::select! {
                     () = &mut run => break End::Done,
                     Some(wish) = desired.recv() => {
-                        newer::take(&means, &mut coming, wish, &job.activity);
+                        newer::take(&means, &mut coming, wish, &job.activity, &known);
                     }
                     looked = newer::looked(&mut coming) => {
                         let others = [assigned.get(), newer.map(Newer::assigned), beside];
-                        match newer::judge(&means, &mut coming, looked, &others) {
+                        match newer::judge(&means, &mut coming, looked, &others, &known) {
                             Some((wish, Place::First(found))) => {
                                 (next, newer) = (Some(Job::from(wish)), Some(found));
                             }
-                            Some((wish, Place::Later)) => newer::put_off(&mut later, Job::from(wish)),
+                            Some((wish, Place::Later { is_known })) => {
+                                newer::put_off(&mut later, Job::from(wish), is_known);
+                            }
                             Some((_, Place::Old)) | None => {}
                         }
                     }
@@ -246,56 +263,54 @@ pub async fn run(
                 if let (Some(found), Some(this)) = (newer, assigned.get()) {
                     match found.place(&[Some(this)]) {
                         Place::First(_) if course.get() != Course::Switched => {
-                            break End::Superseded;
+                            break End::Superseded(found);
                         }
                         Place::First(_) => {}
                         Place::Old => {
                             odd::count(Kind::Old);
                             (next, newer) = (None, None);
                         }
-                        Place::Later => {
+                        Place::Later { is_known } => {
                             newer = None;
                             if let Some(job) = next.take() {
-                                newer::put_off(&mut later, job);
+                                newer::put_off(&mut later, job, is_known);
                             }
                         }
                     }
                 }
             }
         };
-        let ended = job.activity.clone();
         match end {
             End::Shutdown => {
                 record.flush();
                 return Ok(());
             }
-            // What was put aside goes on with what it has.
-            End::Done if aside.is_some() => {}
+            // What was put aside goes on with what it has; so does what a refused one was to take the place of.
+            End::Done if aside.is_some() || !replaced.borrow().is_empty() => {}
             End::Done => tidy(&means, &record, local.as_ref()),
-            End::Superseded => {
+            End::Superseded(found) => {
                 let by = next.as_ref().map_or("", |job| &job.activity);
-                let end = newer.map_or_else(|| superseded_by(by), |n| n.ends(assigned.get(), by));
-                let parked = assigned.get().filter(|_| course.get() == Course::Waits);
-                let before = Replaced { job, parked, end };
-                newer::replace(before, &replaced, &means, &mut record);
+                // If it goes on, the stick's does before what was put aside for it.
+                let aside = aside.take().map(|aside| (aside.job, aside.assigned));
+                for (job, assigned) in aside.into_iter().chain([(job, assigned.get())]) {
+                    let before = found.replaces(job, assigned, by);
+                    newer::replace(before, &replaced, &means, &mut record);
+                }
             }
             End::GaveWay(command) => {
                 tracing::info!(activity = %job.activity, "waits, and gives way to a stick");
-                let open = |local: &Option<LocalOffer>| local.as_ref().map(|l| l.activity.clone());
-                let before = open(&local);
+                let before = stick::open(&local);
                 // One that was signed after it has its place already, and so it is that one that is put aside.
                 let (job, assigned) = match (next.take(), newer) {
                     (Some(newest), Some(found)) => {
-                        let end = found.ends(assigned.get(), &newest.activity);
-                        let parked = assigned.get().filter(|_| course.get() == Course::Waits);
-                        let before = Replaced { job, parked, end };
+                        let before = found.replaces(job, assigned.get(), &newest.activity);
                         newer::replace(before, &replaced, &means, &mut record);
                         (newest, Some(found.assigned()))
                     }
                     _ => (job, assigned.get()),
                 };
                 next = stick::idle(&means, command, &mut local, &offered).await;
-                let taken = open(&local).filter(|now| before.as_ref() != Some(now));
+                let taken = stick::open(&local).filter(|now| before.as_ref() != Some(now));
                 if let (Some(newer), Documents::Here(_)) = (&taken, &job.documents) {
                     let end = superseded_by(newer);
                     Voice::new(&means, &mut record, &job.activity).end(end, None);
@@ -306,7 +321,7 @@ pub async fn run(
                     match &next {
                         None => next = Some(job),
                         Some(other) if other.activity == job.activity => {}
-                        Some(_) => newer::put_off(&mut later, job),
+                        Some(_) => newer::put_off(&mut later, job, false),
                     }
                     continue;
                 }
@@ -326,7 +341,7 @@ pub async fn run(
         match (aside.take(), &next, newer) {
             // What is newer than it, too.
             (Some(aside), Some(by), Some(found)) => {
-                let before = aside.replaced(found, &by.activity);
+                let before = found.replaces(aside.job, aside.assigned, &by.activity);
                 newer::replace(before, &replaced, &means, &mut record);
             }
             (Some(mut waits), ..) => {
@@ -335,7 +350,8 @@ pub async fn run(
             }
             (None, ..) => {}
         }
-        if local.as_ref().is_some_and(|l| l.activity == ended) {
+        // One whose place was taken may go on: until it has ended its blobs stay.
+        if local.as_ref().is_some_and(|l| record.is_over(&l.activity)) {
             local = None;
             offered.send_replace(None);
         }
@@ -356,7 +372,7 @@ fn said_again(activity: &str) {
 enum End {
     Done,
     Shutdown,
-    Superseded,
+    Superseded(Newer),
     GaveWay(Command),
 }
 

@@ -3,7 +3,7 @@
 
 use super::job::{self, Job};
 use super::outcome::Outcome;
-use super::record::Record;
+use super::record::{Known, Record};
 use super::voice::Voice;
 use super::{Means, said_again};
 use crate::link::odd::{self, Kind, Sort};
@@ -11,6 +11,7 @@ use crate::roots;
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::deploy::{AssignmentRole, Turn};
 use coracle_protocol::desired::{Desired, Document};
+use coracle_protocol::local::SWITCHING;
 use coracle_protocol::report::{Phase, SetState};
 use coracle_protocol::verify::VerifiedDeploy;
 use std::cell::RefCell;
@@ -20,6 +21,8 @@ use tokio::time::Instant;
 
 /// Between two looks at a wish that cannot be looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// That may go on when what took their place is refused: what was put aside, and the stick's that it was put aside for.
+const REPLACED: usize = 2;
 
 /// What is looked at of an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +50,8 @@ pub struct Newer {
     assigned: Assigned,
     /// The release that runs.
     runs: Option<Sha256Digest>,
-    /// The board has counted it, or a newer one.
-    is_counted: bool,
+    /// The board has counted it, or a newer one, or has refused it before.
+    is_known: bool,
 }
 
 /// Where it belongs.
@@ -59,7 +62,10 @@ pub enum Place {
     /// Its own role has signed a newer one since: whoever wished it knows.
     Old,
     /// After them: whether it is taken then is for the supervisor to say, and for its console to hear.
-    Later,
+    Later {
+        /// It was dealt with before, and takes no turn that another one waits for.
+        is_known: bool,
+    },
 }
 
 impl Newer {
@@ -73,15 +79,25 @@ impl Newer {
         let turn = self.assigned.turn;
         let before = others.iter().flatten().map(|other| other.turn);
         let mut before = before.filter(|other| !turn.is_after(*other)).peekable();
-        match (before.peek().is_some(), self.is_counted) {
+        match (before.peek().is_some(), self.is_known) {
             (true, _) if before.any(|other| other.role == turn.role) => Place::Old,
             (false, false) => Place::First(self),
-            _ => Place::Later,
+            (_, is_known) => Place::Later { is_known },
+        }
+    }
+
+    /// What it takes the place of, as `activity`.
+    pub fn replaces(self, job: Job, assigned: Option<Assigned>, activity: &str) -> Replaced {
+        Replaced {
+            end: self.ends(assigned, activity),
+            job,
+            assigned,
+            is_switched: false,
         }
     }
 
     /// How the one that it takes the place of ends. An assignment of what runs is how a console takes another one back.
-    pub fn ends(&self, job: Option<Assigned>, activity: &str) -> Outcome {
+    fn ends(&self, job: Option<Assigned>, activity: &str) -> Outcome {
         let stays = self.runs == Some(self.assigned.release);
         match job {
             Some(job) if stays && job.release != self.assigned.release => {
@@ -100,62 +116,59 @@ pub struct Aside {
     pub until: Instant,
 }
 
-impl Aside {
-    /// By what was found under this name.
-    pub fn replaced(self, by: Newer, activity: &str) -> Replaced {
-        Replaced {
-            end: by.ends(self.assigned, activity),
-            job: self.job,
-            parked: self.assigned,
-        }
-    }
-}
-
-/// A deployment whose place a newer one takes, and which the supervisor may still have: it could switch to it until it has taken
-/// the newer one, and nobody is told before that it ended.
+/// A deployment whose place a newer one takes. It goes on if the supervisor refuses that one, and may be switched to until the
+/// supervisor has taken it: nobody is told before that it ended.
 #[derive(Debug)]
 pub struct Replaced {
     pub job: Job,
-    /// What the supervisor may have of it.
-    pub parked: Option<Assigned>,
-    pub end: Outcome,
+    assigned: Option<Assigned>,
+    end: Outcome,
+    /// The board was being switched to it, which was told.
+    is_switched: bool,
 }
 
-/// Ends what a newer one takes the place of: now, or when the supervisor has let go of it.
+/// What a newer one takes the place of ends when the supervisor has taken that one. Where too many wait for it, the last has
+/// not come as far as the supervisor, and ends now.
 pub fn replace(
     before: Replaced,
-    replaced: &RefCell<Option<Replaced>>,
+    replaced: &RefCell<Vec<Replaced>>,
     means: &Means,
     record: &mut Record,
 ) {
     let mut replaced = replaced.borrow_mut();
-    match before.parked.is_some() && replaced.is_none() {
-        true => *replaced = Some(before),
+    match replaced.len() < REPLACED {
+        true => replaced.push(before),
         false => Voice::new(means, record, &before.job.activity).end(before.end, None),
     }
 }
 
 /// The supervisor has taken this one. What it takes the place of has ended with that, unless the board was switched to it just
-/// before: that one says later how it ends.
-pub async fn let_go(means: &Means, replaced: &RefCell<Option<Replaced>>, voice: &mut Voice<'_>) {
-    if replaced.borrow().is_none() {
+/// before, or the supervisor has both: that one says later how it ends.
+pub async fn let_go(means: &Means, replaced: &RefCell<Vec<Replaced>>, voice: &mut Voice<'_>) {
+    if replaced.borrow().is_empty() {
         return;
     }
     let Ok(status) = means.supervisor.status().await else {
         return;
     };
-    if let Some(before) = replaced.take() {
-        let parked = before.parked.map(|set| set.deployment);
-        let is_kept = status
-            .current
-            .as_ref()
-            .is_some_and(|set| Some(set.deployment) == parked && set.state == SetState::Committed);
+    for mut before in replaced.take() {
+        let set = before.assigned.map(|set| set.deployment);
+        let current = status.current.as_ref();
+        let current = current.filter(|of| Some(of.deployment) == set);
+        let waiting = status.waiting.as_ref();
+        let waiting = waiting.filter(|of| Some(of.deployment) == set);
+        let state = current.map(|of| of.state);
         let mut other = voice.other(&before.job.activity);
-        if is_kept {
+        if state == Some(SetState::Committed) {
             other.end(Outcome::committed(), None);
-        } else if parked.is_some_and(|parked| job::has(&status, parked)) {
-            other.phase(Phase::Switching);
-            replaced.replace(Some(before));
+        } else if state.is_some() || waiting.is_some() {
+            let switches = state.is_some() || waiting.is_some_and(|of| of.code == SWITCHING);
+            if switches && !std::mem::replace(&mut before.is_switched, true) {
+                other.phase(Phase::Switching);
+            }
+            replaced.borrow_mut().push(before);
+        } else if before.is_switched {
+            other.end(Outcome::rolled_back(status.last_failure.clone()), None);
         } else {
             other.end(before.end, None);
         }
@@ -182,9 +195,15 @@ impl<'a> Coming<'a> {
 }
 
 /// Takes a wish that comes beside `activity`.
-pub fn take<'a>(means: &'a Means, coming: &mut Option<Coming<'a>>, wish: Desired, activity: &str) {
-    if wish.activity == activity {
-        return said_again(activity);
+pub fn take<'a>(
+    means: &'a Means,
+    coming: &mut Option<Coming<'a>>,
+    wish: Desired,
+    activity: &str,
+    known: &Known,
+) {
+    if wish.activity == activity || known.ended.contains(&wish.activity) {
+        return said_again(&wish.activity);
     }
     if coming.is_some() {
         dropped();
@@ -192,10 +211,13 @@ pub fn take<'a>(means: &'a Means, coming: &mut Option<Coming<'a>>, wish: Desired
     *coming = Coming::look(means, wish, Duration::ZERO);
 }
 
-/// For the end of everything else; the last one that comes has that place.
-pub fn put_off(later: &mut Option<Job>, job: Job) {
-    if later.replace(job).is_some() {
+/// For the end of everything else; the last one that comes has that place, if it is no known one.
+pub fn put_off(later: &mut Option<Job>, job: Job, is_known: bool) {
+    if later.is_some() {
         dropped();
+    }
+    if later.is_none() || !is_known {
+        *later = Some(job);
     }
 }
 
@@ -221,6 +243,7 @@ pub fn judge<'a>(
     coming: &mut Option<Coming<'a>>,
     looked: Result<Newer, Outcome>,
     others: &[Option<Assigned>],
+    known: &Known,
 ) -> Option<(Desired, Place)> {
     let wish = coming.take()?.wish;
     let place = match looked {
@@ -234,19 +257,22 @@ pub fn judge<'a>(
             return None;
         }
         Err(why) => {
-            tracing::info!(reason = why.reason, "what came is not for this board");
-            return Some((wish, Place::Later));
+            // Told when it has had its turn; whoever can send one can send a million.
+            tracing::debug!(reason = why.reason, "what came is not for this board");
+            return Some((wish, Place::Later { is_known: false }));
         }
-        Ok(found) => found.place(others),
+        Ok(mut found) => {
+            found.is_known |= known.refused.contains(&found.assigned.deployment);
+            found.place(others)
+        }
     };
     match place {
         Place::Old => odd::count(Kind::Old),
-        Place::Later => {
-            tracing::info!(
-                activity = wish.activity,
-                "what came is older than another role's, and has its turn afterwards"
-            );
-        }
+        Place::Later { is_known: true } => said_again(&wish.activity),
+        Place::Later { is_known: false } => tracing::debug!(
+            activity = wish.activity,
+            "what came is older than another role's, and has its turn afterwards"
+        ),
         Place::First(_) => {}
     }
     Some((wish, place))
@@ -281,7 +307,7 @@ async fn look(means: &Means, deploy: &Document) -> Result<Newer, Outcome> {
     let status = means.supervisor.status().await?;
     let kept = |set: &coracle_protocol::report::SetStatus| set.state == SetState::Committed;
     let assigned = Assigned::by(&deploy);
-    let is_counted = status.trust.is_some_and(|trust| {
+    let is_known = status.trust.is_some_and(|trust| {
         let counted = match assigned.turn.role {
             AssignmentRole::Deploy => trust.deploy,
             AssignmentRole::OfflineDeploy => trust.offline_deploy,
@@ -290,7 +316,7 @@ async fn look(means: &Means, deploy: &Document) -> Result<Newer, Outcome> {
     });
     Ok(Newer {
         assigned,
-        is_counted,
+        is_known,
         runs: status.current.filter(kept).map(|set| set.release),
     })
 }

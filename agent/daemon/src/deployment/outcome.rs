@@ -44,6 +44,18 @@ impl Outcome {
             reason: Some(reason.into()),
         }
     }
+    /// Whether something newer was counted before.
+    pub fn is_old(&self) -> bool {
+        self.code.as_deref() == Some("old-assignment")
+    }
+    /// It was tried, and the board went back.
+    pub fn rolled_back(reason: Option<String>) -> Self {
+        Self {
+            phase: Phase::RolledBack,
+            code: Some("rolled-back".to_owned()),
+            reason,
+        }
+    }
     /// It could not be carried out.
     pub fn failed(code: &str, reason: impl Into<String>) -> Self {
         Self {
@@ -190,11 +202,7 @@ pub fn read_status(status: &Status, awaited: &Awaited<'_>, restarted: bool) -> O
             SetState::Trial => None,
         },
         _ => match failed() {
-            Some(reason) => Some(Outcome {
-                phase: Phase::RolledBack,
-                code: Some("rolled-back".to_owned()),
-                reason: Some(reason),
-            }),
+            Some(reason) => Some(Outcome::rolled_back(Some(reason))),
             None if restarted => Some(Outcome::failed(
                 "interrupted",
                 "the supervisor was restarted during the switch and runs another set",

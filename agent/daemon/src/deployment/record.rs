@@ -35,6 +35,15 @@ struct Activity {
     end: Option<Phase>,
 }
 
+/// What was dealt with already: whatever it comes for again takes nobody's place.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Activities with an end that stands.
+    pub ended: Vec<String>,
+    /// Assignments that were refused, whatever they are called.
+    pub refused: VecDeque<Sha256Digest>,
+}
+
 /// Writes that may come one after the other: those of some deployments.
 const WRITES: u32 = 48;
 
@@ -44,6 +53,8 @@ pub struct Record {
     path: PathBuf,
     written: Written,
     writes: Allowance,
+    /// Assignments that were refused, newest last. Not on disk: each is refused once more after a restart.
+    refused: VecDeque<Sha256Digest>,
     /// Something in it is not on disk.
     is_newer: bool,
     /// So is what a set needs, which cannot wait.
@@ -59,6 +70,7 @@ impl Record {
             path: path.to_owned(),
             written,
             writes: Allowance::new(WRITES),
+            refused: VecDeque::new(),
             is_newer: false,
             has_new_set: false,
         })
@@ -67,10 +79,39 @@ impl Record {
     /// Whether the activity came to an end that stands. One that failed for want of network, space
     /// or supervisor may be tried again when the desired state comes again.
     pub fn has_ended(&self, activity: &str) -> bool {
+        self.ended().any(|ended| ended == activity)
+    }
+
+    fn ended(&self) -> impl Iterator<Item = &String> {
+        let stands = |a: &&Activity| a.end.is_some_and(|end| end != Phase::Failed);
         self.written
             .activities
             .iter()
-            .any(|a| a.name == activity && a.end.is_some_and(|end| end != Phase::Failed))
+            .filter(stands)
+            .map(|a| &a.name)
+    }
+
+    /// Whether the activity has begun and come to an end, of whatever kind.
+    pub fn is_over(&self, activity: &str) -> bool {
+        let mut all = self.written.activities.iter();
+        all.any(|a| a.name == activity && a.end.is_some())
+    }
+
+    /// A copy of what was dealt with.
+    pub fn known(&self) -> Known {
+        Known {
+            ended: self.ended().cloned().collect(),
+            refused: self.refused.clone(),
+        }
+    }
+
+    /// An assignment was refused.
+    pub fn refuse(&mut self, deployment: Sha256Digest) {
+        self.refused.retain(|refused| *refused != deployment);
+        if self.refused.len() >= ACTIVITIES {
+            self.refused.pop_front();
+        }
+        self.refused.push_back(deployment);
     }
 
     /// The number of the next feedback of an activity; counts up over restarts.

@@ -13,6 +13,11 @@ pub(super) struct LocalOffer {
     pub(super) needs: Needs,
 }
 
+/// The name of the open offer.
+pub(super) fn open(local: &Option<LocalOffer>) -> Option<String> {
+    local.as_ref().map(|local| local.activity.clone())
+}
+
 /// A command while nothing runs; a job when it starts one.
 pub(super) async fn idle(
     means: &Means,

@@ -62,16 +62,21 @@ impl<'a> Voice<'a> {
 
     /// The end.
     pub fn end(&mut self, outcome: Outcome, fetched: Option<Fetched>) {
+        if outcome.is_old() {
+            odd::count(Kind::Old);
+        }
         let Outcome {
             phase,
             code,
             reason,
         } = outcome;
         self.means.counters.ended(phase);
-        if code.as_deref() == Some("old-assignment") {
-            odd::count(Kind::Old);
-        }
         self.say(phase, None, code, reason, fetched);
+    }
+
+    /// An assignment was refused.
+    pub fn refuse(&mut self, deployment: coracle_protocol::Sha256Digest) {
+        self.record.refuse(deployment);
     }
 
     /// The set may run from now on and needs these configurations.

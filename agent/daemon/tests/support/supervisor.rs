@@ -21,7 +21,7 @@ pub struct State {
     pub status: Mutex<Status>,
     pub calls: Mutex<Vec<Request>>,
     pub events: broadcast::Sender<Event>,
-    /// Whether actions end; the answer to one, and to an exec, waits for it.
+    /// Whether actions end; the answer to one, to an exec, and to what is staged waits for it.
     pub actions_end: watch::Sender<bool>,
     script: Mutex<Script>,
 }
@@ -140,7 +140,8 @@ async fn serve(stream: tokio::net::UnixStream, state: Arc<State>) {
             _ => Answer::Done,
         });
         let is_exec = matches!(request, Request::Exec { .. });
-        let is_late = is_exec || matches!(answer, Answer::Ran { .. });
+        let is_staged = matches!(request, Request::Stage { .. });
+        let is_late = is_exec || is_staged || matches!(answer, Answer::Ran { .. });
         let reply = Message::Reply(Reply { id, answer });
         if is_late && !*state.actions_end.borrow() {
             let (mut end, write) = (state.actions_end.subscribe(), write.clone());
