@@ -207,6 +207,14 @@ mod tests {
             record.note(&n.to_string(), Phase::Refused);
         }
         assert!(!record.has_ended("a"), "the oldest are forgotten");
+        let Known { ended, .. } = record.known();
+        assert_eq!(ended.len(), ACTIVITIES);
+        let digest = |n: usize| Sha256Digest::of(&[n as u8]);
+        for n in (0..=ACTIVITIES).chain([ACTIVITIES]) {
+            record.refuse(digest(n));
+        }
+        let Known { refused, .. } = record.known();
+        assert!(refused.into_iter().eq((1..=ACTIVITIES).map(digest)));
     }
 
     /// A broker that sends the same old assignment under one name after the other.
