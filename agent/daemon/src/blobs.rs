@@ -1,6 +1,7 @@
 //! The board's store: an OCI image layout whose blobs [`coracle_images::store`] keeps. What blocks
 //! there (hashing what an earlier try left, flushing) runs beside the daemon's one thread.
 
+use crate::beside::beside;
 use crate::disk::{self, DiskError};
 use coracle_images::store::{BlobStore, Download, StoreError};
 use coracle_protocol::Sha256Digest;
@@ -146,21 +147,16 @@ impl Blobs {
     /// Begins a blob, or goes on where an earlier try ended.
     pub async fn download(&self, want: Blob) -> Result<Download, BlobError> {
         let store = self.store.clone();
-        beside(move || store.download(want.digest, want.size)).await
+        done(beside(move || store.download(want.digest, want.size)).await)
     }
 }
 
 /// Checks size and digest, flushes, and gives the blob its name. Wrong bytes are removed.
 pub async fn finish(download: Download) -> Result<Sha256Digest, BlobError> {
     // Flushing many megabytes to slow flash takes seconds; the link must go on meanwhile.
-    beside(move || download.finish()).await
+    done(beside(move || download.finish()).await)
 }
 
-async fn beside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, BlobError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(BlobError::Interrupted),
-    }
+fn done<T>(result: Option<Result<T, StoreError>>) -> Result<T, BlobError> {
+    Ok(result.ok_or(BlobError::Interrupted)??)
 }

@@ -1,11 +1,19 @@
 //! What the board itself uses, looked at when somebody is told of it anyway.
 
+use crate::beside::beside;
 use coracle_board_support::config::Config;
 use coracle_board_support::thermal;
 use coracle_board_support::vitals::{self, Link};
 use coracle_protocol::local::Status;
 use coracle_protocol::report::{BoardUse, LinkKind};
 use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// For so long a sensor or a disk is waited for. A driver may sleep for seconds, and one that hangs must hold nobody up.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// One look at a time: a driver that hangs has one thread, and those that flush and resolve names have the other.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Where to look.
 #[derive(Debug, Clone)]
@@ -25,8 +33,32 @@ impl Places {
         }
     }
 
-    /// One look. `status` is what the supervisor said just now.
-    pub fn look(&self, status: Option<&Status>) -> BoardUse {
+    /// One look. `status` is what the supervisor said just now. What does not answer in time is left out.
+    pub async fn look(&self, status: Option<&Status>) -> BoardUse {
+        let heat = status.and_then(|status| status.heat.as_ref());
+        let (places, is_told) = (self.clone(), heat.is_some());
+        let supervisor = status.and_then(|status| status.own_memory_bytes);
+        let look = async {
+            let turn = TURN.lock().await;
+            let read = move || {
+                let used = places.read(supervisor, is_told);
+                drop(turn);
+                used
+            };
+            beside(read).await.unwrap_or_default()
+        };
+        let used = tokio::time::timeout(PATIENCE, look).await;
+        let mut used = used.unwrap_or_default();
+        if let Some(heat) = heat {
+            used.zone = Some(heat.zone.clone());
+            used.millidegrees = Some(heat.millidegrees);
+            used.throttle_celsius = Some(heat.throttle_celsius);
+        }
+        used
+    }
+
+    /// `supervisor`: its own memory. Where the heat is told already no sensor is asked.
+    fn read(&self, supervisor: Option<u64>, is_told: bool) -> BoardUse {
         let root = &self.hardware_root;
         let memory = vitals::memory(root);
         let state = vitals::room(&self.state);
@@ -37,8 +69,7 @@ impl Places {
             memory_total_bytes: memory.map(|memory| memory.total),
             memory_used_bytes: memory.map(|memory| memory.total.saturating_sub(memory.available)),
             // Half of it would look like all of it.
-            agent_memory_bytes: status
-                .and_then(|status| status.own_memory_bytes)
+            agent_memory_bytes: supervisor
                 .and_then(|supervisor| vitals::own_memory()?.checked_add(supervisor)),
             load_hundredths: vitals::load(root),
             uptime_seconds: vitals::uptime(root),
@@ -55,18 +86,10 @@ impl Places {
             link: link.map(|(name, _)| name.as_str().to_owned()),
             ..BoardUse::default()
         };
-        match status.and_then(|status| status.heat.as_ref()) {
-            Some(heat) => {
-                used.zone = Some(heat.zone.clone());
-                used.millidegrees = Some(heat.millidegrees);
-                used.throttle_celsius = Some(heat.throttle_celsius);
-            }
-            None => {
-                if let Some((zone, millidegrees)) = thermal::hottest(root) {
-                    used.zone = Some(zone.as_str().to_owned());
-                    used.millidegrees = Some(millidegrees);
-                }
-            }
+        let hottest = (!is_told).then(|| thermal::hottest(root)).flatten();
+        if let Some((zone, millidegrees)) = hottest {
+            used.zone = Some(zone.as_str().to_owned());
+            used.millidegrees = Some(millidegrees);
         }
         used
     }

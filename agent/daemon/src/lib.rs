@@ -27,6 +27,7 @@ pub mod allowance;
 mod api;
 pub mod args;
 pub mod as_made;
+mod beside;
 pub mod blobs;
 pub mod board_use;
 pub mod clock;

@@ -26,7 +26,7 @@ pub async fn run(
             _ = shutdown.changed() => return,
         }
         if let Ok(status) = supervisor.status().await {
-            let board = places.look(Some(&status));
+            let board = places.look(Some(&status)).await;
             outbox.telemetry(&of(&status, board));
         }
     }

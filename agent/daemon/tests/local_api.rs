@@ -1214,3 +1214,55 @@ async fn a_reload_takes_a_good_file_and_refuses_one_that_would_keep_the_daemon_d
     assert!(after.contains("passed over key=\"x\""), "{after}");
     assert!(!after.contains("DEBUG"), "{after}");
 }
+
+/// A driver takes as long as it likes: a pipe that nobody writes to stands for one.
+#[tokio::test]
+async fn a_sensor_that_hangs_holds_nobody_up() {
+    let documents = documents("acme.b1", 1);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
+    let file = daemon.folder().join("coracle.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("[agent]\n", "[agent]\nhardware_root = \"hardware\"\n");
+    std::fs::write(&file, text).unwrap();
+    let zone = daemon
+        .folder()
+        .join("hardware/sys/class/thermal/thermal_zone0");
+    std::fs::create_dir_all(&zone).unwrap();
+    std::fs::write(zone.join("type"), "slow-thermal\n").unwrap();
+    let temp = zone.join("temp");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&temp)
+            .status()
+            .unwrap()
+            .success()
+    );
+    daemon.start().await;
+
+    let path = "/coracle/v1/status";
+    let start = std::time::Instant::now();
+    let meanwhile = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let ping = daemon.send(Method::GET, "/_ping", b"").await;
+        (ping.status(), start.elapsed())
+    };
+    let ((_, told), (ping, at)) = tokio::join!(daemon.json(Method::GET, path, b""), meanwhile);
+    assert_eq!(ping, StatusCode::OK);
+    assert!(
+        at < start.elapsed() - std::time::Duration::from_secs(1),
+        "{at:?}"
+    );
+    assert!(told["board_use"]["zone"].is_null(), "{told}");
+
+    // It answers, and the next look is told.
+    let pipe = temp.clone();
+    tokio::task::spawn_blocking(move || std::fs::write(pipe, "45000\n").unwrap())
+        .await
+        .unwrap();
+    std::fs::remove_file(&temp).unwrap();
+    std::fs::write(&temp, "46000\n").unwrap();
+    let (_, told) = daemon.json(Method::GET, path, b"").await;
+    assert_eq!(told["board_use"]["zone"], "slow-thermal", "{told}");
+    assert_eq!(told["board_use"]["millidegrees"], 46_000);
+}

@@ -96,7 +96,7 @@ pub async fn route(
         ("GET", ["metrics"]) => {
             let status = api.supervisor.status().await.ok();
             let link = api.link.borrow().clone();
-            let board = api.places.look(status.as_ref());
+            let board = api.places.look(status.as_ref()).await;
             let text = metrics::text(&api.counters, &link, &board, status.as_ref());
             Ok(typed("text/plain; version=0.0.4", Body::whole(text)))
         }
@@ -157,7 +157,7 @@ async fn status(api: &Api) -> FullStatus {
     let status = api.supervisor.status().await.ok();
     FullStatus {
         supervisor_up: status.is_some(),
-        board_use: api.places.look(status.as_ref()),
+        board_use: api.places.look(status.as_ref()).await,
         daemon_program: own_program::own(status.as_ref().and_then(|s| s.program.as_ref())),
         status,
         link: api.link.borrow().clone(),

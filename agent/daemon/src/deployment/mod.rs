@@ -291,11 +291,12 @@ pub async fn run(
             End::Superseded(found) => {
                 let by = next.as_ref().map_or("", |job| &job.activity);
                 // If it goes on, the stick's does before what was put aside for it.
-                let aside = aside.take().map(|aside| (aside.job, aside.assigned));
-                for (job, assigned) in aside.into_iter().chain([(job, assigned.get())]) {
-                    let before = found.replaces(job, assigned, by);
+                if let Some(aside) = aside.take() {
+                    let before = found.replaces(aside.job, aside.assigned, by);
                     newer::replace(before, &replaced, &means, &mut record);
                 }
+                let before = found.replaces(job, assigned.get(), by);
+                newer::replace(before, &replaced, &means, &mut record);
             }
             End::GaveWay(command) => {
                 tracing::info!(activity = %job.activity, "waits, and gives way to a stick");

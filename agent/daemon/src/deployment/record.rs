@@ -41,7 +41,7 @@ pub struct Known {
     /// Activities with an end that stands.
     pub ended: Vec<String>,
     /// Assignments that were refused, whatever they are called.
-    pub refused: VecDeque<Sha256Digest>,
+    pub refused: Vec<Sha256Digest>,
 }
 
 /// Writes that may come one after the other: those of some deployments.
@@ -54,7 +54,7 @@ pub struct Record {
     written: Written,
     writes: Allowance,
     /// Assignments that were refused, newest last. Not on disk: each is refused once more after a restart.
-    refused: VecDeque<Sha256Digest>,
+    refused: Vec<Sha256Digest>,
     /// Something in it is not on disk.
     is_newer: bool,
     /// So is what a set needs, which cannot wait.
@@ -70,7 +70,7 @@ impl Record {
             path: path.to_owned(),
             written,
             writes: Allowance::new(WRITES),
-            refused: VecDeque::new(),
+            refused: Vec::new(),
             is_newer: false,
             has_new_set: false,
         })
@@ -109,9 +109,9 @@ impl Record {
     pub fn refuse(&mut self, deployment: Sha256Digest) {
         self.refused.retain(|refused| *refused != deployment);
         if self.refused.len() >= ACTIVITIES {
-            self.refused.pop_front();
+            self.refused.remove(0);
         }
-        self.refused.push_back(deployment);
+        self.refused.push(deployment);
     }
 
     /// The number of the next feedback of an activity; counts up over restarts.
