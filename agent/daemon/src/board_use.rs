@@ -45,10 +45,10 @@ impl Places {
                 drop(turn);
                 used
             };
-            beside(read).await.unwrap_or_default()
+            beside(read).await
         };
         let used = tokio::time::timeout(PATIENCE, look).await;
-        let mut used = used.unwrap_or_default();
+        let mut used = used.ok().flatten().unwrap_or_default();
         if let Some(heat) = heat {
             used.zone = Some(heat.zone.clone());
             used.millidegrees = Some(heat.millidegrees);
