@@ -246,7 +246,7 @@ fn a_link_of_the_board_is_an_apps_while_it_runs() {
     wait_for("bus", WAIT, || {
         pid_of(&board, "bus").filter(|pid| Some(*pid) != first)
     });
-    assert_eq!(page(&outside).as_deref(), Some("here"));
+    wait_for("its page", WAIT, || page(&outside));
     // A crash of the supervisor.
     let second = pid_of(&board, "bus");
     board.restart_supervisor();
