@@ -1984,7 +1984,7 @@ async fn a_flood_of_odd_messages_is_told_once_and_counted_and_holds_nothing_up()
     for number in 0..100 {
         send(wish(&format!("old-{number}"))).await;
     }
-    // Each was dropped, was found to be no newer than the one that was under way, or is a deployment that ended.
+    // Each was dropped, was known beside the one that was under way, was found to be no newer, or is a deployment that ended.
     let ended = |code: &str| {
         let all: Vec<Feedback> = heard.all("feedback");
         let ended = all.iter().filter(|f| {
@@ -2002,7 +2002,8 @@ async fn a_flood_of_odd_messages_is_told_once_and_counted_and_holds_nothing_up()
     }
     let refused = ended("old-assignment");
     assert!((refused..=100).contains(&after["old"]), "{after:?}");
-    let seen = after["dropped"] - before["dropped"] + after["old"] + ended("superseded");
+    let since = |kind: &str| after[kind] - before[kind];
+    let seen = since("dropped") + since("repeated") + after["old"] + ended("superseded");
     assert_eq!(seen, 100, "{after:?}");
 
     let log = daemon.log();
