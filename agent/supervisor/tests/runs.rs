@@ -719,7 +719,7 @@ fn what_a_probe_started_ends_with_it_at_its_time_limit() {
         });
         let is_its = |pid: &i32| {
             let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
-            line.is_ok_and(|line| line.starts_with("sleep\0777"))
+            line.is_ok_and(|line| line.starts_with("sleep\x00777"))
         };
         pids.filter(is_its).collect()
     };
