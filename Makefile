@@ -104,11 +104,14 @@ test: room setup setup-arm64-board check
 	set -m
 	$(CARGO) test --workspace --no-fail-fast $(ON_BOARDS) -- --test-threads=1 > $(TARGET)/test-boards.log 2>&1 &
 	boards=$$!
+	# More of the supervisor's than there are processors. Into a file: a pipe would be waited for as long as anything that a test left has it.
+	$(CARGO) test --workspace --no-fail-fast -- --test-threads=8 > $(TARGET)/test.log 2>&1 &
+	tests=$$!
 	set +m
-	trap 'kill -- -$$boards 2>/dev/null || true' EXIT
+	trap 'kill -- -$$boards -$$tests 2>/dev/null || true' EXIT
 	failed=0
-	# More of the supervisor's than there are processors.
-	$(CARGO) test --workspace --no-fail-fast -- --test-threads=8 2>&1 | tee $(TARGET)/test.log || failed=1
+	tail --pid=$$tests --lines=+1 --follow $(TARGET)/test.log
+	wait $$tests || failed=1
 	echo "the virtual boards:"
 	tail --pid=$$boards --lines=+1 --follow $(TARGET)/test-boards.log
 	wait $$boards || failed=1

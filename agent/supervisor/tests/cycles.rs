@@ -51,7 +51,7 @@ fn held(board: &Board) -> Held {
 fn pss_kib(board: &Board) -> u64 {
     let path = format!("/proc/{}/smaps_rollup", board.supervisor_pid());
     let text = fs::read_to_string(path).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:"));
     let number = line.unwrap().split_whitespace().next().unwrap();
     number.parse().unwrap()
 }

@@ -231,7 +231,7 @@ fn an_agent_waits_for_the_hook_of_an_app() {
     let mut board = Board::start();
     let mut one = web(&board, "page one");
     // Short at first, and at the next start as long as a migration of data.
-    let script = "[ -e /second ] && sleep 8; echo > /second";
+    let script = "[ -e /second ] && sleep 16; echo > /second";
     one.hooks.pre_start = Some(Hook {
         argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         timeout_seconds: Some(30),

@@ -362,7 +362,12 @@ impl Board {
         command.arg("--config").arg(self.config());
         // Where a core dump would go.
         command.current_dir(self.dir.path());
-        let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         self.supervisor = Some(child);
     }
 
@@ -806,11 +811,14 @@ impl Drop for Board {
             let _ = child.wait();
         }
         let mut command = self.inside(supervisor());
-        let _ = command
+        let ended = command
             .arg("stop-all")
             .arg("--config")
             .arg(self.config())
             .output();
+        if !ended.as_ref().is_ok_and(|ended| ended.status.success()) {
+            eprintln!("what ran on this board may be left: {ended:?}");
+        }
         if let Some(netns) = &self.netns {
             let _ = Command::new("ip").args(["netns", "delete", netns]).output();
         }
