@@ -100,7 +100,7 @@ fn the_bench_and_the_build_hold_the_program_against_the_same_number() {
         of("agent/board/budget.sh"),
     );
     assert!(bench.contains("const BUDGET_ARM: u64 = 6 << 20;"));
-    assert!(bench.contains("const BUDGET_X86_64: u64 = 27 << 18;"));
+    assert!(bench.contains("const BUDGET_X86_64: u64 = 109 << 16;"));
     assert!(bench.contains("const BUDGET_STATIC: u64 = 31 << 18;"));
     for line in [
         format!("\narm={ARM}\n"),

@@ -335,10 +335,11 @@ fn ipvlan_containers_share_the_links_hardware_address() {
 
 /// What links there are, whether or not they have a carrier by now.
 fn links() -> Vec<String> {
-    let all = ip("-br link");
+    // As busybox has it too, which boards have.
+    let all = ip("-o link");
     let names = all
         .lines()
-        .filter_map(|line| line.split_whitespace().next());
+        .filter_map(|line| line.split_whitespace().nth(1));
     names.map(String::from).collect()
 }
 
