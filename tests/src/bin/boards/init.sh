@@ -86,9 +86,17 @@ if [ -x /board/bin/criu ]; then
   # tar and gzip are CRIU's: busybox has not all of their options.
   export CORACLE_CRIU=/board/bin/criu CORACLE_CRIU_WORKS=yes PATH=/board/bin:/bin
 fi
+ends=
 for test in /board/tests/*; do
   "$test" $only
-  echo "CORACLE-BOARD exit ${test##*/} $?"
+  end="CORACLE-BOARD exit ${test##*/} $?"
+  echo "$end"
+  ends="$ends$end
+"
 done
+# Once more: what a serial console was still sending is lost when somebody ends who had it as a terminal.
+sleep 1
+echo
+echo "$ends"
 echo "CORACLE-BOARD done"
 poweroff -f
