@@ -27,6 +27,7 @@ mod table;
 mod usb;
 mod whole_loop;
 
+use crate::arch::Arch;
 use crate::board::Board;
 use anyhow::{Context, Result, bail};
 use coracle_tests::packages::Cache;
@@ -93,7 +94,7 @@ const SHIPPED: [Kind; 7] = [
         memory_mib: 1024,
         cpus: 4,
         site: None,
-        usb: false,
+        usb: true,
     },
     // A BeagleBone Black.
     Kind {
@@ -103,7 +104,7 @@ const SHIPPED: [Kind; 7] = [
         memory_mib: 512,
         cpus: 1,
         site: None,
-        usb: false,
+        usb: true,
     },
 ];
 
@@ -146,10 +147,9 @@ pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
         };
         let board = Board::named(kind.board)?;
         let board = Board {
-            kernel: if kind.usb {
-                Some(WITH_USB)
-            } else {
-                board.kernel
+            kernel: match (kind.usb, board.arch) {
+                (true, Arch::X86_64) => Some(WITH_USB),
+                _ => board.kernel,
             },
             ..*board
         };
