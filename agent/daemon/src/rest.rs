@@ -6,7 +6,7 @@ use coracle_protocol::report::Feedback;
 use std::time::Duration;
 use tokio::sync::watch;
 
-const QUIET: Duration = Duration::from_secs(1);
+pub const QUIET: Duration = Duration::from_secs(1);
 
 /// After the start, after each change of the link and each deployment; until shutdown.
 pub async fn run(

@@ -2,7 +2,9 @@
 
 use crate::board_use::Places;
 use crate::link::Outbox;
+use crate::rest::QUIET;
 use crate::supervisor::Supervisor;
+use coracle_board_support::memory;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::Status;
 use coracle_protocol::report::{AppUse, BoardUse, Telemetry};
@@ -22,12 +24,17 @@ pub async fn run(
 ) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(EVERY - QUIET) => {}
             _ = shutdown.changed() => return,
         }
         if let Ok(status) = supervisor.status().await {
             let board = places.look(Some(&status)).await;
             outbox.telemetry(&of(&status, board));
+        }
+        // Once that is sent, what it took goes back.
+        tokio::select! {
+            () = tokio::time::sleep(QUIET) => memory::rest(),
+            _ = shutdown.changed() => return,
         }
     }
 }

@@ -115,6 +115,9 @@ const STAGE_QUEUE: usize = 64;
 /// After so long without work a process gives back what it took.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// So often it does so at a wake-up that comes anyway: looks and probes bring a little of the program each.
+const REST_AGAIN: Duration = Duration::from_secs(15);
+
 /// Why the supervisor cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
@@ -232,6 +235,7 @@ pub struct Supervisor {
     wearing: Wearing,
     /// When it gives back what its last work took.
     rest_at: Option<Instant>,
+    rested_at: Instant,
     lights: Lights,
     /// For the lights.
     news: News,
@@ -264,8 +268,10 @@ impl Supervisor {
     }
 
     fn rest(&mut self, now: Instant) {
-        if self.rest_at.is_some_and(|at| at <= now) {
+        let again = now.saturating_duration_since(self.rested_at) >= REST_AGAIN;
+        if again || self.rest_at.is_some_and(|at| at <= now) {
             self.rest_at = None;
+            self.rested_at = now;
             memory::rest();
         }
     }

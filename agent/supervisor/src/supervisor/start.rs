@@ -117,6 +117,7 @@ impl Supervisor {
             device_watch: DeviceWatch::default(),
             writers: Writers::default(),
             rest_at: Some(Instant::now() + super::QUIET),
+            rested_at: Instant::now(),
             lights: Lights::of(&settings),
             news: News::of(failed),
             cooling: Cooling::of(settings.profile.thermal.as_ref()),
