@@ -6,6 +6,7 @@ use super::outbox::{Item, Outbox};
 use super::{Ends, shrink};
 use crate::commands;
 use crate::identity::Identity;
+use coracle_board_support::memory;
 use coracle_protocol::desired::{Desired, RootNotice};
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::report::Presence;
@@ -186,6 +187,8 @@ pub async fn run(
                     }
                 }
             }
+            // For most boards nothing else happens in hours: what the ping took goes back, at its own wake-up.
+            Packet::PingResp => memory::rest(),
             _ => {}
         }
     }
