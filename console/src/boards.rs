@@ -1,9 +1,11 @@
 //! `coracle-console boards`: boards and their certificates, also while the console runs.
 
+mod rights;
+
 use crate::audit;
 use crate::certificates;
 use crate::clock::now;
-use crate::settings::{BoardsCommand, State};
+use crate::settings::{BoardsCommand, ForeignBroker, State};
 use crate::store::{Board, CertificateRow, Named, Revoked, Store, StoreError};
 use coracle_protocol::names::BoardId;
 use std::path::Path;
@@ -39,6 +41,7 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
     let (BoardsCommand::List { state }
     | BoardsCommand::Add { state, .. }
     | BoardsCommand::Certificates { state, .. }
+    | BoardsCommand::Rights { state, .. }
     | BoardsCommand::Revoke { state, .. }) = &command;
     let state = State {
         root: state.clone(),
@@ -63,6 +66,13 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
                 audit::note(&store, "coracle-console", "board.add", board.as_str(), "").await;
             }
             added(&named)
+        }
+        BoardsCommand::Rights { broker, .. } => {
+            let boards = store.names().await?;
+            match broker {
+                ForeignBroker::Nats => rights::nats(&boards),
+                ForeignBroker::Rabbitmq => rights::rabbitmq(&boards),
+            }
         }
         BoardsCommand::Certificates { board, .. } => {
             if store.board(board).await?.is_none() {

@@ -128,7 +128,7 @@ impl Commander {
         envelope: &Envelope,
     ) -> Result<CommandRow, CommandError> {
         self.store.add_command(&row).await?;
-        let topic = Topic::Command.of(&row.board);
+        let topic = self.link.topic(Topic::Command, &row.board);
         self.link.publish(&topic, envelope.to_json()).await?;
         Ok(row)
     }

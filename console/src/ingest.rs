@@ -59,14 +59,12 @@ pub async fn run(
     republish: Republish,
     revocations: Revocations,
 ) {
-    while let Some(Message { topic, payload }) = inbox.recv().await {
-        let Some((board, kind)) = Topic::parse(&topic) else {
-            continue;
-        };
-        if kind == Topic::Desired {
-            republish.seen(board, &payload);
-            continue;
-        }
+    while let Some(message) = inbox.recv().await {
+        let Message {
+            board,
+            kind,
+            payload,
+        } = message;
         // An empty message deletes a retained one: it says nothing.
         if payload.is_empty() {
             continue;

@@ -1,13 +1,15 @@
-//! The console's MQTT link: the only room that knows rumqttc. Messages go to [`Inbox`] in order;
-//! the republisher is told when a connection is up.
+//! The console's MQTT link: the only room that knows rumqttc. Messages of boards go to [`Inbox`] in order;
+//! the republisher is told when a connection is up, and what the broker retains for boards.
 
+mod retained;
 mod take_place;
 
-pub use take_place::{TakePlaceError, take_place};
+pub use take_place::{TakePlaceError, Taken, take_place};
 
 use crate::mosquitto::MESSAGE_BYTES;
 use crate::republish::Republish;
-use coracle_protocol::topics::Topic;
+use coracle_protocol::names::BoardId;
+use coracle_protocol::topics::{Separator, Topic};
 use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, Packet, PublishOptions, QoS, TlsConfiguration,
     Transport,
@@ -20,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 /// A message as it came.
 #[derive(Debug)]
 pub struct Message {
-    /// Where.
-    pub topic: String,
+    /// Whose topic.
+    pub board: BoardId,
+    /// Which one.
+    pub kind: Topic,
     /// What.
     pub payload: Vec<u8>,
 }
@@ -59,6 +63,9 @@ pub enum LinkError {
 pub struct Link {
     client: AsyncClient,
     up: watch::Receiver<bool>,
+    /// Whether a pattern brought what is retained, since the connection is up.
+    shown: watch::Receiver<bool>,
+    separator: Separator,
 }
 
 /// The other half, to be run by [`Pump::run`].
@@ -66,13 +73,16 @@ pub struct Pump {
     events: EventLoop,
     client: AsyncClient,
     up: watch::Sender<bool>,
+    shown: watch::Sender<bool>,
+    separator: Separator,
     out: mpsc::Sender<Message>,
 }
 
-/// A link to `target` under the client configuration `tls`.
+/// A link to `target` under the client configuration `tls`, for boards whose topics have this `separator`.
 pub fn open(
     target: &Target,
     tls: Arc<rustls::ClientConfig>,
+    separator: Separator,
 ) -> Result<(Link, Pump, Inbox), LinkError> {
     let mut options =
         MqttOptions::new(target.client_id.clone(), (target.host.clone(), target.port));
@@ -87,17 +97,30 @@ pub fn open(
         .try_build()
         .map_err(|e| LinkError::Options(e.to_string()))?;
     let (up_sender, up) = watch::channel(false);
+    let (shown_sender, shown) = watch::channel(false);
     let (out, inbox) = mpsc::channel(256);
     let pump = Pump {
         events,
         client: client.clone(),
         up: up_sender,
+        shown: shown_sender,
+        separator,
         out,
     };
-    Ok((Link { client, up }, pump, inbox))
+    let link = Link {
+        client,
+        up,
+        shown,
+        separator,
+    };
+    Ok((link, pump, inbox))
 }
 
 impl Link {
+    /// A board's topic.
+    pub fn topic(&self, kind: Topic, board: &BoardId) -> String {
+        kind.of(board, self.separator)
+    }
     /// Publishes a retained message, QoS 1. Waits while the queue to the broker is full.
     pub async fn publish_retained(&self, topic: &str, payload: Vec<u8>) -> Result<(), LinkError> {
         self.client
@@ -146,18 +169,29 @@ impl Pump {
                 () = stop.cancelled() => break,
             };
             match event {
-                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                Ok(Event::Incoming(Packet::ConnAck(ack))) => {
                     tracing::info!("connected to the broker");
                     since = tokio::time::Instant::now();
-                    republish.connected();
+                    self.shown.send_replace(false);
+                    republish.connected(ack.session_present);
                     self.subscribe();
                     self.up.send_replace(true);
                 }
                 Ok(Event::Incoming(Packet::Publish(publish))) => {
-                    let topic = String::from_utf8_lossy(&publish.topic).into_owned();
+                    let topic = String::from_utf8_lossy(&publish.topic);
+                    let Some((board, kind)) = Topic::parse(&topic, self.separator) else {
+                        if publish.retain && topic == retained::PROBE {
+                            self.shown.send_replace(true);
+                        }
+                        continue;
+                    };
+                    if kind == Topic::Desired {
+                        republish.seen(board, &publish.payload);
+                        continue;
+                    }
                     let payload = publish.payload.to_vec();
                     let sent = tokio::select! {
-                        sent = self.out.send(Message { topic, payload }) => sent.is_ok(),
+                        sent = self.out.send(Message { board, kind, payload }) => sent.is_ok(),
                         () = stop.cancelled() => false,
                     };
                     if !sent {
@@ -189,13 +223,13 @@ impl Pump {
 
     fn subscribe(&self) {
         for topic in [
+            // What the broker holds, to be compared with the database.
+            Topic::Desired,
             Topic::Current,
             Topic::Feedback,
             Topic::Presence,
             Topic::Telemetry,
             Topic::CommandResult,
-            // What the broker holds, to be compared with the database.
-            Topic::Desired,
         ] {
             let qos = match topic {
                 Topic::Telemetry => QoS::AtMostOnce,

@@ -1,7 +1,8 @@
 //! The database is the truth; what the broker retains is a copy. At each connection the broker
 //! shows what it has, and what it lost or has wrong is published again; so is a `desired` message
 //! that somebody deletes or overwrites later. What it has right is left alone, so that boards are
-//! not told twice.
+//! not told twice. A broker that shows nothing to the console's patterns is asked topic by topic, for some boards at a time,
+//! while what is new goes out between.
 
 use crate::link::Link;
 use crate::store::{Store, StoreError};
@@ -19,12 +20,21 @@ const SHOW: Duration = Duration::from_millis(1500);
 /// Two consoles with different databases on one broker would overwrite each other without end;
 /// this keeps them slow. It also gathers what a deployment for many boards asks for.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Topics that a broker is asked for at a time: their names take 9 KiB at most, and RabbitMQ some tenths of a second.
+const AT_ONCE: usize = 64;
 
 #[derive(Debug, Default)]
 struct Inner {
     seen: HashMap<BoardId, Sha256Digest>,
     asked: BTreeSet<BoardId>,
-    connected: bool,
+    connected: Option<Connected>,
+}
+
+/// A new connection.
+#[derive(Debug, Clone, Copy)]
+struct Connected {
+    /// Whether the broker has kept for the console what boards said meanwhile.
+    kept: bool,
 }
 
 /// What the broker was seen to hold, and for which boards that must be looked at.
@@ -35,11 +45,11 @@ pub struct Republish {
 }
 
 impl Republish {
-    /// A new connection: nothing is known of what the broker holds.
-    pub fn connected(&self) {
+    /// A new connection: nothing is known of what the broker holds. `kept`: the console's session was there.
+    pub fn connected(&self, kept: bool) {
         self.change(|inner| {
             inner.seen.clear();
-            inner.connected = true;
+            inner.connected = Some(Connected { kept });
         });
     }
     /// A message on a board's `desired` topic.
@@ -63,7 +73,7 @@ impl Republish {
         self.wake.notify_one();
     }
 
-    fn take(&self) -> (bool, BTreeSet<BoardId>) {
+    fn take(&self) -> (Option<Connected>, BTreeSet<BoardId>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let connected = std::mem::take(&mut inner.connected);
         (connected, std::mem::take(&mut inner.asked))
@@ -82,20 +92,34 @@ impl Republish {
     /// Publishes until `stop`.
     pub async fn run(self, store: Store, mut link: Link, stop: CancellationToken) {
         let work = async {
+            let mut unseen = Unseen::default();
             loop {
-                self.wake.notified().await;
-                tokio::time::sleep(PAUSE).await;
+                if unseen.boards.is_empty() {
+                    self.wake.notified().await;
+                    tokio::time::sleep(PAUSE).await;
+                }
                 if link.wait_up().await.is_err() {
                     return;
                 }
                 let (connected, mut boards) = self.take();
-                if connected {
-                    tokio::time::sleep(SHOW).await;
-                    match store.assigned_boards().await {
-                        Ok(all) => boards.extend(all),
+                if let Some(connected) = connected {
+                    let (shows, ()) =
+                        tokio::join!(link.shows_to_patterns(SHOW), tokio::time::sleep(SHOW));
+                    let Ok(shows) = shows else { return };
+                    match Unseen::read(&store, connected).await {
+                        Ok(all) if shows => boards.extend(all.assigned),
+                        Ok(all) => unseen = all,
                         Err(error) => tracing::error!(%error, "cannot compare with the broker"),
                     }
+                    if !shows {
+                        let boards = unseen.boards.len();
+                        tracing::info!(
+                            boards,
+                            "the broker shows what it retains to no pattern: it is asked for each board"
+                        );
+                    }
                 }
+                boards.extend(unseen.show(&link).await);
                 for board in boards {
                     if let Err(error) = self.compare(&store, &link, &board).await {
                         tracing::error!(%error, %board, "cannot publish desired");
@@ -125,7 +149,7 @@ impl Republish {
         if self.has(board, digest) {
             return Ok(());
         }
-        let topic = Topic::Desired.of(board);
+        let topic = link.topic(Topic::Desired, board);
         if link
             .publish_retained(&topic, desired.into_bytes())
             .await
@@ -136,5 +160,54 @@ impl Republish {
             inner.seen.insert(board.clone(), digest);
         }
         Ok(())
+    }
+}
+
+/// Boards of which nobody has seen yet what the broker retains for them.
+#[derive(Default)]
+struct Unseen {
+    boards: Vec<BoardId>,
+    /// For these the broker should have something.
+    assigned: BTreeSet<BoardId>,
+    /// What boards said is to be asked for too.
+    said: bool,
+}
+
+impl Unseen {
+    async fn read(store: &Store, connected: Connected) -> Result<Self, StoreError> {
+        let assigned: BTreeSet<_> = store.assigned_boards().await?.into_iter().collect();
+        let said = !connected.kept;
+        let boards = match said {
+            true => store.names().await?.into_iter().map(|(id, _)| id).collect(),
+            false => assigned.iter().cloned().collect(),
+        };
+        Ok(Self {
+            boards,
+            assigned,
+            said,
+        })
+    }
+
+    /// Has the broker show what it retains for the next of them; those that are to be compared then.
+    async fn show(&mut self, link: &Link) -> Vec<BoardId> {
+        let boards = if self.said { AT_ONCE / 3 } else { AT_ONCE };
+        let rest = self.boards.len().saturating_sub(boards);
+        let next = self.boards.split_off(rest);
+        let mut topics = Vec::new();
+        for board in &next {
+            let mut ask = |kind| topics.push(link.topic(kind, board));
+            if self.assigned.contains(board) {
+                ask(Topic::Desired);
+            }
+            if self.said {
+                ask(Topic::Current);
+                ask(Topic::Presence);
+            }
+        }
+        if !topics.is_empty() && link.show(&topics).await.is_err() {
+            self.boards.clear();
+        }
+        let assigned = next.into_iter().filter(|id| self.assigned.contains(id));
+        assigned.collect()
     }
 }

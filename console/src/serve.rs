@@ -29,6 +29,7 @@ use crate::tls;
 use crate::tokens;
 use crate::web::{self, Web};
 use axum::Router;
+use coracle_protocol::topics::Separator;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +97,13 @@ pub enum ServeError {
     /// `--mqtt-broker`.
     #[error("--mqtt-broker `{0}` is not HOST:PORT")]
     BrokerAddress(String),
+    /// The own broker knows boards' topics by their names.
+    #[error(
+        "--mqtt-topic-separator `{}` is for a broker of yours (--mqtt-broker): the console's own keeps boards apart by the \
+         names in their certificates, which have a dot",
+        .0.as_str()
+    )]
+    TopicSeparator(Separator),
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -104,6 +112,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
 
+    let (target, advertised_mqtt) = target(&settings)?;
     let state = State {
         root: settings.state.clone(),
     };
@@ -147,7 +156,6 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
 
     let operators = listen("--listen", settings.listen).await?;
     let boards = listen("--board-listen", settings.board_listen).await?;
-    let (target, advertised_mqtt) = target(&settings)?;
     let broker = match settings.mqtt_broker {
         Some(_) => None,
         None => {
@@ -166,7 +174,8 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         }
     };
     let link_tls = tls::client(&link_pair(&settings, &ca), &link_ca(&settings, &ca))?;
-    let (link, pump, inbox) = link::open(&target, link_tls)?;
+    let separator = settings.mqtt_topic_separator;
+    let (link, pump, inbox) = link::open(&target, link_tls, separator)?;
 
     let port = |listener: &TcpListener, fallback: SocketAddr| {
         listener.local_addr().unwrap_or(fallback).port()
@@ -176,6 +185,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         console_url: format!("https://{}", host_port(&settings.advertise, board_port)),
         mqtt: advertised_mqtt,
         ca_pem: trusted_by_boards(&settings, &ca)?,
+        topic_separator: separator,
     });
     let uploads = Uploads::new(blobs.clone());
     let deployer = Deployer {

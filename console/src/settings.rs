@@ -1,14 +1,16 @@
 //! What the operator wrote on the command line, and what the console runs with.
 
+mod boards;
 mod manufacturing;
 
+pub use boards::{BoardsCommand, ForeignBroker};
 pub use manufacturing::{Manufacturing, Tenant};
 
 use crate::certificates::Policy;
 use clap::{Args, Parser, Subcommand};
 use coracle_keys::KeyRef;
 use coracle_keys::uri::Pkcs11Uri;
-use coracle_protocol::names::BoardId;
+use coracle_protocol::topics::Separator;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -99,6 +101,10 @@ pub struct Serve {
     /// Key of that certificate, PEM
     #[arg(long, value_name = "FILE", requires = "mqtt_cert")]
     pub mqtt_key: Option<PathBuf>,
+    /// What stands between tenant and name in boards' topics: `:` for a broker that takes no dot there (NATS, RabbitMQ);
+    /// boards that enrol from now on are told
+    #[arg(long, value_name = "CHARACTER", default_value = ".")]
+    pub mqtt_topic_separator: Separator,
     /// Name or IP address by which boards reach this machine
     #[arg(long, value_name = "HOST")]
     pub advertise: String,
@@ -248,67 +254,6 @@ pub enum TokenCommand {
         name: String,
     },
 }
-
-/// What can be done with boards' certificates.
-#[derive(Debug, Clone, Subcommand)]
-pub enum BoardsCommand {
-    /// List boards, and how long their newest certificates are good.
-    List {
-        /// Folder of everything that the console keeps
-        #[arg(long, value_name = "DIR")]
-        state: PathBuf,
-    },
-    /// Name boards that may enrol by their manufacturing certificates.
-    #[command(after_help = ADD_HELP)]
-    Add {
-        /// Folder of everything that the console keeps
-        #[arg(long, value_name = "DIR")]
-        state: PathBuf,
-        /// The boards
-        #[arg(required_unless_present = "file")]
-        boards: Vec<BoardId>,
-        /// More of them, one in each line; what follows a # is not read
-        #[arg(long, value_name = "FILE")]
-        file: Option<PathBuf>,
-        /// Those that were revoked too: nobody else has their manufacturing keys
-        #[arg(long)]
-        again: bool,
-    },
-    /// List the certificates of one board: serial number, end, last use.
-    Certificates {
-        /// Folder of everything that the console keeps
-        #[arg(long, value_name = "DIR")]
-        state: PathBuf,
-        /// The board
-        board: BoardId,
-    },
-    /// Take a board's certificates back: a running console and its broker end its connections within seconds.
-    #[command(after_help = REVOKE_HELP)]
-    Revoke {
-        /// Folder of everything that the console keeps
-        #[arg(long, value_name = "DIR")]
-        state: PathBuf,
-        /// The board
-        board: BoardId,
-        /// Why; the board is told, and the audit log
-        #[arg(long, default_value = "")]
-        reason: String,
-    },
-}
-
-const ADD_HELP: &str = "\
-With `serve --manufacturing-ca CA --manufacturing-tenant acme`, the board whose manufacturing certificate has the
-serial number SN-0017 is acme.sn-0017.
-
-Example:
-  coracle-console boards add --state /var/lib/coracle-console --file delivery-2026-11.txt";
-
-const REVOKE_HELP: &str = "\
-What runs on the board goes on, and sticks work: revocation is about the network. A board comes back by enrolling
-again, with a new enrolment file and a new key. A broker of yours needs the new list: docs/broker.md.
-
-Example:
-  coracle-console boards revoke --state /var/lib/coracle-console acme.b-1 --reason \"stolen from site 4\"";
 
 /// Where everything lies in the state folder.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use coracle_protocol::names::{AppName, BoardId};
 use coracle_protocol::renewal::{RenewAnswer, RenewRequest, Standing};
 use coracle_protocol::report::{Current, Feedback, Presence, Telemetry};
 use coracle_protocol::stick::Stick;
-use coracle_protocol::topics::Topic;
+use coracle_protocol::topics::{Separator, Topic};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -33,8 +33,10 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(serde_json::from_slice::<Message>(&json).expect("a message"), message);
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
-        if let Some((board, topic)) = Topic::parse(text) {
-            assert_eq!(topic.of(&board), text);
+        for separator in [Separator::Dot, Separator::Colon] {
+            if let Some((board, topic)) = Topic::parse(text, separator) {
+                assert_eq!(topic.of(&board, separator), text);
+            }
         }
         if let Ok(board) = BoardId::new(text) {
             assert!(!board.as_str().contains(['/', '+', '#']));

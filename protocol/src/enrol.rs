@@ -3,6 +3,7 @@
 //! checked against the fleet's CA from the enrolment file or from `fleet.json`.
 
 use crate::names::BoardId;
+use crate::topics::Separator;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use coracle_digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub struct EnrolmentFile {
     pub ca_pem: String,
     /// The one-time token.
     pub token: String,
+    /// What separates tenant and name in the board's topics; `.` where it is not said.
+    #[serde(default, skip_serializing_if = "Separator::is_dot")]
+    pub topic_separator: Separator,
 }
 
 /// The request.
@@ -54,6 +58,9 @@ pub struct FleetFile {
     pub mqtt: String,
     /// PEM of the fleet's CA, and after it of others that boards trust.
     pub ca_pem: String,
+    /// What separates tenant and name in the board's topics; `.` where it is not said.
+    #[serde(default, skip_serializing_if = "Separator::is_dot")]
+    pub topic_separator: Separator,
 }
 
 /// The request of a board that shows who made it (IEEE 802.1AR calls that certificate an IDevID). The answer is an

@@ -24,6 +24,7 @@ use coracle_protocol::report::{
 };
 use coracle_protocol::stick::Stick;
 use coracle_protocol::time::TimeBound;
+use coracle_protocol::topics::Separator;
 use coracle_protocol::trust_state::TrustState;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -732,6 +733,18 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 mqtt: "console.example:8883".into(),
                 ca_pem: "-----BEGIN CERTIFICATE-----\n".into(),
                 token: "one-time".into(),
+                topic_separator: Separator::Dot,
+            }),
+        ),
+        (
+            "enrolment_file_with_colon",
+            twice(&EnrolmentFile {
+                board: BoardId::new("acme.board-1").unwrap(),
+                console_url: "https://console.example:8443".into(),
+                mqtt: "console.example:8883".into(),
+                ca_pem: "-----BEGIN CERTIFICATE-----\n".into(),
+                token: "one-time".into(),
+                topic_separator: Separator::Colon,
             }),
         ),
         (

@@ -8,7 +8,7 @@ use coracle_protocol::names::{AppName, BoardId, VolumeName};
 use coracle_protocol::release::SignedRelease;
 use coracle_protocol::root::{ROOT_TYPE, Root, TrustedRoot};
 use coracle_protocol::stick::Stick;
-use coracle_protocol::topics::Topic;
+use coracle_protocol::topics::{Separator, Topic};
 use coracle_protocol::verify::{VerifiedDeploy, VerifiedRelease};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -146,14 +146,19 @@ proptest! {
         let board = BoardId::new(&format!("{tenant}.{name}")).unwrap();
         prop_assert_eq!((board.tenant(), board.name()), (tenant.as_str(), name.as_str()));
         for topic in [Topic::Desired, Topic::Current, Topic::Feedback, Topic::Presence, Topic::Telemetry] {
-            prop_assert_eq!(Topic::parse(&topic.of(&board)), Some((board.clone(), topic)));
+            for separator in [Separator::Dot, Separator::Colon] {
+                let text = topic.of(&board, separator);
+                prop_assert_eq!(Topic::parse(&text, separator), Some((board.clone(), topic)));
+            }
         }
     }
 
     #[test]
     fn topics_of_any_text(text in ".{0,80}") {
-        if let Some((board, topic)) = Topic::parse(&text) {
-            prop_assert_eq!(topic.of(&board), text);
+        for separator in [Separator::Dot, Separator::Colon] {
+            if let Some((board, topic)) = Topic::parse(&text, separator) {
+                prop_assert_eq!(&topic.of(&board, separator), &text);
+            }
         }
     }
 

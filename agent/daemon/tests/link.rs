@@ -121,6 +121,11 @@ impl Drop for Broker {
 
 impl Broker {
     async fn start(fleet: &Fleet, folder: &std::path::Path, port: u16) -> Self {
+        Self::start_with(fleet, folder, port, "%u").await
+    }
+
+    /// Boards may speak and hear at the level `board`.
+    async fn start_with(fleet: &Fleet, folder: &std::path::Path, port: u16, board: &str) -> Self {
         let file = |name: &str, text: &str| {
             let path = folder.join(name);
             std::fs::write(&path, text).unwrap();
@@ -132,7 +137,7 @@ impl Broker {
             file("broker-ca.pem", &fleet.ca_pem),
             file("broker.pem", &fleet.server_pem),
             file("broker.key", &fleet.server_key_pem),
-            file("acl", acl),
+            file("acl", &acl.replace("%u", board)),
         );
         let child = Command::new("mosquitto")
             .args(["-c", &file("mosquitto.conf", &config)])
@@ -1431,6 +1436,48 @@ async fn what_another_deployment_left_makes_room_for_one_that_does_not_fit() {
     support::until("the end", || heard.ended("one").is_some()).await;
     let end = heard.ended("one").unwrap();
     assert_eq!(end.phase, Phase::Committed, "{end:?}");
+}
+
+#[tokio::test]
+async fn a_board_speaks_where_its_enrolment_says() {
+    let fleet = Arc::new(Fleet::new());
+    let wanted = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), wanted.root.to_json()).unwrap();
+    let (port, _) = console(fleet.clone(), &[CONFIG, LAYER]).await;
+    let colon = BOARD.replace('.', ":");
+    let broker = Broker::start_with(&fleet, daemon.folder(), free_port(), &colon).await;
+    let (client, heard) = listen(&fleet, broker.port);
+    let _supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), accept(vec![]));
+    daemon.start().await;
+    let file = serde_json::json!({
+        "board": BOARD, "console_url": format!("https://127.0.0.1:{port}"),
+        "mqtt": format!("127.0.0.1:{}", broker.port), "ca_pem": fleet.ca_pem, "token": "good",
+        "topic_separator": ":",
+    });
+    let file = file.to_string();
+    let path = "/coracle/v1/enrol";
+    let (status, answer) = daemon.json(Method::POST, path, file.as_bytes()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    let options = rumqttc::PublishOptions::at_least_once().retained();
+    let wish = serde_json::to_vec(&desired("one", &wanted)).unwrap();
+    let topic = format!("coracle/v1/{colon}/desired");
+    client.publish(topic, wish, options).await.unwrap();
+    support::until("the end", || heard.ended("one").is_some()).await;
+    assert_eq!(heard.ended("one").unwrap().phase, Phase::Committed);
+
+    // It is kept with the enrolment.
+    daemon.kill();
+    daemon.start().await;
+    let births = || {
+        heard
+            .all::<Presence>("presence")
+            .into_iter()
+            .filter(|p| p.online)
+            .count()
+    };
+    support::until("the second birth", || births() == 2).await;
 }
 
 #[tokio::test]

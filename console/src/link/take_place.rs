@@ -4,7 +4,8 @@
 
 use super::Target;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, MqttOptions, Packet, TlsConfiguration, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, MqttOptions, Packet, TlsConfiguration,
+    Transport,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +27,22 @@ pub enum TakePlaceError {
     TimedOut,
 }
 
+/// How it came out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The board's connection is ended.
+    Place,
+    /// The broker lets nobody in under that name: it keeps users, and has this one no more. Whoever is in still is heard.
+    NoSuchUser,
+}
+
 /// Connects as the client `name`, with a certificate of that name, and goes again.
 pub async fn take_place(
     target: &Target,
     name: &str,
     tls: Arc<rustls::ClientConfig>,
-) -> Result<(), TakePlaceError> {
+) -> Result<Taken, TakePlaceError> {
+    use ConnectReturnCode::{BadUserNamePassword, NotAuthorized};
     let mut options = MqttOptions::new(name, (target.host.clone(), target.port));
     options.set_transport(Transport::Tls(TlsConfiguration::Rustls(tls)));
     options.set_clean_session(true);
@@ -44,12 +55,15 @@ pub async fn take_place(
             match events.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => break,
                 Ok(_) => {}
+                Err(ConnectionError::ConnectionRefused(BadUserNamePassword | NotAuthorized)) => {
+                    return Ok(Taken::NoSuchUser);
+                }
                 Err(error) => return Err(TakePlaceError::Connection(Box::new(error))),
             }
         }
         let _ = client.try_disconnect();
         while events.poll().await.is_ok() {}
-        Ok(())
+        Ok(Taken::Place)
     };
     tokio::time::timeout(DEADLINE, work)
         .await

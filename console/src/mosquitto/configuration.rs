@@ -60,15 +60,10 @@ pub(super) fn acl() -> String {
     let mut line = |way: &str, topic: Topic| {
         text.push_str(&format!("pattern {way} {PREFIX}/%u/{}\n", topic.level()));
     };
-    line("read", Topic::Desired);
-    line("read", Topic::Command);
-    for topic in [
-        Topic::Current,
-        Topic::Feedback,
-        Topic::Presence,
-        Topic::Telemetry,
-        Topic::CommandResult,
-    ] {
+    for topic in Topic::TO_BOARDS {
+        line("read", topic);
+    }
+    for topic in Topic::BY_BOARDS {
         line("write", topic);
     }
     text.push_str(&format!("pattern read {ROOT_NOTICE}\n"));

@@ -73,6 +73,7 @@ pub async fn new_enrolment(
         mqtt: rest.advertised.mqtt.clone(),
         ca_pem: rest.advertised.ca_pem.clone(),
         token,
+        topic_separator: rest.advertised.topic_separator,
     })
 }
 
@@ -82,6 +83,7 @@ pub(super) async fn fleet(State(rest): State<Rest>) -> Json<FleetFile> {
         console_url: rest.advertised.console_url.clone(),
         mqtt: rest.advertised.mqtt.clone(),
         ca_pem: rest.advertised.ca_pem.clone(),
+        topic_separator: rest.advertised.topic_separator,
     })
 }
 

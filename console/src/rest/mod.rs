@@ -56,6 +56,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use coracle_protocol::limits::LIMITS;
+use coracle_protocol::topics::Separator;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct Advertised {
     pub mqtt: String,
     /// PEM.
     pub ca_pem: String,
+    /// How boards' topics are written.
+    pub topic_separator: Separator,
 }
 
 /// What the routes work on.

@@ -1,7 +1,7 @@
 //! The end of revoked boards' connections at the broker: some at a time, each until it is done.
 
 use crate::ca::Ca;
-use crate::link::{Target, take_place};
+use crate::link::{Taken, Target, take_place};
 use crate::store::Store;
 use crate::tls;
 use coracle_protocol::names::BoardId;
@@ -33,7 +33,7 @@ pub(super) struct Way {
 pub(super) struct Expulsion {
     way: Way,
     waiting: BTreeMap<BoardId, Turn>,
-    under_way: JoinSet<Result<bool, String>>,
+    under_way: JoinSet<Result<Option<Taken>, String>>,
     going: HashMap<Id, (BoardId, u32)>,
     done: HashMap<BoardId, Instant>,
 }
@@ -117,7 +117,7 @@ impl Expulsion {
         }
     }
 
-    fn note(&mut self, ended: Result<(Id, Result<bool, String>), JoinError>) {
+    fn note(&mut self, ended: Result<(Id, Result<Option<Taken>, String>), JoinError>) {
         let (id, result) = match ended {
             Ok((id, result)) => (id, result),
             Err(error) => (error.id(), Err(error.to_string())),
@@ -126,12 +126,19 @@ impl Expulsion {
             return;
         };
         match result {
-            Ok(true) => {
-                tracing::info!(%board, "revoked: its connection to the broker is ended");
+            Ok(Some(taken)) => {
+                match taken {
+                    Taken::Place => {
+                        tracing::info!(%board, "revoked: its connection to the broker is ended");
+                    }
+                    Taken::NoSuchUser => {
+                        tracing::info!(%board, "revoked: the broker lets nobody in under its name");
+                    }
+                }
                 self.done.insert(board, Instant::now());
             }
             // Somebody has taken it in again meanwhile.
-            Ok(false) => {}
+            Ok(None) => {}
             Err(error) => {
                 let pause = FIRST_PAUSE
                     .saturating_mul(1 << failures.min(16))
@@ -149,19 +156,19 @@ impl Expulsion {
     }
 }
 
-/// Whether it was done; `false`: the board is not revoked.
-async fn throw_out(way: Way, board: BoardId) -> Result<bool, String> {
+/// What came of it; `None`: the board is not revoked.
+async fn throw_out(way: Way, board: BoardId) -> Result<Option<Taken>, String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let revoked = way.store.is_revoked(&board).await;
     if !revoked.map_err(|e| text(&e))? {
-        return Ok(false);
+        return Ok(None);
     }
     let (ca, name) = (way.ca.clone(), board.clone());
     let stand_in = tokio::task::spawn_blocking(move || ca.stand_in(&name)).await;
     let (certificate, key) = stand_in.map_err(|e| text(&e))?.map_err(|e| text(&e))?;
     let tls = tls::client_of(&certificate, &key, &way.broker_ca).map_err(|e| text(&e))?;
     let done = take_place(&way.target, board.as_str(), tls).await;
-    done.map(|()| true).map_err(|e| text(&e))
+    done.map(Some).map_err(|e| text(&e))
 }
 
 #[cfg(test)]

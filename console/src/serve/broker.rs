@@ -10,6 +10,9 @@ use std::path::PathBuf;
 /// Where the link connects, and what boards are told.
 pub(super) fn target(settings: &Serve) -> Result<(Target, String), ServeError> {
     let Some(broker) = &settings.mqtt_broker else {
+        if !settings.mqtt_topic_separator.is_dot() {
+            return Err(ServeError::TopicSeparator(settings.mqtt_topic_separator));
+        }
         let listen = settings.mqtt_listen;
         let host = if listen.ip().is_unspecified() {
             "localhost".to_owned()

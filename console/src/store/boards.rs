@@ -50,6 +50,20 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
+    /// Every board's name, and whether it is revoked.
+    pub async fn names(&self) -> Result<Vec<(BoardId, bool)>, StoreError> {
+        let rows = sqlx::query("SELECT id, revoked_at FROM boards ORDER BY id")
+            .fetch_all(&self.pool)
+            .await?;
+        let name = |row: &SqliteRow| {
+            let id: String = row.try_get("id")?;
+            let revoked: Option<i64> = row.try_get("revoked_at")?;
+            let id = BoardId::new(&id).map_err(|e| row_fault("boards.id", &id, e))?;
+            Ok((id, revoked.is_some()))
+        };
+        rows.iter().map(name).collect()
+    }
+
     /// One board.
     pub async fn board(&self, id: &BoardId) -> Result<Option<Board>, StoreError> {
         let row = sqlx::query(&format!("SELECT {COLUMNS} FROM boards WHERE id = $1"))

@@ -3,6 +3,7 @@
 
 #![allow(dead_code)] // Each test file uses its part.
 
+pub mod foreign;
 pub mod token;
 
 use coracle_digest::Sha256Digest;
@@ -14,6 +15,7 @@ use coracle_protocol::enrol::{EnrolAnswer, EnrolmentFile};
 use coracle_protocol::key::SigningKey;
 use coracle_protocol::release::{RELEASE_TYPE, SignedRelease};
 use coracle_protocol::root::{ROOT_TYPE, TrustedRoot};
+use coracle_protocol::topics::Separator;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write;
@@ -339,6 +341,7 @@ impl Fleet {
             dir,
             boards: self.boards,
             mqtt: self.mqtt,
+            separator: file.topic_separator,
         }
     }
 
@@ -494,6 +497,7 @@ pub struct Board {
     pub dir: PathBuf,
     boards: u16,
     mqtt: u16,
+    separator: Separator,
 }
 
 impl Board {
@@ -527,6 +531,7 @@ impl Board {
             dir,
             boards: fleet.boards,
             mqtt: fleet.mqtt,
+            separator: Separator::Dot,
         }
     }
 
@@ -555,6 +560,7 @@ impl Board {
             dir,
             boards: self.boards,
             mqtt: self.mqtt,
+            separator: self.separator,
         })
     }
 
@@ -565,23 +571,23 @@ impl Board {
         answer.json()
     }
 
-    /// Whether the broker lets it in.
+    /// Whether the broker lets it in, and takes a word from it. Where a broker ends its connection instead the client comes
+    /// again and again: it is given some seconds.
     pub fn is_let_in(&self) -> bool {
-        let mut client = self.mosquitto("mosquitto_pub");
-        client.args(["-q", "1", "-t", &self.topic("telemetry"), "-m", "{}"]);
-        client.output().unwrap().status.success()
+        let client = self.mosquitto("mosquitto_pub");
+        let mut command = Command::new("timeout");
+        command.arg("5").arg(client.get_program());
+        command.args(client.get_args());
+        command.args(["-q", "1", "-t", &self.topic("telemetry"), "-m", "{}"]);
+        command.output().unwrap().status.success()
     }
 
     pub fn mosquitto(&self, program: &str) -> Command {
-        mosquitto(
-            program,
-            self.mqtt,
-            [
-                self.dir.join("ca.crt"),
-                self.dir.join("crt.pem"),
-                self.dir.join("key.pem"),
-            ],
-        )
+        let files = ["ca.crt", "crt.pem", "key.pem"].map(|name| self.dir.join(name));
+        let mut command = mosquitto(program, self.mqtt, files);
+        // Its name: some brokers take no other.
+        command.args(["-i", &self.id]);
+        command
     }
 
     /// Publishes to one of the board's topics, or to another's.
@@ -608,7 +614,8 @@ impl Board {
     }
 
     pub fn topic(&self, level: &str) -> String {
-        format!("coracle/v1/{}/{level}", self.id)
+        let id = self.id.replace('.', self.separator.as_str());
+        format!("coracle/v1/{id}/{level}")
     }
 
     /// Says that the board holds `layers`, and runs `release` when given.

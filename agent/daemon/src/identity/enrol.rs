@@ -50,6 +50,7 @@ pub async fn enrol(folder: &Path, keys: &Keys, file: &EnrolmentFile) -> Result<(
         console_url: file.console_url.clone(),
         mqtt: file.mqtt.clone(),
         ca_pem: file.ca_pem.clone(),
+        topic_separator: file.topic_separator,
     };
     let asked = Asked::prepare(&fleet, None, keys, &file.board)?;
     let request = EnrolRequest {
@@ -131,6 +132,7 @@ impl Asked {
             board: answer.board,
             console_url: fleet.console_url.clone(),
             mqtt: fleet.mqtt.clone(),
+            topic_separator: fleet.topic_separator,
         };
         let json = serde_json::to_vec_pretty(&enrolment).unwrap_or_default();
         Ok(disk::write(&folder.join("enrolment.json"), &json)?)

@@ -28,6 +28,7 @@ pub use tpm::TpmError;
 
 use crate::disk::{self, DiskError};
 use coracle_protocol::names::BoardId;
+use coracle_protocol::topics::{Separator, Topic};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,8 +45,17 @@ pub struct Identity {
     pub console: Endpoint,
     /// The broker.
     pub mqtt: Endpoint,
+    /// How its topics are written.
+    pub topic_separator: Separator,
     /// Trusts the fleet CA alone and shows the board's certificate.
     pub tls: Arc<rustls::ClientConfig>,
+}
+
+impl Identity {
+    /// One of the board's topics.
+    pub fn topic(&self, topic: Topic) -> String {
+        topic.of(&self.board, self.topic_separator)
+    }
 }
 
 impl std::fmt::Debug for Identity {
@@ -141,6 +151,8 @@ struct Enrolment {
     board: BoardId,
     console_url: String,
     mqtt: String,
+    #[serde(default, skip_serializing_if = "Separator::is_dot")]
+    topic_separator: Separator,
 }
 
 /// What coracle.toml says of it: addresses there win over those from the enrolment.
@@ -187,6 +199,7 @@ pub fn load(folder: &Path, overrides: &Overrides) -> Result<Option<Identity>, Id
         board: enrolment.board,
         console: Endpoint::parse(console, 8443)?,
         mqtt: Endpoint::parse(mqtt, 8883)?,
+        topic_separator: enrolment.topic_separator,
         tls: Arc::new(tls),
     }))
 }

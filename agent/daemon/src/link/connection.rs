@@ -101,7 +101,6 @@ pub async fn run(
     ends: &mut Ends,
     traffic: &mut Traffic,
 ) -> Result<Ended, LinkError> {
-    let board = &identity.board;
     let (client, mut eventloop) = AsyncClient::builder(options(identity, session))
         .capacity(usize::from(IN_FLIGHT))
         .build();
@@ -148,12 +147,12 @@ pub async fn run(
         match packet {
             Packet::ConnAck(_) => {
                 traffic.opened = Some(now);
-                client.try_subscribe(Topic::Desired.of(board), QoS::AtLeastOnce)?;
+                client.try_subscribe(identity.topic(Topic::Desired), QoS::AtLeastOnce)?;
                 client.try_subscribe(ROOT_NOTICE, QoS::AtLeastOnce)?;
                 // A command is for now: the broker keeps none for a board that is away.
-                client.try_subscribe(Topic::Command.of(board), QoS::AtMostOnce)?;
+                client.try_subscribe(identity.topic(Topic::Command), QoS::AtMostOnce)?;
                 client.try_publish(
-                    Topic::Presence.of(board),
+                    identity.topic(Topic::Presence),
                     presence(true, session),
                     PublishOptions::at_least_once().retained(),
                 )?;
@@ -172,11 +171,12 @@ pub async fn run(
                     ends.roots.send_replace(Some(notice));
                 }
                 if !publish.retain
-                    && let Some(command) = read(&publish, &Topic::Command.of(board), Sort::Command)
+                    && let Some(command) =
+                        read(&publish, &identity.topic(Topic::Command), Sort::Command)
                 {
                     commands::take(&ends.commands, outbox, command);
                 }
-                if let Some(desired) = read_desired(&publish, &Topic::Desired.of(board)) {
+                if let Some(desired) = read_desired(&publish, &identity.topic(Topic::Desired)) {
                     // Full: three newer ones wait already, and the retained one comes again.
                     if ends.desired.try_send(desired).is_err()
                         && odd::is_first(Kind::Dropped, Sort::Desired)
@@ -204,7 +204,7 @@ fn options(identity: &Identity, session: u64) -> MqttOptions {
     options.set_clean_session(false);
     options.set_max_packet_size(INCOMING, LIMITS.mqtt_message_bytes + 1024);
     options.set_inflight(IN_FLIGHT);
-    let will = Topic::Presence.of(&identity.board);
+    let will = identity.topic(Topic::Presence);
     let gone = presence(false, session);
     options.set_last_will(LastWill::new(will, gone, QoS::AtLeastOnce, true));
     options
@@ -247,7 +247,7 @@ fn next(
             (Topic::Telemetry, json, PublishOptions::at_most_once())
         }
     };
-    let notice = client.try_publish_tracked(topic.of(&identity.board), payload, publish)?;
+    let notice = client.try_publish_tracked(identity.topic(topic), payload, publish)?;
     let ack: Ack = Box::pin(async move { notice.wait_completion_async().await.is_ok() });
     Ok(Some((item, ack)))
 }
@@ -308,7 +308,7 @@ async fn farewell(
     identity: &Identity,
     session: u64,
 ) {
-    let topic = Topic::Presence.of(&identity.board);
+    let topic = identity.topic(Topic::Presence);
     let options = PublishOptions::at_least_once().retained();
     let gone = presence(false, session);
     if client.try_publish(topic, gone, options).is_err() || client.try_disconnect().is_err() {

@@ -4,7 +4,7 @@ use crate::Demo;
 use anyhow::{Context, Result, ensure};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::names::BoardId;
-use coracle_protocol::topics::Topic;
+use coracle_protocol::topics::{Separator, Topic};
 use coracle_tests::attack;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub fn all_refused(demo: &mut Demo) -> Result<()> {
         let activity = format!("attack-{n}");
         let message = attack::desired(&activity, deploy, release.clone())?;
         demo.console
-            .publish_as_thief(&Topic::Desired.of(&me), &message)?;
+            .publish_as_thief(&Topic::Desired.of(&me, Separator::Dot), &message)?;
         let end = demo
             .board
             .wait_for_end(&activity, Duration::from_secs(20))
