@@ -63,14 +63,17 @@ setup:
 	if [ $${#missing[@]} -gt 0 ]; then
 	  echo "installing: $${missing[*]}"
 	  $(UPDATE)
-	  # A packaged mosquitto must not start by itself: the console starts its own.
+	  # A packaged broker must not start by itself: the console and the tests start their own.
 	  printf '#!/bin/sh\nexit 101\n' > /tmp/coracle-policy && chmod +x /tmp/coracle-policy
 	  had=1; [ -e /usr/sbin/policy-rc.d ] || { had=0; cp /tmp/coracle-policy /usr/sbin/policy-rc.d; }
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" > /tmp/coracle-setup.log 2>&1 \
 	    || { tail -20 /tmp/coracle-setup.log; [ $$had = 1 ] || rm -f /usr/sbin/policy-rc.d; exit 1; }
 	  [ $$had = 1 ] || rm -f /usr/sbin/policy-rc.d
 	  # Nor at the next boot, where Debian's settings let everybody in.
-	  case " $${missing[*]} " in *" docker-registry "*) systemctl disable --quiet docker-registry 2>/dev/null || true ;; esac
+	  for own in docker-registry nats-server rabbitmq-server; do
+	    case " $${missing[*]} " in *" $$own "*) systemctl disable --quiet $$own 2>/dev/null || true ;; esac
+	  done
+	  case " $${missing[*]} " in *" rabbitmq-server "*) systemctl disable --quiet epmd.service epmd.socket 2>/dev/null || true ;; esac
 	fi
 	apt-cache show python3.11-minimal >/dev/null 2>&1 || $(UPDATE)
 
@@ -94,6 +97,8 @@ room:
 	built=$$([ ! -d $(TARGET) ] || { du --summarize --block-size=M $(TARGET) 2>/dev/null || true; } | tr -dc '0-9\t' | cut -f1)
 	[ $$(( free + $${built:-0} )) -ge 8000 ] || { echo "a whole build and its tests take 8 GB of disk: $$free MB are free beside the $${built:-0} MB of $(TARGET)"; exit 1; }
 
+# Brokers of another make, for the tests alone.
+test: PACKAGES += nats-server rabbitmq-server
 test: room setup setup-arm64-board check
 	@$(CARGO) build --workspace --bins
 	$(EXAMPLE)

@@ -1,0 +1,384 @@
+//! A deployment through brokers of another make, with the lines of `docs/broker.md`: NATS and RabbitMQ as Debian has them.
+//! What they must know of the boards is what the console prints.
+
+mod support;
+
+use rcgen::ExtendedKeyUsagePurpose;
+use serde_json::json;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use support::foreign::{Company, Held, block, deploy};
+use support::{Board, Fleet, free_port, need, wait_for};
+
+/// A program and what it starts, which end with their test.
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command, log: &Path) -> Self {
+        let log = fs::File::options().create(true).append(true).open(log);
+        let log = log.unwrap();
+        // Erlang ends with its input.
+        command.stdin(Stdio::piped()).process_group(0);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        Self(command.spawn().unwrap())
+    }
+
+    fn signal(&self, signal: &str) {
+        let group = format!("-{}", self.0.id());
+        let kill = ["-s", signal, "--", &group];
+        Command::new("kill").args(kill).status().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.signal("KILL");
+        let _ = self.0.wait();
+    }
+}
+
+/// What the two have in common here.
+struct Place {
+    dir: PathBuf,
+    port: u16,
+}
+
+impl Place {
+    fn wait(&self, broker: &mut Running, seconds: u64) {
+        wait_for("the broker listens", seconds, || {
+            if let Some(status) = broker.0.try_wait().unwrap() {
+                panic!("the broker ended ({status}):\n{}", self.log());
+            }
+            std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()
+        });
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+}
+
+trait Broker {
+    const RIGHTS: &'static str;
+    const FILE: &'static str;
+    fn start(place: &Place) -> Self;
+    /// Has it take in the file of rights anew.
+    fn reload(&self, place: &Place);
+}
+
+struct Nats(Running);
+
+impl Broker for Nats {
+    const RIGHTS: &'static str = "nats";
+    const FILE: &'static str = "boards.conf";
+
+    fn start(place: &Place) -> Self {
+        need(&[("nats-server", "nats-server")]);
+        let dir = place.dir.to_str().unwrap();
+        let conf = block("nats")
+            .replace("/var/lib/nats/coracle", &format!("{dir}/kept"))
+            .replace("/etc/nats/coracle", dir)
+            .replace("127.0.0.1:4222", &format!("127.0.0.1:{}", free_port()))
+            .replace("0.0.0.0:8883", &format!("127.0.0.1:{}", place.port));
+        fs::write(place.dir.join("nats.conf"), conf).unwrap();
+        let mut command = Command::new("nats-server");
+        command.arg("-c").arg(place.dir.join("nats.conf"));
+        let mut broker = Running::start(command, &place.dir.join("log"));
+        place.wait(&mut broker, 10);
+        Self(broker)
+    }
+
+    fn reload(&self, _: &Place) {
+        self.0.signal("HUP");
+    }
+}
+
+/// In the order in which they end.
+struct RabbitMq {
+    _broker: Running,
+    _names: Running,
+    environment: Vec<(&'static str, String)>,
+}
+
+/// Where the package has its programs; those on the path change to another user.
+fn rabbitmq(program: &str) -> PathBuf {
+    need(&[
+        ("rabbitmq-server", "rabbitmq-server"),
+        ("epmd", "erlang-base"),
+    ]);
+    let folders = fs::read_dir("/usr/lib/rabbitmq/lib").unwrap().flatten();
+    let mut programs = folders.map(|folder| folder.path().join("sbin").join(program));
+    programs.find(|path| path.exists()).unwrap()
+}
+
+impl Broker for RabbitMq {
+    const RIGHTS: &'static str = "rabbitmq";
+    const FILE: &'static str = "boards.json";
+
+    fn start(place: &Place) -> Self {
+        let server = rabbitmq("rabbitmq-server");
+        let dir = place.dir.to_str().unwrap();
+        let conf = block("rabbitmq")
+            .replace("/etc/rabbitmq/coracle", dir)
+            .replace(
+                "ssl.default = 8883",
+                &format!("ssl.default = 127.0.0.1:{}", place.port),
+            );
+        fs::write(place.dir.join("rabbitmq.conf"), conf).unwrap();
+        let plugins = "[rabbitmq_mqtt,rabbitmq_auth_mechanism_ssl].";
+        fs::write(place.dir.join("enabled_plugins"), plugins).unwrap();
+        let at = |name: &str| format!("{dir}/{name}");
+        // Erlang would start a daemon that names nodes, and leave it.
+        let names = free_port();
+        let environment = vec![
+            ("HOME", dir.to_owned()),
+            ("ERL_EPMD_PORT", names.to_string()),
+            ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
+            ("RABBITMQ_NODENAME", format!("coracle-{names}@localhost")),
+            ("RABBITMQ_DIST_PORT", free_port().to_string()),
+            ("RABBITMQ_CONFIG_FILE", at("rabbitmq.conf")),
+            ("RABBITMQ_ENABLED_PLUGINS_FILE", at("enabled_plugins")),
+            ("RABBITMQ_MNESIA_BASE", at("kept")),
+            ("RABBITMQ_LOG_BASE", at("logs")),
+            ("RABBITMQ_LOGS", "-".to_owned()),
+            ("RABBITMQ_PID_FILE", at("pid")),
+            // Else its program would be the child of a shell.
+            ("RABBITMQ_ALLOW_INPUT", "1".to_owned()),
+        ];
+        let mut command = Command::new("epmd");
+        command.args(["-port", &names.to_string(), "-address", "127.0.0.1"]);
+        let names = Running::start(command, &place.dir.join("epmd.log"));
+        let mut command = Command::new(server);
+        command.envs(environment.iter().cloned());
+        let mut broker = Running::start(command, &place.dir.join("log"));
+        place.wait(&mut broker, 90);
+        Self {
+            _broker: broker,
+            _names: names,
+            environment,
+        }
+    }
+
+    fn reload(&self, place: &Place) {
+        let done = Command::new(rabbitmq("rabbitmqctl"))
+            .envs(self.environment.iter().cloned())
+            .arg("import_definitions")
+            .arg(place.dir.join(Self::FILE))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+}
+
+/// Writes what the broker must know of the boards.
+fn rights<B: Broker>(fleet: &Fleet, place: &Place) {
+    let state = fleet.path("state").display().to_string();
+    let command = ["boards", "rights", "--state", &state, "--broker", B::RIGHTS];
+    let (good, said) = fleet.run(&command);
+    assert!(good, "{said}");
+    fs::write(place.dir.join(B::FILE), said).unwrap();
+}
+
+/// What a board may not do. A broker may end its connection for it, and a client of mosquitto then comes again: for a second.
+fn is_kept_apart(fleet: &Fleet, board: &Board, other: &Board) {
+    let briefly = |program: &str, arguments: &[&str]| {
+        let client = board.mosquitto(program);
+        let mut command = Command::new("timeout");
+        command.args(["-s", "KILL", "1"]).arg(client.get_program());
+        command
+            .args(client.get_args())
+            .args(["-q", "1"])
+            .args(arguments);
+        command.output().unwrap()
+    };
+    let own = board.topic("desired");
+    let (theirs, theirs_in_full) = (other.id.as_str(), format!("CN={}", other.id));
+    for topic in [
+        &other.topic("desired"),
+        &other.topic("command"),
+        "coracle/v1/+/desired",
+        "coracle/v1/#",
+        "#",
+        "$MQTT/sub/#",
+        "$MQTT/#",
+    ] {
+        let output = briefly("mosquitto_sub", &["-C", "1", "-t", topic]);
+        assert!(output.stdout.is_empty(), "{topic}: {output:?}");
+    }
+    // The certificate counts, and neither a name nor an identifier that a client gives itself.
+    for claim in [
+        vec!["-u", theirs, "-P", ""],
+        vec!["-u", &theirs_in_full, "-P", ""],
+        vec!["-i", theirs],
+        vec!["-i", theirs, "-c", "-u", theirs],
+    ] {
+        let topic = other.topic("desired");
+        let claim = [&claim[..], &["-C", "1", "-t", &topic]].concat();
+        let output = briefly("mosquitto_sub", &claim);
+        assert!(output.stdout.is_empty(), "{claim:?}: {output:?}");
+    }
+    let before = fleet.get(&format!("/api/v1/boards/{}", other.id));
+    let desired = other.read(&other.topic("desired"), 5);
+    assert!(desired.is_some());
+    let gone = json!({"online": false, "session": 9}).to_string();
+    let failed = json!({"activity": "x", "sequence": 1, "phase": "failed"}).to_string();
+    for (topic, message) in [
+        (other.topic("presence"), &gone),
+        (other.topic("feedback"), &failed),
+        (other.topic("desired"), &gone),
+        (own, &gone),
+    ] {
+        briefly("mosquitto_pub", &["-r", "-t", &topic, "-m", message]);
+    }
+    // A will, by a client that is killed.
+    let (presence, own) = (other.topic("presence"), board.topic("desired"));
+    let will = [
+        "--will-retain",
+        "--will-topic",
+        &presence,
+        "--will-payload",
+        &gone,
+    ];
+    briefly("mosquitto_sub", &[&will[..], &["-t", &own]].concat());
+    // One after the other: when the last is heard, the others were.
+    board.publish(
+        &board.topic("feedback"),
+        &json!({"activity": "y", "sequence": 1, "phase": "received"}),
+    );
+    wait_for("the board is heard", 10, || {
+        let seen = fleet.get(&format!("/api/v1/boards/{}", board.id));
+        (seen["feedback"]["activity"] == "y").then_some(())
+    });
+    let after = fleet.get(&format!("/api/v1/boards/{}", other.id));
+    assert_eq!(
+        (&after["presence"], &after["feedback"]),
+        (&before["presence"], &before["feedback"])
+    );
+    assert_eq!(other.read(&other.topic("desired"), 5), desired);
+    assert_eq!(board.read(&board.topic("desired"), 1), None);
+}
+
+/// How often the console has published what a board is to run.
+fn published(fleet: &Fleet) -> usize {
+    fleet.log().matches("desired published").count()
+}
+
+/// What boards said while the console was away and its session lost, and what the broker retains for them.
+fn a_console_that_was_away<B: Broker>(fleet: &mut Fleet, board: &Board) {
+    fleet.stop_console();
+    let certificates = fleet.console_certificates();
+    let ca = board.dir.join("ca.crt");
+    let [_, certificate, key] = certificates;
+    let mut cleared = support::mosquitto("mosquitto_pub", fleet.mqtt, [ca, certificate, key]);
+    cleared.args([
+        "-i",
+        "console",
+        "-q",
+        "1",
+        "-t",
+        "coracle/v1/console/x",
+        "-m",
+        "x",
+    ]);
+    assert!(cleared.status().unwrap().success());
+    let gone = json!({"online": false, "session": 1}).to_string();
+    board.publish_with(
+        &board.topic("presence"),
+        gone.as_bytes(),
+        &["-q", "1", "-r"],
+    );
+    let before = published(fleet);
+    fleet.start_console();
+    wait_for("what was said meanwhile", 10, || {
+        let seen = fleet.get(&format!("/api/v1/boards/{}", board.id));
+        (seen["presence"]["online"] == false).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(
+        published(fleet),
+        before,
+        "the broker has it, and the board was told twice"
+    );
+}
+
+/// A board that the broker does not know yet, and one that it is to know no more.
+fn a_board_comes_and_goes<B: Broker>(fleet: &Fleet, place: &Place, broker: &B) {
+    let board = fleet.enrol("acme.b3");
+    assert!(!board.is_let_in());
+    rights::<B>(fleet, place);
+    broker.reload(place);
+    wait_for("it is let in", 20, || board.is_let_in().then_some(()));
+
+    let mut held = Held::open(&board, &board.id, place.port).unwrap();
+    let answer = fleet.post(
+        "/api/v1/boards/acme.b3/revocation",
+        &json!({"reason": "sold"}),
+    );
+    assert_eq!(answer.status, 200, "{answer:?}");
+    rights::<B>(fleet, place);
+    broker.reload(place);
+    assert!(held.ends(20), "the connection stands");
+    assert!(!board.is_let_in());
+    wait_for("the console is content", 20, || {
+        let log = fleet.log();
+        (log.contains("revoked: its connection to the broker is ended")
+            || log.contains("revoked: the broker lets nobody in under its name"))
+        .then_some(())
+    });
+}
+
+fn a_deployment<B: Broker>() {
+    need(&[("mosquitto", "mosquitto")]);
+    let mut fleet = Fleet::start();
+    for name in ["acme.b1", "acme.b2"] {
+        fleet.enrolment(name);
+    }
+    fleet.stop_console();
+    let company = Company::new(fleet.path("company"));
+    company.issue("server", "broker", ExtendedKeyUsagePurpose::ServerAuth);
+    let fleet_ca = fs::read_to_string(&fleet.console_certificates()[0]).unwrap();
+    fs::write(company.dir.join("fleet-ca.crt"), fleet_ca).unwrap();
+    let place = Place {
+        dir: company.dir.clone(),
+        port: free_port(),
+    };
+    rights::<B>(&fleet, &place);
+    let broker = B::start(&place);
+    let options = [
+        "--mqtt-ca",
+        &company.file("company.crt"),
+        "--mqtt-topic-separator",
+        ":",
+    ];
+    fleet.use_broker(place.port, &options.map(str::to_owned));
+    fleet.start_console();
+    let desired = deploy(&fleet, "acme.b1", 1);
+
+    let (board, other) = (fleet.enrol("acme.b1"), fleet.enrol("acme.b2"));
+    assert_eq!(board.topic("desired"), "coracle/v1/acme:b1/desired");
+    is_kept_apart(&fleet, &other, &board);
+    a_console_that_was_away::<B>(&mut fleet, &board);
+
+    // A broker that forgot everything gets it again.
+    drop(broker);
+    let _ = fs::remove_dir_all(place.dir.join("kept"));
+    let broker = B::start(&place);
+    let again = wait_for("the assignment is back", 60, || {
+        board.read(&board.topic("desired"), 2)
+    });
+    assert_eq!(again, desired);
+    a_board_comes_and_goes(&fleet, &place, &broker);
+}
+
+#[test]
+fn a_deployment_through_nats() {
+    a_deployment::<Nats>();
+}
+
+#[test]
+fn a_deployment_through_rabbitmq() {
+    a_deployment::<RabbitMq>();
+}
