@@ -1,5 +1,6 @@
 //! The table of published attacks in docs/threat-model.md and the tests agree: each row is named by one test,
-//! each test names one row, and no attack of the three published lists is left out.
+//! each test names one row, a row has a folder of fixtures or says why it has none, and no attack of the three published
+//! lists is left out.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -72,8 +73,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Test and attacks of each row, each attack with the list that it is from.
-fn rows() -> Vec<(String, Vec<String>)> {
+/// Test, attacks (each with the list that it is from) and fixture of each row.
+fn rows() -> Vec<(String, Vec<String>, String)> {
     let text = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
     let (_, section) = text.split_once("## Published attacks\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
@@ -81,10 +82,11 @@ fn rows() -> Vec<(String, Vec<String>)> {
     lines
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-            assert_eq!(cells.len(), 3, "{line}");
+            assert_eq!(cells.len(), 4, "{line}");
             assert!(!cells[2].is_empty(), "{line}");
             let attacks = cells[1].split("; ").map(str::to_owned).collect();
-            (cells[0].trim_matches('`').to_owned(), attacks)
+            let test = cells[0].trim_matches('`').to_owned();
+            (test, attacks, cells[3].to_owned())
         })
         .collect()
 }
@@ -124,11 +126,36 @@ fn tests() -> BTreeSet<String> {
 fn each_row_is_named_by_a_test_of_its_own() {
     let (rows, tests) = (rows(), tests());
     let mut seen = BTreeSet::new();
-    for (test, _) in &rows {
+    for (test, ..) in &rows {
         assert!(tests.contains(test), "no test is called `{test}`");
         assert!(seen.insert(test), "`{test}` names two rows");
     }
     assert!(rows.len() > 30, "only {} rows were read", rows.len());
+}
+
+/// That a folder is read by the test of its name is what `every_folder_has_its_test` in `protocol/tests/attacks` holds.
+#[test]
+fn a_row_has_a_folder_of_fixtures_or_says_what_its_attack_is_instead() {
+    let mut folders = 0;
+    for (test, _, fixture) in rows() {
+        let folder = root().join("protocol/tests/attacks").join(&test);
+        let files = fs::read_dir(&folder).map_or(0, Iterator::count);
+        match fixture.strip_prefix("none: ") {
+            None => {
+                assert_eq!(fixture, "folder", "`{test}`");
+                assert!(files > 0, "{} has no file", folder.display());
+                folders += 1;
+            }
+            Some(what) => {
+                assert!(
+                    what.split(' ').count() > 2,
+                    "`{test}`: `{what}` says nothing"
+                );
+                assert!(!folder.exists(), "`{test}` has a folder: say so");
+            }
+        }
+    }
+    assert!(folders > 20, "only {folders} rows have a folder");
 }
 
 #[test]
@@ -139,7 +166,7 @@ fn no_published_attack_is_left_out_and_none_stands_twice() {
     expected.extend(RFC_9124.map(|name| format!("RFC 9124: {name}")));
     let told: Vec<String> = rows()
         .into_iter()
-        .flat_map(|(_, attacks)| attacks)
+        .flat_map(|(_, attacks, _)| attacks)
         .collect();
     for name in &expected {
         let rows = told.iter().filter(|attack| *attack == name).count();

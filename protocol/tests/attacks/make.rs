@@ -661,6 +661,16 @@ pub fn all() -> Vec<(String, Files)> {
         &|w| w.deploy.body["apps"] = json!([app("evil")]),
     );
     add(
+        "assignment_sets_what_the_release_does_not_allow",
+        "the console gives an app a variable that the developers did not hand out",
+        "not-settable",
+        "does not let a site set variable `LD_PRELOAD`",
+        &|w| {
+            w.release.body["apps"][0]["site_settable"] = json!({"env": ["LANG"]});
+            w.deploy.body["site"] = json!({"web": {"env": {"LD_PRELOAD": "/data/evil.so"}}});
+        },
+    );
+    add(
         "unknown_critical",
         "an extension that a reader must know",
         "malformed",
