@@ -243,6 +243,9 @@ pub struct Network {
     /// The mode.
     #[serde(default)]
     pub mode: NetworkMode,
+    /// The board's abstract unix sockets as well; only with `host`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abstract_sockets: bool,
     /// Published ports; only with `bridge`.
     #[serde(default)]
     pub ports: Vec<Port>,

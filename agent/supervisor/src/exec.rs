@@ -198,6 +198,7 @@ fn streams(
     let mut stdio = Stdio::null().map_err(io::Error::other)?;
     let mut settings = ProcessSettings {
         kept: Some(START),
+        own_sockets: target.plan.keeps_to_own_sockets(),
         ..ProcessSettings::default()
     };
     if exec.tty.is_some() {

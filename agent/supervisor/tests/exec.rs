@@ -8,6 +8,7 @@ use coracle_images::layout::RunConfig;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{Answer, AppAction, Call, Exec, HEAD, Request, Stream};
 use coracle_protocol::names::AppName;
+use coracle_protocol::release::{BindMount, NetworkMode};
 use coracle_protocol::report::AppState;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -197,6 +198,73 @@ fn an_exec_has_its_apps_place_and_no_more_rights() {
     let bound = lines(of_app, &["CapBnd", "NoNewPrivs", "Seccomp:"]);
     for line in bound {
         assert!(ended.stdout.contains(&line), "{line}: {ended:?}");
+    }
+}
+
+/// Whether whoever executes it reaches the board's socket.
+const REACH: &str = "
+import socket, sys
+try:
+    socket.socket(socket.AF_UNIX).connect('\\0board-service')
+    print('reached', flush=True)
+except PermissionError:
+    print('refused', flush=True)
+";
+
+#[test]
+fn an_app_in_the_boards_network_keeps_to_its_own_sockets_unless_its_release_says_otherwise() {
+    let mut board = Board::start();
+    let text = std::fs::read_to_string(board.config()).unwrap();
+    std::fs::write(board.config(), text + "[volumes]\nbinds = [\"/usr\"]\n").unwrap();
+    board.restart_supervisor();
+    let _listener = board.listen_abstract("board-service");
+    let root = rootfs(&board, "sockets");
+    for folder in ["lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{folder}"), root.join(folder)).unwrap();
+    }
+    let image = board.image(&root, RunConfig::default());
+    let program = format!("python3 -c \"{REACH}\"");
+    let in_network_of_board = |name: &str, abstract_sockets| {
+        let mut app = app(&image, &format!("{program}; exec sleep 100000"));
+        app.name = AppName::new(name).unwrap();
+        app.stop_grace_seconds = 0;
+        app.network.mode = NetworkMode::Host;
+        app.network.abstract_sockets = abstract_sockets;
+        app.binds = vec![BindMount {
+            source: "/usr".into(),
+            target: "/usr".into(),
+            read_only: true,
+        }];
+        app
+    };
+    let apps = [("kept", false), ("open", true)];
+    board.commit(
+        "1",
+        apps.map(|(name, open)| in_network_of_board(name, open))
+            .to_vec(),
+    );
+    #[allow(unsafe_code, reason = "no crate here knows this call")]
+    // SAFETY: landlock_create_ruleset with LANDLOCK_CREATE_RULESET_VERSION reads nothing.
+    let version = unsafe { libc::syscall(444, std::ptr::null::<u8>(), 0, 1) };
+    for (name, open) in apps {
+        let expected = match open || version < 6 {
+            true => "reached\n",
+            false => "refused\n",
+        };
+        let log = board.state().join(format!("logs/{name}/json.log"));
+        let said = wait_for("the app's word", WAIT, || {
+            let text = std::fs::read_to_string(&log).ok()?;
+            let line = text.lines().next()?;
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            Some(line["log"].as_str()?.to_owned())
+        });
+        assert_eq!(said, expected, "{name}");
+        let in_it = Exec {
+            app: AppName::new(name).unwrap(),
+            ..shell(&program)
+        };
+        let ended = run(&board, in_it);
+        assert_eq!(ended.stdout, expected, "{name}: {ended:?}");
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct NetworkTable {
     #[serde(default)]
     mode: NetworkMode,
     #[serde(default)]
+    abstract_sockets: bool,
+    #[serde(default)]
     ports: Vec<PortTable>,
     #[serde(default)]
     networks: Vec<On>,
@@ -151,6 +153,7 @@ impl NetworkTable {
         };
         Ok(Network {
             mode: self.mode,
+            abstract_sockets: self.abstract_sockets,
             interfaces: self.interfaces.into_iter().map(interface).collect(),
             ports,
             networks: self.networks.into_iter().map(on).collect(),

@@ -1,5 +1,5 @@
 //! Landlock (kernel, Documentation/userspace-api/landlock.rst): what a process may do to files, by the folders below which
-//! they lie, whatever descriptors and mounts it comes by.
+//! they lie, whatever descriptors and mounts it comes by; and which abstract sockets it reaches.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -23,6 +23,59 @@ const REFER: u64 = 1 << 13;
 /// TRUNCATE, since 6.2.
 const TRUNCATE: u64 = 1 << 14;
 
+/// Scopes, since 6.12.
+const SCOPES: libc::c_long = 6;
+/// LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET.
+const ABSTRACT_SOCKETS: u64 = 1;
+
+/// 0 where there is none: built without it, or not among the modules that were asked for at boot.
+fn version() -> nix::Result<libc::c_long> {
+    // SAFETY: with this flag the kernel reads nothing and answers a number.
+    let version = Errno::result(unsafe {
+        libc::syscall(
+            SYS_CREATE_RULESET,
+            ptr::null::<u64>(),
+            0,
+            CREATE_RULESET_VERSION,
+        )
+    });
+    match version {
+        Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => Ok(0),
+        other => other,
+    }
+}
+
+/// What it is to be about: the first fields of `struct landlock_ruleset_attr`, files, network and scopes.
+fn create(about: &[u64]) -> nix::Result<OwnedFd> {
+    // SAFETY: the kernel reads as many bytes as it is told, which outlive the call.
+    let fd = Errno::result(unsafe {
+        libc::syscall(
+            SYS_CREATE_RULESET,
+            about.as_ptr(),
+            size_of_val(about),
+            0_u32,
+        )
+    })?;
+    // SAFETY: a fresh descriptor, which the kernel closes on execve.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// For the calling process and its children, for good. It may gain no privileges, or must be allowed to administer.
+fn restrict_self(ruleset: &OwnedFd) -> nix::Result<()> {
+    // SAFETY: takes two integers.
+    Errno::result(unsafe { libc::syscall(SYS_RESTRICT_SELF, ruleset.as_raw_fd(), 0_u32) })?;
+    Ok(())
+}
+
+/// The calling process and its children reach no abstract socket but their own, where the kernel can see to that. About files
+/// it says nothing: who may mount may still.
+pub(crate) fn keep_to_own_sockets() -> nix::Result<()> {
+    match version()? {
+        ..SCOPES => Ok(()),
+        _ => restrict_self(&create(&[0, 0, ABSTRACT_SOCKETS])?),
+    }
+}
+
 /// Rights of an own process, as far as this kernel knows them.
 #[derive(Debug)]
 pub(crate) struct Ruleset {
@@ -33,34 +86,12 @@ pub(crate) struct Ruleset {
 impl Ruleset {
     /// Allows nothing yet. None where there is no Landlock, or none that lets files be linked from folder to folder.
     pub(crate) fn new() -> nix::Result<Option<Ruleset>> {
-        // SAFETY: with this flag the kernel reads nothing and answers a number.
-        let version = Errno::result(unsafe {
-            libc::syscall(
-                SYS_CREATE_RULESET,
-                ptr::null::<u64>(),
-                0,
-                CREATE_RULESET_VERSION,
-            )
-        });
-        let handled = match version {
-            // Built without it, or not among the modules that were asked for at boot.
-            Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => return Ok(None),
-            Err(errno) => return Err(errno),
-            Ok(..=1) => return Ok(None),
-            Ok(2) => FIRST | REFER,
-            Ok(_) => FIRST | REFER | TRUNCATE,
+        let handled = match version()? {
+            ..=1 => return Ok(None),
+            2 => FIRST | REFER,
+            _ => FIRST | REFER | TRUNCATE,
         };
-        // SAFETY: the kernel reads the first field of `struct landlock_ruleset_attr`, which outlives the call.
-        let fd = Errno::result(unsafe {
-            libc::syscall(
-                SYS_CREATE_RULESET,
-                &raw const handled,
-                size_of::<u64>(),
-                0_u32,
-            )
-        })?;
-        // SAFETY: a fresh descriptor, which the kernel closes on execve.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+        let fd = create(&[handled])?;
         Ok(Some(Ruleset { fd, handled }))
     }
 
@@ -84,10 +115,8 @@ impl Ruleset {
         Ok(())
     }
 
-    /// For the calling process and its children, for good. It may gain no privileges, or must be allowed to administer.
+    /// See [`restrict_self`].
     pub(crate) fn restrict_self(self) -> nix::Result<()> {
-        // SAFETY: takes two integers.
-        Errno::result(unsafe { libc::syscall(SYS_RESTRICT_SELF, self.fd.as_raw_fd(), 0_u32) })?;
-        Ok(())
+        restrict_self(&self.fd)
     }
 }

@@ -18,7 +18,7 @@ use super::console;
 use crate::capabilities::Capabilities;
 use crate::failure::{At, Failure, Step};
 use crate::init::Init;
-use crate::kernel::{self, confine, sched};
+use crate::kernel::{self, confine, landlock, sched};
 use crate::namespaces::Users;
 use crate::seccomp::SeccompProgram;
 use crate::spec::{LaunchSpec, ProcessSettings, Rlimit, Stdio};
@@ -199,7 +199,7 @@ impl<'a> Process<'a> {
             // comes before. A folder that is open only by a capability is entered when the user has those, below.
             is_there = self.enter_cwd().is_ok();
             confine::raise_effective().at(Step::Capabilities, "effective set")?;
-            self.load_seccomp()?;
+            self.restrict()?;
         }
         self.capabilities.apply(self.uid)?;
         for (mut file, label) in std::mem::take(&mut self.labels) {
@@ -210,7 +210,7 @@ impl<'a> Process<'a> {
         }
         umask(Mode::from_bits_truncate(self.umask));
         if self.no_new_privs {
-            self.load_seccomp()?;
+            self.restrict()?;
         }
         last()?;
         if let Some(init) = init {
@@ -219,7 +219,10 @@ impl<'a> Process<'a> {
         Err(self.exec(&args, &env))
     }
 
-    fn load_seccomp(&self) -> Result<(), Failure> {
+    fn restrict(&self) -> Result<(), Failure> {
+        if self.settings.own_sockets {
+            landlock::keep_to_own_sockets().at(Step::Seccomp, "landlock")?;
+        }
         let Some(program) = self.seccomp else {
             return Ok(());
         };

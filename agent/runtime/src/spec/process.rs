@@ -62,6 +62,10 @@ pub struct ProcessSettings {
     /// An AppArmor profile, or a SELinux label, from the next execve on.
     pub apparmor: Option<String>,
     pub selinux: Option<String>,
+    /// Abstract sockets of others are out of reach, as those of the host in its network are not otherwise: where the kernel has it
+    /// (Landlock 6, Linux 6.12). What is executed beside it is then a stranger to it: neither finds the other's sockets, nor looks
+    /// into it.
+    pub own_sockets: bool,
     /// Of an exec: the caller is a process that does nothing else than wait for the program, which is killed when that one ends,
     /// however it does. Has it not been executed so long after the call, then it has failed; what is left of it ends with the
     /// caller.

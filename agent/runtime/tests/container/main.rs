@@ -20,6 +20,7 @@ mod pids;
 mod process;
 mod project;
 mod rootfs;
+mod sockets;
 mod stats;
 mod trace;
 mod users;
@@ -31,6 +32,10 @@ fn main() -> std::process::ExitCode {
     }
     if std::env::var_os(project::INSIDE).is_some() {
         project::inside();
+        return std::process::ExitCode::SUCCESS;
+    }
+    if let Ok(name) = std::env::var(sockets::INSIDE) {
+        sockets::inside(&name);
         return std::process::ExitCode::SUCCESS;
     }
     if let Ok(victim) = std::env::var(trace::INSIDE) {
@@ -61,6 +66,7 @@ fn main() -> std::process::ExitCode {
         launch::failures_tell_their_step,
         launch::a_container_can_be_given_up_before_its_start,
         launch::networks_are_new_host_or_shared,
+        sockets::a_container_in_the_hosts_network_keeps_to_its_own_sockets,
         trace::processes_of_the_host_are_not_looked_into,
         exec::exec_joins_everything,
         exec::a_failed_exec_leaves_the_container_alone,

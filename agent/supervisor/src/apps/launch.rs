@@ -219,6 +219,7 @@ async fn try_launch(
         (_, NetworkMode::Host) => {
             spec.netns = NetNs::Host;
             spec.hostname = None;
+            spec.settings.own_sockets = plan.keeps_to_own_sockets();
         }
         (Some(netns), _) => {
             spec.netns = NetNs::Join(netns.try_clone().map_err(LaunchError::Stdio)?);

@@ -100,6 +100,8 @@ pub struct Plan {
     pub mounts: Vec<Mount>,
     /// Its network.
     pub network: NetworkMode,
+    /// In the board's network: the board's abstract sockets too.
+    pub abstract_sockets: bool,
     /// Published ports.
     pub ports: Vec<PublishedPort>,
     /// Its places on networks.
@@ -127,6 +129,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The board's network would bring the board's abstract sockets along.
+    pub fn keeps_to_own_sockets(&self) -> bool {
+        self.network == NetworkMode::Host && !self.abstract_sockets
+    }
+
     /// With those of `opened` that are for this app.
     pub fn with_secrets(mut self, opened: &[Opened]) -> Self {
         let own = opened.iter().filter(|(app, _, _)| *app == self.name);
@@ -189,6 +196,7 @@ pub fn plan(
         rlimits: vec![open_files(files)],
         init: app.init,
         network: app.network.mode,
+        abstract_sockets: app.network.abstract_sockets,
         ports: app.network.ports.iter().map(published).collect(),
         places: places::of(&app.network),
         egress: places::list(&app.network, &settings.profile),

@@ -77,6 +77,7 @@ pub(crate) fn program(
     let spec = spec(argv, target, app, seccomp, stdio);
     let settings = ProcessSettings {
         kept: Some(most),
+        own_sockets: target.plan.keeps_to_own_sockets(),
         ..ProcessSettings::default()
     };
     let program = exec_with(&spec, &settings).map_err(|e| e.to_string())?;

@@ -28,7 +28,8 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -553,6 +554,20 @@ impl Board {
             let kind = Some(rustix::thread::LinkNameSpaceType::Network);
             rustix::thread::move_into_link_name_space(netns.as_fd(), kind).unwrap();
             std::net::UdpSocket::bind(address).unwrap()
+        });
+        thread.join().unwrap()
+    }
+
+    /// Listens on an abstract unix socket of the board's own network.
+    pub fn listen_abstract(&self, name: &str) -> UnixListener {
+        let path = format!("/run/netns/{}", self.netns());
+        let name = name.to_owned();
+        let thread = std::thread::spawn(move || {
+            let netns = std::fs::File::open(path).unwrap();
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(netns.as_fd(), kind).unwrap();
+            let address = SocketAddr::from_abstract_name(name).unwrap();
+            UnixListener::bind_addr(&address).unwrap()
         });
         thread.join().unwrap()
     }

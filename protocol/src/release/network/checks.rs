@@ -303,6 +303,11 @@ impl Network {
                 return Err(format!("network.{field} needs mode `bridge`"));
             }
         }
+        if self.abstract_sockets && self.mode != NetworkMode::Host {
+            return Err(
+                "network.abstract_sockets needs mode `host`: other networks have their own".into(),
+            );
+        }
         self.check_interfaces()
     }
 }

@@ -177,6 +177,11 @@ fn faults_are_named() {
         ),
         (
             "/apps/1/network",
+            json!({"mode": "none", "abstract_sockets": true}),
+            "network.abstract_sockets needs mode `host`",
+        ),
+        (
+            "/apps/1/network",
             json!({"mode": "none", "interfaces": [{"name": "eth1", "address": "10.0.0.1/32"}]}),
             "length of its prefix",
         ),
