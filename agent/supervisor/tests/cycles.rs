@@ -1,5 +1,5 @@
-//! An app is started again and again, with all that an app has: nothing may pile up in the supervisor, nor on the board.
-//! `CORACLE_CYCLES=10000` for the long form.
+//! An app is started again and again, with all that an app has, by restart, by stop and start, and with a set in place of
+//! another: nothing may pile up in the supervisor, nor on the board. `CORACLE_CYCLES=10000` for the long form.
 
 mod board;
 
@@ -8,9 +8,12 @@ use coracle_images::layout::RunConfig;
 use coracle_protocol::local::{Answer, AppAction};
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{Port, TmpfsMount, VolumeMount};
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
+/// A set takes the place of another once in so many cycles.
+const SET: u32 = 25;
 const WAIT: Duration = Duration::from_secs(20);
 /// What a process gets from the allocator and does not give back at once, in KiB.
 const SOME_PAGES: u64 = 256;
@@ -25,6 +28,8 @@ struct Held {
     mounts: usize,
     /// Of the board's network.
     links: usize,
+    /// Of networks: those that its processes are in, and those that a mount keeps. What a descriptor keeps counts above.
+    namespaces: usize,
     cgroups: usize,
 }
 
@@ -35,11 +40,18 @@ fn held(board: &Board) -> Held {
     let place = board.dir.path().to_str().unwrap().to_owned();
     let folders = |path| fs::read_dir(path).unwrap().flatten();
     let is_folder = |entry: &fs::DirEntry| entry.path().is_dir();
+    let own = pid.to_string();
+    let all = children.split_whitespace().chain([own.as_str()]);
+    let networks: BTreeSet<_> = all
+        .filter_map(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).ok())
+        .collect();
+    let kept = mounts.lines().filter(|line| line.contains(" - nsfs "));
     Held {
         descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
         children: children.split_whitespace().count(),
         mounts: mounts.lines().filter(|line| line.contains(&place)).count(),
         links: board.links().lines().count(),
+        namespaces: networks.len() + kept.count(),
         cgroups: board
             .cgroups()
             .into_iter()
@@ -58,8 +70,9 @@ fn pss_kib(board: &Board) -> u64 {
 
 #[test]
 fn nothing_piles_up_over_many_restarts_of_an_app() {
-    let cycles: u32 = std::env::var("CORACLE_CYCLES")
-        .map_or(40, |text| text.parse().expect("CORACLE_CYCLES is a number"));
+    let cycles: u32 = std::env::var("CORACLE_CYCLES").map_or(100, |text| {
+        text.parse().expect("CORACLE_CYCLES is a number")
+    });
     let mut board = Board::start();
     let image = board.image(&rootfs(&board, "cycles"), RunConfig::default());
     let mut web = app(
@@ -84,18 +97,33 @@ fn nothing_piles_up_over_many_restarts_of_an_app() {
         size_bytes: 1 << 20,
     }];
     web.limits.disk_bytes = Some(1 << 20);
-    board.commit("1", vec![web]);
-
-    let restart = |board: &Board| {
+    let mut sets = 0;
+    let mut next_set = |board: &mut Board| {
+        sets += 1;
+        let name = sets.to_string();
+        web.env = [("SET".to_owned(), name.clone())].into();
+        board.commit(&name, vec![web.clone()]);
+    };
+    let restart = |board: &Board, cycle: u32| {
         let before = board.app("web").unwrap().pid.unwrap();
-        assert_eq!(board.control("web", AppAction::Restart), Answer::Done);
+        match cycle % 2 {
+            0 => assert_eq!(board.control("web", AppAction::Restart), Answer::Done),
+            _ => {
+                assert_eq!(board.control("web", AppAction::Stop), Answer::Done);
+                wait_for("the app's end", WAIT, || {
+                    board.app("web")?.pid.is_none().then_some(())
+                });
+                assert_eq!(board.control("web", AppAction::Start), Answer::Done);
+            }
+        }
         wait_for("the app to run again", WAIT, || {
             let pid = board.app("web")?.pid?;
             (pid != before).then_some(())
         });
     };
     // What is made once is made by then.
-    (0..10).for_each(|_| restart(&board));
+    (0..3).for_each(|_| next_set(&mut board));
+    (0..10).for_each(|cycle| restart(&board, cycle));
     // The connections that asked are closed a moment later.
     let mut before = held(&board);
     wait_for("the board to come to rest", WAIT, || {
@@ -106,7 +134,10 @@ fn nothing_piles_up_over_many_restarts_of_an_app() {
     let memory = pss_kib(&board);
     let mut most = 0;
     for cycle in 0..cycles {
-        restart(&board);
+        restart(&board, cycle);
+        if cycle % SET == SET - 1 {
+            next_set(&mut board);
+        }
         if cycle % 50 == 0 {
             most = most.max(pss_kib(&board));
         }
@@ -120,7 +151,7 @@ fn nothing_piles_up_over_many_restarts_of_an_app() {
     assert_eq!(held(&board), before);
     assert!(
         most <= memory + SOME_PAGES,
-        "{memory} KiB have become {most} in {cycles} restarts"
+        "{memory} KiB have become {most} in {cycles} cycles"
     );
     assert_eq!(board.app("web").unwrap().restarts, 0);
 }
