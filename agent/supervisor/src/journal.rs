@@ -18,7 +18,9 @@ use coracle_protocol::time::TimeBound;
 use coracle_protocol::verify::{Board, VerifiedDeploy, VerifiedDeployment, VerifiedRelease};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bytes of a set's file: three envelopes, and image configurations up to [`CONFIG_BYTES`].
 const SET_BYTES: u64 = 16 << 20;
@@ -61,8 +63,23 @@ pub struct DeployedSet {
     /// Names its deployment in events.
     pub activity: String,
     deployment: VerifiedDeployment,
-    release: Release,
+    release: Arc<Release>,
     configs: BTreeMap<Sha256Digest, ImageConfig>,
+}
+
+/// An app of a set, which has what was signed of it: one that runs needs no copy.
+#[derive(Debug, Clone)]
+pub struct SetApp {
+    release: Arc<Release>,
+    at: usize,
+}
+
+impl Deref for SetApp {
+    type Target = App;
+
+    fn deref(&self) -> &App {
+        &self.release.apps[self.at]
+    }
 }
 
 impl DeployedSet {
@@ -99,7 +116,7 @@ impl DeployedSet {
         }
         Ok(Self {
             activity,
-            release: defaults.fill(deployment.applied()),
+            release: Arc::new(defaults.fill(deployment.applied())),
             deployment,
             configs,
         })
@@ -130,6 +147,16 @@ impl DeployedSet {
         self.release().apps.iter().filter_map(|app| {
             let config = self.configs.get(&app.image.config.digest)?;
             Some((app, config))
+        })
+    }
+
+    /// The same, each with its set.
+    pub fn apps_to_run(&self) -> impl Iterator<Item = (SetApp, &ImageConfig)> {
+        let all = self.release.apps.iter().enumerate();
+        all.filter_map(|(at, app)| {
+            let release = self.release.clone();
+            let config = self.configs.get(&app.image.config.digest)?;
+            Some((SetApp { release, at }, config))
         })
     }
 

@@ -2,6 +2,7 @@
 //! questions and their answers to read so that root has not. It is given two bound sockets and a stream on which it is told
 //! who is on the network, and ends with that stream.
 
+use coracle_board_support::memory;
 use coracle_network::NetworkConfig;
 use coracle_network::resolver::{Told, serve};
 use coracle_runtime::seccomp::{Action, Argument, Compare, Rule};
@@ -76,6 +77,8 @@ pub fn start(network: &NetworkConfig, empty_root: &Path, words: Words) -> Result
         else {
             return 1;
         };
+        // It begins in the middle of a deployment, with a copy of what that takes.
+        memory::rest();
         u8::from(serve(clients, udp.into(), tcp.into(), control.into()).is_err())
     })
     .map_err(|e| text(&e))?;

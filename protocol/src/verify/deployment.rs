@@ -16,7 +16,8 @@ use coracle_digest::Sha256Digest;
 pub struct VerifiedDeployment {
     release: VerifiedRelease,
     deploy: VerifiedDeploy,
-    applied: SignedRelease,
+    /// None where the assignment sets nothing: boards are small.
+    applied: Option<SignedRelease>,
     seen: Seen,
 }
 
@@ -124,6 +125,7 @@ impl VerifiedDeployment {
             });
         }
         let applied = site::applied(r, d).map_err(|fault| Refusal::Site { fault })?;
+        let applied = (!d.site.is_empty()).then_some(applied);
         if already.contains(&deploy.digest()) {
             return Ok(Self {
                 applied,
@@ -221,7 +223,7 @@ impl VerifiedDeployment {
     }
     /// The release with what the assignment sets; what it names no number for is still the board's to say.
     pub fn applied(&self) -> &SignedRelease {
-        &self.applied
+        self.applied.as_ref().unwrap_or(self.release.document())
     }
     /// The assignment.
     pub fn deploy(&self) -> &VerifiedDeploy {

@@ -74,7 +74,8 @@ impl VerifiedRelease {
             });
         }
         Ok(Self {
-            release,
+            // What was read has room for more in each of its lists; a copy has none.
+            release: release.clone(),
             digest: Sha256Digest::of(&bytes),
             size: bytes.len() as u64,
         })

@@ -149,7 +149,7 @@ mod tests {
             post_start: Some(hook("/b")),
             pre_stop: Some(hook("/c")),
         };
-        AppRun::new(app, Err("no plan in this test".into()))
+        AppRun::new(app.into(), Err("no plan in this test".into()))
     }
 
     const NO_END: ContainerEnd = ContainerEnd {

@@ -24,10 +24,11 @@ pub mod user;
 use crate::adopt::EndedApp;
 use crate::health::{Tracker, Verdict, probe};
 use crate::hooks::Hook;
+use crate::journal::SetApp;
 use crate::logs::Output;
 use coracle_network::Attachment;
 use coracle_protocol::names::{AppName, DeviceName};
-use coracle_protocol::release::{App, Condition};
+use coracle_protocol::release::Condition;
 use coracle_runtime::Cgroup;
 use coracle_runtime::launch::Running;
 use coracle_runtime::namespaces::IdRange;
@@ -88,7 +89,7 @@ pub struct Process {
 #[derive(Debug)]
 pub struct AppRun {
     /// What was signed.
-    pub app: App,
+    pub app: SetApp,
     /// What its container is called on the board.
     pub slot: String,
     /// What that comes to, or why it cannot run.
@@ -147,7 +148,7 @@ pub struct AppRun {
 
 impl AppRun {
     /// An app that has not been started.
-    pub fn new(app: App, plan: Result<Plan, String>) -> Self {
+    pub fn new(app: SetApp, plan: Result<Plan, String>) -> Self {
         Self {
             fault: plan.as_ref().err().cloned(),
             cpu_fault: None,

@@ -201,7 +201,7 @@ pub(super) async fn attach(
         let closed = config.internal || config.gateway().is_unspecified();
         open = open.or((!closed).then_some(index));
     }
-    let mut places = Vec::new();
+    let mut places = Vec::with_capacity(plan.places.len());
     for (index, place) in plan.places.iter().enumerate() {
         let leads_out = open == Some(index);
         // On a wire there are no rules of ours; a release with a list is on none.

@@ -1,6 +1,6 @@
 use super::*;
 use coracle_digest::Sha256Digest;
-use coracle_protocol::release::{AppLimits, Blob, Health, Image, Probe, Restart};
+use coracle_protocol::release::{App, AppLimits, Blob, Health, Image, Probe, Restart};
 use std::time::Duration;
 
 /// One that says nothing that it need not.
@@ -51,21 +51,23 @@ fn app(restart: Restart) -> AppRun {
         restart,
         ..plain_app()
     };
-    AppRun::new(app, Err("no plan in this test".into()))
+    AppRun::new(app.into(), Err("no plan in this test".into()))
 }
 
 #[test]
 fn a_paused_app_is_waited_for_and_nothing_is_due_for_it() {
     let now = Instant::now();
-    let mut run = app(Restart::No);
-    run.phase = Phase::Up;
-    run.app.health = Some(Health {
+    let mut checked = plain_app();
+    checked.health = Some(Health {
         probe: Probe::Tcp { port: 80 },
         interval_ms: 1000,
         timeout_ms: 100,
         retries: 2,
         start_period_ms: 5000,
     });
+    let mut run = app(Restart::No);
+    run.app = checked.into();
+    run.phase = Phase::Up;
     run.track(now);
     assert!(run.meets(Condition::Started) && run.next_due().is_some());
     run.paused = true;

@@ -17,6 +17,30 @@ fn sign(kind: &str, document: &impl Serialize, key: &SigningKey) -> Envelope {
     envelope
 }
 
+/// Of a release of its own.
+impl From<App> for SetApp {
+    fn from(app: App) -> Self {
+        let release = Release {
+            spec_version: 1,
+            critical: vec![],
+            product: ProductName::new("shop").unwrap(),
+            version: "1".into(),
+            epoch: 1,
+            release_counter: 1,
+            issued_at: 1,
+            expires: 2_000_000_000,
+            hardware: BTreeSet::new(),
+            networks: vec![],
+            agent: None,
+            apps: vec![app],
+        };
+        Self {
+            release: Arc::new(release),
+            at: 0,
+        }
+    }
+}
+
 /// A set without apps: what the journal does depends on documents alone.
 fn set(version: &str) -> StoredSet {
     let [offline, online] = [(); 2].map(|()| SigningKey::generate().unwrap().0);

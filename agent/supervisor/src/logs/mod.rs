@@ -11,6 +11,7 @@ mod write;
 use crate::apps::slot;
 use crate::disk::{self, About, DiskError};
 use crate::settings::Settings;
+use coracle_board_support::memory;
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::Logs;
 use coracle_runtime::{Failure, spawn_plain};
@@ -204,6 +205,8 @@ fn start_child(run: &Path) -> Result<i32, LogError> {
         };
         // In a group of its own: a terminal's Ctrl-C for the supervisor is not for it.
         let _ = rustix::process::setsid();
+        // It begins in the middle of a deployment, with a copy of what that takes.
+        memory::rest();
         match write::run(&listener) {
             Ok(()) => 0,
             Err(_) => 1,

@@ -73,6 +73,8 @@ impl Supervisor {
             return;
         }
         self.following.look_at = None;
+        // A list of all links is more than all that is kept of the apps, and comes after a deployment's last word.
+        self.worked();
         let Ok(networks) = &mut self.bridge.0 else {
             return;
         };

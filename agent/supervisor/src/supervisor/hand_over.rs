@@ -49,9 +49,11 @@ impl Supervisor {
         let Some(current) = self.current.clone() else {
             return;
         };
-        let outgoing = current.apps().filter(|(app, _)| names.contains(&app.name));
+        let outgoing = current.apps_to_run();
+        let outgoing = outgoing.filter(|(app, _)| names.contains(&app.name));
         let outgoing = outgoing.map(|(app, image)| {
-            let mut run = AppRun::new(app.clone(), self.plan(&current, app, image));
+            let plan = self.plan(&current, &app, image);
+            let mut run = AppRun::new(app, plan);
             run.outgoing = true;
             run
         });

@@ -188,7 +188,7 @@ impl Supervisor {
                 && limit_the_same(&own.limits, &plan.limits)
             {
                 changed |= run.app.limits != app.limits;
-                let [had, has] = [(own, &run.app), (&plan, app)].map(|(plan, app)| {
+                let [had, has] = [(own, &*run.app), (&plan, app)].map(|(plan, app)| {
                     let mut limits = while_it_runs(&plan.limits);
                     hold_cpu(&mut limits, self.cooling.quota(app));
                     limits

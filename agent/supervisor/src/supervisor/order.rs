@@ -10,7 +10,7 @@ impl Supervisor {
     /// Positions of the apps in the order in which they start: those that others depend on, and those whose network others
     /// use, before these. Worked out when a set's apps are made.
     pub(super) fn work_out_order(&self) -> Vec<usize> {
-        let apps: Vec<&App> = self.apps.iter().map(|run| &run.app).collect();
+        let apps: Vec<&App> = self.apps.iter().map(|run| &*run.app).collect();
         // A release whose apps wait for each other in a circle does not verify.
         start_order(&apps).unwrap_or_else(|_| (0..apps.len()).collect())
     }

@@ -17,11 +17,12 @@ impl Supervisor {
         self.active = set.map(DeployedSet::digest);
         self.apps = set
             .into_iter()
-            .flat_map(|set| set.apps().map(move |app| (set, app)))
+            .flat_map(|set| set.apps_to_run().map(move |app| (set, app)))
             .map(|(set, (app, image))| {
-                let mut run = AppRun::new(app.clone(), self.plan(set, app, image));
+                let plan = self.plan(set, &app, image);
+                let mut run = AppRun::new(app, plan);
                 let container = set.digest().hex();
-                run.take_slot(slot::of(&self.settings.config, &app.name, &container));
+                run.take_slot(slot::of(&self.settings.config, run.name(), &container));
                 run
             })
             .collect();

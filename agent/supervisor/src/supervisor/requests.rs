@@ -1,7 +1,7 @@
 //! What the daemon asks. Each answer goes out as soon as it is known; nothing waits for another.
 
 use super::volumes::FaultOf;
-use super::{STAGE_QUEUE, StageCall, StageJob, Supervisor};
+use super::{QUIET, STAGE_QUEUE, StageCall, StageJob, Supervisor};
 use crate::journal::{CONFIG_BYTES, DeployedSet, StoredSet};
 use crate::offer::{self, Accepted, Offer, Refused};
 use crate::reset::Intent;
@@ -50,6 +50,8 @@ impl Supervisor {
             answer,
             events,
         } = incoming;
+        // Who asks again and again does not keep it from resting.
+        self.rest_at.get_or_insert(Instant::now() + QUIET);
         let looks = matches!(
             request,
             Request::Status | Request::Watch | Request::Program { .. }
