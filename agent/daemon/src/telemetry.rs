@@ -30,10 +30,6 @@ pub async fn run(
         if let Ok(status) = supervisor.status().await {
             let board = places.look(Some(&status)).await;
             outbox.telemetry(&of(&status, board));
-            drop(status);
-            // Once it is on its way: nothing else happens on most boards until the next one.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            memory::rest();
         }
         // Once that is sent, what it took goes back.
         tokio::select! {
