@@ -115,8 +115,8 @@ const STAGE_QUEUE: usize = 64;
 /// After so long without work a process gives back what it took.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// So often it does so at a wake-up that comes anyway: looks and probes bring a little of the program each.
-const REST_AGAIN: Duration = Duration::from_secs(15);
+/// So often it does so at a wake-up that comes anyway: looks (every five seconds) and probes bring a little of the program each.
+const REST_AGAIN: Duration = Duration::from_secs(4);
 
 /// Why the supervisor cannot run.
 #[derive(Debug, thiserror::Error)]
