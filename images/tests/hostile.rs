@@ -648,6 +648,46 @@ fn members_have_a_limit_and_the_last_of_a_name_wins() {
     ));
 }
 
+/// Long names and PAX headers are no members, and have a limit of their own.
+#[test]
+fn what_extends_a_member_takes_no_inode_and_is_bounded_too() {
+    let mut tar = Hostile::default();
+    for number in 0..20u8 {
+        let name = format!("{number}");
+        tar = tar.pax(&[("mtime", b"1.5")]).file(&name, b"x");
+    }
+    let tar = tar.end();
+    let exactly = Limits {
+        entries: 20,
+        headers: 40,
+        ..Limits::default()
+    };
+    let applied = Scene::new().unpack_within(&tar, &exactly).unwrap();
+    assert_eq!(applied.entries, 20);
+    for (limits, told) in [
+        (
+            Limits {
+                entries: 19,
+                ..exactly
+            },
+            "tar members",
+        ),
+        (
+            Limits {
+                headers: 39,
+                ..exactly
+            },
+            "tar headers",
+        ),
+    ] {
+        let error = Scene::new().unpack_within(&tar, &limits).unwrap_err();
+        assert!(
+            matches!(error, UnpackError::Tar(TarError::Limit { what, .. }) if what == told),
+            "{error:?}"
+        );
+    }
+}
+
 #[test]
 fn bombs_stop_at_the_limit() {
     require_root();

@@ -234,6 +234,10 @@ pub struct Layer {
     pub diff_id: Sha256Digest,
     /// Size of the uncompressed tar in bytes: the bound on what unpacking may write.
     pub unpacked_size: u64,
+    /// Members of that tar (files, folders, links; not the headers that extend them): the bound on the inodes that unpacking may
+    /// take. Nobody counted them when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
 }
 
 /// How an app reaches the world.

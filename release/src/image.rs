@@ -9,6 +9,7 @@ use coracle_images::layout::{
     Descriptor, Healthcheck, Image as LayoutImage, LayerType, Layout, LayoutError, Platform,
 };
 use coracle_images::store::StoreError;
+use coracle_images::unpack::{TarError, TarStream};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::release::{AGENT_FILE, Blob, Image, Layer};
 use std::collections::BTreeMap;
@@ -155,8 +156,10 @@ pub fn host_platform() -> Platform {
 pub struct Measurer<'a> {
     layout: &'a Layout,
     platform: Platform,
-    /// Uncompressed sizes of the layers seen so far.
-    seen: BTreeMap<Sha256Digest, u64>,
+    /// Uncompressed sizes and members of the layers seen so far.
+    seen: BTreeMap<Sha256Digest, (u64, u64)>,
+    /// Whether images say how many members their layers have.
+    with_entries: bool,
 }
 
 /// An image whose layers are what it says.
@@ -175,7 +178,13 @@ impl<'a> Measurer<'a> {
             layout,
             platform,
             seen: BTreeMap::new(),
+            with_entries: true,
         }
+    }
+
+    /// Images that say nothing of how many members their layers have, for boards that refuse a release that does.
+    pub fn without_entries(&mut self) {
+        self.with_entries = false;
     }
 
     /// The image with this tag.
@@ -191,12 +200,15 @@ impl<'a> Measurer<'a> {
             .map_err(at(self.layout.dir()))?;
         let layers = layers(name, &found)?
             .map(|(descriptor, layer_type, diff_id)| {
+                let (unpacked_size, entries) =
+                    self.unpacked(name, descriptor, layer_type, diff_id)?;
                 Ok(Layer {
                     media_type: descriptor.media_type.clone(),
                     digest: descriptor.digest,
                     size: descriptor.size,
                     diff_id,
-                    unpacked_size: self.unpacked_size(name, descriptor, layer_type, diff_id)?,
+                    unpacked_size,
+                    entries: self.with_entries.then_some(entries),
                 })
             })
             .collect::<Result<_, ImageError>>()?;
@@ -230,15 +242,16 @@ impl<'a> Measurer<'a> {
         found.map_err(|error| no_agent(error.to_string()))
     }
 
-    fn unpacked_size(
+    /// Bytes and members of a layer's tar.
+    fn unpacked(
         &mut self,
         image: &str,
         descriptor: &Descriptor,
         layer_type: LayerType,
         diff_id: Sha256Digest,
-    ) -> Result<u64, ImageError> {
-        if let Some(size) = self.seen.get(&descriptor.digest) {
-            return Ok(*size);
+    ) -> Result<(u64, u64), ImageError> {
+        if let Some(seen) = self.seen.get(&descriptor.digest) {
+            return Ok(*seen);
         }
         let digest = descriptor.digest;
         let unreadable = |source| ImageError::Layer {
@@ -262,6 +275,8 @@ impl<'a> Measurer<'a> {
             tar_stream(&mut compressed, layer_type, &limits),
             limits.unpacked_bytes,
         );
+        // Damage that the digests show is told as that, whatever it makes of the tar.
+        let entries = members(&mut tar, &limits);
         io::copy(&mut tar, &mut io::sink()).map_err(unreadable)?;
         let (found, unpacked) = tar.finish();
         // What a decompressor leaves unread belongs to the blob too.
@@ -273,9 +288,17 @@ impl<'a> Measurer<'a> {
         if found != diff_id {
             return Err(damaged("diff_id"));
         }
-        self.seen.insert(digest, unpacked);
-        Ok(unpacked)
+        let entries = entries.map_err(|error| unreadable(io::Error::other(error)))?;
+        self.seen.insert(digest, (unpacked, entries));
+        Ok((unpacked, entries))
     }
+}
+
+/// As boards count them.
+fn members(tar: impl io::Read, limits: &Limits) -> Result<u64, TarError> {
+    let mut stream = TarStream::new(tar, limits);
+    while stream.next_member()?.is_some() {}
+    Ok(stream.entries())
 }
 
 fn agent_in(layer: impl io::Read) -> io::Result<Blob> {

@@ -246,10 +246,13 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
             .iter()
             .map(|layer| layer.unpacked_size)
             .sum();
+        // Of all layers, or of none.
+        let entries: Option<u64> = app.image.layers.iter().map(|layer| layer.entries).sum();
+        let entries = entries.map_or_else(String::new, |count| format!(", {count} files"));
         let _ = writeln!(out, "app {}", app.name);
         let _ = writeln!(
             out,
-            "  image {}: {} layers, {} ({} unpacked)",
+            "  image {}: {} layers, {} ({} unpacked{entries})",
             app.image.name,
             app.image.layers.len(),
             human::bytes(bytes),

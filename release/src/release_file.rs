@@ -71,6 +71,8 @@ pub struct ReleaseFile {
     release_counter: u64,
     expires: Expiry,
     hardware: BTreeSet<HardwareClass>,
+    #[serde(default = "yes")]
+    layer_entries: bool,
     #[serde(default)]
     networks: Vec<NetworkSpec>,
     agent: Option<AgentTable>,
@@ -216,6 +218,10 @@ struct TmpfsTable {
     size: Size,
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn ten() -> u32 {
     10
 }
@@ -241,6 +247,9 @@ impl ReleaseFile {
     ) -> Result<Described, ReleaseFileError> {
         let mut apps = Vec::new();
         let mut health_of_image = Vec::new();
+        if !self.layer_entries {
+            images.without_entries();
+        }
         for mut table in self.apps {
             let image =
                 images

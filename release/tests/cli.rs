@@ -2,6 +2,8 @@
 
 mod support;
 
+use coracle_images::decompress::tar_stream;
+use coracle_images::layout::LayerType;
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::counters::Seen;
 use coracle_protocol::dsse::Envelope;
@@ -318,6 +320,41 @@ fn the_whole_release_file() {
         "signatures good",
     ] {
         assert!(words.contains(part), "{part}: {words}");
+    }
+}
+
+/// Boards hold the count against their inodes; those from before it refuse a release that has it.
+#[test]
+fn the_files_of_each_layer_are_counted_unless_the_release_file_says_not_to() {
+    let place = Place::with_keys().with_images();
+    let file = release_toml("1", "shop/web:1");
+    let uncounted = format!("layer_entries = false\n{file}");
+    let mut releases = Vec::new();
+    for text in [file, uncounted] {
+        place.write("release.toml", text);
+        place
+            .run("release create release.toml --images images --key release.pk8 --platform linux/amd64 --output r.json")
+            .ok();
+        let said = place.run("release show r.json").ok();
+        let shown = place.run("release show --json r.json").ok();
+        let release: SignedRelease = serde_json::from_str(&shown).unwrap();
+        releases.push((said, release.apps[0].image.layers.clone()));
+    }
+    let [(said, counted), (silent, uncounted)] = &releases[..] else {
+        unreachable!();
+    };
+    let files = counted.iter().map(|layer| layer.entries.unwrap());
+    let all = format!("unpacked, {} files)", files.sum::<u64>());
+    assert!(said.contains(&all), "{all}: {said}");
+    assert!(silent.contains("unpacked)"), "{silent}");
+    for (layer, with) in uncounted.iter().zip(counted) {
+        let blob =
+            std::fs::File::open(place.path(&format!("images/blobs/sha256/{}", with.digest.hex())));
+        let kind = LayerType::from_media_type(&with.media_type).unwrap();
+        let tar = tar_stream(blob.unwrap(), kind, &Default::default());
+        let members = tar::Archive::new(tar).entries().unwrap().count();
+        assert_eq!(with.entries, Some(members as u64));
+        assert_eq!(layer.entries, None);
     }
 }
 

@@ -5,7 +5,9 @@ mod board;
 
 use board::{Board, app, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
-use coracle_protocol::local::{Answer, AppAction, Request, Verdict, VolumeAction, VolumeStatus};
+use coracle_protocol::local::{
+    Answer, AppAction, LayerSource, Request, Verdict, VolumeAction, VolumeStatus,
+};
 use coracle_protocol::names::{AppName, VolumeName};
 use coracle_protocol::release::{
     App, BindMount, DiskOn, Image, NetworkMode, TmpfsMount, VolumeMount,
@@ -283,6 +285,70 @@ fn what_does_not_fit_is_refused_with_numbers_before_anything_changes() {
     let current = board.status().current.unwrap();
     assert_eq!(current.version, "1");
     assert_eq!(list(&board)[0].used.limit_bytes, Some(4 * MIB));
+}
+
+/// A state folder with room for some thousand files, and a layer that has as many.
+#[test]
+fn a_shortage_of_inodes_is_refused_with_numbers_before_anything_changes() {
+    let mut board = Board::start();
+    let root = rootfs(&board, "many files");
+    std::fs::create_dir(root.join("many")).unwrap();
+    for number in 0..2000 {
+        std::fs::write(root.join(format!("many/{number}")), "").unwrap();
+    }
+    let image = board.image(&root, RunConfig::default());
+    let entries = image.layers[0].entries.unwrap();
+    assert!((2000..2100).contains(&entries), "{entries}");
+    board.kill_supervisor();
+    let (state, aside) = (board.state(), board.dir.path().join("aside"));
+    let (at, aside) = (state.display(), aside.display());
+    let shell = |line: &str| {
+        let status = Command::new("sh").args(["-ec", line]).status().unwrap();
+        assert!(status.success(), "{line}");
+    };
+    shell(&format!(
+        "cp -a {at} {aside}; mount -t tmpfs -o nr_inodes=3000,mode=755 tmpfs {at}; cp -a {aside}/. {at}/"
+    ));
+    // Nothing here panics before the folder is as it was.
+    board.start_supervisor();
+    let mut uncounted = quiet(&image, "true");
+    uncounted.image.layers[0].entries = None;
+    let mut fewer = quiet(&image, "true");
+    fewer.image.layers[0].entries = Some(entries - 1);
+    let mut documents = |app: App| board.documents("1", vec![app]);
+    let (counted, uncounted, fewer) = (
+        documents(quiet(&image, "true")),
+        documents(uncounted),
+        documents(fewer),
+    );
+    let refused_one = board.offer("1", &counted.0, &counted.1);
+    let nothing = board.status().layers.is_empty();
+    // As a release from before the count.
+    let taken = board.offer("2", &uncounted.0, &uncounted.1);
+    shell(&format!("mount -o remount,nr_inodes=6000 {at}"));
+    let stage = |activity: &str| {
+        let diff_id = image.layers[0].diff_id;
+        board.stage(activity, diff_id, LayerSource::Full)
+    };
+    let less = board.offer("3", &fewer.0, &fewer.1);
+    let more_than_signed = stage("3");
+    let enough = board.offer("4", &counted.0, &counted.1);
+    let done = stage("4");
+    board.kill_supervisor();
+    shell(&format!("umount -l {at}"));
+    board.start_supervisor();
+
+    assert!(nothing);
+    let needed =
+        format!("inodes: the layers that are not on the board need {entries}, and 1024 stay free");
+    refused(refused_one, &[&needed, " are free on the state folder's"]);
+    for answer in [taken, less, enough] {
+        assert!(matches!(answer, Answer::Needs(_)), "{answer:?}");
+    }
+    let reason = failed(more_than_signed, "bad-layer");
+    let wanted = format!("more than the allowed {} tar members", entries - 1);
+    assert!(reason.contains(&wanted), "{reason}");
+    assert_eq!(done, Answer::Done);
 }
 
 #[test]

@@ -118,6 +118,7 @@ impl Scene {
             size: made.blob_bytes,
             diff_id: made.diff_id,
             unpacked_size: made.signed_bytes,
+            entries: None,
         });
         let apps = vec![app(&image, "true")];
         let (release, deploy) = self.board.documents(&made.name, apps);

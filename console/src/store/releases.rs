@@ -123,6 +123,7 @@ impl Store {
                     size: from_sql(row.try_get("size")?),
                     diff_id: *diff_id,
                     unpacked_size: from_sql(row.try_get("unpacked_size")?),
+                    entries: None,
                 },
             })
         })

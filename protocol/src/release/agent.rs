@@ -81,6 +81,22 @@ mod tests {
         serde_json::from_value(json!({ "version": "2", "program": blob, "image": image })).unwrap()
     }
 
+    /// Programs from before the count read a layer that says none.
+    #[test]
+    fn a_layer_says_no_more_members_than_its_tar_can_hold() {
+        let mut image = agent().image;
+        let without = serde_json::to_value(&image).unwrap();
+        assert!(without["layers"][0].get("entries").is_none(), "{without}");
+        image.layers[0].unpacked_size = 3 * 512 + 511;
+        image.layers[0].entries = Some(3);
+        image.check().unwrap();
+        let counted = serde_json::to_value(&image).unwrap();
+        assert_eq!(counted["layers"][0]["entries"], 3);
+        assert_eq!(serde_json::from_value::<Image>(counted).unwrap(), image);
+        image.layers[0].entries = Some(4);
+        assert!(image.check().unwrap_err().contains("image.layers.entries"));
+    }
+
     #[test]
     fn an_agent_is_one_layer_of_bounded_size() {
         agent().check().unwrap();

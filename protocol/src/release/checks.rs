@@ -178,6 +178,9 @@ impl Image {
                 layer.unpacked_size,
                 l.blob_bytes,
             )?;
+            // Each has a block of 512 bytes at least.
+            let most = layer.unpacked_size / 512;
+            within("image.layers.entries", layer.entries.unwrap_or(0), most)?;
         }
         Ok(())
     }

@@ -142,6 +142,7 @@ fn app() -> App {
                 size: blob(LAYER).size,
                 diff_id: diff_id(),
                 unpacked_size: 1000,
+                entries: None,
             }],
         },
         depends_on: Default::default(),

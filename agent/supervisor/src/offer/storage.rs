@@ -12,7 +12,7 @@ use coracle_runtime::Means;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Inodes that must be free before layers are unpacked: fewer is a shortage, whatever the layers hold.
+/// Inodes that stay free when layers are unpacked: what the board itself and what runs makes meanwhile.
 const FREE_INODES: u64 = 1024;
 
 /// What is free on the state folder's file system.
@@ -201,19 +201,22 @@ const SPARE_BYTES: u64 = 1 << 20;
 /// A layer that is missing, in bytes.
 struct Layer {
     unpacked: u64,
+    /// Inodes, as far as its release says.
+    entries: u64,
     /// What it is made from, which goes when it is made.
     blob: u64,
     /// Of that, what is not here yet.
     left: u64,
 }
 
-/// What layers that are missing take of the disk, in bytes.
+/// What layers that are missing take of the disk, in bytes and inodes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Missing {
     /// At the end; what runs now stays beside it until the new set is kept.
     unpacked: u64,
     /// At most, on the way: all blobs come first, and each goes when its layer is unpacked.
     peak: u64,
+    inodes: u64,
 }
 
 impl Missing {
@@ -230,6 +233,7 @@ impl Missing {
             let unpacked = all.find(|layer| layer.diff_id == need.diff_id);
             Layer {
                 unpacked: unpacked.map_or(0, |layer| layer.unpacked_size),
+                entries: unpacked.and_then(|layer| layer.entries).unwrap_or(0),
                 blob,
                 left,
             }
@@ -243,12 +247,14 @@ impl Missing {
         let mut missing = Self {
             unpacked: 0,
             peak: there,
+            inodes: 0,
         };
         for layer in layers {
             there = there.saturating_add(layer.unpacked);
             missing.peak = missing.peak.max(there);
             there = there.saturating_sub(layer.blob);
             missing.unpacked = missing.unpacked.saturating_add(layer.unpacked);
+            missing.inodes = missing.inodes.saturating_add(layer.entries);
         }
         missing
     }
@@ -314,11 +320,13 @@ fn shortages(missing: Missing, made: u64, gone: u64, free: Free) -> Vec<String> 
             }
         ));
     }
+    let needed = missing.inodes.saturating_add(FREE_INODES);
     if missing.unpacked > 0
-        && let Some(inodes) = free.inodes.filter(|inodes| *inodes < FREE_INODES)
+        && let Some(inodes) = free.inodes.filter(|inodes| *inodes < needed)
     {
         problems.push(format!(
-            "inodes: {inodes} are free on the state folder's file system; layers are not unpacked with fewer than {FREE_INODES}"
+            "inodes: the layers that are not on the board need {}, and {FREE_INODES} stay free; {inodes} are free on the state folder's file system",
+            missing.inodes
         ));
     }
     problems
@@ -346,6 +354,7 @@ mod tests {
     fn layer_by_layer(layers: &[(u64, u64, u64)]) -> Missing {
         let layers = layers.iter().map(|&(unpacked, blob, left)| Layer {
             unpacked: unpacked * MIB,
+            entries: 0,
             blob: blob * MIB,
             left: left * MIB,
         });
@@ -401,12 +410,30 @@ mod tests {
             ..free(100)
         };
         let told = shortages(layers(1, 1), 0, 0, few);
-        assert!(told[0].contains("inodes: 1023 are free"), "{told:?}");
+        assert!(
+            told[0].contains("need 0, and 1024 stay free; 1023 are free"),
+            "{told:?}"
+        );
         assert_eq!(shortages(layers(0, 0), 0, 0, few), [""; 0]);
         let uncounted = Free {
             inodes: None,
             ..few
         };
         assert_eq!(shortages(layers(1, 1), 0, 0, uncounted), [""; 0]);
+        let counted = Missing {
+            inodes: 500,
+            ..layers(1, 1)
+        };
+        let enough = |inodes| Free {
+            inodes: Some(inodes),
+            ..few
+        };
+        assert_eq!(shortages(counted, 0, 0, enough(FREE_INODES + 500)), [""; 0]);
+        let told = shortages(counted, 0, 0, enough(FREE_INODES + 499));
+        assert!(
+            told[0].contains("need 500, and 1024 stay free; 1523 are free"),
+            "{told:?}"
+        );
+        assert_eq!(shortages(counted, 0, 0, uncounted), [""; 0]);
     }
 }

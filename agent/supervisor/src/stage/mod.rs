@@ -102,6 +102,18 @@ pub fn layer_dir(config: &Config, diff_id: Sha256Digest) -> PathBuf {
     config.layers_dir().join(diff_id.hex())
 }
 
+/// What the release says of a layer, within what the board bears.
+fn limits_of(layer: &Layer) -> Limits {
+    let most = Limits::default();
+    Limits {
+        unpacked_bytes: layer.unpacked_size,
+        entries: layer
+            .entries
+            .map_or(most.entries, |signed| signed.min(most.entries)),
+        ..most
+    }
+}
+
 /// Starts unpacking. `delta`: the blob of a delta and the diff_id of its base; `old`: a layer that may have files of it.
 pub fn start(
     config: &Config,
@@ -163,10 +175,7 @@ pub fn start(
         dest,
         record,
         report: report_of_child,
-        limits: Limits {
-            unpacked_bytes: layer.unpacked_size,
-            ..Limits::default()
-        },
+        limits: limits_of(layer),
     }
     .spawn(empty_root)?;
     Ok(Staging {

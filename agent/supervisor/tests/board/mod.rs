@@ -650,6 +650,7 @@ impl Board {
                     size: layer.descriptor.size,
                     diff_id: layer.diff_id,
                     unpacked_size: layer.tar_bytes,
+                    entries: Some(layer.entries),
                 })
                 .collect(),
         }

@@ -49,6 +49,7 @@ pub struct TarStream<R> {
     inner: R,
     limits: Limits,
     entries: u64,
+    headers: u64,
     data: u64,
     padding: u64,
 }
@@ -60,6 +61,7 @@ impl<R: Read> TarStream<R> {
             inner,
             limits: *limits,
             entries: 0,
+            headers: 0,
             data: 0,
             padding: 0,
         }
@@ -102,13 +104,7 @@ impl<R: Read> TarStream<R> {
                     Ok(None)
                 };
             }
-            self.entries += 1;
-            if self.entries > self.limits.entries {
-                return Err(TarError::Limit {
-                    what: "tar members",
-                    limit: self.limits.entries,
-                });
-            }
+            count(&mut self.headers, "tar headers", self.limits.headers)?;
             let header = Header::from_byte_slice(&block);
             check_sum(&block, header)?;
             let size = header.entry_size().map_err(|_| TarError::Header("size"))?;
@@ -130,6 +126,7 @@ impl<R: Read> TarStream<R> {
                     continue;
                 }
                 _ => {
+                    count(&mut self.entries, "tar members", self.limits.entries)?;
                     let member = Member::read(header, size, extension)?;
                     self.data = member.size;
                     self.padding = (BLOCK - member.size % BLOCK) % BLOCK;
@@ -205,6 +202,14 @@ impl<R: Read> Read for TarStream<R> {
         self.data -= read as u64;
         Ok(read)
     }
+}
+
+fn count(seen: &mut u64, what: &'static str, limit: u64) -> Result<(), TarError> {
+    *seen += 1;
+    if *seen > limit {
+        return Err(TarError::Limit { what, limit });
+    }
+    Ok(())
 }
 
 fn end_is_truncation(error: io::Error) -> TarError {
