@@ -335,6 +335,9 @@ pub struct Feedback {
     /// What came over the network for this activity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetched: Option<Fetched>,
+    /// The blob that comes now, in words: whose it is, how much of it is here, in what form and where from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<String>,
 }
 
 /// Bytes of an activity's fetch.

@@ -458,6 +458,9 @@ fn all() -> Vec<(&'static str, (String, String))> {
                     delta_bytes: 8,
                     full_bytes: 100,
                 }),
+                blob: Some(
+                    "layer 2 of 3 of web, as a delta: 8 of 20 bytes, from the console".into(),
+                ),
             }),
         ),
         (
@@ -470,6 +473,7 @@ fn all() -> Vec<(&'static str, (String, String))> {
                 code: None,
                 reason: None,
                 fetched: None,
+                blob: None,
             }),
         ),
         (

@@ -202,8 +202,13 @@ fn describe(status: Option<&Status>, used: &Value, link: &Link, last: Option<&Fe
     if let Some(last) = last {
         let phase = serde_json::to_value(last.phase).unwrap_or_default();
         let phase = phase.as_str().unwrap_or_default().to_owned();
-        let reason = last.reason.as_deref().map(|r| format!(": {r}"));
-        line("last", format!("{phase}{}", reason.unwrap_or_default()));
+        let percent = last.percent.map(|p| format!(" {p} %"));
+        let words = last.reason.as_deref().or(last.blob.as_deref());
+        let words = words.map(|w| format!(": {w}")).unwrap_or_default();
+        line(
+            "last",
+            format!("{phase}{}{words}", percent.unwrap_or_default()),
+        );
     }
     line("link", describe_link(link));
     text
@@ -419,6 +424,16 @@ mod tests {
             "{told}"
         );
         assert!(!status(None).contains("stale"));
+    }
+
+    #[test]
+    fn the_blob_that_comes_is_told() {
+        let last = serde_json::json!({"activity": "a", "sequence": 1, "phase": "fetching", "percent": 40,
+            "blob": "layer 2 of 3 of web: 8 of 20 bytes, from the console"});
+        let last = read(&last).unwrap();
+        let told = describe(None, &Value::Null, &Link::default(), Some(&last));
+        let line = "last      fetching 40 %: layer 2 of 3 of web: 8 of 20 bytes, from the console";
+        assert!(told.lines().any(|told| told == line), "{told}");
     }
 
     #[test]

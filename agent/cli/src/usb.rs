@@ -121,6 +121,7 @@ fn rolled_back(code: String, reason: String) -> Feedback {
         code: Some(code),
         reason: Some(reason),
         fetched: None,
+        blob: None,
     }
 }
 

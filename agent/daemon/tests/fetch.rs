@@ -5,7 +5,7 @@ mod support;
 use coracle_board_support::config::{Downloads, MeteredPolicy};
 use coracle_daemon::blobs::Blobs;
 use coracle_daemon::fetch::gate::{Gate, Hold};
-use coracle_daemon::fetch::{FetchError, Fetcher, Patience, Source};
+use coracle_daemon::fetch::{Came, FetchError, Fetcher, Patience, Source};
 use coracle_daemon::identity::Endpoint;
 use coracle_daemon::link::backoff::Backoff;
 use coracle_protocol::release::Blob;
@@ -125,7 +125,7 @@ async fn fetch_with(want: Blob, steps: Vec<Step>, patience: Patience) -> Fetched
     let mut fetcher = Fetcher::new(endpoint, fleet.client(), blobs.clone(), patience);
     let begin = Instant::now();
     let mut came = 0;
-    let mut progress = |n| came += n;
+    let mut progress = |piece: Came| came += piece.bytes;
     let fetching = fetcher.fetch(want, &mut progress);
     let result = tokio::time::timeout(Duration::from_secs(20), fetching)
         .await
@@ -455,7 +455,7 @@ async fn a_metered_way_is_waited_out_also_in_the_middle_of_a_blob() {
     assert!(reasons[0].contains("`wwan0`"), "{reasons:?}");
 
     // In the middle the modem takes over.
-    let mut progress = |_| route(root.path(), "wwan0");
+    let mut progress = |_: Came| route(root.path(), "wwan0");
     let held = w.fetcher.fetch(want, &mut progress).await.unwrap_err();
     assert!(matches!(held, FetchError::Held(_)), "{held}");
     assert!(!w.blobs.has(&want));
@@ -560,9 +560,14 @@ fn mirror_by_cable(root: &std::path::Path) {
 async fn a_mirror_is_asked_before_the_console_and_over_plain_http() {
     let want = blob(BODY.as_bytes());
     let mut m = mirrored(vec![vec![ok(BODY)]], vec![]).await;
-    m.fetcher.fetch(want, &mut |_| {}).await.unwrap();
+    let mut last = None;
+    let mut progress = |piece: Came| last = Some(piece);
+    m.fetcher.fetch(want, &mut progress).await.unwrap();
     assert!(m.blobs.has(&want));
     assert_eq!(m.asked(), (vec![1], 0));
+    let last = last.unwrap();
+    assert_eq!(last.here, want.size);
+    assert!(last.from.starts_with("the mirror "), "{last:?}");
     let request = m.mirrors[0].requests.lock().unwrap()[0].clone();
     let path = format!("GET /coracle/blobs/sha256/{} ", want.digest.hex());
     assert!(request.starts_with(&path), "{request}");
@@ -736,7 +741,7 @@ async fn a_mirror_is_not_blamed_for_a_blob_that_is_held_here() {
         tokio::time::sleep(Duration::from_millis(7)).await;
         drop(held);
     };
-    let mut progress = |_| {};
+    let mut progress = |_: Came| {};
     let (fetched, ()) = tokio::join!(m.fetcher.fetch(want, &mut progress), release);
     fetched.unwrap();
     assert_eq!(m.asked(), (vec![1], 0));
@@ -756,7 +761,10 @@ async fn the_next_mirror_goes_on_where_one_stopped() {
     let missing = now("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
     let mut m = mirrored(vec![vec![missing], vec![cut], vec![rest]], vec![]).await;
     let mut came = 0;
-    m.fetcher.fetch(want, &mut |n| came += n).await.unwrap();
+    m.fetcher
+        .fetch(want, &mut |piece| came += piece.bytes)
+        .await
+        .unwrap();
     assert_eq!(m.asked(), (vec![1, 1, 1], 0));
     assert_eq!(came, 20, "no byte came twice");
 }

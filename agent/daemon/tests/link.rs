@@ -1280,6 +1280,54 @@ async fn a_deployment_over_mqtt_and_again_after_restarts() {
     support::until("the farewell", || heard.online().is_some_and(|p| !p.online)).await;
 }
 
+/// Every two seconds at most; the delta is not to be had, and the full layer takes a while.
+#[tokio::test]
+async fn which_blob_comes_is_told_with_how_much_of_it_is_here_and_from_whom() {
+    let fleet = Arc::new(Fleet::new());
+    let documents = documents(BOARD, 1);
+    let mut daemon = Daemon::prepare();
+    let file = daemon.folder().join("coracle.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + "[downloads]\nbytes_per_second = 100000\n").unwrap();
+    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
+    let large: &'static [u8] = vec![7; 600_000].leak();
+    let (blobs, _) = console(fleet.clone(), &[CONFIG, large]).await;
+    let broker = Broker::start(&fleet, daemon.folder(), free_port()).await;
+    let port = broker.port;
+    fleet.enrol(&daemon.state().join("identity"), blobs, port);
+    let mut small = accept(vec![DELTA]);
+    let _supervisor =
+        FakeSupervisor::start(
+            &daemon.supervisor_socket(),
+            move |request, state| match small(request, state) {
+                Some(Answer::Needs(mut needs)) => {
+                    needs.layers[0].full = blob(large);
+                    Some(Answer::Needs(needs))
+                }
+                other => other,
+            },
+        );
+    let (client, heard) = listen(&fleet, port);
+    daemon.start().await;
+    support::until("the birth", || heard.online().is_some_and(|p| p.online)).await;
+    wish(&client, &desired("one", &documents)).await;
+    support::until("the end", || heard.ended("one").is_some()).await;
+    let all: Vec<Feedback> = heard.all("feedback");
+    let told: Vec<&Feedback> = all.iter().filter(|f| f.blob.is_some()).collect();
+    // Six seconds of bytes.
+    assert!((1..=3).contains(&told.len()), "{all:?}");
+    for feedback in told {
+        let words = feedback.blob.as_deref().unwrap();
+        let here = words.strip_prefix("layer 1 of 1 of web: ").unwrap();
+        let here = here.strip_suffix(" of 600000 bytes, from the console");
+        let here: u64 = here.unwrap_or_else(|| panic!("{words}")).parse().unwrap();
+        assert!(here > 100_000 && here <= 600_000, "{words}");
+        assert_eq!(feedback.phase, Phase::Fetching);
+        assert!(feedback.percent.unwrap() > 0);
+    }
+    assert_eq!(heard.ended("one").unwrap().blob, None);
+}
+
 #[tokio::test]
 async fn a_refusal_reaches_the_console_and_what_was_said_offline_does_later() {
     let fleet = Arc::new(Fleet::new());
@@ -1321,6 +1369,7 @@ async fn a_refusal_reaches_the_console_and_what_was_said_offline_does_later() {
         code: None,
         reason: None,
         fetched: None,
+        blob: None,
     };
     let file = spool.join(format!("{:020}.json", 7));
     std::fs::write(&file, serde_json::to_vec(&waiting).unwrap()).unwrap();

@@ -31,6 +31,7 @@ pub fn assignment_view(assignment: &Assignment) -> Value {
         "code": feedback.and_then(|f| f.code.clone()),
         "reason": feedback.and_then(|f| f.reason.clone()),
         "fetched": feedback.and_then(|f| f.fetched),
+        "blob": feedback.and_then(|f| f.blob.clone()),
         "end": feedback.is_some_and(|f| f.phase.is_end()),
         "at": said.map(|kept| kept.at),
     })

@@ -364,6 +364,7 @@ mod tests {
             code: None,
             reason: None,
             fetched: None,
+            blob: None,
         }
     }
 

@@ -121,6 +121,7 @@ pub fn progress(feedback: Option<&Feedback>) -> Markup {
         @if let Some(percent) = feedback.percent.filter(|_| !feedback.phase.is_end()) {
             progress max="100" value=(percent) {}
         }
+        @if let Some(blob) = feedback.blob.as_ref().filter(|_| !feedback.phase.is_end()) { p.reason { (blob) } }
         @if let Some(reason) = &feedback.reason { p.reason { (reason) } }
         @if let Some(code) = &feedback.code { code.code { (code) } }
     }
@@ -217,6 +218,28 @@ mod tests {
     }
 
     #[test]
+    fn the_blob_that_comes_is_told_until_the_end() {
+        let mut feedback = Feedback {
+            activity: "a".into(),
+            sequence: 1,
+            phase: Phase::Fetching,
+            percent: Some(40),
+            code: None,
+            reason: None,
+            fetched: None,
+            blob: Some("layer 2 of 3 of web".into()),
+        };
+        let shown = progress(Some(&feedback)).into_string();
+        assert!(
+            shown.contains("40 %") && shown.contains("layer 2 of 3 of web"),
+            "{shown}"
+        );
+        feedback.phase = Phase::Failed;
+        let shown = progress(Some(&feedback)).into_string();
+        assert!(!shown.contains("layer 2"), "{shown}");
+    }
+
+    #[test]
     fn what_a_board_says_is_text_and_not_markup() {
         let feedback = Feedback {
             activity: "a".into(),
@@ -226,6 +249,7 @@ mod tests {
             code: Some("x".into()),
             reason: Some("<script>alert(1)</script>".into()),
             fetched: None,
+            blob: None,
         };
         let shown = progress(Some(&feedback)).into_string();
         assert!(

@@ -165,6 +165,7 @@ async fn from_offer(
     let mut stage = prepare::Preparation {
         means,
         activity: &job.activity,
+        release: verified.release.document(),
         fetcher,
         totals,
     };

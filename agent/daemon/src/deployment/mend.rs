@@ -2,8 +2,8 @@
 //! asked stands before the board, and is told why not.
 
 use super::{Means, Outcome, job, outcome};
-use crate::fetch::Fetcher;
 use crate::fetch::gate::{Gate, Held};
+use crate::fetch::{Came, Fetcher};
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::local::{
     Answer, LayerNeed, LayerSource, Request, StoreAction, StoreCheck, StoreKind, StoreState,
@@ -108,8 +108,8 @@ async fn fetcher(means: &Means) -> Result<Fetcher, Outcome> {
 
 async fn fetch(means: &Means, fetcher: &mut Fetcher, blob: Blob) -> Result<(), Outcome> {
     let wire = &means.counters.fetched_bytes;
-    let mut progress = |bytes| {
-        wire.fetch_add(bytes, Ordering::Relaxed);
+    let mut progress = |piece: Came| {
+        wire.fetch_add(piece.bytes, Ordering::Relaxed);
     };
     let fetched = fetcher.fetch(blob, &mut progress).await;
     fetched.map_err(|error| Outcome::failed(error.code(), format!("blob {}: {error}", blob.digest)))

@@ -15,6 +15,7 @@ mod record;
 mod room;
 mod stick;
 mod voice;
+mod whose;
 
 pub use early::EarlyVerifier;
 use outcome::Course;

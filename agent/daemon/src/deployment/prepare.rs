@@ -4,10 +4,11 @@
 use super::Means;
 use super::outcome::{self, Outcome};
 use super::voice::Voice;
+use super::whose;
 use crate::fetch::gate::Hold;
-use crate::fetch::{FetchError, Fetcher};
+use crate::fetch::{Came, FetchError, Fetcher};
 use coracle_protocol::local::{Answer, LayerNeed, LayerSource, Needs, Request};
-use coracle_protocol::release::Blob;
+use coracle_protocol::release::{Blob, SignedRelease};
 use coracle_protocol::report::Fetched;
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
@@ -20,6 +21,8 @@ const REPORT: Duration = Duration::from_secs(2);
 pub struct Preparation<'a> {
     pub means: &'a Means,
     pub activity: &'a str,
+    /// Whose blobs they are.
+    pub release: &'a SignedRelease,
     /// `None` when blobs are PUT on docker.sock.
     pub fetcher: Option<&'a mut Fetcher>,
     pub totals: &'a mut Fetched,
@@ -47,8 +50,9 @@ impl Preparation<'_> {
         // Of a second try, most is here.
         self.totals.full_bytes = self.totals.full_bytes.max(full);
         let mut meter = Meter::new(total);
-        voice.progress(0, *self.totals);
+        voice.progress(0, *self.totals, None);
         for config in &needs.configs {
+            meter.whose = whose::config(self.release, config.digest);
             self.blob(*config, false, &mut meter, voice).await?;
         }
         let mut layers = Vec::new();
@@ -101,6 +105,7 @@ impl Preparation<'_> {
             source,
             blob,
         };
+        meter.whose = whose::layer(self.release, need.diff_id);
         for delta in &need.deltas {
             match self.blob(*delta, true, meter, voice).await {
                 Ok(()) => return Ok(made(LayerSource::Delta(delta.digest), *delta)),
@@ -129,7 +134,8 @@ impl Preparation<'_> {
         let wire = &self.means.counters.fetched_bytes;
         let voice = RefCell::new(voice);
         let mut waits = |why: &Hold| voice.borrow_mut().waits(&why.to_string());
-        let mut progress = |bytes: u64| {
+        let mut progress = |piece: Came| {
+            let bytes = piece.bytes;
             let mut totals = totals.borrow_mut();
             totals.wire_bytes += bytes;
             if delta {
@@ -137,7 +143,8 @@ impl Preparation<'_> {
             }
             wire.fetch_add(bytes, Ordering::Relaxed);
             if let Some(percent) = meter.add(bytes) {
-                voice.borrow_mut().progress(percent, **totals);
+                let words = meter.words(delta, blob.size, &piece);
+                voice.borrow_mut().progress(percent, **totals, Some(words));
             }
         };
         when_allowed(fetcher, blob, &mut waits, &mut progress).await
@@ -148,7 +155,7 @@ impl Preparation<'_> {
             return here(self.means, blob);
         };
         let totals = &mut *self.totals;
-        let mut progress = |bytes| totals.wire_bytes += bytes;
+        let mut progress = |piece: Came| totals.wire_bytes += piece.bytes;
         when_allowed(fetcher, blob, &mut |_| {}, &mut progress).await
     }
 
@@ -182,7 +189,7 @@ async fn when_allowed(
     fetcher: &mut Fetcher,
     blob: Blob,
     waits: &mut dyn FnMut(&Hold),
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(Came),
 ) -> Result<(), Outcome> {
     loop {
         fetcher.wait(&blob, waits).await;
@@ -219,6 +226,8 @@ struct Meter {
     done: u64,
     said: u8,
     at: Instant,
+    /// What comes now.
+    whose: String,
 }
 
 impl Meter {
@@ -228,6 +237,7 @@ impl Meter {
             done: 0,
             said: 0,
             at: Instant::now(),
+            whose: String::new(),
         }
     }
 
@@ -240,5 +250,11 @@ impl Meter {
         }
         (self.said, self.at) = (percent, Instant::now());
         Some(percent)
+    }
+    /// Of the blob that comes.
+    fn words(&self, delta: bool, size: u64, piece: &Came) -> String {
+        let form = if delta { ", as a delta" } else { "" };
+        let (whose, here, from) = (&self.whose, piece.here, &piece.from);
+        format!("{whose}{form}: {here} of {size} bytes, from {from}")
     }
 }

@@ -6,6 +6,16 @@ use super::record::Record;
 use crate::link::odd::{self, Kind};
 use coracle_protocol::report::{Feedback, Fetched, Phase, REASON_CHARS};
 
+/// What there is to say of a phase.
+#[derive(Default)]
+struct Words {
+    percent: Option<u8>,
+    code: Option<String>,
+    reason: Option<String>,
+    fetched: Option<Fetched>,
+    blob: Option<String>,
+}
+
 /// The voice of one activity.
 #[derive(Debug)]
 pub struct Voice<'a> {
@@ -34,30 +44,39 @@ impl<'a> Voice<'a> {
     /// A phase begins. Said once for each.
     pub fn phase(&mut self, phase: Phase) {
         if self.last != Some(phase) {
-            self.say(phase, None, None, None, None);
+            self.say(phase, Words::default());
         }
     }
 
     /// It waits for its time; said again when the reason is another.
     pub fn waiting(&mut self, code: Option<String>, reason: Option<String>) {
-        self.say(Phase::Waiting, None, code, reason, None);
+        let words = Words {
+            code,
+            reason,
+            ..Words::default()
+        };
+        self.say(Phase::Waiting, words);
     }
 
-    /// How far the fetch is.
-    pub fn progress(&mut self, percent: u8, fetched: Fetched) {
-        self.say(Phase::Fetching, Some(percent), None, None, Some(fetched));
+    /// How far the fetch is, and which blob comes.
+    pub fn progress(&mut self, percent: u8, fetched: Fetched, blob: Option<String>) {
+        let words = Words {
+            percent: Some(percent),
+            fetched: Some(fetched),
+            blob,
+            ..Words::default()
+        };
+        self.say(Phase::Fetching, words);
     }
 
     /// The fetch waits, and why.
     pub fn waits(&mut self, why: &str) {
-        let code = "download-waits".to_owned();
-        self.say(
-            Phase::Fetching,
-            None,
-            Some(code),
-            Some(why.to_owned()),
-            None,
-        );
+        let words = Words {
+            code: Some("download-waits".to_owned()),
+            reason: Some(why.to_owned()),
+            ..Words::default()
+        };
+        self.say(Phase::Fetching, words);
     }
 
     /// The end.
@@ -71,7 +90,13 @@ impl<'a> Voice<'a> {
             reason,
         } = outcome;
         self.means.counters.ended(phase);
-        self.say(phase, None, code, reason, fetched);
+        let words = Words {
+            code,
+            reason,
+            fetched,
+            ..Words::default()
+        };
+        self.say(phase, words);
     }
 
     /// An assignment was refused.
@@ -84,14 +109,14 @@ impl<'a> Voice<'a> {
         self.record.keep(configs);
     }
 
-    fn say(
-        &mut self,
-        phase: Phase,
-        percent: Option<u8>,
-        code: Option<String>,
-        reason: Option<String>,
-        fetched: Option<Fetched>,
-    ) {
+    fn say(&mut self, phase: Phase, words: Words) {
+        let Words {
+            percent,
+            code,
+            reason,
+            fetched,
+            blob,
+        } = words;
         let sequence = self.record.next_sequence(self.activity);
         if self.last != Some(phase) {
             self.last = Some(phase);
@@ -105,6 +130,7 @@ impl<'a> Voice<'a> {
             code,
             reason: reason.map(|r| r.chars().take(REASON_CHARS).collect()),
             fetched,
+            blob,
         };
         self.means.outbox.feedback(feedback.clone());
         if percent.is_none_or(|p| p == 0) {

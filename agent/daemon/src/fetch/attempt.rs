@@ -5,7 +5,7 @@ use super::gate::{Gate, Hold, Pass};
 use super::http::HttpError;
 use super::pace::Pace;
 use super::response::{self, Verdict};
-use super::{FetchError, Patience, Source};
+use super::{Came, FetchError, Patience, Source};
 use crate::blobs::{self, BlobError, Blobs};
 use coracle_images::store::{Download, StoreError};
 use coracle_protocol::release::Blob;
@@ -43,7 +43,7 @@ impl Attempt<'_> {
     pub async fn make(
         &self,
         source: &mut Source,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(Came),
     ) -> Result<(), FetchError> {
         loop {
             let mut mixed = false;
@@ -61,7 +61,7 @@ impl Attempt<'_> {
         &self,
         source: &mut Source,
         mixed: &mut bool,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(Came),
     ) -> Result<(), FetchError> {
         let blob = self.blob;
         let rate = self.pass(source).await?;
@@ -106,7 +106,7 @@ impl Attempt<'_> {
         source: &Source,
         response: Response<Incoming>,
         part: &mut Download,
-        (rate, progress): (Option<u64>, &mut dyn FnMut(u64)),
+        (rate, progress): (Option<u64>, &mut dyn FnMut(Came)),
     ) -> Result<(), FetchError> {
         let mut body = response.into_body();
         let mut pace = Pace::new(rate);
@@ -139,7 +139,11 @@ impl Attempt<'_> {
             if let Some(data) = frame.data_ref() {
                 part.write(data)?;
                 in_window += data.len() as u64;
-                progress(data.len() as u64);
+                progress(Came {
+                    bytes: data.len() as u64,
+                    here: part.length(),
+                    from: source.name(),
+                });
                 // Time that was spent here on purpose is not the console's.
                 window_end += pace.keep(data.len() as u64).await;
             }

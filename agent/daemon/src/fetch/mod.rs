@@ -66,6 +66,17 @@ impl Default for Patience {
     }
 }
 
+/// A piece of a blob.
+#[derive(Debug, Clone)]
+pub struct Came {
+    /// What came over the wire just now.
+    pub bytes: u64,
+    /// How much of the blob is here.
+    pub here: u64,
+    /// From whom: `the console`, `the mirror cache.lan:8080`.
+    pub from: Rc<str>,
+}
+
 /// Why a blob did not come.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -230,13 +241,12 @@ impl Fetcher {
         }
     }
 
-    /// Fetches `blob` unless it is here. `progress` hears of each piece that came over the wire, in
-    /// bytes. Dropping the future stops the fetch; the next one goes on from there, also after [`FetchError::Held`], which
+    /// Fetches `blob` unless it is here. `progress` hears of each piece that came over the wire. Dropping the future stops the fetch; the next one goes on from there, also after [`FetchError::Held`], which
     /// comes when it may not go on now.
     pub async fn fetch(
         &mut self,
         blob: Blob,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(Came),
     ) -> Result<(), FetchError> {
         if self.blobs.has(&blob) {
             return Ok(());
@@ -272,9 +282,9 @@ impl Fetcher {
         let (mut tries, mut fruitless) = (0, 0);
         loop {
             let mut came = 0;
-            let mut counted = |n| {
-                came += n;
-                progress(n);
+            let mut counted = |piece: Came| {
+                came += piece.bytes;
+                progress(piece);
             };
             let result = attempt.make(&mut self.console, &mut counted).await;
             let error = match result {

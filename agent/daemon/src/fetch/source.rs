@@ -12,6 +12,7 @@ use coracle_protocol::release::Blob;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,6 +29,8 @@ pub struct Source {
     way: Way,
     /// What stands before `/blobs`; empty for the console.
     path: String,
+    /// In words, after "from".
+    name: Rc<str>,
     connection: Option<Connection>,
     /// It failed, and is left alone until then.
     out_until: Option<Instant>,
@@ -36,10 +39,11 @@ pub struct Source {
 }
 
 impl Source {
-    fn new(way: Way, path: &str) -> Self {
+    fn new(way: Way, path: &str, name: String) -> Self {
         Self {
             way,
             path: path.to_owned(),
+            name: name.into(),
             connection: None,
             out_until: None,
             lacks_until: None,
@@ -54,7 +58,7 @@ impl Source {
             tls,
             proxy: None,
         };
-        Self::new(way, "")
+        Self::new(way, "", "the console".to_owned())
     }
 
     /// The console through the proxy of coracle.toml, and before it the mirrors.
@@ -93,7 +97,13 @@ impl Source {
             tls: (!is_plain).then(|| tls.clone()),
             proxy: None,
         };
-        Ok(Self::new(way, &path))
+        let name = format!("the mirror {}", way.to);
+        Ok(Self::new(way, &path, name))
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> Rc<str> {
+        self.name.clone()
     }
 
     /// What its bytes come from first: the server, or the proxy.

@@ -176,6 +176,7 @@ mod tests {
             code: None,
             reason: None,
             fetched: None,
+            blob: None,
         }
     }
 
