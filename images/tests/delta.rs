@@ -105,6 +105,91 @@ proptest! {
     }
 }
 
+/// Bytes that nothing compresses, the same for the same number.
+fn block(number: u64, length: usize) -> Vec<u8> {
+    let mut state = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// Makes a delta between two trees, holds what it makes against the newer one, and says how long it is.
+fn bytes_between(old: &[(&str, Vec<u8>)], new: &[(&str, Vec<u8>)]) -> usize {
+    let owned = |files: &[(&str, Vec<u8>)]| -> Vec<_> {
+        let one = |(name, content): &(&str, Vec<u8>)| ((*name).to_owned(), content.clone());
+        files.iter().map(one).collect()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    let old = tree(&base, &owned(old));
+    let new = tree(&dir.path().join("new"), &owned(new));
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    assert!(apply(&delta, &base).unwrap() == new);
+    delta.len()
+}
+
+/// Each file has one that it is mostly made from, and none of these has the block.
+#[test]
+fn a_block_that_moved_into_another_file_is_made_from_where_it_was() {
+    let (front, back) = (program(1, 0), program(2, 0));
+    let (other, moved) = (program(3, 0), block(4, 24_000));
+    let old = [
+        ("lib/a.so", [&front[..], &moved, &back].concat()),
+        ("lib/b.so", other.clone()),
+    ];
+    let (half, rest) = other.split_at(9_000);
+    let new = [
+        ("lib/a.so", [&front[..], &back].concat()),
+        ("lib/b.so", [half, &moved, rest].concat()),
+    ];
+    let bytes = bytes_between(&old, &new);
+    assert!(bytes < 1500, "{bytes}");
+}
+
+#[test]
+fn one_file_of_two_and_two_files_of_one_are_made_from_all_that_were_there() {
+    let (one, two) = (block(1, 30_000), block(2, 20_000));
+    let both = [&one[..], &two].concat();
+    let apart = [("lib/one.so", one), ("lib/two.so", two)];
+    let together = [("lib/whole.so", both)];
+    for (old, new) in [(&apart[..], &together[..]), (&together, &apart)] {
+        let bytes = bytes_between(old, new);
+        assert!(bytes < 1000, "{bytes}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn blocks_may_move_anywhere(
+        old in proptest::collection::vec(proptest::collection::vec(0u64..9, 1..5), 1..4),
+        new in proptest::collection::vec(proptest::collection::vec((0u64..11, 0usize..40), 1..5), 1..4),
+    ) {
+        let length = |number: u64| 1_500 + 700 * number as usize;
+        let content = |number: u64| match number % 3 {
+            0 => arm_program(183, length(number), number as u32, 0),
+            1 => programs::program(length(number), number as u32, 0),
+            _ => block(number, length(number)),
+        };
+        let names = ["a/one.so", "a/two.so", "b/three.js", "b/four.bin", "c/five"];
+        let before: Vec<_> = names.iter().zip(&old).map(|(name, blocks)| {
+            let content: Vec<u8> = blocks.iter().flat_map(|block| content(*block)).collect();
+            (*name, content)
+        }).collect();
+        let after: Vec<_> = names.iter().skip(1).zip(&new).map(|(name, blocks)| {
+            let content: Vec<u8> = blocks.iter().flat_map(|&(block, skip)| content(block).split_off(skip)).collect();
+            (*name, content)
+        }).collect();
+        bytes_between(&before, &after);
+    }
+}
+
 /// The pair behind the golden file.
 fn golden_pair(dir: &Path) -> (Vec<u8>, Vec<u8>) {
     let text =

@@ -105,6 +105,25 @@ impl Layout {
         }
     }
 
+    /// That of a stretch of the file: every byte has the address that it had.
+    #[cfg(feature = "make")]
+    pub(crate) fn stretch(&self, range: &std::ops::Range<usize>) -> Self {
+        let (from, to) = (range.start as u32, range.end as u32);
+        let inside = |region: &Region| {
+            let (start, end) = (region.start.max(from), region.end.min(to));
+            (start < end).then(|| Region {
+                start: start - from,
+                end: end - from,
+                shift: match region.loaded() {
+                    true => region.shift.wrapping_add(from),
+                    false => NOT_LOADED,
+                },
+                reading: region.reading,
+            })
+        };
+        Self(self.0.iter().filter_map(inside).collect())
+    }
+
     /// Address of an offset.
     pub(crate) fn address(&self, offset: u32) -> u32 {
         self.at(offset)

@@ -2,13 +2,15 @@
 //!
 //! What comes out does not depend on how many threads there are, nor on which is first.
 
-use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::base::{BaseFile, BaseFiles};
 use super::compare::compare;
 use super::members::contents;
+use super::moved::Moved;
+use super::part::Part;
 use crate::delta::layout::Layout;
 use crate::delta::packed::{self, Packing};
 use crate::delta::pieces::Piece;
@@ -20,13 +22,11 @@ const THREADS: usize = 2;
 /// seven bytes (old) and five (new) while that lasts.
 const AT_ONCE: usize = 64 << 20;
 
-/// How a content is made from a file of the base.
+/// How a content is made from files of the base.
 pub(in crate::delta) struct Recipe<'a> {
-    pub(in crate::delta) source: &'a BaseFile,
-    /// Of the old and of the new content.
-    pub(in crate::delta) layouts: [Layout; 2],
-    pub(in crate::delta) pieces: Vec<Piece>,
-    /// When both are gzip files, and the pieces make text from text.
+    /// Mostly one; several follow each other.
+    pub(in crate::delta) parts: Vec<Part<'a>>,
+    /// When both are gzip files, and the pieces of its one part make text from text.
     pub(in crate::delta) packing: Option<Packing>,
 }
 
@@ -36,34 +36,41 @@ pub(in crate::delta) struct Ways {
     pub(in crate::delta) layout: fn(&[u8]) -> Layout,
     /// Whether the texts of gzip files may be compared.
     pub(in crate::delta) texts: bool,
+    /// What a content costs that is made of such parts, when it may be made from several files.
+    pub(in crate::delta) cost: Option<Cost>,
 }
 
-/// A content that has a source.
+/// Bytes of a content's parts in a delta.
+type Cost = fn(&[Part<'_>], &[u8]) -> usize;
+
+/// A content, and what it is made from.
 struct Job<'a> {
     start: usize,
-    source: &'a BaseFile,
+    source: Option<&'a BaseFile>,
     new: &'a [u8],
 }
 
 impl Job<'_> {
+    fn old(&self) -> &[u8] {
+        self.source.map_or(&[], |source| &source.content)
+    }
+
     fn bytes(&self) -> usize {
-        self.source.content.len() + self.new.len()
+        self.old().len() + self.new.len()
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.old() == self.new
     }
 }
 
-struct Compared {
-    layouts: [Layout; 2],
-    pieces: Vec<Piece>,
-    packing: Option<Packing>,
-}
-
 #[derive(Default)]
-struct State {
+struct State<'a> {
     /// Jobs that were begun, and bytes of those that are not done.
     begun: usize,
     bytes: usize,
     /// By where the content starts; nothing once it was taken.
-    done: HashMap<usize, Option<Compared>>,
+    done: HashMap<usize, Option<Recipe<'a>>>,
     /// A thread that compared is gone, or nobody waits any more.
     ended: bool,
 }
@@ -71,8 +78,9 @@ struct State {
 /// Recipes for a tar's contents.
 pub(in crate::delta) struct Recipes<'a> {
     jobs: Vec<Job<'a>>,
+    moved: Option<Moved<'a>>,
     ways: Ways,
-    state: Mutex<State>,
+    state: Mutex<State<'a>>,
     changed: Condvar,
 }
 
@@ -87,15 +95,20 @@ pub(in crate::delta) fn with_recipes<'a, T>(
     let fits = |bytes: &[u8]| i32::try_from(bytes.len()).is_ok();
     let jobs = contents(tar).into_iter().filter_map(|content| {
         let new = &tar[content.start..content.start + content.size];
-        let source = base.source_for(&content.path, new)?;
-        (fits(&source.content) && fits(new)).then_some(Job {
+        let source = base.source_for(&content.path, new);
+        fits(new).then_some(Job {
             start: content.start,
-            source,
+            source: source.filter(|source| fits(&source.content)),
             new,
         })
     });
+    let jobs: Vec<Job<'a>> = jobs.collect();
+    let same = jobs.iter().filter(|job| job.is_unchanged());
+    let same = same.filter_map(|job| job.source.map(|source| Arc::as_ptr(&source.content)));
+    let same: HashSet<_> = same.collect();
     let recipes = Recipes {
-        jobs: jobs.collect(),
+        moved: ways.cost.map(|_| Moved::of(base, &same, ways.layout)),
+        jobs,
         ways,
         state: Mutex::default(),
         changed: Condvar::new(),
@@ -129,12 +142,7 @@ impl<'a> Recipes<'a> {
         };
         drop(state);
         let done = done.unwrap_or_else(|| self.compared(job));
-        Some(Recipe {
-            source: job.source,
-            layouts: done.layouts,
-            pieces: done.pieces,
-            packing: done.packing,
-        })
+        (!done.parts.is_empty()).then_some(done)
     }
 
     /// Takes one job after the other.
@@ -166,18 +174,25 @@ impl<'a> Recipes<'a> {
         }
     }
 
-    fn compared(&self, job: &Job) -> Compared {
-        let (old, new) = (&job.source.content[..], job.new);
-        if old == new {
+    fn compared(&self, job: &Job<'a>) -> Recipe<'a> {
+        let (old, new) = (job.old(), job.new);
+        let Some(source) = job.source else {
+            return self.apart(job, None);
+        };
+        if job.is_unchanged() {
             let whole = Piece {
                 literal: 0,
                 old: 0,
                 length: new.len() as u32,
                 exact: true,
             };
-            return Compared {
+            let parts = vec![Part {
+                source,
                 layouts: [Layout::default(), Layout::default()],
                 pieces: vec![whole],
+            }];
+            return Recipe {
+                parts,
                 packing: None,
             };
         }
@@ -185,25 +200,43 @@ impl<'a> Recipes<'a> {
         if let [Some(before), Some(after)] = &texts
             && let Some(packing) = packed::packing(new, after)
         {
-            return self.laid_out(before, after, Some(packing));
+            return Recipe {
+                parts: vec![self.laid_out(source, before, after)],
+                packing: Some(packing),
+            };
         }
-        self.laid_out(old, new, None)
+        self.apart(job, Some(self.laid_out(source, old, new)))
     }
 
-    fn laid_out(&self, old: &[u8], new: &[u8], packing: Option<Packing>) -> Compared {
+    fn laid_out(&self, source: &'a BaseFile, old: &[u8], new: &[u8]) -> Part<'a> {
         let layouts = [old, new].map(self.ways.layout);
-        Compared {
+        Part {
+            source,
             pieces: compare(old, new, layouts.each_ref()),
             layouts,
-            packing,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// In one part, if there is one; in several where that costs less.
+    fn apart(&self, job: &Job<'a>, whole: Option<Part<'a>>) -> Recipe<'a> {
+        let moved = self.moved.as_ref();
+        let parts = moved.and_then(|moved| moved.parts(job.new, whole.as_ref()));
+        let whole: Vec<Part<'a>> = whole.into_iter().collect();
+        let parts = match (parts, self.ways.cost) {
+            (Some(parts), Some(cost)) if cost(&parts, job.new) < cost(&whole, job.new) => parts,
+            _ => whole,
+        };
+        Recipe {
+            parts,
+            packing: None,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<'a>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'g>(&self, state: MutexGuard<'g, State>) -> MutexGuard<'g, State> {
+    fn wait<'g>(&self, state: MutexGuard<'g, State<'a>>) -> MutexGuard<'g, State<'a>> {
         self.changed
             .wait(state)
             .unwrap_or_else(PoisonError::into_inner)

@@ -104,6 +104,11 @@ impl BaseFiles {
         this
     }
 
+    /// All of them, in the order of their paths.
+    pub(in crate::delta) fn files(&self) -> impl Iterator<Item = &BaseFile> {
+        self.files.values()
+    }
+
     /// The file at a path as a member has it.
     pub(in crate::delta) fn at(&self, path: &[u8]) -> Option<&BaseFile> {
         let parts = components(path, &Limits::default()).ok()?;

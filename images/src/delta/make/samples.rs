@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// Bytes of a sample.
-const SAMPLE: usize = 32;
+pub(super) const SAMPLE: usize = 32;
 
 /// One place in this many is a sample, chosen by what stands there, so that it is found wherever it went.
 const ONE_IN: u32 = 512;
@@ -47,8 +47,13 @@ impl Samples {
     }
 }
 
-/// Hashes of the content's samples, by a rolling sum of powers.
+/// Hashes of the content's samples.
 fn samples(content: &[u8]) -> impl Iterator<Item = u32> {
+    places(content, ONE_IN).map(|(_, hash)| hash).take(MOST)
+}
+
+/// One sample in `one_in` places: where its last byte is, and its hash, by a rolling sum of powers.
+pub(super) fn places(content: &[u8], one_in: u32) -> impl Iterator<Item = (usize, u32)> {
     const BASE: u32 = 0x0100_0193;
     let leaving = (0..SAMPLE).fold(1u32, |power, _| power.wrapping_mul(BASE));
     let mut hash = 0u32;
@@ -61,7 +66,5 @@ fn samples(content: &[u8]) -> impl Iterator<Item = u32> {
         (at, hash.wrapping_mul(0x9E37_79B1))
     });
     let full = hashes.filter(|&(at, _)| at + 1 >= SAMPLE);
-    full.filter(|&(_, hash)| (hash >> 8).is_multiple_of(ONE_IN))
-        .map(|(_, hash)| hash)
-        .take(MOST)
+    full.filter(move |&(_, hash)| (hash >> 8).is_multiple_of(one_in))
 }

@@ -5,7 +5,9 @@ use std::io;
 use super::ahead::{Recipe, Recipes};
 use super::base::BaseFiles;
 use super::headers::Headers;
-use crate::delta::format::{Version, op, put_number};
+use super::lzma;
+use super::part::Part;
+use crate::delta::format::{CONTROL_DICT, Version, op, put_number};
 use crate::delta::model::{AHEAD, BEHIND, DiffModel, UNIT, unit_end};
 use crate::delta::numbers::Numbers;
 use crate::delta::packed;
@@ -89,7 +91,7 @@ impl Writer {
             self.header(block)?;
             if !data.is_empty() {
                 match recipes.at(at + BLOCK) {
-                    Some(recipe) => self.content(recipe, data)?,
+                    Some(recipe) => self.content(&recipe, data)?,
                     None => self.literal(data)?,
                 }
             }
@@ -146,28 +148,39 @@ impl Writer {
         Ok(())
     }
 
-    fn content(&mut self, recipe: Recipe, new: &[u8]) -> io::Result<()> {
-        let Recipe {
-            source,
-            layouts,
-            pieces,
-            packing,
-        } = recipe;
-        let old = &source.content[..];
-        let texts = packing.as_ref().and_then(|packing| {
+    fn content(&mut self, recipe: &Recipe, new: &[u8]) -> io::Result<()> {
+        if let (Some(packing), [part]) = (&recipe.packing, &recipe.parts[..])
+            && let (Some(old), Some(text)) = (packed::text(&part.source.content), packed::text(new))
+        {
             self.control.push(op::PACKED);
             self.control.push(packing.preset.byte());
             put_number(&mut self.control, packing.head.len() as u64);
             self.control.extend_from_slice(&packing.head);
-            Some((packed::text(old)?, packed::text(new)?))
-        });
-        let (old, new) = match &texts {
-            Some((old, new)) => (&old[..], &new[..]),
-            None => (old, new),
-        };
-        if texts.is_none() && pieces.iter().all(|piece| piece.length == 0) {
-            return self.literal(new);
+            return self.part(part, &old, &text);
         }
+        self.parts(&recipe.parts, new)
+    }
+
+    /// One behind the other.
+    fn parts(&mut self, parts: &[Part], new: &[u8]) -> io::Result<()> {
+        let mut at = 0;
+        for part in parts {
+            let new = &new[at..at + part.length()];
+            at += new.len();
+            match part.pieces.iter().all(|piece| piece.length == 0) {
+                true => self.literal(new)?,
+                false => self.part(part, &part.source.content, new)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, part: &Part, old: &[u8], new: &[u8]) -> io::Result<()> {
+        let Part {
+            source,
+            layouts,
+            pieces,
+        } = part;
         if leads_to(self.headers.name(), &source.path) {
             self.control.push(op::FROM_SAME);
         } else {
@@ -175,17 +188,17 @@ impl Writer {
             put_number(&mut self.control, source.path.len() as u64);
             self.control.extend_from_slice(&source.path);
         }
-        for layout in &layouts {
+        for layout in layouts {
             layout.put(&mut self.control);
         }
         put_number(&mut self.control, pieces.len() as u64);
-        let [before, after] = layouts;
+        let [before, after] = layouts.clone();
         self.model.new_source(before, after);
         self.numbers.new_source();
         let moves = Moves::of(pieces.iter().map(|&piece| Ok::<_, io::Error>(piece)))?;
         self.model.moves(moves);
         let (mut at, mut done) = (0usize, 0usize);
-        for piece in pieces {
+        for &piece in pieces {
             self.numbers
                 .piece(&mut self.pieces, at as u32, done as u32, piece)?;
             let (literal, from) = (piece.literal as usize, piece.old as usize);
@@ -237,6 +250,19 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// About how many bytes of a delta a content takes that is made of these parts; of none, as literals.
+pub(super) fn cost(parts: &[Part<'_>], new: &[u8]) -> usize {
+    let mut writer = Writer::new();
+    let written = match parts {
+        [] => writer.literal(new),
+        parts => writer.parts(parts, new),
+    };
+    let control = written.and_then(|()| lzma(&writer.control, CONTROL_DICT));
+    // Into memory: it does not fail.
+    let control = control.map_or(usize::MAX / 2, |control| control.len());
+    control + writer.pieces.finish().len() + writer.contents.finish().len()
 }
 
 /// Whether a header's name leads to this base path.

@@ -6,9 +6,10 @@ use super::{MAGIC, op};
 use crate::delta::format::put_number;
 use crate::delta::layout::Layout;
 use crate::delta::make::MakeError;
-use crate::delta::make::ahead::{Recipe, Ways, with_recipes};
+use crate::delta::make::ahead::{Ways, with_recipes};
 use crate::delta::make::base::BaseFiles;
 use crate::delta::make::members::{Content, contents};
+use crate::delta::make::part::Part;
 
 /// zstd's level: the operations' data are differences, mostly zeros, and new bytes.
 const LEVEL: i32 = 19;
@@ -28,6 +29,7 @@ pub fn make(base: impl Read, mut target: impl Read, mut out: impl Write) -> Resu
     let ways = Ways {
         layout: |_| Layout::default(),
         texts: false,
+        cost: None,
     };
     with_recipes(&files, &tar, ways, |recipes| -> std::io::Result<()> {
         for Content { start, size, .. } in contents(&tar) {
@@ -35,7 +37,11 @@ pub fn make(base: impl Read, mut target: impl Read, mut out: impl Write) -> Resu
                 continue;
             };
             writer.data(&tar[done..start])?;
-            writer.content(&recipe, &tar[start..start + size])?;
+            let mut at = start;
+            for part in &recipe.parts {
+                writer.content(part, &tar[at..at + part.length()])?;
+                at += part.length();
+            }
             done = start + size;
         }
         Ok(())
@@ -64,12 +70,12 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    fn content(&mut self, recipe: &Recipe, new: &[u8]) -> std::io::Result<()> {
-        let old = &recipe.source.content[..];
-        let path = &recipe.source.path;
+    fn content(&mut self, part: &Part, new: &[u8]) -> std::io::Result<()> {
+        let old = &part.source.content[..];
+        let path = &part.source.path;
         self.operation(op::OPEN, path.len(), path)?;
         let (mut at, mut place) = (0, 0);
-        for piece in &recipe.pieces {
+        for piece in &part.pieces {
             let literal = piece.literal as usize;
             self.data(&new[at..at + literal])?;
             at += literal;
