@@ -133,17 +133,27 @@ fn each_row_is_named_by_a_test_of_its_own() {
     assert!(rows.len() > 30, "only {} rows were read", rows.len());
 }
 
-/// That a folder is read by the test of its name is what `every_folder_has_its_test` in `protocol/tests/attacks` holds.
+/// Where fixtures of attacks are. That a folder of the first is read by the test of its name is what `every_folder_has_its_test`
+/// there holds; of the others the test names it where it reads it.
+const FIXTURES: [&str; 2] = ["protocol/tests/attacks", "agent/supervisor/tests/attacks"];
+
 #[test]
 fn a_row_has_a_folder_of_fixtures_or_says_what_its_attack_is_instead() {
+    let rows = rows();
     let mut folders = 0;
-    for (test, _, fixture) in rows() {
-        let folder = root().join("protocol/tests/attacks").join(&test);
-        let files = fs::read_dir(&folder).map_or(0, Iterator::count);
+    for (test, _, fixture) in &rows {
+        let places = FIXTURES.map(|place| root().join(place).join(test));
+        let files: Vec<usize> = places
+            .iter()
+            .filter_map(|folder| Some(fs::read_dir(folder).ok()?.count()))
+            .collect();
         match fixture.strip_prefix("none: ") {
             None => {
                 assert_eq!(fixture, "folder", "`{test}`");
-                assert!(files > 0, "{} has no file", folder.display());
+                assert!(
+                    matches!(files[..], [count] if count > 0),
+                    "`{test}` has these files: {files:?}"
+                );
                 folders += 1;
             }
             Some(what) => {
@@ -151,11 +161,29 @@ fn a_row_has_a_folder_of_fixtures_or_says_what_its_attack_is_instead() {
                     what.split(' ').count() > 2,
                     "`{test}`: `{what}` says nothing"
                 );
-                assert!(!folder.exists(), "`{test}` has a folder: say so");
+                assert!(files.is_empty(), "`{test}` has a folder: say so");
             }
         }
     }
     assert!(folders > 20, "only {folders} rows have a folder");
+    for place in &FIXTURES[1..] {
+        let tests = root().join(place).join("..");
+        let sources = fs::read_dir(tests).unwrap().flatten();
+        let text: String = sources
+            .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+            .collect();
+        for entry in fs::read_dir(root().join(place)).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            assert!(
+                rows.iter().any(|(test, ..)| *test == name),
+                "no row is `{name}`"
+            );
+            assert!(
+                text.contains(&format!("\"{name}\"")),
+                "nobody reads `{name}`"
+            );
+        }
+    }
 }
 
 #[test]

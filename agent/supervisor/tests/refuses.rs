@@ -10,9 +10,16 @@ use coracle_protocol::dsse::Envelope;
 use coracle_protocol::key::SigningKey;
 use coracle_protocol::local::{Answer, LayerSource, Request};
 use coracle_protocol::names::{AppName, BoardId, HardwareClass};
-use coracle_protocol::release::{Agent, Blob, RELEASE_TYPE, Release};
+use coracle_protocol::release::{Agent, Blob, RELEASE_TYPE, Release, SignedRelease};
 use coracle_protocol::report::Phase;
 use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A file of an attack's folder.
+fn attack(name: &str, file: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attacks");
+    std::fs::read(folder.join(name).join(file)).unwrap()
+}
 
 /// A board, and good documents for it.
 fn good() -> (Board, Release, Deploy) {
@@ -237,8 +244,15 @@ fn both_counter_slots_torn_refuses_new_and_keeps_running() {
     let (mut board, release, deploy) = good();
     assert_eq!(board.carry_out("1", &release, &deploy).0, Phase::Committed);
     board.kill_supervisor();
+    // One was cut off while it was written, and the other is as a power cut leaves a file that was made anew.
+    let torn = |slot: &str| {
+        attack(
+            "both_counter_slots_torn_refuses_new_and_keeps_running",
+            slot,
+        )
+    };
     for slot in ["seen.a", "seen.b"] {
-        std::fs::write(board.state().join("trust").join(slot), b"torn").unwrap();
+        std::fs::write(board.state().join("trust").join(slot), torn(slot)).unwrap();
     }
     board.start_supervisor();
     assert!(board.app("web").unwrap().pid.is_some());
@@ -448,11 +462,17 @@ fn the_boards_own_programs_are_counted_with_its_disk() {
 
 #[test]
 fn a_layer_of_a_type_that_nobody_signed_for_this_board_is_refused() {
-    let (board, mut release, _) = good();
-    release.apps[0].image.layers[0].media_type = "application/x-executable".into();
+    let board = Board::start();
+    let name = "a_layer_of_a_type_that_nobody_signed_for_this_board_is_refused";
+    let mut release: SignedRelease = serde_json::from_slice(&attack(name, "release.json")).unwrap();
     let deploy = board.deploy_of(&release, 9);
     let reason = refused(&board, board.offer("a", &release, &deploy), "over-budget");
     assert!(reason.contains("application/x-executable"), "{reason}");
+    // Its type alone was wrong: the layer could be fetched.
+    let layer = &mut release.apps[0].image.layers[0];
+    layer.media_type = "application/vnd.oci.image.layer.v1.tar".into();
+    let deploy = board.deploy_of(&release, 9);
+    assert_eq!(board.needs("a", &release, &deploy).layers.len(), 1);
 }
 
 #[test]
