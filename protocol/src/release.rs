@@ -133,6 +133,12 @@ pub struct App<L = AppLimits> {
     /// Named volumes.
     #[serde(default)]
     pub volumes: Vec<VolumeMount>,
+    /// What its volumes hold: goes up with the version that the one before it may not understand. The same for all apps of a volume.
+    #[serde(
+        default = "first_data_version",
+        skip_serializing_if = "is_first_data_version"
+    )]
+    pub data_version: u32,
     /// Folders in memory, empty at each start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tmpfs: Vec<TmpfsMount>,
@@ -194,6 +200,15 @@ fn default_priority() -> u8 {
 }
 fn is_default_priority(priority: &u8) -> bool {
     *priority == DEFAULT_PRIORITY
+}
+
+/// Of an app that says nothing.
+pub const FIRST_DATA_VERSION: u32 = 1;
+fn first_data_version() -> u32 {
+    FIRST_DATA_VERSION
+}
+fn is_first_data_version(version: &u32) -> bool {
+    *version == FIRST_DATA_VERSION
 }
 
 /// An image, down to the bytes.

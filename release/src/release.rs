@@ -8,7 +8,8 @@ use coracle_protocol::dsse::{DsseError, Envelope};
 use coracle_protocol::key::{KeyError, PublicKey, SigningKey};
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::release::{
-    DeviceAccess, Health, HookKind, NamedLimits, Probe, RELEASE_TYPE, SignedRelease,
+    DeviceAccess, FIRST_DATA_VERSION, Health, HookKind, NamedLimits, Probe, RELEASE_TYPE,
+    SignedRelease,
 };
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root, RootError, TrustedRoot};
 use coracle_protocol::verify::{Refusal, VerifiedRelease};
@@ -295,6 +296,10 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
                 |size| human::bytes(size).to_string(),
             );
             let _ = writeln!(out, "  volume {} at {}, {size}", volume.name, volume.target);
+        }
+        if app.data_version > FIRST_DATA_VERSION {
+            let version = app.data_version;
+            let _ = writeln!(out, "  data version {version} in its volumes");
         }
         for tmpfs in &app.tmpfs {
             let size = human::bytes(tmpfs.size_bytes);

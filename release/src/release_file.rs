@@ -8,9 +8,9 @@ use coracle_protocol::names::{
     AppName, DeviceName, HardwareClass, ProductName, SecretName, VolumeName,
 };
 use coracle_protocol::release::{
-    Agent, AppDevice, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn, Hooks, Image,
-    LogMode, Logs, NamedAction, NamedLimits, NetworkSpec, Restart, SignedApp, SignedRelease,
-    Strategy, TmpfsMount, UpdateLock, VolumeMount,
+    Agent, AppDevice, BindMount, Condition, DEFAULT_PRIORITY, DeviceAccess, DiskOn,
+    FIRST_DATA_VERSION, Hooks, Image, LogMode, Logs, NamedAction, NamedLimits, NetworkSpec,
+    Restart, SignedApp, SignedRelease, Strategy, TmpfsMount, UpdateLock, VolumeMount,
 };
 use coracle_protocol::site::Settable;
 use health::HealthEntry;
@@ -125,6 +125,8 @@ struct AppTable {
     network: NetworkTable,
     #[serde(default)]
     volumes: Vec<VolumeTable>,
+    #[serde(default = "first")]
+    data_version: u32,
     #[serde(default)]
     tmpfs: Vec<TmpfsTable>,
     #[serde(default)]
@@ -224,6 +226,10 @@ fn yes() -> bool {
 
 fn ten() -> u32 {
     10
+}
+
+fn first() -> u32 {
+    FIRST_DATA_VERSION
 }
 
 fn middle() -> u8 {
@@ -348,6 +354,7 @@ impl AppTable {
             },
             network: self.network.network()?,
             volumes: self.volumes.into_iter().map(VolumeTable::mount).collect(),
+            data_version: self.data_version,
             tmpfs: self.tmpfs.into_iter().map(TmpfsTable::mount).collect(),
             binds: self.binds,
             devices: self.devices.into_iter().map(DeviceEntry::device).collect(),

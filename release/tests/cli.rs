@@ -575,6 +575,29 @@ fn faults_of_a_release_file_are_named() {
         ),
         (
             "[apps.limits]",
+            "data_version = 0\n[apps.limits]",
+            1,
+            &["app `web`", "data_version is 0", "at least 1"],
+        ),
+        (
+            "[apps.limits]",
+            "data_version = 2\n[apps.limits]",
+            1,
+            &["app `web`", "data_version has a sense only with volumes"],
+        ),
+        (
+            "pids = 32",
+            "pids = 32\n[[apps.volumes]]\nname = \"data\"\ntarget = \"/data\"\n\
+             [[apps]]\nname = \"other\"\nimage = \"shop/web:1\"\ndata_version = 2\n\
+             [[apps.volumes]]\nname = \"data\"\ntarget = \"/data\"\nread_only = true",
+            1,
+            &[
+                "app `other`",
+                "volumes `data`: data_version is 2, and 1 of app `web`",
+            ],
+        ),
+        (
+            "[apps.limits]",
             "strategy = \"kill-last\"\n[apps.limits]",
             1,
             &["unknown variant `kill-last`", "`start-then-kill`"],

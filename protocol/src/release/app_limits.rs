@@ -178,6 +178,7 @@ impl DefaultLimits {
             site_settable: app.site_settable,
             network: app.network,
             volumes: app.volumes,
+            data_version: app.data_version,
             tmpfs: app.tmpfs,
             binds: app.binds,
             devices: app.devices,

@@ -164,6 +164,7 @@ fn app() -> App {
         },
         network: Network::default(),
         volumes: vec![],
+        data_version: 1,
         tmpfs: vec![],
         binds: vec![],
         devices: vec![],

@@ -31,6 +31,7 @@ pub(crate) fn plain_app() -> App {
         limits: AppLimits::default(),
         network: Default::default(),
         volumes: vec![],
+        data_version: 1,
         tmpfs: vec![],
         binds: vec![],
         devices: vec![],

@@ -1044,6 +1044,7 @@ pub fn app(image: &Image, script: &str) -> App {
         },
         network: Network::default(),
         volumes: vec![],
+        data_version: 1,
         tmpfs: vec![],
         binds: vec![],
         devices: vec![],

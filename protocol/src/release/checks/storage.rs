@@ -3,7 +3,7 @@
 use crate::document::{text, within};
 use crate::limits::LIMITS;
 use crate::names::{AppName, VolumeName};
-use crate::release::{DiskOn, SignedApp};
+use crate::release::{DiskOn, FIRST_DATA_VERSION, SignedApp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Each limit, and that no two things are in one place.
@@ -29,6 +29,10 @@ pub(super) fn check(app: &SignedApp) -> Result<(), String> {
     for volume in &app.volumes {
         let field = format!("volumes `{}`: size", volume.name);
         size(&field, volume.size_bytes, volume.inodes)?;
+    }
+    at_least("data_version", app.data_version.into(), 1)?;
+    if app.data_version > FIRST_DATA_VERSION && app.volumes.is_empty() {
+        return Err("data_version has a sense only with volumes: it says what they hold".into());
     }
     for tmpfs in &app.tmpfs {
         let field = format!("tmpfs `{}`: size", tmpfs.target);
@@ -71,14 +75,15 @@ fn at_least(field: &str, value: u64, least: u64) -> Result<(), String> {
     }
 }
 
-/// The size that an app gave a volume.
+/// What an app said of a volume.
 pub(super) struct Size<'a> {
     app: &'a AppName,
     bytes: Option<u64>,
     inodes: Option<u64>,
+    data_version: u32,
 }
 
-/// A volume has one size, whichever of its apps is looked at.
+/// A volume has one size and one content, whichever of its apps is looked at.
 pub(super) fn shared_sizes<'a>(
     app: &'a SignedApp,
     sizes: &mut BTreeMap<&'a VolumeName, Size<'a>>,
@@ -88,12 +93,19 @@ pub(super) fn shared_sizes<'a>(
             app: &app.name,
             bytes: volume.size_bytes,
             inodes: volume.inodes,
+            data_version: app.data_version,
         };
         let first = sizes.entry(&volume.name).or_insert(own);
         if (first.bytes, first.inodes) != (volume.size_bytes, volume.inodes) {
             return Err(format!(
                 "volumes `{}`: size and inodes are not the same as in app `{}`, which shares it",
                 volume.name, first.app
+            ));
+        }
+        if first.data_version != app.data_version {
+            return Err(format!(
+                "volumes `{}`: data_version is {}, and {} of app `{}`, which shares it: what it holds is one or the other",
+                volume.name, app.data_version, first.data_version, first.app
             ));
         }
     }
