@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount as mount_call, umount2};
@@ -142,6 +143,54 @@ pub(super) fn grow(image: &Path, on: &Path, limit: DiskLimit) -> Result<(), Plac
     let folder = File::open(on).about("open", on)?;
     kernel::resize_ext4(folder.as_fd(), blocks).about("grow the file system of", image)?;
     folder.sync_all().about("sync", on)
+}
+
+/// So long the kernel may take to let go of a device whose last mount is gone.
+const LET_GO: Duration = Duration::from_secs(5);
+/// Bytes that are copied at a time.
+const CHUNK: u64 = 1 << 20;
+
+/// Copies one that nothing is mounted from any more, with its bytes reserved: sharing them with the file that is copied would
+/// make a hole in both reservations.
+pub(super) fn copy(image: &Path, to: &Path) -> Result<(), PlaceError> {
+    let end = Instant::now() + LET_GO;
+    while LoopDevice::find(image)
+        .about("find the loop device of", image)?
+        .is_some()
+    {
+        if Instant::now() > end {
+            let text = "somebody else still has it mounted";
+            return Err(io::Error::other(text)).about("copy", image);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let from = File::open(image).about("open", image)?;
+    let length = from.metadata().about("look at", image)?.len();
+    let new = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(to)
+        .about("make", to)?;
+    reserve(&new, 0, length).about("reserve the bytes of", to)?;
+    copy_bytes(&from, &new, length).about("copy", image)?;
+    new.sync_all().about("sync", to)
+}
+
+/// All but zeros, which are there.
+fn copy_bytes(from: &File, to: &File, length: u64) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK as usize];
+    let mut at = 0;
+    while at < length {
+        let piece = &mut chunk[..CHUNK.min(length - at) as usize];
+        from.read_exact_at(piece, at)?;
+        if piece.iter().any(|byte| *byte != 0) {
+            to.write_all_at(piece, at)?;
+        }
+        at += piece.len() as u64;
+    }
+    Ok(())
 }
 
 pub(super) fn remove(image: &Path) -> Result<(), PlaceError> {

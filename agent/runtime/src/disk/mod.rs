@@ -224,6 +224,15 @@ impl Place {
         image::unmount(&self.folder)
     }
 
+    /// Makes `to` a copy of what an image holds, with its limit, and closes the image for that. Takes as long as the disk does.
+    ///
+    /// # Errors
+    /// EBUSY as for [`Place::close`]; the step that failed, ENOSPC when the copy does not fit on the disk.
+    pub fn copy_image(&self, to: &Place) -> Result<(), PlaceError> {
+        self.close()?;
+        image::copy(&self.image, &to.image)
+    }
+
     /// Bytes of the disk that are taken for it, or that it may take, whatever is in it.
     ///
     /// # Errors
