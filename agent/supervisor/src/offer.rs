@@ -19,6 +19,7 @@ use coracle_protocol::verify::{
 use std::collections::BTreeSet;
 
 mod beside;
+pub mod data;
 mod defaults;
 pub mod devices;
 pub mod hand_over;
@@ -299,13 +300,15 @@ fn over_budget(
 ) -> Vec<String> {
     let kept = beside::KeptVolumes::beside(release, settings);
     let programs = beside::Programs::beside(release, settings);
-    let budget = programs.less_of(&kept.less_of(&settings.budget));
+    let copies = data::Copies::of(release, settings);
+    let budget = copies.less_of(&programs.less_of(&kept.less_of(&settings.budget)));
     let mut problems: Vec<String> = defaults::no_sense(named, settings).into_iter().collect();
     if let Err(found) = budget.check(promises) {
         problems.extend(found.iter().map(ToString::to_string));
         problems.extend(defaults::hint(named, settings, &found));
         problems.extend(kept.hint(&found));
         problems.extend(programs.hint(&found));
+        problems.extend(copies.hint(&found));
     }
     problems
 }

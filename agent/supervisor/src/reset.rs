@@ -208,6 +208,7 @@ fn wipe(settings: &Settings, intent: Intent, left: &mut Vec<String>) {
     if intent.volumes {
         let volumes = Volumes::of(settings);
         note(words(volumes.recover()));
+        note(words(volumes.drop_copies()));
         for name in volumes.names() {
             note(words(volumes.remove(&name)));
         }

@@ -7,8 +7,8 @@ use board::{Board, app, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::{Answer, AppAction, Request, Verdict, VolumeAction, VolumeStatus};
 use coracle_protocol::names::{AppName, VolumeName};
-use coracle_protocol::release::{App, Image, NetworkMode, VolumeMount};
-use coracle_protocol::report::AppUsers;
+use coracle_protocol::release::{App, Image, NetworkMode, Restart, VolumeMount};
+use coracle_protocol::report::{AppUsers, Phase};
 use coracle_runtime::namespaces::{IdRange, try_range};
 use coracle_runtime::{Means, Place};
 use std::io::{Read, Write};
@@ -25,7 +25,7 @@ const QUOTA: &str = "/quota";
 /// The disk is small.
 const SITE: &str = "[reserve]\ndisk_mib = 1\n[quotas]\nlog_mib = 1\n";
 
-const TESTS: [(&str, fn()); 2] = [
+const TESTS: [(&str, fn()); 3] = [
     (
         "quotas_hold_a_release_through_restarts_changes_and_its_end",
         quotas_hold_a_release_through_restarts_changes_and_its_end,
@@ -33,6 +33,10 @@ const TESTS: [(&str, fn()); 2] = [
     (
         "a_restore_past_the_quota_changes_nothing",
         a_restore_past_the_quota_changes_nothing,
+    ),
+    (
+        "a_copy_counts_for_itself_and_is_held_as_before_when_it_is_back",
+        a_copy_counts_for_itself_and_is_held_as_before_when_it_is_back,
     ),
 ];
 
@@ -291,6 +295,37 @@ fn quotas_hold_a_release_through_restarts_changes_and_its_end() {
     let made = volumes(&board, again);
     assert_eq!(made[0].used.limit_bytes, Some(MIB));
     assert!(made[0].used.bytes < 64 << 10, "{made:?}");
+    board.stop_all();
+}
+
+/// Of a volume that is full, whose next version takes what is in it for something else, and does not stay.
+fn a_copy_counts_for_itself_and_is_held_as_before_when_it_is_back() {
+    let mut board = Board::start_on(Path::new(QUOTA), SITE);
+    let image = image(&board);
+    let fill = |word: &str| {
+        format!(
+            "dd if=/dev/zero of=/data/big bs=64k 2>&1 | {FULL}; echo {word} $(cat /data/big | wc -c)"
+        )
+    };
+    let mut keeper = quiet(&image, "keeper", &fill("old"));
+    keeper.volumes = vec![volume("data", 2 * MIB, None)];
+    board.commit("1", vec![keeper.clone()]);
+    near(number(&said(&board, "keeper", 1), "old "), 2 * MIB);
+    let mut next = keeper.clone();
+    next.args[2] = format!("rm /data/big; {}; echo end; exit 3", fill("new"));
+    next.data_version = 2;
+    next.volumes[0].size_bytes = Some(3 * MIB);
+    next.trial_seconds = 30;
+    next.restart = Restart::No;
+    let (phase, reason) = board.deploy("2", vec![next]);
+    assert_eq!(phase, Phase::RolledBack);
+    let reason = reason.unwrap();
+    assert!(reason.contains("put back as of"), "{reason}");
+    let text = said(&board, "keeper", 3);
+    // The copy of 2 MiB was none of its 3.
+    near(number(&text, "new "), 3 * MIB);
+    near(number(&text, "old "), 2 * MIB);
+    assert_eq!(limit_of(&board, "volumes/data/room"), 2 * MIB);
     board.stop_all();
 }
 

@@ -2,7 +2,7 @@
 
 use crate::machine::Why;
 use coracle_board_support::config::{Window, Zone};
-use coracle_protocol::names::AppName;
+use coracle_protocol::names::{AppName, VolumeName};
 use std::time::Duration;
 
 /// A lock that an app holds.
@@ -83,6 +83,13 @@ pub fn unaccepted(consent: bool, accepted: bool) -> Option<Why> {
 /// A volume is being restored, which apps of the new set could have.
 pub fn restoring(is: bool) -> Option<Why> {
     is.then(|| Why::new("restore", "a volume is being restored"))
+}
+
+/// One that the new set converts is being backed up: it could not be copied.
+pub fn backing_up(volume: Option<VolumeName>) -> Option<Why> {
+    let volume = volume?;
+    let text = format!("volume `{volume}`, which it converts, is being backed up");
+    Some(Why::new("backup", text))
 }
 
 /// Work that the execution of another program would cut off holds that off for so long altogether, and no longer.

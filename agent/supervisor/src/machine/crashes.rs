@@ -27,6 +27,10 @@ struct World {
     old_serves: bool,
     new_serves: bool,
     hands_over: bool,
+    /// Whose version the volume's contents are, whether the new set makes another of them, and whether there is a copy.
+    data: Set,
+    converts: bool,
+    copy: bool,
     /// There was a deployment, and it ended or a cut ended it.
     over: bool,
 }
@@ -36,7 +40,12 @@ type Step = fn(&mut World);
 
 const OLD_ENDS: Step = |w| w.old = false;
 const OLD_STARTS: Step = |w| (w.old, w.old_serves) = (true, w.hands_over);
-const NEW_STARTS: Step = |w| w.new = true;
+const NEW_STARTS: Step = |w| {
+    w.new = true;
+    if w.converts {
+        w.data = Set::New;
+    }
+};
 const NEW_ENDS: Step = |w| (w.new, w.new_serves) = (false, false);
 const RELIEVED: Step = |w| w.old_serves = false;
 const TAKES_OVER: Step = |w| (w.old_serves, w.new_serves) = (false, w.hands_over);
@@ -47,6 +56,13 @@ const PARKED: Step = |w| w.parked = true;
 const UNPARKED: Step = |w| w.parked = false;
 /// The rename of `trial.json`.
 const COMMITTED: Step = |w| (w.committed, w.trial) = (Set::New, false);
+const COPIED: Step = |w| w.copy = w.converts;
+const PUT_BACK: Step = |w| {
+    if w.copy {
+        (w.data, w.copy) = (Set::Old, false);
+    }
+};
+const COPY_DROPPED: Step = |w| w.copy = false;
 const OVER: Step = |w| w.over = true;
 
 /// What an action does at once.
@@ -59,6 +75,7 @@ fn steps_of(action: &Action) -> Vec<Step> {
         Action::Report(Report::Committed | Report::Ended(..)) => vec![OVER],
         Action::Record
         | Action::StopOld
+        | Action::CopyVolumes
         | Action::StartNew
         | Action::OpenTrial
         | Action::Keep
@@ -94,6 +111,11 @@ fn futures(state: &State, world: &World) -> Vec<(Event, Vec<Step>)> {
             ),
         ],
         State::StoppingOld => vec![(Event::OldStopped, vec![OLD_ENDS])],
+        State::Copying => vec![
+            (Event::Copied, vec![COPIED]),
+            fault(vec![]),
+            fault(vec![COPIED]),
+        ],
         State::Starting => vec![
             (Event::NewStarted, vec![NEW_STARTS]),
             fault(vec![]),
@@ -102,8 +124,11 @@ fn futures(state: &State, world: &World) -> Vec<(Event, Vec<Step>)> {
         State::HandingOver => vec![(Event::Ready, vec![]), fault(vec![])],
         State::Relieving => vec![(Event::Relieved, vec![RELIEVED]), fault(vec![])],
         State::Trial => vec![(Event::Passed, vec![]), fault(vec![])],
-        State::Keeping => vec![(Event::Kept, vec![COMMITTED]), fault(vec![])],
-        State::StoppingNew(..) => vec![(Event::NewStopped, vec![NEW_ENDS]), fault(vec![])],
+        State::Keeping => vec![(Event::Kept, vec![COMMITTED, COPY_DROPPED]), fault(vec![])],
+        State::StoppingNew(..) => {
+            let stopped = (Event::NewStopped, vec![NEW_ENDS, PUT_BACK]);
+            vec![stopped, fault(vec![])]
+        }
         State::Restoring(..) => vec![(Event::RestoredOld, vec![OLD_STARTS]), fault(vec![])],
     }
 }
@@ -161,6 +186,7 @@ impl Explored {
         if world.trial {
             assert_eq!(world.committed, Set::Old, "{world:?}");
         } else {
+            COPY_DROPPED(&mut world);
             // The committed set's apps are started or adopted, and all others ended.
             match world.committed {
                 Set::Old => {
@@ -183,6 +209,7 @@ impl Explored {
                 if event == Event::FoundUntried {
                     // What was told to end already is started again.
                     assert!(!world.new, "{world:?}");
+                    PUT_BACK(&mut world);
                     OLD_STARTS(&mut world);
                 }
                 self.happens(&State::Idle, world, event, &[], None);
@@ -236,7 +263,10 @@ impl Explored {
 fn asked(action: &Action, w: &World) {
     match action {
         Action::StopOld => assert!(w.trial && w.counted && !w.parked, "{w:?}"),
-        Action::StartNew => assert!(!w.old && w.trial && w.counted, "{w:?}"),
+        Action::StartNew => {
+            assert!(!w.old && w.trial && w.counted, "{w:?}");
+            assert_eq!(w.copy, w.converts, "{w:?}");
+        }
         Action::Keep => assert!(w.new && w.trial && !w.old_serves, "{w:?}"),
         Action::Forget(_) | Action::StartOld => assert!(!w.new, "{w:?}"),
         _ => {}
@@ -249,6 +279,13 @@ fn check_always(w: &World) {
     assert!(!(w.old_serves && w.new_serves), "two have a port: {w:?}");
     // What runs or is committed was counted, so that no older document comes after it.
     assert!(w.counted || !w.new && w.committed == Set::Old, "{w:?}");
+    assert!(
+        !w.old || w.data == Set::Old,
+        "the old set has new data: {w:?}"
+    );
+    // What a copy is of is not lost before the new set is committed.
+    let could_come_back = w.data == Set::Old || w.copy || w.committed == Set::New;
+    assert!(could_come_back, "{w:?}");
     // A new set runs only while the disk knows how it goes on.
     assert!(!w.new || w.trial || w.committed == Set::New, "{w:?}");
 }
@@ -260,7 +297,8 @@ fn check(state: &State, w: &World) {
     match state {
         State::Idle => {
             assert_eq!((w.old, w.new), (old, new), "not the committed set: {w:?}");
-            assert!(!w.trial && !w.parked, "{w:?}");
+            assert!(!w.trial && !w.parked && !w.copy, "{w:?}");
+            assert_eq!(w.data == Set::New, new && w.converts, "{w:?}");
             let serves = (w.old_serves, w.new_serves);
             assert_eq!(serves, (old && w.hands_over, new && w.hands_over), "{w:?}");
         }
@@ -271,7 +309,8 @@ fn check(state: &State, w: &World) {
 
 fn explore() -> Explored {
     let mut all = Explored::default();
-    for hands_over in [false, true] {
+    // What is converted is not handed over: that is refused.
+    for (hands_over, converts) in [(false, false), (true, false), (false, true)] {
         let world = World {
             committed: Set::Old,
             trial: false,
@@ -282,6 +321,9 @@ fn explore() -> Explored {
             old_serves: hands_over,
             new_serves: false,
             hands_over,
+            data: Set::Old,
+            converts,
+            copy: false,
             over: false,
         };
         all.found(State::Idle, world);
@@ -333,7 +375,7 @@ fn neither_set_runs_for_as_long_as_a_stop_and_a_start_take_and_no_longer() {
     let dark: BTreeSet<&Node> = all.known.iter().filter(|(_, w)| neither(w)).collect();
     assert!(!dark.is_empty());
     for (state, world) in &dark {
-        let short = ["Starting", "StoppingNew", "Restoring"];
+        let short = ["Copying", "Starting", "StoppingNew", "Restoring"];
         assert!(short.contains(&word(state).as_str()), "{state}: {world:?}");
     }
     // One after the other, in no circle.
@@ -346,7 +388,8 @@ fn neither_set_runs_for_as_long_as_a_stop_and_a_start_take_and_no_longer() {
         1 + lengths.max().unwrap_or(0)
     }
     let longest = dark.iter().map(|node| longest(node, &all, &dark, 0)).max();
-    assert_eq!(longest, Some(3), "Starting, StoppingNew, Restoring");
+    let four = "Copying, Starting, StoppingNew, Restoring";
+    assert_eq!(longest, Some(4), "{four}");
 }
 
 /// docs/deployment.md draws what the machine does; `CORACLE_WRITE_GOLDEN=1` draws it anew.

@@ -3,17 +3,20 @@
 //! be tried in a test; the supervisor carries the actions out and brings the events.
 //!
 //! ```text
-//!       Activate        Recorded         OldStopped       NewStarted         Ready           Relieved        Passed         Kept
-//!  Idle ───────▶ Recording ───▶ StoppingOld ───▶ Starting ───▶ HandingOver ───▶ Relieving ───▶ Trial ───▶ Keeping ───▶ Idle (new set)
-//!   ▲               │ RecordFailed                  │ Fault      │ Fault           │ Fault       │ Fault     │ Fault
-//!   │◀──────────────┘                               ▼            ▼                 ▼             ▼           ▼
-//!   │           RestoredOld            NewStopped   └─────────────────────▶ StoppingNew ◀────────────────────┘
-//!   └─────────────────────── Restoring ◀───────────────────────────────────────┘
+//!       Activate        Recorded         OldStopped     Copied       NewStarted         Ready           Relieved        Passed         Kept
+//!  Idle ───────▶ Recording ───▶ StoppingOld ───▶ Copying ──▶ Starting ───▶ HandingOver ───▶ Relieving ───▶ Trial ───▶ Keeping ───▶ Idle (new set)
+//!   ▲               │ RecordFailed                │ Fault      │ Fault      │ Fault           │ Fault       │ Fault     │ Fault
+//!   │◀──────────────┘                             ▼            ▼            ▼                 ▼             ▼           ▼
+//!   │           RestoredOld            NewStopped └─────────────────────────────────▶ StoppingNew ◀────────────────────┘
+//!   └─────────────────────── Restoring ◀──────────────────────────────────────────────────┘
 //! ```
 //!
 //! `StoppingOld` leaves those apps of the old set running that are handed over: they serve on until each of the new ones of
 //! their names is ready, and end in `Relieving`. A fault before that finds them as they were. Where no app is handed over,
 //! `Ready` and `Relieved` come at once.
+//!
+//! `Copying` copies the volumes whose contents the new set makes another version's; where there are none, `Copied` comes at once.
+//! `NewStopped` comes when each that was copied is as it was.
 //!
 //! Before that, a set whose time has not come: `Hold` leads from `Idle` to `Waiting`, where the committed set runs on as in
 //! `Idle`; from there `Activate` leads to `Recording`, and `Withdrawn` back to `Idle`. It is parked on disk, so that a
@@ -61,6 +64,8 @@ pub enum State {
     Recording,
     /// The old set's apps are ending, but for those that are handed over.
     StoppingOld,
+    /// Volumes that the new set converts are being copied.
+    Copying,
     /// The new set's apps are being started.
     Starting,
     /// Each app of the new set was started; those of the old one that are handed over serve on.
@@ -92,19 +97,21 @@ pub enum Event {
     RecordFailed(Why),
     /// No app of the old set is left, but for those that serve on.
     OldStopped,
+    /// Each volume that the new set converts is copied, on the disk.
+    Copied,
     /// Each app that takes one over that serves on is ready.
     Ready,
     /// No app is left that served on.
     Relieved,
     /// Each app of the new set was started.
     NewStarted,
-    /// An app of the new set cannot be started, failed for good or is unhealthy.
+    /// A volume cannot be copied; an app of the new set cannot be started, failed for good or is unhealthy.
     Fault(Why),
     /// The window is over and each app is healthy.
     Passed,
     /// The journal has the new set as the committed one.
     Kept,
-    /// No app of the new set is left.
+    /// No app of the new set is left, and each volume that was copied is as it was.
     NewStopped,
     /// The old set's apps were started, or its restart policy is at it.
     RestoredOld,
@@ -127,6 +134,8 @@ pub enum Action {
     Record,
     /// End the old set's apps, but for those that are handed over; answer `OldStopped`.
     StopOld,
+    /// Copy the volumes that the new set converts; answer `Copied` or `Fault`.
+    CopyVolumes,
     /// What comes for the apps that served on goes to the new ones, then they end; answer `Relieved`, or `Fault`.
     HandOver,
     /// Start the new set's; answer `NewStarted` or `Fault`.
@@ -135,7 +144,7 @@ pub enum Action {
     OpenTrial,
     /// The new set becomes the committed one; answer `Kept`, or `Fault` when that cannot be written.
     Keep,
-    /// End the new set's apps; answer `NewStopped`.
+    /// End the new set's apps and put back what was copied; answer `NewStopped`.
     StopNew,
     /// The trial is removed from the journal and noted as failed.
     Forget(Why),
@@ -209,13 +218,16 @@ impl State {
                     A::Report(Report::Ended(End::Failed, why)),
                 ],
             ),
-            (S::StoppingOld, E::OldStopped) => (S::Starting, vec![A::StartNew]),
+            (S::StoppingOld, E::OldStopped) => (S::Copying, vec![A::CopyVolumes]),
+            (S::Copying, E::Copied) => (S::Starting, vec![A::StartNew]),
             (S::Starting, E::NewStarted) => (S::HandingOver, vec![]),
             (S::HandingOver, E::Ready) => (S::Relieving, vec![A::HandOver]),
             (S::Relieving, E::Relieved) => (S::Trial, vec![A::Report(Report::Trial), A::OpenTrial]),
             (S::Trial, E::Passed) => (S::Keeping, vec![A::Keep]),
             (S::Keeping, E::Kept) => (S::Idle, vec![A::Report(Report::Committed)]),
-            (S::Starting, E::Fault(why)) => (S::StoppingNew(End::Failed, why), vec![A::StopNew]),
+            (S::Copying | S::Starting, E::Fault(why)) => {
+                (S::StoppingNew(End::Failed, why), vec![A::StopNew])
+            }
             (S::HandingOver | S::Relieving | S::Trial | S::Keeping, E::Fault(why)) => {
                 (S::StoppingNew(End::RolledBack, why), vec![A::StopNew])
             }

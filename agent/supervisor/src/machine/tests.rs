@@ -14,6 +14,7 @@ fn events() -> Vec<Event> {
         Event::Recorded,
         Event::RecordFailed(why("disk")),
         Event::OldStopped,
+        Event::Copied,
         Event::NewStarted,
         Event::Ready,
         Event::Relieved,
@@ -37,6 +38,7 @@ struct Model {
     handed_over: bool,
     trial_on_disk: bool,
     parked: bool,
+    copied: bool,
     old_committed: bool,
     old_runs: bool,
     new_runs: bool,
@@ -57,6 +59,7 @@ impl Model {
             handed_over: false,
             trial_on_disk: false,
             parked: false,
+            copied: false,
             old_committed: true,
             old_runs: true,
             new_runs: false,
@@ -66,6 +69,11 @@ impl Model {
 
     /// What has happened by the time that the event comes.
     fn happened(&mut self, event: &Event) {
+        match event {
+            Event::Copied => self.copied = true,
+            Event::NewStopped | Event::Kept => self.copied = false,
+            _ => {}
+        }
         if *event == Event::Kept {
             self.trial_on_disk = false;
             self.old_committed = false;
@@ -99,7 +107,11 @@ impl Model {
             }
             Action::StartNew => {
                 assert!(!self.old_runs, "both sets at once");
+                assert!(self.copied, "nothing of its data could come back");
                 self.new_runs = true;
+            }
+            Action::CopyVolumes => {
+                assert!(self.trial_on_disk && !self.old_runs && !self.new_runs);
             }
             Action::OpenTrial => assert!(self.new_runs && self.new_serves == self.hands_over),
             Action::Keep => assert!(self.new_runs && self.trial_on_disk && !self.old_serves),
@@ -119,6 +131,7 @@ impl Model {
             }
             Action::StartOld => {
                 assert!(!self.new_runs, "both sets at once");
+                assert!(!self.copied, "it would find the new set's data");
                 self.old_runs = true;
                 self.old_serves = self.hands_over;
             }
@@ -200,6 +213,7 @@ fn a_cut_anywhere_ends_in_a_whole_set() {
         Event::Activate,
         Event::Recorded,
         Event::OldStopped,
+        Event::Copied,
         Event::NewStarted,
         Event::Ready,
         Event::Relieved,
@@ -233,6 +247,7 @@ fn a_cut_anywhere_ends_in_a_whole_set() {
 
         let mut state = State::Idle;
         for event in [Event::FoundTrial, Event::NewStopped, Event::RestoredOld] {
+            model.happened(&event);
             let (next, actions) = state.on(event).unwrap();
             actions.iter().for_each(|action| model.act(action));
             state = next;
@@ -248,6 +263,7 @@ fn a_cut_anywhere_ends_in_a_whole_set() {
         }
         let mut state = State::Idle;
         for event in [Event::FoundTrial, Event::NewStopped, Event::RestoredOld] {
+            adopted.happened(&event);
             let (next, actions) = state.on(event).unwrap();
             actions.iter().for_each(|action| adopted.act(action));
             assert!(adopted.old_serves || adopted.handed_over);

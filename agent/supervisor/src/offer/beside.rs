@@ -92,7 +92,7 @@ impl Programs {
     }
 }
 
-fn is_disk(problem: &Problem) -> bool {
+pub(super) fn is_disk(problem: &Problem) -> bool {
     matches!(
         problem,
         Problem::TooMuch {

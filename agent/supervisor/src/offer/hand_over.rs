@@ -6,7 +6,7 @@ use coracle_board_support::budget::AppPromise;
 use coracle_protocol::release::{App, Release};
 
 /// The versions that would serve on.
-fn serving_on<'a>(
+pub(super) fn serving_on<'a>(
     release: &Release,
     running: Option<&'a Release>,
 ) -> impl Iterator<Item = &'a App> {

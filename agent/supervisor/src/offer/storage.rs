@@ -1,5 +1,6 @@
 //! What a release asks of the board's disk: bytes and inodes, for layers, writable layers, volumes.
 
+use super::data::Copies;
 use crate::apps::plan::{PlannedVolume, WritableLayer, planned_volumes, writable_layer};
 use crate::apps::{layer, slot};
 use crate::settings::Settings;
@@ -196,7 +197,7 @@ pub(super) fn inodes(release: &Release, settings: &Settings, free: Free) -> Opti
 }
 
 /// Bytes that layers leave free: the journal, counters and logs are written also when a release has filled the rest.
-const SPARE_BYTES: u64 = 1 << 20;
+pub(super) const SPARE_BYTES: u64 = 1 << 20;
 
 /// A layer that is missing, in bytes.
 struct Layer {
@@ -296,7 +297,10 @@ pub(super) fn room(
             made = made.saturating_add(volume_cost(&volume, settings).saturating_sub(held));
         }
     }
-    shortages(missing, made, gone, free)
+    let mut problems = shortages(missing, made, gone, free);
+    let also = missing.unpacked.saturating_add(made.saturating_sub(gone));
+    problems.extend(Copies::of(release, settings).short(also, free));
+    problems
 }
 
 /// `made`: new writable layers and volumes; `gone`: what the running set gives back for them.

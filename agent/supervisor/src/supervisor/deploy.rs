@@ -1,5 +1,6 @@
 //! Carries out what [`crate::machine`] decides, and brings it the events.
 
+use super::copies::{Left, VOLUME_COPY};
 use super::waiting::Waits;
 use super::{Supervisor, Trying, beat};
 use crate::apps::{AppRun, layer, restart, slot};
@@ -7,7 +8,7 @@ use crate::health::{Tracker, Verdict};
 use crate::journal::{DeployedSet, Failure, StoredSet};
 use crate::machine::{Action, End, Event, Report, State, Why};
 use coracle_protocol::local::Event as Told;
-use coracle_protocol::names::AppName;
+use coracle_protocol::names::{AppName, VolumeName};
 use coracle_protocol::report::{Phase, REASON_CHARS};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -73,6 +74,7 @@ impl Supervisor {
                 None
             }
             Action::StartNew => self.start_new().await,
+            Action::CopyVolumes => self.copy_volumes(),
             Action::HandOver => self.hand_over(Instant::now()).await,
             Action::OpenTrial => {
                 self.forget_outgoing();
@@ -122,6 +124,7 @@ impl Supervisor {
     fn record(&mut self) -> Result<(), String> {
         let trying = self.trying.as_ref().ok_or("nothing is being tried")?;
         let stored = trying.stored.as_ref().ok_or("its documents are gone")?;
+        self.has_room_for_copies(&trying.set)?;
         self.journal.record(stored).map_err(|e| e.to_string())?;
         let seen = trying.set.deployment().seen();
         let Err(fault) = self.trust.persist(seen) else {
@@ -181,6 +184,7 @@ impl Supervisor {
                 tracing::warn!(%error, "the lights of a next supervisor may tell a failure that is over");
             }
         }
+        self.drop_copies();
         self.collect_containers();
         self.collect_layers();
     }
@@ -229,13 +233,13 @@ impl Supervisor {
 
     fn forget(&mut self, why: &Why) {
         self.forget_parked();
-        let started = matches!(self.machine, State::Restoring(..));
+        let started = matches!(self.machine, State::Restoring(..)) && why.code != VOLUME_COPY;
         let failure = self.trying.take().map(|trying| Failure {
             deployment: trying.set.digest(),
             activity: trying.set.activity.clone(),
             code: why.code.to_owned(),
             reason: match started {
-                true => with_kept(&why.reason, &trying.set),
+                true => with_left(&why.reason, &self.left_volumes(&trying.set)),
                 false => why.reason.clone(),
             },
             over: false,
@@ -308,7 +312,10 @@ impl Supervisor {
         let all_down = self.apps.iter().filter(ending).all(AppRun::is_down);
         match &self.machine {
             State::StoppingOld => all_down.then_some(Event::OldStopped),
-            State::StoppingNew(..) => all_down.then_some(Event::NewStopped),
+            State::Copying => self.copied(),
+            State::StoppingNew(..) => {
+                (all_down && self.put_back_volumes(now)).then_some(Event::NewStopped)
+            }
             State::Waiting => self.look_again(now),
             State::Starting => self.start_more(now).await,
             State::HandingOver => self.await_ready(now),
@@ -392,23 +399,26 @@ impl Supervisor {
 /// Characters that may stand before a reason where it is told later: the name of its assignment, and that a next one is too old.
 const BEFORE: usize = 320;
 
-/// Volumes are not taken back with the set that wrote them: whoever runs next finds what it left there.
-fn with_kept(reason: &str, set: &DeployedSet) -> String {
-    let apps = set.release().apps.iter();
-    let volumes = apps.flat_map(|app| app.volumes.iter().filter(|volume| !volume.read_only));
-    let names: BTreeSet<&str> = volumes.map(|volume| volume.name.as_str()).collect();
-    if names.is_empty() {
-        return reason.to_owned();
+/// Most volumes are not taken back with the set that wrote them: whoever runs next finds what it left there.
+fn with_left(reason: &str, left: &Left) -> String {
+    let room = |text: &str| (REASON_CHARS - BEFORE).saturating_sub(text.chars().count());
+    let mut text = reason.to_owned();
+    if let Some(since) = left.since() {
+        text = format!("{text}; put back as of {since}, what it wrote there is gone: ");
+        text += &listed(&left.back, room(&text));
     }
-    let room = (REASON_CHARS - BEFORE).saturating_sub(reason.chars().count());
-    format!("{reason}; kept with what it wrote: {}", listed(names, room))
+    if !left.kept.is_empty() {
+        text += "; kept with what it wrote: ";
+        text += &listed(&left.kept, room(&text));
+    }
+    text
 }
 
 /// As many of these volumes as that room holds, each with its whole name, and how many there are beside them.
-fn listed(names: BTreeSet<&str>, room: usize) -> String {
+fn listed(names: &BTreeSet<VolumeName>, room: usize) -> String {
     let all = names.len();
     let mut text = String::new();
-    for (at, name) in names.into_iter().enumerate() {
+    for (at, name) in names.iter().map(VolumeName::as_str).enumerate() {
         if text.len() + name.len() + 2 > room {
             return match at {
                 0 => format!("{all} volume{}", if all == 1 { "" } else { "s" }),
@@ -429,11 +439,8 @@ mod tests {
 
     #[test]
     fn volumes_are_told_by_whole_names_and_the_others_by_their_number() {
-        let names: Vec<String> = (0..40).map(|n| format!("volume-{n:02}")).collect();
-        let of = |count: usize, room| {
-            let names = names.iter().take(count).map(String::as_str);
-            listed(names.collect(), room)
-        };
+        let name = |n| VolumeName::new(&format!("volume-{n:02}")).unwrap();
+        let of = |count: usize, room| listed(&(0..count).map(name).collect(), room);
         assert_eq!(of(2, 600), "volumes volume-00, volume-01");
         assert_eq!(of(40, 600).len(), "volumes ".len() + 40 * 11 - 2);
         assert_eq!(of(40, 30), "volumes volume-00, volume-01 and 38 more");

@@ -25,6 +25,8 @@ impl Supervisor {
             self.staged(job, exit);
         } else if self.transfer.as_ref().and_then(TransferJob::pid) == Some(pid) {
             self.transfer_ended(exit);
+        } else if self.copier.pid() == Some(pid) {
+            self.copier.ended(exit);
         } else if self.checks.pid() == Some(pid) {
             self.checked(exit);
         } else if let Some(job) = self.action.take_if(|job| job.pid() == pid) {

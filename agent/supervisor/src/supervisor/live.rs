@@ -11,6 +11,8 @@ use crate::apps::plan::hold_cpu;
 use crate::apps::{AppRun, Phase, layer};
 use crate::health::{Tracker, Verdict};
 use crate::journal::DeployedSet;
+use crate::offer::data;
+use crate::volumes::Volumes;
 use coracle_board_support::config::Config;
 use coracle_protocol::names::AppName;
 use coracle_protocol::release::{App, Release};
@@ -169,7 +171,13 @@ impl Supervisor {
             return could;
         }
         let mut changed = false;
+        let converted = data::conversions(is, &self.settings);
+        let volumes = Volumes::of(&self.settings);
         for run in self.apps.iter().filter(|run| is_well(run)) {
+            let mut mounts = run.app.volumes.iter();
+            if mounts.any(|on| converted.contains_key(&on.name) || volumes.has_copy(&on.name)) {
+                continue;
+            }
             // The old set's own process serves on, and is the one that goes on when that set is back.
             let beside = |other: &AppRun| other.outgoing && !other.is_down();
             let mut others = self.apps.iter();

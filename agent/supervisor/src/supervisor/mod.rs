@@ -21,6 +21,7 @@
 //! | `order` | starts apps after those that they depend on, and stops them before |
 //! | `names`, `resolvers` | who finds whom by name, by file and by asking |
 //! | `status` | says what runs |
+//! | `copies` | copies volumes that a new set converts, and puts them back |
 //! | `volumes`, `transfers` | makes, lists, deletes volumes; backs them up and restores them |
 //! | `checks`, `mends` | reads layers and blobs again; a layer that was made anew takes the broken one's place |
 //! | `wear` | counts what is written to the disks |
@@ -33,6 +34,7 @@ mod bridge;
 mod checks;
 mod commands;
 mod control;
+mod copies;
 mod could_make;
 mod deploy;
 mod devices;
@@ -219,6 +221,7 @@ pub struct Supervisor {
     /// Something was thrown away while it deletes.
     sweep_again: bool,
     transfer: Option<transfers::TransferJob>,
+    copier: copies::Copier,
     /// Transfers since the start, for their sockets' names.
     transfers: u64,
     transfer_came: mpsc::Sender<Option<UnixStream>>,

@@ -254,7 +254,10 @@ impl Supervisor {
         let running = self.current.as_ref().map(DeployedSet::release);
         let free = offer::Free::of(&self.settings.config.state_dir);
         let budget = offer::check_budget(accepted, &self.settings, on_board, free, running);
-        Refused::both(budget, offer::hand_over::check(accepted.release(), running))
+        let release = accepted.release();
+        let hand_over = offer::hand_over::check(release, running);
+        let data = offer::data::check(release, running, &self.settings);
+        Refused::both(budget, Refused::both(hand_over, data))
     }
 
     /// An assignment that was tried and did not stay is too old by its own counter: the reason that
@@ -382,9 +385,12 @@ impl Supervisor {
         }
         let accepted = self.accepted(activity)?;
         let on_board = stage::on_board(&self.settings.config.layers_dir());
+        let running = self.current.as_ref().map(DeployedSet::release);
+        // Another set may have become the running one since the offer.
         if accepted.release().apps.iter().any(App::is_handed_over) {
-            // Another set may have become the running one since the offer.
             self.check_beside(accepted, &on_board)?;
+        } else {
+            offer::data::check(accepted.release(), running, &self.settings)?;
         }
         let missing = accepted.needs(&on_board, false).layers;
         if let Some(layer) = missing.first() {

@@ -154,6 +154,7 @@ impl Supervisor {
             .chain(action)
             .chain(self.reset_due())
             .chain(self.trial_due())
+            .chain(self.copier.due())
             .chain(self.held_due())
             .chain(self.ready_due())
             .chain(self.waiting_due())

@@ -101,6 +101,7 @@ impl Supervisor {
             sweeper: None,
             sweep_again: false,
             transfer: None,
+            copier: Default::default(),
             // Sockets of before may still be there.
             transfers: unix_seconds() << 8,
             transfer_came,
@@ -168,6 +169,12 @@ impl Supervisor {
         supervisor.open_bridge().await;
         supervisor.arrange_networks().await;
         let event = machine::found(found.has_trial, old_runs, found.waiting.is_some());
+        match event {
+            // Cut while they were copied, or just then: of apps that run on, none has one.
+            Some(Event::FoundUntried) => Volumes::of(&supervisor.settings).put_back()?,
+            Some(Event::FoundTrial) => {}
+            _ => supervisor.drop_copies(),
+        }
         let waiting = found.waiting.filter(|_| event == Some(Event::FoundWaiting));
         if let Some(event) = event.filter(|event| *event != Event::FoundWaiting) {
             supervisor.take_back(found.trial, event).await;

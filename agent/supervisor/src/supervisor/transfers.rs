@@ -71,6 +71,10 @@ impl Supervisor {
         if direction == Direction::Restore {
             self.is_at_rest(name)?;
         }
+        if !self.machine.is_settled() && self.is_converted(name) {
+            let text = format!("volume `{name}` is copied for a deployment that is under way");
+            return Err(("busy", text).into());
+        }
         if let Some(job) = &self.transfer {
             let text = format!("volume `{}` is being backed up or restored", job.name);
             return Err(("busy", text).into());

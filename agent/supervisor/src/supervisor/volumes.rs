@@ -8,7 +8,7 @@ use super::Supervisor;
 use crate::apps::plan::{default_limit, limit_of};
 use crate::apps::{AppRun, Phase};
 use crate::journal::DeployedSet;
-use crate::volumes::{Direction, VolumeError, Volumes};
+use crate::volumes::{Direction, Record, VolumeError, Volumes};
 use coracle_board_support::config::LocalPolicy;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::local::{Answer, VolumeAction, VolumeStatus};
@@ -157,7 +157,7 @@ impl Supervisor {
             return Err(("kernel-lacks", text).into());
         }
         self.fits(volumes.cost(limit))?;
-        volumes.create(name, limit, Some(uid), (uid, uid))?;
+        volumes.create(name, limit, Record::now(Some(uid)), (uid, uid))?;
         Ok(vec![self.volume_status(name)])
     }
 
@@ -172,6 +172,7 @@ impl Supervisor {
             .iter()
             .filter(|name| !self.current.as_ref().is_some_and(|set| set_has(set, name)))
             .map(|name| volumes.held_bytes(name))
+            .chain([volumes.copies_held()])
             .sum();
         let programs = crate::agent::held_bytes(&self.settings.config.agent_dir(), None);
         let budget = self.settings.budget.disk_bytes;

@@ -106,7 +106,10 @@ impl Supervisor {
                 })
             })
             .collect();
-        let restored = self.transfer.as_ref().and_then(|job| job.restored());
+        let transfer = self.transfer.as_ref();
+        let restored = transfer.is_some_and(|job| job.restored().is_some());
+        let backed_up = transfer.filter(|_| !restored).map(|job| job.volume());
+        let backed_up = backed_up.filter(|name| self.is_converted(name)).cloned();
         let boot = since_boot();
         let work = self.work();
         let since = self.trying.as_ref()?.waits.only_program.unwrap_or(boot);
@@ -122,7 +125,8 @@ impl Supervisor {
         let others = [
             gate::unaccepted(config.consent, waits.accepted),
             gate::outside(&config.windows, config.window_zone, minute, up),
-            gate::restoring(restored.is_some()),
+            gate::restoring(restored),
+            gate::backing_up(backed_up),
         ];
         let others = gate::all(others);
         if let Some(last) = waits.deferred_at.take() {
@@ -375,9 +379,11 @@ impl Supervisor {
     pub(super) fn waiting_status(&self) -> Option<Waiting> {
         let trying = self.trying.as_ref()?;
         let stopping = Why::new(SWITCHING, "the apps of the old set are ending");
+        let copying = Why::new(SWITCHING, "volumes that the new set converts are copied");
         let why = match self.machine {
             State::Waiting => trying.waits.told.as_ref()?,
             State::StoppingOld => &stopping,
+            State::Copying => &copying,
             _ => return None,
         };
         Some(Waiting {

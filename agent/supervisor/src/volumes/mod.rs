@@ -5,11 +5,14 @@
 //! - `room.ext4`, where the limit is held by an image.
 //!
 //! A volume is made as `.new-<name>` and gets its name when it is whole; a restored one takes the place of the old in one
-//! step. What such a name still bears at start was cut, and goes.
+//! step. What such a name still bears at start was cut, and goes. `.before-<name>` is a volume as it was before a trial.
 
+mod copies;
+mod copy;
 mod record;
 mod transfer;
 
+pub use copies::{CopyError, Copying};
 pub use record::Record;
 pub use transfer::{Direction, Transfer, TransferError, start};
 
@@ -44,6 +47,32 @@ pub enum VolumeError {
     /// One more than a board has.
     #[error("there are {MOST} volumes, which is the most; remove some (`coracle volume prune`)")]
     TooMany,
+    /// What is in it is not for this app.
+    #[error("{}", TooNew { volume, holds: *holds, app: *app })]
+    TooNew {
+        volume: VolumeName,
+        holds: u32,
+        app: u32,
+    },
+}
+
+/// An app whose data are of an earlier version than those that are there: in words, with what to do.
+#[derive(Debug)]
+pub struct TooNew<'a> {
+    pub volume: &'a VolumeName,
+    pub holds: u32,
+    pub app: u32,
+}
+
+impl std::fmt::Display for TooNew<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (volume, holds, app) = (self.volume, self.holds, self.app);
+        write!(
+            f,
+            "volume `{volume}` holds data of data_version {holds}, and the app has data_version = {app}: where it can read them, release it with data_version = {holds}; else give it another volume, or `coracle volume restore` what it can read and release it with data_version = {}",
+            holds.saturating_add(1)
+        )
+    }
 }
 
 impl VolumeError {
@@ -52,7 +81,7 @@ impl VolumeError {
         match self {
             Self::Disk(error) => error.is_no_space(),
             Self::Place(error) => error.is_no_space(),
-            Self::TooMany => false,
+            Self::TooMany | Self::TooNew { .. } => false,
         }
     }
 }
@@ -136,9 +165,22 @@ impl Volumes {
     pub fn ensure(&self, planned: &PlannedVolume, user: (u32, u32)) -> Result<(), VolumeError> {
         let name = &planned.name;
         if !self.exists(name) {
-            self.create(name, planned.limit, None, user)?;
+            self.create(
+                name,
+                planned.limit,
+                Record::of_data(planned.data_version),
+                user,
+            )?;
         }
         let place = self.place(name);
+        let holds = self.record(name).data_version;
+        if holds > planned.data_version {
+            return Err(VolumeError::TooNew {
+                volume: name.clone(),
+                holds,
+                app: planned.data_version,
+            });
+        }
         place.open()?;
         if planned.is_declared {
             resize(name, &place, planned.limit)?;
@@ -150,18 +192,18 @@ impl Volumes {
         Ok(())
     }
 
-    /// Makes a volume; `owner` is the person who asked, None a release.
+    /// Makes a volume.
     pub fn create(
         &self,
         name: &VolumeName,
         limit: DiskLimit,
-        owner: Option<u32>,
+        record: Record,
         user: (u32, u32),
     ) -> Result<(), VolumeError> {
         if self.names().len() >= MOST {
             return Err(VolumeError::TooMany);
         }
-        let new = self.begin(name, limit, &Record::now(owner))?;
+        let new = self.begin(name.as_str(), limit, &record)?;
         let data = place_in(&new).folder().join("data");
         std::os::unix::fs::chown(&data, Some(user.0), Some(user.1)).about("give away", &data)?;
         place_in(&new).close()?;
@@ -169,12 +211,7 @@ impl Volumes {
     }
 
     /// An empty one beside the others, open; it has no name yet.
-    fn begin(
-        &self,
-        name: &VolumeName,
-        limit: DiskLimit,
-        record: &Record,
-    ) -> Result<PathBuf, VolumeError> {
+    fn begin(&self, name: &str, limit: DiskLimit, record: &Record) -> Result<PathBuf, VolumeError> {
         let new = self.own(&format!("{NEW}{name}"));
         self.give_up(&new)?;
         disk::make_folder(&new, 0o700)?;
@@ -218,7 +255,7 @@ impl Volumes {
             unlimited.means = None;
         }
         let limit = usage.limit.unwrap_or(DiskLimit::of_bytes(1 << 20));
-        let new = unlimited.begin(name, limit, &self.record(name))?;
+        let new = unlimited.begin(name.as_str(), limit, &self.record(name))?;
         Ok(place_in(&new).folder().join("data"))
     }
 

@@ -1,6 +1,7 @@
 //! `volume.json`: who made a volume and when.
 
 use crate::disk::{self, DiskError};
+use coracle_protocol::release::FIRST_DATA_VERSION;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,16 +21,39 @@ pub struct Record {
     pub owner: Option<u32>,
     /// Unix seconds.
     pub created_at: u64,
+    /// Of the app that it is for.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub data_version: u32,
+    /// When a copy was made, which this is: it took its place back from a version that did not stay. Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_at: Option<u64>,
+}
+
+fn first() -> u32 {
+    FIRST_DATA_VERSION
+}
+
+fn is_first(version: &u32) -> bool {
+    *version == FIRST_DATA_VERSION
 }
 
 impl Record {
     /// Of a volume that is made now.
     pub fn now(owner: Option<u32>) -> Record {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Record {
             volume_version: 1,
             owner,
-            created_at: since.map_or(0, |since| since.as_secs()),
+            created_at: unix_seconds(),
+            data_version: FIRST_DATA_VERSION,
+            copied_at: None,
+        }
+    }
+
+    /// Of one that a release makes now.
+    pub fn of_data(data_version: u32) -> Record {
+        Record {
+            data_version,
+            ..Record::now(None)
         }
     }
 
@@ -55,7 +79,14 @@ impl Record {
                 volume_version: 1,
                 owner: Some(0),
                 created_at: 0,
+                data_version: FIRST_DATA_VERSION,
+                copied_at: None,
             }
         })
     }
+}
+
+pub(super) fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }

@@ -48,7 +48,7 @@ fn a_damaged_record_gives_a_volume_to_root() {
     let (_state, volumes) = volumes(None);
     let limit = DiskLimit::of_bytes(1 << 20);
     volumes
-        .create(&name("data"), limit, Some(1000), (0, 0))
+        .create(&name("data"), limit, Record::now(Some(1000)), (0, 0))
         .unwrap();
     assert_eq!(volumes.record(&name("data")).owner, Some(1000));
     std::fs::write(volumes.own("data").join("volume.json"), "{}").unwrap();
@@ -62,7 +62,7 @@ fn a_board_has_so_many_volumes_and_no_more() {
     for number in 0..MOST {
         std::fs::create_dir(volumes.own(&format!("v{number}"))).unwrap();
     }
-    let one_more = volumes.create(&name("more"), limit, None, (0, 0));
+    let one_more = volumes.create(&name("more"), limit, Record::now(None), (0, 0));
     assert!(matches!(one_more, Err(VolumeError::TooMany)));
 }
 
@@ -74,6 +74,7 @@ fn a_volume_that_a_trial_grew_keeps_its_size_on_the_way_back() {
         name: name("data"),
         limit: DiskLimit::of_bytes(mib << 20),
         is_declared: true,
+        data_version: 1,
     };
     volumes.ensure(&planned(4), (0, 0)).unwrap();
     let file = volumes.data(&name("data")).join("file");
@@ -94,4 +95,129 @@ fn a_volume_that_a_trial_grew_keeps_its_size_on_the_way_back() {
     assert_eq!(limit(), 4 << 20);
     volumes.remove(&name("data")).unwrap();
     assert!(!volumes.exists(&name("data")));
+}
+
+/// Copied by the child, as before a trial.
+fn copied(volumes: &Volumes, of: &[(&str, u32)]) -> Result<(), CopyError> {
+    let wanted = of.iter().map(|(of, version)| (name(of), *version));
+    let copying = volumes.begin_copies(wanted.collect())?;
+    let exit = coracle_runtime::reap::wait(copying.child.pid).unwrap();
+    volumes.finish_copies(copying, exit)
+}
+
+fn made(volumes: &Volumes, of: &str) -> PathBuf {
+    let planned = PlannedVolume {
+        name: name(of),
+        limit: DiskLimit::of_bytes(4 << 20),
+        is_declared: true,
+        data_version: 1,
+    };
+    volumes.ensure(&planned, (0, 0)).unwrap();
+    let file = volumes.data(&name(of)).join("file");
+    std::fs::write(&file, "old").unwrap();
+    file
+}
+
+/// With an image, and with nothing that holds a limit.
+#[test]
+fn a_volume_is_put_back_as_it_was_copied_however_often_that_is_cut() {
+    for means in [None, Some(Means::Image)] {
+        let (_state, volumes) = volumes(means);
+        let (file, other) = (made(&volumes, "data"), made(&volumes, "other"));
+        // What an earlier way back has left says nothing of the next one.
+        let mut stale = volumes.record(&name("data"));
+        stale.copied_at = Some(1);
+        stale.write(&volumes.own("data")).unwrap();
+        assert_eq!(volumes.close_all(), [""; 0]);
+        copied(&volumes, &[("data", 2), ("other", 3)]).unwrap();
+        let versions = || ["data", "other"].map(|of| volumes.record(&name(of)).data_version);
+        assert_eq!(versions(), [2, 3]);
+        assert!(volumes.has_copy(&name("data")));
+        assert_eq!(volumes.names().len(), 2, "a copy is no volume");
+        if means.is_some() {
+            assert!(volumes.copies_held() > 8 << 20);
+        }
+        let planned = |version| PlannedVolume {
+            name: name("data"),
+            limit: DiskLimit::of_bytes(4 << 20),
+            is_declared: true,
+            data_version: version,
+        };
+        volumes.ensure(&planned(2), (0, 0)).unwrap();
+        std::fs::write(&file, "new").unwrap();
+        std::fs::write(file.with_file_name("more"), "new").unwrap();
+        // The app of before finds nothing of it, whatever else goes wrong.
+        let refused = volumes.ensure(&planned(1), (0, 0)).unwrap_err().to_string();
+        let words = [
+            "`data` holds data of data_version 2",
+            "data_version = 1",
+            "data_version = 3",
+        ];
+        assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
+        assert_eq!(volumes.close_all(), [""; 0]);
+
+        // Cut where the volume has gone and the copy has not got its name yet.
+        volumes.give_up(&volumes.own("data")).unwrap();
+        volumes.recover().unwrap();
+        for _ in 0..2 {
+            volumes.put_back().unwrap();
+            assert_eq!(versions(), [1, 1]);
+            let record = volumes.record(&name("data"));
+            assert!(record.copied_at > Some(1), "{record:?}");
+            volumes.ensure(&planned(1), (0, 0)).unwrap();
+            volumes.place(&name("other")).open().unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+            assert_eq!(std::fs::read_to_string(&other).unwrap(), "old");
+            assert!(!file.with_file_name("more").exists());
+            assert_eq!(volumes.entries().len(), 2);
+            assert_eq!(volumes.close_all(), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn copies_that_are_not_needed_or_not_whole_go() {
+    let (_state, volumes) = volumes(None);
+    let file = made(&volumes, "data");
+    copied(&volumes, &[("data", 2)]).unwrap();
+    std::fs::write(&file, "new").unwrap();
+    std::fs::create_dir_all(volumes.own(".new-.before-data/room/data")).unwrap();
+    volumes.drop_copies().unwrap();
+    volumes.put_back().unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+    assert_eq!(volumes.record(&name("data")).data_version, 2);
+    // One of which only a half was written when the power went.
+    std::fs::create_dir_all(volumes.own(".new-.before-data/room/data")).unwrap();
+    volumes.recover().unwrap();
+    assert_eq!(volumes.entries(), ["data"]);
+}
+
+/// What the child says is the reason, and the volume is what it was.
+#[test]
+fn a_volume_that_cannot_be_copied_is_told_by_its_name() {
+    let (_state, volumes) = volumes(Some(Means::Image));
+    made(&volumes, "data");
+    // Somebody else has it mounted: what is copied could be half of a change.
+    let place = volumes.place(&name("data"));
+    let held = std::fs::File::open(place.folder()).unwrap();
+    let error = copied(&volumes, &[("data", 2)]).unwrap_err().to_string();
+    assert!(error.contains("volume `data` cannot be copied"), "{error}");
+    drop(held);
+    assert_eq!(volumes.record(&name("data")).data_version, 1);
+    volumes.put_back().unwrap();
+    assert_eq!(volumes.entries(), ["data"]);
+    assert_eq!(volumes.close_all(), [""; 0]);
+}
+
+#[test]
+fn a_record_from_before_is_of_the_first_version_and_is_written_as_it_was() {
+    let (_state, volumes) = volumes(None);
+    made(&volumes, "data");
+    let path = volumes.own("data").join("volume.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(
+        !text.contains("data_version") && !text.contains("copied_at"),
+        "{text}"
+    );
+    assert_eq!(volumes.record(&name("data")).data_version, 1);
 }

@@ -26,6 +26,8 @@ pub struct PlannedVolume {
     pub limit: DiskLimit,
     /// The release says so; else the board does, and a volume that is there keeps the limit that it has.
     pub is_declared: bool,
+    /// What the app takes it to hold.
+    pub data_version: u32,
 }
 
 /// What a release or a person asked for, with the inodes that belong to it.
@@ -67,6 +69,7 @@ pub fn planned_volumes(app: &App, settings: &Settings) -> Vec<PlannedVolume> {
             |bytes| limit_of(bytes, volume.inodes),
         ),
         is_declared: volume.size_bytes.is_some(),
+        data_version: app.data_version,
     };
     app.volumes.iter().map(planned).collect()
 }

@@ -1,0 +1,196 @@
+//! What apps of a release take their volumes to hold (`data_version`), held against what the volumes hold.
+
+use super::storage::{Free, SPARE_BYTES};
+use super::{Refused, hand_over};
+use crate::settings::Settings;
+use crate::volumes::{TooNew, Volumes};
+use coracle_board_support::budget::{Budget, Problem};
+use coracle_protocol::names::VolumeName;
+use coracle_protocol::release::{App, Release};
+use coracle_runtime::Means;
+use std::collections::BTreeMap;
+
+/// Volumes that hold data of an earlier version than an app has that writes them, and that app's version.
+pub fn conversions(release: &Release, settings: &Settings) -> BTreeMap<VolumeName, u32> {
+    let volumes = Volumes::of(settings);
+    let mut converted = BTreeMap::new();
+    for app in &release.apps {
+        for mount in app.volumes.iter().filter(|mount| !mount.read_only) {
+            let name = &mount.name;
+            if volumes.exists(name) && volumes.record(name).data_version < app.data_version {
+                converted.insert(name.clone(), app.data_version);
+            }
+        }
+    }
+    converted
+}
+
+/// No app is for data of before what is there, and none serves on with a volume that is converted.
+pub fn check(
+    release: &Release,
+    running: Option<&Release>,
+    settings: &Settings,
+) -> Result<(), Refused> {
+    let volumes = Volumes::of(settings);
+    let mut problems = Vec::new();
+    for app in &release.apps {
+        for mount in &app.volumes {
+            let volume = &mount.name;
+            if !volumes.exists(volume) {
+                continue;
+            }
+            let holds = volumes.record(volume).data_version;
+            if holds > app.data_version {
+                let why = TooNew {
+                    volume,
+                    holds,
+                    app: app.data_version,
+                };
+                problems.push(format!("app `{}`: {why}", app.name));
+            }
+        }
+    }
+    let newer = match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Refused::new("newer-data", problems.join("\n"))),
+    };
+    Refused::both(newer, serves_on(release, running, settings))
+}
+
+fn serves_on(
+    release: &Release,
+    running: Option<&Release>,
+    settings: &Settings,
+) -> Result<(), Refused> {
+    let converted = conversions(release, settings);
+    let handed_over = release.apps.iter().filter(|app| app.is_handed_over());
+    let both = handed_over.chain(hand_over::serving_on(release, running));
+    let fault = |app: &App| {
+        let mut mounts = app.volumes.iter();
+        let name = &mounts
+            .find(|mount| converted.contains_key(&mount.name))?
+            .name;
+        Some(format!(
+            "app `{}`: strategy = `start-then-kill`: volume `{name}` is converted to data_version {}, and the version that runs would go on in it; deploy this one with strategy = `kill-then-start`",
+            app.name, converted[name]
+        ))
+    };
+    match both.filter_map(fault).next() {
+        None => Ok(()),
+        Some(reason) => Err(Refused::new("cannot-overlap", reason)),
+    }
+}
+
+/// Copies of the volumes that a release converts, until it is kept or taken back.
+pub struct Copies {
+    names: Vec<VolumeName>,
+    bytes: u64,
+    /// Of the state folder's file system.
+    inodes: u64,
+}
+
+impl Copies {
+    /// By what is in them now; of a folder without a limit nobody knows that without looking through it.
+    pub fn of(release: &Release, settings: &Settings) -> Copies {
+        let volumes = Volumes::of(settings);
+        let names: Vec<VolumeName> = conversions(release, settings).into_keys().collect();
+        let (mut bytes, mut inodes) = (0_u64, 0_u64);
+        for name in &names {
+            // An image is copied whole, with its bytes reserved, and is one file.
+            let image = volumes.place(name).means().ok().flatten() == Some(Means::Image);
+            let (more, files) = match volumes.usage(name) {
+                _ if image => (volumes.held_bytes(name), 1),
+                Ok(usage) => (usage.bytes, usage.inodes),
+                Err(_) => (0, 0),
+            };
+            bytes = bytes.saturating_add(more);
+            inodes = inodes.saturating_add(files);
+        }
+        Copies {
+            names,
+            bytes,
+            inodes,
+        }
+    }
+
+    pub(super) fn less_of(&self, budget: &Budget) -> Budget {
+        Budget {
+            disk_bytes: budget.disk_bytes.saturating_sub(self.bytes),
+            ..budget.clone()
+        }
+    }
+
+    /// Where the rest of the disk is, when that is what is missing.
+    pub(super) fn hint(&self, problems: &[Problem]) -> Option<String> {
+        let told = self.bytes > 0 && problems.iter().any(super::beside::is_disk);
+        told.then(|| self.words())
+    }
+
+    fn words(&self) -> String {
+        let names: Vec<&str> = self.names.iter().map(VolumeName::as_str).take(8).collect();
+        format!(
+            "copies of the volumes that it converts (data_version) take {} bytes and {} files until it is kept: {}",
+            self.bytes,
+            self.inodes,
+            names.join(", ")
+        )
+    }
+
+    /// What the disk lacks for them, beside `also` bytes.
+    pub fn short(&self, also: u64, free: Free) -> Vec<String> {
+        if self.names.is_empty() {
+            return Vec::new();
+        }
+        let needed = self.bytes.saturating_add(also).saturating_add(SPARE_BYTES);
+        let mut problems = Vec::new();
+        if needed > free.bytes {
+            problems.push(format!(
+                "{}; with what else comes {needed} bytes are needed, and {} are free",
+                self.words(),
+                free.bytes
+            ));
+        }
+        if let Some(inodes) = free.inodes.filter(|inodes| *inodes < self.inodes) {
+            problems.push(format!(
+                "{}; {inodes} inodes are free on the state folder's file system",
+                self.words()
+            ));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_copy_lacks_is_told_with_its_numbers() {
+        let copies = Copies {
+            names: vec![VolumeName::new("data").unwrap()],
+            bytes: 5000,
+            inodes: 70,
+        };
+        let free = |bytes, inodes| Free {
+            bytes,
+            inodes,
+            all_inodes: 0,
+        };
+        let needed = 5000 + 300 + SPARE_BYTES;
+        assert_eq!(copies.short(300, free(needed, Some(70))), [""; 0]);
+        assert_eq!(copies.short(300, free(needed, None)), [""; 0]);
+        let told = copies.short(300, free(needed - 1, Some(69)));
+        assert_eq!(told.len(), 2);
+        let needed = format!("{needed} bytes are needed, and {} are free", needed - 1);
+        for words in ["take 5000 bytes and 70 files", "data", &needed] {
+            assert!(told[0].contains(words), "no `{words}` in {}", told[0]);
+        }
+        assert!(told[1].contains("69 inodes are free"), "{}", told[1]);
+        let none = Copies {
+            names: vec![],
+            bytes: 0,
+            inodes: 0,
+        };
+        assert_eq!(none.short(u64::MAX, free(0, Some(0))), [""; 0]);
+    }
+}

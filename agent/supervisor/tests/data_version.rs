@@ -1,0 +1,293 @@
+//! A release that makes something else of what is in a volume: copied before its apps start, put back when they do not stay,
+//! gone when they do; never old apps with new data. Needs root.
+//!
+//! A few cuts; `CORACLE_CUTS=all` for every one, `CORACLE_CUTS=100` for a hundred.
+
+mod board;
+mod cut;
+#[path = "cut/deployment.rs"]
+mod deployment;
+
+use board::{Board, quiet, rootfs, wait_for};
+use coracle_images::layout::RunConfig;
+use coracle_protocol::local::{Answer, Request, VolumeAction};
+use coracle_protocol::names::VolumeName;
+use coracle_protocol::release::{App, Image, Restart, Strategy, VolumeMount};
+use coracle_protocol::report::{Phase, SetState};
+use cut::Cut;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+const WAIT: Duration = Duration::from_secs(60);
+/// Points where nobody says how many.
+const SAMPLE: usize = 12;
+
+fn volume(name: &str, size: Option<u64>) -> VolumeMount {
+    VolumeMount {
+        name: VolumeName::new(name).unwrap(),
+        target: format!("/{name}"),
+        read_only: false,
+        size_bytes: size,
+        inodes: None,
+    }
+}
+
+/// One that runs on only where its volume holds what it can read: nothing, or what its own version or the one before has
+/// written. It writes its own then.
+fn of_version(image: &Image, version: u32, more: &str) -> App {
+    let script = format!(
+        "v={version}; was=$(cat /data/version 2>/dev/null || echo {version}); \
+         echo {version} found $was; test $was -le {version} || exit 9; \
+         echo {version} > /data/version; {more}; exec sleep 1000"
+    );
+    let mut app = quiet(image, "web", &script);
+    app.volumes = vec![volume("data", Some(4 * MIB))];
+    app.data_version = version;
+    app.limits.disk_bytes = Some(MIB);
+    app
+}
+
+fn image(board: &Board) -> Image {
+    board.image(&rootfs(board, "data"), RunConfig::default())
+}
+
+fn said(board: &Board) -> String {
+    let log = board.state().join("logs/web/json.log");
+    std::fs::read_to_string(log).unwrap()
+}
+
+fn file(board: &Board, name: &str) -> PathBuf {
+    board.state().join("volumes/data/room/data").join(name)
+}
+
+fn version(board: &Board) -> String {
+    std::fs::read_to_string(file(board, "version")).unwrap()
+}
+
+/// What lies beside the volumes.
+fn copies(board: &Board) -> Vec<String> {
+    let entries = std::fs::read_dir(board.state().join("volumes")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with('.')).collect()
+}
+
+#[track_caller]
+fn refused(answer: Answer, code: &str, words: &[&str]) {
+    let Answer::Refused { code: got, reason } = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(got, code, "{reason}");
+    for word in words {
+        assert!(reason.contains(word), "no `{word}` in: {reason}");
+    }
+}
+
+#[test]
+fn data_come_back_with_the_version_that_can_read_them() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit(
+        "1",
+        vec![of_version(
+            &image,
+            1,
+            "echo old > /data/only; cat /data/only",
+        )],
+    );
+    let mut bad = of_version(
+        &image,
+        2,
+        "rm /data/only; echo x > /data/new; echo y > /more/new; exit 3",
+    );
+    bad.volumes.push(volume("more", None));
+    bad.restart = Restart::No;
+    let (phase, reason) = board.deploy("2", vec![bad.clone()]);
+    assert_eq!(phase, Phase::RolledBack);
+    let reason = reason.unwrap();
+    for words in [
+        "put back as of 20",
+        "Z, what it wrote there is gone: volumes data; kept with what it wrote: volumes more",
+    ] {
+        assert!(reason.contains(words), "no `{words}` in: {reason}");
+    }
+    let text = said(&board);
+    assert!(
+        text.contains("2 found 1"),
+        "the new one had the data: {text}"
+    );
+    assert_eq!(
+        text.matches("1 found 1").count(),
+        2,
+        "and so has the old one: {text}"
+    );
+    assert_eq!(version(&board).trim(), "1");
+    assert!(file(&board, "only").exists() && !file(&board, "new").exists());
+    assert_eq!(copies(&board), [""; 0]);
+
+    // One that stays.
+    board.commit("3", vec![of_version(&image, 2, "true")]);
+    assert_eq!(version(&board).trim(), "2");
+    assert!(said(&board).contains("2 found 1"));
+    assert_eq!(copies(&board), [""; 0]);
+    // The next one of that version is an update like any other, and leaves what it wrote.
+    let (phase, reason) = board.deploy("4", vec![bad]);
+    assert_eq!(phase, Phase::RolledBack);
+    let reason = reason.unwrap();
+    let words = "; kept with what it wrote: volumes data, more";
+    assert!(reason.ends_with(words), "{reason}");
+
+    // There is no way back to data that are no more, and it says what there is instead.
+    let (release, deploy) = board.documents("5", vec![of_version(&image, 1, "true")]);
+    let words = [
+        "app `web`: volume `data` holds data of data_version 2",
+        "the app has data_version = 1",
+        "release it with data_version = 2",
+        "data_version = 3",
+    ];
+    refused(board.offer("5", &release, &deploy), "newer-data", &words);
+    board.restart_supervisor();
+    let (release, deploy) = board.documents("6", vec![of_version(&image, 1, "true")]);
+    refused(board.offer("6", &release, &deploy), "newer-data", &words);
+    assert_eq!(board.status().current.unwrap().version, "3");
+}
+
+#[test]
+fn what_is_converted_is_not_handed_over_and_has_room_for_its_copy() {
+    let mut board = Board::start();
+    let image = image(&board);
+    let mut web = of_version(&image, 1, "true");
+    web.strategy = Strategy::StartThenKill;
+    web.both_write.insert(VolumeName::new("data").unwrap());
+    board.commit("1", vec![web.clone()]);
+    web.data_version = 2;
+    let (release, deploy) = board.documents("2", vec![web.clone()]);
+    let words = [
+        "app `web`: strategy = `start-then-kill`",
+        "volume `data`",
+        "data_version 2",
+        "kill-then-start",
+    ];
+    refused(
+        board.offer("2", &release, &deploy),
+        "cannot-overlap",
+        &words,
+    );
+
+    // Nobody has room for so much twice.
+    let held = board.state().join("volumes/data/room.ext4");
+    let held = held.metadata().unwrap().len().to_string();
+    let site = board.dir.path().join("etc/board.toml");
+    let text = std::fs::read_to_string(&site).unwrap();
+    let free = rustix::fs::statvfs(board.state()).unwrap();
+    let all = (free.f_blocks * free.f_frsize) >> 20;
+    // Room for what runs, and not for so much more.
+    let less = format!(
+        "{text}[reserve]\ndisk_mib = {}\n[quotas]\nlog_mib = 1\n",
+        all - 20
+    );
+    std::fs::write(&site, less).unwrap();
+    board.restart_supervisor();
+    web.strategy = Strategy::default();
+    web.both_write.clear();
+    let (release, deploy) = board.documents("3", vec![web.clone()]);
+    let words = [
+        "disk: the apps ask for",
+        "copies of the volumes that it converts",
+        &held,
+        "data",
+    ];
+    refused(board.offer("3", &release, &deploy), "over-budget", &words);
+    // Without a copy there is room.
+    web.data_version = 1;
+    web.priority = 51;
+    board.commit("4", vec![web]);
+}
+
+/// A person's backup is waited for, and none begins while the volume is copied.
+#[test]
+fn a_volume_that_is_backed_up_is_converted_afterwards() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit("1", vec![of_version(&image, 1, "true")]);
+    let name = VolumeName::new("data").unwrap();
+    let action = VolumeAction::Backup { name };
+    // Nobody comes for it, which is noticed after ten seconds.
+    let answer = board.ask(Request::Volume { action, uid: 0 });
+    assert!(matches!(answer, Answer::Transfer { .. }), "{answer:?}");
+    let (release, deploy) = board.documents("2", vec![of_version(&image, 2, "true")]);
+    let needs = board.needs("2", &release, &deploy);
+    board.stage_all("2", &needs);
+    let mut events = board.watch();
+    assert_eq!(board.activate("2"), Answer::Done);
+    let waiting = board.status().waiting.unwrap();
+    assert_eq!(waiting.code, "backup");
+    assert!(waiting.reason.contains("volume `data`"), "{waiting:?}");
+    assert_eq!(board.end_of(&mut events, "2"), (Phase::Committed, None));
+    assert_eq!(version(&board).trim(), "2");
+}
+
+/// The set that runs once the board has come to rest, and what its app has found.
+fn comes_to_rest(board: &Board, at: &str) -> u32 {
+    let what = format!("one whole set after {at}");
+    wait_for(&what, WAIT, || {
+        let set = board.try_status()?.current?;
+        let run = set
+            .apps
+            .first()
+            .filter(|_| set.state == SetState::Committed)?;
+        run.pid?;
+        let (version, _) = run.args[2].strip_prefix("v=")?.split_once(';')?;
+        let version: u32 = version.parse().ok()?;
+        (self::version(board).trim() == version.to_string()).then_some(version)
+    })
+}
+
+#[test]
+fn a_supervisor_that_is_killed_at_any_call_leaves_no_app_with_data_of_a_later_one() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit("0", vec![of_version(&image, 1, "true")]);
+    let Cut::Over(all) = deployment::cut(
+        &mut board,
+        "1",
+        vec![of_version(&image, 2, "true")],
+        usize::MAX,
+    ) else {
+        panic!("it was cut where nobody cuts");
+    };
+    let wanted = match std::env::var("CORACLE_CUTS").unwrap_or_default().as_str() {
+        "" => SAMPLE,
+        "all" => all,
+        number => number.parse().expect("CORACLE_CUTS is `all` or 7"),
+    };
+    let mut before = comes_to_rest(&board, "the first");
+    assert_eq!(before, 2);
+    let (mut stayed, mut came) = (0, 0);
+    for n in (1..=all).step_by((all / wanted).max(1)) {
+        let next = of_version(&image, before + 1, "true");
+        let at = match deployment::cut(&mut board, &format!("{}", n + 1), vec![next], n) {
+            Cut::Before(call) => format!("cut {n}, {call}"),
+            Cut::Over(_) => "nothing was cut".to_owned(),
+        };
+        let after = comes_to_rest(&board, &at);
+        let text = said(&board);
+        // No app has ever found what it cannot read.
+        for line in text.lines().filter(|line| line.contains(" found ")) {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let words: Vec<&str> = line["log"].as_str().unwrap().split_whitespace().collect();
+            let numbers = [words[0], words[2]].map(|word| word.parse::<u32>().unwrap());
+            assert!(numbers[1] <= numbers[0], "{at}: {words:?}");
+        }
+        wait_for(&format!("no copy after {at}"), WAIT, || {
+            copies(&board).is_empty().then_some(())
+        });
+        match after == before {
+            true => stayed += 1,
+            false => came += 1,
+        }
+        before = after;
+    }
+    eprintln!("{all} calls; the old set stayed {stayed} times, the new one came {came} times");
+    assert!(stayed > 0, "no cut came before the new set was kept");
+}
