@@ -10,12 +10,15 @@ mod deployment;
 
 use board::{Board, quiet, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
-use coracle_protocol::local::{Answer, Request, VolumeAction};
+use coracle_protocol::local::{Answer, Event, Request, VolumeAction};
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{App, Image, Restart, Strategy, VolumeMount};
 use coracle_protocol::report::{Phase, SetState};
 use cut::Cut;
+use cut::family::{Whose, cut_family};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
@@ -243,17 +246,40 @@ fn comes_to_rest(board: &Board, at: &str) -> u32 {
     })
 }
 
-#[test]
-fn a_supervisor_that_is_killed_at_any_call_leaves_no_app_with_data_of_a_later_one() {
+/// The supervisor with whatever it starts: the child that copies, and the new app.
+fn cut_with_children(board: &mut Board, version: &str, app: App, n: usize) -> Cut {
+    let (release, deploy) = board.documents(version, vec![app]);
+    let needs = board.needs(version, &release, &deploy);
+    board.stage_all(version, &needs);
+    let (mut events, mut client) = (board.watch(), board.client());
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = over.clone();
+    let watcher = std::thread::spawn(move || {
+        while let Some(event) = events.event() {
+            if matches!(event, Event::Deployment { phase, .. } if phase.is_end()) {
+                ended.store(true, Ordering::Relaxed);
+                return;
+            }
+        }
+    });
+    let (pid, log) = (board.supervisor_pid(), board.log_path());
+    let activity = version.to_owned();
+    let cut = cut_family(pid, &log, Whose::All, n, &over, || {
+        client.send(Request::Activate { activity });
+    });
+    if let Cut::Before(_) = cut {
+        board.restart_supervisor();
+    }
+    watcher.join().unwrap();
+    cut
+}
+
+/// Versions come one after the other, each deployment cut somewhere else.
+fn cut_everywhere(cut: impl Fn(&mut Board, &str, App, usize) -> Cut) {
     let mut board = Board::start();
     let image = image(&board);
     board.commit("0", vec![of_version(&image, 1, "true")]);
-    let Cut::Over(all) = deployment::cut(
-        &mut board,
-        "1",
-        vec![of_version(&image, 2, "true")],
-        usize::MAX,
-    ) else {
+    let Cut::Over(all) = cut(&mut board, "1", of_version(&image, 2, "true"), usize::MAX) else {
         panic!("it was cut where nobody cuts");
     };
     let wanted = match std::env::var("CORACLE_CUTS").unwrap_or_default().as_str() {
@@ -266,7 +292,7 @@ fn a_supervisor_that_is_killed_at_any_call_leaves_no_app_with_data_of_a_later_on
     let (mut stayed, mut came) = (0, 0);
     for n in (1..=all).step_by((all / wanted).max(1)) {
         let next = of_version(&image, before + 1, "true");
-        let at = match deployment::cut(&mut board, &format!("{}", n + 1), vec![next], n) {
+        let at = match cut(&mut board, &format!("{}", n + 1), next, n) {
             Cut::Before(call) => format!("cut {n}, {call}"),
             Cut::Over(_) => "nothing was cut".to_owned(),
         };
@@ -290,4 +316,14 @@ fn a_supervisor_that_is_killed_at_any_call_leaves_no_app_with_data_of_a_later_on
     }
     eprintln!("{all} calls; the old set stayed {stayed} times, the new one came {came} times");
     assert!(stayed > 0, "no cut came before the new set was kept");
+}
+
+#[test]
+fn a_supervisor_that_is_killed_at_any_call_leaves_no_app_with_data_of_a_later_one() {
+    cut_everywhere(|board, version, app, n| deployment::cut(board, version, vec![app], n));
+}
+
+#[test]
+fn neither_does_a_cut_of_all_that_it_has_started() {
+    cut_everywhere(cut_with_children);
 }
