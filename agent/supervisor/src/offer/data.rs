@@ -8,17 +8,20 @@ use coracle_board_support::budget::{Budget, Problem};
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{App, Release};
 use coracle_runtime::Means;
-use std::collections::BTreeMap;
 
 /// Volumes that hold data of an earlier version than an app has that writes them, and that app's version.
-pub fn conversions(release: &Release, settings: &Settings) -> BTreeMap<VolumeName, u32> {
+pub fn conversions(release: &Release, settings: &Settings) -> Vec<(VolumeName, u32)> {
     let volumes = Volumes::of(settings);
-    let mut converted = BTreeMap::new();
+    let mut converted: Vec<(VolumeName, u32)> = Vec::new();
     for app in &release.apps {
         for mount in app.volumes.iter().filter(|mount| !mount.read_only) {
             let name = &mount.name;
-            if volumes.exists(name) && volumes.record(name).data_version < app.data_version {
-                converted.insert(name.clone(), app.data_version);
+            // All apps of a volume have the same version.
+            if converted.iter().all(|(known, _)| known != name)
+                && volumes.exists(name)
+                && volumes.record(name).data_version < app.data_version
+            {
+                converted.push((name.clone(), app.data_version));
             }
         }
     }
@@ -66,13 +69,11 @@ fn serves_on(
     let handed_over = release.apps.iter().filter(|app| app.is_handed_over());
     let both = handed_over.chain(hand_over::serving_on(release, running));
     let fault = |app: &App| {
-        let mut mounts = app.volumes.iter();
-        let name = &mounts
-            .find(|mount| converted.contains_key(&mount.name))?
-            .name;
+        let has = |name: &VolumeName| app.volumes.iter().any(|mount| mount.name == *name);
+        let (name, to) = converted.iter().find(|(name, _)| has(name))?;
         Some(format!(
-            "app `{}`: strategy = `start-then-kill`: volume `{name}` is converted to data_version {}, and the version that runs would go on in it; deploy this one with strategy = `kill-then-start`",
-            app.name, converted[name]
+            "app `{}`: strategy = `start-then-kill`: volume `{name}` is converted to data_version {to}, and the version that runs would go on in it; deploy this one with strategy = `kill-then-start`",
+            app.name
         ))
     };
     match both.filter_map(fault).next() {
@@ -83,7 +84,7 @@ fn serves_on(
 
 /// Copies of the volumes that a release converts, until it is kept or taken back.
 pub struct Copies {
-    names: Vec<VolumeName>,
+    names: Vec<(VolumeName, u32)>,
     bytes: u64,
     /// Of the state folder's file system.
     inodes: u64,
@@ -93,9 +94,9 @@ impl Copies {
     /// By what is in them now; of a folder without a limit nobody knows that without looking through it.
     pub fn of(release: &Release, settings: &Settings) -> Copies {
         let volumes = Volumes::of(settings);
-        let names: Vec<VolumeName> = conversions(release, settings).into_keys().collect();
+        let names = conversions(release, settings);
         let (mut bytes, mut inodes) = (0_u64, 0_u64);
-        for name in &names {
+        for (name, _) in &names {
             // An image is copied whole, with its bytes reserved, and is one file.
             let image = volumes.place(name).means().ok().flatten() == Some(Means::Image);
             let (more, files) = match volumes.usage(name) {
@@ -127,7 +128,8 @@ impl Copies {
     }
 
     fn words(&self) -> String {
-        let names: Vec<&str> = self.names.iter().map(VolumeName::as_str).take(8).collect();
+        let names = self.names.iter().take(8).map(|(name, _)| name.as_str());
+        let names: Vec<&str> = names.collect();
         format!(
             "copies of the volumes that it converts (data_version) take {} bytes and {} files until it is kept: {}",
             self.bytes,
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn what_a_copy_lacks_is_told_with_its_numbers() {
         let copies = Copies {
-            names: vec![VolumeName::new("data").unwrap()],
+            names: vec![(VolumeName::new("data").unwrap(), 2)],
             bytes: 5000,
             inodes: 70,
         };

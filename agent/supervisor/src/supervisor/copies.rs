@@ -6,7 +6,7 @@ use crate::journal::DeployedSet;
 use crate::machine::{Event, Why};
 use crate::offer::Free;
 use crate::offer::data::{self, Copies};
-use crate::volumes::{CopyError, Copying, Volumes};
+use crate::volumes::{Copying, Volumes};
 use coracle_protocol::names::VolumeName;
 use coracle_runtime::Exit;
 use std::collections::BTreeSet;
@@ -58,7 +58,10 @@ impl Supervisor {
     /// Whether the set that waits, or is switched to, is about to convert this volume.
     pub(super) fn is_converted(&self, name: &VolumeName) -> bool {
         let set = self.trying.as_ref().map(|trying| &trying.set);
-        set.is_some_and(|set| data::conversions(set.release(), &self.settings).contains_key(name))
+        set.is_some_and(|set| {
+            let converted = data::conversions(set.release(), &self.settings);
+            converted.iter().any(|(known, _)| known == name)
+        })
     }
 
     /// Starts the child, where there is something to copy.
@@ -78,7 +81,7 @@ impl Supervisor {
                 };
                 None
             }
-            Err(error) => Some(fault(&error)),
+            Err(reason) => Some(fault(reason)),
         }
     }
 
@@ -87,7 +90,7 @@ impl Supervisor {
         let exit = self.copier.ended.take()?;
         let copying = self.copier.child.take()?;
         let finished = Volumes::of(&self.settings).finish_copies(copying, exit);
-        Some(finished.map_or_else(|error| fault(&error), |()| Event::Copied))
+        Some(finished.map_or_else(fault, |()| Event::Copied))
     }
 
     /// Whether each volume that was copied has its old contents again; tried until that is so. Apps wait for it: of the new
@@ -153,6 +156,6 @@ impl Left {
     }
 }
 
-fn fault(error: &CopyError) -> Event {
-    Event::Fault(Why::new(VOLUME_COPY, error.to_string()))
+fn fault(reason: String) -> Event {
+    Event::Fault(Why::new(VOLUME_COPY, reason))
 }

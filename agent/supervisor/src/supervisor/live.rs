@@ -14,7 +14,7 @@ use crate::journal::DeployedSet;
 use crate::offer::data;
 use crate::volumes::Volumes;
 use coracle_board_support::config::Config;
-use coracle_protocol::names::AppName;
+use coracle_protocol::names::{AppName, VolumeName};
 use coracle_protocol::release::{App, Release};
 use coracle_runtime::Limits;
 use coracle_runtime::cgroup::{Devices, IoLimit};
@@ -175,7 +175,8 @@ impl Supervisor {
         let volumes = Volumes::of(&self.settings);
         for run in self.apps.iter().filter(|run| is_well(run)) {
             let mut mounts = run.app.volumes.iter();
-            if mounts.any(|on| converted.contains_key(&on.name) || volumes.has_copy(&on.name)) {
+            let is_converted = |name: &VolumeName| converted.iter().any(|(one, _)| one == name);
+            if mounts.any(|on| is_converted(&on.name) || volumes.has_copy(&on.name)) {
                 continue;
             }
             // The old set's own process serves on, and is the one that goes on when that set is back.

@@ -10,13 +10,12 @@ use super::record::unix_seconds;
 use super::{NEW, VolumeError, Volumes, place_in};
 use crate::disk;
 use coracle_protocol::names::VolumeName;
-use coracle_runtime::{Child, DiskLimit, Exit, Failure, Means, spawn_plain};
+use coracle_runtime::{Child, DiskLimit, Exit, Means, spawn_plain};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::io::{Read, Seek, Write};
+use std::path::PathBuf;
 
 const BEFORE: &str = ".before-";
 
@@ -26,30 +25,13 @@ const MORE: u64 = 1 << 20;
 /// Bytes of what the child says at its end.
 const WORDS: u64 = 4096;
 
-/// Why volumes were not copied.
-#[derive(Debug, thiserror::Error)]
-pub enum CopyError {
-    /// A volume.
-    #[error(transparent)]
-    Volume(#[from] VolumeError),
-    /// The child.
-    #[error("the child that copies volumes: {0}")]
-    Child(#[from] Failure),
-    /// What it said of itself.
-    #[error("the child that copies volumes: {0}")]
-    Words(#[from] io::Error),
-    /// What became of it.
-    #[error("{0}")]
-    Failed(String),
-}
-
 /// A child that copies.
 #[derive(Debug)]
 pub struct Copying {
     /// The child.
     pub child: Child,
     words: File,
-    volumes: BTreeMap<VolumeName, u32>,
+    volumes: Vec<(VolumeName, u32)>,
 }
 
 impl Volumes {
@@ -61,33 +43,46 @@ impl Volumes {
         self.own(&format!("{NEW}{BEFORE}{name}"))
     }
 
-    /// Starts the child that copies these volumes, of which nobody has any open.
-    pub fn begin_copies(&self, volumes: BTreeMap<VolumeName, u32>) -> Result<Copying, CopyError> {
-        self.drop_copies()?;
-        let mut pairs = Vec::new();
-        for name in volumes.keys() {
-            self.begin_copy(name)?;
-            pairs.push((name.clone(), self.own(name.as_str()), self.new_before(name)));
+    /// Starts the child that copies these volumes, of which nobody has any open. An error is its reason, in words.
+    pub fn begin_copies(&self, volumes: Vec<(VolumeName, u32)>) -> Result<Copying, String> {
+        self.drop_copies().map_err(words)?;
+        for (name, _) in &volumes {
+            self.begin_copy(name).map_err(words)?;
         }
-        let words = memfd_create("copies", MemfdFlags::CLOEXEC).map_err(io::Error::from)?;
-        let of_child = words.try_clone()?;
-        let folder = self.folder.clone();
-        let child = spawn_plain(vec![of_child], move |mut files| {
+        let said = memfd_create("copies", MemfdFlags::CLOEXEC).map_err(words)?;
+        let of_child = said.try_clone().map_err(words)?;
+        let child = spawn_plain(vec![of_child], |mut files| {
             // The next supervisor throws away what this one leaves.
             let _ = set_parent_process_death_signal(Some(Signal::KILL));
-            let Err(fault) = copy_all(&pairs, &folder) else {
+            let Err(fault) = self.copy_all(&volumes) else {
                 return 0;
             };
-            if let Some(words) = files.pop() {
-                let _ = File::from(words).write_all(fault.as_bytes());
+            if let Some(said) = files.pop() {
+                let _ = File::from(said).write_all(fault.as_bytes());
             }
             1
-        })?;
+        });
         Ok(Copying {
-            child,
-            words: words.into(),
+            child: child.map_err(words)?,
+            words: said.into(),
             volumes,
         })
+    }
+
+    /// In the child.
+    fn copy_all(&self, volumes: &[(VolumeName, u32)]) -> Result<(), String> {
+        for (name, _) in volumes {
+            let (from, to) = (self.place(name), place_in(&self.new_before(name)));
+            let copied = match from.means() {
+                Ok(Some(Means::Image)) => from.copy_image(&to).map_err(words),
+                Ok(_) => copy::tree(from.folder(), to.folder()).map_err(words),
+                Err(error) => Err(words(error)),
+            };
+            copied.map_err(|fault| format!("volume `{name}` cannot be copied: {fault}"))?;
+        }
+        // All of it, once: nothing of it has its name yet.
+        let folder = File::open(&self.folder).map_err(words)?;
+        rustix::fs::syncfs(&folder).map_err(words)
     }
 
     /// An empty place for a copy, with a limit of its own.
@@ -120,24 +115,24 @@ impl Volumes {
     }
 
     /// The child has ended. The volumes bear the number of the version that starts next.
-    pub fn finish_copies(&self, mut copying: Copying, exit: Exit) -> Result<(), CopyError> {
+    pub fn finish_copies(&self, mut copying: Copying, exit: Exit) -> Result<(), String> {
         if !exit.success() {
             let mut text = String::new();
-            copying.words.rewind()?;
-            (&mut copying.words).take(WORDS).read_to_string(&mut text)?;
+            copying.words.rewind().map_err(words)?;
+            let mut said = (&mut copying.words).take(WORDS);
+            said.read_to_string(&mut text).map_err(words)?;
             if text.is_empty() {
                 text = format!("the child that copies volumes died: {exit:?}");
             }
-            return Err(CopyError::Failed(text));
+            return Err(text);
         }
         for (name, version) in &copying.volumes {
-            self.hold(name)?;
-            disk::rename(&self.new_before(name), &self.before(name)).map_err(VolumeError::from)?;
+            self.hold(name).map_err(words)?;
+            disk::rename(&self.new_before(name), &self.before(name)).map_err(words)?;
             let mut record = self.record(name);
             record.data_version = *version;
             record.copied_at = None;
-            let own = self.own(name.as_str());
-            record.write(&own).map_err(VolumeError::from)?;
+            record.write(&self.own(name.as_str())).map_err(words)?;
         }
         Ok(())
     }
@@ -191,19 +186,6 @@ impl Volumes {
     }
 }
 
-/// In the child.
-fn copy_all(pairs: &[(VolumeName, PathBuf, PathBuf)], folder: &Path) -> Result<(), String> {
-    for (name, own, new) in pairs {
-        let (from, to) = (place_in(own), place_in(new));
-        let copied = match from.means() {
-            Ok(Some(Means::Image)) => from.copy_image(&to).map_err(|error| error.to_string()),
-            Ok(_) => copy::tree(from.folder(), to.folder()).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        copied.map_err(|fault| format!("volume `{name}` cannot be copied: {fault}"))?;
-    }
-    // All of it, once: nothing of it has its name yet.
-    File::open(folder)
-        .and_then(|folder| Ok(rustix::fs::syncfs(&folder)?))
-        .map_err(|error| format!("copies of volumes are not on the disk: {error}"))
+fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }

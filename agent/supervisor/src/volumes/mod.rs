@@ -12,7 +12,7 @@ mod copy;
 mod record;
 mod transfer;
 
-pub use copies::{CopyError, Copying};
+pub use copies::Copying;
 pub use record::Record;
 pub use transfer::{Direction, Transfer, TransferError, start};
 

@@ -98,7 +98,7 @@ fn a_volume_that_a_trial_grew_keeps_its_size_on_the_way_back() {
 }
 
 /// Copied by the child, as before a trial.
-fn copied(volumes: &Volumes, of: &[(&str, u32)]) -> Result<(), CopyError> {
+fn copied(volumes: &Volumes, of: &[(&str, u32)]) -> Result<(), String> {
     let wanted = of.iter().map(|(of, version)| (name(of), *version));
     let copying = volumes.begin_copies(wanted.collect())?;
     let exit = coracle_runtime::reap::wait(copying.child.pid).unwrap();
@@ -200,7 +200,7 @@ fn a_volume_that_cannot_be_copied_is_told_by_its_name() {
     // Somebody else has it mounted: what is copied could be half of a change.
     let place = volumes.place(&name("data"));
     let held = std::fs::File::open(place.folder()).unwrap();
-    let error = copied(&volumes, &[("data", 2)]).unwrap_err().to_string();
+    let error = copied(&volumes, &[("data", 2)]).unwrap_err();
     assert!(error.contains("volume `data` cannot be copied"), "{error}");
     drop(held);
     assert_eq!(volumes.record(&name("data")).data_version, 1);
