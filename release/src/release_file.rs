@@ -71,8 +71,8 @@ pub struct ReleaseFile {
     release_counter: u64,
     expires: Expiry,
     hardware: BTreeSet<HardwareClass>,
-    #[serde(default = "yes")]
-    layer_entries: bool,
+    /// Not by itself where there is an agent: the boards that it is for are of before it, and may not know the field.
+    layer_entries: Option<bool>,
     #[serde(default)]
     networks: Vec<NetworkSpec>,
     agent: Option<AgentTable>,
@@ -220,10 +220,6 @@ struct TmpfsTable {
     size: Size,
 }
 
-fn yes() -> bool {
-    true
-}
-
 fn ten() -> u32 {
     10
 }
@@ -253,7 +249,7 @@ impl ReleaseFile {
     ) -> Result<Described, ReleaseFileError> {
         let mut apps = Vec::new();
         let mut health_of_image = Vec::new();
-        if !self.layer_entries {
+        if !self.layer_entries.unwrap_or(self.agent.is_none()) {
             images.without_entries();
         }
         for mut table in self.apps {

@@ -64,6 +64,24 @@ fn a_release_names_the_agents_own_bytes_and_a_stick_carries_them() {
     assert!(place.path(&blob).exists(), "{blob}");
 }
 
+/// The boards that a new program is for are of before it.
+#[test]
+fn a_release_with_an_agent_has_no_field_that_boards_before_it_refuse_unless_told() {
+    let place = Place::with_keys().with_images();
+    program(&place, "agent", b"\x7fELF", 0o755);
+    build(&place, "agent", "", "coracle/agent:1.2");
+    let file = with_agent("coracle/agent:1.2");
+    for (text, counts) in [
+        (format!("layer_entries = true\n{file}"), true),
+        (file, false),
+    ] {
+        place.write("release.toml", text);
+        place.run(CREATE).ok();
+        let shown = place.run("release show --json r.json").ok();
+        assert_eq!(shown.contains("\"entries\""), counts, "{shown}");
+    }
+}
+
 #[test]
 fn what_a_board_would_not_execute_is_refused_before_it_is_signed() {
     let place = Place::with_keys().with_images();
