@@ -13,10 +13,10 @@ pub struct Limits {
     /// Bytes of a layer's uncompressed tar stream: the bound for compression bombs, and through
     /// it for the flash that unpacking can take.
     pub unpacked_bytes: u64,
-    /// Members of a layer's tar stream: each one costs an inode.
+    /// Headers of a layer's tar stream: members', and those that only extend one (long names, PAX).
     pub entries: u64,
-    /// Headers of it: members', and those that only extend one (long names, PAX). Of a delta, base files that it opens.
-    pub headers: u64,
+    /// Members alone: each one costs an inode. A signed release may say how many there are.
+    pub members: u64,
     /// Bytes of a path or of a link's target (Linux: `PATH_MAX` is 4096 with its NUL).
     pub path_bytes: usize,
     /// Components of a path: bounds the folders that are held open at once.
@@ -45,7 +45,7 @@ impl Default for Limits {
             document_bytes: 1 << 20,
             unpacked_bytes: 4 << 30,
             entries: 500_000,
-            headers: 1_000_000,
+            members: 500_000,
             path_bytes: 4095,
             path_depth: 128,
             xattr_bytes: 64 << 10,

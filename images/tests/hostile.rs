@@ -648,7 +648,7 @@ fn members_have_a_limit_and_the_last_of_a_name_wins() {
     ));
 }
 
-/// Long names and PAX headers are no members, and have a limit of their own.
+/// Long names and PAX headers are no members, and are bounded with them.
 #[test]
 fn what_extends_a_member_takes_no_inode_and_is_bounded_too() {
     let mut tar = Hostile::default();
@@ -658,31 +658,21 @@ fn what_extends_a_member_takes_no_inode_and_is_bounded_too() {
     }
     let tar = tar.end();
     let exactly = Limits {
-        entries: 20,
-        headers: 40,
+        members: 20,
+        entries: 40,
         ..Limits::default()
     };
     let applied = Scene::new().unpack_within(&tar, &exactly).unwrap();
     assert_eq!(applied.entries, 20);
-    for (limits, told) in [
-        (
-            Limits {
-                entries: 19,
-                ..exactly
-            },
-            "tar members",
-        ),
-        (
-            Limits {
-                headers: 39,
-                ..exactly
-            },
-            "tar headers",
-        ),
-    ] {
+    for (members, entries, told) in [(19, 40, 19), (20, 39, 39)] {
+        let limits = Limits {
+            members,
+            entries,
+            ..exactly
+        };
         let error = Scene::new().unpack_within(&tar, &limits).unwrap_err();
         assert!(
-            matches!(error, UnpackError::Tar(TarError::Limit { what, .. }) if what == told),
+            matches!(error, UnpackError::Tar(TarError::Limit { limit, .. }) if limit == told),
             "{error:?}"
         );
     }

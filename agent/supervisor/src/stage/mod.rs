@@ -107,9 +107,7 @@ fn limits_of(layer: &Layer) -> Limits {
     let most = Limits::default();
     Limits {
         unpacked_bytes: layer.unpacked_size,
-        entries: layer
-            .entries
-            .map_or(most.entries, |signed| signed.min(most.entries)),
+        members: layer.entries.unwrap_or(most.members),
         ..most
     }
 }

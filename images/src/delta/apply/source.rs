@@ -120,7 +120,7 @@ impl Sources {
     /// Opens a base file in place of the last one, at its start, and returns its size.
     pub(in crate::delta) fn open(&mut self, path: &[u8]) -> Result<u64, DeltaError> {
         self.count += 1;
-        if self.count > self.limits.headers {
+        if self.count > self.limits.entries {
             return Err(DeltaError::Malformed("too many sources"));
         }
         let shown = String::from_utf8_lossy(&path[..path.len().min(200)]).into_owned();

@@ -104,7 +104,7 @@ impl<R: Read> TarStream<R> {
                     Ok(None)
                 };
             }
-            count(&mut self.headers, "tar headers", self.limits.headers)?;
+            count(&mut self.headers, self.limits.entries)?;
             let header = Header::from_byte_slice(&block);
             check_sum(&block, header)?;
             let size = header.entry_size().map_err(|_| TarError::Header("size"))?;
@@ -126,7 +126,7 @@ impl<R: Read> TarStream<R> {
                     continue;
                 }
                 _ => {
-                    count(&mut self.entries, "tar members", self.limits.entries)?;
+                    count(&mut self.entries, self.limits.members)?;
                     let member = Member::read(header, size, extension)?;
                     self.data = member.size;
                     self.padding = (BLOCK - member.size % BLOCK) % BLOCK;
@@ -204,9 +204,10 @@ impl<R: Read> Read for TarStream<R> {
     }
 }
 
-fn count(seen: &mut u64, what: &'static str, limit: u64) -> Result<(), TarError> {
+fn count(seen: &mut u64, limit: u64) -> Result<(), TarError> {
     *seen += 1;
     if *seen > limit {
+        let what = "tar members";
         return Err(TarError::Limit { what, limit });
     }
     Ok(())
