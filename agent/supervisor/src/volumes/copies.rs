@@ -35,7 +35,7 @@ pub struct Copying {
 }
 
 impl Volumes {
-    fn before(&self, name: &VolumeName) -> PathBuf {
+    pub(super) fn before(&self, name: &VolumeName) -> PathBuf {
         self.own(&format!("{BEFORE}{name}"))
     }
 
@@ -148,7 +148,7 @@ impl Volumes {
 
     /// Each volume that was copied whole is as it was then. No app that has one may run.
     pub fn put_back(&self) -> Result<(), VolumeError> {
-        for entry in self.entries() {
+        for entry in self.listing()? {
             let Some(name) = entry.strip_prefix(BEFORE) else {
                 continue;
             };
@@ -160,15 +160,16 @@ impl Volumes {
         self.drop_copies()
     }
 
-    /// Copies go, whole or not.
+    /// Copies go, whole or not: all that can, whatever stays.
     pub fn drop_copies(&self) -> Result<(), VolumeError> {
-        for entry in self.entries() {
+        let mut gone = Ok(());
+        for entry in self.listing()? {
             let whole = entry.strip_prefix(NEW).unwrap_or(&entry);
             if whole.starts_with(BEFORE) {
-                self.give_up(&self.own(&entry))?;
+                gone = gone.and(self.give_up(&self.own(&entry)));
             }
         }
-        Ok(())
+        gone
     }
 
     /// Whether there is a copy of this one as it was.

@@ -132,10 +132,20 @@ impl Volumes {
     }
 
     fn entries(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
-        entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect()
+        self.listing().unwrap_or_default()
+    }
+
+    fn listing(&self) -> Result<Vec<String>, DiskError> {
+        let mut names = Vec::new();
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            other => other.about("list", &self.folder)?,
+        };
+        for entry in entries {
+            let name = entry.about("list", &self.folder)?.file_name();
+            names.extend(name.into_string());
+        }
+        Ok(names)
     }
 
     /// Who made it and when.

@@ -192,6 +192,39 @@ fn copies_that_are_not_needed_or_not_whole_go() {
     assert_eq!(volumes.entries(), ["data"]);
 }
 
+/// Nothing to put back and nothing to drop is said only of a folder that was looked into.
+#[test]
+fn copies_that_cannot_be_listed_are_an_error() {
+    let (state, mut volumes) = volumes(None);
+    volumes.folder = state.path().join("file");
+    std::fs::write(&volumes.folder, "").unwrap();
+    assert!(volumes.put_back().is_err() && volumes.drop_copies().is_err());
+    std::fs::remove_file(&volumes.folder).unwrap();
+    volumes.put_back().unwrap();
+}
+
+/// Where a mount is on one, it cannot go; the others do.
+#[test]
+fn one_copy_that_stays_keeps_no_other() {
+    let (_state, volumes) = volumes(None);
+    let copies = ["a", "b", "c"].map(|of| volumes.before(&name(of)));
+    for copy in &copies {
+        std::fs::create_dir(copy).unwrap();
+    }
+    let run = |program: &str, more: &[&Path]| {
+        let mut run = std::process::Command::new(program);
+        assert!(run.args(more).status().unwrap().success());
+    };
+    run("mount", &[Path::new("--bind"), &copies[1], &copies[1]]);
+    let dropped = volumes.drop_copies();
+    run("umount", &[&copies[1]]);
+    let error = dropped.unwrap_err().to_string();
+    assert!(error.contains(".before-b"), "{error}");
+    assert_eq!(volumes.entries(), [".before-b"]);
+    volumes.drop_copies().unwrap();
+    assert_eq!(volumes.entries(), [""; 0]);
+}
+
 /// What the child says is the reason, and the volume is what it was.
 #[test]
 fn a_volume_that_cannot_be_copied_is_told_by_its_name() {
