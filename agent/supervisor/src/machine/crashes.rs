@@ -98,7 +98,10 @@ fn futures(state: &State, world: &World) -> Vec<(Event, Vec<Step>)> {
             (Event::Withdrawn(why()), vec![]),
         ],
         State::Recording => vec![
-            (Event::Recorded, vec![TRIAL_WRITTEN, COUNTED, UNPARKED]),
+            (
+                Event::Recorded,
+                vec![COPY_DROPPED, TRIAL_WRITTEN, COUNTED, UNPARKED],
+            ),
             (Event::RecordFailed(why()), vec![]),
             (
                 Event::RecordFailed(why()),

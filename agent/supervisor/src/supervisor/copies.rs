@@ -110,7 +110,7 @@ impl Supervisor {
     /// The new set is kept, or there is no trial.
     pub(super) fn drop_copies(&self) {
         if let Err(error) = Volumes::of(&self.settings).drop_copies() {
-            tracing::warn!(%error, "copies of volumes stay until the next start");
+            tracing::warn!(%error, "copies of volumes stay until the next start or deployment");
         }
     }
 

@@ -7,6 +7,7 @@ use crate::apps::{AppRun, layer, restart, slot};
 use crate::health::{Tracker, Verdict};
 use crate::journal::{DeployedSet, Failure, StoredSet};
 use crate::machine::{Action, End, Event, Report, State, Why};
+use crate::volumes::Volumes;
 use coracle_protocol::local::Event as Told;
 use coracle_protocol::names::{AppName, VolumeName};
 use coracle_protocol::report::{Phase, REASON_CHARS};
@@ -124,6 +125,9 @@ impl Supervisor {
     fn record(&mut self) -> Result<(), String> {
         let trying = self.trying.as_ref().ok_or("nothing is being tried")?;
         let stored = trying.stored.as_ref().ok_or("its documents are gone")?;
+        // What an earlier one has left would be put back by this one.
+        let way = Volumes::of(&self.settings).make_way();
+        way.map_err(|error| error.to_string())?;
         self.has_room_for_copies(&trying.set)?;
         self.journal.record(stored).map_err(|e| e.to_string())?;
         let seen = trying.set.deployment().seen();

@@ -43,9 +43,20 @@ impl Volumes {
         self.own(&format!("{NEW}{BEFORE}{name}"))
     }
 
+    /// Before a trial is on the disk: what is found beside it from then on is its own.
+    pub fn make_way(&self) -> Result<(), VolumeError> {
+        self.drop_copies()?;
+        for name in self.names() {
+            let mut record = self.record(&name);
+            if record.copied_at.take().is_some() {
+                record.write(&self.own(name.as_str()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts the child that copies these volumes, of which nobody has any open. An error is its reason, in words.
     pub fn begin_copies(&self, volumes: Vec<(VolumeName, u32)>) -> Result<Copying, String> {
-        self.drop_copies().map_err(words)?;
         for (name, _) in &volumes {
             self.begin_copy(name).map_err(words)?;
         }
@@ -87,11 +98,8 @@ impl Volumes {
 
     /// An empty place for a copy, with a limit of its own.
     fn begin_copy(&self, name: &VolumeName) -> Result<(), VolumeError> {
-        let (own, place) = (self.own(name.as_str()), self.place(name));
+        let place = self.place(name);
         let mut record = self.record(name);
-        if record.copied_at.take().is_some() {
-            record.write(&own)?;
-        }
         record.copied_at = Some(unix_seconds());
         let means = place.means()?;
         let limit = self.usage(name)?.limit;

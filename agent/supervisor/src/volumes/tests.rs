@@ -99,6 +99,7 @@ fn a_volume_that_a_trial_grew_keeps_its_size_on_the_way_back() {
 
 /// Copied by the child, as before a trial.
 fn copied(volumes: &Volumes, of: &[(&str, u32)]) -> Result<(), String> {
+    volumes.make_way().map_err(|error| error.to_string())?;
     let wanted = of.iter().map(|(of, version)| (name(of), *version));
     let copying = volumes.begin_copies(wanted.collect())?;
     let exit = coracle_runtime::reap::wait(copying.child.pid).unwrap();
@@ -173,6 +174,25 @@ fn a_volume_is_put_back_as_it_was_copied_however_often_that_is_cut() {
             assert_eq!(volumes.close_all(), [""; 0]);
         }
     }
+}
+
+/// The trial before was kept and its copy stayed: the next one's way back finds nothing of it, and tells no time of it, whether it
+/// comes to copying or not.
+#[test]
+fn a_copy_of_an_earlier_trial_is_not_put_back_by_a_later_one() {
+    let (_state, volumes) = volumes(None);
+    let file = made(&volumes, "data");
+    copied(&volumes, &[("data", 2)]).unwrap();
+    std::fs::write(&file, "kept").unwrap();
+    let mut told = volumes.record(&name("data"));
+    told.copied_at = Some(1);
+    told.write(&volumes.own("data")).unwrap();
+
+    volumes.make_way().unwrap();
+    assert_eq!(volumes.record(&name("data")).copied_at, None);
+    volumes.put_back().unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+    assert_eq!(volumes.record(&name("data")).data_version, 2);
 }
 
 #[test]
