@@ -84,11 +84,14 @@ pub(super) fn is_mounted(folder: &Path) -> Result<bool, PlaceError> {
     })
 }
 
-pub(super) fn unmount(folder: &Path) -> Result<(), PlaceError> {
+/// `lazily`: also while it is used, and its users keep it.
+pub(super) fn unmount(folder: &Path, lazily: bool) -> Result<(), PlaceError> {
     if !is_mounted(folder)? {
         return Ok(());
     }
-    umount2(folder, MntFlags::UMOUNT_NOFOLLOW).about("unmount", folder)
+    let mut flags = MntFlags::UMOUNT_NOFOLLOW;
+    flags.set(MntFlags::MNT_DETACH, lazily);
+    umount2(folder, flags).about("unmount", folder)
 }
 
 /// As the file system's own head says it.

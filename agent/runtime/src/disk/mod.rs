@@ -221,7 +221,15 @@ impl Place {
     /// # Errors
     /// EBUSY while somebody else uses it in the caller's mount namespace.
     pub fn close(&self) -> Result<(), PlaceError> {
-        image::unmount(&self.folder)
+        image::unmount(&self.folder, false)
+    }
+
+    /// As [`Place::close`], for what is thrown away: whoever has it open or stands in it keeps it until he has let go of it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn detach(&self) -> Result<(), PlaceError> {
+        image::unmount(&self.folder, true)
     }
 
     /// Makes `to` a copy of what an image holds, with its limit, and closes the image for that. Takes as long as the disk does.

@@ -242,10 +242,10 @@ impl Volumes {
         made.map(|()| new)
     }
 
-    /// Throws away what has not got its name, or shall lose it.
+    /// Throws away what has not got its name, or shall lose it: whoever looks into it keeps nobody waiting.
     fn give_up(&self, own: &Path) -> Result<(), VolumeError> {
         if own.symlink_metadata().is_ok() {
-            place_in(own).close()?;
+            place_in(own).detach()?;
             throw_away(own)?;
         }
         Ok(())
@@ -253,6 +253,7 @@ impl Volumes {
 
     /// Deletes a volume and what is in it.
     pub fn remove(&self, name: &VolumeName) -> Result<(), VolumeError> {
+        self.place(name).close()?;
         self.give_up(&self.own(name.as_str()))
     }
 

@@ -212,6 +212,25 @@ fn copies_that_are_not_needed_or_not_whole_go() {
     assert_eq!(volumes.entries(), ["data"]);
 }
 
+/// A shell in the volume of an app that does not stay.
+#[test]
+fn somebody_who_looks_into_a_volume_keeps_it_from_nobody_on_the_way_back() {
+    let (_state, volumes) = volumes(Some(Means::Image));
+    let file = made(&volumes, "data");
+    assert_eq!(volumes.close_all(), [""; 0]);
+    copied(&volumes, &[("data", 2)]).unwrap();
+    volumes.place(&name("data")).open().unwrap();
+    std::fs::write(&file, "new").unwrap();
+    let held = std::fs::File::open(&file).unwrap();
+    let refused = volumes.remove(&name("data"));
+    assert!(refused.is_err(), "a person who removes it is told");
+    volumes.put_back().unwrap();
+    assert_eq!(std::io::read_to_string(held).unwrap(), "new");
+    volumes.place(&name("data")).open().unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+    assert_eq!(volumes.close_all(), [""; 0]);
+}
+
 /// Nothing to put back and nothing to drop is said only of a folder that was looked into.
 #[test]
 fn copies_that_cannot_be_listed_are_an_error() {
