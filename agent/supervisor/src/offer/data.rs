@@ -3,14 +3,17 @@
 use super::storage::{Free, SPARE_BYTES};
 use super::{Refused, hand_over};
 use crate::settings::Settings;
-use crate::volumes::{TooNew, Volumes};
+use crate::volumes::{TooNew, VolumeError, Volumes};
 use coracle_board_support::budget::{Budget, Problem};
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{App, Release};
 use coracle_runtime::Means;
 
 /// Volumes that hold data of an earlier version than an app has that writes them, and that app's version.
-pub fn conversions(release: &Release, settings: &Settings) -> Vec<(VolumeName, u32)> {
+pub fn conversions(
+    release: &Release,
+    settings: &Settings,
+) -> Result<Vec<(VolumeName, u32)>, VolumeError> {
     let volumes = Volumes::of(settings);
     let mut converted: Vec<(VolumeName, u32)> = Vec::new();
     for app in &release.apps {
@@ -19,13 +22,13 @@ pub fn conversions(release: &Release, settings: &Settings) -> Vec<(VolumeName, u
             // All apps of a volume have the same version.
             if converted.iter().all(|(known, _)| known != name)
                 && volumes.exists(name)
-                && volumes.record(name).data_version < app.data_version
+                && volumes.known(name)?.data_version < app.data_version
             {
                 converted.push((name.clone(), app.data_version));
             }
         }
     }
-    converted
+    Ok(converted)
 }
 
 /// No app is for data of before what is there, and none serves on with a volume that is converted.
@@ -42,7 +45,7 @@ pub fn check(
             if !volumes.exists(volume) {
                 continue;
             }
-            let holds = volumes.record(volume).data_version;
+            let holds = volumes.known(volume).map_err(unknown)?.data_version;
             if holds > app.data_version {
                 let why = TooNew {
                     volume,
@@ -60,12 +63,16 @@ pub fn check(
     Refused::both(newer, serves_on(release, running, settings))
 }
 
+fn unknown(error: VolumeError) -> Refused {
+    Refused::new("disk", error.to_string())
+}
+
 fn serves_on(
     release: &Release,
     running: Option<&Release>,
     settings: &Settings,
 ) -> Result<(), Refused> {
-    let converted = conversions(release, settings);
+    let converted = conversions(release, settings).map_err(unknown)?;
     let handed_over = release.apps.iter().filter(|app| app.is_handed_over());
     let both = handed_over.chain(hand_over::serving_on(release, running));
     let fault = |app: &App| {
@@ -88,13 +95,19 @@ pub struct Copies {
     bytes: u64,
     /// Of the state folder's file system.
     inodes: u64,
+    /// Volumes of which that cannot be said, and why.
+    unknown: Vec<String>,
 }
 
 impl Copies {
     /// By what is in them now; of a folder without a limit nobody knows that without looking through it.
     pub fn of(release: &Release, settings: &Settings) -> Copies {
         let volumes = Volumes::of(settings);
-        let names = conversions(release, settings);
+        let mut unknown = Vec::new();
+        let names = conversions(release, settings).unwrap_or_else(|error| {
+            unknown.push(error.to_string());
+            Vec::new()
+        });
         let (mut bytes, mut inodes) = (0_u64, 0_u64);
         for (name, _) in &names {
             // An image is copied whole, with its bytes reserved, and is one file.
@@ -102,7 +115,10 @@ impl Copies {
             let (more, files) = match volumes.usage(name) {
                 _ if image => (volumes.held_bytes(name), 1),
                 Ok(usage) => (usage.bytes, usage.inodes),
-                Err(_) => (0, 0),
+                Err(error) => {
+                    unknown.push(format!("volume `{name}`: {error}"));
+                    (0, 0)
+                }
             };
             bytes = bytes.saturating_add(more);
             inodes = inodes.saturating_add(files);
@@ -111,6 +127,7 @@ impl Copies {
             names,
             bytes,
             inodes,
+            unknown,
         }
     }
 
@@ -140,11 +157,11 @@ impl Copies {
 
     /// What the disk lacks for them, beside `also` bytes.
     pub fn short(&self, also: u64, free: Free) -> Vec<String> {
+        let mut problems = self.unknown.clone();
         if self.names.is_empty() {
-            return Vec::new();
+            return problems;
         }
         let needed = self.bytes.saturating_add(also).saturating_add(SPARE_BYTES);
-        let mut problems = Vec::new();
         if needed > free.bytes {
             problems.push(format!(
                 "{}; with what else comes {needed} bytes are needed, and {} are free",
@@ -172,6 +189,7 @@ mod tests {
             names: vec![(VolumeName::new("data").unwrap(), 2)],
             bytes: 5000,
             inodes: 70,
+            unknown: vec![],
         };
         let free = |bytes, inodes| Free {
             bytes,
@@ -192,7 +210,17 @@ mod tests {
             names: vec![],
             bytes: 0,
             inodes: 0,
+            unknown: vec![],
         };
         assert_eq!(none.short(u64::MAX, free(0, Some(0))), [""; 0]);
+        // Whose size nobody knows is not taken to be empty.
+        let unknown = Copies {
+            unknown: vec!["volume `data`: why".to_owned()],
+            ..none
+        };
+        assert_eq!(
+            unknown.short(0, free(u64::MAX, None)),
+            ["volume `data`: why"]
+        );
     }
 }

@@ -60,7 +60,7 @@ impl Supervisor {
         let set = self.trying.as_ref().map(|trying| &trying.set);
         set.is_some_and(|set| {
             let converted = data::conversions(set.release(), &self.settings);
-            converted.iter().any(|(known, _)| known == name)
+            converted.is_ok_and(|all| all.iter().any(|(known, _)| known == name))
         })
     }
 
@@ -68,7 +68,10 @@ impl Supervisor {
     pub(super) fn copy_volumes(&mut self) -> Option<Event> {
         let set = self.trying.as_ref().map(|trying| &trying.set);
         let volumes = set.map(|set| data::conversions(set.release(), &self.settings));
-        let volumes = volumes.unwrap_or_default();
+        let volumes = match volumes.unwrap_or(Ok(Vec::new())) {
+            Ok(volumes) => volumes,
+            Err(error) => return Some(fault(error.to_string())),
+        };
         if volumes.is_empty() {
             return Some(Event::Copied);
         }

@@ -171,7 +171,9 @@ impl Supervisor {
             return could;
         }
         let mut changed = false;
-        let converted = data::conversions(is, &self.settings);
+        let Ok(converted) = data::conversions(is, &self.settings) else {
+            return could;
+        };
         let volumes = Volumes::of(&self.settings);
         for run in self.apps.iter().filter(|run| is_well(run)) {
             let mut mounts = run.app.volumes.iter();

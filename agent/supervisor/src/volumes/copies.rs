@@ -99,7 +99,7 @@ impl Volumes {
     /// An empty place for a copy, with a limit of its own.
     fn begin_copy(&self, name: &VolumeName) -> Result<(), VolumeError> {
         let place = self.place(name);
-        let mut record = self.record(name);
+        let mut record = self.known(name)?;
         record.copied_at = Some(unix_seconds());
         let means = place.means()?;
         let limit = self.usage(name)?.limit;
@@ -137,7 +137,7 @@ impl Volumes {
         for (name, version) in &copying.volumes {
             self.hold(name).map_err(words)?;
             disk::rename(&self.new_before(name), &self.before(name)).map_err(words)?;
-            let mut record = self.record(name);
+            let mut record = self.known(name).map_err(words)?;
             record.data_version = *version;
             record.copied_at = None;
             record.write(&self.own(name.as_str())).map_err(words)?;

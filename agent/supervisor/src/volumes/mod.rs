@@ -47,6 +47,11 @@ pub enum VolumeError {
     /// One more than a board has.
     #[error("there are {MOST} volumes, which is the most; remove some (`coracle volume prune`)")]
     TooMany,
+    /// Nobody knows what is in it.
+    #[error(
+        "volume `{volume}`: what it holds is not known, its volume.json cannot be read ({fault}); `coracle volume backup {volume}` and `coracle volume restore {volume}` write it anew"
+    )]
+    Unknown { volume: VolumeName, fault: String },
     /// What is in it is not for this app.
     #[error("{}", TooNew { volume, holds: *holds, app: *app })]
     TooNew {
@@ -81,7 +86,7 @@ impl VolumeError {
         match self {
             Self::Disk(error) => error.is_no_space(),
             Self::Place(error) => error.is_no_space(),
-            Self::TooMany | Self::TooNew { .. } => false,
+            Self::TooMany | Self::Unknown { .. } | Self::TooNew { .. } => false,
         }
     }
 }
@@ -153,6 +158,14 @@ impl Volumes {
         Record::read(&self.own(name.as_str()))
     }
 
+    /// The same, where something is done by what it says of the contents.
+    pub fn known(&self, name: &VolumeName) -> Result<Record, VolumeError> {
+        Record::known(&self.own(name.as_str())).map_err(|fault| VolumeError::Unknown {
+            volume: name.clone(),
+            fault,
+        })
+    }
+
     /// What it holds.
     pub fn usage(&self, name: &VolumeName) -> Result<DiskUse, VolumeError> {
         Ok(self.place(name).usage()?)
@@ -183,7 +196,7 @@ impl Volumes {
             )?;
         }
         let place = self.place(name);
-        let holds = self.record(name).data_version;
+        let holds = self.known(name)?.data_version;
         if holds > planned.data_version {
             return Err(VolumeError::TooNew {
                 volume: name.clone(),

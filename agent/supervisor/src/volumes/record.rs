@@ -66,15 +66,16 @@ impl Record {
         disk::write_whole(&folder.join(NAME), &json, 0o600)
     }
 
-    /// One that cannot be read is root's: nobody else loses or gains by that.
+    /// In words, why it cannot be read.
+    pub(super) fn known(folder: &Path) -> Result<Record, String> {
+        let read = disk::read_bounded(&folder.join(NAME), BYTES).map_err(|e| e.to_string())?;
+        serde_json::from_slice(&read.unwrap_or_default()).map_err(|e| e.to_string())
+    }
+
+    /// One that cannot be read is root's: nobody else loses or gains by that. Of what is in the volume it says nothing.
     pub(super) fn read(folder: &Path) -> Record {
-        let path = folder.join(NAME);
-        let read = disk::read_bounded(&path, BYTES).map_err(|error| error.to_string());
-        let record = read.and_then(|bytes| {
-            serde_json::from_slice(&bytes.unwrap_or_default()).map_err(|error| error.to_string())
-        });
-        record.unwrap_or_else(|fault| {
-            tracing::warn!(path = %path.display(), fault, "it cannot be read: the volume counts as root's");
+        Record::known(folder).unwrap_or_else(|fault| {
+            tracing::warn!(path = %folder.display(), fault, "volume.json cannot be read: the volume counts as root's");
             Record {
                 volume_version: 1,
                 owner: Some(0),

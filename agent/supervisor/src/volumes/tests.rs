@@ -53,6 +53,22 @@ fn a_damaged_record_gives_a_volume_to_root() {
     assert_eq!(volumes.record(&name("data")).owner, Some(1000));
     std::fs::write(volumes.own("data").join("volume.json"), "{}").unwrap();
     assert_eq!(volumes.record(&name("data")).owner, Some(0));
+    // Whether an app can read what is in it nobody knows: it is not started, and nothing is copied by a guess.
+    let planned = PlannedVolume {
+        name: name("data"),
+        limit,
+        is_declared: false,
+        data_version: 7,
+    };
+    let refused = volumes.ensure(&planned, (0, 0)).unwrap_err().to_string();
+    let not_copied = copied(&volumes, &[("data", 8)]).unwrap_err();
+    for text in [refused, not_copied] {
+        assert!(text.contains("volume `data`: what it holds"), "{text}");
+        assert!(text.contains("coracle volume restore data"), "{text}");
+    }
+    volumes.begin_restore(&name("data")).unwrap();
+    volumes.replace(&name("data")).unwrap();
+    volumes.ensure(&planned, (0, 0)).unwrap();
 }
 
 #[test]
