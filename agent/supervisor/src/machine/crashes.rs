@@ -212,6 +212,11 @@ impl Explored {
                 if event == Event::FoundUntried {
                     // What was told to end already is started again.
                     assert!(!world.new, "{world:?}");
+                    if world.copy {
+                        // It cannot be put back now: what still runs is ended, and all of it waits for that.
+                        OLD_ENDS(&mut world);
+                        self.happens(&State::Idle, world, Event::FoundTrial, &[], None);
+                    }
                     PUT_BACK(&mut world);
                     OLD_STARTS(&mut world);
                 }

@@ -8,6 +8,7 @@ use crate::offer::Free;
 use crate::offer::data::{self, Copies};
 use crate::volumes::{Copying, Volumes};
 use coracle_protocol::names::VolumeName;
+use coracle_protocol::release::App;
 use coracle_runtime::Exit;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -114,6 +115,22 @@ impl Supervisor {
     pub(super) fn drop_copies(&self) {
         if let Err(error) = Volumes::of(&self.settings).drop_copies() {
             tracing::warn!(%error, "copies of volumes stay until the next start or deployment");
+        }
+    }
+
+    /// At a start that finds no trial: its note may have been lost before its way back was done.
+    pub(super) fn settle_copies(&self) {
+        // One that cannot be read now may be there tomorrow.
+        let Some(set) = &self.current else {
+            return;
+        };
+        let reads = |name: &str, holds| {
+            let has = |app: &App| app.volumes.iter().any(|on| on.name.as_str() == name);
+            let mut apps = set.release().apps.iter();
+            apps.all(|app| !has(app) || holds <= app.data_version)
+        };
+        if let Err(error) = Volumes::of(&self.settings).settle_copies(reads) {
+            tracing::error!(%error, "copies of volumes stay until the next start or deployment");
         }
     }
 

@@ -168,12 +168,16 @@ impl Supervisor {
         supervisor.end_strangers().await;
         supervisor.open_bridge().await;
         supervisor.arrange_networks().await;
-        let event = machine::found(found.has_trial, old_runs, found.waiting.is_some());
+        let mut event = machine::found(found.has_trial, old_runs, found.waiting.is_some());
         match event {
             // Cut while they were copied, or just then: of apps that run on, none has one.
-            Some(Event::FoundUntried) => Volumes::of(&supervisor.settings).put_back()?,
+            Some(Event::FoundUntried) => {
+                if !supervisor.put_back_volumes(Instant::now()) {
+                    event = Some(Event::FoundTrial);
+                }
+            }
             Some(Event::FoundTrial) => {}
-            _ => supervisor.drop_copies(),
+            _ => supervisor.settle_copies(),
         }
         let waiting = found.waiting.filter(|_| event == Some(Event::FoundWaiting));
         if let Some(event) = event.filter(|event| *event != Event::FoundWaiting) {

@@ -7,7 +7,7 @@
 
 use super::copy;
 use super::record::unix_seconds;
-use super::{NEW, VolumeError, Volumes, place_in};
+use super::{NEW, Record, VolumeError, Volumes, place_in};
 use crate::disk;
 use coracle_protocol::names::VolumeName;
 use coracle_runtime::{Child, DiskLimit, Exit, Means, spawn_plain};
@@ -157,13 +157,31 @@ impl Volumes {
     /// Each volume that was copied whole is as it was then. No app that has one may run.
     pub fn put_back(&self) -> Result<(), VolumeError> {
         for entry in self.listing()? {
-            let Some(name) = entry.strip_prefix(BEFORE) else {
-                continue;
-            };
-            let own = self.own(name);
-            self.give_up(&own)?;
-            disk::rename(&self.own(&entry), &own)?;
-            tracing::info!(volume = name, "it is as it was before the trial");
+            if let Some(name) = entry.strip_prefix(BEFORE) {
+                self.take_place(name)?;
+            }
+        }
+        self.drop_copies()
+    }
+
+    fn take_place(&self, name: &str) -> Result<(), VolumeError> {
+        let own = self.own(name);
+        self.give_up(&own)?;
+        disk::rename(&self.own(&format!("{BEFORE}{name}")), &own)?;
+        tracing::info!(volume = name, "it is as it was before the trial");
+        Ok(())
+    }
+
+    /// Where there is no trial: `reads` says whether the set that runs takes a volume that holds data of this version. Of one that it
+    /// does not, or that is not there, the copy takes the place; all others go.
+    pub fn settle_copies(&self, reads: impl Fn(&str, u32) -> bool) -> Result<(), VolumeError> {
+        for entry in self.listing()? {
+            if let Some(name) = entry.strip_prefix(BEFORE) {
+                let record = Record::known(&self.own(name));
+                if !record.is_ok_and(|record| reads(name, record.data_version)) {
+                    self.take_place(name)?;
+                }
+            }
         }
         self.drop_copies()
     }

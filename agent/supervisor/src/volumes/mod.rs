@@ -187,6 +187,11 @@ impl Volumes {
     /// The volume is there, open, and has the limit that the release declares. `user` gets one that is made now.
     pub fn ensure(&self, planned: &PlannedVolume, user: (u32, u32)) -> Result<(), VolumeError> {
         let name = &planned.name;
+        let copy = self.before(name);
+        if !self.exists(name) && Record::is_in(&copy) {
+            // Its way back was cut and could not be finished since.
+            disk::rename(&copy, &self.own(name.as_str()))?;
+        }
         if !self.exists(name) {
             self.create(
                 name,

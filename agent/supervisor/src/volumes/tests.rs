@@ -122,14 +122,17 @@ fn copied(volumes: &Volumes, of: &[(&str, u32)]) -> Result<(), String> {
     volumes.finish_copies(copying, exit)
 }
 
-fn made(volumes: &Volumes, of: &str) -> PathBuf {
-    let planned = PlannedVolume {
+fn planned(of: &str, data_version: u32) -> PlannedVolume {
+    PlannedVolume {
         name: name(of),
         limit: DiskLimit::of_bytes(4 << 20),
         is_declared: true,
-        data_version: 1,
-    };
-    volumes.ensure(&planned, (0, 0)).unwrap();
+        data_version,
+    }
+}
+
+fn made(volumes: &Volumes, of: &str) -> PathBuf {
+    volumes.ensure(&planned(of, 1), (0, 0)).unwrap();
     let file = volumes.data(&name(of)).join("file");
     std::fs::write(&file, "old").unwrap();
     file
@@ -209,6 +212,29 @@ fn a_copy_of_an_earlier_trial_is_not_put_back_by_a_later_one() {
     volumes.put_back().unwrap();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
     assert_eq!(volumes.record(&name("data")).data_version, 2);
+}
+
+/// The note of a trial was lost, or its way back was cut: what the set that runs can read decides.
+#[test]
+fn without_a_trial_a_copy_goes_only_where_the_set_that_runs_can_do_without_it() {
+    let (_state, volumes) = volumes(None);
+    let all = ["read", "unread", "gone", "damaged", "missing"];
+    let files = all.map(|of| made(&volumes, of));
+    copied(&volumes, &all.map(|of| (of, 2))).unwrap();
+    for file in &files {
+        std::fs::write(file, "new").unwrap();
+    }
+    volumes.give_up(&volumes.own("gone")).unwrap();
+    volumes.give_up(&volumes.own("missing")).unwrap();
+    std::fs::write(volumes.own("damaged").join("volume.json"), "{}").unwrap();
+    // An app that comes before it is put back does not begin with an empty one.
+    volumes.ensure(&planned("missing", 1), (0, 0)).unwrap();
+
+    let reads = |name: &str, holds| name == "read" && holds == 2;
+    volumes.settle_copies(reads).unwrap();
+    let found = files.map(|file| std::fs::read_to_string(file).unwrap());
+    assert_eq!(found, ["new", "old", "old", "old", "old"]);
+    assert_eq!(volumes.entries().len(), all.len());
 }
 
 #[test]
