@@ -27,8 +27,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Copier {
     child: Option<Copying>,
     ended: Option<Exit>,
-    /// When volumes that could not be put back are tried again.
-    again: Option<Instant>,
+    /// When volumes that could not be put back are tried again, and why they could not.
+    again: Option<(Instant, String)>,
 }
 
 impl Copier {
@@ -41,7 +41,15 @@ impl Copier {
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        self.again
+        self.again.as_ref().map(|(at, _)| *at)
+    }
+
+    /// What the old set waits for, in words.
+    pub(super) fn stuck(&self) -> Option<String> {
+        let (_, error) = self.again.as_ref()?;
+        Some(format!(
+            "volumes cannot be put back as they were, and the old set waits for that: {error}"
+        ))
     }
 }
 
@@ -100,15 +108,16 @@ impl Supervisor {
     /// Whether each volume that was copied has its old contents again; tried until that is so. Apps wait for it: of the new
     /// contents the old ones may understand nothing.
     pub(super) fn put_back_volumes(&mut self, now: Instant) -> bool {
-        if self.copier.again.is_some_and(|at| at > now) {
+        if self.copier.due().is_some_and(|at| at > now) {
             return false;
         }
-        let done = Volumes::of(&self.settings).put_back();
-        self.copier.again = done.as_ref().err().map(|_| now + AGAIN);
-        if let Err(error) = &done {
-            tracing::error!(%error, "volumes cannot be put back as they were; the old set waits for that");
+        let error = Volumes::of(&self.settings).put_back().err();
+        self.copier.again = error.map(|error| (now + AGAIN, error.to_string()));
+        if let Some(stuck) = self.copier.stuck() {
+            tracing::error!(stuck, "it is tried again");
+            return false;
         }
-        done.is_ok()
+        true
     }
 
     /// The new set is kept, or there is no trial.

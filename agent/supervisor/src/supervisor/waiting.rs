@@ -380,10 +380,12 @@ impl Supervisor {
         let trying = self.trying.as_ref()?;
         let stopping = Why::new(SWITCHING, "the apps of the old set are ending");
         let copying = Why::new(SWITCHING, "volumes that the new set converts are copied");
+        let stuck = self.copier.stuck().map(|words| Why::new(SWITCHING, words));
         let why = match self.machine {
             State::Waiting => trying.waits.told.as_ref()?,
             State::StoppingOld => &stopping,
             State::Copying => &copying,
+            State::StoppingNew(..) => stuck.as_ref()?,
             _ => return None,
         };
         Some(Waiting {
