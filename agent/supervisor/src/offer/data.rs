@@ -31,6 +31,23 @@ pub fn conversions(
     Ok(converted)
 }
 
+/// Volumes that are not there, and that an app of the old set takes to hold earlier data than one of the new set.
+pub fn not_there<'a>(
+    new: &'a Release,
+    old: &'a Release,
+    volumes: &'a Volumes,
+) -> impl Iterator<Item = &'a VolumeName> {
+    let named = old.apps.iter().flat_map(move |app| {
+        let names = app.volumes.iter().map(|mount| &mount.name);
+        names.map(move |name| (name, app.data_version))
+    });
+    named.filter_map(move |(name, version)| {
+        let has = |app: &&App| app.volumes.iter().any(|mount| mount.name == *name);
+        let later = new.apps.iter().find(has)?.data_version > version;
+        (later && !volumes.exists(name)).then_some(name)
+    })
+}
+
 /// No app is for data of before what is there, and none serves on with a volume that is converted.
 pub fn check(
     release: &Release,

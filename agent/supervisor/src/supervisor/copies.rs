@@ -76,6 +76,14 @@ impl Supervisor {
     /// Starts the child, where there is something to copy.
     pub(super) fn copy_volumes(&mut self) -> Option<Event> {
         let set = self.trying.as_ref().map(|trying| &trying.set);
+        if let (Some(old), Some(new)) = (&self.current, set) {
+            let (folder, own) = (Volumes::of(&self.settings), new.release());
+            for name in data::not_there(own, old.release(), &folder) {
+                if let Err(error) = folder.note_missing(name) {
+                    return Some(fault(error.to_string()));
+                }
+            }
+        }
         let volumes = set.map(|set| data::conversions(set.release(), &self.settings));
         let volumes = match volumes.unwrap_or(Ok(Vec::new())) {
             Ok(volumes) => volumes,
@@ -150,16 +158,16 @@ impl Supervisor {
         for app in &set.release().apps {
             for mount in app.volumes.iter().filter(|mount| !mount.read_only) {
                 let name = &mount.name;
-                let record = volumes.exists(name).then(|| volumes.record(name));
-                match record.filter(|record| record.data_version < app.data_version) {
-                    None => drop(left.kept.insert(name.clone())),
+                if !volumes.exists(name) {
+                    continue;
+                }
+                let record = volumes.record(name);
+                if record.data_version >= app.data_version {
+                    left.kept.insert(name.clone());
+                } else if let Some(since) = record.copied_at {
                     // Without a time it was not copied yet, and is what it was.
-                    Some(record) => {
-                        if let Some(since) = record.copied_at {
-                            left.since = Some(since.min(LAST_SECOND));
-                            left.back.insert(name.clone());
-                        }
-                    }
+                    left.since = Some(since.min(LAST_SECOND));
+                    left.back.insert(name.clone());
                 }
             }
         }

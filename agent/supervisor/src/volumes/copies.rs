@@ -55,6 +55,13 @@ impl Volumes {
         Ok(())
     }
 
+    /// There is no such volume, and once the trial is over there is none again.
+    pub fn note_missing(&self, name: &VolumeName) -> Result<(), VolumeError> {
+        let note = self.before(name);
+        disk::make_folder(&note, 0o700)?;
+        Ok(disk::sync_parent(&note)?)
+    }
+
     /// Starts the child that copies these volumes, of which nobody has any open. An error is its reason, in words.
     pub fn begin_copies(&self, volumes: Vec<(VolumeName, u32)>) -> Result<Copying, String> {
         for (name, _) in &volumes {
@@ -167,7 +174,12 @@ impl Volumes {
     fn take_place(&self, name: &str) -> Result<(), VolumeError> {
         let own = self.own(name);
         self.give_up(&own)?;
-        disk::rename(&self.own(&format!("{BEFORE}{name}")), &own)?;
+        let copy = self.own(&format!("{BEFORE}{name}"));
+        // Of one that was not there, an empty folder.
+        if std::fs::remove_dir(&copy).is_ok() {
+            return Ok(disk::sync_parent(&copy)?);
+        }
+        disk::rename(&copy, &own)?;
         tracing::info!(volume = name, "it is as it was before the trial");
         Ok(())
     }

@@ -237,6 +237,25 @@ fn without_a_trial_a_copy_goes_only_where_the_set_that_runs_can_do_without_it() 
     assert_eq!(volumes.entries().len(), all.len());
 }
 
+/// The old set names it too, under a lower number: with what the trial has made it could never start.
+#[test]
+fn a_volume_that_a_trial_makes_first_goes_with_it_where_the_old_set_has_it_too() {
+    let (_state, volumes) = volumes(None);
+    for kept in [false, true] {
+        volumes.make_way().unwrap();
+        volumes.note_missing(&name("data")).unwrap();
+        volumes.ensure(&planned("data", 2), (0, 0)).unwrap();
+        match kept {
+            true => volumes.settle_copies(|_, _| true).unwrap(),
+            false => volumes.put_back().unwrap(),
+        }
+        assert_eq!(volumes.exists(&name("data")), kept);
+        assert_eq!(volumes.entries().len(), usize::from(kept));
+    }
+    volumes.remove(&name("data")).unwrap();
+    volumes.ensure(&planned("data", 1), (0, 0)).unwrap();
+}
+
 #[test]
 fn copies_that_are_not_needed_or_not_whole_go() {
     let (_state, volumes) = volumes(None);
