@@ -1,6 +1,6 @@
 //! What apps of a release take their volumes to hold (`data_version`), held against what the volumes hold.
 
-use super::storage::{Free, SPARE_BYTES};
+use super::storage::{FREE_INODES, Free, SPARE_BYTES};
 use super::{Refused, hand_over};
 use crate::settings::Settings;
 use crate::volumes::{TooNew, VolumeError, Volumes};
@@ -8,6 +8,9 @@ use coracle_board_support::budget::{Budget, Problem};
 use coracle_protocol::names::VolumeName;
 use coracle_protocol::release::{App, Release};
 use coracle_runtime::Means;
+
+/// Inodes of a copy beside what is in the volume: its folders, its record, a folder for hard links.
+const OWN_INODES: u64 = 8;
 
 /// Volumes that hold data of an earlier version than an app has that writes them, and that app's version.
 pub fn conversions(
@@ -138,7 +141,7 @@ impl Copies {
                 }
             };
             bytes = bytes.saturating_add(more);
-            inodes = inodes.saturating_add(files);
+            inodes = inodes.saturating_add(files).saturating_add(OWN_INODES);
         }
         Copies {
             names,
@@ -172,8 +175,8 @@ impl Copies {
         )
     }
 
-    /// What the disk lacks for them, beside `also` bytes.
-    pub fn short(&self, also: u64, free: Free) -> Vec<String> {
+    /// What the disk lacks for them, beside `also` bytes and `files`.
+    pub fn short(&self, also: u64, files: u64, free: Free) -> Vec<String> {
         let mut problems = self.unknown.clone();
         if self.names.is_empty() {
             return problems;
@@ -186,9 +189,11 @@ impl Copies {
                 free.bytes
             ));
         }
-        if let Some(inodes) = free.inodes.filter(|inodes| *inodes < self.inodes) {
+        let needed = [files, FREE_INODES].into_iter();
+        let needed = needed.fold(self.inodes, u64::saturating_add);
+        if let Some(inodes) = free.inodes.filter(|inodes| *inodes < needed) {
             problems.push(format!(
-                "{}; {inodes} inodes are free on the state folder's file system",
+                "{}; with what else comes {needed} inodes are needed, and {inodes} are free on the state folder's file system",
                 self.words()
             ));
         }
@@ -214,29 +219,31 @@ mod tests {
             all_inodes: 0,
         };
         let needed = 5000 + 300 + SPARE_BYTES;
-        assert_eq!(copies.short(300, free(needed, Some(70))), [""; 0]);
-        assert_eq!(copies.short(300, free(needed, None)), [""; 0]);
-        let told = copies.short(300, free(needed - 1, Some(69)));
+        let files = 70 + 9 + FREE_INODES;
+        assert_eq!(copies.short(300, 9, free(needed, Some(files))), [""; 0]);
+        assert_eq!(copies.short(300, 9, free(needed, None)), [""; 0]);
+        let told = copies.short(300, 9, free(needed - 1, Some(files - 1)));
         assert_eq!(told.len(), 2);
         let needed = format!("{needed} bytes are needed, and {} are free", needed - 1);
         for words in ["take 5000 bytes and 70 files", "data", &needed] {
             assert!(told[0].contains(words), "no `{words}` in {}", told[0]);
         }
-        assert!(told[1].contains("69 inodes are free"), "{}", told[1]);
+        let words = format!("{files} inodes are needed, and {} are free", files - 1);
+        assert!(told[1].contains(&words), "{}", told[1]);
         let none = Copies {
             names: vec![],
             bytes: 0,
             inodes: 0,
             unknown: vec![],
         };
-        assert_eq!(none.short(u64::MAX, free(0, Some(0))), [""; 0]);
+        assert_eq!(none.short(u64::MAX, 0, free(0, Some(0))), [""; 0]);
         // Whose size nobody knows is not taken to be empty.
         let unknown = Copies {
             unknown: vec!["volume `data`: why".to_owned()],
             ..none
         };
         assert_eq!(
-            unknown.short(0, free(u64::MAX, None)),
+            unknown.short(0, 0, free(u64::MAX, None)),
             ["volume `data`: why"]
         );
     }

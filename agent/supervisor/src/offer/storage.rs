@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Inodes that stay free when layers are unpacked: what the board itself and what runs makes meanwhile.
-const FREE_INODES: u64 = 1024;
+pub(super) const FREE_INODES: u64 = 1024;
 
 /// What is free on the state folder's file system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -299,7 +299,7 @@ pub(super) fn room(
     }
     let mut problems = shortages(missing, made, gone, free);
     let also = missing.unpacked.saturating_add(made.saturating_sub(gone));
-    problems.extend(Copies::of(release, settings).short(also, free));
+    problems.extend(Copies::of(release, settings).short(also, missing.inodes, free));
     problems
 }
 

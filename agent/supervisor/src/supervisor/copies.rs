@@ -57,7 +57,7 @@ impl Supervisor {
     /// What the set that is to come converts has to find room beside it, before anything is stopped.
     pub(super) fn has_room_for_copies(&self, set: &DeployedSet) -> Result<(), String> {
         let free = Free::of(&self.settings.config.state_dir);
-        let short = Copies::of(set.release(), &self.settings).short(0, free);
+        let short = Copies::of(set.release(), &self.settings).short(0, 0, free);
         match short.is_empty() {
             true => Ok(()),
             false => Err(short.join("\n")),
