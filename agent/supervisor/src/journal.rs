@@ -357,10 +357,10 @@ impl Journal {
 
     /// There is no trial any more; `failure` says what became of it.
     pub fn forget(&self, failure: Option<&Failure>) -> Result<(), JournalError> {
-        if let Some(failure) = failure {
-            self.note(failure)?;
-        }
-        Ok(disk::remove(&self.path("trial"))?)
+        let noted = failure.map_or(Ok(()), |failure| self.note(failure));
+        // Where there is no room for a word, it goes all the same.
+        disk::remove(&self.path("trial"))?;
+        noted
     }
 
     /// Writes down what is known of the last deployment that did not stay.

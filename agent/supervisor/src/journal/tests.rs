@@ -155,6 +155,24 @@ fn a_trial_becomes_current_or_nothing_and_long_expired_sets_still_open() {
     assert_eq!(journal.load().unwrap().failure, Some(failure));
 }
 
+/// As on a full disk.
+#[test]
+fn a_trial_goes_also_where_its_failure_cannot_be_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(folder.path(), DEFAULTS).unwrap();
+    journal.record(&set("1")).unwrap();
+    std::fs::create_dir(folder.path().join("failure.json.new")).unwrap();
+    let failure = Failure {
+        deployment: Sha256Digest::of(b"1"),
+        activity: "activity 1".into(),
+        code: "volume-copy".into(),
+        reason: "no room".into(),
+        over: false,
+    };
+    journal.forget(Some(&failure)).unwrap_err();
+    assert_eq!(versions(&journal), [None, None, None]);
+}
+
 /// The two writes of `keep`, cut between: the old set is current, and there is a trial to take back.
 #[test]
 fn a_cut_inside_keep_leaves_the_old_set() {

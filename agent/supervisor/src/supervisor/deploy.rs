@@ -249,7 +249,7 @@ impl Supervisor {
             over: false,
         });
         if let Err(error) = self.journal.forget(failure.as_ref()) {
-            tracing::error!(%error, "the trial stays in the journal and is taken back at the next start");
+            tracing::error!(%error, "a next start knows no reason, or finds the trial and takes it back");
         }
         if let Some(failure) = failure {
             self.ended_activity = failure.activity.clone();

@@ -9,6 +9,7 @@ use super::copy;
 use super::record::unix_seconds;
 use super::{NEW, Record, VolumeError, Volumes, place_in};
 use crate::disk;
+use crate::erase::erase;
 use coracle_protocol::names::VolumeName;
 use coracle_runtime::{Child, DiskLimit, Exit, Means, spawn_plain};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -75,6 +76,10 @@ impl Volumes {
             let Err(fault) = self.copy_all(&volumes) else {
                 return 0;
             };
+            // Why it failed has to be written down, and the disk may be full of this.
+            for (name, _) in &volumes {
+                let _ = erase(&self.new_before(name));
+            }
             if let Some(said) = files.pop() {
                 let _ = File::from(said).write_all(fault.as_bytes());
             }
@@ -89,6 +94,7 @@ impl Volumes {
 
     /// In the child.
     fn copy_all(&self, volumes: &[(VolumeName, u32)]) -> Result<(), String> {
+        let folder = File::open(&self.folder).map_err(words)?;
         for (name, _) in volumes {
             let (from, to) = (self.place(name), place_in(&self.new_before(name)));
             let copied = match from.means() {
@@ -96,10 +102,10 @@ impl Volumes {
                 Ok(_) => copy::tree(from.folder(), to.folder()).map_err(words),
                 Err(error) => Err(words(error)),
             };
+            let copied = copied.and_then(|()| copy::spares(&folder).map_err(words));
             copied.map_err(|fault| format!("volume `{name}` cannot be copied: {fault}"))?;
         }
         // All of it, once: nothing of it has its name yet.
-        let folder = File::open(&self.folder).map_err(words)?;
         rustix::fs::syncfs(&folder).map_err(words)
     }
 

@@ -5,8 +5,8 @@ use crate::erase::erase;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid,
     XattrFlags, chmodat, chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat,
-    ftruncate, futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat, readlinkat, seek, statat,
-    symlinkat, utimensat,
+    fstatvfs, ftruncate, futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat, readlinkat,
+    seek, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -19,12 +19,25 @@ use std::path::Path;
 /// Bytes that are copied at a time, and of the longest list of attributes and the longest value (linux/limits.h).
 const CHUNK: usize = 64 << 10;
 
+/// Bytes that are left to whoever else writes to the disk meanwhile; less than what an offer is held against.
+const SPARE_BYTES: u64 = 512 << 10;
+
+/// Whether so much is left on this folder's file system.
+pub(super) fn spares(folder: impl AsFd) -> io::Result<()> {
+    let fs = fstatvfs(folder)?;
+    match fs.f_bavail.saturating_mul(fs.f_frsize) < SPARE_BYTES {
+        true => Err(Errno::NOSPC.into()),
+        false => Ok(()),
+    }
+}
+
 /// Copies `data` of one folder to the other's, where it is empty. Both are of whoever calls; what is in `data` is not.
 pub(super) fn tree(from: &Path, to: &Path) -> io::Result<()> {
     let links = to.join("links");
     std::fs::create_dir(&links)?;
     let mut copy = Copy {
         links: folder(CWD, &links)?,
+        above: folder(CWD, to.join(".."))?,
         clones: true,
         chunk: vec![0; CHUNK],
     };
@@ -39,6 +52,8 @@ pub(super) fn tree(from: &Path, to: &Path) -> io::Result<()> {
 struct Copy {
     /// A name for each file that has several, by its number: as many as there are, no memory holds.
     links: OwnedFd,
+    /// Beside the copy: a project's own folder tells no more than the project has left.
+    above: OwnedFd,
     /// Whether the file system shares bytes.
     clones: bool,
     chunk: Vec<u8>,
@@ -155,6 +170,7 @@ impl Copy {
     }
 
     fn regular(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
+        spares(&self.above)?;
         let plain = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let old = openat(from, name, plain | OFlags::RDONLY, Mode::empty())?;
         let flags = plain | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
@@ -186,6 +202,7 @@ impl Copy {
                 let piece = &mut self.chunk[..most];
                 old.read_exact_at(piece, at)?;
                 new.write_all_at(piece, at)?;
+                spares(&self.above)?;
                 at += piece.len() as u64;
             }
         }

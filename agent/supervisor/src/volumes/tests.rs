@@ -256,6 +256,45 @@ fn a_volume_that_a_trial_makes_first_goes_with_it_where_the_old_set_has_it_too()
     volumes.ensure(&planned("data", 1), (0, 0)).unwrap();
 }
 
+/// What failed is to be written down on the same disk.
+#[test]
+fn a_copy_that_does_not_fit_gives_back_what_it_took() {
+    let state = tempfile::tempdir().unwrap();
+    let run = |program: &str, more: &[&str]| {
+        let mut run = std::process::Command::new(program);
+        let run = run.args(more).arg(state.path());
+        assert!(run.status().unwrap().success());
+    };
+    run("mount", &["-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
+    let folder = state.path().join("volumes");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::create_dir(state.path().join("staging")).unwrap();
+    let volumes = Volumes {
+        folder,
+        means: None,
+    };
+    let free = || rustix::fs::statvfs(state.path()).unwrap().f_bfree;
+    // Of the second one nothing is left but what is spared.
+    let mut told = Vec::new();
+    for length in [1_000_000, 1_900_000] {
+        let file = made(&volumes, "data");
+        std::fs::write(file, vec![1; length]).unwrap();
+        let before = free();
+        let outcome = copied(&volumes, &[("data", 2)]);
+        told.push((outcome, before == free(), volumes.entries().len()));
+        volumes.put_back().unwrap();
+        std::fs::remove_dir_all(state.path().join("staging")).unwrap();
+        std::fs::create_dir(state.path().join("staging")).unwrap();
+    }
+    run("umount", &[]);
+    assert_eq!(told[0].0, Ok(()));
+    let (failed, is_back, entries) = &told[1];
+    let words = failed.clone().unwrap_err();
+    assert!(words.contains("volume `data` cannot be copied"), "{words}");
+    assert!(words.contains("No space left"), "{words}");
+    assert_eq!((*is_back, *entries), (true, 1));
+}
+
 #[test]
 fn copies_that_are_not_needed_or_not_whole_go() {
     let (_state, volumes) = volumes(None);
