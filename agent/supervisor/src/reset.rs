@@ -194,6 +194,15 @@ fn wipe(settings: &Settings, intent: Intent, left: &mut Vec<String>) {
     };
     // On a full disk it is after the others that there is room for it.
     let is_marked = !intent.decommission || mark().is_ok();
+    if !intent.volumes {
+        // Those of a trial go back while it is known that there is one, or was when this began.
+        let volumes = Volumes::of(settings);
+        let trial = config.deployments_dir().join("trial.json");
+        note(words(match intent.again || trial.exists() {
+            true => volumes.put_back(),
+            false => volumes.drop_copies(),
+        }));
+    }
     note(words(empty(&config.deployments_dir())));
     if intent.decommission {
         note(words(empty(&config.identity_dir())));

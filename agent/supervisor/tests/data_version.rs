@@ -119,11 +119,9 @@ fn data_come_back_with_the_version_that_can_read_them() {
         text.contains("2 found 1"),
         "the new one had the data: {text}"
     );
-    assert_eq!(
-        text.matches("1 found 1").count(),
-        2,
-        "and so has the old one: {text}"
-    );
+    wait_for("the old one to have them too", WAIT, || {
+        (said(&board).matches("1 found 1").count() == 2).then_some(())
+    });
     assert_eq!(version(&board).trim(), "1");
     assert!(file(&board, "only").exists() && !file(&board, "new").exists());
     assert_eq!(copies(&board), [""; 0]);
@@ -230,6 +228,36 @@ fn a_volume_that_is_backed_up_is_converted_afterwards() {
     assert_eq!(version(&board).trim(), "2");
 }
 
+/// Volumes that a reset keeps are those of the set that was kept.
+#[test]
+fn a_reset_in_the_middle_of_a_trial_puts_back_what_was_there_before() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit("1", vec![of_version(&image, 1, "touch /data/only")]);
+    let mut next = of_version(&image, 2, "rm /data/only");
+    next.trial_seconds = 60;
+    let (release, deploy) = board.documents("2", vec![next]);
+    let needs = board.needs("2", &release, &deploy);
+    board.stage_all("2", &needs);
+    assert_eq!(board.activate("2"), Answer::Done);
+    wait_for("what the trial writes", WAIT, || {
+        let text = std::fs::read_to_string(file(&board, "version")).ok()?;
+        (text.trim() == "2").then_some(())
+    });
+    board.kill_supervisor();
+    // As it is noted when it was accepted, and the power went then.
+    let note = r#"{"reset_version":1,"decommission":false,"volumes":false}"#;
+    std::fs::write(board.state().join("reset.json"), note).unwrap();
+    board.start_supervisor();
+    assert!(board.log().contains("reset: done"), "{}", board.log());
+    assert!(board.status().current.is_none());
+    assert_eq!(copies(&board), [""; 0]);
+    // What it cannot read would be refused.
+    let again = self::image(&board);
+    board.commit("3", vec![of_version(&again, 1, "true")]);
+    assert!(file(&board, "only").exists());
+}
+
 /// The set that runs once the board has come to rest, and what its app has found.
 fn comes_to_rest(board: &Board, at: &str) -> u32 {
     let what = format!("one whole set after {at}");
@@ -254,9 +282,12 @@ fn cut_with_children(board: &mut Board, version: &str, app: App, n: usize) -> Cu
     let (mut events, mut client) = (board.watch(), board.client());
     let over = Arc::new(AtomicBool::new(false));
     let ended = over.clone();
+    let own = version.to_owned();
     let watcher = std::thread::spawn(move || {
         while let Some(event) = events.event() {
-            if matches!(event, Event::Deployment { phase, .. } if phase.is_end()) {
+            // The end of the one before is told to the first who listens.
+            if matches!(event, Event::Deployment { phase, activity, .. } if phase.is_end() && activity == own)
+            {
                 ended.store(true, Ordering::Relaxed);
                 return;
             }
