@@ -41,7 +41,10 @@ impl Copier {
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        self.again.as_ref().map(|(at, _)| *at)
+        match &self.child {
+            Some(copying) => copying.due(),
+            None => self.again.as_ref().map(|(at, _)| *at),
+        }
     }
 
     /// What the old set waits for, in words.
@@ -106,7 +109,10 @@ impl Supervisor {
     }
 
     /// Once the child has ended.
-    pub(super) fn copied(&mut self) -> Option<Event> {
+    pub(super) fn copied(&mut self, now: Instant) -> Option<Event> {
+        if let Some(copying) = &mut self.copier.child {
+            copying.end_overdue(now);
+        }
         let exit = self.copier.ended.take()?;
         let copying = self.copier.child.take()?;
         let finished = Volumes::of(&self.settings).finish_copies(copying, exit);
@@ -116,7 +122,7 @@ impl Supervisor {
     /// Whether each volume that was copied has its old contents again; tried until that is so. Apps wait for it: of the new
     /// contents the old ones may understand nothing.
     pub(super) fn put_back_volumes(&mut self, now: Instant) -> bool {
-        if self.copier.due().is_some_and(|at| at > now) {
+        if self.copier.again.as_ref().is_some_and(|(at, _)| *at > now) {
             return false;
         }
         let error = Volumes::of(&self.settings).put_back().err();

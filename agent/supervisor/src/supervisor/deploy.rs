@@ -316,7 +316,7 @@ impl Supervisor {
         let all_down = self.apps.iter().filter(ending).all(AppRun::is_down);
         match &self.machine {
             State::StoppingOld => all_down.then_some(Event::OldStopped),
-            State::Copying => self.copied(),
+            State::Copying => self.copied(now),
             State::StoppingNew(..) => {
                 (all_down && self.put_back_volumes(now)).then_some(Event::NewStopped)
             }

@@ -17,11 +17,15 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 const BEFORE: &str = ".before-";
 
 /// Bytes beyond a volume's limit while it is copied: XFS makes no file where little is left of a quota, and lets root pass none.
 const MORE: u64 = 1 << 20;
+
+/// For all copies of a trial: nothing runs meanwhile.
+pub(super) const MOST: Duration = Duration::from_secs(6 * 3600);
 
 /// Bytes of what the child says at its end.
 const WORDS: u64 = 4096;
@@ -33,6 +37,23 @@ pub struct Copying {
     pub child: Child,
     words: File,
     volumes: Vec<(VolumeName, u32)>,
+    /// Until when, while it was not killed for that.
+    until: Option<Instant>,
+}
+
+impl Copying {
+    /// When it is to be killed.
+    pub fn due(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Kills it when its time is over; its end comes as any child's.
+    pub fn end_overdue(&mut self, now: Instant) {
+        if self.until.is_some_and(|until| until <= now) {
+            self.until = None;
+            let _ = self.child.kill();
+        }
+    }
 }
 
 impl Volumes {
@@ -89,6 +110,7 @@ impl Volumes {
             child: child.map_err(words)?,
             words: said.into(),
             volumes,
+            until: Some(Instant::now() + MOST),
         })
     }
 
@@ -137,6 +159,12 @@ impl Volumes {
 
     /// The child has ended. The volumes bear the number of the version that starts next.
     pub fn finish_copies(&self, mut copying: Copying, exit: Exit) -> Result<(), String> {
+        if copying.until.is_none() {
+            return Err(format!(
+                "volumes were not copied within {} hours",
+                MOST.as_secs() / 3600
+            ));
+        }
         if !exit.success() {
             let mut text = String::new();
             copying.words.rewind().map_err(words)?;

@@ -295,6 +295,26 @@ fn a_copy_that_does_not_fit_gives_back_what_it_took() {
     assert_eq!((*is_back, *entries), (true, 1));
 }
 
+/// Neither apps nor the way back wait for a disk that answers no more.
+#[test]
+fn a_copy_that_takes_too_long_is_ended() {
+    let (_state, volumes) = volumes(None);
+    made(&volumes, "data");
+    let mut copying = volumes.begin_copies(vec![(name("data"), 2)]).unwrap();
+    let due = copying.due().unwrap();
+    assert!(due > std::time::Instant::now() + copies::MOST / 2);
+    copying.end_overdue(due - std::time::Duration::from_secs(1));
+    assert_eq!(copying.due(), Some(due));
+    copying.end_overdue(due);
+    assert_eq!(copying.due(), None, "once");
+    let exit = coracle_runtime::reap::wait(copying.child.pid).unwrap();
+    let error = volumes.finish_copies(copying, exit).unwrap_err();
+    assert_eq!(error, "volumes were not copied within 6 hours");
+    volumes.put_back().unwrap();
+    assert_eq!(volumes.record(&name("data")).data_version, 1);
+    assert_eq!(volumes.entries(), ["data"]);
+}
+
 #[test]
 fn copies_that_are_not_needed_or_not_whole_go() {
     let (_state, volumes) = volumes(None);
