@@ -228,6 +228,48 @@ fn a_volume_that_is_backed_up_is_converted_afterwards() {
     assert_eq!(version(&board).trim(), "2");
 }
 
+/// Neither set runs meanwhile: whoever asks is told for what.
+#[test]
+fn volumes_that_cannot_be_put_back_yet_are_told_and_tried_again() {
+    let mut board = Board::start();
+    let image = image(&board);
+    board.commit("1", vec![of_version(&image, 1, "true")]);
+    let mut bad = of_version(&image, 2, "sleep 3; exit 3");
+    bad.restart = Restart::No;
+    bad.trial_seconds = 30;
+    let (release, deploy) = board.documents("2", vec![bad]);
+    let needs = board.needs("2", &release, &deploy);
+    board.stage_all("2", &needs);
+    let mut events = board.watch();
+    assert_eq!(board.activate("2"), Answer::Done);
+    wait_for("what the trial writes", WAIT, || {
+        let text = std::fs::read_to_string(file(&board, "version")).ok()?;
+        (text.trim() == "2").then_some(())
+    });
+    // What is a mount point cannot be moved away.
+    let own = board.state().join("volumes/data");
+    let run = |program: &str, paths: &[&PathBuf]| {
+        let mut run = std::process::Command::new(program);
+        assert!(run.args(paths).status().unwrap().success());
+    };
+    let bind = PathBuf::from("--bind");
+    run("mount", &[&bind, &own, &own]);
+    let waiting = wait_for("the reason", WAIT, || {
+        let waiting = board.status().waiting?;
+        waiting
+            .reason
+            .contains("cannot be put back")
+            .then_some(waiting)
+    });
+    run("umount", &[&own]);
+    assert_eq!(waiting.code, "switching");
+    assert!(waiting.reason.contains("volumes/data"), "{waiting:?}");
+    let (phase, _) = board.end_of(&mut events, "2");
+    assert_eq!(phase, Phase::RolledBack);
+    assert_eq!(version(&board).trim(), "1");
+    assert_eq!(copies(&board), [""; 0]);
+}
+
 /// Volumes that a reset keeps are those of the set that was kept.
 #[test]
 fn a_reset_in_the_middle_of_a_trial_puts_back_what_was_there_before() {
