@@ -5,6 +5,7 @@ mod rights;
 use crate::audit;
 use crate::certificates;
 use crate::clock::now;
+use crate::files::{self, Mode};
 use crate::settings::{BoardsCommand, ForeignBroker, State};
 use crate::store::{Board, CertificateRow, Named, Revoked, Store, StoreError};
 use coracle_protocol::names::BoardId;
@@ -20,6 +21,9 @@ pub enum BoardsError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file that could not be written.
+    #[error(transparent)]
+    File(#[from] files::FileError),
     /// No such board.
     #[error("board {0} is not known; `coracle-console boards list` shows those that are")]
     Unknown(BoardId),
@@ -67,11 +71,15 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
             }
             added(&named)
         }
-        BoardsCommand::Rights { broker, .. } => {
+        BoardsCommand::Rights { broker, output, .. } => {
             let boards = store.names().await?;
-            match broker {
+            let text = match broker {
                 ForeignBroker::Nats => rights::nats(&boards),
                 ForeignBroker::Rabbitmq => rights::rabbitmq(&boards),
+            };
+            match output {
+                Some(file) => keep(file, &text)?.to_owned(),
+                None => text,
             }
         }
         BoardsCommand::Certificates { board, .. } => {
@@ -93,6 +101,16 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
     };
     store.close().await;
     Ok(output)
+}
+
+/// A broker may read the file at any moment: it is whole, or as it was.
+fn keep(file: &Path, text: &str) -> Result<&'static str, files::FileError> {
+    let text = [text, "\n"].concat();
+    if std::fs::read(file).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok("unchanged");
+    }
+    files::write(file, text.as_bytes(), Mode::Public)?;
+    Ok("changed")
 }
 
 fn added(named: &Named) -> String {

@@ -173,13 +173,14 @@ impl Broker for RabbitMq {
     }
 }
 
-/// Writes what the broker must know of the boards.
-fn rights<B: Broker>(fleet: &Fleet, place: &Place) {
+/// Writes what the broker must know of the boards; what the program says of it.
+fn rights<B: Broker>(fleet: &Fleet, place: &Place) -> String {
     let state = fleet.path("state").display().to_string();
+    let file = place.dir.join(B::FILE).display().to_string();
     let command = ["boards", "rights", "--state", &state, "--broker", B::RIGHTS];
-    let (good, said) = fleet.run(&command);
+    let (good, said) = fleet.run(&[&command[..], &["--output", &file]].concat());
     assert!(good, "{said}");
-    fs::write(place.dir.join(B::FILE), said).unwrap();
+    said
 }
 
 /// What a board may not do. A broker may end its connection for it, and a client of mosquitto then comes again: for a second.
@@ -345,7 +346,13 @@ fn a_deployment<B: Broker>() {
         dir: company.dir.clone(),
         port: free_port(),
     };
-    rights::<B>(&fleet, &place);
+    let said = rights::<B>(&fleet, &place);
+    assert!(
+        said.ends_with("changed\n") && !said.ends_with("unchanged\n"),
+        "{said}"
+    );
+    let said = rights::<B>(&fleet, &place);
+    assert!(said.ends_with("unchanged\n"), "{said}");
     let broker = B::start(&place);
     let options = [
         "--mqtt-ca",

@@ -38,6 +38,9 @@ pub enum BoardsCommand {
         /// The broker
         #[arg(long, value_enum)]
         broker: ForeignBroker,
+        /// Write it into this file, whole or not at all, and say `changed` or `unchanged`
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// List the certificates of one board: serial number, end, last use.
     Certificates {
@@ -73,10 +76,11 @@ pub enum ForeignBroker {
 const RIGHTS_HELP: &str = "\
 For boards' topics with `:`, as `serve --mqtt-topic-separator :` has them. A board is in it from its enrolment file on. Of one that is
 revoked NATS is not told, and RabbitMQ that it may do nothing. What to do with it: docs/broker.md.
+Use --output: `> boards.conf` empties the file first, and with an empty one NATS lets everybody in.
 
 Examples:
-  coracle-console boards rights --state /var/lib/coracle-console --broker nats > /etc/nats/coracle/boards.conf
-  coracle-console boards rights --state /var/lib/coracle-console --broker rabbitmq > /etc/rabbitmq/coracle/boards.json";
+  coracle-console boards rights --state /var/lib/coracle-console --broker nats --output /etc/nats/coracle/boards.conf
+  coracle-console boards rights --state /var/lib/coracle-console --broker rabbitmq --output /etc/rabbitmq/coracle/boards.json";
 
 const ADD_HELP: &str = "\
 With `serve --manufacturing-ca CA --manufacturing-tenant acme`, the board whose manufacturing certificate has the
