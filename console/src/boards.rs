@@ -72,7 +72,7 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
             added(&named)
         }
         BoardsCommand::Rights { broker, output, .. } => {
-            let boards = store.names().await?;
+            let boards = with_rights(&store).await?;
             let text = match broker {
                 ForeignBroker::Nats => rights::nats(&boards),
                 ForeignBroker::Rabbitmq => rights::rabbitmq(&boards),
@@ -101,6 +101,24 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
     };
     store.close().await;
     Ok(output)
+}
+
+/// Boards, and which of them are to be kept out. Brokers that keep users see a certificate's name alone, and not which
+/// certificate was taken back: a board that enrolled anew would let in whoever has its key of before.
+async fn with_rights(store: &Store) -> Result<Vec<(BoardId, bool)>, StoreError> {
+    let mut boards = store.names().await?;
+    for (board, until) in store.shadowed_boards(now()).await? {
+        let until = day(until);
+        tracing::warn!(
+            %board, %until,
+            "it enrolled anew, and is given no rights: a certificate of the same name was taken back, and is good until \
+             then for a broker without the list of those. Enrol it under another name"
+        );
+        for (_, kept_out) in boards.iter_mut().filter(|(id, _)| *id == board) {
+            *kept_out = true;
+        }
+    }
+    Ok(boards)
 }
 
 /// A broker may read the file at any moment: it is whole, or as it was.

@@ -91,7 +91,8 @@ Example:
 
 const REVOKE_HELP: &str = "\
 What runs on the board goes on, and sticks work: revocation is about the network. A board comes back by enrolling
-again, with a new enrolment file and a new key. A broker of yours needs the new list: docs/broker.md.
+again, with a new enrolment file and a new key. A broker of yours needs the new list: docs/broker.md. NATS and RabbitMQ take
+none, and do not let a name in again before the last certificate that was taken back is over: enrol it under another name.
 
 Example:
   coracle-console boards revoke --state /var/lib/coracle-console acme.b-1 --reason \"stolen from site 4\"";

@@ -84,6 +84,21 @@ impl Store {
             .collect()
     }
 
+    /// Boards of the fleet with a certificate that was taken back and is not over: until when.
+    pub async fn shadowed_boards(&self, now: u64) -> Result<Vec<(BoardId, u64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT c.board, MAX(c.not_after) AS until FROM certificates c JOIN boards b ON b.id = c.board \
+             WHERE c.revoked_at IS NOT NULL AND c.not_after > $1 AND b.revoked_at IS NULL \
+             GROUP BY c.board ORDER BY c.board",
+        )
+        .bind(to_sql(now))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((board(row, "board")?, from_sql(row.try_get("until")?))))
+            .collect()
+    }
+
     /// Boards that are revoked.
     pub async fn revoked_boards(&self) -> Result<BTreeSet<BoardId>, StoreError> {
         let rows = sqlx::query("SELECT id FROM boards WHERE revoked_at IS NOT NULL")
