@@ -24,6 +24,12 @@ pub enum BoardsError {
     /// A file that could not be written.
     #[error(transparent)]
     File(#[from] files::FileError),
+    /// The console makes its identifier at its first start.
+    #[error("{source}; start the console once before")]
+    NeverStarted {
+        /// What is missing.
+        source: files::FileError,
+    },
     /// No such board.
     #[error("board {0} is not known; `coracle-console boards list` shows those that are")]
     Unknown(BoardId),
@@ -75,7 +81,12 @@ pub async fn run(command: BoardsCommand) -> Result<String, BoardsError> {
             let boards = with_rights(&store).await?;
             let text = match broker {
                 ForeignBroker::Nats => rights::nats(&boards),
-                ForeignBroker::Rabbitmq => rights::rabbitmq(&boards),
+                ForeignBroker::Rabbitmq => {
+                    let file = state.mqtt_identifier();
+                    let identifier = files::read_text(&file)
+                        .map_err(|source| BoardsError::NeverStarted { source })?;
+                    rights::rabbitmq(&boards, identifier.trim())
+                }
             };
             match output {
                 Some(file) => keep(file, &text)?.to_owned(),

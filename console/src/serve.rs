@@ -2,6 +2,7 @@
 
 mod broker;
 mod own_certificate;
+mod remembered;
 
 use crate::blobs::Blobs;
 use crate::board_port;
@@ -23,6 +24,7 @@ use crate::republish::Republish;
 use crate::rest::{self, Advertised, Rest};
 use crate::revocation::{Followers, Keeper, RevocationError};
 use crate::roots::{Roots, RootsError};
+use crate::secrets::NoRandom;
 use crate::settings::{Serve, State, host_port};
 use crate::store::Store;
 use crate::tls;
@@ -31,6 +33,7 @@ use crate::web::{self, Web};
 use axum::Router;
 use coracle_protocol::topics::Separator;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -104,6 +107,32 @@ pub enum ServeError {
         .0.as_str()
     )]
     TopicSeparator(Separator),
+    /// Boards have others.
+    #[error(
+        "{boards} boards of this fleet are enrolled with `{}` in their topics, and would not be heard with \
+         --mqtt-topic-separator `{}`: start with the first. To change it, write the second into {} and give each of them \
+         a new enrolment file after the start",
+        .was.as_str(), .asked.as_str(), .file.display()
+    )]
+    SeparatorChanged {
+        /// What they were told.
+        was: Separator,
+        /// What is asked for now.
+        asked: Separator,
+        /// How many.
+        boards: u64,
+        /// What remembers it.
+        file: PathBuf,
+    },
+    /// Damaged.
+    #[error("{} holds neither `.` nor `:`: write into it what boards' topics have", .file.display())]
+    Remembered {
+        /// It.
+        file: PathBuf,
+    },
+    /// No random numbers.
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -112,7 +141,7 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
 
-    let (target, advertised_mqtt) = target(&settings)?;
+    let (mut target, advertised_mqtt) = target(&settings)?;
     let state = State {
         root: settings.state.clone(),
     };
@@ -138,6 +167,9 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
     let makers = Makers::open(&settings.manufacturing, ca.certificate_pem())?.map(Arc::new);
     let store = Store::open(&state.database()).await?;
     certificates::take_in(&store).await?;
+    let separator = settings.mqtt_topic_separator;
+    remembered::separator(&state, &store, separator).await?;
+    target.client_id = remembered::identifier(&state, separator)?;
     let (keeper, revocations) = Keeper::open(store.clone(), ca.clone(), state.revoked()).await?;
     tokens::first(&store, &state).await?;
     let root_file = check::root_envelope(&settings.root)?;
@@ -174,7 +206,6 @@ pub async fn run(settings: Serve) -> Result<(), ServeError> {
         }
     };
     let link_tls = tls::client(&link_pair(&settings, &ca), &link_ca(&settings, &ca))?;
-    let separator = settings.mqtt_topic_separator;
     let (link, pump, inbox) = link::open(&target, link_tls, separator)?;
 
     let port = |listener: &TcpListener, fallback: SocketAddr| {

@@ -283,6 +283,14 @@ impl State {
     pub fn registry(&self) -> PathBuf {
         self.root.join("registry")
     }
+    /// The console's client identifier at a broker that holds nobody to the one of its certificate.
+    pub fn mqtt_identifier(&self) -> PathBuf {
+        self.root.join("mqtt-identifier")
+    }
+    /// What boards' topics have in the place of their names' dot.
+    pub fn topic_separator(&self) -> PathBuf {
+        self.root.join("topic-separator")
+    }
     /// The broker's folder.
     pub fn mosquitto(&self) -> PathBuf {
         self.root.join("mosquitto")

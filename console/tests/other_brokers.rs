@@ -221,6 +221,12 @@ fn is_kept_apart(fleet: &Fleet, board: &Board, other: &Board) {
         let output = briefly("mosquitto_sub", &claim);
         assert!(output.stdout.is_empty(), "{claim:?}: {output:?}");
     }
+    // Nor can it throw the console out, whose identifier it does not know.
+    let lost = || fleet.log().matches("no broker").count();
+    let before = lost();
+    briefly("mosquitto_sub", &["-i", "console", "-t", &own]);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(lost(), before, "the console was thrown out");
     let before = fleet.get(&format!("/api/v1/boards/{}", other.id));
     let desired = other.read(&other.topic("desired"), 5);
     assert!(desired.is_some());
@@ -274,9 +280,10 @@ fn a_console_that_was_away<B: Broker>(fleet: &mut Fleet, board: &Board) {
     let ca = board.dir.join("ca.crt");
     let [_, certificate, key] = certificates;
     let mut cleared = support::mosquitto("mosquitto_pub", fleet.mqtt, [ca, certificate, key]);
+    let identifier = fs::read_to_string(fleet.path("state/mqtt-identifier")).unwrap();
     cleared.args([
         "-i",
-        "console",
+        &identifier,
         "-q",
         "1",
         "-t",

@@ -43,7 +43,8 @@ pub(super) fn nats(boards: &[(BoardId, bool)]) -> String {
 }
 
 /// RabbitMQ: definitions. The name of a client's queue comes from its client identifier, so that the right to one binds it.
-pub(super) fn rabbitmq(boards: &[(BoardId, bool)]) -> String {
+/// `identifier`: the console's, which is not its name.
+pub(super) fn rabbitmq(boards: &[(BoardId, bool)], identifier: &str) -> String {
     let exactly = |names: &[String]| {
         let names: Vec<_> = names.iter().map(|name| name.replace('.', "\\.")).collect();
         format!("^({})$", names.join("|"))
@@ -63,7 +64,7 @@ pub(super) fn rabbitmq(boards: &[(BoardId, bool)]) -> String {
         let with_exchange = [&queues[..], &["amq.topic".to_owned()]].concat();
         (json!(exactly(&queues)), json!(exactly(&with_exchange)))
     };
-    let (queues, exchange) = own(CONSOLE);
+    let (queues, exchange) = own(identifier);
     let all = || format!("^{}\\.", inside(PREFIX).replace('.', "\\."));
     add(CONSOLE, queues, exchange, all(), all());
     for (board, revoked) in boards {
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn rabbitmq_is_told_that_a_revoked_board_may_do_nothing() {
-        let told: Value = serde_json::from_str(&rabbitmq(&boards())).unwrap();
+        let told: Value = serde_json::from_str(&rabbitmq(&boards(), "console-1")).unwrap();
         let names: Vec<_> = told["users"]
             .as_array()
             .unwrap()
@@ -145,7 +146,11 @@ mod tests {
             .map(|user| &user["name"])
             .collect();
         assert_eq!(names, ["console", "acme.b-1", "acme.sold"]);
-        let [_, board, sold] = [0, 1, 2].map(|n| &told["permissions"][n]);
+        let [console, board, sold] = [0, 1, 2].map(|n| &told["permissions"][n]);
+        assert_eq!(
+            console["configure"],
+            r"^(mqtt-subscription-console-1qos0|mqtt-subscription-console-1qos1)$"
+        );
         assert_eq!(
             board["configure"],
             r"^(mqtt-subscription-acme\.b-1qos0|mqtt-subscription-acme\.b-1qos1)$"

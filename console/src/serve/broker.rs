@@ -33,7 +33,7 @@ pub(super) fn target(settings: &Serve) -> Result<(Target, String), ServeError> {
     let target = Target {
         host: host.trim_matches(['[', ']']).to_owned(),
         port: port.parse().map_err(|_| wrong())?,
-        // Bound to the certificate's name, as boards' are.
+        // Bound to the certificate's name, as boards' are, where the broker does that.
         client_id: CONSOLE.into(),
     };
     Ok((target, broker.clone()))

@@ -64,6 +64,16 @@ impl Store {
         rows.iter().map(name).collect()
     }
 
+    /// How many boards are enrolled, and not revoked.
+    pub async fn enrolled_boards(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS n FROM boards WHERE enrolled_at IS NOT NULL AND revoked_at IS NULL",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(from_sql(row.try_get("n")?))
+    }
+
     /// One board.
     pub async fn board(&self, id: &BoardId) -> Result<Option<Board>, StoreError> {
         let row = sqlx::query(&format!("SELECT {COLUMNS} FROM boards WHERE id = $1"))
