@@ -19,6 +19,8 @@ const AT_ONCE: usize = 8;
 /// After a failure, doubled with each.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// In the place of the failures of a board that the broker would not let in: it is tried once more.
+const ONCE_MORE: u32 = u32::MAX;
 
 /// How to reach the broker in a board's place.
 #[derive(Clone)]
@@ -72,7 +74,10 @@ impl Expulsion {
     pub(super) fn heard(&mut self, board: BoardId) {
         self.done.retain(|_, at| at.elapsed() < AGAIN);
         if !self.done.contains_key(&board) && !self.is_going(&board) {
-            self.waiting.entry(board).or_insert_with(Turn::now);
+            let turn = self.waiting.entry(board).or_insert_with(Turn::now);
+            if turn.failures == ONCE_MORE {
+                turn.from = Instant::now();
+            }
         }
     }
 
@@ -131,8 +136,19 @@ impl Expulsion {
                     Taken::Place => {
                         tracing::info!(%board, "revoked: its connection to the broker is ended");
                     }
+                    // It may also be that the broker takes no certificate of the console's for that name, or was restarting.
+                    Taken::NoSuchUser if failures < ONCE_MORE => {
+                        tracing::warn!(
+                            %board, again_in = ?LONGEST_PAUSE,
+                            "revoked: the broker lets nobody in under its name, so that a connection of before may stand"
+                        );
+                        self.waiting.entry(board.clone()).or_insert(Turn {
+                            from: Instant::now() + LONGEST_PAUSE,
+                            failures: ONCE_MORE,
+                        });
+                    }
                     Taken::NoSuchUser => {
-                        tracing::info!(%board, "revoked: the broker lets nobody in under its name");
+                        tracing::info!(%board, "revoked: the broker still lets nobody in under its name");
                     }
                 }
                 self.done.insert(board, Instant::now());
@@ -230,5 +246,46 @@ mod tests {
         // One that is heard does not jump its pause.
         expulsion.heard(boards[0].clone());
         assert!(expulsion.waiting[&boards[0]].failures > 0);
+    }
+
+    #[tokio::test]
+    async fn a_board_that_the_broker_does_not_let_in_is_tried_once_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let life = Duration::from_secs(60);
+        let ca = Arc::new(Ca::open(&dir.path().join("pki"), "localhost", life).unwrap());
+        let mut expulsion = Expulsion::new(Way {
+            store: Store::open(&dir.path().join("db")).await.unwrap(),
+            broker_ca: ca.files().certificate.clone(),
+            ca,
+            target: Target {
+                host: "127.0.0.1".into(),
+                port: 1,
+                client_id: "console".into(),
+            },
+        });
+        let board = BoardId::new("acme.b1").unwrap();
+        for (failures, again) in [(3, true), (ONCE_MORE, false)] {
+            let work = expulsion
+                .under_way
+                .spawn(async { Ok(Some(Taken::NoSuchUser)) });
+            let id = work.id();
+            expulsion.waiting.remove(&board);
+            expulsion.going.insert(id, (board.clone(), failures));
+            expulsion.progress().await;
+            let turn = expulsion.waiting.get(&board);
+            assert_eq!(turn.is_some(), again);
+            let soon = Instant::now() + LONGEST_PAUSE - life;
+            assert!(turn.is_none_or(|turn| turn.failures == ONCE_MORE && turn.from > soon));
+            // Heard within a minute: it has had its turn.
+            expulsion.heard(board.clone());
+            assert_eq!(expulsion.waiting.contains_key(&board), again);
+        }
+        // Heard later, it does not wait the longest pause.
+        expulsion.done.clear();
+        expulsion.add(board.clone());
+        let turn = expulsion.waiting.get_mut(&board).unwrap();
+        (turn.from, turn.failures) = (Instant::now() + LONGEST_PAUSE, ONCE_MORE);
+        expulsion.heard(board.clone());
+        assert!(expulsion.waiting[&board].from <= Instant::now());
     }
 }
