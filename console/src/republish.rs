@@ -106,6 +106,8 @@ impl Republish {
                     let (shows, ()) =
                         tokio::join!(link.shows_to_patterns(SHOW), tokio::time::sleep(SHOW));
                     let Ok(shows) = shows else { return };
+                    // What was left to ask the connection before for is of no use.
+                    unseen = Unseen::default();
                     match Unseen::read(&store, connected).await {
                         Ok(all) if shows => boards.extend(all.assigned),
                         Ok(all) => unseen = all,
