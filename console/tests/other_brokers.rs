@@ -17,7 +17,13 @@ use support::{Board, Fleet, free_port, need, wait_for};
 struct Running(Child);
 
 impl Running {
-    fn start(mut command: Command, log: &Path) -> Self {
+    fn start(program: Command, log: &Path) -> Self {
+        // With a test that is interrupted too.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.arg(program.get_program()).args(program.get_args());
+        let variables = program.get_envs();
+        command.envs(variables.filter_map(|(name, value)| Some((name, value?))));
         let log = fs::File::options().create(true).append(true).open(log);
         let log = log.unwrap();
         // Erlang ends with its input.
@@ -109,9 +115,15 @@ fn rabbitmq(program: &str) -> PathBuf {
         ("rabbitmq-server", "rabbitmq-server"),
         ("epmd", "erlang-base"),
     ]);
-    let folders = fs::read_dir("/usr/lib/rabbitmq/lib").unwrap().flatten();
+    let folders = fs::read_dir("/usr/lib/rabbitmq/lib");
+    let folders = folders
+        .expect("/usr/lib/rabbitmq/lib, of Debian's package rabbitmq-server")
+        .flatten();
     let mut programs = folders.map(|folder| folder.path().join("sbin").join(program));
-    programs.find(|path| path.exists()).unwrap()
+    let found = programs.find(|path| path.exists());
+    found.unwrap_or_else(|| {
+        panic!("no {program} in /usr/lib/rabbitmq/lib: apt install rabbitmq-server")
+    })
 }
 
 impl Broker for RabbitMq {
@@ -183,17 +195,64 @@ fn rights<B: Broker>(fleet: &Fleet, place: &Place) -> String {
     said
 }
 
-/// What a board may not do. A broker may end its connection for it, and a client of mosquitto then comes again: for a second.
+/// A client under a board's certificate, which is killed after some seconds: a broker may end its connection for what it
+/// asks, and a client of mosquitto then comes again and again.
+fn briefly(board: &Board, seconds: u32, program: &str, arguments: &[&str]) -> Command {
+    let client = board.mosquitto(program);
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", &seconds.to_string()]);
+    command.arg(client.get_program()).args(client.get_args());
+    command.args(["-q", "1"]).args(arguments);
+    command
+}
+
+/// What a client of `board` hears first with these arguments, while the console's user says something to `spoken` five
+/// times a second, and of what is retained.
+fn hears(
+    fleet: &Fleet,
+    board: &Board,
+    seconds: u32,
+    arguments: &[&str],
+    spoken: &Board,
+) -> Vec<u8> {
+    let arguments = [&["-C", "1"], arguments].concat();
+    let mut client = briefly(board, seconds, "mosquitto_sub", &arguments);
+    client.stdout(Stdio::piped()).stderr(Stdio::null());
+    let client = client.spawn().unwrap();
+    let [_, certificate, key] = fleet.console_certificates();
+    let files = [board.dir.join("ca.crt"), certificate, key];
+    let mut speaker = support::mosquitto("mosquitto_pub", fleet.mqtt, files);
+    let [repeat, topic] = [(5 * seconds).to_string(), spoken.topic("command")];
+    let mut speaker = speaker
+        .args(["-i", "speaker", "-q", "1", "--repeat", &repeat])
+        .args(["--repeat-delay", "0.2", "-t", &topic, "-m", "spoken"])
+        .spawn()
+        .unwrap();
+    let heard = client.wait_with_output().unwrap().stdout;
+    assert!(speaker.wait().unwrap().success());
+    heard
+}
+
+/// In so many seconds the board's own word comes through in both ways, so that silence says something.
+fn seconds_that_do(fleet: &Fleet, board: &Board) -> u32 {
+    let own = ["-t", &board.topic("command")];
+    let word = ["-t", &board.topic("telemetry"), "-m", "{}"];
+    let does = |seconds: u32| {
+        let mut publish = briefly(board, seconds, "mosquitto_pub", &word);
+        hears(fleet, board, seconds, &own, board) == b"spoken\n"
+            && publish.output().unwrap().status.success()
+    };
+    let seconds = [1, 2, 4, 8].into_iter().find(|seconds| does(*seconds));
+    // With as much again for a machine that has more to do.
+    2 * seconds.expect("a board's own messages come through")
+}
+
+/// What a board may not do.
 fn is_kept_apart(fleet: &Fleet, board: &Board, other: &Board) {
-    let briefly = |program: &str, arguments: &[&str]| {
-        let client = board.mosquitto(program);
-        let mut command = Command::new("timeout");
-        command.args(["-s", "KILL", "1"]).arg(client.get_program());
-        command
-            .args(client.get_args())
-            .args(["-q", "1"])
-            .args(arguments);
-        command.output().unwrap()
+    let seconds = seconds_that_do(fleet, board);
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = briefly(board, seconds, program, arguments);
+        command.output().unwrap();
     };
     let own = board.topic("desired");
     let (theirs, theirs_in_full) = (other.id.as_str(), format!("CN={}", other.id));
@@ -201,13 +260,14 @@ fn is_kept_apart(fleet: &Fleet, board: &Board, other: &Board) {
         &other.topic("desired"),
         &other.topic("command"),
         "coracle/v1/+/desired",
+        "coracle/v1/+/command",
         "coracle/v1/#",
         "#",
         "$MQTT/sub/#",
         "$MQTT/#",
     ] {
-        let output = briefly("mosquitto_sub", &["-C", "1", "-t", topic]);
-        assert!(output.stdout.is_empty(), "{topic}: {output:?}");
+        let heard = hears(fleet, board, seconds, &["-t", topic], other);
+        assert!(heard.is_empty(), "{topic}: {heard:?}");
     }
     // The certificate counts, and neither a name nor an identifier that a client gives itself.
     for claim in [
@@ -216,15 +276,16 @@ fn is_kept_apart(fleet: &Fleet, board: &Board, other: &Board) {
         vec!["-i", theirs],
         vec!["-i", theirs, "-c", "-u", theirs],
     ] {
-        let topic = other.topic("desired");
-        let claim = [&claim[..], &["-C", "1", "-t", &topic]].concat();
-        let output = briefly("mosquitto_sub", &claim);
-        assert!(output.stdout.is_empty(), "{claim:?}: {output:?}");
+        for topic in ["desired", "command"].map(|level| other.topic(level)) {
+            let claim = [&claim[..], &["-t", &topic]].concat();
+            let heard = hears(fleet, board, seconds, &claim, other);
+            assert!(heard.is_empty(), "{claim:?}: {heard:?}");
+        }
     }
     // Nor can it throw the console out, whose identifier it does not know.
     let lost = || fleet.log().matches("no broker").count();
     let before = lost();
-    briefly("mosquitto_sub", &["-i", "console", "-t", &own]);
+    run("mosquitto_sub", &["-i", "console", "-t", &own]);
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(lost(), before, "the console was thrown out");
     let before = fleet.get(&format!("/api/v1/boards/{}", other.id));
@@ -238,18 +299,25 @@ fn is_kept_apart(fleet: &Fleet, board: &Board, other: &Board) {
         (other.topic("desired"), &gone),
         (own, &gone),
     ] {
-        briefly("mosquitto_pub", &["-r", "-t", &topic, "-m", message]);
+        run("mosquitto_pub", &["-r", "-t", &topic, "-m", message]);
     }
-    // A will, by a client that is killed.
-    let (presence, own) = (other.topic("presence"), board.topic("desired"));
-    let will = [
-        "--will-retain",
-        "--will-topic",
-        &presence,
-        "--will-payload",
-        &gone,
-    ];
-    briefly("mosquitto_sub", &[&will[..], &["-t", &own]].concat());
+    // A will, by a client that is killed. Its own is heard.
+    let own = board.topic("desired");
+    for presence in [other.topic("presence"), board.topic("presence")] {
+        let mut will = vec![
+            "--will-retain",
+            "--will-qos",
+            "1",
+            "--will-topic",
+            &presence,
+        ];
+        will.extend(["--will-payload", &gone, "-t", &own]);
+        run("mosquitto_sub", &will);
+    }
+    wait_for("its own will is heard", 10, || {
+        let seen = fleet.get(&format!("/api/v1/boards/{}", board.id));
+        (seen["presence"]["session"] == 9).then_some(())
+    });
     // One after the other: when the last is heard, the others were.
     board.publish(
         &board.topic("feedback"),
