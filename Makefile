@@ -63,17 +63,18 @@ setup:
 	if [ $${#missing[@]} -gt 0 ]; then
 	  echo "installing: $${missing[*]}"
 	  $(UPDATE)
+	  erlang=$$(dpkg-query -W -f='$${db:Status-Status}' erlang-base 2>/dev/null || true)
 	  # A packaged broker must not start by itself: the console and the tests start their own.
 	  printf '#!/bin/sh\nexit 101\n' > /tmp/coracle-policy && chmod +x /tmp/coracle-policy
 	  had=1; [ -e /usr/sbin/policy-rc.d ] || { had=0; cp /tmp/coracle-policy /usr/sbin/policy-rc.d; }
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" > /tmp/coracle-setup.log 2>&1 \
 	    || { tail -20 /tmp/coracle-setup.log; [ $$had = 1 ] || rm -f /usr/sbin/policy-rc.d; exit 1; }
 	  [ $$had = 1 ] || rm -f /usr/sbin/policy-rc.d
-	  # Nor at the next boot, where Debian's settings let everybody in.
+	  # Nor at the next boot, where Debian's settings let everybody in; nor now, by a policy of the machine's own. What was here before stays as it is.
 	  for own in docker-registry nats-server rabbitmq-server; do
-	    case " $${missing[*]} " in *" $$own "*) systemctl disable --quiet $$own 2>/dev/null || true ;; esac
+	    case " $${missing[*]} " in *" $$own "*) systemctl disable --quiet --now $$own 2>/dev/null || true ;; esac
 	  done
-	  case " $${missing[*]} " in *" rabbitmq-server "*) systemctl disable --quiet epmd.service epmd.socket 2>/dev/null || true ;; esac
+	  if [ "$$erlang" != installed ]; then systemctl disable --quiet --now epmd.service epmd.socket 2>/dev/null || true; fi
 	fi
 	apt-cache show python3.11-minimal >/dev/null 2>&1 || $(UPDATE)
 
