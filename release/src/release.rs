@@ -249,7 +249,7 @@ pub fn describe(file: &ReleaseEnvelope) -> String {
             .sum();
         // Of all layers, or of none.
         let entries: Option<u64> = app.image.layers.iter().map(|layer| layer.entries).sum();
-        let entries = entries.map_or_else(String::new, |count| format!(", {count} files"));
+        let entries = entries.map_or_else(String::new, |count| format!(", {count} members"));
         let _ = writeln!(out, "app {}", app.name);
         let _ = writeln!(
             out,

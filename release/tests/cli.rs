@@ -344,7 +344,7 @@ fn the_files_of_each_layer_are_counted_unless_the_release_file_says_not_to() {
         unreachable!();
     };
     let files = counted.iter().map(|layer| layer.entries.unwrap());
-    let all = format!("unpacked, {} files)", files.sum::<u64>());
+    let all = format!("unpacked, {} members)", files.sum::<u64>());
     assert!(said.contains(&all), "{all}: {said}");
     assert!(silent.contains("unpacked)"), "{silent}");
     for (layer, with) in uncounted.iter().zip(counted) {

@@ -257,7 +257,7 @@ fn say_built(tag: &str, built: &Built) {
     say(&format!("{tag} {}", built.manifest.digest));
     for layer in &built.layers {
         say(&format!(
-            "  layer {} {} ({} unpacked, {} files)",
+            "  layer {} {} ({} unpacked, {} members)",
             layer.diff_id,
             human::bytes(layer.descriptor.size),
             human::bytes(layer.unpacked_bytes),
