@@ -459,6 +459,10 @@ fn a_deployment<B: Broker>() {
     drop(broker);
     let _ = fs::remove_dir_all(place.dir.join("kept"));
     let broker = B::start(&place);
+    // It takes connections before it knows its users, and ends those.
+    wait_for("the board is let in again", 60, || {
+        board.is_let_in().then_some(())
+    });
     let again = wait_for("the assignment is back", 60, || {
         board.read(&board.topic("desired"), 2)
     });
