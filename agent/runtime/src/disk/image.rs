@@ -149,7 +149,7 @@ pub(super) fn grow(image: &Path, on: &Path, limit: DiskLimit) -> Result<(), Plac
 }
 
 /// So long the kernel may take to let go of a device whose last mount is gone.
-const LET_GO: Duration = Duration::from_secs(5);
+const LET_GO: Duration = Duration::from_secs(30);
 /// Bytes that are copied at a time.
 const CHUNK: u64 = 1 << 20;
 
