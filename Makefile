@@ -197,11 +197,12 @@ arm: setup
 	@$(call install,$(ARM_PACKAGES))
 	built=()
 	# Thumb instructions are a quarter shorter; each ARMv7 has them. rustc warns that it may name them otherwise one day.
-	for board in aarch64-unknown-linux-gnu:aarch64-linux-gnu-gcc:aarch64: armv7-unknown-linux-gnueabihf:arm-linux-gnueabihf-gcc:arm:,+thumb-mode; do
+	for board in aarch64-unknown-linux-gnu:aarch64-linux-gnu-gcc:aarch64: armv7-unknown-linux-gnueabihf:arm-linux-gnueabihf-gcc:arm:+thumb-mode; do
 	  IFS=: read -r triple linker machine features <<< "$$board"
 	  $(call rust_target,"$$triple")
+	  $(CARGO) fetch --quiet --target "$$triple"
 	  name=$${triple//-/_}
-	  export "CC_$$name=$$linker" "CARGO_TARGET_$${name^^}_LINKER=$$linker" "CARGO_TARGET_$${name^^}_RUSTFLAGS=-C target-feature=+crt-static$$features"
+	  export "CC_$$name=$$linker" "CARGO_TARGET_$${name^^}_LINKER=$$linker" "CARGO_TARGET_$${name^^}_RUSTFLAGS=$$(agent/board/flags.sh $$features)"
 	  echo "building for $$triple …"
 	  $(CARGO) build --quiet --release --target "$$triple" -p coracle-agent
 	  folder=$(TARGET)/$$triple/release

@@ -1,5 +1,9 @@
 //! What differs between architectures.
 
+use anyhow::Result;
+use coracle_tests::service::run;
+use std::process::Command;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arch {
     X86_64,
@@ -92,10 +96,12 @@ impl Arch {
     }
 
     /// What `make arm` gives rustc: on ARMv7 Thumb instructions, which are a quarter shorter.
-    pub fn shipped_flags(self) -> &'static str {
-        match self {
-            Arch::X86_64 | Arch::Arm64 => "-C target-feature=+crt-static",
-            Arch::Armhf => "-C target-feature=+crt-static,+thumb-mode",
+    pub fn shipped_flags(self) -> Result<String> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/board/flags.sh");
+        let mut command = Command::new(script);
+        if self == Arch::Armhf {
+            command.arg("+thumb-mode");
         }
+        run(&mut command)
     }
 }

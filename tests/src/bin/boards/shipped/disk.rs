@@ -261,7 +261,7 @@ pub fn programs(arch: Arch, init: Init, cache: &Cache) -> Result<Programs> {
                 .arg(target)
                 .env(format!("CC_{name}"), linker)
                 .env(format!("{variable}_LINKER"), linker)
-                .env(format!("{variable}_RUSTFLAGS"), arch.shipped_flags()))?;
+                .env(format!("{variable}_RUSTFLAGS"), arch.shipped_flags()?))?;
             let folder = target.join(triple).join("release");
             (folder.clone(), folder)
         }
