@@ -52,6 +52,7 @@ pub mod hooks;
 pub mod journal;
 mod kernel;
 pub mod lights;
+pub mod limiter;
 pub mod logs;
 pub mod machine;
 pub mod notify;

@@ -2,6 +2,7 @@
 
 use crate::apps::user::{self, UserError};
 use crate::disk::{self, About, DiskError};
+use crate::limiter::Limiter;
 use crate::users::UsersPolicy;
 use coracle_board_support::budget::{Budget, IoRates, can_be_asked_for};
 use coracle_board_support::config::{Config, ConfigError};
@@ -13,8 +14,6 @@ use coracle_network::NetworkConfig;
 use coracle_protocol::names::{HardwareClass, NameError};
 use coracle_protocol::release::DefaultLimits;
 use coracle_protocol::report::BoardFacts;
-use coracle_runtime::Means;
-use coracle_runtime::disk::{PlaceError, Trial};
 use std::path::{Path, PathBuf};
 
 /// Why the settings cannot be used.
@@ -80,10 +79,8 @@ pub struct Settings {
     pub budget: Budget,
     /// Which limits this kernel keeps: tried at start. What else apps need is tried when a release asks for it.
     pub trials: Trials,
-    /// What holds limits of the disk on the state folder's file system: tried at start.
-    pub means: Option<Means>,
-    /// Why nothing does.
-    pub no_means: String,
+    /// What holds limits of the disk: tried at start.
+    pub limiter: Limiter,
     /// Whether apps have users of their own.
     pub users: UsersPolicy,
     /// For the status.
@@ -136,10 +133,8 @@ impl Settings {
         let profile = chosen.profile;
         let disks = disks(&profile, &config.state_dir);
         let hardware = HardwareClass::new(profile.hardware_class.as_str())?;
-        let (means, no_means) = disk_limits(&config);
         Ok(Self {
-            means,
-            no_means,
+            limiter: Limiter::find(&config),
             budget: Budget::of(&profile, &detected),
             facts: facts(&profile, &hardware, &detected),
             trials: tried(&disks),
@@ -159,6 +154,12 @@ impl Settings {
     /// The supervisor's own folder for what a reboot forgets: nobody else can put anything there.
     pub fn run_state_dir(&self) -> PathBuf {
         run_state_dir(&self.config)
+    }
+
+    /// What a full disk could not show is tried again.
+    pub fn try_again(&mut self) {
+        self.limiter.try_again(&self.config);
+        self.users.try_again(&self.config, &self.profile.isolation);
     }
 
     /// Of apps whose release names none of their own.
@@ -266,31 +267,6 @@ fn tried(disks: &[Disk]) -> Trials {
         }
     }
     trials
-}
-
-/// The containers' folder is root's alone, and lies where layers and volumes do.
-fn disk_limits(config: &Config) -> (Option<Means>, String) {
-    let trial = Trial::run(&config.containers_dir());
-    let why = |outcome: &Result<(), PlaceError>| match outcome {
-        Ok(()) => String::new(),
-        Err(why) => why.to_string(),
-    };
-    let no_quota = why(&trial.quota);
-    match trial.best() {
-        Some(means) => {
-            tracing::info!(means = means.name(), no_quota, "limits of the disk");
-            (Some(means), String::new())
-        }
-        None => {
-            let no_image = trial.image.as_ref().map(why).unwrap_or_default();
-            let text = format!("project quota: {no_quota}; image: {no_image}");
-            tracing::warn!(
-                why = text,
-                "nothing limits what apps write; releases that ask for limits of the disk are refused"
-            );
-            (None, text)
-        }
-    }
 }
 
 fn network(config: &Config, profile: &Profile) -> NetworkConfig {

@@ -11,10 +11,10 @@ use coracle_images::layout::RunConfig;
 use coracle_protocol::command::{Action, COMMAND_TYPE, Command, RESET_TYPE};
 use coracle_protocol::deploy::Deploy;
 use coracle_protocol::key::SigningKey;
-use coracle_protocol::local::{Answer, Message, Request};
+use coracle_protocol::local::{Answer, Message, Request, VolumeAction};
 use coracle_protocol::names::{BoardId, VolumeName};
 use coracle_protocol::release::{App, Image, Release, VolumeMount};
-use coracle_protocol::report::Phase;
+use coracle_protocol::report::{AppUsers, Phase};
 use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys};
 use cut::{Cut, Traced};
 use std::io::Write;
@@ -510,5 +510,63 @@ fn a_board_whose_disk_is_full_is_reset_all_the_same() {
     done(&board, 2);
     is_reset(&board, true);
     assert!(board.status().decommissioned);
+    drop(disk);
+}
+
+/// A full disk shows nothing of what could hold limits on it, and nothing of users: what the board has done it can do.
+#[test]
+fn a_board_that_starts_with_a_full_disk_gives_up_no_wall() {
+    let mut board = Board::start();
+    let own_users = board.log().contains("apps have users of their own");
+    board.kill_supervisor();
+    let images = tempfile::tempdir().unwrap();
+    let disk = Disk::below(&board, images.path().join("disk"));
+    let site = board.dir.path().join("etc/board.toml");
+    let text = std::fs::read_to_string(&site).unwrap();
+    std::fs::write(&site, format!("{text}[reserve]\ndisk_mib = 1\n")).unwrap();
+    let mine = || Request::Volume {
+        action: VolumeAction::Create {
+            name: VolumeName::new("mine").unwrap(),
+            size_bytes: Some(4 << 20),
+            inodes: None,
+        },
+        uid: 0,
+    };
+
+    // Nothing is known.
+    board.start_supervisor();
+    board.kill_supervisor();
+    disk.fill();
+    board.start_supervisor();
+    assert!(board.log().contains("the disk is full: what limits"));
+    assert_eq!(code(board.ask(mine())), "no-space");
+    disk.relieve();
+    let made = board.ask(mine());
+    let Answer::Volumes { volumes } = &made else {
+        panic!("{made:?}");
+    };
+    assert_eq!(volumes[0].means.as_deref(), Some("image"));
+    let name = BoardId::new(board::BOARD).unwrap();
+    assert_eq!(board.ask(Request::Identity { board: name }), Answer::Done);
+    let (mut board, _) = furnished(board);
+    let users = |board: &Board| board.app("web").map(|app| app.users.unwrap());
+    assert!(!own_users || matches!(users(&board), Some(AppUsers::Own { .. })));
+
+    // The app has had its users and its limit, and is started anew with both.
+    let before = (users(&board), board.app("web").and_then(|app| app.pid));
+    board.kill_supervisor();
+    let pid = before.1.unwrap();
+    board::kill(pid);
+    disk.fill();
+    board.start_supervisor();
+    let app = wait_for("the app", WAIT, || {
+        board
+            .app("web")
+            .filter(|app| app.pid.is_some_and(|new| new != pid))
+    });
+    assert_eq!(app.users, before.0, "{}", board.log());
+    let layer = board.state().join("containers/web");
+    let place = coracle_runtime::Place::new(layer.join("layer"), layer.join("layer.ext4"));
+    assert_eq!(place.means().unwrap(), Some(coracle_runtime::Means::Image));
     drop(disk);
 }

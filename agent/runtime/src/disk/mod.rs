@@ -98,7 +98,7 @@ impl Means {
 #[derive(Debug)]
 pub struct Trial {
     pub quota: Result<(), PlaceError>,
-    /// None: not tried, since quotas work.
+    /// None: not tried, since quotas work, or since the disk was full.
     pub image: Option<Result<(), PlaceError>>,
 }
 
@@ -107,8 +107,20 @@ impl Trial {
     /// first.
     pub fn run(folder: &Path) -> Trial {
         let quota = attempt(folder, Means::Quota);
-        let image = quota.is_err().then(|| attempt(folder, Means::Image));
+        let says_no = |why: &PlaceError| !why.is_no_space();
+        let image = quota.as_ref().is_err_and(says_no);
+        let image = image.then(|| attempt(folder, Means::Image));
         Trial { quota, image }
+    }
+
+    /// The disk was full: what it shows says nothing of another time.
+    pub fn met_a_full_disk(&self) -> bool {
+        let outcomes = [Some(&self.quota), self.image.as_ref()];
+        let mut faults = outcomes
+            .into_iter()
+            .flatten()
+            .filter_map(|o| o.as_ref().err());
+        faults.any(PlaceError::is_no_space)
     }
 
     /// The better of those that work.

@@ -21,6 +21,9 @@ pub enum LayerError {
     /// Its limit.
     #[error("writable layer: {0}")]
     Place(#[from] PlaceError),
+    /// The disk is full, so that nobody knows what could hold its limit.
+    #[error("writable layer: what holds its limit cannot be told while the disk is full ({0})")]
+    NotNow(String),
 }
 
 /// The container's own folder.
@@ -77,11 +80,17 @@ pub fn prepare(settings: &Settings, plan: &Plan, container: &str) -> Result<Path
 fn limit(settings: &Settings, plan: &Plan, place: &Place) -> Result<(), LayerError> {
     let means = match plan.layer {
         Some(layer) if layer.in_memory => Some((Means::Memory, layer.limit)),
-        Some(layer) => settings.means.map(|means| (means, layer.limit)),
+        Some(layer) => settings.limiter.means.map(|means| (means, layer.limit)),
         None => None,
     };
     match means {
         Some((means, limit)) => Ok(place.make(means, limit)?),
+        None if plan.layer.is_some() && place.means()?.is_none() => {
+            match settings.limiter.not_now() {
+                Some(why) => Err(LayerError::NotNow(why.to_owned())),
+                None => Ok(disk::make_folder(place.folder(), 0o700)?),
+            }
+        }
         None => Ok(disk::make_folder(place.folder(), 0o700)?),
     }
 }
@@ -147,6 +156,12 @@ pub fn close_all(config: &Config) -> Vec<String> {
     closed
         .filter_map(|fault| Some(fault.err()?.to_string()))
         .collect()
+}
+
+/// The place of each layer that is there.
+pub fn places(config: &Config) -> Vec<Place> {
+    let names = names(config).into_iter();
+    names.map(|name| place(config, &name)).collect()
 }
 
 fn names(config: &Config) -> Vec<String> {

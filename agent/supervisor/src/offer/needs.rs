@@ -2,8 +2,9 @@
 //! what is tried leaves the board's network and mounts, and this process stays in them. A kernel that could once can; one that
 //! could not is asked again, since a module may have come.
 
-use super::Refused;
+use super::{Refused, storage};
 use crate::apps::places;
+use crate::limiter::Limiter;
 use crate::said;
 use crate::settings::Settings;
 use coracle_board_support::budget::{Problem, lacking};
@@ -96,7 +97,7 @@ impl Tries {
 /// A child that was killed ends in that time, unless it hangs.
 const KILLED: Duration = Duration::from_millis(100);
 
-/// Tries what this release asks for and no earlier one did, or not with success.
+/// Tries what this release asks for and no earlier one did, or not with success; and limits of the disk, where it was full.
 ///
 /// # Errors
 /// When something is lacking for now that trying takes: room, memory, a process.
@@ -105,6 +106,18 @@ pub fn try_out(
     release: &Release,
     settings: &mut Settings,
 ) -> Result<(), Refused> {
+    let not_now = |why: &str| {
+        let reason =
+            format!("what the apps need of this board's kernel cannot be tried now: {why}");
+        Refused::new(NOT_NOW, reason)
+    };
+    settings.try_again();
+    if !storage::not_limited(release, settings).is_empty() {
+        settings.limiter = Limiter::find(&settings.config);
+        if let Some(why) = settings.limiter.not_now() {
+            return Err(not_now(why));
+        }
+    }
     let apps = release.apps.iter();
     let mut wanted: BTreeSet<Need> = BTreeSet::new();
     wanted.extend(apps.flat_map(|app| of(app, release, settings)));
@@ -113,11 +126,6 @@ pub fn try_out(
     if wanted.is_empty() {
         return Ok(());
     }
-    let not_now = |why: &str| {
-        let reason =
-            format!("what the apps need of this board's kernel cannot be tried now: {why}");
-        Refused::new(NOT_NOW, reason)
-    };
     let said = match tries.hangs() {
         true => {
             tracing::warn!(

@@ -89,10 +89,10 @@ pub(super) fn all_volumes(release: &Release, settings: &Settings) -> Vec<Planned
 
 /// Limits that nothing on this board can hold.
 pub(super) fn not_limited(release: &Release, settings: &Settings) -> Vec<String> {
-    if settings.means.is_some() {
+    if settings.limiter.means.is_some() {
         return Vec::new();
     }
-    let why = &settings.no_means;
+    let why = &settings.limiter.why_none;
     let problem = |app: &App, what: &str| {
         format!(
             "app `{}` asks for a limit of its {what}, and this board cannot hold one ({why}; `coracle board check` says how to change that)",
@@ -179,7 +179,7 @@ fn unfit(volume: &PlannedVolume, volumes: &Volumes) -> Option<String> {
 
 /// Inodes are taken from the state folder's file system where quotas hold the limits; an image has its own.
 pub(super) fn inodes(release: &Release, settings: &Settings, free: Free) -> Option<String> {
-    if settings.means != Some(Means::Quota) || free.inodes.is_none() {
+    if settings.limiter.means != Some(Means::Quota) || free.inodes.is_none() {
         return None;
     }
     let layers = release.apps.iter();
@@ -278,7 +278,7 @@ pub(super) fn room(
     missing: Missing,
 ) -> Vec<String> {
     let (mut made, mut gone) = (0_u64, 0_u64);
-    if settings.means == Some(Means::Image) {
+    if settings.limiter.means == Some(Means::Image) {
         for app in &release.apps {
             made = made.saturating_add(layer_cost(app, settings));
             if app.is_handed_over() {

@@ -122,6 +122,7 @@ impl Supervisor {
             let text = format!("`{name}` is a volume of a release, which makes it itself");
             return Err(("volume-in-use", text).into());
         }
+        self.settings.try_again();
         let volumes = Volumes::of(&self.settings);
         if volumes.exists(name) {
             return Err((
@@ -152,8 +153,9 @@ impl Supervisor {
             );
             return Err(("bad-size", text).into());
         }
-        if size_bytes.is_some() && self.settings.means.is_none() {
-            let text = format!("this board cannot keep a size: {}", self.settings.no_means);
+        let limiter = &self.settings.limiter;
+        if size_bytes.is_some() && limiter.means.is_none() && limiter.not_now().is_none() {
+            let text = format!("this board cannot keep a size: {}", limiter.why_none);
             return Err(("kernel-lacks", text).into());
         }
         self.fits(volumes.cost(limit))?;

@@ -14,6 +14,7 @@ use coracle_board_support::config::Config;
 use coracle_board_support::profile::{IDS_PER_APP, Isolation, UserNamespaces};
 use coracle_protocol::release::{App, DiskOn, NetworkMode, Release};
 use coracle_protocol::report::AppUsers;
+use coracle_runtime::Failure;
 use coracle_runtime::namespaces::{IdRange, try_range};
 
 /// What this board does about users.
@@ -27,6 +28,8 @@ pub struct UsersPolicy {
     on_disk: Result<(), String>,
     /// The same with a writable layer in memory.
     in_memory: Result<(), String>,
+    /// The disk was full, which says nothing of what it can do.
+    is_open: bool,
 }
 
 impl UsersPolicy {
@@ -37,17 +40,29 @@ impl UsersPolicy {
             first,
             count: IDS_PER_APP,
         };
-        let tried = |in_memory| {
+        let mut is_open = false;
+        let mut tried = |in_memory| {
             if isolation.user_namespaces == UserNamespaces::Off {
                 return Err("it was not tried".to_owned());
             }
-            try_range(&config.containers_dir(), in_memory, range).map_err(|why| why.to_string())
+            match try_range(&config.containers_dir(), in_memory, range) {
+                // Never an app as the board's root because its disk is full: what apps had here they get.
+                Err(why) if is_of_a_full_disk(&why) => {
+                    is_open = true;
+                    match ranges::are_given(&config.ids_file()) {
+                        true => Ok(()),
+                        false => Err(why.to_string()),
+                    }
+                }
+                other => other.map_err(|why| why.to_string()),
+            }
         };
         let policy = Self {
             wanted: isolation.user_namespaces,
             first,
             on_disk: tried(false),
             in_memory: tried(true),
+            is_open,
         };
         match (policy.wanted, &policy.on_disk) {
             (UserNamespaces::Off, _) => tracing::info!("apps' users are the board's"),
@@ -59,6 +74,18 @@ impl UsersPolicy {
         }
         policy
     }
+
+    /// Tries again where the disk was full.
+    pub fn try_again(&mut self, config: &Config, isolation: &Isolation) {
+        if self.is_open {
+            *self = Self::of(config, isolation);
+        }
+    }
+}
+
+/// An overlay that finds no room for its own folder is read-only.
+fn is_of_a_full_disk(why: &Failure) -> bool {
+    [libc::ENOSPC, libc::EDQUOT, libc::EROFS].contains(&why.errno)
 }
 
 /// Whose an app's users are.

@@ -110,6 +110,11 @@ impl Ranges {
     }
 }
 
+/// Whether apps of this board have had users of their own.
+pub fn are_given(path: &Path) -> bool {
+    read(path).is_ok_and(|places| !places.is_empty())
+}
+
 fn read(path: &Path) -> Result<BTreeMap<AppName, u32>, String> {
     let Some(bytes) = disk::read_bounded(path, BYTES).map_err(|error| error.to_string())? else {
         return Ok(BTreeMap::new());

@@ -9,6 +9,7 @@ fn board(wanted: UserNamespaces) -> UsersPolicy {
         first: 1 << 20,
         on_disk: Ok(()),
         in_memory: Err("tmpfs cannot".into()),
+        is_open: false,
     }
 }
 

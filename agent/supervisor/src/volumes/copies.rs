@@ -147,6 +147,7 @@ impl Volumes {
         let as_this = Volumes {
             folder: self.folder.clone(),
             means: means.filter(|_| limit.is_some()),
+            not_now: None,
         };
         let limit = limit.unwrap_or(DiskLimit::of_bytes(1 << 20));
         let limit = DiskLimit {

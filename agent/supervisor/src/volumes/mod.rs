@@ -44,6 +44,9 @@ pub enum VolumeError {
     /// Its limit.
     #[error("volume: {0}")]
     Place(#[from] PlaceError),
+    /// The disk is full, so that nobody knows what could hold its limit.
+    #[error("volume: what holds its limit cannot be told while the disk is full ({0})")]
+    NotNow(String),
     /// One more than a board has.
     #[error("there are {MOST} volumes, which is the most; remove some (`coracle volume prune`)")]
     TooMany,
@@ -86,6 +89,7 @@ impl VolumeError {
         match self {
             Self::Disk(error) => error.is_no_space(),
             Self::Place(error) => error.is_no_space(),
+            Self::NotNow(_) => true,
             Self::TooMany | Self::Unknown { .. } | Self::TooNew { .. } => false,
         }
     }
@@ -96,6 +100,7 @@ impl VolumeError {
 pub struct Volumes {
     folder: PathBuf,
     means: Option<Means>,
+    not_now: Option<String>,
 }
 
 impl Volumes {
@@ -103,12 +108,19 @@ impl Volumes {
     pub fn of(settings: &Settings) -> Volumes {
         Volumes {
             folder: settings.config.volumes_dir(),
-            means: settings.means,
+            means: settings.limiter.means,
+            not_now: settings.limiter.not_now().map(str::to_owned),
         }
     }
 
     fn own(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// Of all in that folder that are there.
+    pub fn places(folder: &Path) -> Vec<Place> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| place_in(&entry.path())).collect()
     }
 
     /// What limits a volume.
@@ -245,9 +257,10 @@ impl Volumes {
         disk::make_folder(&new, 0o700)?;
         let made = || -> Result<(), VolumeError> {
             let place = place_in(&new);
-            match self.means {
-                Some(means) => place.make(means, limit)?,
-                None => disk::make_folder(place.folder(), 0o700)?,
+            match (self.means, &self.not_now) {
+                (Some(means), _) => place.make(means, limit)?,
+                (None, Some(why)) => return Err(VolumeError::NotNow(why.clone())),
+                (None, None) => disk::make_folder(place.folder(), 0o700)?,
             }
             place.open()?;
             disk::make_folder(&place.folder().join("data"), 0o755)?;
@@ -282,6 +295,7 @@ impl Volumes {
         let mut unlimited = self.clone();
         if usage.limit.is_none() {
             unlimited.means = None;
+            unlimited.not_now = None;
         }
         let limit = usage.limit.unwrap_or(DiskLimit::of_bytes(1 << 20));
         let new = unlimited.begin(name.as_str(), limit, &self.record(name))?;

@@ -6,7 +6,14 @@ fn volumes(means: Option<Means>) -> (tempfile::TempDir, Volumes) {
         std::fs::create_dir(state.path().join(name)).unwrap();
     }
     let folder = state.path().join("volumes");
-    (state, Volumes { folder, means })
+    (
+        state,
+        Volumes {
+            folder,
+            means,
+            not_now: None,
+        },
+    )
 }
 
 fn name(name: &str) -> VolumeName {
@@ -272,6 +279,7 @@ fn a_copy_that_does_not_fit_gives_back_what_it_took() {
     let volumes = Volumes {
         folder,
         means: None,
+        not_now: None,
     };
     let free = || rustix::fs::statvfs(state.path()).unwrap().f_bfree;
     // Of the second one nothing is left but what is spared.
