@@ -199,10 +199,16 @@ start_period_ms = 4000
     /// Waits until the console hears that the board's last deployment has ended in `phase`, with `version` committed.
     /// Feedback and the state of what runs come apart: the feedback may still be that of the deployment before.
     pub fn wait_for_phase(&self, version: u64, phase: &str, limit: Duration) -> Result<Value> {
-        let what = format!("version {version} {phase} on the console");
+        self.wait_for_one_of(version, &[phase], limit)
+    }
+
+    /// The same, of several phases.
+    pub fn wait_for_one_of(&self, version: u64, phases: &[&str], limit: Duration) -> Result<Value> {
+        let what = format!("version {version} {} on the console", phases.join(" or "));
         wait_for(&what, limit, || {
             let seen = self.seen()?;
-            let heard = committed(&seen) == Some(version) && seen["feedback"]["phase"] == phase;
+            let phase = seen["feedback"]["phase"].as_str().unwrap_or_default();
+            let heard = committed(&seen) == Some(version) && phases.contains(&phase);
             Ok(heard.then_some(seen))
         })
     }
