@@ -746,6 +746,41 @@ async fn a_deployment_that_meets_another_one_waits_for_its_end() {
     assert_eq!(board.supervisor.asked(), [once, once].concat());
 }
 
+/// The board's own program is replaced, or the supervisor dies, just when it is told to switch: whoever comes after it knows
+/// nothing of that, and what it says of an earlier deployment is not the end of this one.
+#[tokio::test]
+async fn a_deployment_that_the_supervisor_lost_is_begun_anew() {
+    let mut accepts = accept(vec![]);
+    let board = one_meets(move |request, state| match request {
+        Request::Activate { .. } => None,
+        other => accepts(other, state),
+    })
+    .await;
+    let OneWaits {
+        daemon,
+        heard,
+        supervisor,
+        client: _client,
+        _others,
+        ..
+    } = board;
+    let asked = ["offer", "stage full", "activate"];
+    support::until("the switch", || supervisor.asked() == asked).await;
+    drop(supervisor);
+    let mut accepts = accept(vec![]);
+    let after = FakeSupervisor::start(&daemon.supervisor_socket(), move |request, state| {
+        let mut status = state.status.lock().unwrap();
+        let words = "zero did not stay (interrupted): the board restarted";
+        status.last_failure = Some(words.into());
+        drop(status);
+        accepts(request, state)
+    });
+    support::until("its end", || heard.ended("one").is_some()).await;
+    let end = heard.ended("one").unwrap();
+    assert_eq!(end.phase, Phase::Committed, "{end:?}");
+    assert_eq!(after.asked(), asked);
+}
+
 /// Who holds a stick stands before the board: what waits for a lock, an hour or a person gives way, and waits on afterwards.
 #[tokio::test]
 async fn a_stick_is_taken_while_a_deployment_waits_on_the_board() {

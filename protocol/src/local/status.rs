@@ -21,7 +21,8 @@ pub struct Status {
     pub current: Option<SetStatus>,
     /// The set that a roll-back would return to: assignment digest and version text.
     pub previous: Option<(Sha256Digest, String)>,
-    /// The last deployment that was refused, failed or rolled back, in words.
+    /// The last deployment that was refused, failed or rolled back, in words that begin with its activity; or what befell the board's own
+    /// program.
     pub last_failure: Option<String>,
     /// What the running set has beyond the board's budget, whose profile was another when it was taken: it runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]

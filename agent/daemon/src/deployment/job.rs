@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// Offers to a supervisor that goes away in the middle.
 const OFFERS: u32 = 5;
+/// So often a deployment is begun anew that a supervisor has lost.
+const LOST: u32 = 3;
 /// The supervisor's word for what does not fit on the board.
 const OVER_BUDGET: &str = "over-budget";
 
@@ -107,6 +109,7 @@ async fn steps(
     }
     let documents = documents(means, &job.documents, fetcher.as_mut(), seen).await?;
     let mut room = Room::of(&means.supervisor);
+    let mut lost = 0;
     loop {
         let (documents, fetcher) = ((&documents.0, &documents.1), fetcher.as_mut());
         match from_offer(means, job, documents, fetcher, voice, seen, fetched).await {
@@ -115,6 +118,13 @@ async fn steps(
                 voice.waiting(end.code, end.reason);
                 room.left().await?;
                 seen.course.set(Course::Comes);
+            }
+            // The supervisor was started anew: it is asked what is still to be done.
+            Ok(end) | Err(end) if end.is_lost() && lost < LOST => {
+                lost += 1;
+                tracing::warn!(code = end.code, reason = end.reason, "once more");
+                seen.course.set(Course::Comes);
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
             end => return end,
         }

@@ -15,6 +15,10 @@ use tokio::time::Instant;
 const LOOK: Duration = Duration::from_secs(30);
 /// Past the longest trial: stopping and starting every app, slowly.
 const SLACK: Duration = Duration::from_secs(3600);
+/// Code of a deployment of which a supervisor that was started anew knows nothing.
+const INTERRUPTED: &str = "interrupted";
+/// Code of one that the supervisor could not be asked about.
+const SUPERVISOR: &str = "supervisor";
 
 /// An end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +60,11 @@ impl Outcome {
             reason,
         }
     }
+    /// Whether the supervisor went away meanwhile, and may never have heard of it.
+    pub fn is_lost(&self) -> bool {
+        let lost = [Some(INTERRUPTED), Some(SUPERVISOR)];
+        self.phase == Phase::Failed && lost.contains(&self.code.as_deref())
+    }
     /// It could not be carried out.
     pub fn failed(code: &str, reason: impl Into<String>) -> Self {
         Self {
@@ -67,7 +76,7 @@ impl Outcome {
 
 impl From<SupervisorError> for Outcome {
     fn from(error: SupervisorError) -> Self {
-        Self::failed("supervisor", error.to_string())
+        Self::failed(SUPERVISOR, error.to_string())
     }
 }
 
@@ -107,6 +116,17 @@ pub struct Awaited<'a> {
     pub failure_before: Option<String>,
 }
 
+impl Awaited<'_> {
+    /// Why it did not stay, when that is what the status says and it is new. Whatever else failed on the board meanwhile has its
+    /// own name before its reason.
+    fn failure(&self, status: &Status) -> Option<String> {
+        let words = status.last_failure.as_ref()?;
+        let rest = words.strip_prefix(self.activity)?;
+        let is_new = status.last_failure != self.failure_before;
+        (is_new && rest.starts_with(' ')).then(|| words.clone())
+    }
+}
+
 /// How a set runs that the supervisor says is there already: under this assignment, or kept under an older one that says the
 /// same. `None`: the board is being switched to it, or was and went back.
 pub fn how_it_runs(
@@ -117,7 +137,7 @@ pub fn how_it_runs(
     let set = status.current.as_ref()?;
     let waiting = status.waiting.as_ref();
     let comes = waiting.is_some_and(|set| set.deployment == awaited.deployment);
-    let went_back = status.last_failure != awaited.failure_before;
+    let went_back = awaited.failure(status).is_some();
     let same = set.state == SetState::Committed && set.release == release && !comes && !went_back;
     (set.deployment == awaited.deployment || same).then_some(set.state)
 }
@@ -192,20 +212,16 @@ pub async fn follow(
 /// What a status says of the awaited set; `None` when it is not decided. `restarted`: the
 /// supervisor was started anew, and has settled its journal before it took connections.
 pub fn read_status(status: &Status, awaited: &Awaited<'_>, restarted: bool) -> Option<Outcome> {
-    let failed = || {
-        let new = status.last_failure != awaited.failure_before;
-        status.last_failure.clone().filter(|_| new)
-    };
     match &status.current {
         Some(set) if set.deployment == awaited.deployment => match set.state {
             SetState::Committed => Some(Outcome::committed()),
             SetState::Trial => None,
         },
-        _ => match failed() {
+        _ => match awaited.failure(status) {
             Some(reason) => Some(Outcome::rolled_back(Some(reason))),
             None if restarted => Some(Outcome::failed(
-                "interrupted",
-                "the supervisor was restarted during the switch and runs another set",
+                INTERRUPTED,
+                "the supervisor was started anew and runs another set",
             )),
             None => None,
         },

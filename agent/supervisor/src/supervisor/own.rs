@@ -227,11 +227,19 @@ impl Supervisor {
             return;
         };
         let stayed = self.current.as_ref().map(DeployedSet::digest) == Some(*deployment);
-        let of_trial = self.failure.as_ref().is_some_and(|failure| {
-            failure.deployment == *deployment && failure.code == "interrupted"
-        });
+        let of_trial = self
+            .failure
+            .as_ref()
+            .filter(|failure| failure.deployment == *deployment && failure.code == "interrupted");
         let is_news = self.failure.as_ref().is_none_or(|failure| failure.over);
-        if self.machine == State::Idle && (stayed || of_trial || (*had_stayed && is_news)) {
+        if self.machine != State::Idle {
+            return;
+        }
+        if let Some(failure) = of_trial {
+            // Its name comes first, as a daemon that asks how it ended knows it by that.
+            let words = format!("{} did not stay ({AGENT}): {reason}", failure.activity);
+            self.last_words = Some(words);
+        } else if stayed || (*had_stayed && is_news) {
             self.last_words = Some(reason.clone());
         }
     }

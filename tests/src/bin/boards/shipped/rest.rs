@@ -27,7 +27,7 @@ const MEMORY: &str = "for p in $(pidof coracle-supervisor coracled); do \
 
 /// Of each thread how often it went to sleep, which is how often it woke up.
 const SLEEPS: &str = "for t in $(pidof coracle-supervisor coracled | sed 's|[0-9][0-9]*|/proc/&/task/*|g'); do \
-  sed -n \"s|^voluntary_ctxt_switches:|$t|p\" $t/status; done";
+  sed -n \"s|^voluntary_ctxt_switches:|$t|p\" $t/status 2>/dev/null; done; true";
 
 const DISK: &str = "df -k / /var/lib/coracle; grep -E '^Mem(Total|Available):' /proc/meminfo";
 
