@@ -3,6 +3,8 @@
 // Each test file uses its own part of it.
 #![allow(dead_code)]
 
+pub mod hostile;
+
 use crate::daemon::Daemon;
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::Envelope;
