@@ -12,7 +12,6 @@ const fn attack(name: &'static str, spoil: fn(&mut Fat), says: &'static str) -> 
     Attack { name, spoil, says }
 }
 
-const NO_STICK: &str = "is no stick of Coracle";
 const NO_LAYER: &str = "the stick holds neither layer";
 const NO_VFAT: &str = "is no vfat image that can be read";
 
@@ -259,6 +258,10 @@ impl<'a> Fat<'a> {
                 let part = Self::characters(*place).map(|at| self.bytes[at]);
                 let part: String = part.filter(u8::is_ascii).map(char::from).collect();
                 long = part.trim_end_matches('\0').to_owned() + &long;
+                continue;
+            }
+            // The name of the stick itself.
+            if self.bytes[place + 11] & 0x08 != 0 {
                 continue;
             }
             let short = String::from_utf8_lossy(&self.bytes[*place..place + 11]).to_lowercase();

@@ -123,7 +123,9 @@ pub fn image_of(stick: &std::path::Path) -> PathBuf {
         .open(&path)
         .unwrap();
     file.set_len(8 << 20).unwrap();
-    fatfs::format_volume(&mut file, fatfs::FormatVolumeOptions::new()).unwrap();
+    let options = fatfs::FormatVolumeOptions::new();
+    // As `coracle-release usb` calls it.
+    fatfs::format_volume(&mut file, options.volume_label(*b"CORACLE    ")).unwrap();
     let files = fatfs::FileSystem::new(&mut file, fatfs::FsOptions::new()).unwrap();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
