@@ -882,24 +882,96 @@ fn faults_of_a_release_file_are_named() {
     place.run("release create").failed(2, &["--images"]);
 }
 
+/// `images` is an image that the program built of one page; the others are bytes in its layer's place. `CORACLE_WRITE_GOLDEN=1`
+/// makes them anew.
 #[test]
 fn a_damaged_layer_is_found_before_it_is_signed() {
-    let place = Place::with_keys().with_images();
-    place.write("ok.toml", release_toml("1", "shop/web:1"));
-    let release = place.with_release("1", "shop/web:1");
-    let signed: SignedRelease =
-        serde_json::from_str(&place.run("release show --json release-1.json").ok()).unwrap();
-    assert!(release.exists());
-    let layer = &signed.apps[0].image.layers[1];
-    let path = place.path(&format!("images/blobs/sha256/{}", layer.digest.hex()));
-    let mut bytes = fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&path, bytes).unwrap();
+    let name = "a_damaged_layer_is_found_before_it_is_signed";
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/attacks")
+        .join(name);
+    let place = Place::with_keys();
+    place.write("page/index.html", "signed\n");
+    for (path, mode) in [("page", 0o755), ("page/index.html", 0o644)] {
+        fs::set_permissions(place.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
     place
-        .run("release create ok.toml --images images --key release.pk8 --platform linux/amd64 --output bad.json")
-        .failed(1, &["shop/web:1", &layer.digest.hex()]);
-    assert!(!place.path("bad.json").exists());
+        .run("image build --rootfs page --owner 0:0 --platform linux/amd64 --entrypoint /web --compression none --output images --tag shop/web:1")
+        .ok();
+    place.write("ok.toml", release_toml("1", "shop/web:1"));
+    let create = |output: &str| {
+        place.run(&format!(
+            "release create ok.toml --images images --key release.pk8 --platform linux/amd64 --output {output}"
+        ))
+    };
+    create("ok.json").ok();
+    let signed: SignedRelease =
+        serde_json::from_str(&place.run("release show --json ok.json").ok()).unwrap();
+    let layer = &signed.apps[0].image.layers[0];
+    let blob = format!("images/blobs/sha256/{}", layer.digest.hex());
+    let whole = place.read(&blob);
+    let page = whole
+        .windows(7)
+        .position(|text| text == b"signed\n")
+        .unwrap();
+    let mut bit = whole.clone();
+    bit[page] ^= 1;
+    let mut owned = whole.clone();
+    owned[page..page + 5].copy_from_slice(b"owned");
+    let bad = [
+        ("bit", bit),
+        ("cut", whole[..whole.len() - 512].to_vec()),
+        ("empty", Vec::new()),
+        ("more", [&whole[..], b"code of somebody else"].concat()),
+        ("owned", owned),
+    ];
+    if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
+        let _ = fs::remove_dir_all(&folder);
+        let blobs = folder.join("images/blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        for name in names(&place.path("images/blobs/sha256")) {
+            fs::copy(
+                place.path("images/blobs/sha256").join(&name),
+                blobs.join(name),
+            )
+            .unwrap();
+        }
+        for name in ["index.json", "oci-layout"] {
+            fs::copy(
+                place.path("images").join(name),
+                folder.join("images").join(name),
+            )
+            .unwrap();
+        }
+        for (file, bytes) in &bad {
+            fs::write(folder.join(file), bytes).unwrap();
+        }
+    }
+    // What lies there is what is made here, and is what is tried.
+    assert_eq!(
+        names(&folder),
+        ["bit", "cut", "empty", "images", "more", "owned"]
+    );
+    for file in [
+        "index.json",
+        "oci-layout",
+        blob.trim_start_matches("images/"),
+    ] {
+        let kept = fs::read(folder.join("images").join(file)).unwrap();
+        assert!(
+            kept == place.read(&format!("images/{file}")),
+            "{file} is not as made"
+        );
+    }
+    for (file, made) in &bad {
+        let bytes = fs::read(folder.join(file)).unwrap();
+        assert!(bytes == *made, "{file} is not as made");
+        fs::write(place.path(&blob), bytes).unwrap();
+        create("bad.json").failed(1, &["shop/web:1", &layer.digest.hex()]);
+        assert!(!place.path("bad.json").exists(), "{file}");
+    }
+    place.write(&blob, fs::read(folder.join(&blob)).unwrap());
+    create("again.json").ok();
 }
 
 #[test]

@@ -10,6 +10,8 @@ use coracle_protocol::stick::BoardResult;
 use daemon::Daemon;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use stick::hostile::{ATTACKS, Fat};
 use stick::{
     APPLY, CONFIG, DELTA, Loop, OFFER, apply, blob, board_and_stick, committed, config, full,
     image_of, plug, put,
@@ -410,5 +412,32 @@ fn a_stick_that_is_pulled_out_is_of_no_more_account_from_then_on() {
             "{moment}: what is no blob went out whole"
         );
         assert_eq!(daemon.asked(APPLY).len(), usize::from(takes), "{moment}");
+    }
+}
+
+/// Loops, names that lead elsewhere or have no end, files that are none: told within a time for which the next stick can wait.
+#[test]
+fn a_stick_with_a_hostile_file_system_is_told_and_nothing_of_it_is_taken() {
+    for attack in &ATTACKS {
+        let (daemon, stick) = board_and_stick(&[CONFIG, DELTA, &full()]);
+        daemon.answer(APPLY, 200, committed());
+        let config = config(&daemon, "");
+        let image = image_of(&stick);
+        let mut bytes = std::fs::read(&image).unwrap();
+        (attack.spoil)(&mut Fat::of(&mut bytes));
+        std::fs::write(&image, &bytes).unwrap();
+        let device = Loop::of(&image, &[]);
+        let start = Instant::now();
+        let (code, out, err) = plug(&daemon, &config, &device.0);
+        let (name, took, said) = (attack.name, start.elapsed(), out + &err);
+        assert!(said.contains(attack.says), "{name}: {code}, {said}");
+        assert_eq!(code, 1, "{name}: {said}");
+        assert!(took < Duration::from_secs(60), "{name}: {took:?}");
+        assert!(daemon.asked(APPLY).is_empty(), "{name}: it was applied");
+        drop(device);
+        assert!(
+            std::fs::read(&image).unwrap() == bytes,
+            "{name}: written to"
+        );
     }
 }

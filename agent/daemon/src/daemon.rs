@@ -147,6 +147,7 @@ pub async fn run(
         heard: heard.clone(),
         last,
         counters: counters.clone(),
+        metrics: Default::default(),
         outbox: outbox.clone(),
         identity: identity_end,
         board: board_end,

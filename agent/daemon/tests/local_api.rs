@@ -16,6 +16,8 @@ use coracle_protocol::trust_state::TrustState;
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use support::daemon::Daemon;
 use support::documents::{CONFIG, DELTA, Documents, LAYER, blob, diff_id, documents};
 use support::supervisor::{FakeSupervisor, State, empty_status};
@@ -1265,4 +1267,42 @@ async fn a_sensor_that_hangs_holds_nobody_up() {
     let (_, told) = daemon.json(Method::GET, path, b"").await;
     assert_eq!(told["board_use"]["zone"], "slow-thermal", "{told}");
     assert_eq!(told["board_use"]["millidegrees"], 46_000);
+}
+
+/// Each look asks root's one thread and the sensors.
+#[tokio::test]
+async fn whoever_asks_for_metrics_without_end_is_told_those_of_this_second() {
+    let documents = documents("acme.b1", 1);
+    let mut daemon = Daemon::prepare();
+    std::fs::write(daemon.folder().join("root.json"), documents.root.to_json()).unwrap();
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = looks.clone();
+    let _supervisor = FakeSupervisor::start(&daemon.supervisor_socket(), move |request, _| {
+        let is_look = matches!(request, Request::Status);
+        counted.fetch_add(is_look.into(), Ordering::Relaxed);
+        None
+    });
+    daemon.start().await;
+    let ask = async || {
+        let reply = daemon.send(Method::GET, "/coracle/v1/metrics", b"").await;
+        let text = reply.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let requests = |text: &str| -> u64 {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("coracle_api_requests_total "));
+        line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap()
+    };
+    let first = requests(&ask().await);
+    let (before, start) = (looks.load(Ordering::Relaxed), std::time::Instant::now());
+    for _ in 0..200 {
+        ask().await;
+    }
+    let seconds = start.elapsed().as_secs() as usize + 1;
+    let more = looks.load(Ordering::Relaxed) - before;
+    // The daemon looks by itself now and then too.
+    assert!(more <= 2 * seconds + 2, "{more} looks in {seconds} s");
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert!(requests(&ask().await) >= first + 200, "they are told anew");
 }

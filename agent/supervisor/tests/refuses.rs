@@ -1,7 +1,10 @@
 //! A daemon in foreign hands: whatever it offers, the supervisor looks at the documents itself.
 
+#[path = "attacks/make.rs"]
+mod attack_files;
 mod board;
 
+use board::attacks::{file as attack, folder, layer};
 use board::{BOARD, Board, app, now, rootfs, sign};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
@@ -10,16 +13,9 @@ use coracle_protocol::dsse::Envelope;
 use coracle_protocol::key::SigningKey;
 use coracle_protocol::local::{Answer, LayerSource, Request};
 use coracle_protocol::names::{AppName, BoardId, HardwareClass};
-use coracle_protocol::release::{Agent, Blob, RELEASE_TYPE, Release, SignedRelease};
+use coracle_protocol::release::{Agent, Blob, Layer, RELEASE_TYPE, Release, SignedRelease};
 use coracle_protocol::report::Phase;
 use std::collections::BTreeSet;
-use std::path::Path;
-
-/// A file of an attack's folder.
-fn attack(name: &str, file: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attacks");
-    std::fs::read(folder.join(name).join(file)).unwrap()
-}
 
 /// A board, and good documents for it.
 fn good() -> (Board, Release, Deploy) {
@@ -475,69 +471,109 @@ fn a_layer_of_a_type_that_nobody_signed_for_this_board_is_refused() {
     assert_eq!(board.needs("a", &release, &deploy).layers.len(), 1);
 }
 
+/// What lies in the folders is what the maker makes: nobody edited a fixture to pass a test.
+/// `CORACLE_WRITE_GOLDEN=1` writes them anew.
+#[test]
+fn the_folders_are_as_made() {
+    for (name, files) in attack_files::all() {
+        if std::env::var_os("CORACLE_WRITE_GOLDEN").is_some() {
+            let _ = std::fs::remove_dir_all(folder(name));
+            std::fs::create_dir_all(folder(name)).unwrap();
+            for (file, bytes) in &files {
+                std::fs::write(folder(name).join(file), bytes).unwrap();
+            }
+        }
+        let count = std::fs::read_dir(folder(name)).unwrap().count();
+        assert_eq!(count, files.len(), "{name}");
+        for (file, bytes) in files {
+            assert!(attack(name, file) == bytes, "{name}/{file} is not as made");
+        }
+    }
+}
+
+/// A board, and documents for it whose only image is that layer.
+fn of_one_layer(signed: &Layer) -> (Board, Release, Deploy) {
+    let (mut board, release, _) = good();
+    let mut image = release.apps[0].image.clone();
+    image.layers = vec![signed.clone()];
+    let (release, deploy) = board.documents("2", vec![app(&image, "exec sleep 1000")]);
+    (board, release, deploy)
+}
+
+fn failed_with(answer: Answer) -> (String, String) {
+    match answer {
+        Answer::Failed { code, reason } => (code, reason),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn bytes_after_a_layer_are_refused() {
-    let (board, release, deploy) = good();
-    let layer = release.apps[0].image.layers[0].clone();
-    board.needs("a", &release, &deploy);
-    let blob = board.store_blob(layer.digest);
-    let mut bytes = std::fs::read(&blob).unwrap();
-    std::fs::remove_file(&blob).unwrap();
-    bytes.extend_from_slice(b"code of somebody else");
-    std::fs::write(&blob, bytes).unwrap();
-    let answer = failed(board.stage("a", layer.diff_id, LayerSource::Full));
-    assert_eq!(answer, "bad-layer");
-    assert!(board.status().layers.is_empty());
+    let name = "bytes_after_a_layer_are_refused";
+    let tar = attack(name, "layer.tar");
+    for (file, compression) in [
+        ("layer.tar", ""),
+        ("layer.tar.gz", "+gzip"),
+        ("layer.tar.zst", "+zstd"),
+    ] {
+        let good = attack(name, file);
+        let more = attack(name, &format!("{file}.more"));
+        assert!(more.len() > good.len() && more.starts_with(&good));
+        let signed = layer(&good, &tar, compression);
+        let (board, release, deploy) = of_one_layer(&signed);
+        board.needs("a", &release, &deploy);
+        let blob = board.store_blob(signed.digest);
+        let stage = |activity| board.stage(activity, signed.diff_id, LayerSource::Full);
+        std::fs::write(&blob, &more).unwrap();
+        let (code, reason) = failed_with(stage("a"));
+        assert_eq!(code, "bad-layer", "{file}");
+        assert!(reason.contains("the release says"), "{file}: {reason}");
+
+        // As if they came once the size had been looked at: the digest over what was unpacked is left.
+        let mut late = release.clone();
+        let layer = &mut late.apps[0].image.layers[0];
+        layer.size = more.len() as u64;
+        layer.unpacked_size *= 2;
+        layer.entries = None;
+        let deploy = board.deploy_of(&late, 8);
+        board.needs("b", &late, &deploy);
+        let (code, reason) = failed_with(stage("b"));
+        assert_eq!(code, "diff-id-mismatch", "{file}: {reason}");
+        assert!(board.status().layers.is_empty());
+
+        let deploy = board.deploy_of(&release, 9);
+        board.needs("c", &release, &deploy);
+        std::fs::write(&blob, &good).unwrap();
+        assert_eq!(stage("c"), Answer::Done, "{file}");
+    }
 }
 
 #[test]
 fn a_layer_with_other_bytes_gets_no_name() {
-    let (board, release, deploy) = good();
-    let layer = release.apps[0].image.layers[0].clone();
-    let blob = board
-        .state()
-        .join("store/blobs/sha256")
-        .join(layer.digest.hex());
+    let name = "a_layer_with_other_bytes_gets_no_name";
+    let good = attack(name, "signed.tar");
+    let signed = layer(&good, &good, "");
+    let (board, release, deploy) = of_one_layer(&signed);
     board.needs("a", &release, &deploy);
-    let good = std::fs::read(&blob).unwrap();
-    std::fs::remove_file(&blob).unwrap();
-    assert_eq!(
-        failed(board.stage("a", layer.diff_id, LayerSource::Full)),
-        "no-blob"
-    );
-    std::fs::write(&blob, b"no layer at all").unwrap();
-    assert_eq!(
-        failed(board.stage("a", layer.diff_id, LayerSource::Full)),
-        "bad-layer"
-    );
-    // The signed bytes, and one more.
-    let longer = [&good[..], b"x"].concat();
-    std::fs::write(&blob, longer).unwrap();
-    match board.stage("a", layer.diff_id, LayerSource::Full) {
-        Answer::Failed { code, reason } => {
-            assert_eq!(code, "bad-layer");
-            assert!(reason.contains("the release says"), "{reason}");
-        }
-        other => panic!("{other:?}"),
+    let blob = board.store_blob(signed.digest);
+    let stage = || board.stage("a", signed.diff_id, LayerSource::Full);
+    assert_eq!(failed(stage()), "no-blob");
+    for (file, expected) in [
+        ("no-layer", "bad-layer"),
+        ("another.tar", "diff-id-mismatch"),
+        ("set-user-id.tar", "diff-id-mismatch"),
+    ] {
+        let bytes = attack(name, file);
+        assert_eq!(bytes.len(), good.len(), "{file}");
+        std::fs::write(&blob, bytes).unwrap();
+        let (code, reason) = failed_with(stage());
+        assert_eq!(code, expected, "{file}: {reason}");
+        assert!(board.status().layers.is_empty(), "{file}");
+        assert_eq!(failed(board.activate("a")), "not-staged");
     }
-    // A layer, but another one.
-    let other = board.image(&rootfs(&board, "owned"), RunConfig::default());
-    let other_blob = blob.with_file_name(other.layers[0].digest.hex());
-    std::fs::copy(other_blob, &blob).unwrap();
-    let answer = failed(board.stage("a", layer.diff_id, LayerSource::Full));
-    assert!(
-        ["diff-id-mismatch", "bad-layer"].contains(&answer.as_str()),
-        "{answer}"
-    );
-    assert!(board.status().layers.is_empty());
-    assert_eq!(failed(board.activate("a")), "not-staged");
-
     std::fs::write(&blob, good).unwrap();
-    assert_eq!(
-        board.stage("a", layer.diff_id, LayerSource::Full),
-        Answer::Done
-    );
-    assert_eq!(board.status().layers, [layer.diff_id]);
+    assert_eq!(stage(), Answer::Done);
+    assert_eq!(board.status().layers, [signed.diff_id]);
 }
 
 #[test]

@@ -5,13 +5,13 @@ mod board;
 
 use board::{Board, app, now, root_document, rootfs, sign};
 use coracle_images::layout::RunConfig;
-use coracle_protocol::deploy::{DEPLOY_TYPE, Deploy};
+use coracle_protocol::deploy::{AssignmentRole, DEPLOY_TYPE, Deploy};
 use coracle_protocol::dsse::Envelope;
 use coracle_protocol::key::SigningKey;
 use coracle_protocol::local::{Answer, Event, Request};
 use coracle_protocol::release::{RELEASE_TYPE, Release};
 use coracle_protocol::report::Phase;
-use coracle_protocol::root::{ROOT_TYPE, Root};
+use coracle_protocol::root::{ROOT_TYPE, Role, RoleKeys, Root};
 
 fn new_key() -> SigningKey {
     SigningKey::generate().unwrap().0
@@ -141,6 +141,51 @@ fn a_counter_that_a_stolen_key_ran_up_recovers_by_a_new_epoch() {
     let trust = board.status().trust.unwrap();
     assert_eq!((trust.deploy.epoch, trust.deploy.value), (2, 1));
     assert!(trust.time < now() + 10_000, "time is taken back too");
+    board.restart_supervisor();
+    assert_eq!(board.status().trust.unwrap(), trust);
+}
+
+/// A thief moves time for whoever else may assign, and the root that ends that lets them in too, without the console.
+#[test]
+fn a_stick_gets_in_again_after_a_stolen_deploy_key_ran_time_ahead() {
+    let mut board = Board::start();
+    let sticks = new_key();
+    let with_sticks = |board: &Board, version, deploy_epoch| {
+        let mut root = root_document(&board.keys, version, 1);
+        let id = sticks.public().key_id();
+        root.keys.insert(id.clone(), sticks.public());
+        let (keys, threshold, epoch) = (vec![id], 1, 1);
+        let role = RoleKeys {
+            keys,
+            threshold,
+            epoch,
+        };
+        root.roles.insert(Role::OfflineDeploy, role);
+        root.roles.get_mut(&Role::Deploy).unwrap().epoch = deploy_epoch;
+        signed_by(&root, &[&board.keys.root])
+    };
+    assert_eq!(take(&board, with_sticks(&board, 2, 1)), Answer::Done);
+    let (release, mut deploy) = documents(&mut board, "thief");
+    (deploy.seq, deploy.issued_at) = ((1 << 53) - 1, now() + 80_000);
+    assert_eq!(board.carry_out("t", &release, &deploy).0, Phase::Committed);
+
+    board.keys.deploy = new_key();
+    let three = with_sticks(&board, 3, 2);
+    let (release, deploy) = documents(&mut board, "stick");
+    board.keys.deploy = sticks;
+    let stick = Deploy {
+        role: AssignmentRole::OfflineDeploy,
+        seq: 1,
+        expires: now() + 60_000,
+        ..deploy
+    };
+    assert_eq!(code(board.offer("s", &release, &stick)), "expired");
+    assert_eq!(take(&board, three), Answer::Done);
+    assert_eq!(board.carry_out("s", &release, &stick).0, Phase::Committed);
+    let trust = board.status().trust.unwrap();
+    assert!(trust.time < now() + 10_000, "time is taken back");
+    assert_eq!((trust.deploy.epoch, trust.deploy.value), (2, 0));
+    assert_eq!(trust.offline_deploy.value, 1);
     board.restart_supervisor();
     assert_eq!(board.status().trust.unwrap(), trust);
 }

@@ -3,7 +3,7 @@
 
 mod board;
 
-use board::{Board, app, http_health, kill, rootfs, wait_for};
+use board::{Board, app, attacks, http_health, kill, rootfs, wait_for};
 use coracle_digest::Sha256Digest;
 use coracle_images::layout::RunConfig;
 use coracle_protocol::deploy::{Delta, Deploy};
@@ -777,60 +777,87 @@ fn nothing_is_left_after_stop_all() {
 
 #[test]
 fn a_delta_makes_the_layer_and_a_bad_one_does_not() {
-    let (mut board, first) = running("page one");
-    let second = image(&board, "page two");
-    let (old, new) = (first.layers[0].diff_id, second.layers[0].diff_id);
-    let mut bytes = Vec::new();
-    coracle_images::delta::make(&board.tar(&first)[..], &board.tar(&second)[..], &mut bytes)
-        .unwrap();
-    let digest = Sha256Digest::of(&bytes);
-    std::fs::write(board.store_blob(digest), &bytes).unwrap();
-    // Only the delta is there.
-    std::fs::remove_file(board.store_blob(second.layers[0].digest)).unwrap();
-
-    let (release, mut deploy) = board.documents("2", vec![web(&second, 8081)]);
-    let delta = |from, digest, size| Delta {
-        from,
-        to: new,
-        media_type: coracle_images::delta::MEDIA_TYPE.into(),
-        digest,
-        size,
+    let name = "a_delta_makes_the_layer_and_a_bad_one_does_not";
+    let mut board = Board::start();
+    let programs = image(&board, "no page");
+    // The page is in a layer of its own.
+    let with_page = |file| {
+        let tar = attacks::file(name, file);
+        let layer = attacks::layer(&tar, &tar, "");
+        (attacks::with_layer(&board, &programs, layer), tar)
     };
-    let nonsense = Sha256Digest::of(b"nonsense");
-    std::fs::write(board.store_blob(nonsense), b"nonsense").unwrap();
-    deploy.deltas = vec![
-        delta(old, digest, bytes.len() as u64),
-        delta(old, nonsense, 8),
-        delta(Sha256Digest::of(b"not here"), digest, 1),
-    ];
+    let (first, tar) = with_page("old.tar");
+    let (second, _) = with_page("new.tar");
+    std::fs::write(board.store_blob(first.layers[1].digest), tar).unwrap();
+    board.commit("1", vec![web(&first, 8081)]);
+    let expected = |text: &str| Some(text.repeat(40));
+    assert_eq!(page(&board), expected("page one "));
+
+    // Only deltas are there.
+    let (old, new) = (first.layers[1].diff_id, second.layers[1].diff_id);
+    let (release, mut deploy) = board.documents("2", vec![web(&second, 8081)]);
+    let mut offered = Vec::new();
+    let mut delta = |from, file| {
+        let bytes = attacks::file(name, file);
+        let digest = Sha256Digest::of(&bytes);
+        std::fs::write(board.store_blob(digest), &bytes).unwrap();
+        deploy.deltas.push(Delta {
+            from,
+            to: new,
+            media_type: coracle_images::delta::MEDIA_TYPE.into(),
+            digest,
+            size: bytes.len() as u64,
+        });
+        offered.push((bytes.len(), digest));
+        digest
+    };
+    let bad = [
+        "nonsense.delta",
+        "cut.delta",
+        "bit.delta",
+        "makes-another.delta",
+        "of-another-base.delta",
+    ]
+    .map(|file| (file, delta(old, file)));
+    let good = delta(old, "good.delta");
+    offered.sort();
+    deploy.deltas.push(Delta {
+        from: Sha256Digest::of(b"not here"),
+        size: 1,
+        ..deploy.deltas[0].clone()
+    });
     let needs = board.needs("2", &release, &deploy);
-    let offered: Vec<_> = needs.layers[0]
-        .deltas
-        .iter()
-        .map(|blob| blob.digest)
-        .collect();
-    assert_eq!(
-        offered,
-        [nonsense, digest],
-        "the smallest first, and none without its base"
+    assert_eq!(needs.layers.len(), 1);
+    let sizes: Vec<usize> = offered.iter().map(|(size, _)| *size).collect();
+    let told = &needs.layers[0].deltas;
+    assert!(
+        told.iter().map(|blob| blob.size as usize).eq(sizes),
+        "the smallest first, and none without its base: {told:?}"
     );
     let code = |answer| match answer {
         Answer::Failed { code, .. } => code,
         other => panic!("{other:?}"),
     };
-    assert_eq!(
-        code(board.stage("2", new, LayerSource::Delta(nonsense))),
-        "bad-delta"
-    );
+    for (file, digest) in bad {
+        let answer = code(board.stage("2", new, LayerSource::Delta(digest)));
+        // What can be decoded and makes other bytes is found by the digest over them.
+        let other_bytes = file.starts_with("of-") || file.starts_with("makes-");
+        let expected = ["bad-delta", "diff-id-mismatch"];
+        assert!(
+            expected[usize::from(other_bytes)..].contains(&&*answer),
+            "{file}: {answer}"
+        );
+    }
     assert_eq!(code(board.stage("2", new, LayerSource::Full)), "no-blob");
+    assert!(!board.status().layers.contains(&new));
     assert_eq!(
-        board.stage("2", new, LayerSource::Delta(digest)),
+        board.stage("2", new, LayerSource::Delta(good)),
         Answer::Done
     );
     let mut events = board.watch();
     assert_eq!(board.activate("2"), Answer::Done);
     assert_eq!(board.end_of(&mut events, "2").0, Phase::Committed);
-    assert_eq!(page(&board).as_deref(), Some("page two"));
+    assert_eq!(page(&board), expected("page two "));
 }
 
 /// Facts and bytes of a file of an image's layer on the board.

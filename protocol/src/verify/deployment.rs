@@ -34,23 +34,29 @@ pub struct Board<'a> {
     pub built_at: TimeBound,
 }
 
-/// From where time and the newest assignment go on. The first document under a raised epoch starts
-/// at the root that raised it: what a stolen key had moved ahead counts no longer.
-fn start(
-    seen: &Seen,
-    (assigned, deploy_epoch): (Counter, u64),
-    (released, release_epoch): (Counter, u64),
-    root: RootTimes,
-) -> (TimeBound, u64) {
-    let raised = |old: Counter, epoch| old != Counter::default() && epoch > old.epoch;
-    if raised(assigned, deploy_epoch) || raised(released, release_epoch) {
-        (
-            TimeBound::at(root.issued_at),
-            seen.newest_issued_at.min(root.issued_at),
-        )
-    } else {
-        (seen.time, seen.newest_issued_at)
+/// From where counters, time and the newest assignment go on under this root. One key moves time for every role; so the first
+/// document under a root that raised any epoch takes time back to when that root was made, and starts all raised counters
+/// anew: the next role's first document is nobody's second chance to take it back.
+fn start(seen: &Seen, root: RootTimes) -> Seen {
+    let mut seen = seen.clone();
+    let [release, deploy, offline] = root.epochs;
+    let mut raised = false;
+    let mut raise = |counter: &mut Counter, epoch| {
+        if *counter != Counter::default() && counter.epoch < epoch {
+            *counter = Counter { epoch, value: 0 };
+            raised = true;
+        }
+    };
+    raise(&mut seen.deploy, deploy);
+    raise(&mut seen.offline_deploy, offline);
+    for counter in seen.releases.values_mut() {
+        raise(counter, release);
     }
+    if raised {
+        seen.time = TimeBound::at(root.issued_at);
+        seen.newest_issued_at = seen.newest_issued_at.min(root.issued_at);
+    }
+    seen
 }
 
 impl VerifiedDeployment {
@@ -174,8 +180,8 @@ impl VerifiedDeployment {
             });
         }
         let root = deploy.root_times();
-        let (time, newest_issued_at) = start(board.seen, (seen, d.epoch), (highest, r.epoch), root);
-        let now = time.max(board.built_at).raised_to(root.issued_at);
+        let mut next = start(board.seen, root);
+        let now = next.time.max(board.built_at).raised_to(root.issued_at);
         for (document, expires, now) in [
             ("root document", root.expires, now),
             ("release", r.expires, now),
@@ -193,13 +199,12 @@ impl VerifiedDeployment {
                 });
             }
         }
-        if d.issued_at < newest_issued_at {
+        if d.issued_at < next.newest_issued_at {
             return Err(Refusal::OlderThanOtherRole {
                 got: d.issued_at,
-                seen: newest_issued_at,
+                seen: next.newest_issued_at,
             });
         }
-        let mut next = board.seen.clone();
         match d.role {
             AssignmentRole::Deploy => next.deploy = assignment,
             AssignmentRole::OfflineDeploy => next.offline_deploy = assignment,

@@ -12,6 +12,8 @@ use coracle_digest::Sha256Digest;
 pub(super) struct RootTimes {
     pub(super) issued_at: u64,
     pub(super) expires: u64,
+    /// Of roles `release`, `deploy` and `offline-deploy`; 0 where the root has no such role.
+    pub(super) epochs: [u64; 3],
 }
 
 impl RootTimes {
@@ -19,6 +21,10 @@ impl RootTimes {
         Self {
             issued_at: root.document().issued_at,
             expires: root.document().expires,
+            epochs: [Role::Release, Role::Deploy, Role::OfflineDeploy].map(|role| {
+                let role = root.document().roles.get(&role);
+                role.map_or(0, |role| role.epoch)
+            }),
         }
     }
 }

@@ -207,3 +207,64 @@ fn a_folder_that_bites_its_tail() {
     let error = must_fail(file.path());
     assert!(error.to_string().contains("has no end"), "{error}");
 }
+
+/// Bytes of a boot sector, of the table of clusters or of folders, changed by chance: read, or told, and never without an end.
+#[test]
+fn a_stick_that_is_damaged_anywhere_ends_in_its_bytes_or_in_an_error() {
+    use std::os::unix::fs::FileExt;
+    let file = image(FatType::Fat16, "coracle");
+    let bytes = std::fs::read(file.path()).unwrap();
+    let word = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    let table = word(14) * word(11);
+    let root = table + usize::from(bytes[16]) * word(22) * word(11);
+    let data = root + word(17) * 32;
+    let parts = [(0, 64), (table, 64), (root, 128), (data, 16 << 10)];
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    let (mut whole, mut failed) = (0, 0);
+    for round in 0..400 {
+        let (start, length) = parts[round % parts.len()];
+        let changes: Vec<(usize, u8)> = (0..=next(3))
+            .map(|_| {
+                let at = start + next(length);
+                let byte = [0, 0xff, next(256) as u8, bytes[at] ^ 1 << next(8)][next(4)];
+                (at, byte)
+            })
+            .collect();
+        let put = |at: usize, byte| file.as_file().write_all_at(&[byte], at as u64).unwrap();
+        changes.iter().for_each(|(at, byte)| put(*at, *byte));
+        let read = || -> Result<(), MediumError> {
+            let medium = Medium::open(file.path())?;
+            medium.documents()?;
+            for bytes in [&long()[..], b"small"] {
+                let blob = blob(bytes);
+                if medium.has(&blob) {
+                    let mut found = Vec::new();
+                    let most = medium.read(&blob)?.take(blob.size + 1);
+                    let _ = { most }.read_to_end(&mut found);
+                    assert!(found.len() as u64 <= blob.size, "more than it has");
+                }
+            }
+            Ok(())
+        };
+        let start = std::time::Instant::now();
+        // An arithmetic that overflows is a panic here, which ends the program on a board (`quit_on_panic`) or does no harm.
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+            Ok(Ok(())) => whole += 1,
+            _ => failed += 1,
+        }
+        let took = start.elapsed();
+        assert!(took.as_secs() < 60, "{took:?} with {changes:x?}");
+        changes.iter().for_each(|(at, _)| put(*at, bytes[*at]));
+    }
+    assert!(
+        whole > 40 && failed > 40,
+        "{whole} were read, {failed} were not"
+    );
+    check(&Medium::open(file.path()).unwrap());
+}

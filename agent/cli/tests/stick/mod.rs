@@ -3,6 +3,8 @@
 // Each test file uses its own part of it.
 #![allow(dead_code)]
 
+pub mod hostile;
+
 use crate::daemon::Daemon;
 use coracle_protocol::Sha256Digest;
 use coracle_protocol::dsse::Envelope;
@@ -121,7 +123,9 @@ pub fn image_of(stick: &std::path::Path) -> PathBuf {
         .open(&path)
         .unwrap();
     file.set_len(8 << 20).unwrap();
-    fatfs::format_volume(&mut file, fatfs::FormatVolumeOptions::new()).unwrap();
+    let options = fatfs::FormatVolumeOptions::new();
+    // As `coracle-release usb` calls it.
+    fatfs::format_volume(&mut file, options.volume_label(*b"CORACLE    ")).unwrap();
     let files = fatfs::FileSystem::new(&mut file, fatfs::FsOptions::new()).unwrap();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {

@@ -25,6 +25,7 @@ use crate::link::{LinkState, Outbox};
 use crate::metrics::Counters;
 use crate::renewal::CertificateState;
 use crate::supervisor::Supervisor;
+use bytes::Bytes;
 use coracle_board_support::config::LocalPolicy;
 use coracle_protocol::local::Needs;
 use coracle_protocol::names::BoardId;
@@ -35,9 +36,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Open connections; the next waits. `docker logs -f` holds one each.
@@ -71,6 +72,8 @@ pub struct Api {
     pub last: watch::Receiver<Option<Feedback>>,
     /// What metrics count.
     pub counters: Arc<Counters>,
+    /// When metrics were looked at last, and what was said.
+    pub metrics: Mutex<(Option<Instant>, Bytes)>,
     /// What waits for the link.
     pub outbox: Arc<Outbox>,
     /// A new identity goes there, and under its lock its name.

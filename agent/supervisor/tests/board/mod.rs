@@ -4,6 +4,7 @@
 // Each test file uses its own part of it.
 #![allow(dead_code)]
 
+pub mod attacks;
 pub mod orders;
 
 use coracle_digest::Sha256Digest;
