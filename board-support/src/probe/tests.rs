@@ -578,3 +578,85 @@ fn switches_that_may_not_be_touched_are_told_with_the_sysctl() {
     // Nothing is said of what a kernel does not have.
     assert_eq!(told(&[], "forwarding = \"keep\""), []);
 }
+
+/// A board with the profile's `eth0`, free, before a metered `wwan0`, and default routes with these metrics.
+fn order_of_uplinks(routes: &[(&str, u32)], up: &[&str]) -> Option<Gap> {
+    let list = routes.iter().map(|(link, metric)| {
+        format!("{link}\t00000000\t00000000\t0003\t0\t0\t{metric}\t00000000\t0\t0\t0\n")
+    });
+    let root = complete();
+    let write = |path: &str, text: &str| {
+        let file = root.path().join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    };
+    write("proc/net/route", &list.collect::<String>());
+    for link in ["eth0", "wwan0"] {
+        write(&format!("sys/class/net/{link}/device/vendor"), "0x1af4\n");
+        let state = if up.contains(&link) { "up" } else { "down" };
+        write(&format!("sys/class/net/{link}/operstate"), state);
+    }
+    let mut profile = Profile::generic(Architecture::Aarch64);
+    profile.network = toml::from_str(
+        "modes = [\"bridge\"]\nuplinks = [{ link = \"eth0\", kind = \"ethernet\", cost = \"free\" }, \
+         { link = \"wwan0\", kind = \"lte\", cost = \"metered\" }]",
+    )
+    .unwrap();
+    let found = gaps(
+        &KernelFacts::read(root.path()),
+        &Trials::default(),
+        &profile,
+    );
+    gap(&found, "order of uplinks").cloned()
+}
+
+#[test]
+fn routes_that_do_not_follow_the_order_of_uplinks_are_told_with_what_they_cost() {
+    let both = ["eth0", "wwan0"];
+    let against = order_of_uplinks(&[("wwan0", 100), ("eth0", 700)], &both).unwrap();
+    assert_eq!(
+        (against.severity, against.certain),
+        (Severity::Wanted, true)
+    );
+    let seen = against.seen.unwrap();
+    for part in [
+        "eth0 has a default route with metric 700",
+        "wwan0 has one with metric 100",
+    ] {
+        assert!(seen.contains(part), "{seen}");
+    }
+    assert!(against.cost.contains("by wwan0, and each byte costs money"));
+    for part in [
+        "below wwan0's",
+        "ipv4.route-metric",
+        "RouteMetric=",
+        "uplinks under [network]",
+    ] {
+        assert!(against.remedy.contains(part), "{}", against.remedy);
+    }
+    // A tie is no order of the profile's.
+    assert!(order_of_uplinks(&[("eth0", 100), ("wwan0", 100)], &both).is_some());
+    let without = order_of_uplinks(&[("wwan0", 700)], &both).unwrap();
+    let seen = without.seen.unwrap();
+    assert!(
+        seen.contains("eth0 is up and has no default route"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn routes_in_the_order_of_uplinks_or_without_the_preferred_one_are_no_gap() {
+    let both = ["eth0", "wwan0"];
+    for (routes, up) in [
+        (&[("eth0", 100), ("wwan0", 700)][..], &both[..]),
+        (&[("eth0", 100)], &both),
+        // The cable is out: that is what the other one is for.
+        (&[("wwan0", 700)], &["wwan0"]),
+        // A way that the profile does not name is none of its order.
+        (&[("wg0", 50), ("eth0", 100), ("wwan0", 700)], &both),
+        (&[("wg0", 50)], &both),
+        (&[], &both),
+    ] {
+        assert_eq!(order_of_uplinks(routes, up), None, "{routes:?} {up:?}");
+    }
+}
