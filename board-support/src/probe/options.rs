@@ -120,8 +120,8 @@ impl KernelOptions {
             .map_or_else(Self::default, |text| Self::from_text(&text))
     }
 
-    /// From a configuration's text. Only `=y` and `=m` are kept, of what Coracle or a profile can
-    /// ask for; a text without one such line is not a configuration and stays unknown.
+    /// From a configuration's text. Only `=y` and `=m` are kept; a text without one such line is not a
+    /// configuration and stays unknown.
     pub fn from_text(text: &str) -> Self {
         let mut set = BTreeMap::new();
         set.extend(text.lines().filter_map(|line| {
