@@ -95,9 +95,9 @@ pub struct KernelFacts {
 }
 
 impl KernelFacts {
-    /// Looks below `root`, which is `/` on a board. Reads up to 64 MiB of kernel symbols line by
+    /// Looks below `root`, which is `/` on a board, at our own options of the kernel's and at those that the profile requires. Reads up to 64 MiB of kernel symbols line by
     /// line: some tenths of a second on a slow core, so not for a start-up path.
-    pub fn read(root: &Path) -> Self {
+    pub fn read(root: &Path, required: &[Text]) -> Self {
         let release = cut(read_text(&root.join("proc/sys/kernel/osrelease"), 256).trim());
         let version = version(&release);
         let since = |major, minor| match version {
@@ -137,7 +137,7 @@ impl KernelFacts {
             rtc_set,
             hardware_noise: hardware::noise(root),
             command_line: text::cut_to(read_text(&root.join("proc/cmdline"), 4096).trim()),
-            options: KernelOptions::read(root, &release),
+            options: KernelOptions::read(root, &release, required),
             release,
             version,
         }
