@@ -1,5 +1,6 @@
 #!/bin/sh
-# Holds programs that were built for boards against the budget of a board's flash, and fails where one is over it.
+# Holds programs that were built for boards against the budget of a board's flash, and fails where one is over it, or where kernels
+# of 64-bit ARM with large pages would not load one.
 #
 #   agent/board/budget.sh PROGRAM…
 set -eu
@@ -17,6 +18,16 @@ for program in "$@"; do
     if LC_ALL=C readelf -SW "$program" | grep -q ' \.symtab '; then
         echo "$program ($machine): not stripped, so its size says nothing: unset CARGO_PROFILE_RELEASE_STRIP and build again" >&2
         exit 1
+    fi
+    if [ "$machine" = AArch64 ]; then
+        LC_ALL=C readelf -lW "$program" | while read -r type offset address _ _ _ rest; do
+            [ "$type" = LOAD ] || continue
+            [ $((${rest##* })) -ge 65536 ] && [ $(((address - offset) % 65536)) -eq 0 ] || {
+                echo "$program ($machine): its part at $address is at $offset of the file, aligned to ${rest##* }: no kernel with pages of" \
+                    "64 KiB loads that; link with -z max-page-size=65536 (agent/board/build.rs)" >&2
+                exit 1
+            }
+        done
     fi
     case $machine in *X86-64*) budget=$x86_64 ;; *) budget=$arm ;; esac
     if [ "$budget" = "$x86_64" ] && ! LC_ALL=C readelf -lW "$program" | grep -q ' INTERP '; then

@@ -1,6 +1,7 @@
 //! What the linker leaves out of the program that ships: the tables for unwinding, a tenth of it, which a program that aborts at
-//! a panic never reads; each relocation's 24 bytes where the linker and the C library know the packed form (glibc 2.36); and all
-//! but one of functions that came out the same, where the linker can tell (LLVM's, which Rust brings along for x86-64).
+//! a panic never reads; each relocation's 24 bytes where the linker and the C library know the packed form (glibc 2.36); all
+//! but one of functions that came out the same, where the linker can tell (LLVM's, which Rust brings along); and on 64-bit ARM
+//! up to 64 KiB of nothing in the file.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,8 +17,9 @@ fn main() {
         return;
     }
     let folder = of("CARGO_MANIFEST_DIR");
+    let arch = of("CARGO_CFG_TARGET_ARCH");
     // 32-bit ARM has tables of its own.
-    let script = match of("CARGO_CFG_TARGET_ARCH").as_str() {
+    let script = match arch.as_str() {
         "arm" => "no-unwind-tables-arm.ld",
         _ => "no-unwind-tables.ld",
     };
@@ -28,7 +30,14 @@ fn main() {
     if script == "no-unwind-tables.ld" {
         flags.push("-Wl,--no-eh-frame-hdr".to_owned());
     }
-    if links_with(FOLD) {
+    let lld = lld();
+    let mut linker: &[String] = &[];
+    if arch == "aarch64" && links_with(&lld) {
+        linker = &lld;
+    }
+    flags.extend_from_slice(linker);
+    let fold = [linker, &[FOLD.to_owned()]].concat();
+    if links_with(&fold) {
         flags.push(FOLD.to_owned());
     }
     for flag in flags {
@@ -36,8 +45,25 @@ fn main() {
     }
 }
 
+/// The C compiler's words for LLVM's linker: rustc's own, or else the machine's. Pages of 64-bit ARM may be as large as 64 KiB. So
+/// that data which is read-only after the start ends with one, GNU's leaves room in the file too; LLVM's does in memory alone.
+fn lld() -> [String; 4] {
+    let mut rustc = Command::new(of("RUSTC"));
+    let told = rustc.args(["--print", "sysroot"]).output();
+    let sysroot = told.map_or(String::new(), |told| {
+        String::from_utf8_lossy(&told.stdout).trim().to_owned()
+    });
+    let own = format!("{sysroot}/lib/rustlib/{}/bin/gcc-ld", of("HOST"));
+    [
+        format!("-B{own}"),
+        "-fuse-ld=lld".to_owned(),
+        "-Wl,-z,max-page-size=65536".to_owned(),
+        "-Wl,-z,common-page-size=65536".to_owned(),
+    ]
+}
+
 /// Asks the linker by a program of one line: which linker it is depends on who built the compiler.
-fn links_with(flag: &str) -> bool {
+fn links_with(flags: &[String]) -> bool {
     let folder = of("OUT_DIR");
     let source = Path::new(&folder).join("one.rs");
     if std::fs::write(&source, "fn main() {}\n").is_err() {
@@ -45,7 +71,10 @@ fn links_with(flag: &str) -> bool {
     }
     let mut rustc = Command::new(of("RUSTC"));
     rustc.arg(&source).args(["--target", &of("TARGET")]);
-    rustc.args(["--out-dir", &folder, "-C", &format!("link-arg={flag}")]);
+    rustc.args(["--out-dir", &folder]);
+    for flag in flags {
+        rustc.arg("-C").arg(format!("link-arg={flag}"));
+    }
     if let Ok(linker) = std::env::var("RUSTC_LINKER") {
         rustc.arg("-C").arg(format!("linker={linker}"));
     }

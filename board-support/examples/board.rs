@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load(Path::new(&file))?;
     let detected = Detected::read(Path::new(&root));
     let chosen = choose(&config, &detected)?;
-    let kernel = KernelFacts::read(Path::new(&root));
+    let kernel = KernelFacts::read(Path::new(&root), &chosen.profile.kernel.required_options);
     let report = serde_json::json!({
         "profile": chosen.profile.name,
         "because": chosen.reason.to_string(),

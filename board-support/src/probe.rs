@@ -12,6 +12,7 @@ mod modules;
 mod options;
 mod switches;
 mod trial;
+mod ways;
 
 pub use cgroup::{CgroupFacts, CgroupLayout, Controller};
 pub use gap::{Gap, Severity, gaps};
@@ -19,6 +20,7 @@ pub use hardware::WatchdogFacts;
 pub use options::{CORACLE_OPTIONS, KernelOptions, NETWORK_OPTIONS, OptionState};
 pub use switches::NetworkSwitches;
 pub use trial::{Need, Outcome, Trial, Trials, remove_left};
+pub use ways::Ways;
 
 use self::modules::Modules;
 use crate::smallest::smallest;
@@ -66,6 +68,8 @@ pub struct KernelFacts {
     pub veth: Presence,
     /// Switches of the network, in the namespace that is asked.
     pub switches: NetworkSwitches,
+    /// Ways into the world.
+    pub ways: Ways,
     /// System call filters.
     pub seccomp: Presence,
     /// clone3 (5.3). By version: a vendor's kernel may have it earlier.
@@ -91,9 +95,9 @@ pub struct KernelFacts {
 }
 
 impl KernelFacts {
-    /// Looks below `root`, which is `/` on a board. Reads up to 64 MiB of kernel symbols line by
+    /// Looks below `root`, which is `/` on a board, at our own options of the kernel's and at those that the profile requires. Reads up to 64 MiB of kernel symbols line by
     /// line: some tenths of a second on a slow core, so not for a start-up path.
-    pub fn read(root: &Path) -> Self {
+    pub fn read(root: &Path, required: &[Text]) -> Self {
         let release = cut(read_text(&root.join("proc/sys/kernel/osrelease"), 256).trim());
         let version = version(&release);
         let since = |major, minor| match version {
@@ -119,6 +123,7 @@ impl KernelFacts {
             bridge: modules.bridge,
             veth: modules.veth,
             switches: NetworkSwitches::read(root),
+            ways: Ways::read(root),
             seccomp: Presence::of(
                 read_text(&root.join("proc/sys/kernel/seccomp/actions_avail"), 256)
                     .contains("errno"),
@@ -132,7 +137,7 @@ impl KernelFacts {
             rtc_set,
             hardware_noise: hardware::noise(root),
             command_line: text::cut_to(read_text(&root.join("proc/cmdline"), 4096).trim()),
-            options: KernelOptions::read(root, &release),
+            options: KernelOptions::read(root, &release, required),
             release,
             version,
         }

@@ -6,12 +6,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const BUILD: &str = "images/boards/build.sh";
+
 /// Builds a disk from `programs` with temporary files below `work`.
 fn disk(programs: &Path, work: &Path, epoch: &str) -> Vec<u8> {
+    let build = Command::new(Path::new(PROJECT).join(BUILD));
+    disk_by(build, programs, work, epoch)
+}
+
+fn disk_by(mut build: Command, programs: &Path, work: &Path, epoch: &str) -> Vec<u8> {
     fs::create_dir_all(work).expect("a folder");
     let output = work.join("disk.img");
-    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/boards/build.sh");
-    let outcome = Command::new(build)
+    let outcome = build
         .arg("--programs")
         .arg(programs)
         .arg("--busybox")
@@ -56,6 +63,47 @@ fn the_same_programs_give_the_same_disk() {
         fs::remove_dir_all(folder(made)).expect("removed");
     }
     fs::remove_dir_all(shm).expect("removed");
+}
+
+/// Somebody else's files do not come into it, nor does who that is.
+#[test]
+fn a_disk_made_without_root_has_the_same_bytes() {
+    let (programs, work, sources) = (folder("plain"), folder("nobody"), folder("sources"));
+    for name in ["coracle-agent", "coracled", "coracle"] {
+        fs::write(programs.join(name), name.repeat(700)).expect("a program");
+    }
+    // Where the project lies is not for everybody to read.
+    fs::create_dir(sources.join("images")).expect("a folder");
+    for part in [
+        "Makefile",
+        "README.md",
+        "LICENSE",
+        "config",
+        "images/boards",
+    ] {
+        let (from, to) = (Path::new(PROJECT).join(part), sources.join(part));
+        let mut copy = Command::new("cp");
+        let copied = copy.args(["-r", "--"]).arg(from).arg(to).status();
+        assert!(copied.expect("cp starts").success(), "{part}");
+    }
+    let rights = [(&sources, "a+rX"), (&programs, "a+rX"), (&work, "a+rwX")];
+    for (folder, rights) in rights {
+        let mut chmod = Command::new("chmod");
+        let changed = chmod.args(["-R", rights]).arg(folder).status();
+        assert!(changed.expect("chmod starts").success(), "{rights}");
+    }
+    let epoch = "1750000000";
+    let by_root = disk(&programs, &folder("root"), epoch);
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    nobody.arg(sources.join(BUILD));
+    assert!(
+        disk_by(nobody, &programs, &work, epoch) == by_root,
+        "other bytes"
+    );
+    for made in ["plain", "nobody", "sources", "root"] {
+        fs::remove_dir_all(folder(made)).expect("removed");
+    }
 }
 
 #[test]

@@ -92,6 +92,46 @@ fn what_says_nothing_about_the_size_that_ships_is_no_success() {
     assert_eq!(budget(&[]).status.code(), Some(2));
 }
 
+/// What readelf reads of a stripped program for 64-bit ARM: two headers, the second one of a part of the file.
+fn of_64_bit_arm(folder: &Path, offset: u64, address: u64, align: u64) -> PathBuf {
+    let ident = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0";
+    let half = |number: u16| number.to_le_bytes().to_vec();
+    let (word, long) = (|n: u32| n.to_le_bytes(), |n: u64| n.to_le_bytes());
+    let mut file = ident.to_vec();
+    // A program for machine 183; one entry of 56 bytes right after this header; no sections.
+    file.extend([half(2), half(183)].concat());
+    file.extend(word(1));
+    file.extend([address, 64, 0].map(long).concat());
+    file.extend(word(0));
+    file.extend([64, 56, 1, 64, 0, 0].map(half).concat());
+    // PT_LOAD, to be read and executed.
+    file.extend([word(1), word(5)].concat());
+    let places = [offset, address, address, 120, 120, align];
+    file.extend(places.map(long).concat());
+    let path = folder.join(format!("{offset}-{address}-{align}"));
+    fs::write(&path, file).expect("a program");
+    path
+}
+
+#[test]
+fn a_program_for_64_bit_arm_that_kernels_with_large_pages_do_not_load_fails() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let of = |offset, address, align| {
+        let program = of_64_bit_arm(folder.path(), offset, address, align);
+        budget(&[&program])
+    };
+    for (offset, address) in [(0, 0x20_0000), (0xd600, 0x2c_d600)] {
+        let loaded = of(offset, address, 0x1_0000);
+        assert!(loaded.status.success(), "{loaded:?}");
+    }
+    for (offset, address, align) in [(0, 0x20_0000, 0x1000), (0x600, 0x2c_d600, 0x1_0000)] {
+        let refused = of(offset, address, align);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(told.contains("max-page-size=65536"), "{told}");
+    }
+}
+
 #[test]
 fn the_bench_and_the_build_hold_the_program_against_the_same_number() {
     let of = |path: &str| fs::read_to_string(root().join(path)).expect(path);

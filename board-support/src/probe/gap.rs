@@ -96,6 +96,7 @@ pub fn gaps(facts: &KernelFacts, trials: &Trials, profile: &Profile) -> Vec<Gap>
     isolation::files_and_network(facts, &mut gaps);
     isolation::system_calls(facts, &mut gaps);
     network::switches(facts, profile, &mut gaps);
+    network::uplinks(facts, profile, &mut gaps);
     network::needs(&mut gaps);
     board::hardware(facts, profile, &mut gaps);
     board::start(facts, profile, &mut gaps);

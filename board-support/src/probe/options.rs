@@ -2,13 +2,19 @@
 //! /lib/modules/RELEASE/config. /proc/config.gz is compressed: whoever can decompress hands the
 //! text to [`KernelOptions::from_text`].
 
-use crate::text::read_text;
+use crate::text::{Text, cut, read_text};
+use heapless::LinearMap;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What is read of a configuration, in bytes; Debian's has 280 KiB.
 const CONFIG_BYTES: u64 = 1 << 20;
+
+/// Ours, asked for by [`CORACLE_OPTIONS`], [`NETWORK_OPTIONS`] and [`MEMCG_V1`], and the 16 of a profile; a distribution's has ten thousand.
+const KEPT: usize = 64;
+
+/// v1's half of the memory controller, since 6.11.
+pub(super) const MEMCG_V1: &str = "CONFIG_MEMCG_V1";
 
 /// The options that Coracle needs on each board, with what each is for. The Yocto layer's kernel
 /// fragment has the same ones; a test holds them together.
@@ -99,16 +105,16 @@ pub enum OptionState {
     Unknown,
 }
 
-/// A kernel's configuration, or nothing when it is not known.
+/// What a kernel's configuration says of the options that are asked for, or nothing when it is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct KernelOptions {
-    set: Option<BTreeMap<String, OptionState>>,
+    set: Option<LinearMap<Text, OptionState, KEPT>>,
 }
 
 impl KernelOptions {
     /// Looks for a plain configuration of this release below `root`.
-    pub(super) fn read(root: &Path, release: &str) -> Self {
+    pub(super) fn read(root: &Path, release: &str, required: &[Text]) -> Self {
         let places = [
             root.join(format!("boot/config-{release}")),
             root.join("lib/modules").join(release).join("config"),
@@ -117,25 +123,31 @@ impl KernelOptions {
             .iter()
             .map(|path| read_text(path, CONFIG_BYTES))
             .find(|text| !text.is_empty())
-            .map_or_else(Self::default, |text| Self::from_text(&text))
+            .map_or_else(Self::default, |text| Self::from_text(&text, required))
     }
 
-    /// From a configuration's text. Only `=y` and `=m` are kept, of what Coracle or a profile can
-    /// ask for; a text without one such line is not a configuration and stays unknown.
-    pub fn from_text(text: &str) -> Self {
-        let mut set = BTreeMap::new();
-        set.extend(text.lines().filter_map(|line| {
-            let (name, value) = line.split_once('=')?;
-            let state = match value {
-                "y" => OptionState::BuiltIn,
-                "m" => OptionState::Module,
-                _ => return None,
+    /// From a configuration's text, those that a profile requires among them. Only `=y` and `=m` are kept; a text
+    /// without one such line is not a configuration and stays unknown.
+    pub fn from_text(text: &str, required: &[Text]) -> Self {
+        let (mut set, mut is_configuration) = (LinearMap::new(), false);
+        for line in text.lines().filter(|line| line.starts_with("CONFIG_")) {
+            let (name, state) = match line.split_once('=') {
+                Some((name, "y")) => (name, OptionState::BuiltIn),
+                Some((name, "m")) => (name, OptionState::Module),
+                _ => continue,
             };
-            name.starts_with("CONFIG_")
-                .then(|| (name.to_owned(), state))
-        }));
+            is_configuration = true;
+            let mut ours = CORACLE_OPTIONS.iter().chain(&NETWORK_OPTIONS);
+            let asked = name == MEMCG_V1
+                || ours.any(|(option, _)| *option == name)
+                || required.iter().any(|option| option.as_str() == name);
+            if asked {
+                // There is room for all that are asked for.
+                let _ = set.insert(cut(name), state);
+            }
+        }
         Self {
-            set: (!set.is_empty()).then_some(set),
+            set: is_configuration.then_some(set),
         }
     }
 
@@ -143,7 +155,11 @@ impl KernelOptions {
     pub fn state(&self, option: &str) -> OptionState {
         match &self.set {
             None => OptionState::Unknown,
-            Some(set) => set.get(option).copied().unwrap_or(OptionState::Off),
+            Some(set) => {
+                let mut set = set.iter();
+                set.find(|(name, _)| name.as_str() == option)
+                    .map_or(OptionState::Off, |(_, state)| *state)
+            }
         }
     }
 }

@@ -60,7 +60,7 @@ fn subjects(gaps: &[Gap]) -> Vec<&str, 64> {
 
 #[test]
 fn a_complete_kernel_has_only_notes() {
-    let facts = KernelFacts::read(complete().path());
+    let facts = KernelFacts::read(complete().path(), &[]);
     assert_eq!(facts.version, (6, 12));
     assert_eq!(facts.cgroup.layout, CgroupLayout::V2);
     let found = gaps(
@@ -78,7 +78,7 @@ fn a_complete_kernel_has_only_notes() {
 #[test]
 fn a_32_bit_kernel_that_could_set_rates_is_told_of_as_not_known() {
     let of = |architecture, root: &Path| {
-        let facts = KernelFacts::read(root);
+        let facts = KernelFacts::read(root, &[]);
         let found = gaps(&facts, &Trials::default(), &Profile::generic(architecture));
         let row = found
             .into_iter()
@@ -103,7 +103,7 @@ fn a_32_bit_kernel_that_could_set_rates_is_told_of_as_not_known() {
 #[test]
 fn an_empty_root_lacks_everything_and_each_gap_tells_cost_and_remedy() {
     let empty = tempfile::tempdir().unwrap();
-    let facts = KernelFacts::read(empty.path());
+    let facts = KernelFacts::read(empty.path(), &[]);
     assert_eq!(facts.nf_tables, Presence::Unknown);
     let found = gaps(
         &facts,
@@ -133,7 +133,7 @@ fn layouts_are_told_apart() {
     ] {
         let root = root(&[("proc/self/mountinfo", mounts)]);
         assert_eq!(
-            KernelFacts::read(root.path()).cgroup.layout,
+            KernelFacts::read(root.path(), &[]).cgroup.layout,
             layout,
             "{mounts}"
         );
@@ -153,7 +153,7 @@ fn a_controller_that_the_firmware_turned_off_has_its_own_remedy() {
         "#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t0\t1\t0\n",
     )
     .unwrap();
-    let facts = KernelFacts::read(root.path());
+    let facts = KernelFacts::read(root.path(), &[]);
     let found = gaps(
         &facts,
         &Trials::default(),
@@ -191,7 +191,11 @@ fn the_raspberry_pis_memory_controller_is_turned_on_in_cmdline_txt() {
     write("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io pids");
     write("proc/cmdline", PI);
     let pi = board("raspberrypi4");
-    let found = gaps(&KernelFacts::read(root.path()), &Trials::default(), &pi);
+    let found = gaps(
+        &KernelFacts::read(root.path(), &[]),
+        &Trials::default(),
+        &pi,
+    );
     let memory = gap(&found, "cgroup memory").unwrap();
     assert_eq!(memory.severity, Severity::Needed);
     for part in ["cgroup_enable=memory", "/boot/firmware/cmdline.txt"] {
@@ -204,12 +208,20 @@ fn the_raspberry_pis_memory_controller_is_turned_on_in_cmdline_txt() {
         "sys/fs/cgroup/cgroup.controllers",
         "cpuset cpu io memory pids",
     );
-    let found = gaps(&KernelFacts::read(root.path()), &Trials::default(), &pi);
+    let found = gaps(
+        &KernelFacts::read(root.path(), &[]),
+        &Trials::default(),
+        &pi,
+    );
     assert_eq!(gap(&found, "cgroup memory"), None);
     assert_eq!(gap(&found, "command line cgroup_enable=memory"), None);
     // Another kernel has it on without being asked: nothing to complain about.
     write("proc/cmdline", "root=/dev/mmcblk0p2");
-    let found = gaps(&KernelFacts::read(root.path()), &Trials::default(), &pi);
+    let found = gaps(
+        &KernelFacts::read(root.path(), &[]),
+        &Trials::default(),
+        &pi,
+    );
     assert_eq!(gap(&found, "command line cgroup_enable=memory"), None);
 }
 
@@ -221,7 +233,7 @@ fn a_kernel_without_memcg_v1_is_told_from_one_without_memory_limits() {
     write("proc/self/mountinfo", CPU);
     let remedy = || {
         let found = gaps(
-            &KernelFacts::read(root.path()),
+            &KernelFacts::read(root.path(), &[]),
             &Trials::default(),
             &board("generic-arm64"),
         );
@@ -237,7 +249,7 @@ fn a_kernel_without_memcg_v1_is_told_from_one_without_memory_limits() {
 
 #[test]
 fn what_was_tried_wins_over_what_was_read() {
-    let facts = KernelFacts::read(complete().path());
+    let facts = KernelFacts::read(complete().path(), &[]);
     assert_eq!(facts.overlayfs, Presence::Present);
     let mut trials = Trials::default();
     trials.note("overlayfs", Outcome::Fails(cut("Invalid argument")));
@@ -277,7 +289,7 @@ fn what_was_tried_wins_over_what_was_read() {
     // Nobody could read that veth is there; it was tried, and is.
     let root = complete();
     fs::remove_dir_all(root.path().join("lib")).unwrap();
-    let facts = KernelFacts::read(root.path());
+    let facts = KernelFacts::read(root.path(), &[]);
     assert_eq!(facts.veth, Presence::Unknown);
     assert_eq!(
         gap(&gaps(&facts, &trials, &board("generic-arm64")), "veth"),
@@ -293,7 +305,7 @@ fn whatever_fails_when_it_is_tried_is_a_gap_with_its_cost_and_its_remedy() {
     }
     let root = complete();
     let found = gaps(
-        &KernelFacts::read(root.path()),
+        &KernelFacts::read(root.path(), &[]),
         &failed,
         &board("raspberrypi4"),
     );
@@ -310,7 +322,7 @@ fn whatever_fails_when_it_is_tried_is_a_gap_with_its_cost_and_its_remedy() {
 fn a_board_that_wants_one_hierarchy_says_so_on_another() {
     let root = complete();
     let layout = |board_name: &str| {
-        let facts = KernelFacts::read(root.path());
+        let facts = KernelFacts::read(root.path(), &[]);
         let found = gaps(&facts, &Trials::default(), &board(board_name));
         gap(&found, "cgroup layout").cloned()
     };
@@ -329,7 +341,7 @@ fn watchdog_clock_and_noise_are_looked_at() {
     write("sys/class/watchdog/watchdog0/state", "active\n");
     write("sys/class/rtc/rtc0/since_epoch", "86400\n");
     write("sys/class/misc/hw_random/rng_current", "none\n");
-    let facts = KernelFacts::read(root.path());
+    let facts = KernelFacts::read(root.path(), &[]);
     assert!(facts.watchdogs[0].active);
     assert_eq!(facts.watchdogs[0].identity, "Broadcom");
     let found = gaps(&facts, &Trials::default(), &board("raspberrypi4"));
@@ -339,7 +351,7 @@ fn watchdog_clock_and_noise_are_looked_at() {
     assert!(gap(&found, "hardware noise").is_some());
     write("sys/class/watchdog/watchdog0/max_timeout", "0\n");
     let found = gaps(
-        &KernelFacts::read(root.path()),
+        &KernelFacts::read(root.path(), &[]),
         &Trials::default(),
         &board("raspberrypi4"),
     );
@@ -355,7 +367,7 @@ fn symbols_tell_what_is_built_in_without_a_module_list() {
         "0000000000000000 t nf_tables_newtable\n0000000000000000 t veth_setup\t[veth]\n",
     )
     .unwrap();
-    let facts = KernelFacts::read(root.path());
+    let facts = KernelFacts::read(root.path(), &[]);
     assert_eq!(facts.nf_tables, Presence::Present);
     assert_eq!(facts.veth, Presence::Present);
     assert_eq!(facts.bridge, Presence::Absent);
@@ -372,7 +384,7 @@ fn a_plain_configuration_is_held_against_what_is_needed() {
     fs::create_dir_all(root.path().join("boot")).unwrap();
     fs::write(root.path().join("boot/config-6.12.34"), all).unwrap();
     let found = gaps(
-        &KernelFacts::read(root.path()),
+        &KernelFacts::read(root.path(), &[]),
         &Trials::default(),
         &Profile::generic(Architecture::Aarch64),
     );
@@ -393,7 +405,7 @@ fn a_plain_configuration_is_held_against_what_is_needed() {
     trials.note("ingress rates", Outcome::Fails(cut("refused")));
     trials.note("macvlan links", Outcome::Works);
     let tried = gaps(
-        &KernelFacts::read(root.path()),
+        &KernelFacts::read(root.path(), &[]),
         &trials,
         &Profile::generic(Architecture::Aarch64),
     );
@@ -414,11 +426,37 @@ fn a_plain_configuration_is_held_against_what_is_needed() {
         .concat();
     fs::write(root.path().join("boot/config-6.12.34"), text).unwrap();
     let found = gaps(
-        &KernelFacts::read(root.path()),
+        &KernelFacts::read(root.path(), &[]),
         &Trials::default(),
         &Profile::generic(Architecture::Aarch64),
     );
     assert!(!subjects(&found).contains(&"CONFIG_NET_SCH_TBF"));
+}
+
+#[test]
+fn of_a_configuration_that_is_kept_which_is_asked_for_and_a_profiles_own_is_told() {
+    let root = complete();
+    fs::create_dir_all(root.path().join("boot")).unwrap();
+    let others: String = (0..20_000)
+        .map(|n| format!("CONFIG_OTHER_{n}=m\n"))
+        .collect();
+    let text = format!("{others}CONFIG_BRIDGE=m\nCONFIG_BCM2835_WDT=y\nCONFIG_MMC_BCM2835=7\n");
+    fs::write(root.path().join("boot/config-6.12.34"), text).unwrap();
+    let pi = board("raspberrypi3");
+    let facts = KernelFacts::read(root.path(), &pi.kernel.required_options);
+    let kept = serde_json::to_value(&facts.options).unwrap();
+    let expected =
+        serde_json::json!({ "CONFIG_BRIDGE": "module", "CONFIG_BCM2835_WDT": "built_in" });
+    assert_eq!(kept, expected);
+    let found = gaps(&facts, &Trials::default(), &pi);
+    let own = gap(&found, "CONFIG_MMC_BCM2835").unwrap();
+    assert_eq!((own.severity, own.certain), (Severity::Wanted, true));
+    assert!(gap(&found, "CONFIG_BCM2835_WDT").is_none());
+    assert!(gap(&found, "CONFIG_VETH").is_some());
+    // No configuration is no finding.
+    fs::write(root.path().join("boot/config-6.12.34"), "# nothing\n").unwrap();
+    let facts = KernelFacts::read(root.path(), &pi.kernel.required_options);
+    assert_eq!(facts.options.state("CONFIG_VETH"), OptionState::Unknown);
 }
 
 #[test]
@@ -430,7 +468,7 @@ fn an_old_kernel_is_told_what_it_lacks() {
     )
     .unwrap();
     let found = gaps(
-        &KernelFacts::read(root.path()),
+        &KernelFacts::read(root.path(), &[]),
         &Trials::default(),
         &Profile::generic(Architecture::Aarch64),
     );
@@ -444,7 +482,7 @@ fn the_layer_s_kernel_fragment_sets_each_option_that_the_probe_asks_for() {
     let fragment = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../yocto-layer/meta-coracle/recipes-kernel/linux/files/coracle.cfg");
     let text = fs::read_to_string(&fragment).unwrap();
-    let set = KernelOptions::from_text(&text);
+    let set = KernelOptions::from_text(&text, &[]);
     for (option, _) in CORACLE_OPTIONS.iter().chain(&NETWORK_OPTIONS) {
         assert_ne!(
             set.state(option),
@@ -484,7 +522,11 @@ fn the_layer_s_kernel_fragment_sets_each_option_that_a_remedy_names() {
         trials.note(need.subject(), Outcome::Fails(cut("no")));
     }
     for root in [empty.path(), complete().path()] {
-        for gap in gaps(&KernelFacts::read(root), &trials, &board("generic-arm64")) {
+        for gap in gaps(
+            &KernelFacts::read(root, &[]),
+            &trials,
+            &board("generic-arm64"),
+        ) {
             let words = gap
                 .remedy
                 .split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -498,16 +540,22 @@ fn the_layer_s_kernel_fragment_sets_each_option_that_a_remedy_names() {
     assert!(asked.len() > 20, "{asked:?}");
     let fragment = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../yocto-layer/meta-coracle/recipes-kernel/linux/files/coracle.cfg");
-    let set = KernelOptions::from_text(&fs::read_to_string(&fragment).unwrap());
+    let text = fs::read_to_string(&fragment).unwrap();
     for option in asked {
         let v1_only = ["CONFIG_MEMCG_V1", "CONFIG_CPUSETS_V1"].contains(&option.as_str());
-        assert_ne!(set.state(&option) == OptionState::Off, !v1_only, "{option}");
+        let as_asked = |line: &str| {
+            ["y", "m"]
+                .map(|set| format!("{option}={set}"))
+                .iter()
+                .any(|set| set == line)
+        };
+        assert_ne!(text.lines().any(as_asked), v1_only, "{option}");
     }
 }
 
 #[test]
 fn facts_and_gaps_can_be_written_as_json() {
-    let facts = KernelFacts::read(complete().path());
+    let facts = KernelFacts::read(complete().path(), &[]);
     let json = serde_json::to_value(&facts).unwrap();
     assert_eq!(json["cgroup"]["layout"], "v2");
     assert_eq!(json["overlayfs"], "present");
@@ -529,7 +577,7 @@ proptest! {
     #[test]
     fn any_mountinfo_is_read_without_panic(text in any::<String>()) {
         let root = root(&[("proc/self/mountinfo", &text), ("proc/cgroups", &text)]);
-        let facts = KernelFacts::read(root.path());
+        let facts = KernelFacts::read(root.path(), &[]);
         prop_assert_eq!(facts.cgroup.controllers.len(), 8);
     }
 }
@@ -543,7 +591,7 @@ fn switches_that_may_not_be_touched_are_told_with_the_sysctl() {
     };
     let told = |files: &[(&str, &str)], lines: &str| {
         let root = root(files);
-        let facts = KernelFacts::read(root.path());
+        let facts = KernelFacts::read(root.path(), &[]);
         let found = gaps(&facts, &Trials::default(), &with(lines));
         let own = found
             .into_iter()
@@ -577,4 +625,86 @@ fn switches_that_may_not_be_touched_are_told_with_the_sysctl() {
     assert_eq!(told(&on, "forwarding = \"keep\""), []);
     // Nothing is said of what a kernel does not have.
     assert_eq!(told(&[], "forwarding = \"keep\""), []);
+}
+
+/// A board with the profile's `eth0`, free, before a metered `wwan0`, and default routes with these metrics.
+fn order_of_uplinks(routes: &[(&str, u32)], up: &[&str]) -> Option<Gap> {
+    let list = routes.iter().map(|(link, metric)| {
+        format!("{link}\t00000000\t00000000\t0003\t0\t0\t{metric}\t00000000\t0\t0\t0\n")
+    });
+    let root = complete();
+    let write = |path: &str, text: &str| {
+        let file = root.path().join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    };
+    write("proc/net/route", &list.collect::<String>());
+    for link in ["eth0", "wwan0"] {
+        write(&format!("sys/class/net/{link}/device/vendor"), "0x1af4\n");
+        let state = if up.contains(&link) { "up" } else { "down" };
+        write(&format!("sys/class/net/{link}/operstate"), state);
+    }
+    let mut profile = Profile::generic(Architecture::Aarch64);
+    profile.network = toml::from_str(
+        "modes = [\"bridge\"]\nuplinks = [{ link = \"eth0\", kind = \"ethernet\", cost = \"free\" }, \
+         { link = \"wwan0\", kind = \"lte\", cost = \"metered\" }]",
+    )
+    .unwrap();
+    let found = gaps(
+        &KernelFacts::read(root.path(), &[]),
+        &Trials::default(),
+        &profile,
+    );
+    gap(&found, "order of uplinks").cloned()
+}
+
+#[test]
+fn routes_that_do_not_follow_the_order_of_uplinks_are_told_with_what_they_cost() {
+    let both = ["eth0", "wwan0"];
+    let against = order_of_uplinks(&[("wwan0", 100), ("eth0", 700)], &both).unwrap();
+    assert_eq!(
+        (against.severity, against.certain),
+        (Severity::Wanted, true)
+    );
+    let seen = against.seen.unwrap();
+    for part in [
+        "eth0 has a default route with metric 700",
+        "wwan0 has one with metric 100",
+    ] {
+        assert!(seen.contains(part), "{seen}");
+    }
+    assert!(against.cost.contains("by wwan0, and each byte costs money"));
+    for part in [
+        "below wwan0's",
+        "ipv4.route-metric",
+        "RouteMetric=",
+        "uplinks under [network]",
+    ] {
+        assert!(against.remedy.contains(part), "{}", against.remedy);
+    }
+    // A tie is no order of the profile's.
+    assert!(order_of_uplinks(&[("eth0", 100), ("wwan0", 100)], &both).is_some());
+    let without = order_of_uplinks(&[("wwan0", 700)], &both).unwrap();
+    let seen = without.seen.unwrap();
+    assert!(
+        seen.contains("eth0 is up and has no default route"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn routes_in_the_order_of_uplinks_or_without_the_preferred_one_are_no_gap() {
+    let both = ["eth0", "wwan0"];
+    for (routes, up) in [
+        (&[("eth0", 100), ("wwan0", 700)][..], &both[..]),
+        (&[("eth0", 100)], &both),
+        // The cable is out: that is what the other one is for.
+        (&[("wwan0", 700)], &["wwan0"]),
+        // A way that the profile does not name is none of its order.
+        (&[("wg0", 50), ("eth0", 100), ("wwan0", 700)], &both),
+        (&[("wg0", 50)], &both),
+        (&[], &both),
+    ] {
+        assert_eq!(order_of_uplinks(routes, up), None, "{routes:?} {up:?}");
+    }
 }

@@ -5,6 +5,7 @@ use super::{detected, state_folder};
 use crate::failure::Failure;
 use crate::human::printable;
 use crate::output;
+use coracle_board_support::Text;
 use coracle_board_support::config::Config;
 use coracle_board_support::detect::choose;
 use coracle_board_support::probe::{
@@ -23,8 +24,9 @@ const OPTIONS: u64 = 4 << 20;
 /// `coracle board check`
 pub fn check(config: &Config, json: bool) -> Result<(), Failure> {
     let chosen = choose(config, &detected(config))?;
-    let mut facts = KernelFacts::read(Path::new("/"));
-    if let Some(options) = packed_options(Path::new("/proc/config.gz")) {
+    let required = &chosen.profile.kernel.required_options;
+    let mut facts = KernelFacts::read(Path::new("/"), required);
+    if let Some(options) = packed_options(Path::new("/proc/config.gz"), required) {
         facts.options = options;
     }
     let state = state_folder(config);
@@ -55,11 +57,11 @@ pub fn check(config: &Config, json: bool) -> Result<(), Failure> {
 }
 
 /// The running kernel's own configuration, where it was built to show it (CONFIG_IKCONFIG_PROC).
-fn packed_options(path: &Path) -> Option<KernelOptions> {
+fn packed_options(path: &Path, required: &[Text]) -> Option<KernelOptions> {
     let mut text = String::new();
     let file = flate2::read::GzDecoder::new(File::open(path).ok()?);
     file.take(OPTIONS).read_to_string(&mut text).ok()?;
-    Some(KernelOptions::from_text(&text))
+    Some(KernelOptions::from_text(&text, required))
 }
 
 pub(super) fn report(facts: &KernelFacts, trials: &Trials, profile: &str, gaps: &[Gap]) -> String {

@@ -128,7 +128,7 @@ fn check_and_show_say_why() {
     assert!(memory.contains(" kernel "), "{memory}");
     // An empty root is a kernel that has nothing.
     let empty = tempfile::tempdir().unwrap();
-    let facts = KernelFacts::read(empty.path());
+    let facts = KernelFacts::read(empty.path(), &[]);
     let trials = Trials::default();
     let found = gaps(&facts, &trials, &chosen.profile);
     let text = check::report(&facts, &trials, "x", &found);

@@ -1,6 +1,7 @@
 //! Gaps in what keeps limits: control groups and their controllers.
 
 use super::{Gaps, Severity};
+use crate::probe::options::MEMCG_V1;
 use crate::probe::{CgroupLayout, KernelFacts, OptionState, Presence};
 use crate::profile::{Architecture, Profile};
 
@@ -117,9 +118,7 @@ fn lost_v1_memory(facts: &KernelFacts) -> bool {
     let v1 = [CgroupLayout::V1, CgroupLayout::Hybrid].contains(&facts.cgroup.layout);
     // Turned off by a person or by firmware: then the option is not what is missing.
     let off = facts.command_line.contains("cgroup_disable=memory");
-    v1 && facts.version >= (6, 11)
-        && !off
-        && facts.options.state("CONFIG_MEMCG_V1") != OptionState::BuiltIn
+    v1 && facts.version >= (6, 11) && !off && facts.options.state(MEMCG_V1) != OptionState::BuiltIn
 }
 
 /// Limits that were tried. Where the whole controller is missing, that was said already.

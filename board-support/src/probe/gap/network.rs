@@ -1,8 +1,10 @@
-//! Switches of the network that stand in the way, where the profile lets nobody touch them, and what some networks need.
+//! Switches of the network that stand in the way, where the profile lets nobody touch them, routes that do not follow the
+//! profile, and what some networks need.
 
 use super::{Gap, Gaps, Severity};
+use crate::config::LinkName;
 use crate::probe::{KernelFacts, NETWORK_OPTIONS, Need};
-use crate::profile::{BridgeNf, Forwarding, Profile};
+use crate::profile::{BridgeNf, Forwarding, Profile, UplinkCost};
 
 pub(super) fn switches(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
     use Severity::{Note, Wanted};
@@ -46,6 +48,51 @@ pub(super) fn switches(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) 
             "allow the bridges there (docs/networking.md), or say bridge_nf = \"off\" under [network] in board.toml where nothing else needs it",
         );
     }
+}
+
+/// Whether default routes follow the profile's order. An uplink that is not there, or down, is what the next one is for.
+pub(super) fn uplinks(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
+    let (ways, uplinks) = (&facts.ways, &profile.network.uplinks);
+    let metric = |link: &LinkName| {
+        let mut routes = ways.default_routes.iter();
+        let route = routes.find(|route| route.link == link.as_str())?;
+        Some(route.metric)
+    };
+    // Of two with the same metric the kernel takes the one that was there first: no order of the profile's.
+    let used = uplinks.iter().enumerate().rev();
+    let used = used.filter_map(|(at, uplink)| Some((metric(&uplink.link)?, at)));
+    let Some((lowest, at)) = used.min_by_key(|(metric, _)| *metric) else {
+        return;
+    };
+    let (before, used) = (&uplinks[..at], &uplinks[at]);
+    let mut preferred = before.iter().map(|one| (one, metric(&one.link)));
+    let preferred = preferred.find(|(one, metric)| {
+        metric.is_some() || ways.up.iter().any(|link| *link == one.link.as_str())
+    });
+    let Some((preferred, metric)) = preferred else {
+        return;
+    };
+    let (link, other) = (preferred.link.as_str(), used.link.as_str());
+    let has = match metric {
+        Some(metric) => format!("has a default route with metric {metric}"),
+        None => "is up and has no default route".to_owned(),
+    };
+    let money = match (preferred.cost, used.cost) {
+        (UplinkCost::Free, UplinkCost::Metered) => ", and each byte costs money",
+        _ => "",
+    };
+    gaps.insert(Gap {
+        subject: "order of uplinks".to_owned(),
+        severity: Severity::Wanted,
+        certain: true,
+        seen: Some(format!(
+            "{link} {has}, {other} has one with metric {lowest}; network.uplinks prefers {link}"
+        )),
+        cost: format!("what leaves the board goes by {other}{money}; Coracle changes no routes"),
+        remedy: format!(
+            "give {link} a default route with a metric below {other}'s (NetworkManager: ipv4.route-metric, systemd-networkd: RouteMetric=, dhcpcd: metric), or write the order that is meant as uplinks under [network] in board.toml"
+        ),
+    });
 }
 
 /// Found by trying alone; the cost is that of the option.
