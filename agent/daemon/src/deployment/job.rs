@@ -107,9 +107,16 @@ async fn steps(
     }
     let documents = documents(means, &job.documents, fetcher.as_mut(), seen).await?;
     let mut room = Room::of(&means.supervisor);
+    let mut tries = 0;
     loop {
         let (documents, fetcher) = ((&documents.0, &documents.1), fetcher.as_mut());
         match from_offer(means, job, documents, fetcher, voice, seen, fetched).await {
+            // It was executed anew, perhaps as another program, and has forgotten what was offered, or has begun it.
+            Err(end) if tries < OFFERS && is_cut_off(&end) => {
+                tries += 1;
+                tracing::warn!(reason = end.reason, "offering again");
+                seen.course.set(Course::Comes);
+            }
             Err(end) if room.is_taken(&end) => {
                 seen.course.set(Course::Waits);
                 voice.waiting(end.code, end.reason);
@@ -119,6 +126,12 @@ async fn steps(
             end => return end,
         }
     }
+}
+
+fn is_cut_off(end: &Outcome) -> bool {
+    [SupervisorError::Broke, SupervisorError::Down]
+        .into_iter()
+        .any(|error| *end == error.into())
 }
 
 /// From the offer to the end.
@@ -195,8 +208,8 @@ async fn from_offer(
             return Err(outcome::of_answer("done", other));
         }
         Ok(_) => {}
-        // Whether it was heard is for the status to say.
-        Err(SupervisorError::Broke | SupervisorError::TimedOut(_)) => {}
+        // Whether it was heard is for the status to say. Where the connection broke, the answer to another offer says it.
+        Err(SupervisorError::TimedOut(_)) => {}
         Err(error) => return Err(error.into()),
     }
     Ok(outcome::follow(&means.supervisor, &awaited, &mut notices, voice, course).await)
