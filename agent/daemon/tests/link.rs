@@ -27,6 +27,7 @@ use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::daemon::Daemon;
@@ -746,39 +747,34 @@ async fn a_deployment_that_meets_another_one_waits_for_its_end() {
     assert_eq!(board.supervisor.asked(), [once, once].concat());
 }
 
-/// The board's own program is replaced, or the supervisor dies, just when it is told to switch: whoever comes after it knows
-/// nothing of that, and what it says of an earlier deployment is not the end of this one.
+/// A supervisor that goes back to the program before it takes offers until it does, and forgets them then.
 #[tokio::test]
-async fn a_deployment_that_the_supervisor_lost_is_begun_anew() {
-    let mut accepts = accept(vec![]);
-    let board = one_meets(move |request, state| match request {
-        Request::Activate { .. } => None,
-        other => accepts(other, state),
+async fn a_supervisor_that_is_executed_anew_meanwhile_is_offered_the_same_again() {
+    let (mut accepts, mut cut) = (accept(vec![]), ["stage", "activate"].as_slice());
+    let board = one_meets(move |request, state| {
+        let word = match request {
+            Request::Stage { .. } => "stage",
+            Request::Activate { .. } => "activate",
+            _ => "",
+        };
+        if let Some((_, rest)) = cut.split_first().filter(|(first, _)| **first == word) {
+            cut = rest;
+            state.breaks.store(true, Ordering::Relaxed);
+            // It tells of another deployment by then.
+            let words = "zero did not stay (interrupted)";
+            state.status.lock().unwrap().last_failure = Some(words.into());
+            return None;
+        }
+        accepts(request, state)
     })
     .await;
-    let OneWaits {
-        daemon,
-        heard,
-        supervisor,
-        client: _client,
-        _others,
-        ..
-    } = board;
-    let asked = ["offer", "stage full", "activate"];
-    support::until("the switch", || supervisor.asked() == asked).await;
-    drop(supervisor);
-    let mut accepts = accept(vec![]);
-    let after = FakeSupervisor::start(&daemon.supervisor_socket(), move |request, state| {
-        let mut status = state.status.lock().unwrap();
-        let words = "zero did not stay (interrupted): the board restarted";
-        status.last_failure = Some(words.into());
-        drop(status);
-        accepts(request, state)
-    });
+    let heard = &board.heard;
     support::until("its end", || heard.ended("one").is_some()).await;
     let end = heard.ended("one").unwrap();
     assert_eq!(end.phase, Phase::Committed, "{end:?}");
-    assert_eq!(after.asked(), asked);
+    let asked = board.supervisor.asked();
+    let (staged, whole) = (["offer", "stage full"], ["offer", "stage full", "activate"]);
+    assert_eq!(asked, [&staged[..], &whole, &whole].concat());
 }
 
 /// Who holds a stick stands before the board: what waits for a lock, an hour or a person gives way, and waits on afterwards.

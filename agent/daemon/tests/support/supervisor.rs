@@ -4,6 +4,7 @@ use coracle_daemon::supervisor::{read_frame, write_frame};
 use coracle_protocol::local::{Answer, Call, Event, Message, Reply, Request, Status, StickWord};
 use coracle_protocol::report::BoardFacts;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, watch};
@@ -23,6 +24,8 @@ pub struct State {
     pub events: broadcast::Sender<Event>,
     /// Whether actions end; the answer to one, to an exec, and to what is staged waits for it.
     pub actions_end: watch::Sender<bool>,
+    /// A script that sets this ends the connection instead of an answer.
+    pub breaks: AtomicBool,
     script: Mutex<Script>,
 }
 
@@ -77,6 +80,7 @@ impl FakeSupervisor {
             calls: Mutex::new(Vec::new()),
             events,
             actions_end: watch::Sender::new(true),
+            breaks: AtomicBool::new(false),
             script: Mutex::new(Box::new(script)),
         });
         let serving = state.clone();
@@ -135,6 +139,9 @@ async fn serve(stream: tokio::net::UnixStream, state: Arc<State>) {
             });
         }
         let scripted = (state.script.lock().unwrap())(&request, &state);
+        if state.breaks.swap(false, Ordering::Relaxed) {
+            return;
+        }
         let answer = scripted.unwrap_or_else(|| match request {
             Request::Status => Answer::Status(state.status.lock().unwrap().clone()),
             _ => Answer::Done,
