@@ -11,6 +11,7 @@
 //! | `greedy` | an app that tries to pass each of its limits |
 //! | `agent` | a release that brings the board's own program |
 //! | `usb` | sticks that are plugged in and pulled out |
+//! | `hostile` | those whose file system is made to hurt |
 //! | `rest` | what it takes while nothing is asked of it |
 //! | `whole_loop` | enrol, run within limits, update by a delta, go back, apply a stick |
 //! | `table` | what was measured, in docs/boards.md |
@@ -20,6 +21,7 @@ pub mod agent;
 pub mod disk;
 pub mod fleet;
 mod greedy;
+mod hostile;
 pub mod machine;
 mod qmp;
 mod rest;

@@ -4,6 +4,7 @@
 use super::addresses::Addresses;
 use super::disk::Init;
 use super::fleet::{Fleet, committed};
+use super::hostile;
 use super::machine::{Machine, console};
 use super::whole_loop::{LONG, SHORT, told};
 use anyhow::{Context, Result, ensure};
@@ -35,9 +36,9 @@ pub struct Desk<'a> {
 }
 
 /// A stick's image, and what is on it.
-struct Stick {
+pub struct Stick {
     name: String,
-    image: PathBuf,
+    pub image: PathBuf,
     /// Where its file system begins, in MiB.
     at: usize,
 }
@@ -72,6 +73,7 @@ pub fn sticks(desk: &Desk<'_>, machine: &mut Machine) -> Result<u64> {
     let release = desk.fleet.release(6, 3, true)?;
     // Without bases: its layer is read from the stick in full.
     let stick = desk.stick("six", &release, 4, None, false)?;
+    hostile::sticks(desk, machine, &stick, "5")?;
     desk.pulled_out(machine, &stick)?;
     desk.too_full(machine, &stick)?;
     Ok(6)
@@ -274,7 +276,7 @@ impl Desk<'_> {
     }
 
     /// How much the board's console has said so far.
-    fn mark(&self) -> usize {
+    pub fn mark(&self) -> usize {
         console(self.folder, "board").len()
     }
 
@@ -284,7 +286,7 @@ impl Desk<'_> {
     }
 
     /// Waits until the board's console says so: it is what a person with a stick sees.
-    fn hear(&self, mark: usize, words: &str) -> Result<()> {
+    pub fn hear(&self, mark: usize, words: &str) -> Result<()> {
         wait_for(&format!("`{words}` on the console"), LONG, || {
             let said = self.since(mark);
             let heard = said.contains(words);
@@ -307,7 +309,7 @@ impl Desk<'_> {
     }
 }
 
-fn status(machine: &mut Machine) -> Result<Value> {
+pub fn status(machine: &mut Machine) -> Result<Value> {
     let text = machine.run("coracle status --json", SHORT)?;
     serde_json::from_str(&text).with_context(|| text.clone())
 }
