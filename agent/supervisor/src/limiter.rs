@@ -28,7 +28,10 @@ impl Limiter {
         let no_quota = why(&trial.quota);
         let is_open = trial.met_a_full_disk();
         let means = match is_open {
-            true => in_use(config),
+            true => in_use(
+                config,
+                trial.quota.as_ref().is_err_and(|why| !why.is_no_space()),
+            ),
             false => trial.best(),
         };
         let mut why_none = String::new();
@@ -57,10 +60,16 @@ impl Limiter {
         }
     }
 
-    /// Tries again where the disk was full.
-    pub fn try_again(&mut self, config: &Config) {
-        if self.is_open {
-            *self = Self::find(config);
+    /// The disk was full.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Tries once more, for whoever asks for limits. What was seen to hold none is not in doubt because the disk is full now.
+    pub fn look_again(&mut self, config: &Config) {
+        let found = Self::find(config);
+        if self.is_open || !found.is_open {
+            *self = found;
         }
     }
 
@@ -71,10 +80,14 @@ impl Limiter {
     }
 }
 
-/// What holds limits that are there already.
-fn in_use(config: &Config) -> Option<Means> {
+/// What holds limits that are there already. `no_quota`: that is not it, whatever the folders say: it is not switched on any more.
+fn in_use(config: &Config, no_quota: bool) -> Option<Means> {
     let layers = layer::places(config).into_iter();
     let places = layers.chain(Volumes::places(&config.volumes_dir()));
-    let lasting = |means: &Means| *means != Means::Memory;
+    let lasting = |means: &Means| match means {
+        Means::Image => true,
+        Means::Quota => !no_quota,
+        Means::Memory => false,
+    };
     places.filter_map(|place| place.means().ok()?).find(lasting)
 }

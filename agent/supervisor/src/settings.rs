@@ -15,6 +15,10 @@ use coracle_protocol::names::{HardwareClass, NameError};
 use coracle_protocol::release::DefaultLimits;
 use coracle_protocol::report::BoardFacts;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// An app that starts again and again has it tried again so often: trying takes what is free on the disk for a moment.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +85,7 @@ pub struct Settings {
     pub trials: Trials,
     /// What holds limits of the disk: tried at start.
     pub limiter: Limiter,
+    tried_at: Instant,
     /// Whether apps have users of their own.
     pub users: UsersPolicy,
     /// For the status.
@@ -135,6 +140,7 @@ impl Settings {
         let hardware = HardwareClass::new(profile.hardware_class.as_str())?;
         Ok(Self {
             limiter: Limiter::find(&config),
+            tried_at: Instant::now(),
             budget: Budget::of(&profile, &detected),
             facts: facts(&profile, &hardware, &detected),
             trials: tried(&disks),
@@ -156,10 +162,22 @@ impl Settings {
         run_state_dir(&self.config)
     }
 
-    /// What a full disk could not show is tried again.
-    pub fn try_again(&mut self) {
-        self.limiter.try_again(&self.config);
-        self.users.try_again(&self.config, &self.profile.isolation);
+    /// What a full disk could not show is tried again, now and then. Whether it is known now whose users apps can have.
+    pub fn try_again(&mut self) -> bool {
+        self.tried_at.elapsed() >= TRY_AGAIN && self.try_now()
+    }
+
+    /// The same, whenever it was tried last.
+    pub fn try_now(&mut self) -> bool {
+        let was_open = self.users.is_open();
+        if self.limiter.is_open() {
+            self.limiter.look_again(&self.config);
+        }
+        if was_open {
+            self.users = UsersPolicy::of(&self.config, &self.profile.isolation);
+        }
+        self.tried_at = Instant::now();
+        was_open && !self.users.is_open()
     }
 
     /// Of apps whose release names none of their own.

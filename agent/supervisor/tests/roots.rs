@@ -137,12 +137,29 @@ fn a_counter_that_a_stolen_key_ran_up_recovers_by_a_new_epoch() {
         seq: 1,
         ..board.deploy_of(&release, 1)
     };
+    let slots = ["seen.a", "seen.b"].map(|name| board.state().join("trust").join(name));
+    let before = slots.clone().map(|slot| std::fs::read(slot).unwrap());
     assert_eq!(board.carry_out("h", &release, &deploy).0, Phase::Committed);
     let trust = board.status().trust.unwrap();
     assert_eq!((trust.deploy.epoch, trust.deploy.value), (2, 1));
     assert!(trust.time < now() + 10_000, "time is taken back too");
     board.restart_supervisor();
     assert_eq!(board.status().trust.unwrap(), trust);
+
+    // The set is on disk, and the power goes before its counters are.
+    board.kill_supervisor();
+    for (slot, bytes) in slots.iter().zip(before) {
+        std::fs::write(slot, bytes).unwrap();
+    }
+    board.start_supervisor();
+    let after = board.status().trust.unwrap();
+    assert_eq!((after.deploy.epoch, after.deploy.value), (2, 1));
+    assert!(after.time < now() + 10_000, "{}", after.time);
+    let deploy = Deploy {
+        epoch: 2,
+        ..board.deploy_of(&release, 2)
+    };
+    assert_eq!(board.carry_out("i", &release, &deploy).0, Phase::Committed);
 }
 
 /// A thief moves time for whoever else may assign, and the root that ends that lets them in too, without the console.

@@ -60,6 +60,11 @@ fn start(seen: &Seen, root: RootTimes) -> Seen {
 }
 
 impl VerifiedDeployment {
+    /// From where counters and time go on under the root that it was verified against, if it is the first one there.
+    pub fn first_under_its_root(&self, seen: &Seen) -> Seen {
+        start(seen, self.deploy.root_times())
+    }
+
     /// Both documents against the board. The same assignment again passes whatever the counters say
     /// when its digest is in `already`. For an offer from outside, that is what runs now and nothing
     /// else: with the previous set in it, whoever replays the previous message takes the board back.

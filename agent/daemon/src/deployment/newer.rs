@@ -2,7 +2,7 @@
 //! before: only a newer assignment, signed and for this board, takes the place of one that is under way.
 
 use super::job::{self, Job};
-use super::outcome::Outcome;
+use super::outcome::{Outcome, failure_of};
 use super::record::{Known, Record};
 use super::voice::Voice;
 use super::{Means, said_again};
@@ -168,7 +168,8 @@ pub async fn let_go(means: &Means, replaced: &RefCell<Vec<Replaced>>, voice: &mu
             }
             replaced.borrow_mut().push(before);
         } else if before.is_switched {
-            other.end(Outcome::rolled_back(status.last_failure.clone()), None);
+            let why = failure_of(&before.job.activity, &status);
+            other.end(Outcome::rolled_back(why), None);
         } else {
             other.end(before.end, None);
         }

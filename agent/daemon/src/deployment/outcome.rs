@@ -17,8 +17,8 @@ const LOOK: Duration = Duration::from_secs(30);
 const SLACK: Duration = Duration::from_secs(3600);
 /// Code of a deployment of which a supervisor that was started anew knows nothing.
 const INTERRUPTED: &str = "interrupted";
-/// Code of one that the supervisor could not be asked about.
-const SUPERVISOR: &str = "supervisor";
+/// The supervisor's word for one that it was not offered, or forgot.
+const NO_OFFER: &str = "no-offer";
 
 /// An end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +62,10 @@ impl Outcome {
     }
     /// Whether the supervisor went away meanwhile, and may never have heard of it.
     pub fn is_lost(&self) -> bool {
-        let lost = [Some(INTERRUPTED), Some(SUPERVISOR)];
-        self.phase == Phase::Failed && lost.contains(&self.code.as_deref())
+        let mut cut_off = [SupervisorError::Down, SupervisorError::Broke].into_iter();
+        let forgotten = [Some(INTERRUPTED), Some(NO_OFFER)];
+        let is_forgotten = self.phase == Phase::Failed && forgotten.contains(&self.code.as_deref());
+        is_forgotten || cut_off.any(|error| *self == error.into())
     }
     /// It could not be carried out.
     pub fn failed(code: &str, reason: impl Into<String>) -> Self {
@@ -76,7 +78,7 @@ impl Outcome {
 
 impl From<SupervisorError> for Outcome {
     fn from(error: SupervisorError) -> Self {
-        Self::failed(SUPERVISOR, error.to_string())
+        Self::failed("supervisor", error.to_string())
     }
 }
 
@@ -117,14 +119,19 @@ pub struct Awaited<'a> {
 }
 
 impl Awaited<'_> {
-    /// Why it did not stay, when that is what the status says and it is new. Whatever else failed on the board meanwhile has its
-    /// own name before its reason.
+    /// Why it did not stay, when that is what the status says and it is new.
     fn failure(&self, status: &Status) -> Option<String> {
-        let words = status.last_failure.as_ref()?;
-        let rest = words.strip_prefix(self.activity)?;
         let is_new = status.last_failure != self.failure_before;
-        (is_new && rest.starts_with(' ')).then(|| words.clone())
+        failure_of(self.activity, status).filter(|_| is_new)
     }
+}
+
+/// Why this activity failed, when that is what the status says. Whatever else failed on the board meanwhile has its own name before
+/// its reason.
+pub fn failure_of(activity: &str, status: &Status) -> Option<String> {
+    let words = status.last_failure.as_ref()?;
+    let rest = words.strip_prefix(activity)?;
+    rest.starts_with(' ').then(|| words.clone())
 }
 
 /// How a set runs that the supervisor says is there already: under this assignment, or kept under an older one that says the

@@ -85,7 +85,11 @@ fn limit(settings: &Settings, plan: &Plan, place: &Place) -> Result<(), LayerErr
     };
     match means {
         Some((means, limit)) => Ok(place.make(means, limit)?),
-        None if plan.layer.is_some() && place.means()?.is_none() => {
+        // One that this set has had goes on as it was made.
+        None if plan.layer.is_some()
+            && place.means()?.is_none()
+            && !place.folder().join("upper").exists() =>
+        {
             match settings.limiter.not_now() {
                 Some(why) => Err(LayerError::NotNow(why.to_owned())),
                 None => Ok(disk::make_folder(place.folder(), 0o700)?),

@@ -2,9 +2,8 @@
 //! what is tried leaves the board's network and mounts, and this process stays in them. A kernel that could once can; one that
 //! could not is asked again, since a module may have come.
 
-use super::{Refused, storage};
+use super::{Refused, storage, users};
 use crate::apps::places;
-use crate::limiter::Limiter;
 use crate::said;
 use crate::settings::Settings;
 use coracle_board_support::budget::{Problem, lacking};
@@ -111,12 +110,17 @@ pub fn try_out(
             format!("what the apps need of this board's kernel cannot be tried now: {why}");
         Refused::new(NOT_NOW, reason)
     };
-    settings.try_again();
+    settings.try_now();
     if !storage::not_limited(release, settings).is_empty() {
-        settings.limiter = Limiter::find(&settings.config);
+        settings.limiter.look_again(&settings.config);
         if let Some(why) = settings.limiter.not_now() {
             return Err(not_now(why));
         }
+    }
+    if settings.users.is_open() && !users::refused(release, settings).1.is_empty() {
+        return Err(not_now(
+            "whose users apps can have is not known while the disk is full",
+        ));
     }
     let apps = release.apps.iter();
     let mut wanted: BTreeSet<Need> = BTreeSet::new();

@@ -38,6 +38,28 @@ impl Supervisor {
         self.order = self.work_out_order();
     }
 
+    /// Of all apps that do not run, once it is known whose users they can have.
+    pub(super) fn plan_anew(&mut self) {
+        let trying = self.trying.as_ref().map(|trying| &trying.set);
+        let active = |set: &&DeployedSet| Some(set.digest()) == self.active;
+        let current = self.current.as_ref().filter(active);
+        let Some(set) = current.or(trying.filter(active)) else {
+            return;
+        };
+        let plans = set.apps_to_run().map(|(app, image)| {
+            let plan = self.plan(set, &app, image);
+            (app.name.clone(), plan)
+        });
+        let plans: Vec<_> = plans.collect();
+        for (name, plan) in plans {
+            let mut apps = self.apps.iter_mut();
+            if let Some(run) = apps.find(|run| run.app.name == name && run.process.is_none()) {
+                run.plan = plan;
+            }
+        }
+        self.give_cpus();
+    }
+
     /// Of this app alone. In a set that is active already, one whose secret does not open holds up no other; a new set is
     /// refused for it by [`Self::check_plans`].
     pub(super) fn plan(

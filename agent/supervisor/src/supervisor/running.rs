@@ -18,7 +18,9 @@ impl Supervisor {
     /// Starts one app. An error is its reason, in words; nothing of the start remains then.
     pub(super) async fn start_app(&mut self, index: usize) -> Result<(), String> {
         self.apps[index].lacks = None;
-        self.settings.try_again();
+        if self.settings.try_again() {
+            self.plan_anew();
+        }
         if self.apps[index].cpu_fault.is_some() {
             self.give_cpus();
         }

@@ -122,7 +122,7 @@ impl Supervisor {
             let text = format!("`{name}` is a volume of a release, which makes it itself");
             return Err(("volume-in-use", text).into());
         }
-        self.settings.try_again();
+        self.settings.try_now();
         let volumes = Volumes::of(&self.settings);
         if volumes.exists(name) {
             return Err((

@@ -12,20 +12,31 @@ fn at_least(seen: &Seen, deployment: &VerifiedDeployment) -> Seen {
         deployment.release().document(),
         deployment.deploy().document(),
     );
-    let mut next = seen.clone();
     let assigned = Counter {
         epoch: deploy.epoch,
         value: deploy.seq,
+    };
+    let released = Counter {
+        epoch: release.epoch,
+        value: release.release_counter,
+    };
+    let counted = match deploy.role {
+        AssignmentRole::Deploy => seen.deploy,
+        AssignmentRole::OfflineDeploy => seen.offline_deploy,
+    };
+    let known = seen.releases.get(&release.product);
+    let rises = |old: Counter, new: Counter| old != Counter::default() && new.epoch > old.epoch;
+    let is_first = rises(counted, assigned) || known.is_some_and(|known| rises(*known, released));
+    // What a stolen key had moved ahead was taken back with it, and was not written down before the power went.
+    let mut next = match is_first {
+        true => deployment.first_under_its_root(seen),
+        false => seen.clone(),
     };
     let counter = match deploy.role {
         AssignmentRole::Deploy => &mut next.deploy,
         AssignmentRole::OfflineDeploy => &mut next.offline_deploy,
     };
     *counter = assigned.max(*counter);
-    let released = Counter {
-        epoch: release.epoch,
-        value: release.release_counter,
-    };
     let counter = next.releases.entry(release.product.clone()).or_default();
     *counter = released.max(*counter);
     // One without a counter of its own is older than them all.

@@ -45,8 +45,13 @@ impl UsersPolicy {
             if isolation.user_namespaces == UserNamespaces::Off {
                 return Err("it was not tried".to_owned());
             }
-            match try_range(&config.containers_dir(), in_memory, range) {
-                // Never an app as the board's root because its disk is full: what apps had here they get.
+            // In memory it needs nothing of the disk.
+            let folder = match in_memory {
+                true => config.supervisor_dir(),
+                false => config.containers_dir(),
+            };
+            match try_range(&folder, in_memory, range) {
+                // What apps of this board have had they get: none is the board's root because its disk is full.
                 Err(why) if is_of_a_full_disk(&why) => {
                     is_open = true;
                     match ranges::are_given(&config.ids_file()) {
@@ -75,17 +80,14 @@ impl UsersPolicy {
         policy
     }
 
-    /// Tries again where the disk was full.
-    pub fn try_again(&mut self, config: &Config, isolation: &Isolation) {
-        if self.is_open {
-            *self = Self::of(config, isolation);
-        }
+    /// The disk was full, so that it was not shown.
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 }
 
-/// An overlay that finds no room for its own folder is read-only.
 fn is_of_a_full_disk(why: &Failure) -> bool {
-    [libc::ENOSPC, libc::EDQUOT, libc::EROFS].contains(&why.errno)
+    [libc::ENOSPC, libc::EDQUOT].contains(&why.errno)
 }
 
 /// Whose an app's users are.

@@ -286,13 +286,21 @@ impl Desk<'_> {
     }
 
     /// Waits until the board's console says so: it is what a person with a stick sees.
-    pub fn hear(&self, mark: usize, words: &str) -> Result<()> {
-        wait_for(&format!("`{words}` on the console"), LONG, || {
-            let said = self.since(mark);
-            let heard = said.contains(words);
-            ensure!(heard, "it said:\n{said}");
-            Ok(Some(()))
-        })
+    fn hear(&self, mark: usize, words: &str) -> Result<()> {
+        self.hear_one_of(mark, &[words])
+    }
+
+    pub fn hear_one_of(&self, mark: usize, words: &[&str]) -> Result<()> {
+        wait_for(
+            &format!("`{}` on the console", words.join("` or `")),
+            LONG,
+            || {
+                let said = self.since(mark);
+                let heard = words.iter().any(|words| said.contains(words));
+                ensure!(heard, "it said:\n{said}");
+                Ok(Some(()))
+            },
+        )
     }
 
     /// The first result that the board left there.
