@@ -1,5 +1,6 @@
 //! What the linker leaves out of the program that ships: the tables for unwinding, a tenth of it, which a program that aborts at
-//! a panic never reads; each relocation's 24 bytes where the linker and the C library know the packed form (glibc 2.36); all
+//! a panic never reads; each relocation's 24 bytes where the linker and the C library know the packed form (glibc 2.36), but on
+//! 64-bit ARM, where a program that loads its C library shall do with an older one and ours, at a fixed address, has none; all
 //! but one of functions that came out the same, where the linker can tell (LLVM's, which Rust brings along); and on 64-bit ARM
 //! up to 64 KiB of nothing in the file.
 
@@ -23,17 +24,20 @@ fn main() {
         "arm" => "no-unwind-tables-arm.ld",
         _ => "no-unwind-tables.ld",
     };
-    let mut flags = vec![
-        "-Wl,-z,pack-relative-relocs".to_owned(),
-        format!("-Wl,-T,{folder}/{script}"),
-    ];
+    let mut flags = vec![format!("-Wl,-T,{folder}/{script}")];
     if script == "no-unwind-tables.ld" {
         flags.push("-Wl,--no-eh-frame-hdr".to_owned());
     }
     let lld = lld();
     let mut linker: &[String] = &[];
-    if arch == "aarch64" && links_with(&lld) {
+    if arch != "aarch64" {
+        flags.push("-Wl,-z,pack-relative-relocs".to_owned());
+    } else if links_with(&lld) {
         linker = &lld;
+    } else {
+        println!(
+            "cargo::warning=neither rustc nor the C compiler has LLVM's linker (ld.lld): the program's file grows by 64 KiB at once"
+        );
     }
     flags.extend_from_slice(linker);
     let fold = [linker, &[FOLD.to_owned()]].concat();
@@ -45,7 +49,8 @@ fn main() {
     }
 }
 
-/// The C compiler's words for LLVM's linker: rustc's own, or else the machine's. Pages of 64-bit ARM may be as large as 64 KiB. So
+/// The C compiler's words for LLVM's linker: rustc's own, or else the machine's, which a C compiler for another
+/// architecture does not find. Pages of 64-bit ARM may be as large as 64 KiB. So
 /// that data which is read-only after the start ends with one, GNU's leaves room in the file too; LLVM's does in memory alone.
 fn lld() -> [String; 4] {
     let mut rustc = Command::new(of("RUSTC"));

@@ -25,6 +25,7 @@ pub use hardware::{
     AppDevice, DeviceKind, Identity, Led, LedPattern, LedState, Thermal, ThermalZone, Watchdog,
 };
 pub use isolation::{FirstId, IDS_PER_APP, Isolation, MOST_ID_RANGES, UserNamespaces};
+pub(crate) use kernel::REQUIRED_OPTIONS;
 pub use kernel::{CgroupLayout, CgroupNeeds, KernelNeeds};
 pub use network::{
     BridgeNf, DefaultEgress, Forwarding, HostAccess, NetworkDefaults, NetworkMode, Uplink,

@@ -386,3 +386,41 @@ fn a_package_without_its_programs_is_left_out() {
     assert_eq!(names.len(), 1, "{names:?}");
     assert!(names[0].starts_with("/coracle-agent_"), "{names:?}");
 }
+
+/// The loader refuses a program that asks for `GLIBC_ABI_DT_RELR`, a version without a number. The linker that makes packed
+/// relocations on every Debian that this is run on is that of x86-64.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_package_of_packed_relocations_is_not_for_a_c_library_that_does_not_know_them() {
+    // With addresses that the loader has to add to.
+    let source =
+        "static int one; int *const many[] = {&one, &one}; int main(void) { return !many[0]; }\n";
+    let depends = |flag: &str| {
+        let (folder, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = folder.path().join("one.c");
+        fs::write(&file, source).unwrap();
+        let mut cc = Command::new("cc");
+        cc.args(["-fPIE", "-pie", flag, "-o"]);
+        run(cc.arg(folder.path().join("coracle-agent")).arg(file));
+        make(
+            "deb",
+            &[
+                format!("PROGRAMS={}", folder.path().display()),
+                "DEB_ARCH=amd64".to_owned(),
+                format!("OUTPUT={}", output.path().display()),
+            ],
+        );
+        let package = files(output.path()).pop_first().unwrap();
+        let mut field = Command::new("dpkg-deb");
+        field.arg("--field");
+        field.arg(output.path().join(package.trim_start_matches('/')));
+        run(field.arg("Depends"))
+    };
+    let packed = depends("-Wl,-z,pack-relative-relocs");
+    assert!(packed.contains("libc6 (>= 2.36)"), "{packed}");
+    let plain = depends("-Wl,-z,nopack-relative-relocs");
+    assert!(
+        plain.contains("libc6 (>= 2.") && !plain.contains("2.36"),
+        "{plain}"
+    );
+}

@@ -25,11 +25,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$output"
 
-# What the dynamic loader will ask for: the newest symbol version of glibc, and libgcc. Static
-# programs ask for nothing.
+# What the dynamic loader will ask for: the newest symbol version of glibc, and libgcc. Packed relocations ask
+# for a version without a number, which glibc has since 2.36. Static programs ask for nothing.
 depends() {
     for file in "$@"; do readelf -W -V -d "$file" 2>/dev/null || :; done > "$work/elf"
-    glibc=$(grep -o 'GLIBC_[0-9.]*' "$work/elf" | sed 's/GLIBC_//' | sort -uV | tail -1)
+    glibc=$(sed 's/GLIBC_ABI_DT_RELR/GLIBC_2.36/g' "$work/elf" | grep -o 'GLIBC_[0-9][0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -1)
     [ -z "$glibc" ] || printf 'libc6 (>= %s)' "$glibc"
     if grep -q 'libgcc_s' "$work/elf"; then printf '%slibgcc-s1' "${glibc:+, }"; fi
 }

@@ -112,8 +112,7 @@ impl Board {
     pub fn start_supervisor(&mut self) -> Result<()> {
         let mut service = self.service("coracle-supervisor")?;
         let socket = self.run_dir.join("supervisor.sock");
-        wait_for("the supervisor", Duration::from_secs(15), || {
-            service.check_alive()?;
+        service.wait_for("the supervisor", Duration::from_secs(15), || {
             Ok(std::os::unix::net::UnixStream::connect(&socket).ok())
         })?;
         self.supervisor = Some(service);
@@ -124,8 +123,7 @@ impl Board {
     pub fn start_daemon(&mut self) -> Result<()> {
         let mut service = self.service("coracled")?;
         let socket = self.docker_socket();
-        wait_for("the daemon", Duration::from_secs(15), || {
-            service.check_alive()?;
+        service.wait_for("the daemon", Duration::from_secs(15), || {
             Ok(std::os::unix::net::UnixStream::connect(&socket).ok())
         })?;
         self.daemon = Some(service);

@@ -64,8 +64,7 @@ impl Console {
             .arg("--ready-file")
             .arg(&ready);
         let mut service = Service::start("console", command, &world.logs())?;
-        wait_for("the console", Duration::from_secs(30), || {
-            service.check_alive()?;
+        service.wait_for("the console", Duration::from_secs(30), || {
             Ok(ready.exists().then_some(()))
         })?;
         Ok(Self {

@@ -61,6 +61,19 @@ impl Service {
         Ok(())
     }
 
+    /// As [`wait_for`], for what it does once it is up; fails at once, with the end of its log, when it has ended.
+    pub fn wait_for<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut condition: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        wait_for(what, limit, || match self.check_alive() {
+            Ok(()) => Ok(condition()?.map(Ok)),
+            Err(ended) => Ok(Some(Err(ended))),
+        })?
+    }
+
     /// The last lines of its output.
     pub fn log_tail(&self, lines: usize) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
@@ -141,4 +154,25 @@ pub fn run(command: &mut Command) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_is_not_waited_for() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no room; exit 3"]);
+        let mut service = Service::start("short", command, logs.path()).unwrap();
+        let begun = Instant::now();
+        let never = service.wait_for("its socket", Duration::from_secs(60), || Ok(None::<()>));
+        let why = format!("{:#}", never.unwrap_err());
+        assert!(
+            why.contains("exit status: 3") && why.contains("no room"),
+            "{why}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(30), "{why}");
+    }
 }

@@ -195,11 +195,11 @@ fn docker_pushes_and_pulls() {
             .args(arguments);
         command
     };
-    wait_for("dockerd", Duration::from_secs(120), || {
-        daemon.check_alive()?;
-        Ok(docker(&["info"]).output()?.status.success().then_some(()))
-    })
-    .unwrap();
+    daemon
+        .wait_for("dockerd", Duration::from_secs(120), || {
+            Ok(docker(&["info"]).output()?.status.success().then_some(()))
+        })
+        .unwrap();
     let ask = |arguments: &[&str]| run(&mut docker(arguments)).unwrap();
     let name = scene.name("docker");
     let host = name.split('/').next().unwrap();

@@ -3,8 +3,10 @@
 mod emulated;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tempfile::TempDir;
 
 const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const BUILD: &str = "images/boards/build.sh";
@@ -16,7 +18,6 @@ fn disk(programs: &Path, work: &Path, epoch: &str) -> Vec<u8> {
 }
 
 fn disk_by(mut build: Command, programs: &Path, work: &Path, epoch: &str) -> Vec<u8> {
-    fs::create_dir_all(work).expect("a folder");
     let output = work.join("disk.img");
     let outcome = build
         .arg("--programs")
@@ -36,39 +37,67 @@ fn disk_by(mut build: Command, programs: &Path, work: &Path, epoch: &str) -> Vec
     fs::read(output).expect("the disk")
 }
 
-fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("coracle-disk-{}-{name}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder");
-    folder
+/// Away at the end of a test, however that ends; readable for everybody.
+fn folder_in(parent: &Path) -> TempDir {
+    let mut folder = tempfile::Builder::new();
+    folder.prefix("coracle-disk-");
+    folder.permissions(fs::Permissions::from_mode(0o755));
+    folder.tempdir_in(parent).expect("a folder")
+}
+
+fn made(folder: &TempDir, name: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    fs::create_dir(&path).expect("a folder");
+    path
 }
 
 /// Names come in another order from each file system's folders, and files have other times each time.
 #[test]
 fn the_same_programs_give_the_same_disk() {
-    let (programs, again) = (folder("programs"), folder("again"));
+    let (folder, shm) = (
+        folder_in(&std::env::temp_dir()),
+        folder_in(Path::new("/dev/shm")),
+    );
+    let (programs, again) = (made(&folder, "programs"), made(&folder, "again"));
     for (at, name) in ["coracle-agent", "coracled", "coracle"].iter().enumerate() {
         fs::write(programs.join(name), vec![at as u8; 5000]).expect("a program");
     }
     for name in ["coracle", "coracled", "coracle-agent"] {
         fs::copy(programs.join(name), again.join(name)).expect("a copy");
     }
-    let shm = PathBuf::from(format!("/dev/shm/coracle-disk-{}", std::process::id()));
-    let first = disk(&programs, &folder("one"), "1750000000");
-    assert!(first == disk(&again, &shm, "1750000000"), "other bytes");
+    let first = disk(&programs, &made(&folder, "one"), "1750000000");
     assert!(
-        first != disk(&again, &folder("two"), "1760000000"),
+        first == disk(&again, shm.path(), "1750000000"),
+        "other bytes"
+    );
+    assert!(
+        first != disk(&again, &made(&folder, "two"), "1760000000"),
         "the times are not in it"
     );
-    for made in ["programs", "again", "one", "two"] {
-        fs::remove_dir_all(folder(made)).expect("removed");
-    }
-    fs::remove_dir_all(shm).expect("removed");
 }
 
-/// Somebody else's files do not come into it, nor does who that is.
+/// Somebody else's files do not come into it, nor does who that is. The script makes a user namespace where it is not root: nobody
+/// has to be allowed one on this machine.
 #[test]
 fn a_disk_made_without_root_has_the_same_bytes() {
-    let (programs, work, sources) = (folder("plain"), folder("nobody"), folder("sources"));
+    let nobody = |program: &Path| {
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        nobody.arg(program);
+        nobody
+    };
+    let mut tried = nobody(Path::new("unshare"));
+    let tried = tried.args(["--map-root-user", "true"]).output();
+    let tried = tried.expect("setpriv starts");
+    assert!(
+        tried.status.success(),
+        "nobody may make no user namespace here (user.max_user_namespaces, kernel.unprivileged_userns_clone and \
+         kernel.apparmor_restrict_unprivileged_userns of sysctl decide): {}",
+        String::from_utf8_lossy(&tried.stderr)
+    );
+    let folder = folder_in(&std::env::temp_dir());
+    let (programs, work) = (made(&folder, "programs"), made(&folder, "nobody"));
+    let sources = made(&folder, "sources");
     for name in ["coracle-agent", "coracled", "coracle"] {
         fs::write(programs.join(name), name.repeat(700)).expect("a program");
     }
@@ -93,17 +122,12 @@ fn a_disk_made_without_root_has_the_same_bytes() {
         assert!(changed.expect("chmod starts").success(), "{rights}");
     }
     let epoch = "1750000000";
-    let by_root = disk(&programs, &folder("root"), epoch);
-    let mut nobody = Command::new("setpriv");
-    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    nobody.arg(sources.join(BUILD));
+    let by_root = disk(&programs, &made(&folder, "root"), epoch);
+    let build = nobody(&sources.join(BUILD));
     assert!(
-        disk_by(nobody, &programs, &work, epoch) == by_root,
+        disk_by(build, &programs, &work, epoch) == by_root,
         "other bytes"
     );
-    for made in ["plain", "nobody", "sources", "root"] {
-        fs::remove_dir_all(folder(made)).expect("removed");
-    }
 }
 
 #[test]

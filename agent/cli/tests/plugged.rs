@@ -434,6 +434,9 @@ fn a_stick_with_a_hostile_file_system_is_told_and_nothing_of_it_is_taken() {
         assert_eq!(code, 1, "{name}: {said}");
         assert!(took < Duration::from_secs(60), "{name}: {took:?}");
         assert!(daemon.asked(APPLY).is_empty(), "{name}: it was applied");
+        let put = daemon.asked("PUT").into_iter();
+        let put: Vec<_> = put.filter(|put| put.body.is_some()).collect();
+        assert!(put.is_empty(), "{name}: {} went out whole", put.len());
         drop(device);
         assert!(
             std::fs::read(&image).unwrap() == bytes,

@@ -2,6 +2,7 @@
 //! /lib/modules/RELEASE/config. /proc/config.gz is compressed: whoever can decompress hands the
 //! text to [`KernelOptions::from_text`].
 
+use crate::profile::REQUIRED_OPTIONS;
 use crate::text::{Text, cut, read_text};
 use heapless::LinearMap;
 use serde::Serialize;
@@ -10,8 +11,9 @@ use std::path::Path;
 /// What is read of a configuration, in bytes; Debian's has 280 KiB.
 const CONFIG_BYTES: u64 = 1 << 20;
 
-/// Ours, asked for by [`CORACLE_OPTIONS`], [`NETWORK_OPTIONS`] and [`MEMCG_V1`], and the 16 of a profile; a distribution's has ten thousand.
+/// Ours, asked for by [`CORACLE_OPTIONS`], [`NETWORK_OPTIONS`] and [`MEMCG_V1`], and those of a profile; a distribution's has ten thousand.
 const KEPT: usize = 64;
+const _: () = assert!(CORACLE_OPTIONS.len() + NETWORK_OPTIONS.len() + 1 + REQUIRED_OPTIONS <= KEPT);
 
 /// v1's half of the memory controller, since 6.11.
 pub(super) const MEMCG_V1: &str = "CONFIG_MEMCG_V1";
@@ -142,7 +144,7 @@ impl KernelOptions {
                 || ours.any(|(option, _)| *option == name)
                 || required.iter().any(|option| option.as_str() == name);
             if asked {
-                // There is room for all that are asked for.
+                // There is room for all that are asked for, as `KEPT` says.
                 let _ = set.insert(cut(name), state);
             }
         }

@@ -677,6 +677,7 @@ fn routes_that_do_not_follow_the_order_of_uplinks_are_told_with_what_they_cost()
     for part in [
         "below wwan0's",
         "ipv4.route-metric",
+        "ipv6.route-metric",
         "RouteMetric=",
         "uplinks under [network]",
     ] {
@@ -684,12 +685,17 @@ fn routes_that_do_not_follow_the_order_of_uplinks_are_told_with_what_they_cost()
     }
     // A tie is no order of the profile's.
     assert!(order_of_uplinks(&[("eth0", 100), ("wwan0", 100)], &both).is_some());
-    let without = order_of_uplinks(&[("wwan0", 700)], &both).unwrap();
-    let seen = without.seen.unwrap();
-    assert!(
-        seen.contains("eth0 is up and has no default route"),
-        "{seen}"
-    );
+    // A way that the profile does not name, and that is not taken either, makes it no better.
+    for routes in [&[("wwan0", 700)][..], &[("wwan0", 700), ("br0", 800)]] {
+        let without = order_of_uplinks(routes, &both).unwrap();
+        let seen = without.seen.unwrap();
+        assert!(
+            seen.contains("eth0 is up and has no default route"),
+            "{seen}"
+        );
+    }
+    // It is down, and its route is there still: the kernel takes neither it nor the order.
+    assert!(order_of_uplinks(&[("wwan0", 100), ("eth0", 700)], &["wwan0"]).is_some());
 }
 
 #[test]
@@ -703,6 +709,9 @@ fn routes_in_the_order_of_uplinks_or_without_the_preferred_one_are_no_gap() {
         // A way that the profile does not name is none of its order.
         (&[("wg0", 50), ("eth0", 100), ("wwan0", 700)], &both),
         (&[("wg0", 50)], &both),
+        // The cable is in a bridge, which has the way out.
+        (&[("br0", 100), ("wwan0", 700)], &both),
+        (&[("br0", 700), ("wwan0", 700)], &both),
         (&[], &both),
     ] {
         assert_eq!(order_of_uplinks(routes, up), None, "{routes:?} {up:?}");

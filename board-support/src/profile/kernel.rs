@@ -4,12 +4,15 @@ use crate::text::Text;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+/// How many options a profile may name.
+pub(crate) const REQUIRED_OPTIONS: usize = 16;
+
 /// `[kernel]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KernelNeeds {
     /// Options beyond those that Coracle asks for on each board: `CONFIG_BCM2835_WDT`.
-    pub required_options: Vec<Text, 16>,
+    pub required_options: Vec<Text, REQUIRED_OPTIONS>,
     /// Words that the command line must hold: `cgroup_enable=memory`.
     pub command_line: Vec<Text, 8>,
     /// Where the command line is written on this board, for people.

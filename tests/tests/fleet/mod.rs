@@ -92,11 +92,11 @@ impl Fleet {
         ]);
         console.args(extra);
         let mut console = Service::start("console", console, dir).unwrap();
-        wait_for("the console", Duration::from_secs(30), || {
-            console.check_alive()?;
-            Ok(dir.join("ready").exists().then_some(()))
-        })
-        .unwrap();
+        console
+            .wait_for("the console", Duration::from_secs(30), || {
+                Ok(dir.join("ready").exists().then_some(()))
+            })
+            .unwrap();
         Self {
             dir: dir.to_owned(),
             http,

@@ -208,9 +208,10 @@ fn a_folder_that_bites_its_tail() {
     assert!(error.to_string().contains("has no end"), "{error}");
 }
 
-/// Bytes of a boot sector, of the table of clusters or of folders, changed by chance: read, or told, and never without an end.
+/// Bytes of a boot sector, of the table of clusters or of folders, changed by chance: read, or told, and never without an end. That
+/// blobs are those that were signed is for the board to see, by their digests.
 #[test]
-fn a_stick_that_is_damaged_anywhere_ends_in_its_bytes_or_in_an_error() {
+fn a_stick_that_is_damaged_anywhere_ends_in_as_many_bytes_as_it_has_or_in_an_error() {
     use std::os::unix::fs::FileExt;
     let file = image(FatType::Fat16, "coracle");
     let bytes = std::fs::read(file.path()).unwrap();
@@ -226,6 +227,7 @@ fn a_stick_that_is_damaged_anywhere_ends_in_its_bytes_or_in_an_error() {
         random ^= random << 17;
         (random % below as u64) as usize
     };
+    let blobs = [long(), b"small".to_vec()];
     let (mut whole, mut failed) = (0, 0);
     for round in 0..400 {
         let (start, length) = parts[round % parts.len()];
@@ -238,25 +240,34 @@ fn a_stick_that_is_damaged_anywhere_ends_in_its_bytes_or_in_an_error() {
             .collect();
         let put = |at: usize, byte| file.as_file().write_all_at(&[byte], at as u64).unwrap();
         changes.iter().for_each(|(at, byte)| put(*at, *byte));
-        let read = || -> Result<(), MediumError> {
+        let read = || -> Result<Vec<Vec<u8>>, MediumError> {
             let medium = Medium::open(file.path())?;
             medium.documents()?;
-            for bytes in [&long()[..], b"small"] {
-                let blob = blob(bytes);
+            let mut read = Vec::new();
+            for blob in blobs.iter().map(|bytes| blob(bytes)) {
+                let mut found = Vec::new();
                 if medium.has(&blob) {
-                    let mut found = Vec::new();
                     let most = medium.read(&blob)?.take(blob.size + 1);
                     let _ = { most }.read_to_end(&mut found);
-                    assert!(found.len() as u64 <= blob.size, "more than it has");
                 }
+                read.push(found);
             }
-            Ok(())
+            Ok(read)
         };
         let start = std::time::Instant::now();
-        // An arithmetic that overflows is a panic here, which ends the program on a board (`quit_on_panic`) or does no harm.
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
-            Ok(Ok(())) => whole += 1,
-            _ => failed += 1,
+        // A panic fails this test. These changes, the same ones each time, meet none; one in 4000 others has fatfs 0.3.6 compute the
+        // number of a cluster below 2, an overflow that only a development build sees.
+        match read() {
+            Ok(read) => {
+                for (read, blob) in read.iter().zip(&blobs) {
+                    assert!(read.len() <= blob.len(), "more than it has: {changes:x?}");
+                }
+                match read == blobs {
+                    true => whole += 1,
+                    false => failed += 1,
+                }
+            }
+            Err(_) => failed += 1,
         }
         let took = start.elapsed();
         assert!(took.as_secs() < 60, "{took:?} with {changes:x?}");

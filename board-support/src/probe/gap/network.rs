@@ -65,9 +65,16 @@ pub(super) fn uplinks(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
         return;
     };
     let (before, used) = (&uplinks[..at], &uplinks[at]);
+    // A bridge or a tunnel over the preferred one has its route in its place, and no name in the profile.
+    let mut below = ways.default_routes.iter();
+    let elsewhere = below.any(|route| {
+        let named = uplinks.iter().any(|one| route.link == one.link.as_str());
+        !named && route.metric <= lowest
+    });
     let mut preferred = before.iter().map(|one| (one, metric(&one.link)));
     let preferred = preferred.find(|(one, metric)| {
-        metric.is_some() || ways.up.iter().any(|link| *link == one.link.as_str())
+        let up = || ways.up.iter().any(|link| *link == one.link.as_str());
+        metric.is_some() || !elsewhere && up()
     });
     let Some((preferred, metric)) = preferred else {
         return;
@@ -90,7 +97,7 @@ pub(super) fn uplinks(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
         )),
         cost: format!("what leaves the board goes by {other}{money}; Coracle changes no routes"),
         remedy: format!(
-            "give {link} a default route with a metric below {other}'s (NetworkManager: ipv4.route-metric, systemd-networkd: RouteMetric=, dhcpcd: metric), or write the order that is meant as uplinks under [network] in board.toml"
+            "give {link} a default route with a metric below {other}'s (NetworkManager: ipv4.route-metric and ipv6.route-metric, systemd-networkd: RouteMetric=, dhcpcd: metric), or write the order that is meant as uplinks under [network] in board.toml"
         ),
     });
 }

@@ -40,7 +40,7 @@ pub fn table(world: &World, engineer: &Engineer, crun: &Path) -> Result<String> 
          manager starts them, on a plain folder as `runc spec` writes it: without a seccomp filter, and with no network but a namespace of \
          its own. The floor is a C program that makes the system calls of a container and does nothing else; the second one has an overlay root \
          and 400 instructions of seccomp, as ours. Beside: {versions}, on the same folder (docker on an image of it) and without a network; bwrap has \
-         no cgroup. To the end: the program ends at once, and all is cleared away. Goals, of crun to main: \
+         no cgroup of its own, systemd-nspawn one without limits (systemd's hierarchy alone on cgroup v1). To the end: the program ends at once, and all is cleared away. Goals, of crun to main: \
          0.25 without a network, 0.35 with bridge and a published port.\n\n\
          | | to main, median ms | of crun | to the end, median ms |\n|---|---|---|---|\n",
         IDLE.as_millis()

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use coracle_tests::page::OTHERS;
-use coracle_tests::service::{Service, run, wait_for};
+use coracle_tests::service::{Service, run};
 use coracle_tests::world::World;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,8 +52,7 @@ impl Others {
             .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
             .args(["-H", &socket(&dir)]);
         let mut daemon = Service::start("dockerd", command, &world.logs())?;
-        wait_for("dockerd", Duration::from_secs(120), || {
-            daemon.check_alive()?;
+        daemon.wait_for("dockerd", Duration::from_secs(120), || {
             let answer = docker(&dir).arg("info").output()?;
             Ok(answer.status.success().then_some(()))
         })?;

@@ -246,8 +246,7 @@ fn docker(world: &World, registry: &Registry, update: &Update) -> Result<u64> {
         command.args(["-H", &socket]).args(arguments);
         command
     };
-    wait_for("dockerd", Duration::from_secs(120), || {
-        daemon.check_alive()?;
+    daemon.wait_for("dockerd", Duration::from_secs(120), || {
         Ok(docker(&["info"]).output()?.status.success().then_some(()))
     })?;
     let pull = |tag: &str| {
@@ -396,8 +395,7 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&settings);
         let mut service = Service::start("docker-registry", command, &world.logs())?;
-        wait_for("docker-registry", Duration::from_secs(60), || {
-            service.check_alive()?;
+        service.wait_for("docker-registry", Duration::from_secs(60), || {
             Ok(TcpStream::connect(&host).ok())
         })?;
         Ok(Self {

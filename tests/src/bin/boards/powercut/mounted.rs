@@ -2,7 +2,7 @@
 
 use crate::shipped::disk::DATA_AT;
 use anyhow::{Context, Result};
-use coracle_tests::service::{Service, run, wait_for};
+use coracle_tests::service::{Service, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -47,10 +47,7 @@ impl Mounted {
                 up.display()
             ));
         let mut holder = Service::start("holder", holder, logs)?;
-        wait_for("the mount", LIMIT, || {
-            holder.check_alive()?;
-            Ok(up.exists().then_some(()))
-        })?;
+        holder.wait_for("the mount", LIMIT, || Ok(up.exists().then_some(())))?;
         let inside = PathBuf::from(format!("/proc/{}/root{at}", holder.pid()));
         Ok(Mounted { holder, inside })
     }

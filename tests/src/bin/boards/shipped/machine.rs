@@ -67,8 +67,7 @@ impl Setup<'_> {
         let powered_at = Instant::now();
         let command = self.command(&socket, &control);
         let mut qemu = Service::start(&format!("{name}-qemu"), command, folder)?;
-        let shell = wait_for("QEMU's socket", Duration::from_secs(20), || {
-            qemu.check_alive()?;
+        let shell = qemu.wait_for("QEMU's socket", Duration::from_secs(20), || {
             Ok(UnixStream::connect(&socket).ok())
         })?;
         let heard = Arc::new(Mutex::new(String::new()));
