@@ -33,7 +33,7 @@ SHIPPED_PACKAGES := mmdebstrap
 ARM64_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 ARMHF_PACKAGES := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
-BENCH_PACKAGES := time crun runc patchelf sysbench xdelta3 zstd iperf3 podman containernetworking-plugins iptables bubblewrap lxc systemd-container
+BENCH_PACKAGES := time crun runc patchelf sysbench xdelta3 zstd iperf3 podman containernetworking-plugins iptables
 # Tests of virtual boards, which `cargo test` runs when they are named.
 ON_BOARDS := --test virtual_board --test power_cut --test shipped_board
 DELTA_PACKAGES := time xdelta3 zstd bsdiff ostree casync diffutils npm python3-pip

@@ -9,7 +9,6 @@ mod launch;
 mod memory;
 mod network;
 mod oci;
-mod others;
 mod peers;
 mod sizes;
 mod supervised;
