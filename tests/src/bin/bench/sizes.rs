@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// In all.
 const BUDGET_ARM: u64 = 6 << 20;
-const BUDGET_X86_64: u64 = 109 << 16;
+const BUDGET_X86_64: u64 = 110 << 16;
 const BUDGET_STATIC: u64 = 31 << 18;
 /// What `make static` builds.
 const STATIC: &str = "x86_64, static";
@@ -26,7 +26,7 @@ pub fn table(world: &World) -> Result<String> {
         rows += &row(triple, built.ok().map(|file| file.len()));
     }
     Ok(format!(
-        "Stripped, as shipped (`--release`): coracle-supervisor, coracled and coracle are one file, coracle-agent. Budget: 6 MiB in all on ARM, 6.81 on x86-64, 7.75 with the C library in it.\n\n\
+        "Stripped, as shipped (`--release`): coracle-supervisor, coracled and coracle are one file, coracle-agent. Budget: 6 MiB in all on ARM, 6.88 on x86-64, 7.75 with the C library in it.\n\n\
          | built for | bytes | MiB | budget |\n|---|---|---|---|\n{rows}"
     ))
 }
