@@ -410,7 +410,7 @@ fn a_reset_that_cannot_finish_takes_nothing_twice() {
 struct Disk(PathBuf);
 
 impl Disk {
-    /// `image`: where it lies. The board's supervisor does not run.
+    /// `image`: where it lies. The board's supervisor does not run, and spares little of it from then on.
     fn below(board: &Board, image: PathBuf) -> Self {
         let run = |program: &str, args: &[&std::ffi::OsStr]| {
             let done = Program::new(program).args(args).output().unwrap();
@@ -422,6 +422,9 @@ impl Disk {
         let options = ["-q", "-m", "0", "-N", "4096"].map(std::ffi::OsStr::new);
         run("mkfs.ext4", &[&options[..], &[&image]].concat());
         run("mount", &["-o".as_ref(), "loop".as_ref(), &image, &state]);
+        let site = board.dir.path().join("etc/board.toml");
+        let text = std::fs::read_to_string(&site).unwrap();
+        std::fs::write(&site, format!("{text}[reserve]\ndisk_mib = 1\n")).unwrap();
         Self(state.into())
     }
 
@@ -481,9 +484,6 @@ fn a_board_whose_disk_is_full_is_reset_all_the_same() {
     board.kill_supervisor();
     let images = tempfile::tempdir().unwrap();
     let disk = Disk::below(&board, images.path().join("disk"));
-    let site = board.dir.path().join("etc/board.toml");
-    let text = std::fs::read_to_string(&site).unwrap();
-    std::fs::write(&site, format!("{text}[reserve]\ndisk_mib = 1\n")).unwrap();
     board.start_supervisor();
     let name = BoardId::new(board::BOARD).unwrap();
     assert_eq!(board.ask(Request::Identity { board: name }), Answer::Done);
@@ -521,9 +521,6 @@ fn a_board_that_starts_with_a_full_disk_gives_up_no_wall() {
     board.kill_supervisor();
     let images = tempfile::tempdir().unwrap();
     let disk = Disk::below(&board, images.path().join("disk"));
-    let site = board.dir.path().join("etc/board.toml");
-    let text = std::fs::read_to_string(&site).unwrap();
-    std::fs::write(&site, format!("{text}[reserve]\ndisk_mib = 1\n")).unwrap();
     let mine = || Request::Volume {
         action: VolumeAction::Create {
             name: VolumeName::new("mine").unwrap(),

@@ -59,27 +59,18 @@ pub const ATTACKS: [Attack; 11] = [
     // Names that lead elsewhere.
     attack(
         "blobs whose names climb",
-        |fat| {
-            let folder = fat.find("coracle/blobs/sha256");
-            fat.rename_all(folder, "../");
-        },
+        |fat| fat.rename_blobs("../"),
         NO_LAYER,
     ),
     attack(
         "blobs with names from the root",
-        |fat| {
-            let folder = fat.find("coracle/blobs/sha256");
-            fat.rename_all(folder, "/etc/");
-        },
+        |fat| fat.rename_blobs("/etc/"),
         NO_LAYER,
     ),
     attack(
         "names of no characters",
-        |fat| {
-            let folder = fat.find("coracle/blobs/sha256");
-            // Halves of pairs of UTF-16.
-            fat.rename_all(folder, "\u{1}");
-        },
+        // Halves of pairs of UTF-16.
+        |fat| fat.rename_blobs("\u{1}"),
         NO_LAYER,
     ),
     // Files that are none.
@@ -286,8 +277,9 @@ impl<'a> Fat<'a> {
         }
     }
 
-    /// The characters of all long names in a folder are these, again and again.
-    fn rename_all(&mut self, folder: usize, text: &str) {
+    /// The characters of all blobs' long names are these, again and again.
+    fn rename_blobs(&mut self, text: &str) {
+        let folder = self.find("coracle/blobs/sha256");
         for place in self.places(self.first(folder)) {
             if !self.is_part_of_a_name(place) {
                 continue;

@@ -83,19 +83,14 @@ fn limit(settings: &Settings, plan: &Plan, place: &Place) -> Result<(), LayerErr
         Some(layer) => settings.limiter.means.map(|means| (means, layer.limit)),
         None => None,
     };
-    match means {
-        Some((means, limit)) => Ok(place.make(means, limit)?),
-        // One that this set has had goes on as it was made.
-        None if plan.layer.is_some()
-            && place.means()?.is_none()
-            && !place.folder().join("upper").exists() =>
-        {
-            match settings.limiter.not_now() {
-                Some(why) => Err(LayerError::NotNow(why.to_owned())),
-                None => Ok(disk::make_folder(place.folder(), 0o700)?),
-            }
-        }
-        None => Ok(disk::make_folder(place.folder(), 0o700)?),
+    if let Some((means, limit)) = means {
+        return Ok(place.make(means, limit)?);
+    }
+    // One that this set has had goes on as it was made.
+    let is_new = place.means()?.is_none() && !place.folder().join("upper").exists();
+    match settings.limiter.not_now() {
+        Some(why) if plan.layer.is_some() && is_new => Err(LayerError::NotNow(why.to_owned())),
+        _ => Ok(disk::make_folder(place.folder(), 0o700)?),
     }
 }
 
