@@ -4,7 +4,7 @@
 #   make test     everything that must hold, as root                  (CI runs this)
 #   make check    formatting, lints, licences, dependency arrows      (part of test)
 #   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
-#   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, MEMORY=128 for its MiB, SITE=FILE for its board.toml, TABLE=1 writes docs/boards.md)
+#   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, QUICK=1 without limits, sticks and another agent, MEMORY=128 for its MiB, SITE=FILE for its board.toml, TABLE=1 writes docs/boards.md)
 #   make leaks    launches and restarts many times over, a supervisor killed at every step, and what is left (CYCLES=10000; an hour and a half)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1; TABLE=docs/power-cuts.md puts the run into it), and its
 #                 processes killed before every system call of a fetch and of a layer's unpacking (WALK=no leaves that out)
@@ -33,7 +33,7 @@ SHIPPED_PACKAGES := mmdebstrap
 ARM64_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 ARMHF_PACKAGES := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
-BENCH_PACKAGES := time crun runc patchelf sysbench xdelta3 zstd iperf3 podman containernetworking-plugins iptables
+BENCH_PACKAGES := time crun runc bubblewrap lxc systemd-container patchelf sysbench xdelta3 zstd iperf3 podman containernetworking-plugins iptables
 # Tests of virtual boards, which `cargo test` runs when they are named.
 ON_BOARDS := --test virtual_board --test power_cut --test shipped_board
 DELTA_PACKAGES := time xdelta3 zstd bsdiff ostree casync diffutils npm python3-pip
@@ -174,7 +174,7 @@ boards: setup-arm-boards
 shipped: setup-arm-boards
 	@$(call install,$(SHIPPED_PACKAGES))
 	$(CARGO) build --quiet --workspace --bins
-	$(TARGET)/debug/coracle-boards shipped $(if $(MEMORY),--memory $(MEMORY)) $(if $(SITE),--site "$(SITE)") $(if $(TABLE),--table) $(BOARDS)
+	$(TARGET)/debug/coracle-boards shipped $(if $(QUICK),--quick) $(if $(MEMORY),--memory $(MEMORY)) $(if $(SITE),--site "$(SITE)") $(if $(TABLE),--table) $(BOARDS)
 
 CYCLES ?= 10000
 leaks: setup

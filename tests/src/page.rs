@@ -14,7 +14,7 @@ pub const PARTS: [(&str, &str); 9] = [
 ];
 
 /// Rows of the launch.
-pub const LAUNCH: [&str; 8] = [
+pub const LAUNCH: [&str; 13] = [
     FLOOR,
     FLOOR_LAYERED,
     "coracle-supervisor",
@@ -23,6 +23,11 @@ pub const LAUNCH: [&str; 8] = [
     "coracle-supervisor, bridge and a published port, the board's users",
     CRUN,
     RUNC,
+    OTHERS[0],
+    OTHERS[1],
+    OTHERS[2],
+    OTHERS[3],
+    OTHERS[4],
 ];
 /// The system calls of a container and nothing else.
 pub const FLOOR: &str = "floor";
@@ -32,3 +37,5 @@ pub const FLOOR_LAYERED: &str = "floor with overlay and seccomp";
 pub const CRUN: &str = "crun run";
 /// The other peer.
 pub const RUNC: &str = "runc run";
+/// Those that are no OCI runtimes, by their programs' names.
+pub const OTHERS: [&str; 5] = ["bwrap", "lxc-execute", "systemd-nspawn", "podman", "docker"];

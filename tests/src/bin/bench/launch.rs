@@ -2,10 +2,11 @@
 //! with 40 ms of idleness before each run, as on a board.
 
 use crate::floor::Floor;
+use crate::others::Others;
 use crate::supervised::{APPS, IDLE, Supervised, last_stamp, now, stamp};
 use anyhow::{Context, Result};
 use coracle_tests::engineer::Engineer;
-use coracle_tests::page::{CRUN, LAUNCH};
+use coracle_tests::page::{CRUN, LAUNCH, OTHERS};
 use coracle_tests::service::run;
 use coracle_tests::world::World;
 use nix::mount::{MntFlags, MsFlags};
@@ -24,7 +25,11 @@ pub fn table(world: &World, engineer: &Engineer, crun: &Path) -> Result<String> 
     let bundle = stamp_bundle(world)?;
     let floor = Floor::build(&bundle)?;
     let board = Supervised::start(world, engineer, 3)?;
-    let rows = in_view_of_peers(|| measure(&board, &floor, crun, &bundle))?;
+    let (rows, versions) = in_view_of_peers(|| {
+        let others = Others::begin(world, &bundle)?;
+        let rows = measure(&board, &floor, crun, &bundle, &others)?;
+        Ok((rows, others.versions()?))
+    })?;
     drop(board);
     let of = |name: &str| rows.iter().find(|row| row.0 == name).map(|row| row.1.0);
     let crun = of(CRUN).context("no row of crun")?;
@@ -34,7 +39,8 @@ pub fn table(world: &World, engineer: &Engineer, crun: &Path) -> Result<String> 
          root, a seccomp filter, limits, a log, and users of its own unless the row says otherwise. crun and runc are started as a \
          manager starts them, on a plain folder as `runc spec` writes it: without a seccomp filter, and with no network but a namespace of \
          its own. The floor is a C program that makes the system calls of a container and does nothing else; the second one has an overlay root \
-         and 400 instructions of seccomp, as ours. To the end: the program ends at once, and all is cleared away. Goals, of crun to main: \
+         and 400 instructions of seccomp, as ours. Beside: {versions}, on the same folder (docker on an image of it) and without a network; bwrap has \
+         no cgroup of its own, systemd-nspawn one without limits (systemd's hierarchy alone on cgroup v1). To the end: the program ends at once, and all is cleared away. Goals, of crun to main: \
          0.25 without a network, 0.35 with bridge and a published port.\n\n\
          | | to main, median ms | of crun | to the end, median ms |\n|---|---|---|---|\n",
         IDLE.as_millis()
@@ -55,6 +61,7 @@ fn measure(
     floor: &Floor,
     crun: &Path,
     bundle: &Path,
+    others: &Others,
 ) -> Result<Vec<(&'static str, Run)>> {
     let floor_of = move |layered| {
         move |_| -> Result<Run> {
@@ -67,7 +74,16 @@ fn measure(
         all.push(Box::new(move |_| Ok((board.launch(app)?, None))));
     }
     for program in [crun, Path::new("runc")] {
-        all.push(Box::new(move |number| peer(program, bundle, number)));
+        let command = move |number: usize| {
+            let mut command = Command::new(program);
+            command.current_dir(bundle);
+            command.args(["run", &format!("corbench-stamp-{number}")]);
+            command
+        };
+        all.push(Box::new(move |number| peer(command(number))));
+    }
+    for tool in OTHERS {
+        all.push(Box::new(move |number| peer(others.command(tool, number))));
     }
     let rows: Vec<_> = LAUNCH.into_iter().zip(all).collect();
     let mut seen: Vec<Vec<Run>> = vec![Vec::new(); rows.len()];
@@ -84,17 +100,14 @@ fn measure(
     Ok(medians.collect())
 }
 
-/// `PROGRAM run` of the stamp.
-fn peer(program: &Path, bundle: &Path, number: usize) -> Result<Run> {
+/// One of the stamp, started by another tool.
+fn peer(mut command: Command) -> Result<Run> {
     std::thread::sleep(IDLE);
-    let mut command = Command::new(program);
-    command.current_dir(bundle);
-    command.args(["run", &format!("corbench-stamp-{number}")]);
     let begun = now()?;
     let text = run(&mut command)?;
     let end = now()? - begun;
     let stamp = last_stamp(&text).filter(|stamp| *stamp > begun);
-    let stamp = stamp.with_context(|| format!("{} printed `{text}`", program.display()))?;
+    let stamp = stamp.with_context(|| format!("{command:?} printed `{text}`"))?;
     Ok(((stamp - begun) as f64 / 1e6, Some(end as f64 / 1e6)))
 }
 

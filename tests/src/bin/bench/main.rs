@@ -9,6 +9,7 @@ mod launch;
 mod memory;
 mod network;
 mod oci;
+mod others;
 mod peers;
 mod sizes;
 mod supervised;
