@@ -21,6 +21,8 @@ pub(crate) struct Form {
     check: u32,
     /// By count: 65536 times the part of the way that the probability goes.
     rates: Box<[i32; 256]>,
+    /// What an entry of symbols becomes, but for its check: by the bit, its probability and its count.
+    next: Box<[u16; QUICK_STATES * 2]>,
     /// Logits by an entry's topmost bits, those that are left when so many are shifted out.
     stretch: Stretch,
     down: u32,
@@ -40,6 +42,7 @@ impl Form {
             most,
             check,
             rates,
+            next: Box::new([0; QUICK_STATES * 2]),
             stretch: Stretch::new(fewer),
             down,
         }
@@ -61,6 +64,13 @@ impl Form {
         let mut form = Self::new(0xFF00, 128, QUICK_COUNT, QUICK_MOST.into(), 63, [8, 4]);
         for (rate, quick) in form.rates.iter_mut().zip(QUICK_RATES) {
             *rate = i32::from(quick);
+        }
+        for state in 0..QUICK_STATES {
+            let word = (state >> QUICK_COUNT << 8 | state & usize::from(QUICK_MOST)) as u32;
+            for bit in [false, true] {
+                let next = form.taught(word, 0, bit, [16, 0]);
+                form.next[usize::from(bit) * QUICK_STATES + state] = next as u16;
+            }
         }
         form
     }
@@ -100,20 +110,8 @@ const QUICK_COUNT: u32 = 2;
 const QUICK_MOST: u16 = 3;
 const QUICK_RATES: [u16; 4] = [43690, 26214, 18724, 8192];
 
-/// The rate by a count of two bits, from those: what compilers can do for several entries at a time.
-#[inline]
-const fn quick_rate(n: u16) -> u16 {
-    let [first, second, third, last] = QUICK_RATES;
-    let both = last
-        .wrapping_sub(second)
-        .wrapping_sub(third)
-        .wrapping_add(first);
-    let (low, high) = (n & 1, n >> 1);
-    first
-        .wrapping_add(low.wrapping_mul(second.wrapping_sub(first)))
-        .wrapping_add(high.wrapping_mul(third.wrapping_sub(first)))
-        .wrapping_add((low & high).wrapping_mul(both))
-}
+/// Probabilities of 8 bits with their counts. In a table, since compilers that build for size take one entry at a time.
+const QUICK_STATES: usize = 256 << QUICK_COUNT;
 
 /// An entry. Fresh zeroed memory means "one half, never seen" and is not touched before use.
 pub(crate) trait Counter: Copy + Default {
@@ -188,25 +186,18 @@ impl Counter for Quick {
             }
             return;
         }
-        // As `taught`, in 16 bits: the way to 65535 is the way of the complement to 0.
-        let towards = if bit { 0xFFFF } else { 0 };
+        let taught_by = if bit { QUICK_STATES } else { 0 };
         for (word, check) in entries.iter_mut().zip(checks) {
             let n = *word & QUICK_MOST;
             let own = (*word >> QUICK_COUNT ^ *check) & 63 == 0;
-            let seen = if own { n } else { 0 };
-            let p = if seen == 0 {
-                0x8080
+            // Of another context's entry nothing is kept: as if it were never seen.
+            let state = if own {
+                *word >> 8 << QUICK_COUNT | n
             } else {
-                *word & 0xFF00 | 128
+                0
             };
-            let far = p ^ towards;
-            let rate = quick_rate(seen);
-            let step = ((u32::from(far) * u32::from(rate)) >> 16) as u16;
-            // Steps are rounded towards zero on the way up, and away from it on the way down.
-            let whole = far.wrapping_mul(rate) == 0;
-            let part = if whole { 0 } else { !towards };
-            let p = (far - step).wrapping_add(part) ^ towards;
-            let taught = p & 0xFF00 | *check << QUICK_COUNT | (seen + 1).min(QUICK_MOST);
+            let next = form.next[taught_by + usize::from(state) & (2 * QUICK_STATES - 1)];
+            let taught = next | *check << QUICK_COUNT;
             *word = if !own & (n > 1) { *word - 1 } else { taught };
         }
     }
