@@ -135,3 +135,10 @@ fn a_board_boots_its_disk_enrols_updates_goes_back_and_takes_a_stick() {
     let told = emulated::boards(&["shipped", "x86-64"]);
     assert!(told.contains("the whole loop held"), "{told}");
 }
+
+/// Another architecture's processor and page tables, under the same emulator.
+#[test]
+fn a_64_bit_arm_board_boots_its_disk_enrols_updates_goes_back_and_comes_up_again() {
+    let told = emulated::boards(&["shipped", "--quick", "arm64"]);
+    assert!(told.contains("the quick loop held"), "{told}");
+}

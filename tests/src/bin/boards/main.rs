@@ -42,7 +42,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 const USAGE: &str = "usage: coracle-boards [--only PART-OF-A-TEST-NAME] [BOARD…]
-       coracle-boards shipped [--memory MIB] [--site FILE] [--table] [BOARD…]
+       coracle-boards shipped [--quick] [--memory MIB] [--site FILE] [--table] [BOARD…]
        coracle-boards powercut [--cuts N] [--boots N] [--seed N] [--table FILE]";
 
 fn main() -> ExitCode {

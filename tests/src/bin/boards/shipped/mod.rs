@@ -3,6 +3,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `kind` | the boards there are, and how much of the loop |
 //! | `disk` | the programs, the disk and the initramfs |
 //! | `machine` | the board while it runs: power, shell, ports |
 //! | `qmp` | what is plugged into it meanwhile |
@@ -22,6 +23,7 @@ pub mod disk;
 pub mod fleet;
 mod greedy;
 mod hostile;
+mod kind;
 pub mod machine;
 mod qmp;
 mod rest;
@@ -33,87 +35,15 @@ use crate::arch::Arch;
 use crate::board::Board;
 use anyhow::{Context, Result, bail};
 use coracle_tests::packages::Cache;
-use disk::Init;
-use whole_loop::Kind;
+use kind::{Extent, Kind, SHIPPED};
 
 /// Debian's kernel for x86-64 that knows USB: the one for clouds has none of it.
 const WITH_USB: &str = "linux-image-amd64";
 
-/// The boards that are booted so. Memory is that of the board that each stands for.
-const SHIPPED: [Kind; 7] = [
-    // The profile qemux86-64, as are the next ones. Where there are two CPUs, an app can have one for itself.
-    Kind {
-        name: "x86-64",
-        board: "x86-64",
-        init: Init::Sysvinit,
-        memory_mib: 256,
-        cpus: 2,
-        site: None,
-        usb: true,
-    },
-    Kind {
-        name: "x86-64-v1",
-        board: "x86-64-v1",
-        init: Init::Sysvinit,
-        memory_mib: 256,
-        cpus: 2,
-        site: None,
-        usb: true,
-    },
-    Kind {
-        name: "x86-64-systemd",
-        board: "x86-64",
-        init: Init::Systemd,
-        memory_mib: 256,
-        cpus: 1,
-        site: None,
-        usb: true,
-    },
-    Kind {
-        name: "x86-64-systemd-v1",
-        board: "x86-64-v1",
-        init: Init::Systemd,
-        memory_mib: 256,
-        cpus: 1,
-        site: None,
-        usb: true,
-    },
-    // The least that has room for these apps and what Linux and Coracle take themselves.
-    Kind {
-        name: "x86-64-least",
-        board: "x86-64",
-        init: Init::Sysvinit,
-        memory_mib: 106,
-        cpus: 1,
-        site: Some("[reserve]\nmemory_mib = 24\n"),
-        usb: false,
-    },
-    // A Raspberry Pi 3.
-    Kind {
-        name: "arm64",
-        board: "arm64",
-        init: Init::Sysvinit,
-        memory_mib: 1024,
-        cpus: 4,
-        site: None,
-        usb: true,
-    },
-    // A BeagleBone Black.
-    Kind {
-        name: "armv7",
-        board: "armhf",
-        init: Init::Sysvinit,
-        memory_mib: 512,
-        cpus: 1,
-        site: None,
-        usb: true,
-    },
-];
-
-/// `coracle-boards shipped [--memory MIB] [--site FILE] [--table] [BOARD…]`
+/// `coracle-boards shipped [--quick] [--memory MIB] [--site FILE] [--table] [BOARD…]`
 pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()> {
     let (mut names, mut memory_mib, mut site) = (Vec::new(), None, None);
-    let mut write_table = false;
+    let (mut write_table, mut extent) = (false, Extent::Whole);
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -129,8 +59,12 @@ pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
                 site = Some(text.with_context(|| format!("--site {file}"))?);
             }
             "--table" => write_table = true,
+            "--quick" => extent = Extent::Quick,
             _ => names.push(argument),
         }
+    }
+    if write_table && extent == Extent::Quick {
+        bail!("--table has what the whole loop measures: leave --quick out");
     }
     let known = SHIPPED.map(|kind| kind.name);
     if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
@@ -155,7 +89,7 @@ pub fn all(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
             },
             ..*board
         };
-        rows.push(whole_loop::run(&kind, number, &board, cache)?);
+        rows.extend(whole_loop::run(&kind, number, &board, cache, extent)?);
         if write_table {
             table::write(&rows)?;
         }

@@ -2,9 +2,10 @@
 
 use super::addresses::Addresses;
 use super::agent;
-use super::disk::{DATA_MIB, Init, Order, Shipped, busybox};
+use super::disk::{DATA_MIB, Order, Shipped, busybox};
 use super::fleet::Fleet;
 use super::greedy::{self, Bears, Greedy};
+use super::kind::{Extent, Kind};
 use super::machine::{Disk, Machine, Setup, console};
 use super::rest;
 use super::table::Row;
@@ -28,34 +29,6 @@ const PROBE_MS: u32 = 30_000;
 /// What ships needs nothing of the root file system but to be read.
 const READ_ONLY_ROOT: &str = "(echo > /etc/written) 2>&1 | grep 'Read-only file system'";
 
-/// A board that boots its disk.
-#[derive(Debug, Clone, Copy)]
-pub struct Kind<'a> {
-    pub name: &'a str,
-    /// Whose kernel and cgroups it has.
-    pub board: &'a str,
-    pub init: Init,
-    pub memory_mib: u32,
-    pub cpus: u32,
-    /// What its site changes of the profile.
-    pub site: Option<&'a str>,
-    /// Whether its kernel knows USB: sticks are plugged in while it runs. Elsewhere one is a second disk.
-    pub usb: bool,
-}
-
-impl Kind<'_> {
-    /// For the table of docs/boards.md.
-    fn made_of(&self, shipped: &Shipped) -> String {
-        let init = match self.init {
-            Init::Sysvinit => "busybox",
-            Init::Systemd => "systemd",
-        };
-        let (layout, cpus) = (shipped.layout.name(), self.cpus);
-        let plural = if cpus == 1 { "" } else { "s" };
-        format!("{}, {layout}, {init}, {cpus} CPU{plural}", shipped.release)
-    }
-}
-
 /// What stays the same over all its boots.
 struct Trial<'a> {
     fleet: &'a Fleet,
@@ -69,10 +42,17 @@ struct Trial<'a> {
     addresses: Addresses,
     /// The board's architecture's.
     busybox: &'a Path,
+    extent: Extent,
 }
 
-/// `number`: of those that run side by side, for its ports.
-pub fn run(kind: &Kind<'_>, number: u16, board: &Board, cache: &Cache) -> Result<Row> {
+/// `number`: of those that run side by side, for its ports. What the whole loop measured is its row.
+pub fn run(
+    kind: &Kind<'_>,
+    number: u16,
+    board: &Board,
+    cache: &Cache,
+    extent: Extent,
+) -> Result<Option<Row>> {
     let (name, memory_mib) = (kind.name, kind.memory_mib);
     let (prefix, hardware) = match board.arch {
         Arch::X86_64 => ("corshx", "qemux86-64"),
@@ -116,6 +96,7 @@ pub fn run(kind: &Kind<'_>, number: u16, board: &Board, cache: &Cache) -> Result
         greedy: &greedy,
         addresses,
         busybox: &busybox,
+        extent,
     };
     let outcome = steps(&trial);
     if outcome.is_err() {
@@ -124,15 +105,17 @@ pub fn run(kind: &Kind<'_>, number: u16, board: &Board, cache: &Cache) -> Result
             console(&folder, "board")
         );
     }
-    let mut row = outcome.with_context(|| format!("board {name}"))?;
+    let row = outcome.with_context(|| format!("board {name}"))?;
     fleet.remove()?;
-    println!("{name} as shipped: the whole loop held");
-    row.name = name.to_owned();
-    row.made_of = kind.made_of(&shipped);
-    Ok(row)
+    println!("{name} as shipped: the {} loop held", extent.name());
+    Ok(row.map(|row| Row {
+        name: name.to_owned(),
+        made_of: kind.made_of(&shipped),
+        ..row
+    }))
 }
 
-fn steps(trial: &Trial<'_>) -> Result<Row> {
+fn steps(trial: &Trial<'_>) -> Result<Option<Row>> {
     let Trial {
         fleet,
         shipped,
@@ -144,7 +127,9 @@ fn steps(trial: &Trial<'_>) -> Result<Row> {
         greedy,
         addresses,
         busybox,
+        extent,
     } = *trial;
+    let whole = extent == Extent::Whole;
     let answers = |version| addresses.answer(version);
     for tag in [1, 2] {
         fleet.image(&shipped.app, tag)?;
@@ -178,9 +163,12 @@ fn steps(trial: &Trial<'_>) -> Result<Row> {
     let release_seconds = told("assignment of release 1 to committed", start);
     answers("1")?;
     let start = Instant::now();
-    greedy.is_held(fleet, &mut machine)?;
-    let limits_seconds = told("each limit tried", start);
-    answers("1")?;
+    if whole {
+        greedy.is_held(fleet, &mut machine)?;
+        told("each limit tried", start);
+        answers("1")?;
+    }
+    let limits_seconds = start.elapsed().as_secs_f32();
 
     let second = fleet.release(2, 2, true)?;
     let start = Instant::now();
@@ -215,14 +203,20 @@ fn steps(trial: &Trial<'_>) -> Result<Row> {
     println!("  release 3: {}", seen["feedback"]["reason"]);
     answers("2")?;
 
-    let rest = rest::of(&mut machine)?;
-    rest.within(shipped.arch)?;
+    let rest = match extent {
+        Extent::Whole => {
+            let rest = rest::of(&mut machine)?;
+            rest.within(shipped.arch)?;
+            Some(rest)
+        }
+        Extent::Quick => None,
+    };
     println!("{}", indented(&machine.run("coracle ps", SHORT)?));
     machine.power_off()?;
 
-    let stick = match kind.usb {
-        true => None,
-        false => Some(stick(fleet, folder, hardware)?),
+    let stick = match whole && !kind.usb {
+        true => Some(stick(fleet, folder, hardware)?),
+        false => None,
     };
     // From power on, without a word from the console, to the app's answer.
     let mut machine = on(stick.as_deref()).power_on()?;
@@ -230,6 +224,10 @@ fn steps(trial: &Trial<'_>) -> Result<Row> {
     wait_for("the apps after a boot", LONG, || Ok(answers("2").ok()))?;
     let boot_seconds = told("power on to both apps answering", machine.powered_at);
     fleet.wait_online(LONG)?;
+    let Some(rest) = rest else {
+        machine.power_off()?;
+        return Ok(None);
+    };
 
     agent_up(&mut machine)?;
     let runs = if kind.usb {
@@ -258,7 +256,7 @@ fn steps(trial: &Trial<'_>) -> Result<Row> {
     wait_for("the apps after a boot", LONG, || Ok(answers(&runs).ok()))?;
     agent::is_run(fleet, &mut machine, &program)?;
     machine.power_off()?;
-    Ok(Row {
+    Ok(Some(Row {
         name: String::new(),
         made_of: String::new(),
         boot_seconds,
@@ -266,7 +264,7 @@ fn steps(trial: &Trial<'_>) -> Result<Row> {
         limits_seconds,
         update: (wire, full),
         rest,
-    })
+    }))
 }
 
 /// The shell is there before daemon and supervisor are, and have found each other.
