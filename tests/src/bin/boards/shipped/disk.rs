@@ -266,6 +266,10 @@ pub fn programs(arch: Arch, init: Init, cache: &Cache) -> Result<Programs> {
             (folder.clone(), folder)
         }
     };
+    let within = run(
+        Command::new(format!("{TOP}/agent/board/budget.sh")).arg(folder.join("coracle-agent"))
+    )?;
+    println!("{}", within.trim_end());
     let app = app.join("coracle-example-hello");
     ensure!(app.exists(), "{} was not built", app.display());
     Ok(Programs { folder, app })
