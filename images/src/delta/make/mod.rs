@@ -1,8 +1,8 @@
 //! Making a delta: on the engineer's machine and in the console, never on a board.
 //!
 //! Memory: both tar streams, and what comparing takes ([`ahead`]): seven bytes for each old byte and five for each new
-//! one of the files that are compared at once, which have 64 MiB together, or of one pair alone that has more. A
-//! file of 2 GiB and more goes as it is. Two threads compare, one writes. Where blocks are looked for that moved from one file into
+//! one of the files that are compared at once, which have 64 MiB together, or of one pair alone that has more, of which 256 MiB of
+//! old bytes are sorted at a time (four of the seven). A file of 2 GiB and more goes as it is. Two threads compare, one writes. Where blocks are looked for that moved from one file into
 //! another ([`moved`]): 28 MB for an index, 27 bytes for each byte of such a block, and two models of 4 MiB.
 
 pub(super) mod ahead;

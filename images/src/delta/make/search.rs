@@ -11,6 +11,10 @@ const BETTER: usize = 9;
 /// New bytes from which on a file is looked through in two halves, by two threads.
 const HALVES: usize = 1 << 20;
 
+/// Old bytes whose suffixes are sorted at once, at four bytes each. A larger file is compared stretch by stretch, each with what lies
+/// around its place in the old file.
+const SORTED: usize = 256 << 20;
+
 /// Of matches that are as long, how many on each side are looked at for the nearest one.
 const NEIGHBOURS: usize = 24;
 
@@ -20,33 +24,66 @@ pub(super) struct Alike {
     pub(super) new: Range<usize>,
 }
 
+impl Alike {
+    /// Of a stretch: the same in the whole files, where it begins there.
+    fn moved(self, old: usize, new: usize) -> Alike {
+        Alike {
+            old: self.old + old,
+            new: self.new.start + new..self.new.end + new,
+        }
+    }
+}
+
 /// In order, apart from each other.
 pub(super) fn alike_ranges(old: &[u8], new: &[u8]) -> Vec<Alike> {
-    let mut ranges = Vec::new();
+    by_stretches(old, new, SORTED)
+}
+
+fn by_stretches(old: &[u8], new: &[u8], most: usize) -> Vec<Alike> {
     if old.is_empty() || i32::try_from(old.len()).is_err() {
-        return ranges;
+        return Vec::new();
     }
+    if old.len() <= most {
+        return sorted(old, new, 0);
+    }
+    let mut ranges = Vec::new();
+    for (number, stretch) in new.chunks(most / 2).enumerate() {
+        let begin = number * (most / 2);
+        let middle = (begin + stretch.len() / 2) as u128 * old.len() as u128 / new.len() as u128;
+        let from = (middle as usize)
+            .saturating_sub(most / 2)
+            .min(old.len() - most);
+        let window = &old[from..from + most];
+        let expected = begin.saturating_sub(from).min(most);
+        ranges.extend(
+            sorted(window, stretch, expected)
+                .into_iter()
+                .map(|range| range.moved(from, begin)),
+        );
+    }
+    ranges
+}
+
+/// By all suffixes of `old`, where the first byte of `new` is expected at `expected`.
+fn sorted(old: &[u8], new: &[u8], expected: usize) -> Vec<Alike> {
     let mut suffixes = vec![0; old.len()];
     divsufsort::sort_in_place(old, &mut suffixes);
     if new.len() < HALVES {
-        return scan(old, &suffixes, new, 0);
+        return scan(old, &suffixes, new, expected);
     }
     let middle = new.len() / 2;
     let (front, back) = new.split_at(middle);
-    let (front, back) = thread::scope(|scope| {
-        let back = scope.spawn(|| scan(old, &suffixes, back, middle.min(old.len())));
-        let front = scan(old, &suffixes, front, 0);
+    let behind = (expected + middle).min(old.len());
+    let (mut front, back) = thread::scope(|scope| {
+        let back = scope.spawn(|| scan(old, &suffixes, back, behind));
+        let front = scan(old, &suffixes, front, expected);
         (
             front,
             back.join().unwrap_or_else(|panic| resume_unwind(panic)),
         )
     });
-    ranges.extend(front);
-    ranges.extend(back.into_iter().map(|range| Alike {
-        old: range.old,
-        new: range.new.start + middle..range.new.end + middle,
-    }));
-    ranges
+    front.extend(back.into_iter().map(|range| range.moved(0, middle)));
+    front
 }
 
 /// Looks through `new`, whose first byte is expected at `begin` of the old file.
@@ -194,4 +231,63 @@ fn longest(old: &[u8], suffixes: &[i32], new: &[u8], expected: usize) -> (usize,
         }
     }
     (nearest, best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut state = 1u32;
+        let next = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..length).map(next).collect()
+    }
+
+    fn equal_bytes(old: &[u8], new: &[u8], ranges: &[Alike]) -> usize {
+        let one = |range: &Alike| {
+            let from = &old[range.old..range.old + range.new.len()];
+            let both = from.iter().zip(&new[range.new.clone()]);
+            both.filter(|(old, new)| old == new).count()
+        };
+        ranges.iter().map(one).sum()
+    }
+
+    #[test]
+    fn a_file_larger_than_what_is_sorted_at_once_is_found_stretch_by_stretch() {
+        let old = noise(40_000);
+        // Begins and ends as before, with more and with less in between.
+        let new = [
+            &old[..9_000],
+            &[7; 300][..],
+            &old[9_000..30_000],
+            &old[31_000..],
+        ]
+        .concat();
+        let whole = alike_ranges(&old, &new);
+        let ranges = by_stretches(&old, &new, 8_192);
+        let [all, found] = [&whole, &ranges].map(|ranges| equal_bytes(&old, &new, ranges));
+        assert!(all >= 39_000, "{all}");
+        assert!(found + 200 >= all, "{found} of {all}");
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_of_stretches_lie_in_both_files_one_behind_the_other(
+            old in proptest::collection::vec(0..4u8, 0..600),
+            new in proptest::collection::vec(0..4u8, 0..600),
+            most in 2..300usize,
+        ) {
+            let mut end = 0;
+            for range in by_stretches(&old, &new, most) {
+                prop_assert!(range.new.start >= end && range.new.start < range.new.end);
+                prop_assert!(range.new.end <= new.len());
+                prop_assert!(range.old + range.new.len() <= old.len());
+                end = range.new.end;
+            }
+        }
+    }
 }

@@ -51,7 +51,7 @@ fn main() -> Result<()> {
     let mut page = match keep {
         true => std::fs::read_to_string(PAGE).context(PAGE)?,
         false => format!(
-            "# Benchmarks\n\nWritten by `make bench`, which measures every row in one run on one machine. \
+            "# Benchmarks\n\nWritten by `make bench`: the rows of a section in one run on one machine, and all of them where no section says that it was measured apart. \
              Ratios say more than times: the machine is small and shared.\n\n{machine}\n\n"
         ),
     };

@@ -26,7 +26,7 @@ pub fn table(world: &World) -> Result<String> {
         rows += &row(triple, built.ok().map(|file| file.len()));
     }
     Ok(format!(
-        "Stripped, as shipped (`--release`): coracle-supervisor, coracled and coracle are one file, coracle-agent. Budget: 6 MiB in all on ARM, 6.88 on x86-64, 7.75 with the C library in it.\n\n\
+        "Stripped, as shipped (`--release`): coracle-supervisor, coracled and coracle are one file, coracle-agent. Budget: 6 MiB in all on ARM, 6.88 on x86-64, 7.75 with the C library in it. Memory on boards of each architecture: docs/boards.md.\n\n\
          | built for | bytes | MiB | budget |\n|---|---|---|---|\n{rows}"
     ))
 }
