@@ -113,6 +113,13 @@ step "coracle-agent, coracle-console and the package group resolve"
 quietly "bitbake -n coracle-agent coracle-console packagegroup-coracle"
 step "coracle-image resolves"
 quietly "bitbake -g coracle-image"
+init=${INIT_MANAGER:-systemd}
+case $init in sysvinit) other=systemd ;; *) other=sysvinit ;; esac
+step "all of them with $other, not $init"
+sed -i "s/^INIT_MANAGER = .*/INIT_MANAGER = \"$other\"/" "$build/conf/local.conf"
+quietly "bitbake -n coracle-agent coracle-console packagegroup-coracle"
+quietly "bitbake -g coracle-image"
+sed -i "s/^INIT_MANAGER = .*/INIT_MANAGER = \"$init\"/" "$build/conf/local.conf"
 if [ -n "${NATIVE:-}" ]; then
     step "coracle-agent-native is built"
     quietly "bitbake coracle-agent-native"
