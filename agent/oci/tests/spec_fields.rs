@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::json;
-use support::{Bundle, cgroup, wait_until};
+use support::{Bundle, cgroup, not_here, wait_until};
 
 fn is_v2() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
@@ -22,8 +22,16 @@ fn stat_field(text: &str, number: usize) -> &str {
     after.split(' ').nth(number - 3).expect("a field").trim()
 }
 
-/// A major and minor number of a disk that is there.
-fn disk() -> Option<String> {
+/// A major and minor number of a disk that is there. Where none is, that is told of the test by name.
+fn disk(test: &str) -> Option<String> {
+    let found = any_disk();
+    if found.is_none() {
+        not_here(test, "this machine has no disk");
+    }
+    found
+}
+
+fn any_disk() -> Option<String> {
     let entries = fs::read_dir("/sys/block").ok()?;
     let disks = entries.filter_map(|entry| {
         let path = entry.ok()?.path();
@@ -123,7 +131,9 @@ fn root_propagation_is_as_asked() {
 
 #[test]
 fn rates_of_a_disk_are_in_its_cgroup() {
-    let disk = disk().expect("a disk to limit");
+    let Some(disk) = disk("rates_of_a_disk_are_in_its_cgroup") else {
+        return;
+    };
     let (major, minor) = disk.split_once(':').unwrap();
     let one = |rate: u64| json!([{"major": major.parse::<u32>().unwrap(), "minor": minor.parse::<u32>().unwrap(), "rate": rate}]);
     let mut bundle = Bundle::new("sleep 60");
@@ -158,7 +168,9 @@ fn rates_of_a_disk_are_in_its_cgroup() {
 /// Only some schedulers of disks have weights: the number is there, or the container is refused by the file's name.
 #[test]
 fn weight_of_a_disk_is_in_its_cgroup_or_refused_by_name() {
-    let disk = disk().expect("a disk to weigh");
+    let Some(disk) = disk("weight_of_a_disk_is_in_its_cgroup_or_refused_by_name") else {
+        return;
+    };
     let (major, minor) = disk.split_once(':').unwrap();
     let mut bundle = Bundle::new("sleep 60");
     bundle.config["linux"]["resources"]["blockIO"] = json!({"weightDevice": [
@@ -210,17 +222,15 @@ fn an_idle_cpu_share_is_in_its_cgroup() {
     bundle.config["linux"]["resources"]["cpu"] = json!({"idle": 1});
     bundle.save();
     let id = bundle.id();
-    let top = if is_v2() {
-        "/sys/fs/cgroup"
-    } else {
-        "/sys/fs/cgroup/cpu"
-    };
-    let file = Path::new(top).join(format!("coracle-runtime-{id}/cpu.idle"));
     let out = fs::File::create(bundle.path("out")).unwrap();
     let err = fs::File::create(bundle.path("err")).unwrap();
     let mut command = bundle.command(&["create", &id]);
     if command.stdout(out).stderr(err).status().unwrap().success() {
-        assert_eq!(fs::read_to_string(file).unwrap(), "1\n");
+        // On v1 the hierarchy is called after all that are in it, and not on every machine by a link of this one's name too.
+        let tops = ["", "cpu", "cpu,cpuacct"].map(|top| Path::new("/sys/fs/cgroup").join(top));
+        let files = tops.map(|top| top.join(format!("coracle-runtime-{id}/cpu.idle")));
+        let told = files.iter().find_map(|file| fs::read_to_string(file).ok());
+        assert_eq!(told.as_deref(), Some("1\n"));
     } else {
         // Kernels before 5.15.
         let said = fs::read_to_string(bundle.path("err")).unwrap();
