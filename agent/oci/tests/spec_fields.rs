@@ -5,9 +5,10 @@ mod support;
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use nix::mount::{MntFlags, MsFlags};
 use serde_json::json;
 use support::{Bundle, cgroup, not_here, wait_until};
 
@@ -127,6 +128,76 @@ fn root_propagation_is_as_asked() {
             _ => assert!(optional.starts_with(shown), "{wanted}: {said:?}"),
         }
     }
+}
+
+/// The optional fields of a mount's line: what it gets from others, and with whom it shares what it does.
+fn propagation_of(mountinfo: &str, target: &str) -> Vec<String> {
+    let mut lines = mountinfo.lines();
+    let line = lines.find(|line| line.split(' ').nth(4) == Some(target));
+    let fields = line.expect("its line").split(' ').skip(6);
+    fields
+        .take_while(|field| *field != "-")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A file system of the host's that other mounts may share; it goes with this.
+struct Shared(PathBuf);
+
+impl Shared {
+    fn on(folder: PathBuf) -> Shared {
+        fs::create_dir(&folder).unwrap();
+        let mount = |kind: Option<&str>, flags| {
+            let none = None::<&str>;
+            nix::mount::mount(kind, &folder, kind, flags, none).unwrap();
+        };
+        mount(Some("tmpfs"), MsFlags::empty());
+        mount(None, MsFlags::MS_SHARED);
+        Shared(folder)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+/// Of a volume on a mount that the host shares.
+#[test]
+fn propagation_of_a_volume_is_as_asked() {
+    let place = Bundle::new("true");
+    let volume = Shared::on(place.path("volume"));
+    let of_volume = |wanted: &str, root: Option<&str>| {
+        let mut bundle = Bundle::new("cat /proc/self/mountinfo");
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        let options = ["rbind", wanted];
+        mounts.push(
+            json!({"destination": "/data", "type": "bind", "source": volume.0, "options": options}),
+        );
+        bundle.config["linux"]["rootfsPropagation"] = json!(root);
+        let said = bundle.run();
+        assert_eq!(said.code, 0, "{wanted}: {said:?}");
+        propagation_of(&said.out, "/data")
+    };
+    let ours = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let shared = propagation_of(&ours, volume.0.to_str().unwrap());
+    let master = [shared[0].replace("shared:", "master:")];
+
+    for root in [None, Some("shared")] {
+        assert!(of_volume("rprivate", root).is_empty(), "{root:?}");
+        for wanted in ["slave", "rslave"] {
+            assert_eq!(of_volume(wanted, root), master, "{wanted}, {root:?}");
+        }
+        assert_eq!(of_volume("runbindable", root), ["unbindable"], "{root:?}");
+    }
+    // What is mounted there inside reaches the host only when the root does not keep it back.
+    assert_eq!(of_volume("rshared", Some("shared")), shared);
+    let told = of_volume("rshared", None);
+    assert!(
+        told[0].starts_with("shared:") && told[0] != shared[0] && told[1..] == master,
+        "{told:?}, the host's: {shared:?}"
+    );
 }
 
 #[test]
