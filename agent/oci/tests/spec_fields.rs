@@ -320,7 +320,34 @@ fn unified_limits_are_written_or_refused() {
     } else {
         assert_eq!(said.code, 1, "{said:?}");
         assert!(said.err.contains("resources.unified"), "{said:?}");
+        return;
     }
+
+    // Few kernels are built with it: Debian's are not.
+    let Some(disk) = any_disk() else {
+        return;
+    };
+    let mut bundle = Bundle::new("cat /sys/fs/cgroup/io.latency");
+    let line = format!("{disk} target=75000");
+    bundle.config["linux"]["resources"]["unified"] = json!({"io.latency": line});
+    let said = bundle.run();
+    if said.code == 0 {
+        assert_eq!(said.out, format!("{line}\n"));
+    } else {
+        assert!(said.err.contains("io.latency"), "{said:?}");
+        assert!(!has_io_latency(), "{said:?}");
+    }
+}
+
+/// In a folder for IO: the top has none of these files.
+fn has_io_latency() -> bool {
+    let folder = Path::new("/sys/fs/cgroup").join(format!("latency-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    let there = |name: &str| folder.join(name).exists();
+    let (latency, io) = (there("io.latency"), there("io.max"));
+    fs::remove_dir(&folder).unwrap();
+    assert!(io, "the runtime has not switched IO on below the top");
+    latency
 }
 
 /// In the foreground the container's terminal has the size of the caller's, also when that changes.
