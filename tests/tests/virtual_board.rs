@@ -16,7 +16,7 @@ fn board(lane: usize, name: &str) -> String {
     emulated::boards(&[name])
 }
 
-const HELD: &str = "container and jail and apparmor and checkpoint and confined and exec and hostile and lifecycle and net_devices and old_kernels and quota and wire held";
+const HELD: &str = "container and jail and apparmor and checkpoint and confined and exec and hostile and lifecycle and net_devices and old_kernels and spec_fields and quota and wire held";
 
 #[test]
 fn containers_and_jails_hold_on_version_two_of_cgroups() {

@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn versions_one_are_taken() {
-        for version in ["1.0.0", "1.0.2-dev", "1.3.0", "1.2.0+x"] {
+        for version in ["1.0.0", "1.0.2-dev", "1.3.0", "1.2.0+x", "1.99.0"] {
             assert!(check_version(version).is_ok(), "{version}");
         }
         for version in ["", "1", "1.0", "2.0.0", "0.9.0", "1.0.x", "v1.0.0"] {

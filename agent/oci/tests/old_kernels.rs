@@ -5,6 +5,7 @@ mod support;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use coracle_runtime::seccomp::{Action, Argument, Compare, Rule};
 use coracle_runtime::{Exit, SeccompProgram, spawn_plain};
 use serde_json::json;
 use support::Bundle;
@@ -33,7 +34,22 @@ fn main() -> ExitCode {
         what_cannot_be_had_is_refused();
         return ExitCode::SUCCESS;
     }
-    let old = SeccompProgram::deny(&NEWER, libc::ENOSYS).expect("a filter");
+    let missing = Rule {
+        calls: NEWER.map(|call| call as u32).to_vec(),
+        arguments: Vec::new(),
+        action: Action::Errno(libc::ENOSYS as u16),
+    };
+    // TIOCGPTPEER, since 4.13.
+    let no_peer = Rule {
+        calls: vec![libc::SYS_ioctl as u32],
+        arguments: vec![Argument {
+            index: 1,
+            compare: Compare::Equal(0x5441),
+        }],
+        action: Action::Errno(libc::ENOTTY as u16),
+    };
+    let rules = [missing, no_peer];
+    let old = SeccompProgram::from_rules(&rules, Action::Allow, 0).expect("a filter");
     let child = spawn_plain(Vec::new(), |_| {
         coracle_runtime::jail::confine_self(&old).expect("a filter");
         // As a new program: std remembers which calls this kernel had.
@@ -75,6 +91,8 @@ fn containers_live_and_end() {
     );
     let denied = bundle.runtime(&["exec", &id, "/bin/touch", "/data/new"]);
     assert_eq!(denied.code, 1, "{denied:?}");
+    let terminal = bundle.ok(&["exec", "-t", &id, "/bin/tty"]);
+    assert_eq!(terminal.trim_end(), "/dev/pts/0");
     bundle.ok(&["pause", &id]);
     bundle.ok(&["resume", &id]);
     bundle.ok(&["kill", &id, "KILL"]);

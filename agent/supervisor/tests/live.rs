@@ -39,6 +39,42 @@ fn said(memory_mib: u64, pids: u32) -> (String, String) {
     ((memory_mib * MIB).to_string(), pids.to_string())
 }
 
+/// The hog with memory that is left to it, and so many bytes and operations in a second, read and written.
+fn bounded(mut hog: App, reservation_mib: u64, rates: [u64; 4]) -> App {
+    let limits = &mut hog.limits;
+    limits.memory_reservation_bytes = Some(reservation_mib * MIB);
+    limits.io_read_bytes_per_second = Some(rates[0]);
+    limits.io_write_bytes_per_second = Some(rates[1]);
+    limits.io_read_operations_per_second = Some(rates[2]);
+    limits.io_write_operations_per_second = Some(rates[3]);
+    hog
+}
+
+/// Both, as its cgroup has them: in MiB, and on the first disk that has rates.
+fn bounds(board: &Board) -> (u64, [u64; 4]) {
+    let file = |names: &[&str]| board.cgroup_file("hog", names);
+    let reservation = file(&["memory.low", "memory.soft_limit_in_bytes"]).unwrap();
+    let rate = |v1: &str, v2: &str| {
+        let v1 = format!("blkio.throttle.{v1}_device");
+        let text = file(&["io.max", &v1]).expect("cgroups that keep rates");
+        let line = text.lines().next().expect("a disk with rates");
+        // `8:0 400` or `8:0 rbps=max wbps=max riops=max wiops=400`
+        let mut words = line.split(' ').skip(1);
+        let found = words.find_map(|word| match word.split_once('=') {
+            None => Some(word),
+            Some((key, value)) => (key == v2).then_some(value),
+        });
+        found.unwrap().parse().unwrap()
+    };
+    let rates = [
+        rate("read_bps", "rbps"),
+        rate("write_bps", "wbps"),
+        rate("read_iops", "riops"),
+        rate("write_iops", "wiops"),
+    ];
+    (reservation.parse::<u64>().unwrap() / MIB, rates)
+}
+
 /// Thousandths of a CPU that it used in two seconds.
 fn uses(board: &Board, app: &str) -> u128 {
     let used = || {
@@ -95,15 +131,25 @@ fn an_app_goes_on_with_new_limits_and_a_failed_trial_gives_the_old_ones_back() {
     let mut board = Board::start();
     let image = board.image(&rootfs(&board, "live"), RunConfig::default());
     let other = || quiet(&image, "other", "exec sleep 1000");
-    board.commit("1", vec![hog(&image, 800, 32, 20), other()]);
+    let rates = [
+        [5_000_000, 4_000_000, 500, 400],
+        [3_000_000, 6_000_000, 300, 600],
+    ];
+    let hog = |cpu_millis, memory_mib, pids, reservation_mib, rates| {
+        let hog = hog(&image, cpu_millis, memory_mib, pids);
+        bounded(hog, reservation_mib, rates)
+    };
+    board.commit("1", vec![hog(800, 32, 20, 8, rates[0]), other()]);
+    assert_eq!(bounds(&board), (8, rates[0]));
     let first = (pid(&board, "hog"), pid(&board, "other"));
     let at = board.app("hog").unwrap().started_at;
     let before = uses(&board, "hog");
 
-    board.commit("2", vec![hog(&image, 100, 48, 30), other()]);
+    board.commit("2", vec![hog(100, 48, 30, 12, rates[1]), other()]);
     assert_eq!((pid(&board, "hog"), pid(&board, "other")), first);
     assert_eq!(board.app("hog").unwrap().started_at, at);
     assert_eq!(limits(&board), said(48, 30));
+    assert_eq!(bounds(&board), (12, rates[1]));
     let held = uses(&board, "hog");
     assert!(held <= 130 && held < before, "{before} and then {held}");
 
@@ -114,13 +160,15 @@ fn an_app_goes_on_with_new_limits_and_a_failed_trial_gives_the_old_ones_back() {
     let mut events = begin(
         &mut board,
         "3",
-        vec![hog(&image, 500, 24, 40), other(), bad],
+        vec![hog(500, 24, 40, 6, rates[0]), other(), bad],
     );
     assert_eq!(limits(&board), said(24, 40));
+    assert_eq!(bounds(&board), (6, rates[0]));
     assert_eq!(pid(&board, "hog"), first.0);
     let (phase, reason) = board.end_of(&mut events, "3");
     assert_eq!(phase, Phase::RolledBack, "{reason:?}");
     assert_eq!(limits(&board), said(48, 30));
+    assert_eq!(bounds(&board), (12, rates[1]));
     assert_eq!((pid(&board, "hog"), pid(&board, "other")), first);
     assert!(uses(&board, "hog") <= 130);
 
@@ -136,7 +184,7 @@ fn an_app_goes_on_with_new_limits_and_a_failed_trial_gives_the_old_ones_back() {
     assert_eq!((pid(&board, "hog"), pid(&board, "other")), first);
 
     // With no limit that is another, all start anew, as ever.
-    board.commit("4", vec![hog(&image, 100, 48, 30), other()]);
+    board.commit("4", vec![hog(100, 48, 30, 12, rates[1]), other()]);
     let anew = (pid(&board, "hog"), pid(&board, "other"));
     assert!(anew.0 != first.0 && anew.1 != first.1);
     assert_eq!(limits(&board), said(48, 30));

@@ -2,11 +2,14 @@
 
 mod board;
 
-use board::{Board, quiet, rootfs};
+use board::{Board, quiet, rootfs, wait_for};
 use coracle_images::layout::RunConfig;
 use coracle_protocol::local::Answer;
 use std::process::Command;
 use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+const WAIT: Duration = Duration::from_secs(30);
 
 /// Microseconds of CPU.
 fn used(board: &Board, app: &str) -> f64 {
@@ -20,7 +23,7 @@ fn used(board: &Board, app: &str) -> f64 {
 }
 
 #[test]
-fn two_hogs_on_one_cpu_share_it_by_their_priorities_and_the_lesser_goes_first() {
+fn two_hogs_on_one_cpu_share_it_by_their_priorities() {
     let mut board = Board::start();
     let image = board.image(&rootfs(&board, "hogs"), RunConfig::default());
     let hog = |name: &str, priority: u8| {
@@ -46,6 +49,77 @@ fn two_hogs_on_one_cpu_share_it_by_their_priorities_and_the_lesser_goes_first() 
     let after = both();
     let ratio = (after.1 - before.1) / (after.0 - before.0);
     assert!((3.0..5.0).contains(&ratio), "1 to 4 was to be: {ratio}");
+}
+
+/// KiB of the process of an app that holds memory.
+fn held(board: &Board, app: &str) -> Option<u64> {
+    let pids = board.cgroup_file(app, &["cgroup.procs"])?;
+    pids.lines().find_map(|pid| {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        // Not the shell, whose script has these words too.
+        let is_holder = read("cmdline")?.starts_with("/bin/busybox\0dd\0");
+        is_holder.then_some(())?;
+        let status = read("status")?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    })
+}
+
+/// The greater has taken more than the lesser when all apps together have no more: without their priorities it would be the
+/// one that is ended.
+#[test]
+fn where_all_apps_together_run_out_of_memory_the_lesser_goes_first() {
+    let mut board = Board::start();
+    let image = board.image(&rootfs(&board, "room"), RunConfig::default());
+    let holder = |name: &str, priority: u8, mib: u64| {
+        // What writes into a pipe that nobody reads keeps what it has read.
+        let take = format!("/bin/busybox dd if=/dev/zero bs={mib}M count=1 | sleep 1000 &");
+        let script = format!("trap '{take}' USR1; while :; do sleep 0.1; done");
+        let mut holder = quiet(&image, name, &script);
+        (holder.priority, holder.limits.memory_bytes) = (priority, 64 * MIB);
+        holder
+    };
+    let apps = vec![holder("less", 0, 26), holder("more", 100, 24)];
+    board.commit("1", apps);
+    let first = ["less", "more"].map(|app| board.app(app).unwrap().pid.unwrap());
+    let together = (44 * MIB).to_string();
+    for (file, limit) in [
+        ("memory.limit_in_bytes", together.as_str()),
+        ("memory.memsw.limit_in_bytes", together.as_str()),
+        ("memory.max", together.as_str()),
+        ("memory.swap.max", "0"),
+    ] {
+        let folders = board.cgroups().into_iter();
+        let files = folders.map(|folder| folder.join(file));
+        for path in files.filter(|path| path.exists()) {
+            std::fs::write(&path, limit).unwrap();
+        }
+    }
+    let take = |pid: u32| {
+        let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
+        rustix::process::kill_process(process, rustix::process::Signal::USR1).unwrap();
+    };
+    take(first[1]);
+    wait_for("what the greater takes", WAIT, || {
+        held(&board, "more").filter(|kib| *kib >= 24 * 1024)
+    });
+    take(first[0]);
+    let killed = |app: &str| {
+        let text = board.cgroup_file(app, &["memory.oom_control", "memory.events"]);
+        let text = text.unwrap();
+        let mut lines = text.lines();
+        let count = lines.find_map(|line| line.strip_prefix("oom_kill "));
+        count.unwrap().parse::<u32>().unwrap()
+    };
+    wait_for("somebody's end", WAIT, || {
+        (killed("less") + killed("more") > 0).then_some(())
+    });
+    assert_eq!((killed("less"), killed("more")), (1, 0));
+    assert!(held(&board, "more").unwrap() >= 24 * 1024);
+    wait_for("its end", WAIT, || {
+        held(&board, "less").is_none().then_some(())
+    });
+    assert_eq!(board.app("more").unwrap().pid, Some(first[1]));
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn throttle(device: &LinuxThrottleDevice) -> String {
     format!("{}:{} {}", device.major(), device.minor(), device.rate())
 }
 
-/// What neither version can hold here.
+/// What both versions have and nothing here sets.
 fn refuse_rare(resources: &LinuxResources) -> Result<(), Failure> {
     if resources
         .rdma()
@@ -60,7 +60,7 @@ fn refuse_rare(resources: &LinuxResources) -> Result<(), Failure> {
         .is_some_and(|rdma| !rdma.is_empty())
     {
         return Err(Failure::Unsupported(
-            "resources.rdma: no board has it".into(),
+            "resources.rdma: this program sets no limits of RDMA".into(),
         ));
     }
     Ok(())

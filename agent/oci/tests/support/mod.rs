@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
@@ -201,6 +202,15 @@ pub fn said(output: Output) -> Said {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// Tells that a test makes no sense on this machine: `make boards` holds a list of where that is right. Past what libtest
+/// keeps to itself, and on a line that nothing else has begun.
+pub fn not_here(test: &str, reason: &str) {
+    let line = format!("\ntest {test} ... not here: {reason}\n");
+    std::io::stdout()
+        .write_all(line.as_bytes())
+        .expect("standard output");
 }
 
 /// Ten seconds are enough for anything here.

@@ -22,7 +22,7 @@ type Run = (f64, Option<f64>);
 
 /// Medians in ms and ratios to crun.
 pub fn table(world: &World, engineer: &Engineer, crun: &Path) -> Result<String> {
-    let bundle = stamp_bundle(world)?;
+    let bundle = stamp_bundle(world, "launch")?;
     let floor = Floor::build(&bundle)?;
     let board = Supervised::start(world, engineer, 3)?;
     let (rows, versions) = in_view_of_peers(|| {
@@ -74,13 +74,9 @@ fn measure(
         all.push(Box::new(move |_| Ok((board.launch(app)?, None))));
     }
     for program in [crun, Path::new("runc")] {
-        let command = move |number: usize| {
-            let mut command = Command::new(program);
-            command.current_dir(bundle);
-            command.args(["run", &format!("corbench-stamp-{number}")]);
-            command
-        };
-        all.push(Box::new(move |number| peer(command(number))));
+        all.push(Box::new(move |number| {
+            peer(of_runtime(program, bundle, number))
+        }));
     }
     for tool in OTHERS {
         all.push(Box::new(move |number| peer(others.command(tool, number))));
@@ -134,14 +130,34 @@ fn in_view_of_peers<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<
     })
 }
 
-/// Median of so many launches of an app without a network, in ms.
-pub fn ours(board: &Supervised, runs: usize) -> Result<f64> {
-    let all: Result<Vec<f64>> = (0..runs).map(|_| board.launch(APPS[0].0)).collect();
-    Ok(median(all?))
+/// Medians to main in ms, of so many launches in turn: an app without a network, and crun with the same program.
+pub fn ours_and_cruns(
+    board: &Supervised,
+    crun: &Path,
+    bundle: &Path,
+    runs: usize,
+) -> Result<(f64, f64)> {
+    in_view_of_peers(|| {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for number in 0..runs {
+            ours.push(board.launch(APPS[0].0)?);
+            theirs.push(peer(of_runtime(crun, bundle, number))?.0);
+        }
+        Ok((median(ours), median(theirs)))
+    })
 }
 
-fn stamp_bundle(world: &World) -> Result<PathBuf> {
-    let dir = bundle(world, "launch")?;
+/// One run of the stamp's bundle.
+fn of_runtime(program: &Path, bundle: &Path, number: usize) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(bundle);
+    command.args(["run", &format!("corbench-stamp-{number}")]);
+    command
+}
+
+/// The bundle of a program that says when it was in its main.
+pub fn stamp_bundle(world: &World, part: &str) -> Result<PathBuf> {
+    let dir = bundle(world, part)?;
     stamp(&dir.join("rootfs"))?;
     let config = dir.join("config.json");
     let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&config)?)?;

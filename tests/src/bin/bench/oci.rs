@@ -1,6 +1,6 @@
 //! `coracle-runtime run` beside crun and runc, in turn and on the same bundle: alone, and with many containers beside.
 
-use crate::launch::{bundle, median};
+use crate::launch::{bundle, median, ours_and_cruns, stamp_bundle};
 use crate::supervised::Supervised;
 use anyhow::{Context, Result, ensure};
 use coracle_tests::engineer::Engineer;
@@ -49,11 +49,14 @@ pub fn table(world: &World, engineer: &Engineer, crun: &Path) -> Result<String> 
     writeln!(
         out,
         "\nCold, with other containers beside, each a `busybox sleep` with namespaces and cgroups of its own, {RUNS_BESIDE} runs each. Memory is \
-         what MemAvailable has lost, by container: the program, its cgroups and its namespaces. Of coracle-runtime no process stays. The \
-         supervisor's launch is the first one of the table above, to main, {RUNS_BESIDE} runs, beside crun's to the end.\n\n\
-         | containers beside | coracle-runtime, ms | crun, ms | of crun | supervisor's launch, ms | of crun | memory of one, KiB |\n|---|---|---|---|---|---|---|"
+         what MemAvailable has lost, by container: the program, its cgroups and its namespaces. Of coracle-runtime no process stays. Both \
+         tools' times are to the end of the run. The supervisor's launch is that of the row `coracle-supervisor` of the launches above; it and \
+         the crun beside it run the same program, in turn, {RUNS_BESIDE} times each, both to main.\n\n\
+         | containers beside | coracle-runtime, ms | crun, ms | of crun | supervisor's launch to main, ms | crun to main, ms | of crun | memory of one, KiB |\n\
+         |---|---|---|---|---|---|---|---|"
     )?;
     let sleepers = Sleepers::new(&ours, &bundle, world.dir())?;
+    let stamp = stamp_bundle(world, "beside")?;
     let board = Supervised::start(world, engineer, 4)?;
     let before = available_kib()?;
     for count in BESIDE {
@@ -64,12 +67,12 @@ pub fn table(world: &World, engineer: &Engineer, crun: &Path) -> Result<String> 
             times.median("coracle-runtime", "cold")?,
             times.median("crun", "cold")?,
         );
-        let launch = crate::launch::ours(&board, RUNS_BESIDE)?;
+        let (launch, main) = ours_and_cruns(&board, crun, &stamp, RUNS_BESIDE)?;
         writeln!(
             out,
-            "| {count} | {a:.1} | {b:.1} | {:.2}x | {launch:.1} | {:.2}x | {each} |",
+            "| {count} | {a:.1} | {b:.1} | {:.2}x | {launch:.1} | {main:.1} | {:.2}x | {each} |",
             a / b,
-            launch / b
+            launch / main
         )?;
     }
     Ok(out)

@@ -102,6 +102,12 @@ const SLOW_DISK: &[&str] = &[
     "virtio-blk-pci,drive=disk",
 ];
 
+/// Those of the OCI command line that limit a disk.
+const OF_A_DISK: &[&str] = &[
+    "rates_of_a_disk_are_in_its_cgroup",
+    "weight_of_a_disk_is_in_its_cgroup_or_refused_by_name",
+];
+
 /// What most boards are.
 const USUAL: Board = Board {
     name: "",
@@ -283,7 +289,7 @@ pub const BOARDS: [Board; 16] = [
         arch: Arch::Arm64,
         tests: Tests::Oci,
         devices: &[],
-        not_here: &[],
+        not_here: OF_A_DISK,
         ..USUAL
     },
     Board {
@@ -294,7 +300,7 @@ pub const BOARDS: [Board; 16] = [
         tests: Tests::Oci,
         devices: &[],
         layout: Layout::Hybrid,
-        not_here: &[],
+        not_here: OF_A_DISK,
         ..USUAL
     },
 ];

@@ -88,7 +88,12 @@ if [ -x /board/bin/criu ]; then
 fi
 ends=
 for test in /board/tests/*; do
-  "$test" $only
+  # A program's own name asks for all of its tests.
+  if [ "${test##*/}" = "$only" ]; then
+    "$test"
+  else
+    "$test" $only
+  fi
   end="CORACLE-BOARD exit ${test##*/} $?"
   echo "$end"
   ends="$ends$end

@@ -41,7 +41,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-const USAGE: &str = "usage: coracle-boards [--only PART-OF-A-TEST-NAME] [BOARD…]
+const USAGE: &str = "usage: coracle-boards [--only PART-OF-A-TEST-NAME|PROGRAM] [BOARD…]
        coracle-boards shipped [--quick] [--memory MIB] [--site FILE] [--table] [BOARD…]
        coracle-boards powercut [--cuts N] [--boots N] [--seed N] [--table FILE]";
 

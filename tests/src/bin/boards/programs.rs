@@ -13,7 +13,7 @@ const TESTS: [&str; 2] = ["container", "jail"];
 
 /// Those of the OCI command line, which start it as a program. Not `id_mapped`: a board has no file system but tmpfs, which
 /// can show other owners since Linux 6.3.
-const OCI_TESTS: [&str; 7] = [
+const OCI_TESTS: [&str; 8] = [
     "apparmor",
     "confined",
     "exec",
@@ -21,6 +21,7 @@ const OCI_TESTS: [&str; 7] = [
     "lifecycle",
     "net_devices",
     "old_kernels",
+    "spec_fields",
 ];
 /// The network's, of kinds of links that this machine's kernel may lack.
 const NETWORK_TESTS: [&str; 1] = ["wire"];
