@@ -196,7 +196,8 @@ impl Counter for Quick {
             } else {
                 0
             };
-            let next = form.next[taught_by + usize::from(state) & (2 * QUICK_STATES - 1)];
+            let state = taught_by + usize::from(state);
+            let next = form.next[state & (2 * QUICK_STATES - 1)];
             let taught = next | *check << QUICK_COUNT;
             *word = if !own & (n > 1) { *word - 1 } else { taught };
         }
