@@ -310,10 +310,11 @@ impl Member {
                 _ => record(key, text, &mut records),
             }
         }
-        if let Some(value) = &self.xattr {
-            if pax && matches!(self.what, What::File(_) | What::Folder) {
-                record("SCHILY.xattr.user.note", value, &mut records);
-            }
+        if let Some(value) = &self.xattr
+            && pax
+            && matches!(self.what, What::File(_) | What::Folder)
+        {
+            record("SCHILY.xattr.user.note", value, &mut records);
         }
         let (data, kind) = match &self.what {
             What::File(content) => (&content[..], EntryType::Regular),
