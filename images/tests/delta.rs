@@ -1,7 +1,7 @@
 //! Deltas: any two trees, hostile bytes, and one delta that must be read for ever.
 
-#[path = "support/programs.rs"]
-mod programs;
+#[path = "support/layers.rs"]
+mod layers;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -9,7 +9,8 @@ use std::path::Path;
 
 use coracle_images::Limits;
 use coracle_images::delta::{DeltaHeader, DeltaReader, make};
-use programs::{arm_program, framed};
+use layers::programs::{self, arm_program, framed};
+use layers::{gzipped, manual};
 use proptest::prelude::*;
 
 fn program(seed: u32, insert: usize) -> Vec<u8> {
@@ -38,7 +39,7 @@ fn file(bytes: &[u8]) -> File {
 
 fn apply(delta: &[u8], base: &Path) -> io::Result<Vec<u8>> {
     let limits = Limits {
-        unpacked_bytes: 1 << 20,
+        unpacked_bytes: 64 << 20,
         ..Limits::default()
     };
     let base = File::open(base)?.into();
@@ -48,52 +49,17 @@ fn apply(delta: &[u8], base: &Path) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-fn names() -> impl Strategy<Value = String> {
-    let part = "[a-c]{1,3}|lib[0-9]\\.so|n{90}";
-    (part, part, "[d-f]{1,2}").prop_map(|(one, two, three)| format!("{one}/d-{two}/f-{three}"))
-}
-
-fn contents() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![
-        Just(Vec::new()),
-        proptest::collection::vec(any::<u8>(), 0..3000),
-        proptest::collection::vec(0u8..4, 500..1500),
-        (0u32..3, 0usize..200).prop_map(|(seed, insert)| program(seed, insert)),
-        (any::<bool>(), 0u32..2, 0usize..40).prop_map(|(wide, seed, insert)| {
-            arm_program(if wide { 183 } else { 40 }, 3000, seed, insert)
-        }),
-    ]
-}
-
-fn trees() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
-    proptest::collection::btree_map(names(), contents(), 0..8)
-        .prop_map(|tree| tree.into_iter().collect())
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_two_trees(old in trees(), new in trees(), shared in 0usize..4) {
-        let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().join("base");
-        fs::create_dir(&base).unwrap();
-        let old_tar = tree(&base, &old);
-        let mut new: std::collections::BTreeMap<_, _> = new.into_iter().collect();
-        // Some files stay, one of them with a change in the middle.
-        for (name, content) in old.iter().take(shared) {
-            new.insert(name.clone(), content.clone());
-        }
-        if let Some((_, content)) = new.iter_mut().next() {
-            let middle = content.len() / 2;
-            content.splice(middle..middle, *b"changed");
-        }
-        let new: Vec<_> = new.into_iter().collect();
-        let new_tar = tree(&dir.path().join("new"), &new);
+    fn any_two_trees([old, new] in layers::pairs()) {
+        let base = tempfile::tempdir().unwrap();
+        layers::unpack(&old, base.path());
         let mut delta = Vec::new();
-        let made = make(&old_tar[..], &new_tar[..], &mut delta).unwrap();
+        let made = make(&old[..], &new[..], &mut delta).unwrap();
         prop_assert_eq!(made.size, delta.len() as u64);
-        prop_assert!(apply(&delta, &base).unwrap() == new_tar);
+        prop_assert!(apply(&delta, base.path()).unwrap() == new);
     }
 
     #[test]
@@ -270,42 +236,46 @@ fn the_table_of_frames_follows_functions_that_moved() {
     assert!(delta.len() < 3000, "{} bytes", delta.len());
 }
 
-/// A layer of many files that a build made again: same contents, every time is another.
-#[test]
-fn other_times_on_every_file_cost_kilobytes_at_most() {
-    let layer = |times: u64| {
-        let mut builder = tar::Builder::new(Vec::new());
-        let mut state = 1u32;
-        for number in 0..1000 {
-            let name = format!(
-                "usr/lib/python3.11/module{:02}/part{number}.py",
-                number % 40
-            );
-            let mut content = Vec::new();
-            for _ in 0..50 {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                content.extend(state.to_le_bytes());
-            }
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            header.set_uid(0);
-            header.set_gid(0);
-            header.set_mtime(1_700_000_000 + times * (50_000 + u64::from(state >> 20)));
-            builder
-                .append_data(&mut header, name, &content[..])
-                .unwrap();
+/// A layer of many small files that a build made again: same contents, every time is another.
+fn times_apart(files: u32, times: u64) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut state = 1u32;
+    for number in 0..files {
+        let name = format!(
+            "usr/lib/python3.11/module{:03}/part{number}.py",
+            number % 40 + number / 1000 * 40
+        );
+        let mut content = Vec::new();
+        for _ in 0..50 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            content.extend(state.to_le_bytes());
         }
-        builder.into_inner().unwrap()
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let (old, new) = (layer(0), layer(1));
-    tar::Archive::new(&old[..]).unpack(dir.path()).unwrap();
-    let mut delta = Vec::new();
-    make(&old[..], &new[..], &mut delta).unwrap();
-    assert!(apply(&delta, dir.path()).unwrap() == new);
-    // Names and times of a thousand files; their contents are 200 KB that do not compress.
-    assert!(delta.len() < 8 << 10, "{} bytes", delta.len());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_700_000_000 + times * (50_000 + u64::from(state >> 20)));
+        builder
+            .append_data(&mut header, name, &content[..])
+            .unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// Names and times of all files; their contents are 200 bytes each that do not compress.
+#[test]
+fn other_times_on_every_file_cost_some_bytes_for_each_of_them() {
+    for files in [1000, 20_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (times_apart(files, 0), times_apart(files, 1));
+        tar::Archive::new(&old[..]).unpack(dir.path()).unwrap();
+        let mut delta = Vec::new();
+        make(&old[..], &new[..], &mut delta).unwrap();
+        assert!(apply(&delta, dir.path()).unwrap() == new);
+        let bytes = delta.len();
+        assert!(bytes < 5 * files as usize, "{bytes} for {files} files");
+    }
 }
 
 #[test]
@@ -351,6 +321,32 @@ fn a_file_that_took_a_folders_place_took_what_was_below_it() {
     assert!(apply(&delta, &base).unwrap() == new);
     // Three of six contents are there still.
     assert!((10_000..20_000).contains(&delta.len()), "{}", delta.len());
+}
+
+/// As a package that came to be a folder; a board has the folder alone.
+#[test]
+fn a_folder_that_took_a_files_place_took_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, first) = (dir.path().join("base"), dir.path().join("first"));
+    let module = program(1, 0)[..5000].to_vec();
+    let mut old = tree(&first, &[("module".to_owned(), module.clone())]);
+    old.truncate(old.len() - 1024);
+    old.extend(tree(&base, &[("module/part".to_owned(), b"part".to_vec())]));
+    let mut folder = tar::Header::new_gnu();
+    folder.set_entry_type(tar::EntryType::Directory);
+    folder.set_path("module").unwrap();
+    folder.set_mode(0o755);
+    folder.set_size(0);
+    folder.set_uid(0);
+    folder.set_gid(0);
+    folder.set_mtime(0);
+    folder.set_cksum();
+    let part = old.len() - 2048;
+    old.splice(part..part, *folder.as_bytes());
+    let new = tree(&dir.path().join("new"), &[("module".to_owned(), module)]);
+    let mut delta = Vec::new();
+    make(&old[..], &new[..], &mut delta).unwrap();
+    assert!(apply(&delta, &base).unwrap() == new);
 }
 
 /// Literals among them are coded from each instruction's last byte on.
@@ -459,33 +455,6 @@ fn the_same_layers_make_the_same_delta() {
     let mut out = Vec::new();
     reader.read_to_end(&mut out).unwrap();
     assert!(out == new);
-}
-
-fn gzipped(text: &[u8], level: &str) -> Vec<u8> {
-    let mut input = tempfile::tempfile().unwrap();
-    input.write_all(text).unwrap();
-    input.rewind().unwrap();
-    let out = std::process::Command::new("gzip")
-        .args(["-nc", level])
-        .stdin(input)
-        .output()
-        .unwrap();
-    assert!(out.status.success());
-    out.stdout
-}
-
-fn manual(version: u32, lines: u32) -> Vec<u8> {
-    let mut state = 5u32;
-    let mut text = format!("version {version}\n").into_bytes();
-    for line in 0..lines {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let word = state >> 20;
-        text.extend(format!("{line}: {word:x} and {:x}\n", word.rotate_left(7)).bytes());
-        if line % 1000 == 500 {
-            text.extend(format!("since {version}\n").bytes());
-        }
-    }
-    text
 }
 
 #[test]

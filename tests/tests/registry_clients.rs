@@ -213,6 +213,22 @@ fn docker_pushes_and_pulls() {
     assert_eq!(ask(&["images", "-q"]).trim(), "");
     ask(&["pull", "-q", &name]);
     assert_eq!(bare(&ask(&["images", "-q", "--no-trunc"])), id);
+    // Through a pipe, as people do it: what the engine saves is imported, and what is exported it loads.
+    let piped = |script: &str| {
+        run(Command::new("bash")
+            .args(["-euo", "pipefail", "-c", script])
+            .env("DOCKER_CONFIG", at("config"))
+            .env("DOCKER_HOST", &socket)
+            .env("RELEASE", program("coracle-release").get_program())
+            .env("IMAGES", at("images"))
+            .env("IMAGE", &name))
+        .unwrap()
+    };
+    piped("docker save $IMAGE | $RELEASE image import - --output $IMAGES --tag shop/saved:1");
+    ask(&["rmi", "--force", &id]);
+    assert_eq!(ask(&["images", "-q"]).trim(), "");
+    piped("$RELEASE image export --images $IMAGES --tag shop/saved:1 - | docker load -q");
+    assert_eq!(bare(&ask(&["images", "-q", "--no-trunc"])), id);
     daemon.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
     wait_for("the end of dockerd", Duration::from_secs(60), || {
         Ok(daemon.check_alive().is_err().then_some(()))

@@ -59,9 +59,10 @@ impl BaseFiles {
                 }
                 _ => None,
             };
+            // It replaces the file that was there.
+            files.remove(&path);
             if member.kind != Kind::Folder {
-                // It replaces what was there, also a folder with all below it, whose paths lie together.
-                files.remove(&path);
+                // And a folder with all below it, whose paths lie together.
                 let below = [path.as_slice(), b"/"].concat();
                 let others = files.range(below.clone()..).map(|(other, _)| other);
                 let gone = others.take_while(|other| other.starts_with(&below));
