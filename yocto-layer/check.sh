@@ -46,7 +46,7 @@ clean() { [ -n "${KEEP:-}" ] && echo "left: $build" || rm -rf "$build"; }
 trap clean EXIT
 step() { printf '\n== %s\n' "$*"; }
 if [ -d "$here/../target" ] && git -C "$here" rev-parse 2>/dev/null; then
-    # bitbake takes a checksum of every file that a recipe's folder has, and nobody may not read all that cargo and tests left.
+    # bitbake takes a checksum of every file that a recipe's folder has, and `nobody` may not read all that cargo and tests left.
     step "a copy of the project without what was built"
     mkdir "$build/project"
     (cd "$here/.." && git ls-files -z --cached --others --exclude-standard |

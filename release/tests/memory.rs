@@ -139,5 +139,6 @@ fn a_layer_of_four_times_the_size_is_applied_in_the_same_memory() {
         let peaks = while_applying(&place, |pid| kib(pid, "status", "VmHWM:"));
         *peaks.last().unwrap()
     });
-    assert!(peaks[0].abs_diff(peaks[1]) < 256, "{peaks:?} KiB");
+    // The kernel counts in batches of some hundred KiB; the layers differ by 20 MB.
+    assert!(peaks[0].abs_diff(peaks[1]) < 1024, "{peaks:?} KiB");
 }

@@ -99,6 +99,18 @@ fn where_all_apps_together_run_out_of_memory_the_lesser_goes_first() {
         let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
         rustix::process::kill_process(process, rustix::process::Signal::USR1).unwrap();
     };
+    // Each looks for the signal once its shell has come so far.
+    let listens = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        (caught >> (rustix::process::Signal::USR1.as_raw() - 1) & 1 == 1).then_some(())
+    };
+    for pid in first {
+        wait_for("its trap", WAIT, || listens(pid));
+    }
     take(first[1]);
     wait_for("what the greater takes", WAIT, || {
         held(&board, "more").filter(|kib| *kib >= 24 * 1024)

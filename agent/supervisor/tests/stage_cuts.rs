@@ -182,10 +182,12 @@ fn cut_at(board: &mut Board, image: &Image, base: Option<&Base>, victim: Victim,
     if let (Cut::Before(call), Victim::Child) = (&cut, victim) {
         match answer {
             Some(Answer::Failed { code, reason }) => {
-                assert!(
-                    ["bad-layer", "bad-delta"].contains(&&*code),
-                    "{call}: {code}"
-                );
+                let bad = if base.is_some() {
+                    "bad-delta"
+                } else {
+                    "bad-layer"
+                };
+                assert_eq!(code, bad, "{call}");
                 assert!(reason.contains("the unpacking child died"), "{reason}");
             }
             // Another child than the one that unpacks: it had its say before.

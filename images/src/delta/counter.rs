@@ -4,7 +4,7 @@
 //! lesson is not taken for its own; without them a small table teaches mostly noise.
 //!
 //! All entries of a decision are read and taught at once: what is done to each is the same, without a branch
-//! that depends on what it holds, so that compilers do several at a time, and processors guess nothing.
+//! that depends on what it holds, so that processors guess nothing, and compilers may do several at a time.
 
 use super::mix::Stretch;
 
@@ -21,8 +21,8 @@ pub(crate) struct Form {
     check: u32,
     /// By count: 65536 times the part of the way that the probability goes.
     rates: Box<[i32; 256]>,
-    /// What an entry of symbols becomes, but for its check: by the bit, its probability and its count.
-    next: Box<[u16; QUICK_STATES * 2]>,
+    /// What an entry of symbols becomes, but for its check: by the bit, its probability and its count. Since version 4.
+    next: Option<Box<[u16; QUICK_STATES * 2]>>,
     /// Logits by an entry's topmost bits, those that are left when so many are shifted out.
     stretch: Stretch,
     down: u32,
@@ -42,7 +42,7 @@ impl Form {
             most,
             check,
             rates,
-            next: Box::new([0; QUICK_STATES * 2]),
+            next: None,
             stretch: Stretch::new(fewer),
             down,
         }
@@ -65,13 +65,15 @@ impl Form {
         for (rate, quick) in form.rates.iter_mut().zip(QUICK_RATES) {
             *rate = i32::from(quick);
         }
+        let mut table = Box::new([0; QUICK_STATES * 2]);
         for state in 0..QUICK_STATES {
             let word = (state >> QUICK_COUNT << 8 | state & usize::from(QUICK_MOST)) as u32;
             for bit in [false, true] {
                 let next = form.taught(word, 0, bit, [16, 0]);
-                form.next[usize::from(bit) * QUICK_STATES + state] = next as u16;
+                table[usize::from(bit) * QUICK_STATES + state] = next as u16;
             }
         }
+        form.next = Some(table);
         form
     }
 
@@ -180,12 +182,12 @@ impl Counter for Quick {
 
     #[inline]
     fn learn<const N: usize>(entries: &mut [u16; N], checks: &[u16; N], form: &Form, bit: bool) {
-        if form.check == 0 {
+        let Some(next) = &form.next else {
             for (word, check) in entries.iter_mut().zip(checks) {
                 *word = form.taught((*word).into(), (*check).into(), bit, [16, 0]) as u16;
             }
             return;
-        }
+        };
         let taught_by = if bit { QUICK_STATES } else { 0 };
         for (word, check) in entries.iter_mut().zip(checks) {
             let n = *word & QUICK_MOST;
@@ -197,8 +199,7 @@ impl Counter for Quick {
                 0
             };
             let state = taught_by + usize::from(state);
-            let next = form.next[state & (2 * QUICK_STATES - 1)];
-            let taught = next | *check << QUICK_COUNT;
+            let taught = next[state & (2 * QUICK_STATES - 1)] | *check << QUICK_COUNT;
             *word = if !own & (n > 1) { *word - 1 } else { taught };
         }
     }

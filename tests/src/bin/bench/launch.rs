@@ -28,7 +28,9 @@ pub fn table(world: &World, engineer: &Engineer, crun: &Path) -> Result<String> 
     let (rows, versions) = in_view_of_peers(|| {
         let others = Others::begin(world, &bundle)?;
         let rows = measure(&board, &floor, crun, &bundle, &others)?;
-        Ok((rows, others.versions()?))
+        let versions = others.versions()?;
+        others.end()?;
+        Ok((rows, versions))
     })?;
     drop(board);
     let of = |name: &str| rows.iter().find(|row| row.0 == name).map(|row| row.1.0);

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use coracle_tests::page::OTHERS;
-use coracle_tests::service::{Service, run};
+use coracle_tests::service::{Service, run, wait_for};
 use coracle_tests::world::World;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,11 +18,11 @@ const LIMITS: [&str; 4] = [
 ];
 const IMAGE: &str = "corbench:stamp";
 
-/// All of them, made ready; dockerd ends with it.
+/// All of them, made ready.
 pub struct Others {
     dir: PathBuf,
     root: PathBuf,
-    _dockerd: Service,
+    dockerd: Service,
 }
 
 impl Others {
@@ -67,7 +67,15 @@ impl Others {
         Ok(Others {
             dir,
             root,
-            _dockerd: daemon,
+            dockerd: daemon,
+        })
+    }
+
+    /// dockerd ends its own containerd when it has the time.
+    pub fn end(mut self) -> Result<()> {
+        self.dockerd.signal(nix::sys::signal::Signal::SIGTERM)?;
+        wait_for("the end of dockerd", Duration::from_secs(60), || {
+            Ok(self.dockerd.check_alive().is_err().then_some(()))
         })
     }
 

@@ -115,14 +115,11 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
     let text = String::from_utf8_lossy(&text);
     let names: Vec<&str> = programs.tests.iter().map(|p| p.name.as_str()).collect();
     // What the console said tells more than how QEMU ended.
-    let not_here: Vec<&str> = board
-        .not_here
-        .iter()
-        .copied()
-        .filter(|test| test.contains(only))
-        .collect();
-    if let Err(error) =
-        outcome.and_then(|()| verdict::judge(&text, &names, &not_here, board.resets))
+    let left_out = verdict::LeftOut {
+        these: board.not_here,
+        all: only.is_empty(),
+    };
+    if let Err(error) = outcome.and_then(|()| verdict::judge(&text, &names, left_out, board.resets))
     {
         println!(
             "--- serial console of {} ---\n{text}\n--- end ({}) ---",

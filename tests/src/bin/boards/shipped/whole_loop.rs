@@ -154,7 +154,7 @@ fn steps(trial: &Trial<'_>) -> Result<Option<Row>> {
     agent_up(&mut machine)?;
     machine.write_file("/tmp/enrolment.json", &fleet.enrolment()?)?;
     machine.run("coracle enrol /tmp/enrolment.json", SHORT)?;
-    fleet.wait_online(SHORT)?;
+    fleet.wait_online(LONG)?;
 
     let first = fleet.release(1, 1, true)?;
     let start = Instant::now();
