@@ -27,7 +27,7 @@ CARGO ?= cargo
 # A whole build's incremental state takes 10 GB of disk, and a fresh clone has no use for it.
 export CARGO_INCREMENTAL ?= 0
 PACKAGES := build-essential pkg-config curl ca-certificates openssl iproute2 nftables ethtool mosquitto mosquitto-clients \
-	skopeo podman buildah docker-registry softhsm2 swtpm dbus-daemon mtools dosfstools busybox-static btrfs-progs faketime util-linux procps python3-minimal systemd zstd
+	skopeo podman buildah docker-registry softhsm2 swtpm dbus-daemon mtools dosfstools busybox-static btrfs-progs faketime util-linux procps python3 systemd zstd
 BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs xfsprogs f2fs-tools criu
 SHIPPED_PACKAGES := mmdebstrap
 ARM64_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
