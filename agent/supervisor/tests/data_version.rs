@@ -363,7 +363,7 @@ fn cut_everywhere(cut: impl Fn(&mut Board, &str, App, usize) -> Cut) {
         number => number.parse().expect("CORACLE_CUTS is `all` or 7"),
     };
     let mut before = comes_to_rest(&board, "the first");
-    assert_eq!(before, 2);
+    assert_eq!(before, 2, "{}", board.log());
     let (mut stayed, mut came) = (0, 0);
     for n in (1..=all).step_by((all / wanted).max(1)) {
         let next = of_version(&image, before + 1, "true");

@@ -356,6 +356,7 @@ fn a_supervisor_that_starts_while_hooks_run_begins_the_start_anew_or_goes_on_wit
         assert!(again == 1 || (is_killed && again == 2), "{}", board.log());
 
         let told_before = count(&board, "told");
+        let settled = count(&board, "settle ends");
         assert_eq!(board.control("web", AppAction::Restart), Answer::Done);
         waits(&board, "pre_stop runs");
         next(&mut board);
@@ -369,6 +370,10 @@ fn a_supervisor_that_starts_while_hooks_run_begins_the_start_anew_or_goes_on_wit
         });
         assert_eq!(count(&board, "drain ends"), before[2] + 1);
         assert_eq!(count(&board, "told"), told_before + 1);
+        // Before the next round counts.
+        wait_for("what its hook said", WAIT, || {
+            (count(&board, "settle ends") > settled).then_some(())
+        });
     }
 }
 
