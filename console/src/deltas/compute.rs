@@ -1,5 +1,6 @@
 //! One delta, from two layer blobs of the registry; and its artifact manifest, by which other
-//! registries' tools find it. Blocks: on a busy machine 20 seconds to nine minutes for layers of 9 to 62 MiB (docs/benchmarks-deltas.md).
+//! registries' tools find it. Blocks: on a busy machine up to
+//! 100 seconds for layers of 9 to 62 MiB (docs/benchmarks-deltas.md).
 
 use super::choose::Pair;
 use crate::blobs::Blobs;
