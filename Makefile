@@ -96,7 +96,7 @@ check:
 room:
 	@free=$$(df --output=avail --block-size=M . | tail -1 | tr -dc 0-9)
 	built=$$([ ! -d $(TARGET) ] || { du --summarize --block-size=M $(TARGET) 2>/dev/null || true; } | tr -dc '0-9\t' | cut -f1)
-	[ $$(( free + $${built:-0} )) -ge 8000 ] || { echo "a whole build and its tests take 8 GB of disk: $$free MB are free beside the $${built:-0} MB of $(TARGET)"; exit 1; }
+	[ $$(( free + $${built:-0} )) -ge 9500 ] || { echo "a whole build and its tests take 9.5 GB of disk: $$free MB are free beside the $${built:-0} MB of $(TARGET)"; exit 1; }
 
 # Brokers of another make, for the tests alone.
 test: PACKAGES += nats-server rabbitmq-server
