@@ -1,13 +1,13 @@
 //! Other ways to start a program in a container, each as its manual has it: the root file system of a bundle, no network, what it
 //! prints passed on, all of it gone afterwards.
 
+use crate::dockerd::Dockerd;
 use anyhow::{Context, Result};
 use coracle_tests::page::OTHERS;
-use coracle_tests::service::{Service, run, wait_for};
+use coracle_tests::service::run;
 use coracle_tests::world::World;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// Raising a hard limit needs a capability that root may lack here.
 const LIMITS: [&str; 4] = [
@@ -22,7 +22,7 @@ const IMAGE: &str = "corbench:stamp";
 pub struct Others {
     dir: PathBuf,
     root: PathBuf,
-    dockerd: Service,
+    dockerd: Dockerd,
 }
 
 impl Others {
@@ -41,21 +41,8 @@ impl Others {
             root.display()
         );
         std::fs::write(dir.join("lxc.conf"), config)?;
-        let mut command = Command::new("dockerd");
-        command
-            .arg("--data-root")
-            .arg(dir.join("docker/data"))
-            .arg("--exec-root")
-            .arg(dir.join("docker/exec"))
-            .arg("--pidfile")
-            .arg(dir.join("docker/pid"))
-            .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
-            .args(["-H", &socket(&dir)]);
-        let mut daemon = Service::start("dockerd", command, &world.logs())?;
-        daemon.wait_for("dockerd", Duration::from_secs(120), || {
-            let answer = docker(&dir).arg("info").output()?;
-            Ok(answer.status.success().then_some(()))
-        })?;
+        let docker = dir.join("docker");
+        let dockerd = Dockerd::start(world, &docker.join("data"), &docker, &[])?;
         let tar = dir.join("root.tar");
         run(Command::new("tar")
             .arg("-cf")
@@ -63,20 +50,12 @@ impl Others {
             .arg("-C")
             .arg(&root)
             .arg("."))?;
-        run(docker(&dir).arg("import").arg(&tar).arg(IMAGE))?;
-        Ok(Others {
-            dir,
-            root,
-            dockerd: daemon,
-        })
+        run(dockerd.docker().arg("import").arg(&tar).arg(IMAGE))?;
+        Ok(Others { dir, root, dockerd })
     }
 
-    /// dockerd ends its own containerd when it has the time.
-    pub fn end(mut self) -> Result<()> {
-        self.dockerd.signal(nix::sys::signal::Signal::SIGTERM)?;
-        wait_for("the end of dockerd", Duration::from_secs(60), || {
-            Ok(self.dockerd.check_alive().is_err().then_some(()))
-        })
+    pub fn end(self) -> Result<()> {
+        self.dockerd.end()
     }
 
     /// What starts it once.
@@ -117,7 +96,7 @@ impl Others {
     }
 
     fn docker(&self) -> Command {
-        let mut command = docker(&self.dir);
+        let mut command = self.dockerd.docker();
         command
             .args(["run", "--rm", "--network", "none"])
             .args(LIMITS)
@@ -143,14 +122,4 @@ impl Others {
         }
         Ok(all.join("; "))
     }
-}
-
-fn socket(dir: &Path) -> String {
-    format!("unix://{}", dir.join("docker/socket").display())
-}
-
-fn docker(dir: &Path) -> Command {
-    let mut command = Command::new("docker");
-    command.args(["-H", &socket(dir)]);
-    command
 }

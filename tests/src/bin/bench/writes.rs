@@ -1,13 +1,14 @@
 //! Bytes that reach the block device in one update, beside `docker pull` and `podman pull`: each tool has a loop device with ext4
 //! for all that it keeps. Bytes do not depend on how busy the machine is.
 
+use crate::dockerd::Dockerd;
 use crate::peers;
 use anyhow::{Context, Result, ensure};
 use coracle_tests::board::{Board, BoardOptions};
 use coracle_tests::console::Console;
 use coracle_tests::engineer::Engineer;
 use coracle_tests::measure::human;
-use coracle_tests::service::{Service, run, wait_for};
+use coracle_tests::service::{Service, run};
 use coracle_tests::world::World;
 use std::fmt::Write;
 use std::net::{TcpListener, TcpStream};
@@ -229,41 +230,18 @@ fn docker(world: &World, registry: &Registry, update: &Update) -> Result<u64> {
         .dir()
         .join(format!("docker-{}", update.image.replace('/', "-")));
     let disk = Disk::mount(world, "docker", &dir.join("data"))?;
-    let socket = format!("unix://{}", dir.join("docker.sock").display());
-    let mut command = Command::new("dockerd");
-    command
-        .arg("--data-root")
-        .arg(dir.join("data/docker"))
-        .arg("--exec-root")
-        .arg(dir.join("exec"))
-        .arg("--pidfile")
-        .arg(dir.join("docker.pid"))
-        .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
-        .args(["--storage-driver", "overlay2", "-H", &socket]);
-    let mut daemon = Service::start("dockerd", command, &world.logs())?;
-    let docker = |arguments: &[&str]| {
-        let mut command = Command::new("docker");
-        command.args(["-H", &socket]).args(arguments);
-        command
-    };
-    daemon.wait_for("dockerd", Duration::from_secs(120), || {
-        Ok(docker(&["info"]).output()?.status.success().then_some(()))
-    })?;
+    let options = ["--storage-driver", "overlay2"];
+    let dockerd = Dockerd::start(world, &dir.join("data/docker"), &dir, &options)?;
     let pull = |tag: &str| {
-        run(&mut docker(&[
-            "pull",
-            "-q",
-            &registry.name(update.image, tag),
-        ]))
+        run(dockerd
+            .docker()
+            .args(["pull", "-q", &registry.name(update.image, tag)]))
     };
     pull("1")?;
     let before = disk.written()?;
     pull("2")?;
     let written = disk.written()? - before;
-    daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
-    wait_for("the end of dockerd", Duration::from_secs(60), || {
-        Ok(daemon.check_alive().is_err().then_some(()))
-    })?;
+    dockerd.end()?;
     Ok(written)
 }
 
