@@ -22,6 +22,7 @@ const SIGMOID: [u32; 49] = [
 pub(super) const LOGIT_MAX: i32 = 12 * 256;
 
 /// Probability (16 bits, never 0 or 65536) of a logit.
+#[inline(always)]
 pub(crate) fn squash(logit: i32) -> u32 {
     let at = (logit.clamp(-LOGIT_MAX, LOGIT_MAX - 1) + LOGIT_MAX) as u32;
     let (step, part) = ((at / 128) as usize, at % 128);
@@ -51,7 +52,7 @@ impl Stretch {
         Self(table)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(&self, p: u32) -> i32 {
         i32::from(self.0[p as usize & 4095])
     }
@@ -96,7 +97,7 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// Where the entry is of a context with this hash.
-    #[inline]
+    #[inline(always)]
     const fn slot(&self, index: usize, hash: u32) -> u32 {
         let [large, small] = self.bits;
         match index.checked_sub(self.large) {
@@ -173,14 +174,14 @@ impl<K: Kind, const INPUTS: usize> Predictor<K, INPUTS> {
     }
 
     /// The key of one context, by its hash that was multiplied by [`PICK`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn key(&self, keys: &mut Keys<K::Entry, INPUTS>, index: usize, picked: u32) {
         keys.slots[index] = K::SHAPE.slot(index, picked);
         keys.checks[index] = K::Entry::of(self.form.check(picked));
     }
 
     /// Codes one decision. `contexts`: a hash for each input.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn code(
         &mut self,
         coder: &mut impl BitCoder,
@@ -196,7 +197,7 @@ impl<K: Kind, const INPUTS: usize> Predictor<K, INPUTS> {
     }
 
     /// Codes one decision, whose entries have been found.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decide(
         &mut self,
         coder: &mut impl BitCoder,
@@ -205,7 +206,10 @@ impl<K: Kind, const INPUTS: usize> Predictor<K, INPUTS> {
         select: Select,
     ) -> io::Result<bool> {
         let tables = &mut self.tables[self.first..];
-        let mut entries = keys.slots.map(|slot| tables[slot as usize]);
+        let mut entries = [K::Entry::default(); INPUTS];
+        for (entry, slot) in entries.iter_mut().zip(keys.slots) {
+            *entry = tables[slot as usize];
+        }
         let mut inputs = K::Entry::say(&entries, &keys.checks, &self.form);
         if self.absent != 0 {
             for (index, input) in inputs.iter_mut().enumerate() {
@@ -250,7 +254,7 @@ impl<K: Kind, const INPUTS: usize> Predictor<K, INPUTS> {
 }
 
 /// A hash of small numbers, the first of which tells the context's kind.
-#[inline]
+#[inline(always)]
 pub(crate) fn hash<const N: usize>(values: [u32; N]) -> u32 {
     let mut hash = 0x811C_9DC5u32;
     for value in values {

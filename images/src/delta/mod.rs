@@ -20,6 +20,7 @@ mod model;
 mod numbers;
 mod packed;
 mod pieces;
+mod processor;
 mod range;
 mod repeats;
 mod sums;

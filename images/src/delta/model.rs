@@ -14,6 +14,7 @@ use super::format::Version;
 use super::layout::Layout;
 use super::mix::{Kind, Predictor, Select, Shape, hash};
 use super::pieces::{Moves, Piece};
+use super::processor::{Task, carry_out};
 use super::range::BitCoder;
 use super::symbols::{Known, Symbols};
 
@@ -126,7 +127,24 @@ impl DiffModel {
     }
 
     /// Codes up to UNIT bytes: `window` has BEHIND old bytes before and AHEAD behind the `len` that are coded.
-    pub(crate) fn unit(
+    pub(crate) fn unit<C: BitCoder>(
+        &mut self,
+        coder: &mut C,
+        window: &[u8],
+        position: u32,
+        new: &mut [u8],
+    ) -> io::Result<()> {
+        carry_out(Unit {
+            model: self,
+            coder,
+            window,
+            position,
+            new,
+        })
+    }
+
+    #[inline(always)]
+    fn code_bytes(
         &mut self,
         coder: &mut impl BitCoder,
         window: &[u8],
@@ -225,11 +243,13 @@ impl DiffModel {
         Ok(())
     }
 
+    #[inline(always)]
     fn passed(&mut self, old: u8, new: u8) {
         self.symbols.pass(new);
         self.count(old, new);
     }
 
+    #[inline(always)]
     fn count(&mut self, old: u8, new: u8) {
         let diff = new.wrapping_sub(old);
         self.diffs = self.diffs << 8 | u64::from(diff);
@@ -239,6 +259,7 @@ impl DiffModel {
         }
     }
 
+    #[inline(always)]
     fn code_unit(
         &mut self,
         coder: &mut impl BitCoder,
@@ -283,6 +304,7 @@ impl DiffModel {
     }
 
     #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
     fn code_byte(
         &mut self,
         coder: &mut impl BitCoder,
@@ -339,6 +361,25 @@ impl DiffModel {
         new: u8,
     ) -> io::Result<u8> {
         self.symbols.literal(coder, old, position, word, new)
+    }
+}
+
+/// What [`DiffModel::unit`] does.
+struct Unit<'a, C> {
+    model: &'a mut DiffModel,
+    coder: &'a mut C,
+    window: &'a [u8],
+    position: u32,
+    new: &'a mut [u8],
+}
+
+impl<C: BitCoder> Task for Unit<'_, C> {
+    type Done = io::Result<()>;
+
+    #[inline(always)]
+    fn carry_out(self) -> io::Result<()> {
+        self.model
+            .code_bytes(self.coder, self.window, self.position, self.new)
     }
 }
 

@@ -6,6 +6,7 @@ use super::counter::{Fine, Form};
 use super::format::Version;
 use super::mix::{Kind, Predictor, Select, Shape, hash};
 use super::pieces::Piece;
+use super::processor::{Task, carry_out};
 use super::range::BitCoder;
 
 /// What an input counts for at first.
@@ -103,8 +104,25 @@ impl Numbers {
         })
     }
 
+    fn number<C: BitCoder>(
+        &mut self,
+        coder: &mut C,
+        which: u32,
+        known: [u32; 3],
+        value: u32,
+    ) -> io::Result<u32> {
+        carry_out(Number {
+            numbers: self,
+            coder,
+            which,
+            known,
+            value,
+        })
+    }
+
     /// The number's size in bits, then its bits below the highest.
-    fn number(
+    #[inline(always)]
+    fn decide(
         &mut self,
         coder: &mut impl BitCoder,
         which: u32,
@@ -158,5 +176,24 @@ impl Numbers {
             made = made * 2 + u32::from(bit);
         }
         Ok(made)
+    }
+}
+
+/// The decisions of one number.
+struct Number<'a, C> {
+    numbers: &'a mut Numbers,
+    coder: &'a mut C,
+    which: u32,
+    known: [u32; 3],
+    value: u32,
+}
+
+impl<C: BitCoder> Task for Number<'_, C> {
+    type Done = io::Result<u32>;
+
+    #[inline(always)]
+    fn carry_out(self) -> io::Result<u32> {
+        self.numbers
+            .decide(self.coder, self.which, self.known, self.value)
     }
 }

@@ -26,11 +26,13 @@ impl Interval {
     };
 
     /// Where the interval is cut: "yes" is what lies at or below.
+    #[inline(always)]
     fn cut(&self, p: u32) -> u32 {
         let range = u64::from(self.high - self.low);
         self.low + ((range * u64::from(p)) >> 16) as u32
     }
 
+    #[inline(always)]
     fn choose(&mut self, bit: bool, cut: u32) {
         if bit {
             self.high = cut;
@@ -40,6 +42,7 @@ impl Interval {
     }
 
     /// The next byte on which both ends agree.
+    #[inline(always)]
     fn shift(&mut self) -> Option<u8> {
         if (self.low ^ self.high) >> 24 != 0 {
             return None;
@@ -93,6 +96,7 @@ impl<R> Decoder<R> {
 }
 
 impl<R: Read> BitCoder for Decoder<R> {
+    #[inline(always)]
     fn code(&mut self, _bit: bool, p: u32) -> io::Result<bool> {
         let cut = self.interval.cut(p);
         let bit = self.value <= cut;
@@ -137,6 +141,7 @@ impl Encoder {
 
 #[cfg(feature = "make")]
 impl BitCoder for Encoder {
+    #[inline(always)]
     fn code(&mut self, bit: bool, p: u32) -> io::Result<bool> {
         let cut = self.interval.cut(p);
         self.interval.choose(bit, cut);

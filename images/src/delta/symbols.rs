@@ -7,6 +7,7 @@ use super::counter::{Form, Quick};
 use super::format::Version;
 use super::mix::{Keys, Kind, PICK, Predictor, Select, Shape, hash};
 use super::model::{BEHIND, Near};
+use super::processor::{Task, carry_out};
 use super::range::BitCoder;
 use super::repeats::Repeats;
 use super::sums::{Expected, Sums};
@@ -266,7 +267,27 @@ impl Symbols {
     }
 
     /// `mode`: 0 for a byte that is otherwise, more for literals, by how well a repetition went.
-    fn code(
+    fn code<C: BitCoder>(
+        &mut self,
+        coder: &mut C,
+        bases: &[u32; BASES],
+        (guesses, known_by): ([u8; GUESSES], [u32; GUESSES]),
+        mode: usize,
+        new: u8,
+    ) -> io::Result<u8> {
+        carry_out(Decisions {
+            symbols: self,
+            coder,
+            bases,
+            guesses,
+            known_by,
+            mode,
+            new,
+        })
+    }
+
+    #[inline(always)]
+    fn decide(
         &mut self,
         coder: &mut impl BitCoder,
         bases: &[u32; BASES],
@@ -366,7 +387,30 @@ impl Symbols {
     }
 }
 
+/// The eight of a byte.
+struct Decisions<'a, C> {
+    symbols: &'a mut Symbols,
+    coder: &'a mut C,
+    bases: &'a [u32; BASES],
+    guesses: [u8; GUESSES],
+    known_by: [u32; GUESSES],
+    mode: usize,
+    new: u8,
+}
+
+impl<C: BitCoder> Task for Decisions<'_, C> {
+    type Done = io::Result<u8>;
+
+    #[inline(always)]
+    fn carry_out(self) -> io::Result<u8> {
+        let guessed = (self.guesses, self.known_by);
+        self.symbols
+            .decide(self.coder, self.bases, guessed, self.mode, self.new)
+    }
+}
+
 /// What a node, or what a guess says, adds to a context's hash that was multiplied by [`PICK`].
+#[inline(always)]
 fn salted(salt: u32) -> u32 {
     salt.wrapping_mul(0x2F0B_4C47u32.wrapping_mul(PICK))
 }

@@ -32,7 +32,7 @@ impl<const INPUTS: usize> Weights<INPUTS> {
 }
 
 /// What the inputs sum up to.
-#[inline]
+#[inline(always)]
 pub(super) fn sum<const INPUTS: usize>(
     coarse: &Weights<INPUTS>,
     fine: &Weights<INPUTS>,
@@ -46,7 +46,7 @@ pub(super) fn sum<const INPUTS: usize>(
     }
 }
 
-#[inline]
+#[inline(always)]
 fn sum_as_it_is<const INPUTS: usize>(
     coarse: &Weights<INPUTS>,
     fine: &Weights<INPUTS>,
@@ -60,7 +60,7 @@ fn sum_as_it_is<const INPUTS: usize>(
 }
 
 /// Weights have 24 bits with their sign, inputs 13: each half of a weight times an input fits 25, and 64 of them 31.
-#[inline]
+#[inline(always)]
 fn sum_of_halves<const INPUTS: usize>(
     coarse: &Weights<INPUTS>,
     fine: &Weights<INPUTS>,
@@ -79,7 +79,7 @@ fn sum_of_halves<const INPUTS: usize>(
 
 /// Moves weights by `input * error`, which has 20 or 21 bits too many; rounded, as a mean step of less than one
 /// counts too. An input has 12 bits, an error 19, beside their signs.
-#[inline]
+#[inline(always)]
 pub(super) fn learn<const INPUTS: usize>(
     coarse: &mut Weights<INPUTS>,
     fine: &mut Weights<INPUTS>,
