@@ -191,11 +191,14 @@ fn walk(victim: Victim) {
 
     version += 1;
     scene.bring(version);
-    let (Cut::Over(all), _) = scene.cut_at(version, victim, usize::MAX) else {
+    let (Cut::Over(all), whole) = scene.cut_at(version, victim, usize::MAX) else {
         panic!("it has no end");
     };
     assert_eq!(scene.runs("nothing"), version.to_string());
     assert!(all > 20, "{all}");
+    let seen = fleet.ask(&format!("/deployments/{whole}"), None);
+    let deltas = &seen["boards"][0]["deltas"];
+    assert_eq!(deltas.as_array().map(Vec::len), Some(1), "{seen}");
     let wanted = match std::env::var("CORACLE_CUTS").as_deref() {
         Ok("all") => all,
         Ok(number) => number.parse().unwrap(),
