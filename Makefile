@@ -7,7 +7,7 @@
 #   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, QUICK=1 without limits, sticks and another agent, MEMORY=128 for its MiB, SITE=FILE for its board.toml, TABLE=1 writes docs/boards.md)
 #   make leaks    launches and restarts many times over, a supervisor killed at every step, and what is left (CYCLES=10000; an hour and a half)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1; TABLE=docs/power-cuts.md puts the run into it), and its
-#                 processes killed before every system call of a fetch, of a layer's unpacking and of changes between versions (WALK=no leaves that out)
+#                 processes killed before every system call of a fetch, of a layer's unpacking, of changes between versions and of a whole update (WALK=no leaves that out)
 #   make arm      the board's programs for 64-bit and 32-bit ARM, static, each within its budget of 6 MiB
 #   make static   the same for x86-64, for a board where nobody else uses the C library
 #   make bench    measurements beside other tools → docs/benchmarks.md (PART=memory for one, printed only; PART="--keep memory" puts it into the page: sizes launch oci idle inside network delta writes memory)
@@ -36,7 +36,7 @@ ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueab
 BENCH_PACKAGES := time crun runc bubblewrap lxc systemd-container patchelf sysbench xdelta3 zstd iperf3 podman containernetworking-plugins iptables
 # Tests of virtual boards, which `cargo test` runs when they are named.
 ON_BOARDS := --test virtual_board --test power_cut --test shipped_board
-DELTA_PACKAGES := time xdelta3 zstd bsdiff ostree casync diffutils npm python3-pip
+DELTA_PACKAGES := time xdelta3 zstd bsdiff rdiff ostree casync diffutils npm python3-pip
 # A mirror that is being synchronised has some lists and not others: what is missing is told by the install.
 UPDATE := { apt-get update -qq || echo "apt-get update failed in part: going on with the lists that are there"; }
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -190,7 +190,7 @@ WALK ?= all
 powercut: setup-boards
 	@$(CARGO) build --quiet --workspace --bins
 	$(TARGET)/debug/coracle-boards powercut --cuts $(CUTS) --boots $(BOOTS) --seed $(SEED) $(if $(TABLE),--table "$(TABLE)")
-	[ $(WALK) = no ] || CORACLE_CUTS=$(WALK) $(CARGO) test --quiet --workspace --test stage_cuts --test fetch_cuts --test live_cuts --test hand_over_cuts --test data_version -- --nocapture --test-threads=1
+	[ $(WALK) = no ] || CORACLE_CUTS=$(WALK) $(CARGO) test --quiet --workspace --test stage_cuts --test fetch_cuts --test live_cuts --test hand_over_cuts --test data_version --test deployment_cuts -- --nocapture --test-threads=1
 
 # Each is started once, in emulation: a program that cannot tell its version is no program.
 arm: setup

@@ -14,6 +14,7 @@ use crate::live::{Change, Live};
 use crate::registry::Manifests;
 use crate::store::{Board, DeltaRow, Store, StoreError};
 use coracle_digest::Sha256Digest;
+use coracle_protocol::deploy::Delta;
 use coracle_protocol::limits::LIMITS;
 use coracle_protocol::release::SignedRelease;
 use std::collections::{BTreeSet, HashMap};
@@ -87,7 +88,7 @@ impl Deltas {
         let mut ready = Vec::new();
         for pair in pairs.into_iter().take(LIMITS.deltas) {
             if let Some(row) = self.get(&pair, until).await? {
-                ready.push(row);
+                ready.extend(for_blob(row, pair.to.size));
             }
         }
         Ok(ready)
@@ -149,7 +150,7 @@ impl Deltas {
                 break;
             }
             let row = self.get(pair, Instant::now() + PATIENCE).await?;
-            let is_made = row.is_some_and(|row| row.outcome.is_ok());
+            let is_made = row.and_then(|row| for_blob(row, pair.to.size)).is_some();
             self.progress.step(digest, is_made);
             self.live.tell(Change::Fleet);
         }
@@ -181,19 +182,23 @@ impl Deltas {
 
     async fn get(&self, pair: &Pair, until: Instant) -> Result<Option<DeltaRow>, StoreError> {
         let (from, to) = (pair.from.diff_id, pair.to.diff_id);
-        if let Some(row) = self.store.delta(&from, &to).await? {
-            let usable = row.outcome.as_ref().map_or(true, |delta| {
-                self.blobs.size(&delta.digest) == Some(delta.size)
-            });
-            if usable {
-                return Ok(Some(row));
-            }
+        if let Some(row) = self.known(pair).await? {
+            return Ok(Some(row));
         }
         let mut done = self.begin(pair);
         // An error says that the sender is gone: the pair is done.
         let _ =
             tokio::time::timeout_at(until, async { while done.changed().await.is_ok() {} }).await;
         self.store.delta(&from, &to).await
+    }
+
+    /// What became of a pair, unless its blob is gone.
+    async fn known(&self, pair: &Pair) -> Result<Option<DeltaRow>, StoreError> {
+        let row = self.store.delta(&pair.from.diff_id, &pair.to.diff_id);
+        Ok(row.await?.filter(|row| {
+            let is_here = |delta: &Delta| self.blobs.size(&delta.digest) == Some(delta.size);
+            row.outcome.as_ref().map_or(true, is_here)
+        }))
     }
 
     fn begin(&self, pair: &Pair) -> watch::Receiver<()> {
@@ -228,6 +233,15 @@ impl Deltas {
         let Ok(_turn) = self.turn.acquire().await else {
             return;
         };
+        // Whoever asked may have looked just before another's was noted.
+        match self.known(pair).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return,
+            Err(error) => {
+                tracing::error!(%error, "what became of a pair of layers is not known");
+                return;
+            }
+        }
         let (blobs, manifests, work) = (self.blobs.clone(), self.manifests.clone(), pair.clone());
         let computed = tokio::task::spawn_blocking(move || {
             let delta = compute::compute(&blobs, &work.from, &work.to)?;
@@ -265,3 +279,13 @@ impl Deltas {
         }
     }
 }
+
+/// A delta as it is offered instead of a blob of `full_size` bytes; none if that is smaller. The same layer, compressed otherwise
+/// by another release, may be.
+fn for_blob(row: DeltaRow, full_size: u64) -> Option<DeltaRow> {
+    let is_smaller = matches!(&row.outcome, Ok(delta) if delta.size < full_size);
+    is_smaller.then_some(DeltaRow { full_size, ..row })
+}
+
+#[cfg(test)]
+mod tests;

@@ -373,6 +373,16 @@ impl Fleet {
         version: u64,
         files: &[(&str, Vec<u8>)],
     ) -> (SignedRelease, Sha256Digest) {
+        self.release_packed(version, files, Compression::Gzip(6))
+    }
+
+    /// The same with layers compressed otherwise.
+    pub fn release_packed(
+        &self,
+        version: u64,
+        files: &[(&str, Vec<u8>)],
+        compression: Compression,
+    ) -> (SignedRelease, Sha256Digest) {
         need(&[("skopeo", "skopeo")]);
         let tree = self.path(&format!("tree-{version}"));
         fs::create_dir_all(&tree).unwrap();
@@ -385,7 +395,7 @@ impl Fleet {
             .or_else(|_| Layout::open(&layout, &limits))
             .unwrap();
         let mut plan = Build::new(&tree, RunConfig::default(), Platform::linux("amd64", None));
-        plan.compression = Compression::Gzip(6);
+        plan.compression = compression;
         plan.clamp_mtime = Some(1_700_000_000);
         let built = build(&plan, &layout).unwrap();
         layout

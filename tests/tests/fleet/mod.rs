@@ -268,9 +268,13 @@ pub struct Supervisor<'a> {
 
 impl<'a> Supervisor<'a> {
     pub fn start(board: &'a Board) -> Self {
+        // Tests of one program run side by side.
+        use std::sync::atomic::{AtomicU16, Ordering};
+        static TURN: AtomicU16 = AtomicU16::new(0);
         let config = format!(
-            "[agent]\nstate_dir = \"state\"\nrun_dir = \"run\"\ncgroup_parent = \"cortest-fleet-{}\"\n{}",
+            "[agent]\nstate_dir = \"state\"\nrun_dir = \"run\"\ncgroup_parent = \"cortest-fleet-{}-{}\"\n{}",
             std::process::id(),
+            TURN.fetch_add(1, Ordering::Relaxed),
             board.user
         );
         std::fs::write(board.dir.join("supervisor.toml"), config).unwrap();

@@ -72,8 +72,22 @@ fn main() -> Result<()> {
             Some(name) if one.name != *name => page::row(path, pair, one),
             _ => Ok(None),
         };
-        let section = measured(pair, &cache, work.path(), rows)
-            .unwrap_or_else(|error| format!("not measured: {error:#}\n"));
+        let measured = measured(pair, &cache, work.path(), rows).and_then(|section| {
+            // Rows of other versions would stand in one table.
+            match page::versions(path, pair)? {
+                Some(known) if tool.is_some() && !section.starts_with(&known) => {
+                    bail!("the page has {known}: measure the pair by all tools")
+                }
+                _ => Ok(section),
+            }
+        });
+        let section = match measured {
+            Err(error) if tool.is_some() => {
+                println!("## {}\n\nleft as it was: {error:#}\n", pair.name);
+                continue;
+            }
+            measured => measured.unwrap_or_else(|error| format!("not measured: {error:#}\n")),
+        };
         print!("## {}\n\n{section}\n", pair.name);
         // One after the other: what was measured is not lost with what could not be.
         page::put(path, pair, &section)?;

@@ -27,6 +27,12 @@ pub fn row(path: &Path, pair: &Pair, tool: &Tool) -> Result<Option<String>> {
     Ok(row_of(&page, pair.name, tool.name).map(str::to_owned))
 }
 
+/// What a pair's section says of the two versions and their size.
+pub fn versions(path: &Path, pair: &Pair) -> Result<Option<String>> {
+    let page = read(path)?;
+    Ok(versions_of(&page, pair.name).map(str::to_owned))
+}
+
 fn read(path: &Path) -> Result<String> {
     match std::fs::read_to_string(path) {
         Ok(page) => Ok(page),
@@ -40,6 +46,13 @@ fn row_of<'a>(page: &'a str, pair: &str, tool: &str) -> Option<&'a str> {
     section_of(page, pair)?
         .lines()
         .find(|line| line.starts_with(&start))
+}
+
+/// Nothing where a pair was not measured.
+fn versions_of<'a>(page: &'a str, pair: &str) -> Option<&'a str> {
+    let line = section_of(page, pair)?.lines().next()?;
+    line.contains(" → ")
+        .then(|| line.trim_end_matches("; tuned"))
 }
 
 fn replaced(page: &str, name: &str, section: &str) -> String {
@@ -97,6 +110,15 @@ mod tests {
         assert_eq!(row_of(&page, "libc6", "bsdiff 4"), Some("| bsdiff 4 | 3 |"));
         assert_eq!(row_of(&page, "libc6", "casync"), None);
         assert_eq!(row_of(&page, "git", "bsdiff"), None);
+    }
+
+    #[test]
+    fn a_section_says_of_which_versions_it_is() {
+        let page = replaced("", "git", "1 → 2, 9 MiB as tar; tuned\n\n| a |\n");
+        let page = replaced(&page, "libc6", "not measured: no network\n");
+        assert_eq!(versions_of(&page, "git"), Some("1 → 2, 9 MiB as tar"));
+        assert_eq!(versions_of(&page, "libc6"), None);
+        assert_eq!(versions_of(&page, "numpy"), None);
     }
 
     #[test]

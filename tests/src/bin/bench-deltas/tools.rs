@@ -19,7 +19,7 @@ pub struct Tool {
 
 const SAME_TAR: &str = "cmp $W/out $NT";
 
-pub const TOOLS: [Tool; 8] = [
+pub const TOOLS: [Tool; 9] = [
     Tool {
         name: "full layer, zstd -19",
         prepare: "",
@@ -50,6 +50,15 @@ pub const TOOLS: [Tool; 8] = [
         make: "bsdiff $OT $NT $W/d",
         size: "stat -c %s $W/d",
         apply: "bspatch $OT $W/out $W/d",
+        check: SAME_TAR,
+    },
+    // As balenaEngine makes its deltas: librsync with the block size that it recommends for the length, compressed.
+    Tool {
+        name: "rdiff, zstd -19",
+        prepare: "",
+        make: "rdiff signature $OT $W/s && rdiff delta $W/s $NT $W/r && zstd -q -19 -f $W/r -o $W/d",
+        size: "stat -c %s $W/d",
+        apply: "zstd -q -d -c $W/d | rdiff patch $OT - $W/out",
         check: SAME_TAR,
     },
     Tool {
