@@ -36,7 +36,7 @@ contest_groups() {
     printf '%-34s ok %-3s skipped %-3s not ok %s\n' "$group" "$o" "$s" "$n"
     ok=$((ok + o)) bad=$((bad + ${n%%,*})) skipped=$((skipped + s))
   done
-  echo "$ok ok, $bad not ok, $skipped skipped; what they said is in $out"
+  echo "$ok ok, $bad not ok, $skipped skipped"
 }
 
 # What `run` does on a board, whose folder /suite has all of it. Distributions have these links on v1.
@@ -90,6 +90,7 @@ board() {
   chmod +x "$folder/run"
   printf '\nin a virtual board with cgroup %s:\n' "$layout"
   "$boards" suite "$layout" "$folder"
+  echo "what they said is in $folder/out"
 }
 # A container must not find descriptors of this shell's caller (contest, fd_control).
 for fd in /proc/self/fd/*; do
@@ -168,6 +169,7 @@ contest() {
   groups=$(grep -rhoE 'TestGroup::new\("[^"]+"|TestGroup::new\($' tests/contest/contest/src -A1 | grep -oE '"[^"]+"' | tr -d '"' | sort -u)
   # shellcheck disable=SC2086
   contest_groups "$contest" "$inside" "$runtime" "$out" lifecycle create $groups
+  echo "what they said is in $out"
   board v2 contest "$contest" "$inside" bundle.tar.gz -- "${V2_GROUPS[@]}"
 }
 

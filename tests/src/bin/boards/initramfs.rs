@@ -177,7 +177,7 @@ pub fn ext4(file: &Path, options: &[&str], size: &str) -> Result<()> {
 }
 
 /// Of those who are not root, many have no sbin in their PATH.
-fn tool(name: &str) -> Command {
+pub fn tool(name: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let mut command = Command::new(name);
     command.env("PATH", path);

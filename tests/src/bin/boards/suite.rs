@@ -3,7 +3,7 @@
 //! here. The board has the folder at /suite, and what it leaves in /suite/out is given back.
 
 use crate::board::{Board, Layout, Tests, USUAL};
-use crate::initramfs::{self, ext4};
+use crate::initramfs::{self, ext4, tool};
 use crate::kernel::Kernel;
 use crate::programs::{Program, Programs, libraries};
 use crate::qemu::{Disk, Machine};
@@ -12,7 +12,6 @@ use anyhow::{Context, Result, bail, ensure};
 use coracle_tests::packages::Cache;
 use coracle_tests::service::run as run_command;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// What a line that is for whoever started it begins with.
 const TOLD: &str = "suite: ";
@@ -86,11 +85,7 @@ pub fn run(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
     });
     let given_back = outcome.and_then(|()| {
         let command = format!("rdump /out {}", folder.display());
-        run_command(
-            Command::new("/usr/sbin/debugfs")
-                .args(["-R", &command])
-                .arg(&disk),
-        )?;
+        run_command(tool("debugfs").args(["-R", &command]).arg(&disk))?;
         let text = std::fs::read(&log).with_context(|| log.display().to_string())?;
         let none = LeftOut {
             these: &[],
