@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -214,6 +214,11 @@ fn a_service_lives(engine: &Engine) {
         says(&["one", "/bin/grep", "Seccomp:", "/proc/self/status"]),
         "Seccomp:\t2"
     );
+    // An engine that finds AppArmor has the runtime confine by it: on virtual boards with a Debian.
+    if Path::new("/sys/kernel/security/apparmor").exists() {
+        let label = says(&["one", "/bin/cat", "/proc/self/attr/current"]);
+        assert!(label.ends_with(" (enforce)"), "{label}");
+    }
     for folder in ["/", "/shared/"] {
         let said = exec(&["-u", "0", "one", "/bin/touch", &format!("{folder}new")]);
         assert!(said.code == 1 && said.err.contains("Read-only"), "{said:?}");
