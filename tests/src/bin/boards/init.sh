@@ -115,7 +115,8 @@ export CORACLE_LINKS="$links"
 export CORACLE_VIRTUAL=yes
 export CORACLE_RUNTIME=/board/bin/coracle-runtime
 export CORACLE_SUPERVISOR=/board/bin/coracle-supervisor
-mount -t securityfs securityfs /sys/kernel/security
+# Debian's engines look there whether to confine by AppArmor.
+[ ! -f /board/apparmor ] && [ "$root" != disk ] || mount -t securityfs securityfs /sys/kernel/security
 if [ -f /board/apparmor ]; then
   cat /board/apparmor > /sys/kernel/security/apparmor/.replace
   export CORACLE_APPARMOR=coracle-test
