@@ -16,7 +16,7 @@
 #   make install DESTDIR=DIR   programs, units, settings and profiles below DIR (PARTS="agent cli console release")
 #   make deb      Debian packages in target/debian (DEB_ARCH=arm64 PROGRAMS=DIR for programs built elsewhere)
 #   make yocto OE=DIR          meta-coracle against a checkout of openembedded-core, with bitbake inside it or beside it
-#   make conformance SUITE=dir [RUNTIME=path]   coracle-runtime against a checkout of runtime-tools or youki, the console's registry against one of distribution-spec → docs/conformance.md
+#   make conformance SUITE=dir [RUNTIME=path]   coracle-runtime against a checkout of runtime-tools or youki, here and where it asks for another layout of cgroups in a virtual board, the console's registry against one of distribution-spec → docs/conformance.md
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -28,8 +28,7 @@ CARGO ?= cargo
 export CARGO_INCREMENTAL ?= 0
 PACKAGES := build-essential pkg-config curl ca-certificates openssl iproute2 nftables ethtool mosquitto mosquitto-clients \
 	skopeo podman buildah docker-registry softhsm2 swtpm dbus-daemon mtools dosfstools busybox-static btrfs-progs faketime util-linux procps python3 systemd zstd
-BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs xfsprogs f2fs-tools criu
-SHIPPED_PACKAGES := mmdebstrap
+BOARD_PACKAGES := qemu-system-x86 xz-utils e2fsprogs xfsprogs f2fs-tools criu mmdebstrap
 ARM64_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 ARMHF_PACKAGES := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 ARM_PACKAGES := gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross qemu-user-static
@@ -172,8 +171,7 @@ boards: setup-arm-boards
 	$(TARGET)/debug/coracle-boards $(BOARDS)
 
 shipped: setup-arm-boards
-	@$(call install,$(SHIPPED_PACKAGES))
-	$(CARGO) build --quiet --workspace --bins
+	@$(CARGO) build --quiet --workspace --bins
 	$(TARGET)/debug/coracle-boards shipped $(if $(QUICK),--quick) $(if $(MEMORY),--memory $(MEMORY)) $(if $(SITE),--site "$(SITE)") $(if $(TABLE),--table) $(BOARDS)
 
 CYCLES ?= 10000
@@ -278,8 +276,10 @@ conformance: setup
 	$(CARGO) build --quiet --package coracle-console --package coracle-release
 	exec console/conformance.sh "$(SUITE)" $(TARGET)/debug/coracle-console $(TARGET)/debug/coracle-release $(OUT)
 	fi
-	$(CARGO) build --quiet --package coracle-oci
-	agent/oci/conformance.sh "$(SUITE)" "$(if $(RUNTIME),$(RUNTIME),$$(realpath $(TARGET)/debug/coracle-runtime))" $(OUT)
+	$(call install,$(BOARD_PACKAGES))
+	apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || $(UPDATE)
+	$(CARGO) build --quiet --workspace --bins
+	agent/oci/conformance.sh "$(SUITE)" "$(if $(RUNTIME),$(RUNTIME),$$(realpath $(TARGET)/debug/coracle-runtime))" "$(or $(OUT),$$(mktemp -d))" "$$(realpath $(TARGET)/debug/coracle-boards)"
 
 clean:
 	$(CARGO) clean

@@ -8,10 +8,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
+use support::criu::{cannot, criu};
 use support::{Bundle, Said, cgroup, receive_descriptor, said, wait_until};
 
 /// Counts in its memory, and tells.
@@ -20,32 +20,6 @@ const COUNTING: &str =
 
 /// Without links, which CRIU would ask `ip` and `iptables-save` for, and without `iptables-restore`.
 const NETWORK: [&str; 4] = ["--empty-ns", "network", "--network-lock", "nftables"];
-
-fn criu() -> PathBuf {
-    std::env::var_os("CORACLE_CRIU").map_or("criu".into(), PathBuf::from)
-}
-
-/// Why not, as CRIU has it.
-fn cannot() -> Option<String> {
-    let mut why = match Command::new(criu()).arg("check").output() {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(said(output).err),
-        Err(error) => Some(error.to_string()),
-    };
-    // Engines and the runtime look there too.
-    if why.is_some() && !criu().is_absolute() {
-        why = match Command::new("/usr/sbin/criu").arg("check").output() {
-            Ok(output) if output.status.success() => None,
-            Ok(output) => Some(said(output).err),
-            Err(error) => Some(error.to_string()),
-        };
-    }
-    assert!(
-        why.is_none() || std::env::var_os("CORACLE_CRIU_WORKS").is_none(),
-        "{why:?}"
-    );
-    why
-}
 
 /// On a kernel that CRIU does not know the container is refused, and goes on. True when there is no more to test then.
 fn refused_here(bundle: &Bundle, id: &str) -> bool {

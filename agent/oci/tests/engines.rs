@@ -1,18 +1,19 @@
 //! Real engines with `coracle-runtime`, as their users drive them. Each has mounts, processes and a network of its own, folders
 //! and a cgroup that go with it, and an image of busybox that no registry has. Needs root, busybox-static, podman, docker.io
-//! (with containerd) and util-linux.
+//! (with containerd) and util-linux; checkpoints need CRIU on a kernel that it knows.
 
 mod support;
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use support::criu::cannot;
 use support::engine::{Engine, IMAGE};
 use support::room::{Room, wait_until};
-use support::{runtime, said};
+use support::{not_here, runtime, said};
 
 #[test]
 fn podman_drives_it() {
@@ -35,6 +36,59 @@ fn dockerd_drives_it() {
     ends_are_told(&engine);
     streams_can_be_joined(&engine);
     a_port_leads_in(&engine);
+    nothing_stays(&engine);
+}
+
+/// It goes on where it was, in the same container and, from a file, in another. Where CRIU does not know the kernel, the
+/// engine is told so, and the container goes on.
+#[test]
+fn podman_checkpoints_and_restores() {
+    const SCRIPT: &str = "i=0; while :; do i=$((i+1)); echo $i > /data/count; sleep 0.05; done";
+    let engine = Engine::podman();
+    let data = engine.room.volume("data");
+    let count = || -> u32 {
+        let text = fs::read_to_string(data.join("count")).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    let goes_on = || {
+        let before = count();
+        wait_until("it to go on", || count() > before);
+    };
+    let there = format!("{}:/data", data.display());
+    let options = ["run", "-d", "--name", "kept", "-v", &there, "-m", "64m"];
+    let id = engine.ok(&[&options[..], &[IMAGE, "/bin/sh", "-c", SCRIPT]].concat());
+    wait_until("it to count", || count() > 20);
+    let said = engine.run(&["container", "checkpoint", "kept"]);
+    if let Some(why) = cannot() {
+        assert_ne!(said.code, 0, "{said:?}");
+        assert_eq!(engine.status("kept"), "running");
+        goes_on();
+        engine.ends("kept");
+        nothing_stays(&engine);
+        let reason = format!("criu check says {why:?}; what is tested is that it is told");
+        return not_here("podman_checkpoints_and_restores", &reason);
+    }
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(engine.status("kept"), "exited");
+    assert_eq!(engine.room.groups_of(&id), Vec::<PathBuf>::new());
+    let before = count();
+    engine.ok(&["container", "restore", "kept"]);
+    assert!(count() >= before, "it has begun anew");
+    goes_on();
+    let limit = |id: &str| engine.room.limit(id, "memory.limit_in_bytes", "memory.max");
+    assert_eq!(limit(&id), "67108864");
+    assert_eq!(engine.ok(&["exec", "kept", "/bin/echo", "in"]), "in");
+
+    let file = engine.room.path("checkpoint.tar");
+    let file = file.to_str().expect("text");
+    engine.ok(&["container", "checkpoint", "--export", file, "kept"]);
+    engine.ok(&["rm", "kept"]);
+    let before = count();
+    let id = engine.ok(&["container", "restore", "--import", file, "--name", "moved"]);
+    assert!(count() >= before, "it has begun anew");
+    goes_on();
+    assert_eq!(limit(&id), "67108864");
+    engine.ends("moved");
     nothing_stays(&engine);
 }
 
@@ -160,6 +214,11 @@ fn a_service_lives(engine: &Engine) {
         says(&["one", "/bin/grep", "Seccomp:", "/proc/self/status"]),
         "Seccomp:\t2"
     );
+    // An engine that finds AppArmor has the runtime confine by it: on virtual boards with a Debian.
+    if Path::new("/sys/kernel/security/apparmor").exists() {
+        let label = says(&["one", "/bin/cat", "/proc/self/attr/current"]);
+        assert!(label.ends_with(" (enforce)"), "{label}");
+    }
     for folder in ["/", "/shared/"] {
         let said = exec(&["-u", "0", "one", "/bin/touch", &format!("{folder}new")]);
         assert!(said.code == 1 && said.err.contains("Read-only"), "{said:?}");
@@ -177,8 +236,16 @@ fn a_service_lives(engine: &Engine) {
         stats.contains("64MiB") || stats.contains("67.11MB"),
         "{stats}"
     );
-    engine.ok(&["update", "-m", "96m", "one"]);
+    let update = ["update", "-m", "96m", "--cpu-quota", "30000"];
+    engine.ok(&[&update[..], engine.updates, &["one"]].concat());
     assert_eq!(limit("memory.limit_in_bytes", "memory.max"), "100663296");
+    assert!(["30000", "30000 100000"].contains(&limit("cpu.cfs_quota_us", "cpu.max").as_str()));
+    let pids = if engine.updates.is_empty() {
+        "40"
+    } else {
+        "50"
+    };
+    assert_eq!(limit("pids.max", "pids.max"), pids);
 
     let count = || -> u64 {
         let text = fs::read_to_string(data.join("count")).unwrap_or_default();

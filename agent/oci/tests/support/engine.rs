@@ -19,6 +19,8 @@ pub struct Engine {
     pub missing: &'static [i32],
     /// Whether attach ends with the container's code.
     pub attach_tells: bool,
+    /// What it can change beside memory and CPU time.
+    pub updates: &'static [&'static str],
 }
 
 fn strings(all: &[&str]) -> Vec<String> {
@@ -106,6 +108,7 @@ impl Engine {
         let mut engine = Engine::with_image(room, program, Vec::new());
         // 20.10 ends so whatever the runtime says.
         engine.missing = &[126, 127];
+        engine.updates = &["--pids-limit", "50"];
         engine
     }
 
@@ -116,6 +119,7 @@ impl Engine {
             containers,
             missing: &[127],
             attach_tells: true,
+            updates: &[],
         };
         let archive = text(engine.room.archive());
         engine.ok(&["import", &archive, IMAGE]);

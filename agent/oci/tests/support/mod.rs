@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::{Value, json};
 
+pub mod criu;
 pub mod engine;
 pub mod room;
 pub mod systemd;

@@ -38,6 +38,28 @@ pub enum Tests {
     Network,
     /// What the supervisor makes of the board's watchdog, alone.
     Watchdog,
+    /// The OCI command line in the hands of programs of others: engines, systemd. Debian is on its disk.
+    Engines,
+    /// None of ours: a suite of others', with the same disk.
+    Suite,
+}
+
+/// What is at `/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// The initramfs's files, in a tmpfs.
+    Memory,
+    /// A small Debian on a disk that forgets.
+    Disk,
+}
+
+impl Root {
+    pub fn name(self) -> &'static str {
+        match self {
+            Root::Memory => "memory",
+            Root::Disk => "disk",
+        }
+    }
 }
 
 /// What `/quota` is, with project quotas in force: what a board's state partition would be.
@@ -109,7 +131,7 @@ const OF_A_DISK: &[&str] = &[
 ];
 
 /// What most boards are.
-const USUAL: Board = Board {
+pub const USUAL: Board = Board {
     name: "",
     arch: Arch::X86_64,
     suite: None,
@@ -126,7 +148,7 @@ const USUAL: Board = Board {
     time_limit: Duration::from_secs(1800),
 };
 
-pub const BOARDS: [Board; 16] = [
+pub const BOARDS: [Board; 17] = [
     Board {
         name: "x86-64",
         tests: Tests::AndOci,
@@ -247,6 +269,13 @@ pub const BOARDS: [Board; 16] = [
         ..USUAL
     },
     Board {
+        name: "x86-64-engines",
+        tests: Tests::Engines,
+        devices: &[],
+        not_here: &[],
+        ..USUAL
+    },
+    Board {
         name: "arm64",
         links: FULL,
         arch: Arch::Arm64,
@@ -313,7 +342,22 @@ impl Board {
 
     /// Whether it has a disk that `/dev/vda` is.
     pub fn has_disk(&self) -> bool {
-        self.resets > 0 || self.devices == SLOW_DISK
+        self.resets > 0 || self.devices == SLOW_DISK || self.root() == Root::Disk
+    }
+
+    pub fn root(&self) -> Root {
+        match self.tests {
+            Tests::Engines | Tests::Suite => Root::Disk,
+            _ => Root::Memory,
+        }
+    }
+
+    /// For the initramfs, its copy in a tmpfs, and the tests' containers; of engines too, which are many times as large.
+    pub fn memory_mib(&self) -> u32 {
+        match self.root() {
+            Root::Memory => 768,
+            Root::Disk => 1280,
+        }
     }
 
     /// Whether its kernel survives a rate of reading or writing.

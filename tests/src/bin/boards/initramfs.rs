@@ -1,15 +1,17 @@
 //! What a board boots into.
 
 use crate::apparmor;
-use crate::board::{Board, QuotaDisk};
+use crate::board::{Board, QuotaDisk, Root};
 use crate::cpio::Archive;
+use crate::debian;
 use crate::kernel::Kernel;
 use crate::modules;
 use crate::programs::Programs;
+use crate::qemu::Disk;
 use anyhow::{Context, Result};
 use coracle_tests::packages::{Cache, usr_or_top};
 use coracle_tests::service::run;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 const INIT: &str = include_str!("init.sh");
@@ -85,7 +87,8 @@ pub fn build(
         "board/settings",
         0o644,
         format!(
-            "layout={}\nquota={}\nresets={}\nlinks='{}'\nonly='{only}'\nwithout='{}'\n",
+            "root={}\nlayout={}\nquota={}\nresets={}\nlinks='{}'\nonly='{only}'\nwithout='{}'\n",
+            board.root().name(),
             board.layout.name(),
             board.quota_disk.name(),
             board.resets,
@@ -148,18 +151,23 @@ pub fn build(
     Ok(archive.finish())
 }
 
-/// The disk of a board that is reset, empty: for `/kept`.
-pub fn kept_disk(board: &Board, cache: &Cache) -> Result<Option<PathBuf>> {
+/// Debian, or of a board that is reset an empty one, for `/kept`, that outlives that.
+pub fn disks(board: &Board, cache: &Cache) -> Result<Vec<Disk>> {
+    if board.root() == Root::Disk {
+        return Ok(vec![debian::disk(cache)?]);
+    }
     if board.resets == 0 {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let file = cache.folder().join(format!("{}.ext4", board.name));
     let _ = std::fs::remove_file(&file);
     ext4(&file, &[], KEPT_SIZE)?;
-    Ok(Some(file))
+    let forgets = false;
+    Ok(vec![Disk { file, forgets }])
 }
 
-fn ext4(file: &Path, options: &[&str], size: &str) -> Result<()> {
+/// Of a size as mke2fs has it.
+pub fn ext4(file: &Path, options: &[&str], size: &str) -> Result<()> {
     run(tool("mke2fs")
         .args(["-q", "-F", "-t", "ext4"])
         .args(options)
@@ -169,7 +177,7 @@ fn ext4(file: &Path, options: &[&str], size: &str) -> Result<()> {
 }
 
 /// Of those who are not root, many have no sbin in their PATH.
-fn tool(name: &str) -> Command {
+pub fn tool(name: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let mut command = Command::new(name);
     command.env("PATH", path);

@@ -2,7 +2,8 @@
 //!
 //! A board is one of Debian's kernels and an initramfs of busybox, a few modules and the tests: no disk, no network, no
 //! rights on this machine. It comes up in seconds in software emulation, so that every layout of cgroups and every
-//! architecture can be tried where only one is at hand.
+//! architecture can be tried where only one is at hand. Where the tests are of programs that others made, a small Debian is
+//! its root instead, and suites of others run there too.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -14,6 +15,8 @@
 //! | `programs` | the test programs and their libraries |
 //! | `cpio` | the archive format that the kernel unpacks |
 //! | `initramfs` | what is in it |
+//! | `debian` | a disk with a small Debian and what drives containers |
+//! | `suite` | a suite of others' on such a disk |
 //! | `qemu` | booting, with a time limit |
 //! | `verdict` | what the board's serial console said |
 //! | `shipped` | a board that boots the disk as shipped, and the whole loop with it |
@@ -23,6 +26,7 @@ mod apparmor;
 mod arch;
 mod board;
 mod cpio;
+mod debian;
 mod initramfs;
 mod kernel;
 mod modules;
@@ -30,6 +34,7 @@ mod powercut;
 mod programs;
 mod qemu;
 mod shipped;
+mod suite;
 mod verdict;
 
 use anyhow::{Context, Result, bail};
@@ -43,6 +48,7 @@ use std::time::Instant;
 
 const USAGE: &str = "usage: coracle-boards [--only PART-OF-A-TEST-NAME|PROGRAM] [BOARD…]
        coracle-boards shipped [--quick] [--memory MIB] [--site FILE] [--table] [BOARD…]
+       coracle-boards suite v1|v2 FOLDER
        coracle-boards powercut [--cuts N] [--boots N] [--seed N] [--table FILE]";
 
 fn main() -> ExitCode {
@@ -62,6 +68,7 @@ fn boards() -> Result<()> {
     let cache = Cache::in_folder(&target.join("boards"))?;
     match arguments.peek().map(String::as_str) {
         Some("shipped") => return shipped::all(&cache, arguments.skip(1)),
+        Some("suite") => return suite::run(&cache, arguments.skip(1)),
         Some("powercut") => return powercut::run(&cache, arguments.skip(1)),
         _ => {}
     }
@@ -102,7 +109,9 @@ fn run(board: &Board, cache: &Cache, only: &str) -> Result<()> {
         devices: board.devices,
         kernel: kernel.image,
         initramfs,
-        kept: initramfs::kept_disk(board, cache)?,
+        memory_mib: board.memory_mib(),
+        disks: initramfs::disks(board, cache)?,
+        resets: board.resets > 0,
         time_limit: board.time_limit,
         log: log.clone(),
     };

@@ -25,6 +25,8 @@ const OCI_TESTS: [&str; 8] = [
 ];
 /// The network's, of kinds of links that this machine's kernel may lack.
 const NETWORK_TESTS: [&str; 1] = ["wire"];
+/// Those of it that need programs which a small Debian has, or a file system for /tmp that shows other owners.
+const ENGINES_TESTS: [&str; 4] = ["checkpoint", "engines", "id_mapped", "systemd"];
 const OCI_PROGRAM: &str = "coracle-runtime";
 /// With CRIU, which is this machine's: not on a board of another architecture.
 const CHECKPOINT: &str = "checkpoint";
@@ -54,9 +56,15 @@ pub fn build(board: &Board, cache: &Cache) -> Result<Programs> {
     let arch = board.arch;
     let mut tests = match board.tests {
         Tests::Usual | Tests::AndOci => compile(arch, cache, "coracle-runtime", &TESTS)?,
-        Tests::Oci | Tests::Network | Tests::Watchdog => Vec::new(),
+        _ => Vec::new(),
     };
     let mut started = Vec::new();
+    if board.tests == Tests::Engines {
+        let mut more = compile(arch, cache, "coracle-oci", &ENGINES_TESTS)?;
+        started.push(stripped(arch, cache, take(&mut more, OCI_PROGRAM)?)?);
+        tests.extend(more);
+        return Ok(Programs { tests, started });
+    }
     if board.has_oci() {
         let native = arch.cross().is_none();
         let mut names = OCI_TESTS.to_vec();

@@ -15,11 +15,21 @@ pub struct Machine {
     pub devices: &'static [&'static str],
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
-    /// A disk that outlives resets. A board that has one comes up again after each.
-    pub kept: Option<PathBuf>,
+    pub memory_mib: u32,
+    /// The first is `/dev/vda`, where no device of the board's is that.
+    pub disks: Vec<Disk>,
+    /// Whether it comes up again after a reset. Else that is its end, as a panic is.
+    pub resets: bool,
     pub time_limit: Duration,
     /// Gets what the serial console says.
     pub log: PathBuf,
+}
+
+/// A file that is a disk of the board's.
+pub struct Disk {
+    pub file: PathBuf,
+    /// Whether what the board writes is gone with it, and the file stays as it is.
+    pub forgets: bool,
 }
 
 /// What timeout(1) ends with after SIGKILL.
@@ -28,8 +38,7 @@ const KILLED: i32 = 128 + 9;
 const MISSING: i32 = 127;
 /// Two, so that a CPU set has something to leave out.
 const CPUS: &str = "2";
-/// The initramfs, its copy in a tmpfs, and the tests' containers.
-const MEMORY_MIB: &str = "768";
+
 impl Machine {
     /// From power on to power off. Every line of the console goes to `hear` as well as to the log.
     pub fn boot(&self, hear: impl Fn(&str)) -> Result<()> {
@@ -61,14 +70,12 @@ impl Machine {
 
     fn start(&self) -> Result<Child> {
         let console = self.arch.console();
-        let kept = match &self.kept {
-            Some(disk) => vec![
-                "-drive".to_owned(),
-                format!("file={},format=raw,if=virtio", disk.display()),
-            ],
-            // A panic ends QEMU at once then.
-            None => vec!["-no-reboot".to_owned()],
-        };
+        let drives = self.disks.iter().flat_map(|disk| {
+            let snapshot = if disk.forgets { "on" } else { "off" };
+            let file = disk.file.display();
+            let drive = format!("file={file},format=raw,if=virtio,snapshot={snapshot}");
+            ["-drive".to_owned(), drive]
+        });
         // timeout(1) holds the limit also when this program is killed.
         Command::new("timeout")
             .args(["--foreground", "--signal=KILL"])
@@ -77,9 +84,10 @@ impl Machine {
             .args(self.arch.qemu_arguments())
             .args(self.devices)
             .args(["-accel", self.arch.qemu_accelerator()])
-            .args(["-smp", CPUS, "-m", MEMORY_MIB])
+            .args(["-smp", CPUS, "-m", &self.memory_mib.to_string()])
             .args(["-nodefaults", "-no-user-config"])
-            .args(kept)
+            .args(drives)
+            .args((!self.resets).then_some("-no-reboot"))
             .args(["-display", "none", "-serial", "stdio"])
             .arg("-kernel")
             .arg(&self.kernel)
