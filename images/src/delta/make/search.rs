@@ -18,6 +18,10 @@ const SORTED: usize = 256 << 20;
 /// Of matches that are as long, how many on each side are looked at for the nearest one.
 const NEIGHBOURS: usize = 24;
 
+/// Bytes of a match from which on not every place is looked at, nor all of its neighbours: each of them costs its length, and in a
+/// stretch of nothing but zeros, say, there is one for each place.
+const LONG: usize = 2 << 10;
+
 /// A range of the new file and where the old bytes like it begin.
 pub(super) struct Alike {
     pub(super) old: usize,
@@ -116,8 +120,15 @@ fn scan(old: &[u8], suffixes: &[i32], new: &[u8], begin: usize) -> Vec<Alike> {
             if (length == score && length != 0) || length > score + BETTER {
                 break;
             }
-            score -= usize::from(scored > scan && equal(scan, offset));
-            scan += 1;
+            // A match as long as that says the same for a while: what begins to fit better meanwhile is also found backwards.
+            let next = match length {
+                ..LONG => scan + 1,
+                _ => (scan + length / 16).min(new.len()),
+            };
+            while scan < next {
+                score -= usize::from(scored > scan && equal(scan, offset));
+                scan += 1;
+            }
         }
         if length == score && scan != new.len() {
             continue;
@@ -197,7 +208,8 @@ fn longest(old: &[u8], suffixes: &[i32], new: &[u8], expected: usize) -> (usize,
         let middle = (low + high) / 2;
         let suffix = &old[suffixes[middle] as usize..];
         let least = suffix.len().min(new.len());
-        if suffix[..least] < new[..least] {
+        // One that ends where it is still alike comes before what is longer.
+        if suffix[..least] < *new {
             low = middle
         } else {
             high = middle
@@ -212,11 +224,12 @@ fn longest(old: &[u8], suffixes: &[i32], new: &[u8], expected: usize) -> (usize,
     if best == 0 {
         return (suffixes[middle] as usize, 0);
     }
+    let neighbours = NEIGHBOURS.min(NEIGHBOURS * LONG / best).max(2);
     // Of several that are as long, the one nearest to where the last piece goes on.
     let mut nearest = suffixes[middle] as usize;
     for step in [usize::MAX, 1] {
         let mut at = middle;
-        for _ in 0..NEIGHBOURS {
+        for _ in 0..neighbours {
             at = at.wrapping_add(step);
             let Some(&suffix) = suffixes.get(at) else {
                 break;
@@ -272,6 +285,19 @@ mod tests {
         let [all, found] = [&whole, &ranges].map(|ranges| equal_bytes(&old, &new, ranges));
         assert!(all >= 39_000, "{all}");
         assert!(found + 200 >= all, "{found} of {all}");
+    }
+
+    #[test]
+    fn in_a_stretch_of_one_byte_the_longest_match_is_found_and_no_place_twice() {
+        let mut old = vec![0; 100_000];
+        old[60_000..60_300].copy_from_slice(&noise(300));
+        let new = vec![0; 100_000];
+        let mut suffixes = vec![0; old.len()];
+        divsufsort::sort_in_place(&old, &mut suffixes);
+        assert_eq!(longest(&old, &suffixes, &new, 0), (0, 60_000));
+        let ranges = scan(&old, &suffixes, &new, 0);
+        assert_eq!(equal_bytes(&old, &new, &ranges), new.len());
+        assert!(ranges.len() <= 3, "{} ranges", ranges.len());
     }
 
     proptest! {
