@@ -59,7 +59,7 @@ mod tests {
     }
 
     /// Code that was made again, with a part of it new: addresses, differences and literals.
-    fn tar(other: u32) -> Vec<u8> {
+    fn tar(other: u32) -> io::Result<Vec<u8>> {
         let mut state = 1u32;
         let mut random = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -67,18 +67,18 @@ mod tests {
         };
         let mut content = Vec::new();
         for at in 0..20_000u32 {
-            let mut word = random() % 4096 | (at % 7) << 12;
+            let mut word = (random() % 4096) | ((at % 7) << 12);
             if at % 61 == 0 {
                 word = word.wrapping_add(other * (at % 5));
             }
             content.extend(word.to_le_bytes());
             if other > 0 && at % 4001 == 0 {
-                let text = (0..300).map(|_| (random() >> 12) as u8 & 31 | 64);
+                let text = (0..300).map(|_| ((random() >> 12) as u8 & 31) | 64);
                 content.extend(text);
             }
         }
         let mut header = tar::Header::new_gnu();
-        header.set_path("program").unwrap();
+        header.set_path("program")?;
         header.set_size(content.len() as u64);
         header.set_mode(0o755);
         header.set_uid(0);
@@ -86,8 +86,8 @@ mod tests {
         header.set_mtime(0);
         header.set_cksum();
         let mut builder = tar::Builder::new(Vec::new());
-        builder.append(&header, &content[..]).unwrap();
-        builder.into_inner().unwrap()
+        builder.append(&header, &content[..])?;
+        builder.into_inner()
     }
 
     fn made_of(delta: &[u8], base: &Path) -> io::Result<Vec<u8>> {
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_processor_makes_the_same_delta_and_the_same_of_it() {
-        let (old, new) = (tar(0), tar(8));
+        let (old, new) = (tar(0).unwrap(), tar(8).unwrap());
         let base = tempfile::tempdir().unwrap();
         tar::Archive::new(&old[..]).unpack(base.path()).unwrap();
         let [plain, more] = both(|| {
