@@ -2,6 +2,7 @@
 //!
 //! A program is built for every processor of its architecture. On x86-64 that is one of 2003, without vectors of 32
 //! bytes and without shifts by any register (AVX2, BMI2), which all have had since 2013 but the smallest ones.
+//! Boards do without: built for size they gain a thirtieth by it, and it takes 33 KB.
 
 #![allow(unsafe_code)]
 
@@ -19,7 +20,7 @@ pub(crate) fn carry_out<T: Task>(task: T) -> T::Done {
     if tests::PLAIN.get() {
         return task.carry_out();
     }
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", feature = "make"))]
     if is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("bmi2")
@@ -30,7 +31,7 @@ pub(crate) fn carry_out<T: Task>(task: T) -> T::Done {
     task.carry_out()
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "make"))]
 #[target_feature(enable = "avx2,bmi1,bmi2")]
 fn with_more<T: Task>(task: T) -> T::Done {
     task.carry_out()
