@@ -464,7 +464,10 @@ fn symlinked_volume_targets_lead_nowhere() {
     }
     assert!(!Path::new("/data/mark").exists());
     let mark = board.state().join("volumes/data/room/data/mark");
-    assert_eq!(std::fs::read(mark).unwrap(), b"x\n");
+    // The app that came back writes it once more.
+    wait_for("the app's mark", WAIT, || {
+        (std::fs::read(&mark).unwrap() == b"x\n").then_some(())
+    });
 }
 
 #[test]
