@@ -6,18 +6,8 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
-use support::{Place, Ran, Server, docker_registry, free_port, names};
-
-fn openssl(place: &Place, arguments: &str) {
-    let output = Command::new("openssl")
-        .current_dir(place.path(""))
-        .args(arguments.split_whitespace())
-        .output()
-        .expect("this test needs openssl");
-    Ran::of(output).ok();
-}
+use support::{Place, Server, docker_registry, free_port, names, openssl};
 
 /// With TLS, client certificates and Basic: user `ci`, password `secret`.
 fn guarded_registry(place: &Place) -> (Server, u16) {

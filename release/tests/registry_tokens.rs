@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
-use support::{Place, Ran, Server, docker_registry, free_port, names};
+use support::{Place, Server, docker_registry, free_port, names, openssl};
 
 /// Who may what, by `Authorization`: `ci` with `secret`, `reader` with `look`.
 const RIGHTS: [(&str, &[&str]); 2] = [
@@ -24,15 +24,6 @@ const RIGHTS: [(&str, &[&str]); 2] = [
 struct Signer {
     key: PathBuf,
     certificate: String,
-}
-
-fn openssl(place: &Place, arguments: &str) {
-    let output = Command::new("openssl")
-        .current_dir(place.path(""))
-        .args(arguments.split_whitespace())
-        .output()
-        .expect("this test needs openssl");
-    Ran::of(output).ok();
 }
 
 impl Signer {

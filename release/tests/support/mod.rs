@@ -246,3 +246,13 @@ pub fn skopeo(arguments: &[&str]) -> Ran {
         .expect("this test needs skopeo");
     Ran::of(output)
 }
+
+/// In the folder of the test.
+pub fn openssl(place: &Place, arguments: &str) {
+    let output = Command::new("openssl")
+        .current_dir(place.path(""))
+        .args(arguments.split_whitespace())
+        .output()
+        .expect("this test needs openssl");
+    Ran::of(output).ok();
+}
