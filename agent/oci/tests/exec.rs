@@ -276,4 +276,8 @@ fn cpus_are_those_of_before_and_after_the_cgroup() {
         "{said:?}"
     );
     assert_eq!(process(json!({"initial": "4000"})).code, 1);
+    for malformed in ["0,", "1-", "a", "0 1", "٣"] {
+        let said = process(json!({"initial": malformed}));
+        assert_eq!(said.code, 1, "{malformed}: {said:?}");
+    }
 }
