@@ -3,7 +3,7 @@
 #   make demo     the whole loop on this machine, told step by step   (KEEP=1 leaves it up)
 #   make test     everything that must hold, as root                  (CI runs this)
 #   make check    formatting, lints, licences, dependency arrows      (part of test)
-#   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one)
+#   make boards   the root tests on kernels and cgroups that are not this machine's, in QEMU (BOARDS=x86-64 for one; with KERNEL=FOLDER on a kernel of your own, as its `make tar-pkg` unpacks)
 #   make shipped  a board in QEMU that boots its disk as it ships, and the whole loop with it (BOARDS=x86-64 for one, QUICK=1 without limits, sticks and another agent, MEMORY=128 for its MiB, SITE=FILE for its board.toml, TABLE=1 writes docs/boards.md)
 #   make leaks    launches and restarts many times over, a supervisor killed at every step, and what is left (CYCLES=10000; an hour and a half)
 #   make powercut a board whose power is cut again and again while it is updated (CUTS=200 BOOTS=10 SEED=1; TABLE=docs/power-cuts.md puts the run into it), and its
@@ -168,7 +168,7 @@ setup-arm-boards: setup-arm64-board
 
 boards: setup-arm-boards
 	@$(CARGO) build --quiet --package coracle-tests --bin coracle-boards
-	$(TARGET)/debug/coracle-boards $(BOARDS)
+	$(TARGET)/debug/coracle-boards $(if $(KERNEL),--kernel "$(KERNEL)") $(BOARDS)
 
 shipped: setup-arm-boards
 	@$(CARGO) build --quiet --workspace --bins

@@ -16,16 +16,15 @@ use std::process::Command;
 
 const INIT: &str = include_str!("init.sh");
 
-/// veth: a device to give away; overlay: images; loop: a disk to throttle, and images of limited folders; zram, with the
-/// compression it starts with: memory to swap to; bfq: a scheduler with weights; ext4 and quota_v2: what limits disks, ext4 also
-/// in images.
-const MODULES: [&str; 8] = [
-    "veth", "overlay", "loop", "lzo_rle", "zram", "bfq", "ext4", "quota_v2",
-];
-/// Those of the kernel's that are modules of their own. The checksum stands before ext4, which asks for it by an alias. The
-/// others are for networks, and for CRIU, which lists sockets with them: nothing here loads a module when one is asked for.
-const WELCOME: [&str; 26] = [
+/// veth: a device to give away; overlay: images; loop: a disk to throttle, and images of limited folders; zram: memory to swap
+/// to; bfq: a scheduler with weights; ext4 and quota_v2: what limits disks, ext4 also in images.
+const MODULES: [&str; 7] = ["veth", "overlay", "loop", "zram", "bfq", "ext4", "quota_v2"];
+/// Those of the kernel's that are modules of their own. The checksum stands before ext4, which asks for it by an alias, and what
+/// zram compresses with before zram (until Linux 5.1 it had another). The others are for networks, and for CRIU, which lists
+/// sockets with them: nothing here loads a module when one is asked for.
+const WELCOME: [&str; 27] = [
     "crc32c_generic",
+    "lzo_rle",
     "bridge",
     "nf_tables",
     "nft_chain_nat",

@@ -87,11 +87,12 @@ pub fn run(cache: &Cache, arguments: impl Iterator<Item = String>) -> Result<()>
         let command = format!("rdump /out {}", folder.display());
         run_command(tool("debugfs").args(["-R", &command]).arg(&disk))?;
         let text = std::fs::read(&log).with_context(|| log.display().to_string())?;
-        let none = LeftOut {
-            these: &[],
-            all: true,
-        };
-        verdict::judge(&String::from_utf8_lossy(&text), &[RUN], none, 0)
+        verdict::judge(
+            &String::from_utf8_lossy(&text),
+            &[RUN],
+            LeftOut::All(&[]),
+            0,
+        )
     });
     for made in [initramfs, disk] {
         let _ = std::fs::remove_file(made);
