@@ -78,13 +78,15 @@ impl Form {
     }
 
     /// The bits of a context's hash that its entry keeps.
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     pub(crate) fn check(&self, hash: u32) -> u32 {
         hash >> 8 & self.check
     }
 
     /// An entry after a decision, of `bits` for the probability that begin at `from`.
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn taught(&self, word: u32, check: u32, bit: bool, [bits, from]: [u32; 2]) -> u32 {
         let n = word & ((1 << self.count) - 1);
         let own = (word >> self.count ^ check) & self.check == 0;
@@ -135,7 +137,8 @@ impl Counter for Fine {
         word
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn say<const N: usize>(entries: &[u32; N], checks: &[u32; N], form: &Form) -> [i32; N] {
         let mut says = [0; N];
         for ((says, word), check) in says.iter_mut().zip(entries).zip(checks) {
@@ -147,7 +150,8 @@ impl Counter for Fine {
         says
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn learn<const N: usize>(entries: &mut [u32; N], checks: &[u32; N], form: &Form, bit: bool) {
         for (word, check) in entries.iter_mut().zip(checks) {
             *word = form.taught(*word, *check, bit, [22, 10]);
@@ -163,7 +167,8 @@ impl Counter for Quick {
         word as u16
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn say<const N: usize>(entries: &[u16; N], checks: &[u16; N], form: &Form) -> [i32; N] {
         let (check, most) = (form.check as u16, (1u16 << form.count) - 1);
         let count = form.count & 15;
@@ -180,7 +185,8 @@ impl Counter for Quick {
         says
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn learn<const N: usize>(entries: &mut [u16; N], checks: &[u16; N], form: &Form, bit: bool) {
         let Some(next) = &form.next else {
             for (word, check) in entries.iter_mut().zip(checks) {

@@ -22,7 +22,8 @@ const SIGMOID: [u32; 49] = [
 pub(super) const LOGIT_MAX: i32 = 12 * 256;
 
 /// Probability (16 bits, never 0 or 65536) of a logit.
-#[inline(always)]
+#[cfg_attr(feature = "make", inline(always))]
+#[cfg_attr(not(feature = "make"), inline)]
 pub(crate) fn squash(logit: i32) -> u32 {
     let at = (logit.clamp(-LOGIT_MAX, LOGIT_MAX - 1) + LOGIT_MAX) as u32;
     let (step, part) = ((at / 128) as usize, at % 128);
@@ -52,7 +53,8 @@ impl Stretch {
         Self(table)
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     pub(crate) fn at(&self, p: u32) -> i32 {
         i32::from(self.0[p as usize & 4095])
     }
@@ -97,7 +99,8 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// Where the entry is of a context with this hash.
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     const fn slot(&self, index: usize, hash: u32) -> u32 {
         let [large, small] = self.bits;
         match index.checked_sub(self.large) {
@@ -174,14 +177,16 @@ impl<K: Kind, const INPUTS: usize> Predictor<K, INPUTS> {
     }
 
     /// The key of one context, by its hash that was multiplied by [`PICK`].
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     pub(crate) fn key(&self, keys: &mut Keys<K::Entry, INPUTS>, index: usize, picked: u32) {
         keys.slots[index] = K::SHAPE.slot(index, picked);
         keys.checks[index] = K::Entry::of(self.form.check(picked));
     }
 
     /// Codes one decision. `contexts`: a hash for each input.
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     pub(crate) fn code(
         &mut self,
         coder: &mut impl BitCoder,
@@ -197,7 +202,8 @@ impl<K: Kind, const INPUTS: usize> Predictor<K, INPUTS> {
     }
 
     /// Codes one decision, whose entries have been found.
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     pub(crate) fn decide(
         &mut self,
         coder: &mut impl BitCoder,
@@ -254,7 +260,8 @@ impl<K: Kind, const INPUTS: usize> Predictor<K, INPUTS> {
 }
 
 /// A hash of small numbers, the first of which tells the context's kind.
-#[inline(always)]
+#[cfg_attr(feature = "make", inline(always))]
+#[cfg_attr(not(feature = "make"), inline)]
 pub(crate) fn hash<const N: usize>(values: [u32; N]) -> u32 {
     let mut hash = 0x811C_9DC5u32;
     for value in values {

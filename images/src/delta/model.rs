@@ -143,7 +143,8 @@ impl DiffModel {
         })
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn code_bytes(
         &mut self,
         coder: &mut impl BitCoder,
@@ -243,13 +244,15 @@ impl DiffModel {
         Ok(())
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn passed(&mut self, old: u8, new: u8) {
         self.symbols.pass(new);
         self.count(old, new);
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn count(&mut self, old: u8, new: u8) {
         let diff = new.wrapping_sub(old);
         self.diffs = self.diffs << 8 | u64::from(diff);
@@ -259,7 +262,8 @@ impl DiffModel {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn code_unit(
         &mut self,
         coder: &mut impl BitCoder,
@@ -304,7 +308,8 @@ impl DiffModel {
     }
 
     #[allow(clippy::too_many_arguments)]
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn code_byte(
         &mut self,
         coder: &mut impl BitCoder,
@@ -376,7 +381,8 @@ struct Unit<'a, C> {
 impl<C: BitCoder> Task for Unit<'_, C> {
     type Done = io::Result<()>;
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn carry_out(self) -> io::Result<()> {
         self.model
             .code_bytes(self.coder, self.window, self.position, self.new)

@@ -121,7 +121,8 @@ impl Numbers {
     }
 
     /// The number's size in bits, then its bits below the highest.
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn decide(
         &mut self,
         coder: &mut impl BitCoder,
@@ -191,7 +192,8 @@ struct Number<'a, C> {
 impl<C: BitCoder> Task for Number<'_, C> {
     type Done = io::Result<u32>;
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn carry_out(self) -> io::Result<u32> {
         self.numbers
             .decide(self.coder, self.which, self.known, self.value)

@@ -26,13 +26,15 @@ impl Interval {
     };
 
     /// Where the interval is cut: "yes" is what lies at or below.
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn cut(&self, p: u32) -> u32 {
         let range = u64::from(self.high - self.low);
         self.low + ((range * u64::from(p)) >> 16) as u32
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn choose(&mut self, bit: bool, cut: u32) {
         if bit {
             self.high = cut;
@@ -42,7 +44,8 @@ impl Interval {
     }
 
     /// The next byte on which both ends agree.
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn shift(&mut self) -> Option<u8> {
         if (self.low ^ self.high) >> 24 != 0 {
             return None;
@@ -96,7 +99,8 @@ impl<R> Decoder<R> {
 }
 
 impl<R: Read> BitCoder for Decoder<R> {
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn code(&mut self, _bit: bool, p: u32) -> io::Result<bool> {
         let cut = self.interval.cut(p);
         let bit = self.value <= cut;
@@ -141,7 +145,8 @@ impl Encoder {
 
 #[cfg(feature = "make")]
 impl BitCoder for Encoder {
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn code(&mut self, bit: bool, p: u32) -> io::Result<bool> {
         let cut = self.interval.cut(p);
         self.interval.choose(bit, cut);

@@ -286,7 +286,8 @@ impl Symbols {
         })
     }
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn decide(
         &mut self,
         coder: &mut impl BitCoder,
@@ -401,7 +402,8 @@ struct Decisions<'a, C> {
 impl<C: BitCoder> Task for Decisions<'_, C> {
     type Done = io::Result<u8>;
 
-    #[inline(always)]
+    #[cfg_attr(feature = "make", inline(always))]
+    #[cfg_attr(not(feature = "make"), inline)]
     fn carry_out(self) -> io::Result<u8> {
         let guessed = (self.guesses, self.known_by);
         self.symbols
@@ -410,7 +412,8 @@ impl<C: BitCoder> Task for Decisions<'_, C> {
 }
 
 /// What a node, or what a guess says, adds to a context's hash that was multiplied by [`PICK`].
-#[inline(always)]
+#[cfg_attr(feature = "make", inline(always))]
+#[cfg_attr(not(feature = "make"), inline)]
 fn salted(salt: u32) -> u32 {
     salt.wrapping_mul(0x2F0B_4C47u32.wrapping_mul(PICK))
 }

@@ -32,7 +32,8 @@ impl<const INPUTS: usize> Weights<INPUTS> {
 }
 
 /// What the inputs sum up to.
-#[inline(always)]
+#[cfg_attr(feature = "make", inline(always))]
+#[cfg_attr(not(feature = "make"), inline)]
 pub(super) fn sum<const INPUTS: usize>(
     coarse: &Weights<INPUTS>,
     fine: &Weights<INPUTS>,
@@ -46,7 +47,8 @@ pub(super) fn sum<const INPUTS: usize>(
     }
 }
 
-#[inline(always)]
+#[cfg_attr(feature = "make", inline(always))]
+#[cfg_attr(not(feature = "make"), inline)]
 fn sum_as_it_is<const INPUTS: usize>(
     coarse: &Weights<INPUTS>,
     fine: &Weights<INPUTS>,
@@ -60,7 +62,8 @@ fn sum_as_it_is<const INPUTS: usize>(
 }
 
 /// Weights have 24 bits with their sign, inputs 13: each half of a weight times an input fits 25, and 64 of them 31.
-#[inline(always)]
+#[cfg_attr(feature = "make", inline(always))]
+#[cfg_attr(not(feature = "make"), inline)]
 fn sum_of_halves<const INPUTS: usize>(
     coarse: &Weights<INPUTS>,
     fine: &Weights<INPUTS>,
@@ -79,7 +82,8 @@ fn sum_of_halves<const INPUTS: usize>(
 
 /// Moves weights by `input * error`, which has 20 or 21 bits too many; rounded, as a mean step of less than one
 /// counts too. An input has 12 bits, an error 19, beside their signs.
-#[inline(always)]
+#[cfg_attr(feature = "make", inline(always))]
+#[cfg_attr(not(feature = "make"), inline)]
 pub(super) fn learn<const INPUTS: usize>(
     coarse: &mut Weights<INPUTS>,
     fine: &mut Weights<INPUTS>,
