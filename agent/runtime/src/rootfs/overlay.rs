@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::syncfs;
@@ -45,7 +46,7 @@ pub(crate) fn overlay(
     // What an upper folder means must not depend on the kernel's defaults: it is read by diff and commit, and it may be
     // mounted again by another kernel.
     let options = format!(
-        "lowerdir={},upperdir={},workdir={},index=off,metacopy=off",
+        "lowerdir={},upperdir={},workdir={},index=off",
         names.join(":"),
         name(open_folder(upper).at(Step::Overlay, upper)?),
         name(open_folder(work).at(Step::Overlay, work)?)
@@ -53,6 +54,24 @@ pub(crate) fn overlay(
     let upper = open_folders.iter().rev().nth(1);
     mount_writable(merged, &options, upper.expect("upper is the last but one"))?;
     open_folder(merged).at(Step::Overlay, merged)
+}
+
+/// Kernels before 4.19 know no `metacopy`, have nothing that it would switch off, and answer EINVAL to the word.
+fn mount_once(merged: &Path, options: &str) -> nix::Result<()> {
+    let mount_with = |options: &str| {
+        let none = MsFlags::empty();
+        mount(
+            Some("overlay"),
+            merged,
+            Some("overlay"),
+            none,
+            Some(options),
+        )
+    };
+    match mount_with(&format!("{options},metacopy=off")) {
+        Err(Errno::EINVAL) => mount_with(options),
+        other => other,
+    }
 }
 
 /// The kernel removes the folder that the mount before made in `work`, makes another, and mounts read-only where it cannot.
@@ -66,13 +85,7 @@ fn mount_writable(merged: &Path, options: &str, upper: &OwnedFd) -> Result<(), F
         let loan = readable
             .as_ref()
             .and_then(|upper: &File| Loan::of_a_name(upper.as_fd()));
-        let mounted = mount(
-            Some("overlay"),
-            merged,
-            Some("overlay"),
-            MsFlags::empty(),
-            Some(options),
-        );
+        let mounted = mount_once(merged, options);
         drop(loan);
         mounted.at(Step::Overlay, merged)?;
         let flags = statvfs(merged).at(Step::Overlay, merged)?.flags();
