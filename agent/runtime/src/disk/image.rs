@@ -198,6 +198,10 @@ fn copy_bytes(from: &File, to: &File, length: u64) -> io::Result<()> {
 
 pub(super) fn remove(image: &Path) -> Result<(), PlaceError> {
     remove_file(&beside(image, ".new"))?;
+    if image.exists() {
+        // One that was left without a mount goes as it is closed.
+        LoopDevice::find(image).about("find the loop device of", image)?;
+    }
     remove_file(image)
 }
 

@@ -45,6 +45,7 @@ impl LoopDevice {
             let node = File::options().read(true).write(true).open(&path)?;
             // The name may be that of an earlier file, which is deleted.
             if kernel::loop_inode(node.as_fd()) == Ok(inode) {
+                kernel::let_loop_go(node.as_fd())?;
                 return Ok(Some(LoopDevice { path, node }));
             }
         }

@@ -255,12 +255,29 @@ pub(crate) fn attach_loop(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> nix::
 
 /// Inode number of the file behind a loop device. ENXIO when there is none.
 pub(crate) fn loop_inode(device: BorrowedFd<'_>) -> nix::Result<u64> {
+    Ok(loop_info(device)?.inode)
+}
+
+/// Before Linux 5.8 it takes two calls to attach a file so that the device lets go of it by itself: whoever was killed between
+/// them has left one that never would.
+pub(crate) fn let_loop_go(device: BorrowedFd<'_>) -> nix::Result<()> {
+    let mut info = loop_info(device)?;
+    if info.flags & LO_FLAGS_AUTOCLEAR != 0 {
+        return Ok(());
+    }
+    info.flags |= LO_FLAGS_AUTOCLEAR;
+    let device = device.as_raw_fd();
+    // SAFETY: the kernel reads one `loop_info64`, which outlives the call.
+    Errno::result(unsafe { libc::ioctl(device, LOOP_SET_STATUS64 as _, &raw const info) }).map(drop)
+}
+
+fn loop_info(device: BorrowedFd<'_>) -> nix::Result<LoopInfo> {
     let mut info = LoopInfo::NONE;
     // SAFETY: the kernel writes one `loop_info64`, which outlives the call.
     Errno::result(unsafe {
         libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64 as _, &raw mut info)
     })?;
-    Ok(info.inode)
+    Ok(info)
 }
 
 /// A loop device takes the size that its file has by now.

@@ -102,6 +102,9 @@ pub fn on_an_old_kernel() {
     let limited = Limited::new(Means::Image);
     fs::write(limited.inside("data/file"), "kept").unwrap();
     assert_eq!(fs::read(limited.inside("data/file")).unwrap(), b"kept");
+    drop(limited);
+    // Also between those two steps.
+    an_image_is_whole_wherever_its_making_is_cut();
 }
 
 /// Where this machine has project quotas.
