@@ -210,7 +210,8 @@ fn shares_from_weight(weight: u64) -> u64 {
     2 + (weight.clamp(1, 10_000) - 1) * 262_142 / 9999
 }
 
-/// `blkio.weight` was CFQ's, which went with Linux 5.0; BFQ has a file and a scale of its own.
+/// `blkio.weight` was CFQ's, which went with Linux 5.0; BFQ has a file and a scale of its own. From 4.12 to 4.20 a kernel may have
+/// both, each for the disks that it orders.
 fn set_io_weight(
     folders: &[Folder],
     weight: u64,
@@ -223,9 +224,12 @@ fn set_io_weight(
         let name = (file, "io weight");
         set(folders, Controller::Blkio, name, &format!("{of}{weight}"))
     };
-    match write(files[0], cfq) {
-        Err(CgroupError::Unsupported { .. }) => write(files[1], bfq_weight(weight)),
-        other => other,
+    match (write(files[0], cfq), write(files[1], bfq_weight(weight))) {
+        (Err(CgroupError::Unsupported { .. }), only)
+        | (only, Err(CgroupError::Unsupported { .. })) => only,
+        // A disk is ordered by one of them, and the other refuses it.
+        (cfq, bfq) if !of.is_empty() => bfq.or(cfq),
+        (cfq, bfq) => cfq.and(bfq),
     }
 }
 
