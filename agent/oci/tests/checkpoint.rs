@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use support::criu::{cannot, criu};
+use support::criu::{cannot, criu, dumpable};
 use support::{Bundle, Said, cgroup, receive_descriptor, said, wait_until};
 
 /// Counts in its memory, and tells.
@@ -83,7 +83,7 @@ fn count(bundle: &Bundle) -> u32 {
 
 #[test]
 fn a_container_goes_on_where_it_was() {
-    let mut bundle = Bundle::new(COUNTING);
+    let mut bundle = dumpable(COUNTING);
     fs::create_dir(bundle.path("volume")).unwrap();
     fs::write(bundle.path("volume/old"), "volume").unwrap();
     let mounts = bundle.config["mounts"].as_array_mut().unwrap();
@@ -175,7 +175,7 @@ fn a_container_goes_on_where_it_was() {
 
 #[test]
 fn one_that_is_left_running_runs() {
-    let mut bundle = Bundle::new(COUNTING);
+    let mut bundle = dumpable(COUNTING);
     fs::write(bundle.path("criu.conf"), "log-file named.log\n").unwrap();
     let conf = json!(bundle.path("criu.conf"));
     bundle.config["annotations"] = json!({"org.criu.config": conf});
@@ -198,7 +198,7 @@ fn one_that_is_left_running_runs() {
 
 #[test]
 fn one_with_users_of_its_own_comes_back() {
-    let mut bundle = Bundle::new(COUNTING);
+    let mut bundle = dumpable(COUNTING);
     let chown = Command::new("/bin/busybox")
         .args(["chown", "-hR", "100000:100000"])
         .arg(bundle.root())
@@ -231,7 +231,7 @@ fn one_with_users_of_its_own_comes_back() {
 
 #[test]
 fn streams_lead_to_whoever_restores() {
-    let bundle = Bundle::new("i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done");
+    let bundle = dumpable("i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done");
     let id = bundle.id();
     bundle.save();
     let mut first = bundle
@@ -285,7 +285,7 @@ fn streams_lead_to_whoever_restores() {
 
 #[test]
 fn a_terminal_comes_back() {
-    let mut bundle = Bundle::new("while read line; do echo \"said $line\"; done");
+    let mut bundle = dumpable("while read line; do echo \"said $line\"; done");
     bundle.config["process"]["terminal"] = json!(true);
     let id = bundle.id();
     let listener = UnixListener::bind(bundle.path("console")).unwrap();
@@ -333,7 +333,7 @@ fn freezer(pid: &str) -> (String, &'static str) {
 
 #[test]
 fn a_container_goes_on_when_criu_dies_with_it_frozen() {
-    let bundle = Bundle::new(COUNTING);
+    let bundle = dumpable(COUNTING);
     let id = bundle.id();
     start(&bundle, &id);
     let (file, frozen) = freezer(&bundle.state(&id)["pid"].to_string());
@@ -357,7 +357,7 @@ fn a_container_goes_on_when_criu_dies_with_it_frozen() {
 
 #[test]
 fn a_dump_builds_on_an_earlier_one() {
-    let bundle = Bundle::new(COUNTING);
+    let bundle = dumpable(COUNTING);
     let id = bundle.id();
     start(&bundle, &id);
     wait_until("a count", || count(&bundle) > 2);
@@ -386,7 +386,7 @@ fn a_dump_builds_on_an_earlier_one() {
 
 #[test]
 fn without_criu_it_says_what_is_missing() {
-    let bundle = Bundle::new("sleep 30");
+    let bundle = dumpable("sleep 30");
     let id = bundle.id();
     start(&bundle, &id);
     for (program, named) in [
@@ -409,7 +409,7 @@ fn without_criu_it_says_what_is_missing() {
 
 #[test]
 fn a_restore_that_fails_leaves_nothing() {
-    let bundle = Bundle::new("sleep 30");
+    let bundle = dumpable("sleep 30");
     bundle.save();
     fs::create_dir(bundle.path("images")).unwrap();
     let id = bundle.id();
@@ -424,7 +424,7 @@ fn a_restore_that_fails_leaves_nothing() {
 
 #[test]
 fn only_what_runs_is_checkpointed() {
-    let bundle = Bundle::new("sleep 30");
+    let bundle = dumpable("sleep 30");
     let id = bundle.id();
     bundle.create(&id);
     let refused = checkpoint(&bundle, &id, &[]);
@@ -440,7 +440,7 @@ fn only_what_runs_is_checkpointed() {
 #[test]
 fn a_root_that_leads_out_is_not_restored_into() {
     for link in ["proc", "sys", "dev"] {
-        let bundle = Bundle::new("sleep 30");
+        let bundle = dumpable("sleep 30");
         bundle.save();
         let place = bundle.root().join(link);
         fs::remove_dir(&place).unwrap();

@@ -31,6 +31,7 @@ const NEWER: [libc::c_long; 11] = [
 fn main() -> ExitCode {
     if std::env::var_os(OLD_KERNEL).is_some() {
         containers_live_and_end();
+        one_without_proc_starts_and_holds_nothing_of_ours();
         what_cannot_be_had_is_refused();
         return ExitCode::SUCCESS;
     }
@@ -98,6 +99,24 @@ fn containers_live_and_end() {
     bundle.ok(&["kill", &id, "KILL"]);
     bundle.wait_for(&id, "stopped");
     bundle.ok(&["delete", &id]);
+}
+
+/// Which descriptors there are is asked of the host's /proc: the container's says what its image wants.
+fn one_without_proc_starts_and_holds_nothing_of_ours() {
+    // 10 is where this shell keeps what a redirection takes the place of.
+    let probe = "for n in 3 4 5 6 7 8 9 11 12 13 14 15 16 17 18 19; do { true >&$n; } 2>/dev/null && echo open $n; done; echo end";
+    let mut bundle = Bundle::new(probe);
+    let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
+    mounts.retain(|mount| mount["destination"] != "/proc");
+    for key in ["maskedPaths", "readonlyPaths"] {
+        bundle.config["linux"][key] = json!([]);
+    }
+    std::fs::create_dir_all(bundle.root().join("proc/self/fd")).expect("a folder");
+    let said = bundle.run();
+    assert_eq!((said.code, said.out.as_str()), (0, "end\n"), "{said:?}");
+    std::fs::remove_dir_all(bundle.root().join("proc/self")).expect("a folder");
+    let said = bundle.run();
+    assert_eq!((said.code, said.out.as_str()), (0, "end\n"), "{said:?}");
 }
 
 fn what_cannot_be_had_is_refused() {

@@ -215,6 +215,7 @@ fn go_between(
         terminal: None,
         listener_message: Vec::new(),
         labels: Vec::new(),
+        listing: None,
         users: None,
         keeper,
     };
@@ -225,7 +226,7 @@ fn go_between(
     ends_with(process.keeper.as_ref())?;
     enter_cgroup(spec.cgroup)?;
     set_oom_score(spec.oom_score_adj)?;
-    let proc = process.proc_for_labels()?;
+    let proc = process.proc_of_host()?;
     join_namespaces(spec)?;
 
     // A process in a pid namespace does not know the number that it has outside.
@@ -238,7 +239,7 @@ fn go_between(
             drop(pid_write);
             // For as long as it is root; what its program is in the end says so again.
             ends_with(process.keeper.as_ref())?;
-            process.open_labels(proc)?;
+            process.open_own_files(proc)?;
             if let Some((told, write)) = number {
                 drop(write);
                 let mut pid = [0; 4];

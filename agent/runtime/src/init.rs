@@ -38,14 +38,19 @@ impl Init {
         made().at(Step::Init, "memory file")
     }
 
-    /// Answers in a new process, which is to become the container's program: the calling one becomes the init.
-    pub(crate) fn take_over(self, has_terminal: bool) -> Result<(), Failure> {
+    /// Answers in a new process, which is to become the container's program: the calling one becomes the init, without the
+    /// descriptors that are the program's.
+    pub(crate) fn take_over(
+        self,
+        has_terminal: bool,
+        programs: std::ops::Range<i32>,
+    ) -> Result<(), Failure> {
         let (taken_over, hold) = pipe2(OFlag::O_CLOEXEC).at(Step::Init, "pipe")?;
         let first = getpid();
         // None is lost between here and its first instruction: what is blocked stays so over execve.
         kernel::block_signals(true);
         match kernel::clone_process(0, None).at(Step::Init, "process")? {
-            Forked::Parent { pid, .. } => Err(self.execute(pid)),
+            Forked::Parent { pid, .. } => Err(self.execute(pid, programs)),
             Forked::Child { .. } => {
                 drop((hold, self));
                 // Nothing of the image runs while the caller's memory is that of process 1.
@@ -60,20 +65,18 @@ impl Init {
         }
     }
 
-    fn execute(&self, child: i32) -> Failure {
+    fn execute(&self, child: i32, programs: std::ops::Range<i32>) -> Failure {
         let args = [c"coracle-init".into(), number(child)];
-        // The program's descriptors are its own to close.
-        let failed = match kernel::close_on_exec_from(3) {
-            Ok(()) => execveat(
-                self.0.as_fd(),
-                c"",
-                &args,
-                &[] as &[CString],
-                AtFlags::AT_EMPTY_PATH,
-            )
-            .map(|never| match never {}),
-            Err(errno) => Err(errno),
-        };
+        // All others are closed by the execve.
+        programs.for_each(kernel::close_one);
+        let failed = execveat(
+            self.0.as_fd(),
+            c"",
+            &args,
+            &[] as &[CString],
+            AtFlags::AT_EMPTY_PATH,
+        )
+        .map(|never| match never {});
         // It waits for the pipe still, whose other end is open here.
         let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
         let _ = kernel::wait_pid(child, true);

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::said;
+use serde_json::json;
+
+use super::{Bundle, said};
 
 /// The program: `CORACLE_CRIU`, or PATH's.
 pub fn criu() -> PathBuf {
@@ -30,4 +32,17 @@ pub fn cannot() -> Option<String> {
         "{why:?}"
     );
     why
+}
+
+/// A bundle whose program CRIU can write down: before Linux 5.13 none that glibc has registered restartable sequences for.
+pub fn dumpable(script: &str) -> Bundle {
+    let mut bundle = Bundle::new(script);
+    let mut check = Command::new(criu());
+    let known = check.args(["check", "--feature", "get_rseq_conf"]).output();
+    if !known.is_ok_and(|output| output.status.success()) {
+        let env = bundle.config["process"]["env"].as_array_mut();
+        env.expect("variables")
+            .push(json!("GLIBC_TUNABLES=glibc.pthread.rseq=0"));
+    }
+    bundle
 }

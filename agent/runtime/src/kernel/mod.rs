@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
@@ -209,45 +210,69 @@ pub(crate) fn close_all_except(first: RawFd, keep: &[RawFd]) -> nix::Result<()> 
     let mut from = first;
     while let Some(&kept) = keep.iter().filter(|fd| **fd >= from).min() {
         if kept > from {
-            close_range(from as u32, kept as u32 - 1, 0)?;
+            close_range(from as u32, kept as u32 - 1)?;
         }
         from = kept + 1;
     }
-    close_range(from as u32, u32::MAX, 0)
+    close_range(from as u32, u32::MAX)
 }
 
-/// Descriptors from `first` on are closed by the next execve.
-pub(crate) fn close_on_exec_from(first: RawFd) -> nix::Result<()> {
-    close_range(first as u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+/// Whether [`close_on_exec_from`] does without a listing: since Linux 5.11.
+pub(crate) fn closes_on_exec_by_range() -> bool {
+    // No descriptor has this number.
+    close_range_call(u32::MAX, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).is_ok()
 }
 
-fn close_range(first: u32, last: u32, flags: libc::c_uint) -> nix::Result<()> {
-    // SAFETY: integers only. That the descriptors have no live owner is promised by the two callers above.
-    match Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }) {
-        Ok(_) => Ok(()),
-        // Before 5.9 there is no such call, before 5.11 no CLOEXEC flag.
-        Err(Errno::ENOSYS | Errno::EINVAL) => close_each(first, last, flags),
-        Err(errno) => Err(errno),
+/// Descriptors from `first` on are closed by the next execve. `listing` is this process's `fd` in a /proc of the host's, where
+/// the kernel has no call for it: what is at that place in a container is the container's.
+pub(crate) fn close_on_exec_from(first: RawFd, listing: Option<OwnedFd>) -> nix::Result<()> {
+    let Some(listing) = listing else {
+        return close_range_call(first as u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    };
+    for entry in Dir::from_fd(listing)?.iter() {
+        let name = entry?;
+        let number = name.file_name().to_str().ok().map(str::parse);
+        if let Some(Ok(fd)) = number
+            && fd >= first
+        {
+            // SAFETY: an integer; whose descriptor it is does not change.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+fn close_range(first: u32, last: u32) -> nix::Result<()> {
+    match close_range_call(first, last, 0) {
+        // Before 5.9.
+        Err(Errno::ENOSYS) => close_each(first, last),
+        other => other,
     }
 }
 
-fn close_each(first: u32, last: u32, flags: libc::c_uint) -> nix::Result<()> {
+fn close_range_call(first: u32, last: u32, flags: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: integers only. That the descriptors have no live owner is promised by the callers above.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+}
+
+/// In a child that sees the host's /proc still.
+fn close_each(first: u32, last: u32) -> nix::Result<()> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
         .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|fd| (first..=last).contains(&(*fd as u32)))
         .collect();
     for fd in open {
-        // SAFETY: as in `close_range`. The listing's own descriptor is closed by now and answers EBADF.
-        unsafe {
-            if flags == libc::CLOSE_RANGE_CLOEXEC {
-                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
-            } else {
-                libc::close(fd);
-            }
-        }
+        // SAFETY: as in `close_range_call`. The listing's own descriptor is closed by now and answers EBADF.
+        unsafe { libc::close(fd) };
     }
     Ok(())
+}
+
+/// Closes one whose owner is a value of the parent's, in a fresh child.
+pub(crate) fn close_one(fd: RawFd) {
+    // SAFETY: the child never drops the owner. One that is closed already answers EBADF.
+    unsafe { libc::close(fd) };
 }
 
 /// Makes `fd` the controlling terminal of this session's leader.

@@ -105,8 +105,8 @@ fn run(
 
     inside.before_root()?;
     set_sysctls(spec, own_network)?;
-    let proc = process.proc_for_labels()?;
-    process.open_labels(proc)?;
+    let proc = process.proc_of_host()?;
+    process.open_own_files(proc)?;
     rootfs::set_readonly(&root, &spec.readonly_paths)?;
     rootfs::hide(&root, &spec.masked_paths)?;
     match &spec.namespaces.mount {

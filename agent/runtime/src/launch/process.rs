@@ -45,8 +45,10 @@ pub(crate) struct Process<'a> {
     /// Takes the place of `stdio`.
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) listener_message: Vec<u8>,
-    /// See [`Process::open_labels`].
+    /// See [`Process::open_own_files`].
     pub(crate) labels: Vec<(File, String)>,
+    /// See [`Process::open_own_files`].
+    pub(crate) listing: Option<OwnedFd>,
     /// To be entered.
     pub(crate) users: Option<&'a Users>,
     /// See [`ends_with`].
@@ -76,6 +78,7 @@ impl<'a> Process<'a> {
             terminal: None,
             listener_message: Vec::new(),
             labels: Vec::new(),
+            listing: None,
             users: None,
             keeper: None,
         }
@@ -105,20 +108,27 @@ impl<'a> Process<'a> {
         3..3 + self.settings.preserved_fds as i32
     }
 
-    /// The /proc that is in view, where there is a label to set: one of the container's could lead anywhere (CVE-2025-52881).
-    pub(crate) fn proc_for_labels(&self) -> Result<Option<OwnedFd>, Failure> {
-        if self.settings.apparmor.is_none() && self.settings.selinux.is_none() {
+    /// The host's /proc, before the container's is in view, which could lead anywhere (CVE-2025-52881): where there is a label to
+    /// set, or the kernel has to be asked which descriptors there are.
+    pub(crate) fn proc_of_host(&self) -> Result<Option<OwnedFd>, Failure> {
+        let labels = self.settings.apparmor.is_some() || self.settings.selinux.is_some();
+        if !labels && kernel::closes_on_exec_by_range() {
             return Ok(None);
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let proc = open("/proc", flags, Mode::empty()).at(Step::Label, "/proc")?;
+        let proc = open("/proc", flags, Mode::empty()).at(Step::Stdio, "/proc")?;
         Ok(Some(proc))
     }
 
-    /// The kernel's files that set a security label, by the process itself: it takes them from whoever opened them alone
-    /// (`proc_pid_attr_write`).
-    pub(crate) fn open_labels(&mut self, proc: Option<OwnedFd>) -> Result<(), Failure> {
+    /// Of the process itself, which alone the kernel takes them from: the files that set a security label
+    /// (`proc_pid_attr_write`), and the folder of its descriptors.
+    pub(crate) fn open_own_files(&mut self, proc: Option<OwnedFd>) -> Result<(), Failure> {
         let Some(proc) = proc else { return Ok(()) };
+        if !kernel::closes_on_exec_by_range() {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let listing = openat(&proc, "self/fd", flags, Mode::empty());
+            self.listing = Some(listing.at(Step::Stdio, "/proc/self/fd")?);
+        }
         let labels = [
             ("self/attr/apparmor/exec", "exec ", &self.settings.apparmor),
             ("self/attr/exec", "", &self.settings.selinux),
@@ -126,7 +136,12 @@ impl<'a> Process<'a> {
         for (path, prefix, label) in labels {
             let Some(label) = label else { continue };
             let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-            let file = openat(&proc, path, flags, Mode::empty()).at(Step::Label, path)?;
+            let file = match openat(&proc, path, flags, Mode::empty()) {
+                // Before Linux 5.8 all modules share one.
+                Err(Errno::ENOENT) => openat(&proc, "self/attr/exec", flags, Mode::empty()),
+                other => other,
+            };
+            let file = file.at(Step::Label, path)?;
             self.labels.push((file.into(), format!("{prefix}{label}")));
         }
         Ok(())
@@ -173,7 +188,8 @@ impl<'a> Process<'a> {
             env.push(home::of(self.uid));
         }
         let init = self.init.then(Init::make).transpose()?;
-        kernel::close_on_exec_from(self.preserved().end).at(Step::Stdio, "descriptors")?;
+        kernel::close_on_exec_from(self.preserved().end, self.listing.take())
+            .at(Step::Stdio, "descriptors")?;
         self.schedule()?;
         for limit in self.rlimits {
             set_rlimit(limit)?;
@@ -214,7 +230,10 @@ impl<'a> Process<'a> {
         }
         last()?;
         if let Some(init) = init {
-            init.take_over(self.stdio.terminal || self.terminal.is_some())?;
+            init.take_over(
+                self.stdio.terminal || self.terminal.is_some(),
+                self.preserved(),
+            )?;
         }
         Err(self.exec(&args, &env))
     }
