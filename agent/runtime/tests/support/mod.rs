@@ -195,7 +195,10 @@ impl Place {
         let folder = tempfile::tempdir().expect("a temporary folder");
         make_folders(folder.path());
         let cgroup = match tree.create(name, limits) {
-            Err(CgroupError::Devices { source, .. }) if source == nix::errno::Errno::EINVAL => {
+            Err(CgroupError::Devices {
+                source: nix::errno::Errno::EINVAL,
+                ..
+            }) => {
                 tree.remove_parent().expect("its parent can be removed");
                 not_here("before Linux 4.15 there are no device rules on cgroup v2");
             }
