@@ -3,7 +3,7 @@
 use super::message::{Attributes, CREATE, Message};
 use super::uapi::*;
 
-const SETS: &str = "CONFIG_NF_TABLES (where the kernel has them, also CONFIG_NFT_SET_HASH, until Linux 4.17, or CONFIG_NF_TABLES_SET, from 4.18 on)";
+const SETS: &str = "CONFIG_NF_TABLES (where the kernel has them, also CONFIG_NFT_SET_HASH, until Linux 4.17, or CONFIG_NF_TABLES_SET, from 4.18 to before 5.10)";
 
 /// A map whose key and value are concatenations of `TYPE_…`, each part padded to four bytes.
 pub(crate) fn new_map(

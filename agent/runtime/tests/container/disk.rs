@@ -237,7 +237,7 @@ pub fn a_full_disk_is_writable_again_though_the_last_mount_lingers() {
         drop(mounts);
     });
 
-    let outcome = limited.shell("rm /big && echo y > /small && cat /small");
+    let outcome = limited.shell("rm /big && sync && echo y > /small && cat /small");
     reader.join().unwrap();
     assert_eq!(outcome.output, "y\n");
 }
