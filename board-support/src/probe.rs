@@ -17,7 +17,7 @@ mod ways;
 pub use cgroup::{CgroupFacts, CgroupLayout, Controller};
 pub use gap::{Gap, Severity, gaps};
 pub use hardware::WatchdogFacts;
-pub use options::{CORACLE_OPTIONS, KernelOptions, NETWORK_OPTIONS, OptionState};
+pub use options::{CORACLE_OPTIONS, KernelOptions, NETWORK_OPTIONS, OLDER_OPTIONS, OptionState};
 pub use switches::NetworkSwitches;
 pub use trial::{Need, Outcome, Trial, Trials, remove_left};
 pub use ways::Ways;

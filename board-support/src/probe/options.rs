@@ -11,9 +11,13 @@ use std::path::Path;
 /// What is read of a configuration, in bytes; Debian's has 280 KiB.
 const CONFIG_BYTES: u64 = 1 << 20;
 
-/// Ours, asked for by [`CORACLE_OPTIONS`], [`NETWORK_OPTIONS`] and [`MEMCG_V1`], and those of a profile; a distribution's has ten thousand.
-const KEPT: usize = 64;
-const _: () = assert!(CORACLE_OPTIONS.len() + NETWORK_OPTIONS.len() + 1 + REQUIRED_OPTIONS <= KEPT);
+/// Ours, asked for by [`CORACLE_OPTIONS`], [`NETWORK_OPTIONS`], [`OLDER_OPTIONS`] and [`MEMCG_V1`], and those of a profile; a
+/// distribution's has ten thousand.
+const KEPT: usize = 72;
+const _: () = assert!(
+    CORACLE_OPTIONS.len() + NETWORK_OPTIONS.len() + OLDER_OPTIONS.len() + 1 + REQUIRED_OPTIONS
+        <= KEPT
+);
 
 /// v1's half of the memory controller, since 6.11.
 pub(super) const MEMCG_V1: &str = "CONFIG_MEMCG_V1";
@@ -86,6 +90,18 @@ pub const NETWORK_OPTIONS: [(&str, &str); 17] = [
         "connections of an app that has gone keep their way until they end",
     ),
 ];
+
+/// What older kernels have apart that is in those of today once the others are set, with its last version. Asked for where a
+/// kernel's configuration itself says that it is not set: others do not know the name. No kernel has more than six of them.
+pub const OLDER_OPTIONS: [(&str, &str); 7] = [
+    ("CONFIG_NFT_SET_HASH", "4.17"),
+    ("CONFIG_NF_TABLES_SET", "5.9 at most"),
+    ("CONFIG_NF_CONNTRACK_IPV4", "4.18"),
+    ("CONFIG_NF_NAT_IPV4", "5.0"),
+    ("CONFIG_NFT_CHAIN_NAT_IPV4", "5.0"),
+    ("CONFIG_NFT_MASQ_IPV4", "5.0"),
+    ("CONFIG_NFT_COUNTER", "5.19"),
+];
 const NO_NETWORK: &str = "no network with a bridge can be made: apps need `host` or `none`";
 const NO_IPV6: &str =
     "networks are made without IPv6, and a release that names an IPv6 subnet does not start";
@@ -128,19 +144,29 @@ impl KernelOptions {
             .map_or_else(Self::default, |text| Self::from_text(&text, required))
     }
 
-    /// From a configuration's text, those that a profile requires among them. Only `=y` and `=m` are kept; a text
-    /// without one such line is not a configuration and stays unknown.
+    /// From a configuration's text, those that a profile requires among them. Only `=y` and `=m` are kept, and what is not set of
+    /// [`OLDER_OPTIONS`]; a text without one line of the first kind is not a configuration and stays unknown.
     pub fn from_text(text: &str, required: &[Text]) -> Self {
         let (mut set, mut is_configuration) = (LinearMap::new(), false);
-        for line in text.lines().filter(|line| line.starts_with("CONFIG_")) {
+        for line in text.lines() {
+            let is_older = |name: &str| OLDER_OPTIONS.iter().any(|(option, _)| *option == name);
+            let off = line.strip_prefix("# ");
+            let off = off.and_then(|line| line.strip_suffix(" is not set"));
             let (name, state) = match line.split_once('=') {
                 Some((name, "y")) => (name, OptionState::BuiltIn),
                 Some((name, "m")) => (name, OptionState::Module),
-                _ => continue,
+                _ => match off.filter(|name| is_older(name)) {
+                    Some(name) => (name, OptionState::Off),
+                    None => continue,
+                },
             };
-            is_configuration = true;
+            if !name.starts_with("CONFIG_") {
+                continue;
+            }
+            is_configuration |= state != OptionState::Off;
             let mut ours = CORACLE_OPTIONS.iter().chain(&NETWORK_OPTIONS);
             let asked = name == MEMCG_V1
+                || is_older(name)
                 || ours.any(|(option, _)| *option == name)
                 || required.iter().any(|option| option.as_str() == name);
             if asked {
@@ -151,6 +177,12 @@ impl KernelOptions {
         Self {
             set: is_configuration.then_some(set),
         }
+    }
+
+    /// Whether the configuration has the option and says that it is not set.
+    pub fn is_left_out(&self, option: &str) -> bool {
+        let mut set = self.set.iter().flat_map(LinearMap::iter);
+        set.any(|(name, state)| name.as_str() == option && *state == OptionState::Off)
     }
 
     /// How an option is set.

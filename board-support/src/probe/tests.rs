@@ -434,6 +434,28 @@ fn a_plain_configuration_is_held_against_what_is_needed() {
 }
 
 #[test]
+fn older_names_are_asked_for_where_the_kernel_has_them() {
+    let root = complete();
+    fs::create_dir_all(root.path().join("boot")).unwrap();
+    let path = root.path().join("boot/config-6.12.34");
+    let told = |text: &str| {
+        fs::write(&path, text).unwrap();
+        let facts = KernelFacts::read(root.path(), &[]);
+        let profile = Profile::generic(Architecture::Aarch64);
+        gaps(&facts, &Trials::default(), &profile)
+    };
+    let found =
+        told("CONFIG_NF_TABLES=y\n# CONFIG_NF_TABLES_SET is not set\nCONFIG_NFT_COUNTER=m\n");
+    let set = gap(&found, "CONFIG_NF_TABLES_SET").unwrap();
+    assert!(set.cost.contains("networks with a bridge"), "{set:?}");
+    assert!(gap(&found, "CONFIG_NFT_COUNTER").is_none());
+    assert!(gap(&found, "CONFIG_NFT_SET_HASH").is_none());
+    // A fragment of nothing that is set says nothing.
+    let found = told("# CONFIG_NF_TABLES_SET is not set\n");
+    assert!(gap(&found, "CONFIG_NF_TABLES_SET").is_none());
+}
+
+#[test]
 fn of_a_configuration_that_is_kept_which_is_asked_for_and_a_profiles_own_is_told() {
     let root = complete();
     fs::create_dir_all(root.path().join("boot")).unwrap();

@@ -3,8 +3,8 @@
 use super::{Gaps, Severity};
 use crate::probe::trial::WRITABLE;
 use crate::probe::{
-    CORACLE_OPTIONS, CgroupLayout, KernelFacts, NETWORK_OPTIONS, Need, OptionState, Outcome,
-    Presence,
+    CORACLE_OPTIONS, CgroupLayout, KernelFacts, NETWORK_OPTIONS, Need, OLDER_OPTIONS, OptionState,
+    Outcome, Presence,
 };
 use crate::profile::Profile;
 
@@ -157,6 +157,19 @@ pub(super) fn options(facts: &KernelFacts, profile: &Profile, gaps: &mut Gaps) {
                 option,
                 cost,
                 "set it in the kernel's configuration (the layer's coracle.cfg has all of them)",
+            );
+        }
+    }
+    for (option, last) in OLDER_OPTIONS {
+        if facts.options.is_left_out(option) {
+            gaps.ask(
+                Presence::Absent,
+                Severity::Wanted,
+                option,
+                &format!(
+                    "kernels up to {last} have it apart: networks with a bridge, or parts of them, cannot be made"
+                ),
+                "set it in the kernel's configuration (docs/networking.md, Kernel options)",
             );
         }
     }
