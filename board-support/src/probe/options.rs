@@ -97,9 +97,9 @@ pub const OLDER_OPTIONS: [(&str, &str); 7] = [
     ("CONFIG_NFT_SET_HASH", "4.17"),
     ("CONFIG_NF_TABLES_SET", "5.9 at most"),
     ("CONFIG_NF_CONNTRACK_IPV4", "4.18"),
-    ("CONFIG_NF_NAT_IPV4", "5.0"),
-    ("CONFIG_NFT_CHAIN_NAT_IPV4", "5.0"),
-    ("CONFIG_NFT_MASQ_IPV4", "5.0"),
+    ("CONFIG_NF_NAT_IPV4", "5.1 at most"),
+    ("CONFIG_NFT_CHAIN_NAT_IPV4", "5.1 at most"),
+    ("CONFIG_NFT_MASQ_IPV4", "5.1 at most"),
     ("CONFIG_NFT_COUNTER", "5.19"),
 ];
 const NO_NETWORK: &str = "no network with a bridge can be made: apps need `host` or `none`";

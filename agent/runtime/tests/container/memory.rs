@@ -53,8 +53,10 @@ pub fn a_hog_is_killed_and_nothing_else() {
     let stats = place.cgroup.stats().unwrap();
     assert_eq!(stats.oom_kills, Some(1));
     assert_eq!(stats.memory_limit_bytes, Some(16 * MIB));
-    // Older kernels let the one that they kill pass the limit by some pages on its way out.
-    support::assert_peak(&place, &stats, 15 * MIB..=17 * MIB);
+    // Kernels before 5.0, which have no such setting, let the one that they kill pass the limit by some pages on its way out.
+    let is_older = !std::path::Path::new("/proc/sys/vm/watermark_boost_factor").exists();
+    let more = if is_older { 256 << 10 } else { 0 };
+    support::assert_peak(&place, &stats, 15 * MIB..=16 * MIB + more);
     assert_eq!(neighbour.cgroup.stats().unwrap().oom_kills, Some(0));
     neighbour.stop(other);
 }
